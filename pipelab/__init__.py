@@ -1,0 +1,12 @@
+"""pipelab: understand pipeline parallelism by running it.
+
+    WHAT     pipelab.schedules    who runs what, in which order
+    WHERE    pipelab.partition    which layers live in which stage
+    WHEN     pipelab.trace        what started and ended when, predicted or recorded
+    predict  pipelab.simulator    a schedule and a cost become a predicted trace
+    record   pipelab.engine       a schedule and a model become a recorded trace, on real ranks
+
+Importing ``pipelab`` loads neither torch nor matplotlib; the folders do as they need them.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,104 @@
+"""An action is one thing that one rank does for one microbatch, with its text form, the token.
+
+    2F0      stage 2, forward, microbatch 0
+    2B0      ... full backward: gradients of the input and of the weights
+    2I0 2W0  ... the two halves of a backward (zero-bubble papers write B for our I)
+    2SEND_F0 ... hand the output to stage 3          2RECV_F0 ... get the input from stage 2-1
+    2SEND_B0 ... hand the input's gradient to 2-1    2RECV_B0 ... get the output's gradient from 3
+    2REDUCE_GRAD, 2STEP   once per stage: average over replicas, step of the optimizer
+
+The letters and the text form are those of torch.distributed.pipelining, so that schedules paste
+across.
+"""
+
+import re
+from enum import StrEnum
+from typing import NamedTuple
+
+from pipelab.errors import ScheduleError
+
+
+class Kind(StrEnum):
+    """What an action does. ``WAIT`` stands in traces only: time spent until a message is there."""
+
+    F = "F"
+    B = "B"
+    I = "I"  # noqa: E741 - the field's letter
+    W = "W"
+    SEND_F = "SEND_F"
+    RECV_F = "RECV_F"
+    SEND_B = "SEND_B"
+    RECV_B = "RECV_B"
+    REDUCE_GRAD = "REDUCE_GRAD"
+    STEP = "STEP"
+    WAIT = "WAIT"
+
+
+COMPUTE = frozenset({Kind.F, Kind.B, Kind.I, Kind.W})
+MESSAGES = frozenset({Kind.SEND_F, Kind.RECV_F, Kind.SEND_B, Kind.RECV_B})
+PER_STAGE = frozenset({Kind.REDUCE_GRAD, Kind.STEP})
+
+_NUMBER = "(0|[1-9][0-9]{0,8})"
+_TOKEN = re.compile(f"{_NUMBER}(F|B|I|W|SEND_F|RECV_F|SEND_B|RECV_B){_NUMBER}")
+_STAGE_TOKEN = re.compile(f"{_NUMBER}(REDUCE_GRAD|STEP)")
+
+
+class Action(NamedTuple):
+    """One action: ``Action(2, Kind.F, 0)`` is the token ``2F0``."""
+
+    stage: int
+    kind: Kind
+    microbatch: int | None = None
+
+    @property
+    def token(self) -> str:
+        """The text form.
+
+        >>> Action(2, Kind.SEND_F, 0).token, Action(1, Kind.STEP).token
+        ('2SEND_F0', '1STEP')
+        """
+        return f"{self.stage}{self.kind}{'' if self.microbatch is None else self.microbatch}"
+
+    @classmethod
+    def parse(cls, token: str) -> "Action":
+        """The action that a token stands for. Raises ScheduleError on anything but a token.
+
+        >>> Action.parse("2F0") == Action(2, Kind.F, 0)
+        True
+        """
+        if match := _TOKEN.fullmatch(token):
+            return cls(int(match[1]), Kind(match[2]), int(match[3]))
+        if match := _STAGE_TOKEN.fullmatch(token):
+            return cls(int(match[1]), Kind(match[2]))
+        raise ScheduleError(
+            f"{token!r} is no token: write stage, letter, microbatch, such as 2F0 "
+            f"(letters F, B, I, W)"
+        )
+
+
+def produces(action: Action) -> Action:
+    """The result that others wait for. A full backward gives what its first half, I, gives.
+
+    >>> produces(Action(1, Kind.B, 0)).token
+    '1I0'
+    """
+    return action._replace(kind=Kind.I) if action.kind is Kind.B else action
+
+
+def needs(action: Action, num_stages: int) -> list[Action]:
+    """The results that a computing action waits for, messages left aside.
+
+    >>> [a.token for a in needs(Action(1, Kind.B, 0), num_stages=3)]
+    ['1F0', '2I0']
+    """
+    stage, kind, microbatch = action
+    match kind:
+        case Kind.F:
+            return [Action(stage - 1, Kind.F, microbatch)] if stage > 0 else []
+        case Kind.B | Kind.I:
+            own = [Action(stage, Kind.F, microbatch)]
+            return own + [Action(stage + 1, Kind.I, microbatch)] * (stage + 1 < num_stages)
+        case Kind.W:
+            return [Action(stage, Kind.I, microbatch)]
+        case _:
+            return []

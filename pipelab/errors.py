@@ -1,0 +1,85 @@
+"""Every error that pipelab raises on purpose.
+
+    PipelabError
+    ├── ScheduleError          a schedule that is incomplete, out of order or not ours to read
+    │   └── DeadlockError      ... or in which ranks wait for each other for ever
+    ├── PartitionError         a model that cannot be cut into these stages
+    ├── BatchError             a batch that cannot be cut into these microbatches
+    ├── LossError              a loss that is no mean over rows
+    ├── TraceError             a trace file that cannot be read
+    └── EngineError            something on the ranks
+        ├── LaunchError        the ranks did not come up
+        ├── RankError          one rank failed; names rank, action and the learner's traceback
+        │   ├── RankDied       its process ended without a word
+        │   └── RankTimeout    it did not answer before the deadline
+        └── PipelineClosed     the pipeline is used after its end
+
+Each message says what happened, with its numbers, and what to do next.
+"""
+
+
+class PipelabError(Exception):
+    """The root: ``except PipelabError`` catches all that pipelab refuses or reports."""
+
+
+class ScheduleError(PipelabError):
+    """A schedule breaks a rule; the message names rank, token, rule and remedy."""
+
+
+class DeadlockError(ScheduleError):
+    """No rank can go on; the message says who waits for whom."""
+
+
+class PartitionError(PipelabError):
+    """The model cannot be cut into the stages that the schedule asks for."""
+
+
+class BatchError(PipelabError):
+    """The batch cannot be cut into the microbatches that the schedule asks for."""
+
+
+class LossError(PipelabError):
+    """The loss does not return one number, the mean over the rows that it was given."""
+
+
+class TraceError(PipelabError):
+    """A trace file is damaged, of an unknown version, or not a trace."""
+
+
+class EngineError(PipelabError):
+    """Something went wrong on the ranks, or on the way to them."""
+
+
+class LaunchError(EngineError):
+    """The ranks' processes could not be started or joined."""
+
+
+class PipelineClosed(EngineError):
+    """The pipeline has ended; open a new one."""
+
+
+class RankError(EngineError):
+    """One rank failed.
+
+    Attributes:
+        rank: the rank that failed first.
+        action: the token of the action it was in, such as ``"2F0"``, or None outside of a step.
+        details: the traceback as that rank saw it, or "".
+    """
+
+    def __init__(self, message: str, rank: int, action: str | None = None, details: str = ""):
+        super().__init__(message)
+        self.rank = rank
+        self.action = action
+        self.details = details
+
+    def __reduce__(self) -> tuple[type["RankError"], tuple[str, int, str | None, str]]:
+        return type(self), (str(self), self.rank, self.action, self.details)
+
+
+class RankDied(RankError):
+    """A rank's process ended without a word: killed, out of memory, or it called exit."""
+
+
+class RankTimeout(RankError):
+    """A rank did not answer before the deadline."""

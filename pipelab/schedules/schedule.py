@@ -1,0 +1,102 @@
+"""A schedule says WHAT: for each rank, the ordered tuple of its actions. Pure data.
+
+The engine runs it, the simulator predicts it, the validator judges it, the plot draws it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+from pipelab.action import COMPUTE, Action, needs
+from pipelab.errors import ScheduleError
+from pipelab.schedules.walk import walk
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """For each rank, its actions in order.
+
+    Attributes:
+        ranks: one tuple of actions for each rank.
+        name: for titles and source lines.
+    """
+
+    ranks: tuple[tuple[Action, ...], ...]
+    name: str = "custom"
+
+    @classmethod
+    def from_tokens(cls, rows: Iterable[Iterable[str]], name: str = "custom") -> "Schedule":
+        """A schedule written by hand, one row of tokens for each rank.
+
+        >>> Schedule.from_tokens([["0F0", "0B0"], ["1F0", "1B0"]]).num_stages
+        2
+        """
+        return cls(tuple(tuple(Action.parse(token) for token in row) for row in rows), name)
+
+    @classmethod
+    def from_csv(cls, text: str, name: str = "custom") -> "Schedule":
+        """A schedule from torch's compute-only CSV: one line per rank, tokens between commas.
+
+        Empty fields are skipped: torch writes idle slots that way.
+        """
+        lines = text.strip().splitlines()
+        return cls.from_tokens(
+            ([field.strip() for field in line.split(",") if field.strip()] for line in lines), name
+        )
+
+    def to_csv(self) -> str:
+        """The same text back: one line per rank, tokens between commas."""
+        return "".join(",".join(a.token for a in row) + "\n" for row in self.ranks)
+
+    @property
+    def num_ranks(self) -> int:
+        """How many ranks take part (p)."""
+        return len(self.ranks)
+
+    @cached_property
+    def rank_of_stage(self) -> dict[int, int]:
+        """The rank that each stage lives on (the first that names it; validate wants just one)."""
+        return {a.stage: rank for rank, row in reversed([*enumerate(self.ranks)]) for a in row}
+
+    @property
+    def num_stages(self) -> int:
+        """How many stages the model is cut into."""
+        return max(self.rank_of_stage, default=-1) + 1
+
+    @cached_property
+    def num_microbatches(self) -> int:
+        """How many microbatches a batch is cut into (m)."""
+        numbers = (a.microbatch for row in self.ranks for a in row if a.microbatch is not None)
+        return max(numbers, default=-1) + 1
+
+    @cached_property
+    def is_lowered(self) -> bool:
+        """Whether it holds anything but computation: messages, reductions, optimizer steps."""
+        return any(a.kind not in COMPUTE for row in self.ranks for a in row)
+
+    def stages_of(self, rank: int) -> tuple[int, ...]:
+        """The stages that live on a rank, in order of their numbers."""
+        return tuple(sorted({action.stage for action in self.ranks[rank]}))
+
+    def __str__(self) -> str:
+        """A grid of tokens: one row per rank, one column per slot in which every action takes 1."""
+        try:
+            slots = self._slots()
+        except ScheduleError:  # a broken schedule must still print, or nobody can mend it
+            slots = [{i: a.token for i, a in enumerate(row)} for row in self.ranks]
+        width = max((len(t) for row in slots for t in row.values()), default=1)
+        length = max((max(row, default=-1) + 1 for row in slots), default=0)
+        rows = [
+            f"rank {rank}  " + " ".join(row.get(i, "·").ljust(width) for i in range(length))
+            for rank, row in enumerate(slots)
+        ]
+        head = f"{self.name}: {self.num_ranks} ranks, {self.num_microbatches} microbatches"
+        return "\n".join([head, *(row.rstrip() for row in rows)])
+
+    def _slots(self) -> list[dict[int, str]]:
+        """For each rank, slot -> token, as the walk with unit times places them."""
+        programs = [[a for a in row if a.kind in COMPUTE] for row in self.ranks]
+        slots: list[dict[int, str]] = [{} for _ in self.ranks]
+        for visit in walk(programs, partial(needs, num_stages=self.num_stages)):
+            slots[visit.rank][int(visit.start)] = visit.action.token
+        return slots

@@ -1,0 +1,83 @@
+"""Walk through programs as the ranks would run them: the one loop below validate and simulate.
+
+Each rank runs its program in order; an action starts when its rank is free and all results that
+it needs are there. The walk is event-driven: a rank that must wait is woken by the one result it
+waits for, so time and memory grow linearly with the number of actions.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from pipelab.action import Action, produces
+from pipelab.errors import DeadlockError
+
+Program = Sequence[Action]
+
+
+class Visit(NamedTuple):
+    """One action as it would run; ``start`` and ``end`` in the unit of ``duration``."""
+
+    rank: int
+    action: Action
+    start: float
+    end: float
+
+
+def walk(
+    programs: Sequence[Program],
+    needs: Callable[[Action], Iterable[Action]],
+    duration: Callable[[Action], float] = lambda action: 1.0,
+    delay: Callable[[Action, Action], float] = lambda result, action: 0.0,
+) -> Iterator[Visit]:
+    """Run all programs; yield each action once, after everything that it needs.
+
+    Args:
+        needs: the results that an action waits for (see ``action.produces``).
+        duration: how long the rank is busy with an action.
+        delay: how long after its end a result is usable by an action (a message's latency).
+
+    Raises:
+        DeadlockError: no rank can go on; the message says what each one waits for.
+    """
+    position = [0] * len(programs)
+    free = [0.0] * len(programs)
+    done: dict[Action, float] = {}
+    waiting: dict[Action, list[int]] = defaultdict(list)
+    runnable = list(range(len(programs)))
+    while runnable:
+        rank = runnable.pop()
+        program = programs[rank]
+        while position[rank] < len(program):
+            action = program[position[rank]]
+            wanted = list(needs(action))
+            missing = next((result for result in wanted if result not in done), None)
+            if missing is not None:
+                waiting[missing].append(rank)
+                break
+            start = max([free[rank], *(done[r] + delay(r, action) for r in wanted)])
+            end = start + duration(action)
+            free[rank], done[produces(action)] = end, end
+            position[rank] += 1
+            yield Visit(rank, action, start, end)
+            runnable.extend(waiting.pop(produces(action), ()))
+    if any(position[rank] < len(program) for rank, program in enumerate(programs)):
+        raise DeadlockError(_explain(programs, position, waiting))
+
+
+def _explain(
+    programs: Sequence[Program], position: Sequence[int], waiting: dict[Action, list[int]]
+) -> str:
+    """The deadlock in words: one line per rank that cannot go on."""
+    owner = {produces(a): (rank, a) for rank, program in enumerate(programs) for a in program}
+    lines = ["deadlock: no rank can go on"]
+    missing = {rank: result for result, ranks in waiting.items() for rank in ranks}
+    for rank, result in sorted(missing.items()):
+        token = programs[rank][position[rank]].token
+        if result in owner:
+            at, action = owner[result]
+            what = f"{action.token} of rank {at}"
+        else:
+            what = f"{result.token}, which no rank runs"
+        lines.append(f"  rank {rank} cannot start {token}: it waits for {what}")
+    return "\n".join(lines)

@@ -1,0 +1,6 @@
+"""Predict: from a schedule and a cost to a trace, without running anything."""
+
+from pipelab.simulator.cost import Cost
+from pipelab.simulator.simulate import simulate
+
+__all__ = ["Cost", "simulate"]

@@ -1,0 +1,72 @@
+"""Numbers read from any trace's events, recorded or predicted.
+
+Bubble *fraction* (idle over the whole) and bubble *overhead* (idle over the computation) both
+exist in the literature and get mixed: (p-1)/(m+p-1) and (p-1)/m for GPipe and 1F1B.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pipelab.action import COMPUTE, Kind
+
+if TYPE_CHECKING:
+    from pipelab.trace.trace import Event
+
+
+def duration(events: Sequence["Event"]) -> float:
+    """Seconds from the first start to the last end of a computation; 0.0 without any."""
+    computing = [e for e in events if e.kind in COMPUTE]
+    if not computing:
+        return 0.0
+    return max(e.end for e in computing) - min(e.start for e in computing)
+
+
+def busy(events: Iterable["Event"], num_ranks: int) -> tuple[float, ...]:
+    """For each rank, the seconds that it computed (F, B, I, W); overlaps count once."""
+    total = [0.0] * num_ranks
+    until = [float("-inf")] * num_ranks
+    for e in sorted((e for e in events if e.kind in COMPUTE), key=lambda e: e.start):
+        total[e.rank] += max(0.0, e.end - max(e.start, until[e.rank]))
+        until[e.rank] = max(until[e.rank], e.end)
+    return tuple(total)
+
+
+def utilisation(events: Sequence["Event"], num_ranks: int) -> tuple[float, ...]:
+    """For each rank, the share of the duration in which it computed."""
+    whole = duration(events)
+    return tuple(seconds / whole if whole else 0.0 for seconds in busy(events, num_ranks))
+
+
+def bubble_fraction(events: Sequence["Event"], num_ranks: int) -> float:
+    """Idle rank-time over ranks x duration: 1 - mean utilisation."""
+    return 1.0 - sum(utilisation(events, num_ranks)) / num_ranks if duration(events) else 0.0
+
+
+def bubble_overhead(events: Sequence["Event"], num_ranks: int) -> float:
+    """Idle rank-time over computing rank-time."""
+    fraction = bubble_fraction(events, num_ranks)
+    return fraction / (1.0 - fraction) if fraction < 1.0 else 0.0
+
+
+def peak_activation_bytes(events: Iterable["Event"], num_ranks: int) -> tuple[int, ...]:
+    """For each rank, the most bytes held at once: F takes its bytes, B (or W) gives them back."""
+    held = [0] * num_ranks
+    peak = [0] * num_ranks
+    kept: dict[tuple[int, int | None], int] = {}
+    for e in sorted(events, key=lambda e: (e.end, e.start)):
+        if e.kind is Kind.F:
+            kept[e.stage, e.microbatch] = e.bytes
+            held[e.rank] += e.bytes
+            peak[e.rank] = max(peak[e.rank], held[e.rank])
+        elif e.kind in (Kind.B, Kind.W):
+            held[e.rank] -= kept.pop((e.stage, e.microbatch), 0)
+    return tuple(peak)
+
+
+def expected_bubble_fraction(num_ranks: int, num_microbatches: int) -> float:
+    """(p-1)/(m+p-1): GPipe and 1F1B with equal stages and free messages (arXiv 2104.04473, 2.2).
+
+    >>> round(expected_bubble_fraction(4, 8), 4)
+    0.2727
+    """
+    return (num_ranks - 1) / (num_microbatches + num_ranks - 1)

@@ -1,0 +1,191 @@
+"""A trace says WHEN: events with start and end, predicted or recorded, one type for both.
+
+Recorded means recorded: an event is the start and the end of something that a rank did. Waiting
+for a message is an event of its own (``WAIT``), never hidden inside F or B.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pipelab.action import Kind
+from pipelab.errors import TraceError
+from pipelab.trace import metrics
+
+VERSION = 1
+
+
+class Event(NamedTuple):
+    """One thing that one rank did, with start and end in seconds since the step began.
+
+    ``bytes``: for F the activations that it keeps for its backward; for SEND and RECV the size
+    of the message; else 0. ``peer``: the rank at the other end of a SEND, RECV or WAIT.
+    """
+
+    rank: int
+    kind: Kind
+    stage: int
+    microbatch: int | None
+    start: float
+    end: float
+    bytes: int = 0
+    peer: int | None = None
+
+
+class Memory(NamedTuple):
+    """Bytes that one rank holds for good: its slice of the model and what training adds to it."""
+
+    parameters: int = 0
+    gradients: int = 0
+    optimizer: int = 0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the trace was made with; the source line of every picture is written from it."""
+
+    schedule: str = "custom"
+    ranks: int = 1
+    microbatches: int = 1
+    device: str = "cpu"
+    backend: str = "gloo"
+    paced: str = ""  # such as "F 10 ms, B 20 ms"; empty when nothing was padded
+    cpus: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """All events of one step, in order of rank and start.
+
+    Attributes:
+        events: what happened, or would.
+        source: ``"recorded"`` (real ranks did it) or ``"predicted"`` (it ran nowhere).
+        setting: what it was made with.
+        memory: one entry per rank; empty where nothing was measured.
+    """
+
+    events: tuple[Event, ...]
+    source: Literal["predicted", "recorded"]
+    setting: Setting = Setting()
+    memory: tuple[Memory, ...] = ()
+
+    @property
+    def num_ranks(self) -> int:
+        """How many ranks took part."""
+        return self.setting.ranks
+
+    @cached_property
+    def duration(self) -> float:
+        """Seconds from the first start to the last end."""
+        return metrics.duration(self.events)
+
+    @cached_property
+    def bubble_fraction(self) -> float:
+        """Idle rank-time over ranks x duration, as (p-1)/(m+p-1) for GPipe and 1F1B."""
+        return metrics.bubble_fraction(self.events, self.num_ranks)
+
+    @cached_property
+    def bubble_overhead(self) -> float:
+        """Idle rank-time over computing rank-time, as (p-1)/m for GPipe and 1F1B."""
+        return metrics.bubble_overhead(self.events, self.num_ranks)
+
+    @cached_property
+    def utilisation(self) -> tuple[float, ...]:
+        """For each rank, the share of the duration in which it computed."""
+        return metrics.utilisation(self.events, self.num_ranks)
+
+    @cached_property
+    def peak_activation_bytes(self) -> tuple[int, ...]:
+        """For each rank, the most bytes of activations that it held at once."""
+        return metrics.peak_activation_bytes(self.events, self.num_ranks)
+
+    @property
+    def source_line(self) -> str:
+        """The line under every picture: where its numbers come from."""
+        s = self.setting
+        where = f"{s.backend}/{s.device}" if self.source == "recorded" else "simulator"
+        parts = [self.source, s.schedule, f"{s.ranks} ranks", f"{s.microbatches} microbatches"]
+        parts += [where, f"paced {s.paced}" if s.paced else "unpaced" * (self.source == "recorded")]
+        parts += [f"{s.cpus} cpus"] if s.cpus else []
+        return " · ".join(part for part in parts if part)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write as JSON. A file that stands there is replaced only when the new one is whole."""
+        data = {
+            "format": "pipelab-trace",
+            "version": VERSION,
+            "source": self.source,
+            "setting": asdict(self.setting),
+            "memory": [list(m) for m in self.memory],
+            "fields": list(Event._fields),
+            "events": [list(e) for e in self.events],
+        }
+        return write_whole(Path(path), json.dumps(data))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Trace":
+        """Read what ``save`` wrote: data, never code. Raises TraceError on anything else."""
+        try:
+            data = json.loads(Path(path).read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise TraceError(f"{path}: cannot be read as a trace ({error})") from None
+        if not isinstance(data, dict) or data.get("format") != "pipelab-trace":
+            raise TraceError(f"{path}: is JSON, but no trace: save one with trace.save(path)")
+        if data.get("version") != VERSION:
+            raise TraceError(
+                f"{path}: has version {data.get('version')!r}, this pipelab reads {VERSION}: "
+                f"update pipelab, or record the trace again"
+            )
+        try:
+            return cls(
+                tuple(_event(row) for row in data["events"]),
+                {"predicted": "predicted", "recorded": "recorded"}[data["source"]],  # type: ignore[arg-type]
+                Setting(**data["setting"]),
+                tuple(Memory(*row) for row in data["memory"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise TraceError(f"{path}: the trace is damaged ({error!r})") from None
+
+    def to_chrome(self, path: str | os.PathLike[str]) -> Path:
+        """Write as Chrome trace JSON, which opens in Perfetto."""
+        from pipelab.trace.chrome import chrome_json
+
+        return write_whole(Path(path), chrome_json(self))
+
+
+def _event(row: list[object]) -> Event:
+    """One event from a JSON row; raises TypeError or ValueError where a value is no such thing."""
+    rank, kind, stage, microbatch, start, end, size, peer = row
+    numbers = (rank, stage, size, *(n for n in (microbatch, peer) if n is not None))
+    if not all(type(n) is int and n >= 0 for n in numbers):
+        raise ValueError(f"event {row}: ranks, stages, microbatches and bytes are whole numbers")
+    if not (type(start) in (int, float) and type(end) in (int, float) and start <= end):  # type: ignore[operator]
+        raise ValueError(f"event {row}: start and end are seconds, in this order")
+    return Event(rank, Kind(str(kind)), stage, microbatch, start, end, size, peer)  # type: ignore[arg-type]
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a file at once: a failed write leaves the earlier file as it was."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+    return path
+
+
+def from_rows(rows: Iterable[Event]) -> tuple[Event, ...]:
+    """Events in order of rank and start, shifted so that the first one starts at 0."""
+    events = sorted(rows, key=lambda e: (e.rank, e.start, e.end))
+    zero = min((e.start for e in events), default=0.0)
+    return tuple(e._replace(start=e.start - zero, end=e.end - zero) for e in events)
