@@ -184,7 +184,7 @@ def write_whole(path: Path, text: str) -> Path:
     return path
 
 
-def from_rows(rows: Iterable[Event]) -> tuple[Event, ...]:
+def in_order(rows: Iterable[Event]) -> tuple[Event, ...]:
     """Events in order of rank and start, shifted so that the first one starts at 0."""
     events = sorted(rows, key=lambda e: (e.rank, e.start, e.end))
     zero = min((e.start for e in events), default=0.0)

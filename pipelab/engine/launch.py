@@ -1,0 +1,211 @@
+"""Start the ranks of one pipeline, talk to them, and never leave one behind.
+
+Processes come from Python's fork server, which has torch loaded before it forks (see
+``preload``): four ranks are up in well under a tenth of a second. The first start of the server
+takes seconds; importing ``pipelab.engine`` starts it in the background.
+"""
+
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import types
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import connection, forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from pipelab.engine import rank as rank_process
+from pipelab.engine.commands import Done, Failed, receive, send
+from pipelab.engine.progress import Progress
+from pipelab.engine.report import LogReader, died, failed, timed_out
+from pipelab.errors import LaunchError, RankError
+
+_GRACE = 1.0  # seconds for the other ranks to say their last words, so that the cause is found
+_CONTEXT = multiprocessing.get_context("forkserver")
+_MAIN_LOCK = threading.Lock()
+
+
+def warm_up() -> None:
+    """Start the fork server, if it does not run; returns at once."""
+    if multiprocessing.parent_process() is None:
+        _CONTEXT.set_forkserver_preload(["pipelab.engine.preload"])
+        forkserver.ensure_running()
+
+
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Keep multiprocessing from running the learner's script again in each rank.
+
+    It would re-import ``__main__`` by its file; a script without a main guard would then launch
+    itself. Our ranks need no ``__main__``: what is defined there reaches them by value.
+    """
+    with _MAIN_LOCK:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
+
+
+class Ranks:
+    """The processes of one pipeline. ``ask`` is the only way to talk to them."""
+
+    def __init__(self, num_ranks: int, timeout: float):
+        warm_up()
+        self.timeout = timeout
+        self.processes: list[ForkServerProcess] = []
+        self.pipes: list[Connection] = []
+        self.folder = Path(tempfile.mkdtemp(prefix="pipelab-"))  # mode 0700
+        self.progress = Progress(self.folder, num_ranks)
+        self.logs = LogReader(self.folder, num_ranks)
+        self._end = weakref.finalize(self, _end, self.processes, self.pipes, self.folder)
+        try:
+            self._start(num_ranks)
+            self.answers(range(num_ranks))
+        except RankError as error:
+            raise LaunchError(f"the ranks did not come up: {error}") from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, num_ranks: int) -> None:
+        threads = threads_per_rank(num_ranks)
+        for rank in range(num_ranks):
+            ours, theirs = _CONTEXT.Pipe()
+            args = (rank, num_ranks, theirs, self.folder, self.timeout, threads)
+            process = _CONTEXT.Process(
+                target=rank_process.main, args=args, name=f"pipelab rank {rank}", daemon=True
+            )
+            self.pipes.append(ours)
+            with _hidden_main():
+                process.start()
+            self.processes.append(process)
+            theirs.close()
+
+    def ask(self, commands: Sequence[object]) -> list[Done]:
+        """Give each rank its command; return all answers, in rank order.
+
+        Raises:
+            RankError: a rank failed, died or was too late. All ranks are gone then.
+        """
+        try:
+            for pipe, command in zip(self.pipes, commands, strict=True):
+                with suppress(OSError):  # a dead rank is found, and named, while we wait
+                    send(pipe, command)
+            answers = self.answers(range(len(self.pipes)))
+        except BaseException:
+            self.logs.replay()
+            self.close()
+            raise
+        self.logs.replay()
+        return answers
+
+    def answers(self, ranks: Sequence[int]) -> list[Done]:
+        """Wait for one answer from each of these ranks."""
+        answers: dict[int, Done] = {}
+        waiting = {self.pipes[rank]: rank for rank in ranks}
+        watch = _Watch(self.progress, ranks, self.timeout)
+        while waiting:
+            ready = connection.wait(list(waiting), timeout=watch.left())
+            if not ready and watch.is_over():
+                raise timed_out(self.progress, sorted(waiting.values()), self.timeout)
+            for pipe in ready:
+                assert isinstance(pipe, Connection)
+                rank = waiting.pop(pipe)
+                answer = self._receive(rank)
+                if not isinstance(answer, Done):
+                    raise self._cause(rank, answer, waiting)
+                answers[rank] = answer
+        return [answers[rank] for rank in ranks]
+
+    def _receive(self, rank: int) -> Done | Failed | None:
+        """A rank's answer; None if it died without one."""
+        try:
+            answer: Done | Failed = receive(self.pipes[rank])
+        except (EOFError, OSError):
+            return None
+        return answer
+
+    def _cause(
+        self, rank: int, answer: Failed | None, waiting: dict[Connection, int]
+    ) -> RankError:
+        """The error to raise: the first cause, not a neighbour's complaint about it."""
+        until = time.monotonic() + _GRACE
+        reports: dict[int, Failed | None] = {rank: answer}
+        while answer is not None and answer.echo and waiting and time.monotonic() < until:
+            for pipe in connection.wait(list(waiting), timeout=0.1):
+                assert isinstance(pipe, Connection)
+                other = waiting.pop(pipe)
+                report = self._receive(other)
+                if isinstance(report, Done):
+                    continue
+                reports[other] = report
+                if report is None or not report.echo:
+                    rank, answer, until = other, report, 0.0
+        if answer is None:
+            return died(rank, self.processes[rank], self.progress, self.logs)
+        if answer.echo and waiting:  # nobody failed: somebody neither answers nor sends
+            return timed_out(self.progress, sorted(waiting.values()), self.timeout)
+        return failed(rank, answer)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the ranks are gone."""
+        return not self._end.alive
+
+    def close(self) -> None:
+        """End all processes and remove the private folder. May be called twice."""
+        self._end()
+
+
+class _Watch:
+    """A deadline that moves while any rank makes progress: ``timeout`` is for one wait."""
+
+    def __init__(self, progress: Progress, ranks: Sequence[int], timeout: float):
+        self.progress, self.ranks, self.timeout = progress, ranks, timeout
+        self.seen: list[int] = []
+        self.is_over()
+
+    def left(self) -> float:
+        """Seconds to wait before the next look."""
+        return min(1.0, max(0.01, self.deadline - time.monotonic()))
+
+    def is_over(self) -> bool:
+        """Whether no rank began anything for ``timeout`` seconds, and half a second of grace."""
+        now = [self.progress.read(rank)[0] for rank in self.ranks]
+        if now != self.seen:
+            self.seen, self.deadline = now, time.monotonic() + self.timeout + 0.5
+        return time.monotonic() > self.deadline
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def threads_per_rank(num_ranks: int) -> int:
+    """Threads for torch in each rank: this process's cores, shared out, at least one."""
+    return max(1, cores() // num_ranks)
+
+
+def _end(processes: list[ForkServerProcess], pipes: list[Connection], folder: Path) -> None:
+    """Close the pipes, on which idle ranks leave by themselves; kill those that do not."""
+    for pipe in pipes:
+        pipe.close()
+    until = time.monotonic() + 0.2
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+        process.join()
+    shutil.rmtree(folder, ignore_errors=True)
