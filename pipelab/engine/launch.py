@@ -12,47 +12,51 @@ import sys
 import tempfile
 import threading
 import time
-import types
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, spawn
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from unittest import mock
 
 from pipelab.engine import rank as rank_process
 from pipelab.engine.commands import Done, Failed, receive, send
 from pipelab.engine.progress import Progress
 from pipelab.engine.report import LogReader, died, failed, timed_out
-from pipelab.errors import LaunchError, RankError
+from pipelab.errors import LaunchError, PipelineClosed, RankError
 
 _GRACE = 1.0  # seconds for the other ranks to say their last words, so that the cause is found
 _CONTEXT = multiprocessing.get_context("forkserver")
-_MAIN_LOCK = threading.Lock()
+_START_LOCK = threading.Lock()
 
 
 def warm_up() -> None:
     """Start the fork server, if it does not run; returns at once."""
-    if multiprocessing.parent_process() is None:
+    # The server and its ranks import this module too: they must not start servers of their own.
+    if not any("multiprocessing.forkserver" in argument for argument in sys.orig_argv):
         _CONTEXT.set_forkserver_preload(["pipelab.engine.preload"])
         forkserver.ensure_running()
 
 
 @contextmanager
-def _hidden_main() -> Iterator[None]:
+def _without_main() -> Iterator[None]:
     """Keep multiprocessing from running the learner's script again in each rank.
 
     It would re-import ``__main__`` by its file; a script without a main guard would then launch
     itself. Our ranks need no ``__main__``: what is defined there reaches them by value.
     """
-    with _MAIN_LOCK:
-        main = sys.modules["__main__"]
-        sys.modules["__main__"] = types.ModuleType("__main__")
-        try:
-            yield
-        finally:
-            sys.modules["__main__"] = main
+    us, original = threading.get_ident(), spawn.get_preparation_data
+
+    def preparation(name: str) -> dict[str, object]:
+        data: dict[str, object] = original(name)
+        if threading.get_ident() == us:
+            data = {k: v for k, v in data.items() if not k.startswith("init_main")}
+        return data
+
+    with _START_LOCK, mock.patch.object(spawn, "get_preparation_data", preparation):
+        yield
 
 
 class Ranks:
@@ -66,6 +70,8 @@ class Ranks:
         self.folder = Path(tempfile.mkdtemp(prefix="pipelab-"))  # mode 0700
         self.progress = Progress(self.folder, num_ranks)
         self.logs = LogReader(self.folder, num_ranks)
+        self._lock = threading.RLock()  # held while ranks work; a second thread may close
+        self._closing = False
         self._end = weakref.finalize(self, _end, self.processes, self.pipes, self.folder)
         try:
             self._start(num_ranks)
@@ -85,7 +91,7 @@ class Ranks:
                 target=rank_process.main, args=args, name=f"pipelab rank {rank}", daemon=True
             )
             self.pipes.append(ours)
-            with _hidden_main():
+            with _without_main():
                 process.start()
             self.processes.append(process)
             theirs.close()
@@ -96,17 +102,21 @@ class Ranks:
         Raises:
             RankError: a rank failed, died or was too late. All ranks are gone then.
         """
-        try:
-            for pipe, command in zip(self.pipes, commands, strict=True):
-                with suppress(OSError):  # a dead rank is found, and named, while we wait
-                    send(pipe, command)
-            answers = self.answers(range(len(self.pipes)))
-        except BaseException:
-            self.logs.replay()
-            self.close()
-            raise
-        self.logs.replay()
-        return answers
+        with self._lock:
+            try:
+                for pipe, command in zip(self.pipes, commands, strict=True):
+                    with suppress(OSError):  # a dead rank is found, and named, while we wait
+                        send(pipe, command)
+                answers = self.answers(range(len(self.pipes)))
+                self.logs.replay()
+                return answers
+            except BaseException as error:
+                self.logs.replay()
+                stopped = self._closing and isinstance(error, RankError)
+                self.close()
+                if stopped:
+                    raise PipelineClosed("the pipeline was closed during its work") from None
+                raise
 
     def answers(self, ranks: Sequence[int]) -> list[Done]:
         """Wait for one answer from each of these ranks."""
@@ -162,8 +172,16 @@ class Ranks:
         return not self._end.alive
 
     def close(self) -> None:
-        """End all processes and remove the private folder. May be called twice."""
-        self._end()
+        """End all processes and remove the private folder. Any thread may call it, twice too."""
+        self._closing = True
+        if not self._lock.acquire(blocking=False):  # another thread waits for the ranks' answers
+            for process in self.processes:
+                process.kill()
+            self._lock.acquire()
+        try:
+            self._end()
+        finally:
+            self._lock.release()
 
 
 class _Watch:

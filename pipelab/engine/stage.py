@@ -1,5 +1,8 @@
 """A stage on its rank: forward and backward of one microbatch, and what is kept in between."""
 
+from functools import cache
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -10,13 +13,16 @@ from pipelab.engine.memory import SavedBytes
 class Stage:
     """Some layers of the model, and the activations of the microbatches in flight.
 
-    ``loss`` is set on the last stage alone.
+    Args:
+        loss: set on the last stage alone.
+        is_first: its inputs are the learner's data, which need no gradient.
     """
 
-    def __init__(self, module: nn.Module, loss: Loss | None):
+    def __init__(self, module: nn.Module, loss: Loss | None, is_first: bool):
         self.module = module
         self.loss = loss
-        self.kept: dict[int, tuple[Tensor, Tensor]] = {}  # microbatch -> (input, output)
+        self.is_first = is_first
+        self.kept: dict[int, tuple[list[Tensor], Tensor]] = {}  # microbatch -> (entry, output)
         self._saved_bytes: dict[tuple[object, ...], int] = {}
 
     def forward(
@@ -24,25 +30,25 @@ class Stage:
     ) -> Tensor:
         """The output for the next stage; on the last stage the loss, scaled by ``weight``.
 
-        Keeps the input and the output until ``backward``.
+        Keeps the graph from input to output until ``backward``.
         """
-        inputs = inputs.detach()
-        if inputs.is_floating_point() or inputs.is_complex():
-            inputs.requires_grad_()
+        entry: list[Tensor] = []
+        if not self.is_first:
+            inputs = _Entry.apply(_anchor(), inputs, entry)  # type: ignore[no-untyped-call]
         output = self._apply(inputs)
         if self.loss is not None:
             assert target is not None
             # the one place where a gradient is scaled: rows of the microbatch over all rows
             output = mean_loss(self.loss, output, target) * weight
-        self.kept[microbatch] = inputs, output
+        self.kept[microbatch] = entry, output
         return output
 
     def backward(self, microbatch: int, gradient: Tensor | None) -> Tensor | None:
         """The gradient of the input, given that of the output (None on the last stage)."""
-        inputs, output = self.kept.pop(microbatch)
-        if output.requires_grad:  # a stage of frozen layers after integer inputs has no graph
+        entry, output = self.kept.pop(microbatch)
+        if output.requires_grad:  # a first stage of frozen layers has no graph
             torch.autograd.backward(output, gradient)
-        return inputs.grad
+        return entry[0] if entry else None
 
     def kept_bytes(self, inputs: Tensor) -> int:
         """Bytes that one forward of such inputs keeps; measured once for each shape."""
@@ -64,6 +70,31 @@ class Stage:
                 f"the stage returned a {type(output).__name__}: a stage returns one tensor"
             )
         return output
+
+
+class _Entry(torch.autograd.Function):
+    """Where a stage's graph begins: lays the gradient that arrives there into a list.
+
+    A plain ``inputs.requires_grad_()`` would do, but for layers that work in place (such as
+    ``ReLU(inplace=True)`` at the start of a stage): those may not touch a leaf.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, inputs: Tensor, entry: list[Tensor]) -> Tensor:
+        ctx.entry = entry
+        ctx.mark_dirty(inputs)
+        return inputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:  # type: ignore[override]
+        ctx.entry.append(gradient)
+        return None, None, None
+
+
+@cache
+def _anchor() -> Tensor:
+    """Makes autograd follow the entry, although the input itself needs no gradient."""
+    return torch.zeros((), requires_grad=True)
 
 
 def mean_loss(loss: Loss, output: Tensor, target: Tensor) -> Tensor:

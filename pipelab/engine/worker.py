@@ -28,7 +28,7 @@ class Worker:
         self.last_stage = build.num_stages - 1
         self.loss = build.loss
         self.stages = {
-            number: Stage(module, build.loss if number == self.last_stage else None)
+            number: Stage(module, build.loss if number == self.last_stage else None, number == 0)
             for number, module in build.stages.items()
         }
         self.optimizers = {

@@ -31,6 +31,18 @@ def busy(events: Iterable["Event"], num_ranks: int) -> tuple[float, ...]:
     return tuple(total)
 
 
+def gaps(events: Iterable["Event"], start: float, end: float) -> list[tuple[float, float]]:
+    """The stretches between start and end that none of these events covers."""
+    found = []
+    for e in sorted(events, key=lambda e: e.start):
+        if start < e.start:
+            found.append((start, min(e.start, end)))
+        start = max(start, e.end)
+        if start >= end:
+            break
+    return [*found, (start, end)] if start < end else found
+
+
 def utilisation(events: Sequence["Event"], num_ranks: int) -> tuple[float, ...]:
     """For each rank, the share of the duration in which it computed."""
     whole = duration(events)
@@ -52,14 +64,14 @@ def peak_activation_bytes(events: Iterable["Event"], num_ranks: int) -> tuple[in
     """For each rank, the most bytes held at once: F takes its bytes, B (or W) gives them back."""
     held = [0] * num_ranks
     peak = [0] * num_ranks
-    kept: dict[tuple[int, int | None], int] = {}
+    kept: dict[tuple[int, int, int | None], int] = {}  # by rank too: replicas share stage numbers
     for e in sorted(events, key=lambda e: (e.end, e.start)):
         if e.kind is Kind.F:
-            kept[e.stage, e.microbatch] = e.bytes
+            kept[e.rank, e.stage, e.microbatch] = e.bytes
             held[e.rank] += e.bytes
             peak[e.rank] = max(peak[e.rank], held[e.rank])
         elif e.kind in (Kind.B, Kind.W):
-            held[e.rank] -= kept.pop((e.stage, e.microbatch), 0)
+            held[e.rank] -= kept.pop((e.rank, e.stage, e.microbatch), 0)
     return tuple(peak)
 
 

@@ -5,6 +5,7 @@ for a message is an event of its own (``WAIT``), never hidden inside F or B.
 """
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable
@@ -13,11 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pipelab.action import Kind
+from pipelab.action import PER_STAGE, Kind
 from pipelab.errors import TraceError
 from pipelab.trace import metrics
 
 VERSION = 1
+MAX_RANKS = 100_000  # a damaged file that names more must not eat the memory
 
 
 class Event(NamedTuple):
@@ -82,7 +84,7 @@ class Trace:
 
     @cached_property
     def duration(self) -> float:
-        """Seconds from the first start to the last end."""
+        """Seconds from the first start to the last end of a computation (F, B, I, W)."""
         return metrics.duration(self.events)
 
     @cached_property
@@ -109,10 +111,17 @@ class Trace:
     def source_line(self) -> str:
         """The line under every picture: where its numbers come from."""
         s = self.setting
-        where = f"{s.backend}/{s.device}" if self.source == "recorded" else "simulator"
-        parts = [self.source, s.schedule, f"{s.ranks} ranks", f"{s.microbatches} microbatches"]
-        parts += [where, f"paced {s.paced}" if s.paced else "unpaced" * (self.source == "recorded")]
-        parts += [f"{s.cpus} cpus"] if s.cpus else []
+        parts = [
+            self.source,
+            s.schedule,
+            _count(s.ranks, "rank"),
+            _count(s.microbatches, "microbatch"),
+        ]
+        if self.source == "recorded":
+            parts += [f"{s.backend}/{s.device}", f"paced {s.paced}" if s.paced else "unpaced"]
+        else:  # it ran nowhere, so nothing was paced either
+            parts += ["simulator", s.paced]
+        parts += [_count(s.cpus, "cpu")] if s.cpus else []
         return " · ".join(part for part in parts if part)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -143,13 +152,14 @@ class Trace:
                 f"update pipelab, or record the trace again"
             )
         try:
+            setting = _setting(data["setting"])
             return cls(
-                tuple(_event(row) for row in data["events"]),
+                tuple(_event(row, setting.ranks) for row in data["events"]),
                 {"predicted": "predicted", "recorded": "recorded"}[data["source"]],  # type: ignore[arg-type]
-                Setting(**data["setting"]),
-                tuple(Memory(*row) for row in data["memory"]),
+                setting,
+                tuple(_memory(row) for row in data["memory"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise TraceError(f"{path}: the trace is damaged ({error!r})") from None
 
     def to_chrome(self, path: str | os.PathLike[str]) -> Path:
@@ -159,15 +169,42 @@ class Trace:
         return write_whole(Path(path), chrome_json(self))
 
 
-def _event(row: list[object]) -> Event:
+def _setting(row: dict[str, object]) -> Setting:
+    """The setting from JSON; raises TypeError or ValueError where a value is of another kind."""
+    setting = Setting(**row)  # type: ignore[arg-type]
+    for name, default in asdict(Setting()).items():
+        if type(getattr(setting, name)) is not type(default):
+            raise ValueError(f"setting {name} is {getattr(setting, name)!r}")
+    if not (1 <= setting.ranks <= MAX_RANKS and setting.microbatches >= 1 and setting.cpus >= 0):
+        raise ValueError(f"{setting.ranks} ranks, {setting.microbatches} microbatches")
+    return setting
+
+
+def _memory(row: list[int]) -> Memory:
+    memory = Memory(*row)
+    if not all(type(n) is int and n >= 0 for n in memory):
+        raise ValueError(f"memory {row}: bytes are whole numbers")
+    return memory
+
+
+def _event(row: list[object], num_ranks: int) -> Event:
     """One event from a JSON row; raises TypeError or ValueError where a value is no such thing."""
     rank, kind, stage, microbatch, start, end, size, peer = row
     numbers = (rank, stage, size, *(n for n in (microbatch, peer) if n is not None))
     if not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError(f"event {row}: ranks, stages, microbatches and bytes are whole numbers")
-    if not (type(start) in (int, float) and type(end) in (int, float) and start <= end):  # type: ignore[operator]
+    if not all(type(t) in (int, float) and math.isfinite(t) for t in (start, end)) or start > end:  # type: ignore[arg-type, operator]
         raise ValueError(f"event {row}: start and end are seconds, in this order")
+    if rank >= num_ranks:  # type: ignore[operator]
+        raise ValueError(f"event {row}: the trace has {num_ranks} ranks")
+    if (Kind(str(kind)) in PER_STAGE) != (microbatch is None):
+        raise ValueError(f"event {row}: all but REDUCE_GRAD and STEP have a microbatch")
     return Event(rank, Kind(str(kind)), stage, microbatch, start, end, size, peer)  # type: ignore[arg-type]
+
+
+def _count(number: int, noun: str) -> str:
+    plural = noun + ("es" if noun.endswith("ch") else "s")
+    return f"{number} {noun if number == 1 else plural}"
 
 
 def write_whole(path: Path, text: str) -> Path:
