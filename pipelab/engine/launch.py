@@ -21,6 +21,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from unittest import mock
 
+import torch
+
 from pipelab.engine import rank as rank_process
 from pipelab.engine.commands import Done, Failed, receive, send
 from pipelab.engine.progress import Progress
@@ -212,8 +214,12 @@ def cores() -> int:
 
 
 def threads_per_rank(num_ranks: int) -> int:
-    """Threads for torch in each rank: this process's cores, shared out, at least one."""
-    return max(1, cores() // num_ranks)
+    """Threads for torch in each rank: this process's own number, shared out, at least one.
+
+    More threads than cores would spin for each other: a tiny model gets ten times slower. And the
+    number matters to the last bit: a matrix product may add up differently with each.
+    """
+    return max(1, torch.get_num_threads() // num_ranks)
 
 
 def _end(processes: list[ForkServerProcess], pipes: list[Connection], folder: Path) -> None:
