@@ -146,9 +146,7 @@ class Ranks:
             return None
         return answer
 
-    def _cause(
-        self, rank: int, answer: Failed | None, waiting: dict[Connection, int]
-    ) -> RankError:
+    def _cause(self, rank: int, answer: Failed | None, waiting: dict[Connection, int]) -> RankError:
         """The error to raise: the first cause, not a neighbour's complaint about it."""
         until = time.monotonic() + _GRACE
         reports: dict[int, Failed | None] = {rank: answer}

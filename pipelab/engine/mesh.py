@@ -17,7 +17,7 @@ def join(folder: Path, rank: int, num_ranks: int, timeout: float) -> dist.Proces
     os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     dist.init_process_group(
         "gloo",
-        store=dist.FileStore(str(folder / "meeting-point"), num_ranks),
+        store=dist.FileStore(str(folder / "meeting-point"), num_ranks),  # type: ignore[attr-defined]
         rank=rank,
         world_size=num_ranks,
         timeout=timedelta(seconds=timeout),

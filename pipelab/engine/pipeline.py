@@ -81,7 +81,7 @@ class Pipeline:
             "gradients": [name for name, _ in model.named_parameters()],
         }
         self._ranks = Ranks(schedule.num_ranks, timeout)
-        stages = [
+        stages: list[dict[int, nn.Module]] = [
             {stage: modules[stage] for stage in schedule.stages_of(rank)}
             for rank in range(schedule.num_ranks)
         ]

@@ -6,9 +6,6 @@ The first optimizer in a process imports ``torch._dynamo``, which takes a second
 import signal
 
 import cloudpickle  # noqa: F401
-import torch
-import torch._dynamo
-import torch.distributed
 
 import pipelab.engine.rank  # noqa: F401
 

@@ -79,8 +79,10 @@ def timed_out(progress: Progress, late: Sequence[int], timeout: float) -> RankEr
         if action is None:
             where.append(f"  rank {rank} has not begun")
         elif action.kind is Kind.WAIT:
-            where.append(f"  rank {rank} waits for a message, for stage {action.stage}, "
-                         f"microbatch {action.microbatch}")
+            where.append(
+                f"  rank {rank} waits for a message, for stage {action.stage}, "
+                f"microbatch {action.microbatch}"
+            )
         else:
             where.append(f"  rank {rank} is in {action.token}")
     busy = [r for r in late if (a := progress.read(r)[1]) is not None and a.kind is not Kind.WAIT]

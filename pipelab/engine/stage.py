@@ -86,7 +86,7 @@ class _Entry(torch.autograd.Function):
         return inputs
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
         ctx.entry.append(gradient)
         return None, None, None
 

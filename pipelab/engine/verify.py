@@ -26,6 +26,11 @@ class ParameterCheck(NamedTuple):
     close: bool
     max_difference: float
 
+    @property
+    def verdict(self) -> str:
+        """``exact``, ``close`` or ``WRONG``."""
+        return "exact" if self.exact else "close" if self.close else "WRONG"
+
 
 @dataclass(frozen=True)
 class GradientReport:
@@ -44,8 +49,7 @@ class GradientReport:
     def __str__(self) -> str:
         width = max([len(row.name) for row in self.parameters], default=4)
         rows = [
-            f"{row.name.ljust(width)}  {'exact' if row.exact else 'close' if row.close else 'WRONG'}"
-            f"  max difference {row.max_difference:.1e}"
+            f"{row.name.ljust(width)}  {row.verdict}  max difference {row.max_difference:.1e}"
             for row in self.parameters
         ]
         return "\n".join([*rows, f"loss {self.loss:.6f}, one process {self.reference_loss:.6f}"])
@@ -65,7 +69,9 @@ def verify_gradients(
         reference, theirs = one_process_gradients(
             model, inputs, targets, loss, schedule.num_microbatches
         )
-    rows = tuple(_compare(n, gradients.get(n), reference.get(n)) for n, _ in model.named_parameters())
+    rows = tuple(
+        _compare(n, gradients.get(n), reference.get(n)) for n, _ in model.named_parameters()
+    )
     return GradientReport(rows, ours, theirs)
 
 
@@ -78,7 +84,7 @@ def one_process_gradients(
     rows = check_batch(inputs, targets, num_microbatches, train=True)
     sizes = list(microbatch_sizes(rows, num_microbatches))
     total = 0.0
-    for x, y in zip(inputs.split(sizes), targets.split(sizes), strict=True):
+    for x, y in zip(torch.split(inputs, sizes), torch.split(targets, sizes), strict=True):
         scaled = loss(model(x), y) * (len(x) / rows)
         scaled.backward()  # type: ignore[no-untyped-call]
         total += scaled.item()

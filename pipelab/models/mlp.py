@@ -1,5 +1,7 @@
 """A plain stack of layers, for short experiments."""
 
+import itertools
+
 from torch import nn
 
 
@@ -11,7 +13,7 @@ def mlp(width: int = 64, depth: int = 8, features: int = 16, classes: int = 10) 
     """
     sizes = [features, *[width] * (depth - 1), classes]
     layers: list[nn.Module] = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in itertools.pairwise(sizes):
         layers.append(nn.Sequential(nn.Linear(a, b), nn.Tanh()))
     layers[-1] = nn.Linear(sizes[-2], sizes[-1])
     return nn.Sequential(*layers)

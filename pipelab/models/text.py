@@ -13,7 +13,7 @@ from torch import Tensor
 @cache
 def topics() -> Tensor:
     """The pages of ``help("topics")`` as one row of bytes, about 465,000 of them (uint8)."""
-    from pydoc_data.topics import topics as pages  # type: ignore[import-untyped]
+    from pydoc_data.topics import topics as pages
 
     text = "\n\n".join(pages[name] for name in sorted(pages))
     return torch.frombuffer(bytearray(text.encode("utf-8")), dtype=torch.uint8)

@@ -34,7 +34,9 @@ class Block(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.norm_2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(rows, tokens, width) -> (rows, tokens, width)."""
@@ -47,9 +49,7 @@ class Block(nn.Module):
         return added
 
 
-def tiny_gpt(
-    width: int = 64, blocks: int = 4, heads: int = 4, context: int = 64
-) -> nn.Sequential:
+def tiny_gpt(width: int = 64, blocks: int = 4, heads: int = 4, context: int = 64) -> nn.Sequential:
     """Embedding, blocks, head: (rows, tokens) of bytes -> (rows, tokens, 256) logits.
 
     The default has about 237,000 parameters.

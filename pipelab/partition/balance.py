@@ -5,7 +5,7 @@ numbers, not torch.
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from pipelab.errors import PartitionError
 
@@ -42,4 +42,4 @@ def balance(costs: Sequence[float], num_parts: int) -> list[int]:
     for cut in reversed(cuts):
         ends.append(cut[ends[-1]])
     ends = [*ends, 0][::-1]
-    return [b - a for a, b in zip(ends, ends[1:], strict=False)]
+    return [b - a for a, b in pairwise(ends)]

@@ -28,7 +28,7 @@ def split(
         )
     if by != "parameters":
         raise PartitionError(f"split by {by!r} is unknown: use by='parameters'")
-    layers = list(model.named_children())
+    layers = list(model._modules.items())  # named_children() leaves out a layer's second use
     # +1: layers without parameters count a little, so that they spread too
     costs = [1 + sum(p.nbytes for p in layer.parameters()) for _, layer in layers]
     stages, first = [], 0

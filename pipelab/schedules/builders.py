@@ -15,7 +15,7 @@ def sequential(num_ranks: int, num_microbatches: int = 1) -> Schedule:
     >>> print(sequential(2))
     sequential: 2 ranks, 1 microbatches
     rank 0  0F0 ·   ·   0B0
-    rank 1  ·   1F0 1B0
+    rank 1  ·   1F0 1B0 ·
     """
     check_sizes(num_ranks, num_microbatches)
     rows = tuple(
@@ -33,7 +33,7 @@ def gpipe(num_ranks: int, num_microbatches: int) -> Schedule:
     >>> print(gpipe(2, 2))
     gpipe: 2 ranks, 2 microbatches
     rank 0  0F0 0F1 ·   ·   0B0 0B1
-    rank 1  ·   1F0 1F1 1B0 1B1
+    rank 1  ·   1F0 1F1 1B0 1B1 ·
     """
     check_sizes(num_ranks, num_microbatches)
     rows = tuple(
@@ -52,7 +52,7 @@ def one_f_one_b(num_ranks: int, num_microbatches: int) -> Schedule:
     >>> print(one_f_one_b(2, 3))
     1f1b: 2 ranks, 3 microbatches
     rank 0  0F0 0F1 ·   0B0 0F2 0B1 ·   0B2
-    rank 1  ·   1F0 1B0 1F1 1B1 1F2 1B2
+    rank 1  ·   1F0 1B0 1F1 1B1 1F2 1B2 ·
     """
     check_sizes(num_ranks, num_microbatches)
     return Schedule(

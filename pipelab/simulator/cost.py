@@ -21,8 +21,8 @@ class Cost:
         backward_weight: W.
         latency: what a message takes between two ranks.
 
-    >>> Cost(forward=0.010, backward_input=0.010, backward_weight=0.010).seconds(Action(0, Kind.B, 0))
-    0.02
+    >>> Cost(forward=1, backward_input=1, backward_weight=1).seconds(Action(0, Kind.B, 0))
+    2
     """
 
     forward: Seconds = 1.0

@@ -4,7 +4,7 @@ Bubble *fraction* (idle over the whole) and bubble *overhead* (idle over the com
 exist in the literature and get mixed: (p-1)/(m+p-1) and (p-1)/m for GPipe and 1F1B.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipelab.action import COMPUTE, Kind
@@ -60,18 +60,30 @@ def bubble_overhead(events: Sequence["Event"], num_ranks: int) -> float:
     return fraction / (1.0 - fraction) if fraction < 1.0 else 0.0
 
 
-def peak_activation_bytes(events: Iterable["Event"], num_ranks: int) -> tuple[int, ...]:
-    """For each rank, the most bytes held at once: F takes its bytes, B (or W) gives them back."""
+def held_activations(events: Iterable["Event"], num_ranks: int) -> Iterator[tuple["Event", int]]:
+    """Each F, B and W in order of its end, and the bytes of activations that its rank then holds.
+
+    F takes its bytes; B, or W after its I, gives them back.
+    """
     held = [0] * num_ranks
-    peak = [0] * num_ranks
     kept: dict[tuple[int, int, int | None], int] = {}  # by rank too: replicas share stage numbers
     for e in sorted(events, key=lambda e: (e.end, e.start)):
+        key = e.rank, e.stage, e.microbatch
         if e.kind is Kind.F:
-            kept[e.rank, e.stage, e.microbatch] = e.bytes
+            kept[key] = e.bytes
             held[e.rank] += e.bytes
-            peak[e.rank] = max(peak[e.rank], held[e.rank])
         elif e.kind in (Kind.B, Kind.W):
-            held[e.rank] -= kept.pop((e.rank, e.stage, e.microbatch), 0)
+            held[e.rank] -= kept.pop(key, 0)
+        else:
+            continue
+        yield e, held[e.rank]
+
+
+def peak_activation_bytes(events: Iterable["Event"], num_ranks: int) -> tuple[int, ...]:
+    """For each rank, the most bytes of activations held at once."""
+    peak = [0] * num_ranks
+    for event, held in held_activations(events, num_ranks):
+        peak[event.rank] = max(peak[event.rank], held)
     return tuple(peak)
 
 

@@ -95,14 +95,14 @@ def test_tiny_gpt_on_bytes_with_integer_inputs():
 def test_two_stages_on_one_rank_hand_over_without_messages():
     looped = Schedule.from_tokens(
         [
-            "0F0 0F1 2F0 2F1 2B0 2B1 0B0 0B1".split(),
-            "1F0 1F1 3F0 3F1 3B0 3B1 1B0 1B1".split(),
+            ["0F0", "0F1", "2F0", "2F1", "2B0", "2B1", "0B0", "0B1"],
+            ["1F0", "1F1", "3F0", "3F1", "3B0", "3B1", "1B0", "1B1"],
         ]
     )
     vee = Schedule.from_tokens(
         [
-            "0F0 0F1 3F0 3B0 3F1 3B1 0B0 0B1".split(),
-            "1F0 2F0 1F1 2F1 2B0 1B0 2B1 1B1".split(),
+            ["0F0", "0F1", "3F0", "3B0", "3F1", "3B1", "0B0", "0B1"],
+            ["1F0", "2F0", "1F1", "2F1", "2B0", "1B0", "2B1", "1B1"],
         ]
     )
     for schedule in (looped, vee):
@@ -111,7 +111,7 @@ def test_two_stages_on_one_rank_hand_over_without_messages():
 
 
 def test_backwards_out_of_order_are_close():
-    crossed = Schedule.from_tokens(["0F0 0F1 0B1 0B0".split(), "1F0 1F1 1B1 1B0".split()])
+    crossed = Schedule.from_tokens([["0F0", "0F1", "0B1", "0B0"], ["1F0", "1F1", "1B1", "1B0"]])
     assert verify_gradients(mlp(depth=4), crossed, *batch(7), cross_entropy).ok
 
 
@@ -205,3 +205,10 @@ def test_eval_mode_is_put_back_and_batchnorm_counts_each_microbatch_once():
         pipeline.step(*batch(12))
         assert pipeline.state_dict()["1.num_batches_tracked"] == 8
         assert torch.isfinite(pipeline.state_dict()["1.running_mean"]).all()
+
+
+def test_one_layer_object_used_twice_runs_twice():
+    act = nn.Tanh()
+    model = nn.Sequential(nn.Linear(16, 16), act, nn.Linear(16, 10), act)
+    x, y = batch(8)
+    assert verify_gradients(model, gpipe(4, 2), x, y, cross_entropy).ok

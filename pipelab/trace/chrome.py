@@ -1,0 +1,175 @@
+"""A trace in Chrome's JSON, which opens in ui.perfetto.dev and chrome://tracing.
+
+    process rank + 1   "rank 0"
+      thread 1         compute      X events "F 3", "B 3", "STEP"
+      thread 2         messages     X events "SEND_F 3", "RECV_B 3"
+      thread 3         idle         X events "WAIT 3", and "idle" for the rest
+      counter          "activation bytes"
+
+Times are microseconds with three decimals, so all is rounded to whole nanoseconds first: events
+that touch still touch. A sender's event has an arrow to the action that used its message. (Not to
+the WAIT for it: that began before the SEND, and Perfetto drops arrows that point back in time.)
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Kind
+from pipelab.trace.metrics import gaps, held_activations
+from pipelab.trace.trace import Event, Trace
+
+_THREADS = ("compute", "messages", "idle")
+_COMPUTE, _MESSAGES, _IDLE = range(3)
+_USED_BY = {Kind.SEND_F: (+1, (Kind.F,)), Kind.SEND_B: (-1, (Kind.B, Kind.I))}
+
+Json = dict[str, object]
+
+
+class _Box(NamedTuple):
+    """One X event to be; times in nanoseconds."""
+
+    rank: int
+    thread: int
+    start: int
+    end: int
+    name: str
+    event: Event | None = None
+
+
+def chrome_json(trace: Trace) -> str:
+    """The whole trace as the text of a ``.json`` file."""
+    boxes = sorted(
+        [*(_box(event) for event in trace.events), *_idle(trace)],
+        # at equal starts senders before users, and the longer first: the shorter nests in it
+        key=lambda b: (b.start, b.thread != _MESSAGES, -b.end),
+    )
+    lanes = _lanes(boxes)
+    arrows = _arrows(boxes)
+    data = {
+        "traceEvents": [
+            *_names(boxes, lanes, trace.num_ranks),
+            *(_slice(box, lanes[i], arrows.get(i)) for i, box in enumerate(boxes)),
+            *_activations(trace),
+        ],
+        "displayTimeUnit": "ms",
+        "otherData": {"source": trace.source_line, **trace.setting.versions},
+    }
+    return json.dumps(data, ensure_ascii=False)
+
+
+def _box(event: Event) -> _Box:
+    name = event.kind.value if event.microbatch is None else f"{event.kind} {event.microbatch}"
+    where = {Kind.WAIT: _IDLE, **dict.fromkeys(MESSAGES, _MESSAGES)}
+    thread = where.get(event.kind, _COMPUTE)
+    return _Box(event.rank, thread, _ns(event.start), _ns(event.end), name, event)
+
+
+def _idle(trace: Trace) -> Iterator[_Box]:
+    """What is left of each rank's time when it neither computes, nor steps, nor waits."""
+    computing = [e for e in trace.events if e.kind in COMPUTE]
+    if not computing:
+        return
+    first, last = min(e.start for e in computing), max(e.end for e in computing)
+    taken = COMPUTE | PER_STAGE | {Kind.WAIT}
+    rows: dict[int, list[Event]] = {rank: [] for rank in range(trace.num_ranks)}
+    for event in trace.events:
+        if event.kind in taken:
+            rows[event.rank].append(event)
+    for rank, row in rows.items():
+        for start, end in gaps(row, first, last):
+            if _ns(start) < _ns(end):
+                yield _Box(rank, _IDLE, _ns(start), _ns(end), "idle")
+
+
+def _lanes(boxes: list[_Box]) -> list[int]:
+    """For each box its tid: 1, 2 or 3 by thread, and 3 more wherever it would partly overlap.
+
+    A viewer shows one tid as a stack: two events on it are apart, or one lies within the other.
+    """
+    stacks: dict[tuple[int, int], list[int]] = defaultdict(list)  # (rank, tid): ends, inner last
+    lanes = []
+    for box in boxes:
+        tid = box.thread + 1
+        while True:
+            stack = stacks[box.rank, tid]
+            while stack and stack[-1] <= box.start:
+                stack.pop()
+            if not stack or box.end <= stack[-1]:
+                break
+            tid += len(_THREADS)
+        stack.append(box.end)
+        lanes.append(tid)
+    return lanes
+
+
+def _arrows(boxes: list[_Box]) -> dict[int, Json]:
+    """For each box at an end of an arrow, its fields: one number for both ends of a message."""
+    users: dict[tuple[int | None, int, Kind, int | None], int] = {}
+    for i, box in enumerate(boxes):
+        if (e := box.event) and e.kind in COMPUTE:
+            for rank in (e.rank, None):  # a SEND without a peer is taken at its stage's word
+                users[rank, e.stage, e.kind, e.microbatch] = i
+    found: dict[int, Json] = {}
+    for i, box in enumerate(boxes):
+        if (e := box.event) is None or e.kind not in _USED_BY:
+            continue
+        step, kinds = _USED_BY[e.kind]
+        keys = [(e.peer, e.stage + step, kind, e.microbatch) for kind in kinds]
+        user = next((users[key] for key in keys if key in users), None)
+        if user is not None and i < user:
+            found[i] = {"bind_id": hex(i + 1), "flow_out": True}
+            found[user] = {"bind_id": hex(i + 1), "flow_in": True}
+    return found
+
+
+def _slice(box: _Box, tid: int, arrow: Json | None) -> Json:
+    args: Json = {}
+    if e := box.event:
+        args = {"stage": e.stage, "microbatch": e.microbatch, "bytes": e.bytes, "peer": e.peer}
+    return {
+        "ph": "X",
+        "cat": _THREADS[box.thread],
+        "name": box.name,
+        "pid": box.rank + 1,
+        "tid": tid,
+        "ts": box.start / 1000,
+        "dur": (box.end - box.start) / 1000,
+        "args": {key: value for key, value in args.items() if value is not None},
+        **(arrow or {}),
+    }
+
+
+def _names(boxes: Iterable[_Box], lanes: Iterable[int], num_ranks: int) -> Iterator[Json]:
+    """The four kinds of metadata that Perfetto reads: names of processes and threads, and order."""
+    for rank in range(num_ranks):
+        yield _meta("process_name", rank, 1, "name", f"rank {rank}")
+        yield _meta("process_sort_index", rank, 1, "sort_index", rank)
+    used = {(box.rank, tid): box.thread for box, tid in zip(boxes, lanes, strict=True)}
+    for (rank, tid), thread in sorted(used.items()):
+        yield _meta("thread_name", rank, tid, "name", _THREADS[thread])
+        yield _meta("thread_sort_index", rank, tid, "sort_index", thread * 1000 + tid)
+
+
+def _meta(what: str, rank: int, tid: int, key: str, value: str | int) -> Json:
+    return {"ph": "M", "name": what, "pid": rank + 1, "tid": tid, "args": {key: value}}
+
+
+def _activations(trace: Trace) -> Iterator[Json]:
+    """Bytes that each rank holds: up by its own at the end of F, down again at that of B or W."""
+    if not any(e.bytes for e in trace.events if e.kind is Kind.F):
+        return  # nothing was measured, as in a prediction
+    for e, held in held_activations(trace.events, trace.num_ranks):
+        yield {
+            "ph": "C",
+            "name": "activation bytes",
+            "pid": e.rank + 1,
+            "tid": 1,
+            "ts": _ns(e.end) / 1000,
+            "args": {"bytes": held},
+        }
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)

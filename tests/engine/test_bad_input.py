@@ -1,0 +1,84 @@
+"""Bad input is refused in words, with numbers and remedy, before a process starts."""
+
+from functools import partial
+
+import psutil
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from pipelab.engine import Pipeline
+from pipelab.errors import BatchError, LossError, PartitionError, PipelabError, ScheduleError
+from pipelab.models import mlp
+from pipelab.schedules import Schedule, gpipe, one_f_one_b
+
+
+def ranks_alive():
+    me = psutil.Process()
+    return [p for p in me.children(recursive=True) if p.ppid() != me.pid]
+
+
+class Funnel(nn.Module):
+    def forward(self, x):
+        return x
+
+
+TIED = nn.Linear(4, 4)
+HALVES = Schedule.from_tokens([["0F0", "0I0", "0W0"]])
+
+
+@pytest.mark.parametrize(
+    ("model", "schedule", "loss", "error", "words"),
+    [
+        (mlp(depth=3), gpipe(4, 2), cross_entropy, PartitionError, "3 layers cannot fill 4 stages"),
+        (Funnel(), gpipe(2, 2), cross_entropy, PartitionError, "is a Funnel: only an nn.Seq"),
+        (nn.Sequential(TIED, TIED), gpipe(2, 2), mse_loss, PartitionError, "1.weight .* 0.weight"),
+        (mlp(), gpipe(2, 2), partial(cross_entropy, reduction="none"), LossError, r"shape \(2,\)"),
+        (mlp(), gpipe(2, 2), nn.MSELoss(reduction="none"), LossError, r"shape \(2, 3\)"),
+        (mlp(), gpipe(2, 2), lambda o, t: 0.5, LossError, "a float"),
+        (mlp(), gpipe(2, 2), None, LossError, "give a function"),
+        (mlp(), HALVES, cross_entropy, ScheduleError, "0I0: a backward in two halves"),
+        (mlp(), Schedule.from_tokens([["0F0"]]), cross_entropy, ScheduleError, "1 F, 0 B"),
+    ],
+)
+def test_refused_before_launch(model, schedule, loss, error, words):
+    before = ranks_alive()
+    with pytest.raises(error, match=words):
+        Pipeline(model, schedule, loss=loss)
+    assert ranks_alive() == before
+
+
+def test_m_zero_and_unknown_device():
+    with pytest.raises(ScheduleError, match="num_microbatches is 0"):
+        one_f_one_b(4, 0)
+    with pytest.raises(PipelabError, match="device='tpu'"):
+        Pipeline(mlp(), gpipe(2, 2), loss=cross_entropy, device="tpu")
+
+
+def test_bad_batches_leave_the_pipeline_usable():
+    x, y = torch.randn(6, 16), torch.randint(10, (6,))
+    with Pipeline(mlp(), gpipe(2, 4), loss=cross_entropy) as pipeline:
+        for inputs, targets, words in [
+            (x[:0], y[:0], r"empty \(0 rows\)"),
+            (x[:3], y[:3], "3 rows cannot be cut into 4 microbatches"),
+            (x, y[:5], "inputs have 6 rows, targets have 5"),
+            ([1, 2], y, "inputs is a list"),
+            (x, None, "targets is a NoneType"),
+            (torch.tensor(1.0), y, "a single number"),
+        ]:
+            with pytest.raises(BatchError, match=words):
+                pipeline.step(inputs, targets)
+        with pytest.raises(ScheduleError, match="for 4 ranks, this pipeline runs 2"):
+            pipeline.use(gpipe(4, 4))
+        swapped = Schedule.from_tokens([["1F0", "1B0"], ["0F0", "0B0"]])
+        with pytest.raises(ScheduleError, match="stage 0 on rank 1"):
+            pipeline.use(swapped)
+        assert pipeline.step(x, y).loss > 0
+
+
+def test_a_loss_that_can_be_judged_only_on_real_shapes_is_accepted():
+    from pipelab.engine.checks import check_loss
+
+    check_loss(lambda output, target: (output.mean(-1) - target).pow(2).mean(0))
+    check_loss(lambda output, target: cross_entropy(output.flatten(0, 3), target))

@@ -1,0 +1,240 @@
+"""Processes: private, closed in every way that a pipeline can end, loud about failures."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from pipelab.engine import Pipeline
+from pipelab.errors import PipelineClosed, RankDied, RankError, RankTimeout
+from pipelab.models import mlp
+from pipelab.schedules import gpipe, one_f_one_b
+
+X, Y = torch.randn(12, 16), torch.randint(10, (12,))
+
+
+def gone(pids, seconds=2.0):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        alive = [
+            pid
+            for pid in pids
+            if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        ]
+        if not alive:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def open_pipeline(model=None, schedule=None, **options):
+    return Pipeline(model or mlp(), schedule or one_f_one_b(4, 3), loss=cross_entropy, **options)
+
+
+def test_one_process_per_rank_with_the_threads_that_are_left():
+    with open_pipeline() as pipeline:
+        assert len(set(pipeline.pids)) == 4
+        assert os.getpid() not in pipeline.pids
+        assert all(psutil.pid_exists(pid) for pid in pipeline.pids)
+        pids = pipeline.pids
+    assert gone(pids)
+    assert pipeline.pids == ()
+    with pytest.raises(PipelineClosed, match="open a new Pipeline"):
+        pipeline.step(X, Y)
+    pipeline.close()
+
+
+def test_no_port_listens_beyond_loopback_and_the_folder_is_private():
+    with open_pipeline() as pipeline:
+        pipeline.step(X, Y)
+        folder = pipeline._ranks.folder
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        sockets = [c for pid in pipeline.pids for c in psutil.Process(pid).net_connections("inet")]
+        assert sockets
+        assert {c.laddr.ip for c in sockets} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert not folder.exists()
+
+
+def test_an_exception_in_the_block_ends_all_processes():
+    with pytest.raises(ZeroDivisionError), open_pipeline() as pipeline:
+        pids = pipeline.pids
+        pipeline.step(X, Y)
+        raise ZeroDivisionError
+    assert gone(pids)
+
+
+class Trap(nn.Module):
+    """Does something nasty in the forward of its n-th microbatch."""
+
+    def __init__(self, what, at=1):
+        super().__init__()
+        self.what, self.at, self.seen = what, at, 0
+
+    def forward(self, x):
+        self.seen += 1
+        if self.seen > self.at:
+            match self.what:
+                case "raise":
+                    raise KeyError("my own bug")
+                case "kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "exit":
+                    sys.exit(3)
+                case "loop":
+                    while True:
+                        time.sleep(0.01)
+                case "tuple":
+                    return x, x
+                case "print":
+                    print("hello from forward", self.seen)
+        return x
+
+
+def trapped(what, place):
+    layers = list(mlp(depth=4))
+    layers.insert(place, Trap(what))
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_the_learners_own_exception_comes_first(place):
+    started = time.monotonic()
+    with open_pipeline(trapped("raise", place), gpipe(5, 3)) as pipeline:
+        pids = pipeline.pids
+        with pytest.raises(RankError) as caught:
+            pipeline.step(X, Y)
+    error = caught.value
+    assert (error.rank, error.action) == (place, f"{place}F1")
+    assert str(error).startswith(f"rank {place} failed in {place}F1: KeyError: 'my own bug'")
+    assert "test_processes.py" in str(error)
+    assert "reset" not in str(error)
+    assert len(str(error).splitlines()) <= 4
+    assert 'raise KeyError("my own bug")' in error.details
+    assert gone(pids)
+    assert time.monotonic() - started < 5
+
+
+def test_a_tuple_from_a_stage_is_named():
+    words = r"rank 2 failed in 2F1: TypeError: .* returned a tuple"
+    with (
+        open_pipeline(trapped("tuple", 2), gpipe(5, 3)) as pipeline,
+        pytest.raises(RankError, match=words),
+    ):
+        pipeline.step(X, Y)
+
+
+@pytest.mark.parametrize(("what", "error"), [("kill", RankDied), ("exit", RankError)])
+def test_a_dead_rank_is_named(what, error):
+    with open_pipeline(trapped(what, 2), gpipe(5, 3)) as pipeline:
+        pids = pipeline.pids
+        with pytest.raises(error, match=r"rank 2 (died|failed) in 2F1") as caught:
+            pipeline.step(X, Y)
+    assert caught.value.rank == 2
+    assert gone(pids)
+
+
+@pytest.mark.parametrize("place", [0, 4])
+def test_an_endless_loop_meets_the_deadline(place):
+    with open_pipeline(trapped("loop", place), gpipe(5, 3), timeout=1.0) as pipeline:
+        started = time.monotonic()
+        with pytest.raises(RankTimeout, match=f"rank {place} is in {place}F1") as caught:
+            pipeline.step(X, Y)
+        assert time.monotonic() - started < 4
+    assert caught.value.rank == place
+
+
+def test_what_ranks_print_comes_home_in_rank_order(capfd):
+    layers = [Trap("print", at=0) for _ in range(3)] + [nn.Linear(16, 10)]
+    with open_pipeline(nn.Sequential(*layers), gpipe(4, 2)) as pipeline:
+        pipeline.step(X, Y)
+    lines = capfd.readouterr().out.splitlines()
+    assert lines == [f"[rank {r}] hello from forward {i}" for r in range(3) for i in (1, 2)]
+
+
+def test_closing_from_another_thread_stops_a_step_at_once():
+    with open_pipeline(trapped("loop", 1), gpipe(5, 3)) as pipeline:
+        pids = pipeline.pids
+        threading.Timer(0.3, pipeline.close).start()
+        started = time.monotonic()
+        with pytest.raises(PipelineClosed, match="closed during its work"):
+            pipeline.step(X, Y)
+        assert time.monotonic() - started < 1.5
+    assert gone(pids)
+
+
+SCRIPT = """
+import os, sys, time
+from functools import partial
+import torch
+from torch import nn
+from pipelab.engine import Pipeline
+from pipelab.schedules import one_f_one_b
+
+class Twice(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+def my_loss(output, target):
+    return ((output - target) ** 2).mean()
+
+print("script starts")
+model = nn.Sequential(nn.Linear(4, 4), Twice(), nn.Linear(4, 4), Twice())
+pipeline = Pipeline(model, one_f_one_b(4, 2), loss=my_loss,
+                    optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.01))
+print(pipeline.step(torch.ones(4, 4), torch.ones(4, 4)).loss > 0)
+print("pids", *pipeline.pids, flush=True)
+"""
+
+
+def run_script(tmp_path: Path, ending: str) -> subprocess.Popen:
+    path = tmp_path / "script_without_guard.py"
+    path.write_text(SCRIPT + ending)
+    return subprocess.Popen(
+        [sys.executable, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_a_plain_script_without_a_main_guard_runs_once_and_leaves_nothing(tmp_path):
+    process = run_script(tmp_path, "")  # no close(): the end of the interpreter does it
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[:2] == ["script starts", "True"]
+    assert gone(map(int, lines[2].split()[1:]))
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_ranks_follow_a_killed_parent(tmp_path, end):
+    process = run_script(tmp_path, "time.sleep(60)\n")
+    for line in process.stdout:
+        if line.startswith("pids"):
+            break
+    pids = list(map(int, line.split()[1:]))
+    assert all(map(psutil.pid_exists, pids))
+    process.send_signal(end)
+    assert gone(pids, seconds=2.0)
+    process.communicate(timeout=10)
+
+
+def test_cuda_is_untouched_and_classes_travel_by_value():
+    seen = {}
+
+    class Here(nn.Module):
+        def forward(self, x):
+            assert not torch.cuda.is_initialized()
+            return x * seen.get("factor", 3)
+
+    model = nn.Sequential(nn.Linear(16, 10), Here())
+    with open_pipeline(model, gpipe(2, 2)) as pipeline:
+        out = pipeline.predict(X)
+    assert torch.allclose(out, 3 * model[0](X), atol=1e-6)
