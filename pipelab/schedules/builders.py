@@ -71,7 +71,7 @@ def _one_f_one_b_rank(rank: int, p: int, m: int) -> tuple[Action, ...]:
     return (*warmup, *steady, *cooldown)
 
 
-def check_sizes(num_ranks: int, num_microbatches: int) -> None:
+def check_sizes(num_ranks: int, num_microbatches: int, stages_per_rank: int = 1) -> None:
     """Refuse sizes for which no schedule exists."""
     if num_ranks < 1:
         raise ScheduleError(f"num_ranks is {num_ranks}: a pipeline needs at least 1 rank")
@@ -79,3 +79,5 @@ def check_sizes(num_ranks: int, num_microbatches: int) -> None:
         raise ScheduleError(
             f"num_microbatches is {num_microbatches}: a batch is cut into at least 1 microbatch"
         )
+    if stages_per_rank < 1:
+        raise ScheduleError(f"stages_per_rank is {stages_per_rank}: a rank owns at least 1 stage")
