@@ -33,6 +33,8 @@ class Kind(StrEnum):
     STEP = "STEP"
     WAIT = "WAIT"
 
+    __hash__ = str.__hash__  # Enum's own is a Python function: actions are hashed by the million
+
 
 COMPUTE = frozenset({Kind.F, Kind.B, Kind.I, Kind.W})
 MESSAGES = frozenset({Kind.SEND_F, Kind.RECV_F, Kind.SEND_B, Kind.RECV_B})

@@ -5,11 +5,10 @@ The engine runs it, the simulator predicts it, the validator judges it, the plot
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
-from pipelab.action import COMPUTE, Action, needs
-from pipelab.errors import ScheduleError
-from pipelab.schedules.walk import walk
+from pipelab.action import COMPUTE, Action
+from pipelab.schedules.grid import grid
 
 
 @dataclass(frozen=True)
@@ -80,23 +79,5 @@ class Schedule:
 
     def __str__(self) -> str:
         """A grid of tokens: one row per rank, one column per slot in which every action takes 1."""
-        try:
-            slots = self._slots()
-        except ScheduleError:  # a broken schedule must still print, or nobody can mend it
-            slots = [{i: a.token for i, a in enumerate(row)} for row in self.ranks]
-        width = max((len(t) for row in slots for t in row.values()), default=1)
-        length = max((max(row, default=-1) + 1 for row in slots), default=0)
-        rows = [
-            f"rank {rank}  " + " ".join(row.get(i, "·").ljust(width) for i in range(length))
-            for rank, row in enumerate(slots)
-        ]
         head = f"{self.name}: {self.num_ranks} ranks, {self.num_microbatches} microbatches"
-        return "\n".join([head, *(row.rstrip() for row in rows)])
-
-    def _slots(self) -> list[dict[int, str]]:
-        """For each rank, slot -> token, as the walk with unit times places them."""
-        programs = [[a for a in row if a.kind in COMPUTE] for row in self.ranks]
-        slots: list[dict[int, str]] = [{} for _ in self.ranks]
-        for visit in walk(programs, partial(needs, num_stages=self.num_stages)):
-            slots[visit.rank][int(visit.start)] = visit.action.token
-        return slots
+        return f"{head}\n{grid(self.ranks, self.num_stages)}"

@@ -1,11 +1,12 @@
 """Judge a schedule before anything runs: complete, in order, free of deadlock."""
 
 from collections import Counter
-from functools import partial
 
 from pipelab.action import COMPUTE, Action, Kind, needs, produces
 from pipelab.errors import ScheduleError
 from pipelab.schedules.communication import lower, message_needs
+from pipelab.schedules.grid import marked
+from pipelab.schedules.messages import check_messages
 from pipelab.schedules.schedule import Schedule
 from pipelab.schedules.walk import walk
 
@@ -31,27 +32,28 @@ def validate(schedule: Schedule, rendezvous: bool = True) -> None:
         tuple(tuple(a for a in row if a.kind in COMPUTE) for row in schedule.ranks), schedule.name
     )
     _check_order(compute)
-    for _ in walk(compute.ranks, partial(needs, num_stages=compute.num_stages)):
-        pass
-    lowered = schedule if schedule.is_lowered else lower(schedule)
+    lowered = schedule if schedule.is_lowered else lower(schedule)  # refuses a deadlock itself
+    check_messages(lowered, compute)
     for _ in walk(lowered.ranks, message_needs(compute, rendezvous)):
         pass
 
 
 def _check_stages(schedule: Schedule) -> None:
     """Every rank has work, every stage exists and lives on one rank."""
-    home: dict[int, tuple[int, Action]] = {}
+    home: dict[int, tuple[int, int]] = {}
     if not schedule.ranks:
         raise ScheduleError("the schedule has no ranks: give it one row of actions for each rank")
     for rank, row in enumerate(schedule.ranks):
         if not row:
             raise ScheduleError(f"rank {rank} has no actions: every rank runs at least one stage")
-        for action in row:
-            first, seen = home.setdefault(action.stage, (rank, action))
+        for i, action in enumerate(row):
+            first, j = home.setdefault(action.stage, (rank, i))
             if first != rank:
+                seen = schedule.ranks[first][j]
                 raise ScheduleError(
                     f"stage {action.stage} runs on rank {first} ({seen.token}) and on rank {rank} "
-                    f"({action.token}): a stage's weights live on one rank"
+                    f"({action.token}): a stage's weights live on one rank\n"
+                    + marked(schedule.ranks, [(first, j), (rank, i)])
                 )
     for stage in range(schedule.num_stages):
         if stage not in home:
@@ -71,7 +73,8 @@ def _check_complete(schedule: Schedule) -> None:
                 f, b, i, w = found
                 raise ScheduleError(
                     f"stage {stage}, microbatch {microbatch}: "
-                    f"found {f} F, {b} B, {i} I, {w} W; {_WANT}"
+                    f"found {f} F, {b} B, {i} I, {w} W; {_WANT}\n"
+                    + marked(schedule.ranks, _cells(schedule, stage, microbatch))
                 )
 
 
@@ -82,7 +85,19 @@ def _check_order(schedule: Schedule) -> None:
         for i, action in enumerate(row):
             for result in needs(action, schedule.num_stages):
                 if place.get(result, -1) >= i:
+                    needed = row[place[result]]
                     raise ScheduleError(
-                        f"rank {rank} runs {action.token} (position {i}) before {result.token} "
-                        f"(position {place[result]}), which it needs: move {result.token} up"
+                        f"rank {rank} runs {action.token} (position {i}) before {needed.token} "
+                        f"(position {place[result]}), which it needs: move {needed.token} up\n"
+                        + marked(schedule.ranks, [(rank, i), (rank, place[result])])
                     )
+
+
+def _cells(schedule: Schedule, stage: int, microbatch: int) -> list[tuple[int, int]]:
+    """Where the computing actions of one microbatch on one stage stand."""
+    return [
+        (rank, i)
+        for rank, row in enumerate(schedule.ranks)
+        for i, a in enumerate(row)
+        if a.stage == stage and a.microbatch == microbatch and a.kind in COMPUTE
+    ]

@@ -68,16 +68,35 @@ def walk(
 def _explain(
     programs: Sequence[Program], position: Sequence[int], waiting: dict[Action, list[int]]
 ) -> str:
-    """The deadlock in words: one line per rank that cannot go on."""
+    """The deadlock in words: what each rank waits for, and the cycle, if there is one."""
     owner = {produces(a): (rank, a) for rank, program in enumerate(programs) for a in program}
     lines = ["deadlock: no rank can go on"]
     missing = {rank: result for result, ranks in waiting.items() for rank in ranks}
+    waits_for: dict[int, int] = {}
     for rank, result in sorted(missing.items()):
         token = programs[rank][position[rank]].token
         if result in owner:
-            at, action = owner[result]
-            what = f"{action.token} of rank {at}"
+            waits_for[rank], action = owner[result]
+            what = f"{action.token} of rank {waits_for[rank]}"
         else:
             what = f"{result.token}, which no rank runs"
         lines.append(f"  rank {rank} cannot start {token}: it waits for {what}")
+    if cycle := _cycle(waits_for):
+        lines.append("the cycle: " + " -> ".join(f"rank {rank}" for rank in cycle))
+        lines.append("move one of these actions up, before the action that its rank is stuck in")
     return "\n".join(lines)
+
+
+def _cycle(waits_for: dict[int, int]) -> list[int]:
+    """The ranks that wait for each other in a ring, the first one named again at the end.
+
+    >>> _cycle({0: 1, 1: 2, 2: 1})
+    [1, 2, 1]
+    """
+    for start in waits_for:
+        seen, rank = [start], start
+        while (rank := waits_for.get(rank, -1)) >= 0:
+            if rank in seen:
+                return [*seen[seen.index(rank) :], rank]
+            seen.append(rank)
+    return []
