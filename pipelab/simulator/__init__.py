@@ -1,6 +1,7 @@
 """Predict: from a schedule and a cost to a trace, without running anything."""
 
 from pipelab.simulator.cost import Cost
+from pipelab.simulator.search import Best, best_schedule
 from pipelab.simulator.simulate import simulate
 
-__all__ = ["Cost", "simulate"]
+__all__ = ["Best", "Cost", "best_schedule", "simulate"]

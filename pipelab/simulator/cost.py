@@ -70,7 +70,8 @@ class Cost:
             rows = [list(v) if isinstance(v, Sequence) else [v] for v in values]
             longest = max(len(row) for row in rows)
             sums = [sum(row[i % len(row)] for row in rows) * 1000 for i in range(longest)]
-            return "/".join(f"{value:g}" for value in dict.fromkeys(round(s, 6) for s in sums))
+            texts = [f"{round(value, 6):g}" for value in sums]
+            return texts[0] if len(set(texts)) == 1 else "/".join(texts)
 
         text = f"F {ms(self.forward)} ms, B {ms(self.backward_input, self.backward_weight)} ms"
         return text + (f", latency {ms(self.latency)} ms" if self.latency else "")

@@ -1,0 +1,89 @@
+"""A list scheduler: whenever a rank is free, run the best action that is ready and fits.
+
+One stage per rank. It knows costs and a memory limit, which no fixed pattern does: with unequal
+stages or slow messages it often finds a shorter order than the patterns of the papers.
+"""
+
+import heapq
+from dataclasses import dataclass
+
+from pipelab.action import Action, Kind
+from pipelab.schedules import Schedule
+from pipelab.simulator.cost import Cost
+
+
+@dataclass(frozen=True)
+class Taste:
+    """What to prefer where there is a choice.
+
+    Attributes:
+        halves: split each backward in I and W.
+        forward_first: fill up with forwards before the first backward, within the limit.
+    """
+
+    halves: bool = True
+    forward_first: bool = False
+
+
+def greedy(num_ranks: int, num_microbatches: int, cost: Cost, limit: int, taste: Taste) -> Schedule:
+    """A schedule in which no rank ever holds more than ``limit`` microbatches' activations.
+
+    Backwards run in microbatch order. It cannot get stuck: the oldest microbatch in flight always
+    fits, since it is in already wherever it waits.
+    """
+    ranks = [_Rank(r, num_ranks, num_microbatches, limit, taste) for r in range(num_ranks)]
+    clock = [(0.0, r) for r in range(num_ranks)]
+    free = [0.0] * num_ranks
+    while clock:
+        now, r = heapq.heappop(clock)
+        action = ranks[r].choose(now) if free[r] <= now else None
+        if action is None:
+            continue
+        free[r] = now + cost.seconds(action)
+        heapq.heappush(clock, (free[r], r))
+        other = r + 1 if action.kind is Kind.F else r - 1
+        if action.kind is not Kind.W and 0 <= other < num_ranks:
+            there = free[r] + cost.latency
+            arrived = ranks[other].forwards if action.kind is Kind.F else ranks[other].backwards
+            arrived.append(there)
+            heapq.heappush(clock, (there, other))
+    return Schedule(tuple(tuple(rank.row) for rank in ranks), "greedy")
+
+
+class _Rank:
+    """One rank's row so far, and when what it may run next arrived."""
+
+    def __init__(self, rank: int, p: int, m: int, limit: int, taste: Taste):
+        self.rank, self.is_last, self.m, self.limit, self.taste = (
+            rank,
+            rank == p - 1,
+            m,
+            limit,
+            taste,
+        )
+        self.row: list[Action] = []
+        self.done = {Kind.F: 0, Kind.I: 0, Kind.W: 0}
+        self.forwards = [0.0] * m if rank == 0 else []  # arrival of each microbatch's input
+        self.backwards: list[float] = []  # ... and of each output's gradient
+
+    def choose(self, now: float) -> Action | None:
+        """Append the next action to the row, or return None if nothing can run now."""
+        f, i, w = self.done[Kind.F], self.done[Kind.I], self.done[Kind.W]
+        fits = f - (w if self.taste.halves else i) < self.limit
+        forward = f < min(self.m, len(self.forwards)) and self.forwards[f] <= now and fits
+        backward = i < f and (
+            self.is_last or (i < len(self.backwards) and self.backwards[i] <= now)
+        )
+        if forward and (self.taste.forward_first or not backward):
+            return self._run(Kind.F)
+        if backward:
+            return self._run(Kind.I)
+        return self._run(Kind.W) if self.taste.halves and w < i else None
+
+    def _run(self, kind: Kind) -> Action:
+        number = self.done[kind]
+        self.done[kind] += 1
+        if kind is Kind.I and not self.taste.halves:
+            kind = Kind.B
+        self.row.append(Action(self.rank, kind, number))
+        return self.row[-1]

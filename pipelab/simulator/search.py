@@ -1,0 +1,93 @@
+"""Search for a better schedule: all builders and a list scheduler, judged by the simulator."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pipelab.action import Action, Kind
+from pipelab.errors import ScheduleError
+from pipelab.schedules import Schedule, validate
+from pipelab.schedules.catalogue import BUILDERS, peak_activations
+from pipelab.simulator.cost import Cost
+from pipelab.simulator.greedy import Taste, greedy
+from pipelab.simulator.simulate import simulate
+
+_TASTES = [
+    Taste(halves, forward_first) for halves in (True, False) for forward_first in (True, False)
+]
+
+
+class Candidate(NamedTuple):
+    """One schedule that was tried: predicted seconds, and the most activations of any rank."""
+
+    schedule: Schedule
+    duration: float
+    peak: float
+
+
+class Best(NamedTuple):
+    """The shortest schedule that fits, and its proof: everything that it was compared with.
+
+    ``tried`` is in order of duration; those above the memory limit are not in it. ``bound`` is a
+    duration that no schedule of one stage per rank can beat.
+    """
+
+    schedule: Schedule
+    duration: float
+    peak: float
+    bound: float
+    tried: tuple[Candidate, ...]
+
+
+def best_schedule(
+    num_ranks: int, num_microbatches: int, cost: Cost, memory_limit: int | None = None
+) -> Best:
+    """The shortest schedule of one stage per rank, never worse than the best builder.
+
+    Args:
+        cost: seconds per action and message.
+        memory_limit: microbatches whose activations a rank may hold at once; None for no limit.
+
+    Raises:
+        ScheduleError: a limit below 1: a rank must hold one microbatch to run it.
+
+    >>> best = best_schedule(4, 8, Cost(), memory_limit=4)
+    >>> best.schedule.name, best.duration <= 27.0
+    ('zero_bubble_h1', True)
+    """
+    if memory_limit is not None and memory_limit < 1:
+        raise ScheduleError(f"memory_limit is {memory_limit}: a rank holds at least 1 microbatch")
+    limit = min(memory_limit or num_microbatches, num_microbatches)
+    candidates = []
+    for schedule in _schedules(num_ranks, num_microbatches, cost, limit):
+        peak = max(peak_activations(schedule))
+        if peak <= limit:
+            candidates.append(Candidate(schedule, simulate(schedule, cost).duration, peak))
+    tried = tuple(sorted(candidates, key=lambda c: c.duration))
+    best = tried[0]
+    validate(best.schedule)
+    bound = lower_bound(num_ranks, num_microbatches, cost)
+    return Best(best.schedule, best.duration, best.peak, bound, tried)
+
+
+def lower_bound(num_ranks: int, num_microbatches: int, cost: Cost) -> float:
+    """No rank can finish earlier: a first forward's way to it, all its work, a last I's way back."""
+
+    def seconds(kind: Kind, stage: int) -> float:
+        return cost.seconds(Action(stage, kind, 0))
+
+    bounds = []
+    for r in range(num_ranks):
+        there = sum(seconds(Kind.F, s) + cost.latency for s in range(r))
+        work = num_microbatches * (seconds(Kind.F, r) + seconds(Kind.B, r))
+        bounds.append(there + work)
+    return max(bounds)
+
+
+def _schedules(p: int, m: int, cost: Cost, limit: int) -> Iterator[Schedule]:
+    for builder in BUILDERS.values():
+        if builder.stages_per_rank == 1:
+            yield builder.build(p, m, 1)
+    for taste in _TASTES:
+        # fewer activations than allowed can be faster: forwards in excess delay backwards
+        for width in sorted({limit, min(limit, p), min(limit, 2 * p - 1)}):
+            yield greedy(p, m, cost, width, taste)

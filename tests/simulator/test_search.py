@@ -1,0 +1,82 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelab.action import Kind
+from pipelab.errors import ScheduleError
+from pipelab.schedules import gpipe, one_f_one_b, validate, zero_bubble_h1
+from pipelab.schedules.catalogue import BUILDERS, build, count_messages, peak_activations
+from pipelab.simulator import Cost, best_schedule, simulate
+from pipelab.simulator.greedy import Taste, greedy
+from pipelab.simulator.search import lower_bound
+
+times = st.sampled_from([0.5, 1.0, 1.5, 3.0])
+
+
+@st.composite
+def problems(draw):
+    p, m = draw(st.integers(1, 5)), draw(st.integers(1, 9))
+    per_stage = st.lists(times, min_size=p, max_size=p)
+    latency = draw(st.sampled_from([0.0, 0.25, 1.0]))
+    cost = Cost(draw(per_stage), draw(per_stage), draw(per_stage), latency)
+    return p, m, cost, draw(st.integers(1, 9))
+
+
+@given(problems(), st.booleans(), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_greedy_is_valid_fits_and_takes_what_it_planned(problem, halves, forward_first):
+    p, m, cost, limit = problem
+    schedule = greedy(p, m, cost, limit, Taste(halves, forward_first))
+    validate(schedule)
+    assert (schedule.num_ranks, schedule.num_microbatches) == (p, m)
+    assert max(peak_activations(schedule)) <= limit
+    for row in schedule.ranks:
+        for kind in (Kind.F, Kind.B, Kind.I, Kind.W):
+            numbers = [a.microbatch for a in row if a.kind is kind]
+            assert numbers == sorted(numbers)
+
+
+@given(problems())
+@settings(max_examples=60, deadline=None)
+def test_never_worse_than_a_builder_that_fits_never_below_the_bound(problem):
+    p, m, cost, limit = problem
+    best = best_schedule(p, m, cost, limit)
+    assert best.peak <= limit
+    assert best.duration == simulate(best.schedule, cost).duration
+    assert best.duration >= best.bound - 1e-9
+    assert best.bound == lower_bound(p, m, cost)
+    for builder in BUILDERS.values():
+        if builder.stages_per_rank == 1:
+            schedule = builder.build(p, m, 1)
+            if max(peak_activations(schedule)) <= min(limit, m):
+                assert best.duration <= simulate(schedule, cost).duration + 1e-9
+
+
+def test_it_finds_better_where_messages_are_slow():
+    cost = Cost(latency=0.25)
+    best = best_schedule(4, 8, cost, memory_limit=6)
+    assert best.schedule.name == "greedy"
+    assert best.duration < simulate(zero_bubble_h1(4, 8), cost).duration
+    assert [c.duration for c in best.tried] == sorted(c.duration for c in best.tried)
+
+
+def test_memory_for_one_microbatch_and_for_none():
+    best = best_schedule(4, 8, Cost(), memory_limit=1)
+    assert best.peak == 1
+    with pytest.raises(ScheduleError, match="memory_limit is 0"):
+        best_schedule(4, 8, Cost(), memory_limit=0)
+
+
+def test_catalogue():
+    for name, builder in BUILDERS.items():
+        schedule = build(name, 3, 4)
+        assert schedule.name == name
+        v = builder.stages_per_rank or 2
+        assert schedule.num_stages == 3 * v
+        local = 1 if name == "zero_bubble_v" else 0  # the turn of the V stays on its rank
+        assert count_messages(schedule) == 2 * 4 * (schedule.num_stages - 1 - local)
+    assert peak_activations(gpipe(4, 8)) == (8, 8, 8, 8)
+    assert peak_activations(one_f_one_b(4, 8)) == (4, 3, 2, 1)
+    assert peak_activations(build("interleaved", 4, 8)) == (5.5, 4.5, 3.5, 2.5)
+    with pytest.raises(ScheduleError, match="no schedule is called 'dapple': choose from sequ"):
+        build("dapple", 2, 2)
