@@ -13,7 +13,7 @@ from pipelab.action import Kind
 from pipelab.engine import checks
 from pipelab.engine.commands import Build, Done, Fetch, Loss, Optimizer, Run, Use
 from pipelab.engine.launch import Ranks, cores
-from pipelab.errors import PipelineClosed, ScheduleError
+from pipelab.errors import PipelineClosed
 from pipelab.partition import split
 from pipelab.schedules import Schedule, validate
 from pipelab.schedules.communication import lower
@@ -71,7 +71,7 @@ class Pipeline:
         timeout: float = 30.0,
     ):
         checks.check_device(device)
-        _check_runs_here(schedule)
+        validate(schedule)
         modules = split(model, schedule.num_stages)
         checks.check_loss(loss)
         self.schedule = schedule
@@ -114,7 +114,7 @@ class Pipeline:
 
     def use(self, schedule: Schedule) -> None:
         """Follow another schedule from the next step on: same stages, no relaunch."""
-        _check_runs_here(schedule)
+        validate(schedule)
         checks.check_same_stages(self.schedule, schedule)
         self.schedule = schedule
         rows = zip(lower(schedule).ranks, _forward_only(schedule).ranks, strict=True)
@@ -200,15 +200,6 @@ _VERSIONS = {
     "python": platform.python_version(),
     "torch": torch.__version__,
 }
-
-
-def _check_runs_here(schedule: Schedule) -> None:
-    validate(schedule)
-    halves = [a.token for row in schedule.ranks for a in row if a.kind in (Kind.I, Kind.W)]
-    if halves:
-        raise ScheduleError(
-            f"{halves[0]}: a backward in two halves can be predicted, but not run yet: use B"
-        )
 
 
 def _forward_only(schedule: Schedule) -> Schedule:

@@ -1,13 +1,26 @@
 """A stage on its rank: forward and backward of one microbatch, and what is kept in between."""
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
+from pipelab.engine.backward import WeightsLater
 from pipelab.engine.commands import Loss
 from pipelab.engine.memory import SavedBytes
+
+
+class _Kept(NamedTuple):
+    """A microbatch in flight: its graph from ``node``, at the input, to ``output``.
+
+    ``entry`` receives the gradient of the input.
+    """
+
+    entry: list[Tensor]
+    node: Node | None
+    output: Tensor
 
 
 class Stage:
@@ -22,7 +35,8 @@ class Stage:
         self.module = module
         self.loss = loss
         self.is_first = is_first
-        self.kept: dict[int, tuple[list[Tensor], Tensor]] = {}  # microbatch -> (entry, output)
+        self.kept: dict[int, _Kept] = {}
+        self.halved: dict[int, WeightsLater] = {}  # after I, before W
         self._saved_bytes: dict[tuple[object, ...], int] = {}
 
     def forward(
@@ -40,15 +54,26 @@ class Stage:
             assert target is not None
             # the one place where a gradient is scaled: rows of the microbatch over all rows
             output = mean_loss(self.loss, output, target) * weight
-        self.kept[microbatch] = entry, output
+        self.kept[microbatch] = _Kept(entry, None if self.is_first else inputs.grad_fn, output)
         return output
 
     def backward(self, microbatch: int, gradient: Tensor | None) -> Tensor | None:
         """The gradient of the input, given that of the output (None on the last stage)."""
-        entry, output = self.kept.pop(microbatch)
-        if output.requires_grad:  # a first stage of frozen layers has no graph
-            torch.autograd.backward(output, gradient)
-        return entry[0] if entry else None
+        kept = self.kept.pop(microbatch)
+        if kept.output.requires_grad:  # a first stage of frozen layers has no graph
+            torch.autograd.backward(kept.output, gradient)
+        return kept.entry[0] if kept.entry else None
+
+    def backward_input(self, microbatch: int, gradient: Tensor | None) -> Tensor | None:
+        """The gradient of the input alone; those of the weights wait for ``backward_weight``."""
+        kept = self.kept.pop(microbatch)
+        half = self.halved[microbatch] = WeightsLater(kept.output, kept.node)
+        half.backward_input(gradient, _anchor())
+        return kept.entry[0] if kept.entry else None
+
+    def backward_weight(self, microbatch: int) -> None:
+        """The gradients of the weights, and the end of the microbatch's activations."""
+        self.halved.pop(microbatch).backward_weight()
 
     def kept_bytes(self, inputs: Tensor) -> int:
         """Bytes that one forward of such inputs keeps; measured once for each shape."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from pipelab.action import COMPUTE, Action, Kind
+from pipelab.action import COMPUTE, Action, Kind, produces
 from pipelab.engine.commands import Build, Done, Run, Use
 from pipelab.engine.memory import held_by
 from pipelab.engine.p2p import Messages
@@ -43,6 +43,8 @@ class Worker:
             Kind.RECV_B: self.post_receive,
             Kind.F: self.forward,
             Kind.B: self.backward,
+            Kind.I: self.backward_input,
+            Kind.W: self.backward_weight,
             Kind.SEND_F: self.send,
             Kind.SEND_B: self.send,
             Kind.STEP: self.optimizer_step,
@@ -63,7 +65,7 @@ class Worker:
             with self.recorder.record(waiting_for(action)):
                 message, peer = self.messages.wait(recv, self.rows(action))
                 self.recorder.note(peer=peer)
-            self.arrived[action] = message
+            self.arrived[produces(action)] = message
 
     def post_receive(self, action: Action) -> None:
         """RECV: open a buffer for a message to come. Never blocks."""
@@ -89,8 +91,22 @@ class Worker:
 
     def backward(self, action: Action) -> None:
         """B: from the output's gradient to those of the weights, kept, and of the input, sent."""
+        gradient = self.arrived.pop(produces(action), None)
+        stage, microbatch = self.stages[action.stage], self.microbatch(action)
+        self.pass_back(action, stage.backward(microbatch, gradient))
+
+    def backward_input(self, action: Action) -> None:
+        """I: from the output's gradient to that of the input, sent at once."""
         gradient = self.arrived.pop(action, None)
-        input_gradient = self.stages[action.stage].backward(self.microbatch(action), gradient)
+        stage, microbatch = self.stages[action.stage], self.microbatch(action)
+        self.pass_back(action, stage.backward_input(microbatch, gradient))
+
+    def backward_weight(self, action: Action) -> None:
+        """W: the gradients of the weights, for which nobody waits."""
+        self.stages[action.stage].backward_weight(self.microbatch(action))
+
+    def pass_back(self, action: Action, input_gradient: Tensor | None) -> None:
+        """Pass on the gradient of the input, where there is a stage before."""
         if action.stage > 0:
             if input_gradient is None:
                 raise RuntimeError(
@@ -135,7 +151,9 @@ class Worker:
         if to > self.last_stage:
             return
         if self.home[to] == self.rank:
-            self.arrived[Action(to, kind, microbatch)] = result.detach()
+            # a copy, as a message is one: the next stage may work on it in place
+            copy = result.detach().clone()
+            self.arrived[Action(to, Kind.F if forward else Kind.I, microbatch)] = copy
         else:
             send = Kind.SEND_F if forward else Kind.SEND_B
             self.leaving[Action(stage, send, microbatch)] = result
@@ -222,6 +240,6 @@ def _mode(stages: Iterable[Stage], train: bool) -> Iterator[None]:
 def _receives(actions: tuple[Action, ...]) -> dict[Action, Action]:
     """For each F and B that needs a message: the RECV that posts it."""
     posted = set(actions)
-    kinds = {Kind.F: Kind.RECV_F, Kind.B: Kind.RECV_B}
+    kinds = {Kind.F: Kind.RECV_F, Kind.B: Kind.RECV_B, Kind.I: Kind.RECV_B}
     pairs = ((a, a._replace(kind=kinds[a.kind])) for a in actions if a.kind in kinds)
     return {action: recv for action, recv in pairs if recv in posted}

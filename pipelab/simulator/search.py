@@ -70,7 +70,7 @@ def best_schedule(
 
 
 def lower_bound(num_ranks: int, num_microbatches: int, cost: Cost) -> float:
-    """No rank can finish earlier: a first forward's way to it, all its work, a last I's way back."""
+    """No rank can be through earlier: the first forward's way to it, then all its own work."""
 
     def seconds(kind: Kind, stage: int) -> float:
         return cost.seconds(Action(stage, kind, 0))

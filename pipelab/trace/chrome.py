@@ -118,7 +118,7 @@ def _arrows(boxes: list[_Box]) -> dict[int, Json]:
         step, kinds = _USED_BY[e.kind]
         keys = [(e.peer, e.stage + step, kind, e.microbatch) for kind in kinds]
         user = next((users[key] for key in keys if key in users), None)
-        if user is not None and i < user:
+        if user is not None and i < user and user not in found:
             found[i] = {"bind_id": hex(i + 1), "flow_out": True}
             found[user] = {"bind_id": hex(i + 1), "flow_in": True}
     return found

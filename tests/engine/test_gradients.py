@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from pipelab.engine import Pipeline, verify_gradients
 from pipelab.models import mlp, next_byte_loss, tiny_gpt
 from pipelab.schedules import Schedule, gpipe, one_f_one_b, sequential
+from pipelab.schedules.catalogue import BUILDERS, build
 
 SGD = partial(torch.optim.SGD, lr=0.5)
 
@@ -212,3 +213,28 @@ def test_one_layer_object_used_twice_runs_twice():
     model = nn.Sequential(nn.Linear(16, 16), act, nn.Linear(16, 10), act)
     x, y = batch(8)
     assert verify_gradients(model, gpipe(4, 2), x, y, cross_entropy).ok
+
+
+ALL = [name for name in BUILDERS if name not in ("gpipe", "1f1b")]
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("p", [2, 4])
+@pytest.mark.parametrize(("m", "rows"), [(1, 4), (3, 13), (8, 21)])
+def test_every_schedule_that_we_build_computes_the_same_gradient(name, p, m, rows):
+    torch.manual_seed(0)
+    report = verify_gradients(mlp(depth=9), build(name, p, m), *batch(rows), cross_entropy)
+    assert all(row.exact for row in report.parameters), str(report)
+    assert report.loss == report.reference_loss
+
+
+def test_halved_backwards_of_a_transformer_with_frozen_and_shared_weights():
+    torch.manual_seed(0)
+    model = tiny_gpt(width=16, blocks=4, heads=2, context=8)
+    model[1].qkv.requires_grad_(False)
+    model[3].norm_1.weight = model[3].norm_2.weight  # one tensor, used twice in one stage
+    tokens = torch.randint(256, (9, 9))
+    schedule = build("zero_bubble_h1", 3, 4)
+    report = verify_gradients(model, schedule, tokens[:, :-1], tokens[:, 1:], next_byte_loss)
+    assert report.ok, str(report)
+    assert all(row.exact for row in report.parameters), str(report)

@@ -1,0 +1,117 @@
+"""A backward in two halves: first the input's gradient, on which a rank waits; weights later.
+
+    input ──▶ N1 ──▶ N2 ──▶ output        nodes of autograd's graph, in forward direction
+              ▲      ▲
+              w1     w2                   weights, each joining the way at a node
+
+I walks back along the way from output to input alone, and notes at each node that a weight joins
+which gradient arrives there. W starts from these notes, and goes to the weights alone. Nothing is
+computed twice, so I + W costs what a full backward costs, but for the notes.
+
+The idea is that of the zero-bubble paper (arXiv 2401.10241); torch.distributed.pipelining splits
+at the level of autograd's nodes too.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, Node
+
+Gradients = tuple[Tensor | None, ...]
+
+
+class WeightsLater:
+    """What I leaves for W: for each node that weights join, the gradient that arrived there."""
+
+    def __init__(self, output: Tensor, entry: Node | None):
+        self.output = output
+        self.entry = entry
+        self.notes: list[tuple[Node, list[Tensor], Gradients]] = []
+        self.shared: list[Tensor] = []
+        self.gradient: Tensor | None = None
+
+    def backward_input(self, gradient: Tensor | None, anchor: Tensor) -> None:
+        """I: run the graph from the output to the entry alone."""
+        self.gradient = gradient
+        if self.entry is None or self.output.grad_fn is None:
+            return  # a first stage: nobody waits for its input's gradient, all is left for W
+        junctions = _junctions(self.output.grad_fn, self.entry)
+        uses = Counter(weight for _, weights in junctions for weight in weights)
+        # A weight that joins twice is reached from both notes, and would count too often: it gets
+        # a backward of its own, from the output.
+        self.shared = [weight for weight, number in uses.items() if number > 1]
+        hooks = []
+        for node, weights in junctions:
+            if own := [weight for weight in weights if uses[weight] == 1]:
+                hooks.append(node.register_prehook(self._note(node, own)))
+        torch.autograd.backward(self.output, gradient, retain_graph=True, inputs=[anchor])
+        for hook in hooks:
+            hook.remove()
+
+    def backward_weight(self) -> None:
+        """W: from each note to the weights that join there."""
+        if self.entry is None:
+            if self.output.requires_grad:
+                torch.autograd.backward(self.output, self.gradient)
+            return
+        for node, weights, gradients in self.notes:
+            there = [(i, g) for i, g in enumerate(gradients) if g is not None]
+            edges = [GradientEdge(node, i) for i, _ in there]
+            torch.autograd.backward(edges, [g for _, g in there], retain_graph=True, inputs=weights)
+        self.notes.clear()
+        if self.shared:
+            torch.autograd.backward(
+                self.output, self.gradient, retain_graph=True, inputs=self.shared
+            )
+
+    def _note(self, node: Node, weights: list[Tensor]) -> Callable[[Gradients], None]:
+        def hook(gradients: Gradients) -> None:
+            self.notes.append((node, weights, gradients))
+
+        return hook
+
+
+def _junctions(root: Node, entry: Node) -> list[tuple[Node, list[Tensor]]]:
+    """The nodes on the way from root to entry that weights join, with these weights."""
+    order = _children_first(root)
+    on_the_way = {entry}
+    for node in order:
+        if any(child in on_the_way for child in _children(node)):
+            on_the_way.add(node)
+    leaves: dict[Node, list[Tensor]] = {}
+    for node in order:
+        if node in on_the_way:
+            continue
+        variable = getattr(node, "variable", None)  # AccumulateGrad: a leaf of the graph
+        found = [] if variable is None else [variable]
+        leaves[node] = found + [leaf for child in _children(node) for leaf in leaves[child]]
+    out = []
+    for node in order:
+        if node in on_the_way and node is not entry:
+            joined = [leaf for child in _children(node) for leaf in leaves.get(child, [])]
+            if joined:
+                out.append((node, list(dict.fromkeys(joined))))
+    return out
+
+
+def _children(node: Node) -> Sequence[Node]:
+    return [child for child, _ in node.next_functions if child is not None]
+
+
+def _children_first(root: Node) -> list[Node]:
+    """All nodes below root, each after its children; without recursion, graphs are deep."""
+    order: dict[Node, None] = {}
+    seen = {root}
+    stack = [(root, iter(_children(root)))]
+    while stack:
+        node, children = stack[-1]
+        child = next(children, None)
+        if child is None:
+            order[node] = None
+            stack.pop()
+        elif child not in seen:
+            seen.add(child)
+            stack.append((child, iter(_children(child))))
+    return list(order)

@@ -1,0 +1,94 @@
+"""Colour, letter and hatch of each kind of event: three signs, so that none must be told by colour.
+
+The eight colours of Okabe and Ito (2008, "Color Universal Design"), which people with any common
+colour vision tell apart. A message wears the colour of what it carries: strong where it is sent,
+light where it is received.
+"""
+
+from typing import NamedTuple
+
+from pipelab.action import Kind
+
+BLACK, WHITE = "#000000", "#FFFFFF"
+ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
+BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+
+PALE = "#EFEFEF"
+IDLE = "#DDDDDD"  # light enough for black on it, dark enough to be seen on white
+QUIET = "#595959"  # small print: 7:1 on white
+
+
+class Style(NamedTuple):
+    """How one kind of event is drawn; ``words`` stand in the legend."""
+
+    colour: str
+    letter: str
+    hatch: str
+    words: str
+
+
+STYLES: dict[Kind, Style] = {
+    Kind.F: Style(BLUE, "F", "", "F forward"),
+    Kind.B: Style(ORANGE, "B", "//", "B backward"),
+    Kind.I: Style(VERMILLION, "I", "\\\\", "I input gradient"),
+    Kind.W: Style(GREEN, "W", "..", "W weight gradient"),
+    Kind.REDUCE_GRAD: Style(YELLOW, "R", "++", "R reduce gradients"),
+    Kind.STEP: Style(PURPLE, "S", "xx", "S optimizer step"),
+    Kind.SEND_F: Style(BLUE, "", "", "send F"),
+    Kind.RECV_F: Style(SKY, "", "...", "receive F"),
+    Kind.SEND_B: Style(ORANGE, "", "//", "send B"),
+    Kind.RECV_B: Style(YELLOW, "", "\\\\", "receive B"),
+    Kind.WAIT: Style(PALE, "", "////", "idle, waiting for a message"),
+}
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of ``#RRGGBB``, from 0 (black) to 1 (white), as WCAG 2 defines it."""
+    red, green, blue = (
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in _channels(colour)
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours, from 1 to 21; text wants 4.5.
+
+    >>> round(contrast(BLACK, WHITE))
+    21
+    """
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def text_on(fill: str) -> str:
+    """Black or white, whichever reads better on a fill.
+
+    >>> text_on(BLUE), text_on(ORANGE)
+    ('#FFFFFF', '#000000')
+    """
+    return max((BLACK, WHITE), key=lambda ink: contrast(ink, fill))
+
+
+def mix(colour: str, other: str, share: float) -> str:
+    """A colour with a share (0 to 1) of another one in it.
+
+    >>> mix("#000000", "#FFFFFF", 0.5)
+    '#808080'
+    """
+    pairs = zip(_channels(colour), _channels(other), strict=True)
+    return "#" + "".join(f"{round(255 * (a + (b - a) * share)):02X}" for a, b in pairs)
+
+
+def shade(colour: str, place: int, of: int) -> str:
+    """A rank's stages from dark to light: the first keeps the colour, the last is 60 % white."""
+    return mix(colour, WHITE, 0.6 * place / (of - 1)) if of > 1 else colour
+
+
+def edge(fill: str) -> str:
+    """Outline and hatch of a box: the fill, darker, so that it shows on white and on itself."""
+    return mix(fill, BLACK, 0.35)
+
+
+def _channels(colour: str) -> tuple[float, float, float]:
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return red, green, blue

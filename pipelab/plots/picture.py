@@ -1,0 +1,130 @@
+"""What every picture carries: its size and words for ears, title, legend and source line."""
+
+import io
+import textwrap
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Patch
+from matplotlib.textpath import TextPath
+from matplotlib.transforms import ScaledTranslation, Transform
+
+from pipelab.action import MESSAGES
+from pipelab.plots.palette import BLUE, IDLE, QUIET, STYLES, edge, shade
+from pipelab.plots.terminal import bubble_text, number
+from pipelab.trace import Event, Trace
+
+POINTS = 72  # per inch
+LEFT, RIGHT, ABOVE = 0.8, 1.0, 0.66  # inches around the axes, for names, per cents and titles
+TICKS, LEGEND_ROW, SOURCE_ROW = 26, 15, 13  # points below the axes
+SMALL, NORMAL, LARGE = 10.0, 11.0, 14.0  # font sizes; a projector wants 10 at least
+
+
+class Picture(Figure):
+    """A figure that notebooks show by itself, without pyplot, and that says what it shows."""
+
+    alt = ""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+    def __repr__(self) -> str:
+        return self.alt or super().__repr__()
+
+
+class Notes(NamedTuple):
+    """What stands below the axes: the legend's rows, all of one length, and the source line."""
+
+    legend: list[list[Patch]]
+    source: list[str]
+
+    @property
+    def height(self) -> float:
+        """Points, ticks included."""
+        return TICKS + len(self.legend) * LEGEND_ROW + len(self.source) * SOURCE_ROW + 12
+
+
+def notes_of(trace: Trace, room: float) -> Notes:
+    """Legend of what occurs, and the source line, broken so that they fit into ``room`` points."""
+    present = {e.kind for e in trace.events}
+    shown = {k: _entry(s.words, s.colour, s.hatch) for k, s in STYLES.items() if k in present}
+    actions = [entry for kind, entry in shown.items() if kind not in MESSAGES]
+    if any(len(stages) > 1 for stages in stages_of(trace.events).values()):
+        actions.append(_entry("lighter: a later stage of the rank", shade(BLUE, 1, 2)))
+    messages = [entry for kind, entry in shown.items() if kind in MESSAGES]
+    if trace.bubble_fraction > 1e-9:
+        actions.append(_entry("idle", IDLE))
+    groups = [actions, messages]
+    columns = max(1, *map(len, groups))
+    while columns > 1 and _legend_width(_rows(groups, columns)) > room:
+        columns -= 1
+    line = trace.source_line
+    letters = int(room / text_width(line, SMALL) * len(line))
+    return Notes(_rows(groups, columns), textwrap.wrap(line, max(letters, 20)))
+
+
+def _entry(words: str, colour: str, hatch: str = "") -> Patch:
+    return Patch(facecolor=colour, edgecolor=edge(colour), hatch=hatch or None, label=words)
+
+
+def _rows(groups: list[list[Patch]], columns: int) -> list[list[Patch]]:
+    """Each group in rows of its own, filled up with nothing."""
+    rows = [g[i : i + columns] for g in groups for i in range(0, len(g), columns)]
+    return [row + [Patch(alpha=0, label="") for _ in range(columns - len(row))] for row in rows]
+
+
+def _legend_width(rows: list[list[Patch]]) -> float:
+    labels = ([str(entry.get_label()) for entry in column] for column in zip(*rows, strict=True))
+    return sum(max(text_width(text, SMALL) for text in column) + 3.7 * SMALL for column in labels)
+
+
+def write_around(ax: Axes, trace: Trace, title: str | None, notes: Notes) -> None:
+    """Title and bubble above, legend and source below, at fixed distances from the axes."""
+
+    def from_corner(down: float) -> Transform:
+        figure = ax.get_figure()
+        assert figure is not None
+        return ax.transAxes + ScaledTranslation(0, -down / POINTS, figure.dpi_scale_trans)
+
+    s = trace.setting
+    sizes = f"{number(s.ranks, 'rank')} · {number(s.microbatches, 'microbatch')}"
+    heading = f"{s.schedule} · {sizes}" if title is None else title
+    ax.text(
+        0, 1, heading, transform=from_corner(-24), fontsize=LARGE, weight="bold", parse_math=False
+    )
+    ax.text(0, 1, bubble_text(trace), transform=from_corner(-7), fontsize=NORMAL)
+    by_column = [entry for column in zip(*notes.legend, strict=True) for entry in column]
+    if by_column:
+        ax.legend(
+            handles=by_column, ncols=len(notes.legend[0]), fontsize=SMALL, frameon=False,
+            loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=from_corner(TICKS),
+            borderaxespad=0, borderpad=0, handlelength=1.8, handletextpad=0.5, columnspacing=1.3,
+            labelspacing=0.4,
+        )  # fmt: skip
+    below = from_corner(TICKS + len(notes.legend) * LEGEND_ROW + 5)
+    text = "\n".join(notes.source)
+    ax.text(0, 0, text, transform=below, va="top", fontsize=SMALL, color=QUIET, parse_math=False)
+
+
+def stages_of(events: Sequence[Event]) -> dict[int, list[int]]:
+    """The stages of each rank, in order."""
+    stages: dict[int, set[int]] = defaultdict(set)
+    for event in events:
+        stages[event.rank].add(event.stage)
+    return {rank: sorted(numbers) for rank, numbers in stages.items()}
+
+
+@cache
+def text_width(text: str, points: float) -> float:
+    """How wide a text is, in points; TextPath knows, without drawing."""
+    if not text:  # TextPath stumbles over nothing
+        return 0.0
+    text = text.replace("$", r"\$")  # a dollar sign in a name starts no formula
+    return float(TextPath((0, 0), text, prop=FontProperties(size=points)).get_extents().width)

@@ -1,0 +1,246 @@
+"""A trace in letters and words: for terminals, for tables, for ears. No matplotlib, no torch.
+
+rank 0 F0─F1─······B0════F2─B1════···B2════  25 % idle
+rank 1 ···F0─B0════F1─B1════F2─B2════······  25 % idle
+       └0             └5             └10 s
+"""
+
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Iterable
+from html import escape
+from typing import NamedTuple
+
+from pipelab.action import COMPUTE, PER_STAGE, Kind
+from pipelab.plots.palette import STYLES
+from pipelab.trace import Event, Trace, expected_bubble_fraction
+from pipelab.trace.metrics import busy
+
+NARROWEST = 40  # columns; below, a row is more name than timeline
+_FILL = {Kind.F: "─", Kind.B: "═", Kind.I: "═", Kind.W: "━", Kind.STEP: "S", Kind.REDUCE_GRAD: "R"}
+_IDLE = "·"
+_TIED = "\N{NO-BREAK SPACE}"
+_CLOSED_FORM = {"gpipe", "1f1b"}  # schedules that expected_bubble_fraction speaks of
+
+
+class Row(NamedTuple):
+    """What one rank did in all. ``backwards`` counts whole ones: each B, or each W after its I."""
+
+    rank: int
+    busy_ms: float
+    idle_ms: float
+    idle_percent: float
+    forwards: int
+    backwards: int
+    peak_activation_bytes: int
+
+
+def timeline_text(trace: Trace, width: int = 100) -> str:
+    """The timeline as text: one row per rank, then the time axis, a legend and the source.
+
+    A box that is too narrow for letter and microbatch shows its letter alone, and one narrower
+    than half a column nothing. Rows are exactly ``width`` columns (40 or more), all other lines
+    at most that.
+    """
+    width = max(width, NARROWEST)
+    digits = len(str(trace.num_ranks - 1))
+    names = [f"rank {rank:>{digits}} " for rank in range(trace.num_ranks)]
+    tails = [f" {percent(share):>5} idle" for share in idle_shares(trace)]
+    columns = width - len(names[0]) - len(tails[0])
+    scale = _Scale(*span(trace.events), columns)
+    rows: list[list[Event]] = [[] for _ in names]
+    for event in trace.events:
+        rows[event.rank].append(event)
+    calm = _calm(trace, scale)
+    indent = " " * len(names[0])
+    lines = [
+        *(n + _cells(row, scale, calm) + t for n, row, t in zip(names, rows, tails, strict=True)),
+        indent + _axis(scale, columns + len(tails[0])),
+        *_wrapped(_legend(trace), width, indent),
+        *_wrapped(trace.source_line, width, indent),
+    ]
+    return "\n".join(lines)
+
+
+def describe(trace: Trace) -> str:
+    """What the picture shows, in sentences: its alternative text."""
+    s = trace.setting
+    sizes = f"{number(s.ranks, 'rank')}, {number(s.microbatches, 'microbatch')}"
+    idle = ", ".join(f"rank {r} {percent(share)}" for r, share in enumerate(idle_shares(trace)))
+    return (
+        f"{trace.source.capitalize()} timeline of the schedule {s.schedule}: {sizes}, "
+        f"{time_text(trace.duration)} from the first start to the last end. "
+        f"Idle: {idle}. B{bubble_text(trace)[1:]}."
+    )
+
+
+def bubble_text(trace: Trace) -> str:
+    """The bubble fraction of this trace and, where there is a formula, what it says."""
+    seen = "measured" if trace.source == "recorded" else "predicted"
+    text = f"bubble fraction {percent(trace.bubble_fraction, 1)} {seen}"
+    if trace.setting.schedule in _CLOSED_FORM:
+        formula = expected_bubble_fraction(trace.setting.ranks, trace.setting.microbatches)
+        text += f", {percent(formula, 1)} by (p−1)/(m+p−1)"
+    return text
+
+
+def table(trace: Trace) -> list[Row]:
+    """The picture's twin in numbers: one row per rank."""
+    whole = trace.duration
+    count = Counter((e.rank, e.kind) for e in trace.events)
+    seconds, peaks = busy(trace.events, trace.num_ranks), trace.peak_activation_bytes
+    return [
+        Row(
+            rank,
+            busy_ms=seconds[rank] * 1e3,
+            idle_ms=(whole - seconds[rank]) * 1e3,
+            idle_percent=100 * share,
+            forwards=count[rank, Kind.F],
+            backwards=count[rank, Kind.B] + count[rank, Kind.W],
+            peak_activation_bytes=peaks[rank],
+        )
+        for rank, share in enumerate(idle_shares(trace))
+    ]
+
+
+def table_html(trace: Trace) -> str:
+    """The same table for a notebook, with headers that a screen reader can follow."""
+    heads = ("rank", "busy", "idle", "idle share", "forwards", "backwards", "peak activations")
+    body = [
+        f'<tr><th scope="row">{r.rank}</th><td>{time_text(r.busy_ms / 1e3)}</td>'
+        f"<td>{time_text(r.idle_ms / 1e3)}</td><td>{percent(r.idle_percent / 100)}</td>"
+        f"<td>{r.forwards}</td><td>{r.backwards}</td>"
+        f"<td>{bytes_text(r.peak_activation_bytes)}</td></tr>"
+        for r in table(trace)
+    ]
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    caption = f"<caption>{escape(trace.source_line)}</caption>"
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def idle_shares(trace: Trace) -> tuple[float, ...]:
+    """For each rank, 1 - utilisation; 0 where nothing lasted, as the bubble fraction has it."""
+    return tuple(1 - share if trace.duration else 0.0 for share in trace.utilisation)
+
+
+def bytes_text(count: int) -> str:
+    """Bytes in units of 1000, as disks and networks count: 1 kB = 1000 B.
+
+    >>> bytes_text(999), bytes_text(1_500_000)
+    ('999 B', '1.5 MB')
+    """
+    if count < 1000:
+        return f"{count} B"
+    value, unit = count / 1000, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if value < 999.95:  # else it would be rounded to 1000.0
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.1f} {unit}"
+
+
+def time_text(seconds: float) -> str:
+    """Seconds in the unit that suits them, three digits.
+
+    >>> time_text(0.0123), time_text(33)
+    ('12.3 ms', '33 s')
+    """
+    factor, unit = time_unit(seconds)
+    value = seconds * factor
+    return f"{value:.3g} {unit}" if value < 999.5 else f"{value:.0f} {unit}"
+
+
+def time_unit(seconds: float) -> tuple[float, str]:
+    """The unit for times up to so many seconds, and how many of it are one second."""
+    return (1.0, "s") if seconds >= 1 else (1e3, "ms") if seconds >= 1e-3 else (1e6, "µs")
+
+
+def percent(share: float, decimals: int = 0) -> str:
+    """A share of 1 as ``27 %``; never ``-0 %``."""
+    return f"{abs(round(100 * share, decimals)):.{decimals}f} %"
+
+
+def number(count: int, noun: str) -> str:
+    """A count and its noun.
+
+    >>> number(1, "rank"), number(4, "microbatch")
+    ('1 rank', '4 microbatches')
+    """
+    plural = noun + ("es" if noun.endswith("ch") else "s")
+    return f"{count} {noun if count == 1 else plural}"
+
+
+def span(events: Iterable[Event]) -> tuple[float, float]:
+    """First start and last end of all events; never the same, so that a scale can rest on it."""
+    events = list(events)
+    first = min((e.start for e in events), default=0.0)
+    last = max((e.end for e in events), default=0.0)
+    return first, last if last > first else first + 1e-6
+
+
+class _Scale(NamedTuple):
+    """From seconds to columns."""
+
+    start: float
+    end: float
+    columns: int
+
+    def at(self, time: float) -> int:
+        """The column whose left edge is nearest."""
+        return math.floor((time - self.start) / (self.end - self.start) * self.columns + 0.5)
+
+
+def _calm(trace: Trace, scale: _Scale) -> list[str]:
+    """A row without boxes: idle while any rank computes, blank before and after."""
+    computing = [e for e in trace.events if e.kind in COMPUTE]
+    first, last = (scale.at(t) for t in span(computing)) if computing else (0, 0)
+    return [_IDLE if first <= column < last else " " for column in range(scale.columns)]
+
+
+def _cells(row: list[Event], scale: _Scale, calm: list[str]) -> str:
+    """One rank's columns: its boxes over a calm row."""
+    cells = calm[:]
+    many = len({e.stage for e in row}) > 1
+    for event in (e for e in row if e.kind in _FILL):
+        a, b = scale.at(event.start), scale.at(event.end)
+        if a == b and event.kind in PER_STAGE and a < len(cells) and cells[a] in (_IDLE, " "):
+            b += 1  # a step is short but not to be missed
+        cells[a:b] = _box(event, b - a, many)
+    return "".join(cells)
+
+
+def _box(event: Event, columns: int, many: bool) -> str:
+    """The longest label that fits, and the kind's own line to the end of the box."""
+    letter, fill = STYLES[event.kind].letter, _FILL[event.kind]
+    short = letter if event.microbatch is None else f"{letter}{event.microbatch}"
+    labels = (f"{event.stage}{short}" if many else short, short, letter, "")
+    return next(label for label in labels if len(label) <= columns).ljust(columns, fill)
+
+
+def _axis(scale: _Scale, room: int) -> str:
+    """Round times under the columns where they fall, the unit after the last one."""
+    factor, unit = time_unit(max(abs(scale.start), abs(scale.end)))
+    rough = (scale.end - scale.start) * factor * 9 / scale.columns  # one in 9 columns at most
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * n for n in (1, 2, 5, 10) if power * n >= rough)
+    line, k = "", math.ceil(scale.start * factor / step - 1e-9)
+    while (column := scale.at(k * step / factor)) <= scale.columns:
+        label = f"└{k * step:.6g}"
+        if column + len(label) + len(unit) >= room:
+            break
+        line = line.ljust(column) + label
+        k += 1
+    return f"{line} {unit}"
+
+
+def _legend(trace: Trace) -> str:
+    present = {e.kind for e in trace.events}
+    words = [STYLES[kind].words for kind in STYLES if kind in present and kind in _FILL]
+    words += [f"{_IDLE} idle"] * (trace.bubble_fraction > 1e-9)
+    return "   ".join(text.replace(" ", _TIED) for text in words)
+
+
+def _wrapped(text: str, width: int, indent: str) -> list[str]:
+    lines = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)
+    return [line.replace(_TIED, " ") for line in lines]
