@@ -1,0 +1,170 @@
+"""Launch: four ranks up and joined over gloo, by pipelab and by torchrun, in turns.
+
+    ranks      Ranks(4): from the call until every rank has joined the others and has answered
+    pipeline   Pipeline(...): the same, and every rank has built its stage and read its schedule
+    torchrun   from spawning torchrun until the last rank has passed its first barrier
+    total      the same until all processes are gone again
+
+Ours is warm: the fork server has loaded torch before, as it has soon after ``import
+pipelab.engine``. The first launch, which may wait for that, is reported apart, in no ratio.
+
+torchrun's own store listens on all interfaces, whether by --standalone or with 127.0.0.1 as its
+endpoint. So that no stranger can reach it, its rendezvous is a file in a private folder here
+(store_type=file, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1), and its ranks meet through another, as
+ours do.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import torch
+
+from pipelab.bench.ratio import Ratio, machine, table
+from pipelab.engine import Pipeline
+from pipelab.engine.launch import Ranks
+from pipelab.errors import PipelabError
+from pipelab.models import mlp
+from pipelab.schedules import one_f_one_b
+
+_DEADLINE = 120.0  # seconds for one launch by torchrun
+_SCRIPT = Path(__file__).with_name("torchrun_rank.py")
+
+
+class Launch(NamedTuple):
+    """Seconds of one launch: until all ranks are joined, and until all are gone again."""
+
+    joined: float
+    total: float
+
+
+class LaunchResult(NamedTuple):
+    """All that one run of the bench measured; ``times`` has one entry per repeat."""
+
+    machine: dict[str, object]
+    num_ranks: int
+    first: float
+    times: dict[str, list[Launch]]
+
+    def faster(self, who: str, what: str) -> Ratio:
+        """How many times as long torchrun takes: ``what`` is ``"joined"`` or ``"total"``."""
+        ours = [getattr(launch, what) for launch in self.times[who]]
+        return Ratio.of([getattr(launch, what) for launch in self.times["torchrun"]], ours)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain data."""
+        return {
+            "bench": "launch",
+            "machine": self.machine,
+            "settings": {"ranks": self.num_ranks, "torchrun_store": "file", "unit": "seconds"},
+            "first_launch": self.first,
+            "times": {who: [t._asdict() for t in all_] for who, all_ in self.times.items()},
+            "torchrun_over_ours": {
+                who: {what: self.faster(who, what)._asdict() for what in Launch._fields}
+                for who in ("ranks", "pipeline")
+            },
+        }
+
+    def __str__(self) -> str:
+        rows = [
+            [
+                f"{who}, {what}",
+                f"{median(getattr(t, what) for t in launches):.3f}",
+                "" if who == "torchrun" else self.faster(who, what),
+            ]
+            for who, launches in self.times.items()
+            for what in Launch._fields
+        ]
+        head = [f"launch of {self.num_ranks} ranks", "seconds", "torchrun / ours (quartiles)"]
+        return f"{table(head, rows)}\nfirst launch of this process: {self.first:.3f} s"
+
+
+def bench_launch(num_ranks: int, repeats: int) -> LaunchResult:
+    """Launch by turns: bare ranks, a pipeline, torchrun, and again."""
+    about = machine()
+    first = launch_ranks(num_ranks).joined
+    launch_pipeline(num_ranks)
+    times: dict[str, list[Launch]] = {"ranks": [], "pipeline": [], "torchrun": []}
+    for _ in range(repeats):
+        times["ranks"].append(launch_ranks(num_ranks))
+        times["pipeline"].append(launch_pipeline(num_ranks))
+        times["torchrun"].append(launch_torchrun(num_ranks))
+    return LaunchResult(about, num_ranks, first, times)
+
+
+def launch_ranks(num_ranks: int) -> Launch:
+    """Bare ranks of ours, that joined and answered."""
+    start = time.monotonic()
+    ranks = Ranks(num_ranks, timeout=60.0)
+    joined = time.monotonic()
+    ranks.close()
+    return Launch(joined - start, time.monotonic() - start)
+
+
+def launch_pipeline(num_ranks: int) -> Launch:
+    """A whole pipeline of ours, ready for its first step."""
+    model, schedule = mlp(), one_f_one_b(num_ranks, 8)
+    start = time.monotonic()
+    with Pipeline(model, schedule, loss=torch.nn.functional.cross_entropy, timeout=60.0):
+        joined = time.monotonic()
+    return Launch(joined - start, time.monotonic() - start)
+
+
+def launch_torchrun(num_ranks: int) -> Launch:
+    """The same number of ranks by torchrun. Raises PipelabError if they do not come up."""
+    with tempfile.TemporaryDirectory(prefix="pipelab-bench-") as name:
+        folder = Path(name)
+        command = [
+            *(sys.executable, "-m", "torch.distributed.run", "--nnodes=1"),
+            *(f"--nproc-per-node={num_ranks}", "--local-addr=127.0.0.1", "--rdzv-backend=c10d"),
+            *("--rdzv-conf=store_type=file", f"--rdzv-endpoint={folder / 'rendezvous'}"),
+            *(str(_SCRIPT), name),
+        ]
+        log = folder / "log"
+        start = time.monotonic()
+        code = _run(command, log)
+        total = time.monotonic() - start
+        reports = [folder / f"rank-{rank}" for rank in range(num_ranks)]
+        if code != 0 or not all(report.exists() for report in reports):
+            words = log.read_text("utf-8", "replace")[-2000:]
+            raise PipelabError(f"torchrun ended with code {code}; its last words:\n{words}")
+        joined = max(float(report.read_text("utf-8")) for report in reports)
+    return Launch(joined - start, total)
+
+
+def _run(command: list[str], log: Path) -> int:
+    """The exit code of a command. Its children read our pipe on stdin, and end when it closes."""
+    env = {
+        **os.environ,
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
+        "OMP_NUM_THREADS": "1",  # torchrun would set it, with a warning
+    }
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, env=env
+        )
+    assert process.stdin is not None
+    try:
+        return process.wait(_DEADLINE)
+    except subprocess.TimeoutExpired:
+        raise PipelabError(f"torchrun was not through after {_DEADLINE:g} s") from None
+    finally:
+        process.stdin.close()
+        _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Stop torchrun, which stops its ranks when it is asked to; they also watch their stdin."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,103 @@
+"""The ranks of torch.distributed.pipelining, started and driven by the bench."""
+
+import multiprocessing
+import tempfile
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from types import TracebackType
+
+from torch import Tensor
+
+from pipelab.bench import torch_rank
+from pipelab.bench.torch_rank import Block, Job
+from pipelab.engine.commands import receive, send
+from pipelab.engine.launch import threads_per_rank, warm_up
+from pipelab.errors import PipelabError
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+
+
+class TorchRanks:
+    """One process per job. Leave its ``with`` block, and they are gone."""
+
+    def __init__(self, jobs: Sequence[Job], timeout: float = 60.0):
+        warm_up()
+        self.timeout = timeout
+        self.processes: list[ForkServerProcess] = []
+        self.pipes: list[Connection] = []
+        self.folder = tempfile.TemporaryDirectory(prefix="pipelab-bench-")
+        try:
+            for rank in range(len(jobs)):
+                self._start(rank, len(jobs))
+            self._ask(jobs)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, rank: int, num_ranks: int) -> None:
+        ours, theirs = _CONTEXT.Pipe()
+        self.pipes.append(ours)
+        threads = threads_per_rank(num_ranks)
+        process = _CONTEXT.Process(
+            target=torch_rank.main,
+            args=(rank, num_ranks, theirs, Path(self.folder.name), self.timeout, threads),
+            name=f"torch rank {rank}",
+            daemon=True,
+        )
+        process.start()
+        self.processes.append(process)
+        theirs.close()
+
+    def run(self, num_steps: int) -> tuple[float, float]:
+        """Seconds for so many steps, from the first rank's start to the last one's end; the loss.
+
+        The clock counts from the machine's start, so the times of all ranks compare.
+        """
+        blocks = [b for b in self._ask([num_steps] * len(self.pipes)) if isinstance(b, Block)]
+        seconds = max(block.end for block in blocks) - min(block.start for block in blocks)
+        return seconds, next(block.loss for block in blocks if block.loss is not None)
+
+    def gradients(self) -> dict[str, Tensor]:
+        """The gradients of the last step, under the model's own names."""
+        answers = self._ask(["gradients"] * len(self.pipes))
+        return {k: v for answer in answers if isinstance(answer, dict) for k, v in answer.items()}
+
+    def _ask(self, orders: Sequence[object]) -> list[object]:
+        for pipe, order in zip(self.pipes, orders, strict=True):
+            send(pipe, order)
+        return [self._answer(rank) for rank in range(len(orders))]
+
+    def _answer(self, rank: int) -> object:
+        if not self.pipes[rank].poll(2 * self.timeout):
+            raise PipelabError(f"torch's rank {rank} gave no answer for {2 * self.timeout:g} s")
+        try:
+            answer: object = receive(self.pipes[rank])
+        except (EOFError, OSError):
+            raise PipelabError(f"torch's rank {rank} died") from None
+        if isinstance(answer, str):
+            raise PipelabError(f"torch's rank {rank} failed:\n{answer}")
+        return answer
+
+    def close(self) -> None:
+        """End all processes and remove the folder in which they met."""
+        for pipe in self.pipes:
+            pipe.close()
+        for process in self.processes:
+            process.join(1.0)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        self.folder.cleanup()
+
+    def __enter__(self) -> "TorchRanks":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self.close()

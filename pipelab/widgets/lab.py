@@ -1,0 +1,194 @@
+"""TimelineLab: controls that start a live run on real ranks, and the timeline that it recorded.
+
+    controls (lab.js)  --traits-->  TimelineLab  --settings-->  LiveRun (a thread)  -->  ranks
+         ^                              |   ^                      |
+         +-----------traits-------------+   +--------report--------+
+
+All state is in traits, so a view that comes late shows the same. The latest change wins: it stops
+the run before it.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anywidget
+from traitlets import Bool, Bytes, Dict, Int, List, Unicode
+
+from pipelab.errors import PipelineClosed
+from pipelab.plots import timeline_text
+from pipelab.simulator import Cost
+from pipelab.trace import Trace
+from pipelab.widgets import words
+from pipelab.widgets.live import LAYERS, LiveRun, Settings
+from pipelab.widgets.timeline import png, still
+
+PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010)
+_SETTINGS = ("num_ranks", "num_microbatches", "schedule", "paced")
+_FIRST = 20.0  # seconds for a first picture, or a last end: the fork server may just be starting
+_NOTE = "A still picture of the last run: run this cell to get the controls."
+
+
+class TimelineLab(anywidget.AnyWidget):
+    """Change ranks, microbatches or schedule, and see real ranks run it again.
+
+    The first display starts a run, as does every change of a setting, here or in the browser.
+
+    Args:
+        num_ranks: processes, at most one for each of the model's 8 layers.
+        num_microbatches: parts that the batch is cut into.
+        schedule: ``"gpipe"``, ``"1f1b"`` or ``"sequential"``.
+        paced: pad each action to ``pace``; without it, ranks run as fast as this machine can.
+        pace: seconds per action.
+    """
+
+    _esm = Path(__file__).with_name("lab.js")
+    _css = Path(__file__).with_name("lab.css")
+
+    # From the controls.
+    num_ranks = Int(4).tag(sync=True)
+    num_microbatches = Int(8).tag(sync=True)
+    schedule = Unicode("1f1b").tag(sync=True)
+    paced = Bool(True).tag(sync=True)
+    run_asked = Int(0).tag(sync=True)  # "run again" counts up
+    stop_asked = Int(0).tag(sync=True)
+    choices = Dict().tag(sync=True)
+
+    # To the view.
+    state = Unicode("idle").tag(sync=True)  # idle, running, done, error
+    run_number = Int(0).tag(sync=True)
+    summary = Unicode("Nothing has run yet.").tag(sync=True)
+    error = Unicode("").tag(sync=True)
+    picture = Bytes(b"").tag(sync=True)
+    alt = Unicode("").tag(sync=True)
+    figures: List[dict[str, str]] = List().tag(sync=True)
+    table = Dict().tag(sync=True)
+
+    def __init__(
+        self,
+        num_ranks: int = 4,
+        num_microbatches: int = 8,
+        schedule: str = "1f1b",
+        *,
+        paced: bool = True,
+        pace: Cost = PACE,
+    ):
+        self._gate = threading.RLock()  # the run's thread and the comm's thread both set traits
+        self._run: LiveRun | None = None
+        self._trace: Trace | None = None
+        self._shown = 0  # the run that the picture shows
+        self._pace = pace
+        self._closed = False
+        super().__init__(
+            num_ranks=num_ranks,
+            num_microbatches=num_microbatches,
+            schedule=schedule,
+            paced=paced,
+            choices=words.choices(LAYERS, pace),
+        )
+        self.observe(self._on_setting, names=list(_SETTINGS))
+        self.observe(lambda change: self.run(), names=["run_asked"])
+        self.observe(lambda change: self.stop(), names=["stop_asked"])
+
+    @property
+    def trace(self) -> Trace | None:
+        """The trace recorded last."""
+        return self._trace
+
+    def run(self) -> None:
+        """Start a run with the settings as they are now; one that runs is stopped for it."""
+        with self._gate:
+            if self._closed:
+                raise PipelineClosed("this lab is closed: make a new TimelineLab")
+            before, number = self._run, self._run.number + 1 if self._run else 1
+            self._run = LiveRun(number, self._settings(), self._report)
+        if before is not None:
+            before.stop()
+
+    def stop(self) -> None:
+        """Stop the run, if one is going."""
+        if self._run is not None:
+            self._run.stop()
+
+    def wait(self, timeout: float = 60.0) -> Trace:
+        """Block until the latest run has ended; return its trace, or raise its error.
+
+        Starts the first run, if there was none.
+
+        Raises:
+            TimeoutError: the run did not end in ``timeout`` seconds. It goes on.
+            PipelineClosed: the run was stopped.
+        """
+        if self._run is None:
+            self.run()
+        until = time.monotonic() + timeout
+        while True:  # a change while we wait starts another run
+            run = self._run
+            assert run is not None
+            if not run.ended.wait(max(0.0, until - time.monotonic())):
+                raise TimeoutError(f"run {run.number} has not ended after {timeout:g} s")
+            if run is self._run:
+                break
+        if run.error is not None:
+            raise run.error
+        if run.result is None:
+            raise PipelineClosed(f"run {run.number} was stopped: lab.run() starts another")
+        return run.result.trace
+
+    def close(self) -> None:
+        """End the run and its processes, and take the widget off the page."""
+        self._closed = True
+        if self._run is not None:
+            self._run.stop()
+            self._run.ended.wait(_FIRST)
+        super().close()
+
+    def set_state(self, sync_data: Mapping[str, object]) -> None:
+        """Take what the browser sent, not in the middle of a report."""
+        with self._gate:
+            super().set_state(sync_data)
+
+    def __repr__(self) -> str:
+        return f"TimelineLab({self.num_ranks}, {self.num_microbatches}, {self.schedule!r})"
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The widget, and beside it a still picture for notebooks that no kernel runs."""
+        if self._run is None and not self._closed:
+            self.run()
+        if self._run is not None:
+            self._run.ended.wait(_FIRST)
+        bundle = super()._repr_mimebundle_(**options)
+        if bundle is not None and self._trace is not None:
+            bundle[0].update(still(self._trace, self.picture, _NOTE))
+            bundle[0]["text/plain"] = timeline_text(self._trace)
+        return bundle
+
+    def _settings(self) -> Settings:
+        pace = self._pace if self.paced else None
+        return Settings(self.num_ranks, self.num_microbatches, self.schedule, pace)
+
+    def _on_setting(self, change: object) -> None:
+        """Run, unless exactly this runs already: one message may change several settings."""
+        run = self._run
+        if run is None or run.ended.is_set() or run.settings != self._settings():
+            self.run()
+
+    def _report(self, run: LiveRun) -> None:
+        """Show how far a run is; called from its thread. Only the latest run is shown."""
+        with self._gate:  # run() holds it until the run is known as the latest
+            if run is not self._run or self._closed:
+                return
+        shown: dict[str, object] = {"run_number": run.number, "error": ""}
+        if run.state == "done" and run.result is not None:
+            shown |= {"picture": png(run.result.trace), **words.shown(run.result)}
+        with self._gate:
+            if run is not self._run:
+                return
+            if run.state == "done" and run.result is not None:
+                self._trace, self._shown = run.result.trace, run.number
+            shown |= words.status(run, self._shown)
+            with self.hold_sync():
+                for name, value in shown.items():
+                    setattr(self, name, value)

@@ -1,0 +1,252 @@
+"""A real JupyterLab, and Debian's Chromium in front of it: one of each for the whole session.
+
+Nothing leaves the machine: the browser resolves no name at all, and any request that is not for
+this machine, any error on the console and any uncaught exception fails the test that caused it.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+LABCONFIG = ROOT / "pipelab" / "widgets" / "labconfig" / "default_setting_overrides.json"
+TOKEN = uuid.uuid4().hex
+PATIENCE = 60_000  # ms; shared machines have slow minutes
+
+BROWSER_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+KERNEL_IS_CONNECTED = """() => {
+    const kernel = jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel;
+    return kernel && kernel.connectionStatus === 'connected' && kernel.status === 'idle';
+}"""
+NO_CELL_IS_BUSY = """() => [...document.querySelectorAll(
+    '.jp-NotebookPanel:not(.lm-mod-hidden) .jp-InputArea-prompt')]
+    .every((prompt) => !prompt.textContent.includes('*'))"""
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's path."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        reason = "no chromium here: apt-get install --no-install-recommends chromium"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    return path
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=BROWSER_ARGS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Server:
+    """JupyterLab on loopback, with every folder of its own below ``home``."""
+
+    home: Path
+    port: int = field(default_factory=lambda: free_port())
+
+    @property
+    def notebooks(self) -> Path:
+        return self.home / "root"
+
+    def api(self, path: str, method: str = "GET") -> object:
+        url = f"http://127.0.0.1:{self.port}/api/{path}?token={TOKEN}"
+        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=10) as got:
+            text = got.read()
+        return json.loads(text) if text else None
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        folders = {
+            "JUPYTER_CONFIG_DIR": "config",
+            "JUPYTER_DATA_DIR": "data",
+            "JUPYTER_RUNTIME_DIR": "runtime",
+            "JUPYTERLAB_SETTINGS_DIR": "settings",
+            "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+            "IPYTHONDIR": "ipython",
+            "root_dir": "root",
+        }
+        places = {name: self.home / folder for name, folder in folders.items()}
+        for place in places.values():
+            place.mkdir(parents=True)
+        self.write_overrides(places["JUPYTER_CONFIG_DIR"] / "labconfig")
+        options = {
+            "ServerApp.ip": "127.0.0.1",
+            "ServerApp.port": self.port,
+            "ServerApp.port_retries": 0,
+            "ServerApp.root_dir": places.pop("root_dir"),
+            "ServerApp.terminals_enabled": False,
+            "IdentityProvider.token": TOKEN,
+            "LabApp.expose_app_in_browser": True,
+            "LabApp.extension_manager": "readonly",
+            "LabApp.news_url": "",
+            "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+        }
+        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+        command += [f"--{name}={value}" for name, value in options.items()]
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        env = {**os.environ, "PATH": path, **{name: str(p) for name, p in places.items()}}
+        with (self.home / "server.log").open("wb") as log:
+            return subprocess.Popen(command, env=env, stdout=log, stderr=log)
+
+    @property
+    def saves_widget_state(self) -> bool:
+        settings = json.loads(LABCONFIG.read_text("utf-8"))
+        return settings.get("@jupyter-widgets/jupyterlab-manager:plugin", {}).get(
+            "saveState", False
+        )
+
+    def write_overrides(self, folder: Path) -> None:
+        """The package's own settings (an editable install may lack them), and no news."""
+        settings = json.loads(LABCONFIG.read_text("utf-8"))
+        settings["@jupyterlab/apputils-extension:notification"] = {
+            "fetchNews": "false",
+            "checkForUpdates": False,
+        }
+        folder.mkdir()
+        (folder / LABCONFIG.name).write_text(json.dumps(settings), "utf-8")
+
+    def wait_until_up(self, process: "subprocess.Popen[bytes]") -> None:
+        until = time.monotonic() + PATIENCE / 1000
+        while True:
+            try:
+                self.api("status")
+                return
+            except OSError:
+                if process.poll() is not None or time.monotonic() > until:
+                    pytest.fail(f"no server:\n{(self.home / 'server.log').read_text('utf-8')}")
+                time.sleep(0.1)
+
+    def end_kernels(self) -> None:
+        """A closed page leaves its kernel behind."""
+        for session in self.api("sessions"):
+            self.api(f"sessions/{session['id']}", "DELETE")
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def server(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("lab"))
+    process = server.start()
+    try:
+        server.wait_until_up(process)
+        yield server
+        server.end_kernels()
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@dataclass
+class Lab:
+    """A notebook open in JupyterLab, as a learner drives it."""
+
+    page: Page
+    server: Server
+
+    def open(self, name: str) -> None:
+        """Open a notebook in a workspace of its own, or the tabs of earlier tests come back."""
+        workspace = f"lab/workspaces/{uuid.uuid4().hex}/tree/{name}"
+        address = f"http://127.0.0.1:{self.server.port}/{workspace}?token={TOKEN}"
+        self.page.goto(address, wait_until="domcontentloaded")
+        self.page.wait_for_function("() => window.jupyterapp")
+        self.page.evaluate("async () => { await jupyterapp.started; await jupyterapp.restored; }")
+        self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").first.wait_for()
+
+    def connect(self) -> None:
+        """Wait for the kernel; a run before that asks to select one."""
+        self.page.wait_for_function(KERNEL_IS_CONNECTED)
+
+    def run_all(self) -> None:
+        self.connect()
+        self.command("notebook:run-all-cells")
+        self.page.wait_for_function(NO_CELL_IS_BUSY)
+
+    def command(self, name: str, **arguments: object) -> None:
+        call = f"jupyterapp.commands.execute({name!r}, {json.dumps(arguments)})"
+        self.page.evaluate(f"() => {{ {call}; }}")  # braces: the promise would be waited for
+
+    def save(self) -> None:
+        self.page.evaluate("async () => { await jupyterapp.commands.execute('docmanager:save'); }")
+
+    @property
+    def root(self) -> Locator:
+        """The lab's own element."""
+        return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) [data-pl-state]")
+
+    def expect_run(self, number: int, state: str = "done") -> None:
+        expect(self.root).to_have_attribute("data-pl-run", str(number))
+        expect(self.root).to_have_attribute("data-pl-state", state)
+
+
+@pytest.fixture
+def lab(browser: Browser, server: Server) -> Iterator[Lab]:
+    """A fresh page. At its end: nothing on the console, nothing asked of another machine."""
+    complaints: list[str] = []
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+
+    def guard(route, request):  # type: ignore[no-untyped-def]
+        if request.url.startswith((f"http://127.0.0.1:{server.port}/", "data:", "blob:")):
+            route.continue_()
+        else:
+            complaints.append(f"request for {request.url}")
+            route.abort()
+
+    context.route("**/*", guard)
+    context.on("console", lambda m: m.type == "error" and complaints.append(m.text))
+    context.on("weberror", lambda error: complaints.append(str(error.error)))
+    page = context.new_page()
+    yield Lab(page, server)
+    page.close(run_before_unload=False)
+    context.close()
+    server.end_kernels()
+    assert not complaints, complaints
+
+
+@pytest.fixture
+def lesson(server: Server) -> str:
+    """A fresh copy of the first lesson, never trusted before."""
+    name = f"{uuid.uuid4().hex[:8]}.ipynb"
+    shutil.copy(ROOT / "notebooks" / "00_start_here.ipynb", server.notebooks / name)
+    return name
+
+
+@pytest.fixture
+def notebook(server: Server) -> str:
+    """A notebook of one cell, the lab."""
+    name = f"{uuid.uuid4().hex[:8]}.ipynb"
+    source = "from pipelab.widgets import TimelineLab\n\nTimelineLab()"
+    book = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source)],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    )
+    nbformat.write(book, server.notebooks / name)
+    return name
