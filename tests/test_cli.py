@@ -303,14 +303,14 @@ def test_doctor_is_content_here(tmp_path):
         assert re.search(rf"^(ok|warn)\s+{name} ", output, re.MULTILINE), output
     flat = " ".join(output.split())
     for number in (4, 2):
-        assert re.search(rf"ok {number} ranks up after [\d.]+ (s|ms|µs);", flat), output
+        assert re.search(rf"ok {number} ranks up after [\d.]+ (s|ms|µs) \(", flat), output
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
 def no_launch(monkeypatch):
     """The doctor without its ranks, which take seconds."""
-    monkeypatch.setattr(ranks, "launches", lambda num_ranks, since: iter([]))
+    monkeypatch.setattr(ranks, "launches", lambda *arguments: iter([]))
     monkeypatch.setattr(signals, "import_engine", lambda: None)
 
 
@@ -385,7 +385,7 @@ def test_doctor_says_when_ranks_do_not_launch(monkeypatch):
         raise ScheduleError("nothing goes")
 
     monkeypatch.setattr("pipelab.engine.Pipeline", fails)
-    (finding,) = ranks.launches(4, time.monotonic())
+    (finding,) = ranks.launches(4, time.monotonic(), "")
     assert (finding.level, finding.name, finding.text) == ("FAIL", "4 ranks", "nothing goes")
     assert finding.remedy
 

@@ -28,13 +28,14 @@ SLOW = Cost(forward=5.0, backward_input=5.0, backward_weight=5.0)
 
 
 def ranks() -> list[int]:
-    """Processes below this one's fork server: the ranks of all pipelines."""
-    found = []
-    for child in psutil.Process().children():
-        for grandchild in child.children():
-            if grandchild.status() != psutil.STATUS_ZOMBIE:
-                found.append(grandchild.pid)
-    return found
+    """The processes of all pipelines: the living children of this process's fork server."""
+    return [
+        rank.pid
+        for child in psutil.Process().children()
+        if any("multiprocessing.forkserver" in word for word in child.cmdline())
+        for rank in child.children()
+        if rank.status() != psutil.STATUS_ZOMBIE
+    ]
 
 
 def wait_for(condition, seconds=20.0) -> None:
@@ -45,11 +46,23 @@ def wait_for(condition, seconds=20.0) -> None:
 
 
 @pytest.fixture
-def lab():
-    lab = TimelineLab(num_ranks=2, num_microbatches=3, pace=QUICK)
-    yield lab
-    lab.close()
+def make():
+    """TimelineLab, closed at the end of the test, however it ends."""
+    labs = []
+
+    def make(**settings) -> TimelineLab:
+        labs.append(TimelineLab(**settings))
+        return labs[-1]
+
+    yield make
+    for lab in labs:
+        lab.close()
     assert not ranks()
+
+
+@pytest.fixture
+def lab(make):
+    return make(num_ranks=2, num_microbatches=3, pace=QUICK)
 
 
 # ------------------------------------------------------------------------------------- runs
@@ -94,12 +107,11 @@ def test_a_message_with_two_settings_starts_one_run(lab):
     assert lab.run_number == 2
 
 
-def test_the_browser_asks_for_a_run_and_for_its_end(lab):
+def test_the_browser_asks_for_a_run_and_for_its_end(lab, make):
     first = lab.wait()
     lab.set_state({"run_asked": 1})
     assert lab.wait() is not first and lab.run_number == 2
-    lab.close()
-    slow = TimelineLab(num_ranks=2, num_microbatches=8, pace=SLOW)
+    slow = make(num_ranks=2, num_microbatches=8, pace=SLOW)
     slow.run()
     wait_for(lambda: len(ranks()) == 2)
     slow.set_state({"stop_asked": 1})
@@ -107,13 +119,10 @@ def test_the_browser_asks_for_a_run_and_for_its_end(lab):
         slow.wait()
     assert slow.state == "idle" and slow.summary == "Run 1 was stopped."
     assert not ranks()
-    slow.close()
 
 
-def test_the_latest_change_wins():
-    lab = TimelineLab(
-        num_ranks=2, num_microbatches=8, pace=SLOW
-    )  # 2 minutes, if it were left alone
+def test_the_latest_change_wins(make):
+    lab = make(num_ranks=2, num_microbatches=8, pace=SLOW)  # 2 minutes, if it were left alone
     began = time.monotonic()
     lab.run()
     wait_for(lambda: len(ranks()) == 2)
@@ -124,11 +133,10 @@ def test_the_latest_change_wins():
     assert trace.setting.microbatches == 5 and trace.setting.paced == ""
     assert "unpaced" in lab.table["caption"]
     assert time.monotonic() - began < 60
-    lab.close()
 
 
-def test_two_labs_run_one_after_the_other():
-    labs = [TimelineLab(num_ranks=2, num_microbatches=4, pace=QUICK) for _ in range(2)]
+def test_two_labs_run_one_after_the_other(make):
+    labs = [make(num_ranks=2, num_microbatches=4, pace=QUICK) for _ in range(2)]
     most, done = [0], threading.Event()
 
     def watch() -> None:
@@ -142,7 +150,6 @@ def test_two_labs_run_one_after_the_other():
         lab.run()
     for lab in labs:
         lab.wait()
-        lab.close()
     done.set()
     watcher.join()
     assert most[0] == 2
@@ -169,8 +176,8 @@ def test_an_error_is_shown_in_words_and_raised_by_wait(lab, settings, error, wor
     assert lab.state == "done" and lab.error == ""
 
 
-def test_a_wait_that_is_too_short_leaves_the_run_alone():
-    lab = TimelineLab(num_ranks=2, num_microbatches=2, pace=SLOW)
+def test_a_wait_that_is_too_short_leaves_the_run_alone(make):
+    lab = make(num_ranks=2, num_microbatches=2, pace=SLOW)
     with pytest.raises(TimeoutError, match=r"run 1 has not ended after 0\.1 s"):
         lab.wait(0.1)
     assert lab.state == "running"
@@ -232,12 +239,11 @@ def test_a_displayed_lab_runs_first_and_leaves_a_picture_with_words(lab):
     assert "rank 1 " in data["text/plain"]
 
 
-def test_a_displayed_lab_whose_run_fails_still_shows_its_controls():
-    lab = TimelineLab(num_ranks=9)
+def test_a_displayed_lab_whose_run_fails_still_shows_its_controls(make):
+    lab = make(num_ranks=9)
     data, _ = lab._repr_mimebundle_()
     assert "image/png" not in data and data["text/plain"] == repr(lab)
     assert lab.state == "error"
-    lab.close()
 
 
 def test_repr_names_no_address(lab):

@@ -2,12 +2,13 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipelab.bench.launch import bench_launch
-from pipelab.bench.ratio import machine, table
+from pipelab.bench.ratio import described, machine, table
 from pipelab.bench.step import HEAD, WORKLOADS, Case, bench_case, row
 from pipelab.errors import PipelabError
 from pipelab.trace.trace import write_whole
@@ -16,7 +17,6 @@ from pipelab.trace.trace import write_whole
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one bench; 0 if it ran to its end, 1 if it could not."""
     options = _parser().parse_args(arguments)
-    print(", ".join(f"{what} {value}" for what, value in machine().items()))
     try:
         result = _step(options) if options.bench == "step" else _launch(options)
     except PipelabError as error:
@@ -29,30 +29,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _launch(options: argparse.Namespace) -> dict[str, object]:
     result = bench_launch(options.num_ranks, options.repeats)
+    print(described(result.machine))
     print(result)
     return result.to_json()
 
 
 def _step(options: argparse.Namespace) -> dict[str, object]:
     about = machine()
-    results = []
-    for case in _cases(options):
-        results.append(bench_case(case))
-        print(table(HEAD, [row(results[-1])]).splitlines()[-1], flush=True)
-    print("\n" + table(HEAD, [row(result) for result in results]))
+    print(described(about), flush=True)
+    results = [bench_case(case) for case in _cases(options)]
+    print(table(HEAD, [row(result) for result in results]))
     return {
         "bench": "step",
         "machine": about,
-        "settings": {"optimizer": "SGD, lr 0.01", "recording": True, "backend": "gloo"},
+        "settings": {
+            "optimizer": "SGD, lr 0.01",
+            "recording": True,
+            "backend": "gloo",
+            "torch_pinned": options.pin_torch,
+        },
         "cases": [result.to_json() for result in results],
     }
 
 
 def _cases(options: argparse.Namespace) -> list[Case]:
     if options.quick:
-        return [Case("mlp", schedule, 2, 3, 0.05) for schedule in ("gpipe", "1f1b")]
+        return [Case("mlp", "1f1b", 2, 3, 0.05, options.pin_torch)]
     return [
-        Case(model, schedule, num_ranks, options.blocks, options.seconds)
+        Case(model, schedule, num_ranks, options.blocks, options.seconds, options.pin_torch)
         for model in options.models
         for num_ranks in options.num_ranks
         for schedule in ("gpipe", "1f1b")
@@ -63,17 +67,31 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipelab.bench", description=__doc__)
     benches = parser.add_subparsers(dest="bench", required=True)
     launch = benches.add_parser("launch", help="ranks up and joined, against torchrun's")
-    launch.add_argument("--ranks", dest="num_ranks", type=int, default=4)
-    launch.add_argument("--repeats", type=int, default=5)
+    launch.add_argument("--ranks", dest="num_ranks", type=_count, default=4)
+    launch.add_argument("--repeats", type=_count, default=5)
     step = benches.add_parser("step", help="one step, against torch.distributed.pipelining")
     step.add_argument("--quick", action="store_true", help="the smallest case alone")
     step.add_argument("--models", nargs="+", choices=[*WORKLOADS], default=[*WORKLOADS])
-    step.add_argument("--ranks", dest="num_ranks", nargs="+", type=int, default=[2, 4])
-    step.add_argument("--blocks", type=int, default=15, help="blocks of steps on each side")
+    step.add_argument("--ranks", dest="num_ranks", nargs="+", type=_count, default=[2, 4])
+    step.add_argument("--blocks", type=_count, default=15, help="blocks of steps on each side")
     step.add_argument("--seconds", type=float, default=0.3, help="length of one block")
+    step.add_argument("--pin-torch", action="store_true", help="keep each of its ranks on a core")
     for bench in (launch, step):
-        bench.add_argument("--json", type=Path, metavar="PATH", help="write all numbers there")
+        bench.add_argument("--json", type=_new_file, metavar="PATH", help="write all numbers there")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
+    return int(text)
+
+
+def _new_file(text: str) -> Path:
+    """A path that can be written; better known now than after minutes of measuring."""
+    if not os.access(Path(text).parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"no file can be written in {Path(text).parent}")
+    return Path(text)
 
 
 if __name__ == "__main__":

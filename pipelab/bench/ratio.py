@@ -52,6 +52,11 @@ def machine() -> dict[str, object]:
     }
 
 
+def described(machine: dict[str, object]) -> str:
+    """A machine as one line of text."""
+    return ", ".join(f"{what} {value}" for what, value in machine.items())
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Rows of text in columns, the first to the left, the others to the right.
 

@@ -77,6 +77,7 @@ class Case(NamedTuple):
     num_ranks: int
     num_blocks: int
     block_seconds: float
+    pin_torch: bool = False
 
 
 class StepResult(NamedTuple):
@@ -147,6 +148,7 @@ def _jobs(work: Workload, case: Case) -> list[Job]:
             MICROBATCHES,
             work.inputs if rank == 0 else None,
             work.targets if rank == last else None,
+            case.pin_torch,
         )
         for rank, stage in enumerate(split(work.model, case.num_ranks))
     ]

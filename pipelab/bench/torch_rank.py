@@ -2,14 +2,17 @@
 
 It is as well off as it can be: its process comes from the same fork server as ours, with the same
 number of threads; it holds its part of the batch already; it records nothing; and it takes its own
-time, from a barrier on, so that it pays for no pipe.
+time, from a barrier on, so that it pays for no pipe. With ``pinned`` it keeps to one core, rank
+modulo cores, which torch leaves to its user.
 """
 
 import os
+import sys
 import threading
 import time
 import traceback
 from dataclasses import dataclass
+from datetime import timedelta
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,7 +22,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pipelab.engine import mesh
 from pipelab.engine.commands import Loss, Optimizer, receive, send
 
 
@@ -34,6 +36,7 @@ class Job:
     num_microbatches: int
     inputs: Tensor | None
     targets: Tensor | None
+    pinned: bool
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def main(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
-        mesh.join(folder, rank, num_ranks, timeout)
+        _join(folder, rank, num_ranks, timeout)
         torch_rank = _Rank(receive(pipe), rank, num_ranks)
         send(pipe, None)
         while True:
@@ -70,6 +73,8 @@ class _Rank:
         from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
         self.job = job
+        if job.pinned:
+            _pin(rank)
         self.inputs = () if job.inputs is None else (job.inputs,)
         self.optimizer = job.optimizer(list(job.stage.parameters()))
         stage = PipelineStage(job.stage, rank, num_ranks, torch.device("cpu"))
@@ -97,6 +102,25 @@ class _Rank:
     def gradients(self) -> dict[str, Tensor]:
         named = self.job.stage.named_parameters()
         return {name: p.grad for name, p in named if p.grad is not None}
+
+
+def _join(folder: Path, rank: int, num_ranks: int, timeout: float) -> None:
+    """Meet the other ranks as ours do, but by torch's means alone: nothing of ours tunes it."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
+    dist.init_process_group(
+        "gloo",
+        init_method=(folder / "meeting-point").as_uri(),
+        rank=rank,
+        world_size=num_ranks,
+        timeout=timedelta(seconds=timeout),
+    )
+
+
+def _pin(rank: int) -> None:
+    """Keep all threads of this process, those of gloo too, on one core."""
+    allowed = sorted(os.sched_getaffinity(0))
+    for thread in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(thread), {allowed[rank % len(allowed)]})
 
 
 def _end_with_parent() -> None:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from pipelab.bench import torch_rank
 from pipelab.bench.torch_rank import Block, Job
+from pipelab.engine import fork_server
 from pipelab.engine.commands import receive, send
-from pipelab.engine.launch import threads_per_rank, warm_up
+from pipelab.engine.launch import threads_per_rank
 from pipelab.errors import PipelabError
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -23,7 +24,7 @@ class TorchRanks:
     """One process per job. Leave its ``with`` block, and they are gone."""
 
     def __init__(self, jobs: Sequence[Job], timeout: float = 60.0):
-        warm_up()
+        fork_server.start()
         self.timeout = timeout
         self.processes: list[ForkServerProcess] = []
         self.pipes: list[Connection] = []

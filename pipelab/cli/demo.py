@@ -25,7 +25,7 @@ class Setup(NamedTuple):
 def demo(setup: Setup) -> None:
     """Train, record, show, save. Raises CommandError before any work if it could not save."""
     output = folder.writable(setup.output)
-    say("pipelab demo: a tiny GPT learns English, byte by byte, on a pipeline of real processes.")
+    say("pipelab demo: a tiny GPT learns English on a pipeline of real processes")
     signals.import_engine()
     from pipelab.cli.recordings import Lesson, pace_above
 
@@ -36,8 +36,8 @@ def demo(setup: Setup) -> None:
     report.paced(paced)
     report.memory(paced, lesson.one_process())
     _save(output, paced, unpaced)
-    say("\nNext: pipelab lab    opens the first lesson: change ranks, microbatches and schedule,")
-    say("                     and see what your ranks do then.")
+    say("\nNext: pipelab lab    opens the first lesson, where you change ranks,")
+    say("                     microbatches and schedule, and see it run again.")
 
 
 def _train(lesson: "Lesson", setup: Setup) -> "Trace":
@@ -45,7 +45,7 @@ def _train(lesson: "Lesson", setup: Setup) -> "Trace":
     stages = f"{number(setup.ranks, 'stage')} on {number(setup.ranks, 'rank')}"
     report.paragraph(
         f"{lesson.num_parameters:,} parameters in {stages}, schedule {lesson.schedule.name}, "
-        f"{number(setup.microbatches, 'microbatch')} a batch, text from Python's own reference."
+        f"{number(setup.microbatches, 'microbatch')} a batch; bytes of Python's own reference"
     )
     line = ProgressLine(setup.steps)
     digits = len(str(setup.steps))
@@ -59,8 +59,8 @@ def _train(lesson: "Lesson", setup: Setup) -> "Trace":
 
     training = lesson.train(setup.steps, launched, show)
     first, last = training.losses[0], training.losses[-1]
-    guess = f"blind guessing costs ln 256 = {math.log(256):.2f}"
-    say(f"loss {first:.2f} at the start, {last:.2f} at the end (nats per byte; {guess})")
+    guess = f"blind guessing costs ln 256 = {math.log(256):.2f} nats a byte"
+    report.paragraph(f"loss {first:.2f} at the start, {last:.2f} at the end; {guess}")
     return training.trace
 
 

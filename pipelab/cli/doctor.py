@@ -25,8 +25,9 @@ def doctor() -> int:
     else:
         since = time.monotonic()  # the fork server starts now, and loads torch meanwhile
         found += run("GPUs", machine.gpus) + _jupyter()
-        found += run("4 ranks", lambda: ranks.launches(4, since))
-        found += run("2 ranks", lambda: ranks.launches(2, time.monotonic()))
+        first, later = "the first launch starts the fork server", "as every later launch"
+        found += run("4 ranks", lambda: ranks.launches(4, since, first))
+        found += run("2 ranks", lambda: ranks.launches(2, time.monotonic(), later))
     return _verdict(found)
 
 

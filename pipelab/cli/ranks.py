@@ -11,11 +11,13 @@ from pipelab.plots.terminal import number, time_text
 MICROBATCHES = 8
 
 
-def launches(num_ranks: int, since: float) -> Iterator[Finding]:
+def launches(num_ranks: int, since: float, note: str) -> Iterator[Finding]:
     """Launch, take a first step and some more.
 
-    ``since`` is when the launch began, on the monotonic clock: for the first one of a program,
-    when its fork server did.
+    Args:
+        since: when the launch began, on the monotonic clock; a program's first one begins with
+            the start of its fork server.
+        note: what the launch's time holds.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -37,7 +39,7 @@ def launches(num_ranks: int, since: float) -> Iterator[Finding]:
         yield Finding("FAIL", name, str(error), remedy)
         return
     first, warm = times[0], sorted(times[1:])[len(times) // 2]
-    text = f"up after {time_text(up)}; a tiny step ({MICROBATCHES} microbatches) takes "
+    text = f"up after {time_text(up)} ({note}); a tiny step of {MICROBATCHES} microbatches takes "
     yield Finding("ok", name, f"{text}{time_text(first)} at first, then {time_text(warm)}")
 
 

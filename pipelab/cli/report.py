@@ -1,9 +1,11 @@
 """What the demo says about its traces: timelines, bubbles beside the formula, bytes."""
 
+import statistics
 import textwrap
 
+from pipelab.action import Kind
 from pipelab.cli.terminal import say, width
-from pipelab.plots.terminal import bytes_text, number, percent, timeline_text
+from pipelab.plots.terminal import bytes_text, number, percent, time_text, timeline_text
 from pipelab.trace import Memory, Trace, expected_bubble_fraction
 
 _HEADS = ("parameters", "gradients", "optimizer", "activations", "together")
@@ -24,11 +26,12 @@ def unpaced(trace: Trace) -> None:
     heading("The last step, as fast as this machine goes")
     _timeline(trace)
     ranks, cpus = trace.setting.ranks, trace.setting.cpus
+    forward = statistics.median(e.end - e.start for e in trace.events if e.kind is Kind.F)
     here = (
         f"Here {number(ranks, 'rank')} share {number(cpus, 'core')}: a rank that could go on waits "
         f"for a core, so this picture shows the machine as much as the schedule."
         if cpus < ranks
-        else "Here an action takes a few milliseconds at most, and all of that weighs."
+        else f"Here an F takes {time_text(forward)}, and beside that all of them weigh."
     )
     paragraph(f"The formula counts on a core for each rank, equal stages, free messages. {here}")
 

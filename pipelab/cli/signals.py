@@ -8,8 +8,7 @@ import atexit
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from types import FrameType
 
 from pipelab.cli.terminal import CommandError
@@ -53,29 +52,10 @@ def end_fork_server() -> None:
 
 
 def import_engine() -> None:
-    """Import torch and ``pipelab.engine``, whose fork server a Ctrl-C must not reach.
-
-    The server gets the terminal's Ctrl-C too, and while it loads torch it would answer with a
-    traceback. Started with the signal held, it never sees it.
-    """
-    from multiprocessing import resource_tracker
-
+    """Import torch and ``pipelab.engine``. Raises CommandError where torch cannot be loaded."""
     try:
-        import torch  # noqa: F401 - the slow part: Ctrl-C ends it
+        import pipelab.engine  # noqa: F401 - the slow part: Ctrl-C ends it
     except ImportError as error:
         raise CommandError(
             f"torch cannot be loaded ({error}): install it into this Python, {sys.executable}"
         ) from None
-    resource_tracker.ensure_running()  # its start lets held signals through: so it goes first
-    with _signals_held():
-        import pipelab.engine  # noqa: F401
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Signals that come within take effect at the end. Programs started within keep them held."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

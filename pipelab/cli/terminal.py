@@ -9,7 +9,7 @@ import time
 from pipelab.errors import PipelabError
 
 _REDRAW = 0.05  # seconds between two states of a moving line: more often is flicker
-_WIDEST = 110  # columns; longer lines are hard to read
+_NARROWEST, _WIDEST = 40, 110  # columns; longer lines are hard to read
 
 
 class CommandError(PipelabError):
@@ -35,7 +35,7 @@ def moves() -> bool:
 
 def width() -> int:
     """Columns to fill: the terminal's, 100 where there is none."""
-    return min(shutil.get_terminal_size((100, 24)).columns, _WIDEST)
+    return max(_NARROWEST, min(shutil.get_terminal_size((100, 24)).columns, _WIDEST))
 
 
 class ProgressLine:

@@ -5,10 +5,11 @@
 Importing this starts the fork server in the background, so that the first launch is fast too.
 """
 
-from pipelab.engine.launch import warm_up
-from pipelab.engine.pipeline import Pipeline, StepResult
-from pipelab.engine.verify import GradientReport, verify_gradients
+from pipelab.engine import fork_server
+
+fork_server.start()  # first of all: it loads torch while this process does the same
+
+from pipelab.engine.pipeline import Pipeline, StepResult  # noqa: E402
+from pipelab.engine.verify import GradientReport, verify_gradients  # noqa: E402
 
 __all__ = ["GradientReport", "Pipeline", "StepResult", "verify_gradients"]
-
-warm_up()

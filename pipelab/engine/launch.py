@@ -1,21 +1,18 @@
 """Start the ranks of one pipeline, talk to them, and never leave one behind.
 
 Processes come from Python's fork server, which has torch loaded before it forks (see
-``preload``): four ranks are up in well under a tenth of a second. The first start of the server
-takes seconds; importing ``pipelab.engine`` starts it in the background.
+``fork_server``): four ranks are up in well under a tenth of a second.
 """
 
-import multiprocessing
 import os
 import shutil
-import sys
 import tempfile
 import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import connection, forkserver, spawn
+from multiprocessing import connection, spawn
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -23,23 +20,17 @@ from unittest import mock
 
 import torch
 
+from pipelab.engine import fork_server
 from pipelab.engine import rank as rank_process
 from pipelab.engine.commands import Done, Failed, receive, send
+from pipelab.engine.fork_server import CONTEXT
+from pipelab.engine.mesh import PATIENCE
 from pipelab.engine.progress import Progress
 from pipelab.engine.report import LogReader, died, failed, timed_out
 from pipelab.errors import LaunchError, PipelineClosed, RankError
 
 _GRACE = 1.0  # seconds for the other ranks to say their last words, so that the cause is found
-_CONTEXT = multiprocessing.get_context("forkserver")
 _START_LOCK = threading.Lock()
-
-
-def warm_up() -> None:
-    """Start the fork server, if it does not run; returns at once."""
-    # The server and its ranks import this module too: they must not start servers of their own.
-    if not any("multiprocessing.forkserver" in argument for argument in sys.orig_argv):
-        _CONTEXT.set_forkserver_preload(["pipelab.engine.preload"])
-        forkserver.ensure_running()
 
 
 @contextmanager
@@ -65,8 +56,9 @@ class Ranks:
     """The processes of one pipeline. ``ask`` is the only way to talk to them."""
 
     def __init__(self, num_ranks: int, timeout: float):
-        warm_up()
+        fork_server.start()
         self.timeout = timeout
+        self.patience = max(timeout, PATIENCE)  # for the next answer; ``ready`` ends it
         self.processes: list[ForkServerProcess] = []
         self.pipes: list[Connection] = []
         self.folder = Path(tempfile.mkdtemp(prefix="pipelab-"))  # mode 0700
@@ -87,9 +79,9 @@ class Ranks:
     def _start(self, num_ranks: int) -> None:
         threads = threads_per_rank(num_ranks)
         for rank in range(num_ranks):
-            ours, theirs = _CONTEXT.Pipe()
+            ours, theirs = CONTEXT.Pipe()
             args = (rank, num_ranks, theirs, self.folder, self.timeout, threads)
-            process = _CONTEXT.Process(
+            process = CONTEXT.Process(
                 target=rank_process.main, args=args, name=f"pipelab rank {rank}", daemon=True
             )
             self.pipes.append(ours)
@@ -97,6 +89,10 @@ class Ranks:
                 process.start()
             self.processes.append(process)
             theirs.close()
+
+    def ready(self) -> None:
+        """The stages are built: from now on ``timeout`` holds."""
+        self.patience = self.timeout
 
     def ask(self, commands: Sequence[object]) -> list[Done]:
         """Give each rank its command; return all answers, in rank order.
@@ -124,11 +120,11 @@ class Ranks:
         """Wait for one answer from each of these ranks."""
         answers: dict[int, Done] = {}
         waiting = {self.pipes[rank]: rank for rank in ranks}
-        watch = _Watch(self.progress, ranks, self.timeout)
+        watch = _Watch(self.progress, ranks, self.patience)
         while waiting:
             ready = connection.wait(list(waiting), timeout=watch.left())
             if not ready and watch.is_over():
-                raise timed_out(self.progress, sorted(waiting.values()), self.timeout)
+                raise timed_out(self.progress, sorted(waiting.values()), self.patience)
             for pipe in ready:
                 assert isinstance(pipe, Connection)
                 rank = waiting.pop(pipe)

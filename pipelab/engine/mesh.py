@@ -11,15 +11,17 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+PATIENCE = 60.0  # seconds for a rank to come up and to build its stages on a busy machine
 
-def join(folder: Path, rank: int, num_ranks: int, timeout: float) -> dist.ProcessGroup:
-    """Meet the other ranks; returns when all are there. ``timeout`` in seconds, for every wait."""
+
+def join(folder: Path, rank: int, num_ranks: int) -> dist.ProcessGroup:
+    """Meet the other ranks; returns when all are there."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     dist.init_process_group(
         "gloo",
         store=dist.FileStore(str(folder / "meeting-point"), num_ranks),  # type: ignore[attr-defined]
         rank=rank,
         world_size=num_ranks,
-        timeout=timedelta(seconds=timeout),
+        timeout=timedelta(seconds=PATIENCE),
     )
     return dist.distributed_c10d._get_default_group()

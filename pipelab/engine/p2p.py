@@ -6,6 +6,7 @@ small header; as long as batches keep their shape, none is.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -42,9 +43,10 @@ class _Posted:
 class Messages:
     """One rank's open sends and receives."""
 
-    def __init__(self, group: dist.ProcessGroup, num_stages: int):
+    def __init__(self, group: dist.ProcessGroup, num_stages: int, timeout: float):
         self.group = group
         self.num_stages = num_stages
+        self.timeout = timedelta(seconds=timeout)
         self.posted: dict[Action, _Posted] = {}
         self.sent: list[tuple[dist.Work, Tensor, int, Action]] = []
         self.signature: tuple[object, ...] = ()
@@ -72,14 +74,15 @@ class Messages:
     def wait(self, recv: Action, rows: int) -> tuple[Tensor, int]:
         """Block until a posted message is there; returns it and the rank that sent it."""
         posted = self.posted.pop(recv)
-        _finish(posted.work, recv, posted.peer)
+        self._finish(posted.work, recv, posted.peer)
         if not posted.is_header:
             return posted.buffer, posted.peer
         size, dtype, *shape = posted.buffer.tolist()
         spec = torch.Size(shape[:size]), _DTYPES[dtype]
         self.specs[recv.kind, recv.stage, rows] = spec
         buffer = torch.empty(spec[0], dtype=spec[1])
-        _finish(self.group.recv([buffer], posted.peer, posted.tag), recv, posted.peer)
+        work = self.group.recv([buffer], posted.peer, posted.tag)
+        self._finish(work, recv, posted.peer)
         return buffer, posted.peer
 
     def send(self, send: Action, tensor: Tensor, peer: int, rows: int) -> None:
@@ -99,13 +102,20 @@ class Messages:
     def finish(self, sizes: tuple[int, ...], train: bool) -> None:
         """Block until all sends are through; both ends now know this batch's shapes."""
         for work, _, peer, action in self.sent:
-            _finish(work, action, peer)
+            self._finish(work, action, peer)
         self.sent.clear()
         kinds = (Kind.SEND_F, Kind.SEND_B) if train else (Kind.SEND_F,)
         self.learnt.update((kind, rows) for kind in kinds for rows in sizes)
 
     def _start(self, action: Action, tensor: Tensor, peer: int, tag: int) -> None:
         self.sent.append((self.group.send([tensor], peer, tag), tensor, peer, action))
+
+    def _finish(self, work: dist.Work, action: Action, peer: int) -> None:
+        try:
+            work.wait(self.timeout)
+        except RuntimeError as error:
+            text = f"{action.token}: the message with rank {peer} failed: {error}"
+            raise MessageError(text, peer) from None
 
     def _has_header(self, action: Action, rows: int) -> bool:
         kind = Kind.SEND_F if action.kind in (Kind.SEND_F, Kind.RECV_F) else Kind.SEND_B
@@ -130,11 +140,3 @@ def _header(tensor: Tensor) -> Tensor:
         )
     padding = [0] * (_MAX_DIMENSIONS - len(shape))
     return torch.tensor([len(shape), _DTYPES.index(tensor.dtype), *shape, *padding])
-
-
-def _finish(work: dist.Work, action: Action, peer: int) -> None:
-    try:
-        work.wait()
-    except RuntimeError as error:
-        text = f"{action.token}: the message with rank {peer} failed: {error}"
-        raise MessageError(text, peer) from None

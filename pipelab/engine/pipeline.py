@@ -87,6 +87,7 @@ class Pipeline:
         ]
         self._ask(Build(own, schedule.num_stages, loss, optimizer) for own in stages)
         self.use(schedule)
+        self._ranks.ready()
 
     def step(self, inputs: Tensor, targets: Tensor) -> StepResult:
         """Train on one batch: all microbatches forward and backward, then one optimizer step.

@@ -1,14 +1,21 @@
 """What the fork server loads before it forks a rank: all that is slow, nothing that touches CUDA.
 
-The first optimizer in a process imports ``torch._dynamo``, which takes a second: load it once.
+The first optimizer in a process imports ``torch._dynamo`` and hundreds of modules with it, which
+takes a second: make one here.
 """
 
 import signal
 
-import cloudpickle  # noqa: F401
+import torch
 
-import pipelab.engine.rank  # noqa: F401
+import pipelab.engine.rank  # noqa: F401 - loaded for the ranks
 
-# The notebook's Stop sends SIGINT to the whole process group. Ranks are stopped by their
-# pipeline alone, so they must never see it, not even between fork and their first line.
+# Ranks are stopped by their pipeline alone (see ``fork_server``): they ignore SIGINT from their
+# first line on, and may then hear all signals again.
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+_parameter = torch.nn.Parameter(torch.zeros(1))
+_parameter.grad = torch.zeros(1)
+torch.optim.SGD([_parameter], lr=0.0).step()
+torch.optim.AdamW([_parameter], lr=0.0).step()

@@ -19,7 +19,7 @@ import torch
 from pipelab.action import Kind
 from pipelab.engine import mesh
 from pipelab.engine.commands import Build, Done, Failed, Fetch, Run, Use, receive, send
-from pipelab.engine.p2p import MessageError
+from pipelab.engine.p2p import MessageError, Messages
 from pipelab.engine.progress import Progress
 from pipelab.engine.recorder import Recorder
 from pipelab.engine.worker import Worker
@@ -34,13 +34,14 @@ def main(
     torch.set_num_threads(threads)
     recorder = Recorder(rank, Progress(folder, num_ranks))
     try:
-        group = mesh.join(folder, rank, num_ranks, timeout)
+        group = mesh.join(folder, rank, num_ranks)
         send(pipe, Done())
         worker: Worker | None = None
         while True:
             command = receive(pipe)
             if isinstance(command, Build):
-                worker, answer = Worker(recorder, group, command), Done()
+                messages = Messages(group, command.num_stages, timeout)
+                worker, answer = Worker(recorder, messages, command), Done()
             else:
                 assert worker is not None, "the first command is Build"
                 answer = _answer(worker, command)

@@ -23,7 +23,7 @@ from pipelab.engine.stage import Stage, mean_loss
 class Worker:
     """One rank: its stages, its row of the schedule, its messages and its recorder."""
 
-    def __init__(self, recorder: Recorder, group: torch.distributed.ProcessGroup, build: Build):
+    def __init__(self, recorder: Recorder, messages: Messages, build: Build):
         self.rank = recorder.rank
         self.last_stage = build.num_stages - 1
         self.loss = build.loss
@@ -36,7 +36,7 @@ class Worker:
             for number, module in build.stages.items()
             if build.optimizer and (parameters := list(module.parameters()))
         }
-        self.messages = Messages(group, build.num_stages)
+        self.messages = messages
         self.recorder = recorder
         self.run = {
             Kind.RECV_F: self.post_receive,

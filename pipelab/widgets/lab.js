@@ -1,7 +1,6 @@
 // The view of pipelab's TimelineLab: labelled controls, a picture, a sentence, a table.
 //
-// All words and figures come from Python, in traits; this file lays them out and sends what the
-// learner chose. No imports, no URLs: it works without a network.
+// Words and figures come from Python, in traits; this file lays them out and sends what was chosen.
 
 const DEBOUNCE = 100; // ms that a control must rest before it starts a run
 const PATIENCE = 3000; // ms without an answer before the view says so
@@ -52,8 +51,6 @@ export function bytesOf(value) {
 
 let count = 0;
 const prefix = `pl-${Math.random().toString(36).slice(2)}`; // each lab loads its own copy of this
-
-/** An id that no other element of the page has. */
 const newId = () => `${prefix}-${++count}`;
 
 // JupyterLab takes keys (arrows, D D, Shift+Enter) from whatever has the focus, unless that very
@@ -73,10 +70,7 @@ function slider(label, letter, [min, max], value, onInput) {
   const id = newId();
   const number = element("span", { class: "pl-number", "aria-hidden": "true" });
   const input = element("input", { type: "range", id, min, max, step: 1 });
-  const show = (v) => {
-    input.value = v;
-    number.textContent = v;
-  };
+  const show = (v) => (number.textContent = input.value = v);
   show(value);
   input.addEventListener("input", () => {
     number.textContent = input.value;
@@ -142,15 +136,16 @@ function controls(model, sent) {
   const choices = model.get("choices");
   const get = (name) => model.get(name);
   const commit = debounce(() => {
-    const wanted = Object.fromEntries(Object.entries(inputs).map(([n, c]) => [n, c.value()]));
-    const held = Object.fromEntries(Object.keys(inputs).map((name) => [name, get(name)]));
-    const patch = changes(wanted, held);
-    if (!Object.keys(patch).length) return;
-    for (const [name, value] of Object.entries(patch)) model.set(name, value);
+    const read = (of) => Object.fromEntries(Object.keys(inputs).map((name) => [name, of(name)]));
+    const patch = Object.entries(changes(read((name) => inputs[name].value()), read(get)));
+    for (const [name, value] of patch) model.set(name, value);
+    if (patch.length) send();
+  }, DEBOUNCE);
+  const send = () => {
     model.save_changes();
     sent();
-  }, DEBOUNCE);
-  const soon = () => commit.soon();
+  };
+  const { soon } = commit;
   const range = (label, letter, name) => slider(label, letter, choices[name], get(name), soon);
   const inputs = {
     num_ranks: range("Ranks", "p", "num_ranks"),
@@ -160,8 +155,7 @@ function controls(model, sent) {
   };
   const ask = (name) => {
     model.set(name, get(name) + 1);
-    model.save_changes();
-    sent();
+    send();
   };
   const again = button("Run again", () => commit.flush() || ask("run_asked"));
   const stop = button("Stop", () => {
@@ -181,12 +175,12 @@ function controls(model, sent) {
 function picture() {
   const image = element("img", { alt: "", hidden: "" });
   let address = null;
-  const drop = () => address && URL.revokeObjectURL(address);
+  const end = () => address && URL.revokeObjectURL(address);
   return {
     node: image,
-    end: drop,
+    end,
     show(bytes, alt) {
-      drop();
+      end();
       address = bytes && URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
       image.hidden = !address;
       if (address) image.src = address;
@@ -211,7 +205,7 @@ function render({ model, el }) {
   const panel = controls(model, sent);
   const image = picture();
   const summary = element("p", { class: "pl-summary", role: "status", "aria-live": "polite" });
-  const error = element("pre", { class: "pl-error", role: "alert", hidden: "" });
+  const error = element("pre", { class: "pl-error", role: "alert" });
   const figures = element("ul", { class: "pl-figures" });
   const table = element("table");
   const root = element("section", { class: "pl-lab", "aria-label": "Timeline lab" });
@@ -232,18 +226,13 @@ function render({ model, el }) {
       answered();
     },
     summary: () => (summary.textContent = get("summary")),
-    error() {
-      error.textContent = get("error");
-      error.hidden = !get("error");
-    },
+    error: () => (error.textContent = get("error")),
     picture: () => image.show(bytesOf(get("picture")), get("alt")),
     alt: () => (image.node.alt = get("alt")),
     figures: () => fillFigures(figures, get("figures")),
     table: () => fillTable(table, get("table")),
   };
-  for (const [name, control] of Object.entries(panel.inputs)) {
-    views[name] = () => control.show(get(name));
-  }
+  for (const [name, { show }] of Object.entries(panel.inputs)) views[name] = () => show(get(name));
   for (const [name, show] of Object.entries(views)) {
     model.on(`change:${name}`, show);
     show();

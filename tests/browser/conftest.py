@@ -14,7 +14,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -65,7 +65,7 @@ class Server:
     """JupyterLab on loopback, with every folder of its own below ``home``."""
 
     home: Path
-    port: int = field(default_factory=lambda: free_port())
+    port: int
 
     @property
     def notebooks(self) -> Path:
@@ -100,7 +100,6 @@ class Server:
             "IdentityProvider.token": TOKEN,
             "LabApp.expose_app_in_browser": True,
             "LabApp.extension_manager": "readonly",
-            "LabApp.news_url": "",
             "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
         }
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
@@ -120,10 +119,8 @@ class Server:
     def write_overrides(self, folder: Path) -> None:
         """The package's own settings (an editable install may lack them), and no news."""
         settings = json.loads(LABCONFIG.read_text("utf-8"))
-        settings["@jupyterlab/apputils-extension:notification"] = {
-            "fetchNews": "false",
-            "checkForUpdates": False,
-        }
+        quiet = {"fetchNews": "false", "checkForUpdates": False}
+        settings["@jupyterlab/apputils-extension:notification"] = quiet
         folder.mkdir()
         (folder / LABCONFIG.name).write_text(json.dumps(settings), "utf-8")
 
@@ -152,7 +149,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def server(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("lab"))
+    server = Server(tmp_path_factory.mktemp("lab"), free_port())
     process = server.start()
     try:
         server.wait_until_up(process)
@@ -213,7 +210,7 @@ def lab(browser: Browser, server: Server) -> Iterator[Lab]:
     context.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
 
-    def guard(route, request):  # type: ignore[no-untyped-def]
+    def guard(route, request):
         if request.url.startswith((f"http://127.0.0.1:{server.port}/", "data:", "blob:")):
             route.continue_()
         else:

@@ -1,0 +1,99 @@
+"""The benches run, compare what computes the same, and leave no process. Times are not judged."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipelab.bench.launch import launch_torchrun
+from pipelab.bench.step import WORKLOADS, Case, _jobs, bench_case
+from pipelab.errors import PipelabError
+
+ROOT = Path(__file__).parent.parent
+MARK = "PIPELAB_TEST_MARK"  # in the environment of the bench and of all that it starts
+
+
+def bench(*arguments: str) -> None:
+    """Run the bench as a user would; none of its processes may be left."""
+    mark = str(uuid.uuid4())
+    result = subprocess.run(
+        [sys.executable, "-m", "pipelab.bench", *arguments],
+        cwd=ROOT,
+        env={**os.environ, MARK: mark},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "(quartiles)" in result.stdout
+    deadline = time.monotonic() + 10.0
+    while left := [process for process in psutil.process_iter() if _has(process, mark)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def _has(process: psutil.Process, mark: str) -> bool:
+    try:
+        return process.environ().get(MARK) == mark
+    except (psutil.Error, OSError):
+        return False
+
+
+def check_ratio(ratio: dict[str, float]) -> None:
+    assert 0 < ratio["low"] <= ratio["median"] <= ratio["high"]
+
+
+def test_step_compares_the_same_computation(tmp_path):
+    path = tmp_path / "step.json"
+    bench("step", "--quick", "--json", str(path))
+    result = json.loads(path.read_text("utf-8"))
+    assert result["bench"] == "step"
+    assert result["machine"]["cores"] >= 1 and result["machine"]["torch"]
+    assert result["settings"]["recording"] is True
+    assert [case["schedule"] for case in result["cases"]] == ["1f1b"]
+    for case in result["cases"]:
+        assert (case["model"], case["ranks"], case["microbatches"]) == ("mlp", 2, 8)
+        assert case["loss"]["ours"] == pytest.approx(case["loss"]["torch"], rel=1e-5)
+        assert case["gradient_difference"] <= 1e-5
+        times = case["seconds_per_step"]
+        assert len(times["ours"]) == len(times["torch"]) == 3
+        check_ratio(case["ours_over_torch"])
+
+
+def test_step_refuses_to_time_what_differs(monkeypatch):
+    """The loss is one on our side, another on torch's: nothing is timed."""
+    work = WORKLOADS["mlp"]()
+    other = work._replace(targets=work.targets.flip(0))
+    monkeypatch.setattr("pipelab.bench.step._jobs", lambda _, case: _jobs(other, case))
+    with pytest.raises(PipelabError, match="do not compute the same"):
+        bench_case(Case("mlp", "gpipe", 2, 1, 0.01))
+
+
+@pytest.mark.slow
+def test_torchruns_last_words_are_told(monkeypatch, tmp_path):
+    script = tmp_path / "broken.py"
+    script.write_text("raise SystemExit('no such luck')", "utf-8")
+    monkeypatch.setattr("pipelab.bench.launch._SCRIPT", script)
+    with pytest.raises(PipelabError, match="torchrun ended with code 1"):
+        launch_torchrun(1)
+
+
+@pytest.mark.slow
+def test_launch_compares_with_torchrun(tmp_path):
+    path = tmp_path / "launch.json"
+    bench("launch", "--repeats", "1", "--json", str(path))
+    result = json.loads(path.read_text("utf-8"))
+    assert result["bench"] == "launch" and result["settings"]["ranks"] == 4
+    for who in ("ranks", "pipeline", "torchrun"):
+        assert [t["total"] >= t["joined"] > 0 for t in result["times"][who]] == [True]
+    for ratios in result["torchrun_over_ours"].values():
+        check_ratio(ratios["joined"])
+        check_ratio(ratios["total"])
