@@ -1,0 +1,8 @@
+"""For all tests."""
+
+import signal
+
+# A background job of a shell inherits a silenced SIGINT, and hands it on to the programs that the
+# tests start and then interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
