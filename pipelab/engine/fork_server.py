@@ -13,10 +13,15 @@ from multiprocessing import forkserver, resource_tracker
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
+def is_inside() -> bool:
+    """Whether this process is the fork server, or a rank that was forked from it."""
+    return any("multiprocessing.forkserver" in argument for argument in sys.orig_argv)
+
+
 def start() -> None:
     """Start the server, if it does not run; returns at once."""
     # The server and its ranks import this module too: they must not start servers of their own.
-    if any("multiprocessing.forkserver" in argument for argument in sys.orig_argv):
+    if is_inside():
         return
     CONTEXT.set_forkserver_preload(["pipelab.engine.preload"])
     resource_tracker.ensure_running()  # its start lets held signals through: so it goes first

@@ -9,11 +9,13 @@ import signal
 import torch
 
 import pipelab.engine.rank  # noqa: F401 - loaded for the ranks
+from pipelab.engine import fork_server
 
 # Ranks are stopped by their pipeline alone (see ``fork_server``): they ignore SIGINT from their
 # first line on, and may then hear all signals again.
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+if fork_server.is_inside():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 _parameter = torch.nn.Parameter(torch.zeros(1))
 _parameter.grad = torch.zeros(1)
