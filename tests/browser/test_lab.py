@@ -1,6 +1,5 @@
 """The first lesson in a real JupyterLab, by mouse and by keyboard."""
 
-import pytest
 from playwright.sync_api import expect
 
 TABS = ["Ranks p", "Microbatches m", "Schedule", "Run again", "Stop", "More"]
@@ -105,8 +104,7 @@ def test_a_fresh_clone_shows_its_pictures_in_words_too(lab, lesson):
 
 def test_tomorrow_the_last_run_is_still_there(lab, notebook):
     """A notebook that its learner saved, and opens again without a kernel."""
-    if not lab.server.saves_widget_state:
-        pytest.skip("the package's labconfig does not let JupyterLab save the state of widgets")
+    assert lab.server.saves_widget_state, "the package's labconfig lets JupyterLab save the state"
     lab.open(notebook)
     lab.run_all()
     lab.expect_run(1)
