@@ -1,52 +1,80 @@
 """WHERE: which layers of a model live in which stage."""
 
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Literal
 
 from torch import nn
 
 from pipelab.errors import PartitionError
 from pipelab.partition.balance import balance
+from pipelab.partition.chain import Chain, Model, as_model, layers_of
 
 
 def split(
-    model: nn.Module, num_stages: int, by: Literal["parameters"] = "parameters"
-) -> list[nn.Sequential]:
-    """Cut a ``nn.Sequential`` into stages of consecutive layers with balanced parameter bytes.
+    model: Model,
+    num_stages: int,
+    by: Literal["parameters"] = "parameters",
+    *,
+    sizes: Sequence[int] | None = None,
+) -> list[nn.Module]:
+    """Cut a model into stages of consecutive layers, so that the largest stage is smallest.
 
     The stages share the model's layers (nothing is copied) and keep their names, so that
-    ``"3.weight"`` is the same parameter in the model and in its stage.
+    ``"3.weight"`` is the same parameter in the model and in its stage. An ``nn.Sequential`` gives
+    ``nn.Sequential`` stages, a list of modules gives ``Chain`` stages.
+
+    Args:
+        sizes: a cut of your own instead: the number of layers of each stage.
 
     Raises:
-        PartitionError: no ``nn.Sequential``, fewer layers than stages, or a parameter that two
-            stages would share.
+        PartitionError: a model that cannot be cut, fewer layers than stages, sizes that do not fit,
+            or a parameter that two stages would share.
     """
-    if not isinstance(model, nn.Sequential):
-        raise PartitionError(
-            f"the model is a {type(model).__name__}: only an nn.Sequential can be cut into stages; "
-            f"write it as nn.Sequential(layer, layer, ...)"
-        )
+    whole = as_model(model)
+    layers = layers_of(whole)
+    if sizes is None:
+        sizes = balance(_costs(layers, by), num_stages)
+    _check_sizes(sizes, num_stages, len(layers))
+    rows = list(layers.items())
+    parts = [OrderedDict(rows[a:b]) for a, b in pairwise(accumulate(sizes, initial=0))]
+    _refuse_shared(parts)
+    if isinstance(whole, Chain):
+        return [Chain(part) for part in parts]
+    return [nn.Sequential(part) for part in parts]
+
+
+def _costs(layers: Mapping[str, nn.Module], by: str) -> list[float]:
     if by != "parameters":
         raise PartitionError(f"split by {by!r} is unknown: use by='parameters'")
-    layers = list(model._modules.items())  # named_children() leaves out a layer's second use
     # +1: layers without parameters count a little, so that they spread too
-    costs = [1 + sum(p.nbytes for p in layer.parameters()) for _, layer in layers]
-    stages, first = [], 0
-    for size in balance(costs, num_stages):
-        stages.append(nn.Sequential(OrderedDict(layers[first : first + size])))
-        first += size
-    _refuse_shared(stages)
-    return stages
+    return [1 + sum(p.nbytes for p in layer.parameters()) for layer in layers.values()]
 
 
-def _refuse_shared(stages: list[nn.Sequential]) -> None:
+def _check_sizes(sizes: Sequence[int], num_stages: int, num_layers: int) -> None:
+    if len(sizes) != num_stages:
+        raise PartitionError(
+            f"sizes={[*sizes]} cuts {len(sizes)} stages, not {num_stages}: give one size per stage"
+        )
+    if any(size < 1 for size in sizes):
+        raise PartitionError(f"sizes={[*sizes]}: every stage has at least 1 layer")
+    if sum(sizes) != num_layers:
+        raise PartitionError(
+            f"sizes={[*sizes]} are {sum(sizes)} layers, but the model has {num_layers}: "
+            f"every layer lives in exactly one stage"
+        )
+
+
+def _refuse_shared(parts: Sequence[Mapping[str, nn.Module]]) -> None:
     """A parameter in two stages would be two parameters on two ranks, each half trained."""
     home: dict[int, tuple[int, str]] = {}
-    for number, stage in enumerate(stages):
-        for name, parameter in stage.named_parameters(remove_duplicate=False):
-            other, twin = home.setdefault(id(parameter), (number, name))
-            if other != number:
-                raise PartitionError(
-                    f"{name} (stage {number}) is the same tensor as {twin} (stage {other}): "
-                    f"tied weights must live in one stage; use fewer stages, or untie them"
-                )
+    for number, part in enumerate(parts):
+        for layer, module in part.items():
+            for name, parameter in module.named_parameters(layer, remove_duplicate=False):
+                other, twin = home.setdefault(id(parameter), (number, name))
+                if other != number:
+                    raise PartitionError(
+                        f"{name} (stage {number}) is the same tensor as {twin} (stage {other}): "
+                        f"tied weights must live in one stage; use fewer stages, or untie them"
+                    )

@@ -1,0 +1,109 @@
+"""A row of layers, each handed what the one before it returned.
+
+    nn.Sequential      gets the value as its one argument, whatever it is
+    any other module   gets a tensor as its argument, a tuple or list as its positional arguments,
+                       a dict as its keyword arguments
+
+So a batch may be one tensor, a tuple or a dict of tensors, and so may what a layer returns.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from pipelab.errors import PartitionError
+
+Value = Tensor | Sequence["Value"] | Mapping[str, "Value"] | int | float | None
+"""What travels between layers; a gradient flows through its tensors of floats."""
+
+Model = nn.Module | Sequence[nn.Module]
+
+
+def call(module: nn.Module, value: Value) -> Value:
+    """What the module returns for a value, which is unpacked as its kind wants it.
+
+    >>> call(nn.Bilinear(2, 3, 4), (Tensor(5, 2), Tensor(5, 3))).shape
+    torch.Size([5, 4])
+    """
+    output: Value
+    if isinstance(module, nn.Sequential | Chain):
+        output = module(value)
+    elif isinstance(value, Mapping):
+        output = module(**value)
+    elif isinstance(value, tuple | list):
+        output = module(*value)
+    else:
+        output = module(value)
+    return output
+
+
+class Chain(nn.Module):
+    """Layers one after the other by ``call``; an ``nn.Sequential`` for tuples and dicts too.
+
+    Args:
+        layers: by name, in order. A stage keeps the names of the whole model, so that
+            ``"3.weight"`` is the same parameter in both.
+    """
+
+    def __init__(self, layers: Mapping[str, nn.Module]):
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, value: Value) -> Value:
+        """The last layer's output."""
+        for layer in layers_of(self).values():
+            value = call(layer, value)
+        return value
+
+
+def layers_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers by name; a layer used twice is there twice (``named_children`` leaves it out)."""
+    return {name: layer for name, layer in model._modules.items() if layer is not None}
+
+
+def as_model(model: Model) -> nn.Sequential | Chain:
+    """The model as a row of layers that can be cut: an ``nn.Sequential``, or a ``Chain`` of a list.
+
+    Nothing is copied; the layers of a list are named ``"0"``, ``"1"``, ... as in a
+    ``nn.ModuleList``.
+
+    >>> list(as_model([nn.Linear(2, 3), nn.Tanh()]).state_dict())
+    ['0.weight', '0.bias']
+
+    Raises:
+        PartitionError: anything else, since nobody but its own ``forward`` knows in which order its
+            layers run.
+    """
+    if isinstance(model, Chain):
+        return model
+    if isinstance(model, nn.Sequential):
+        if type(model).forward is not nn.Sequential.forward:
+            raise PartitionError(
+                f"the model is a {type(model).__name__}, an nn.Sequential with a forward of its "
+                f"own, which its stages would not run: put what that does into layers"
+            )
+        return model
+    if isinstance(model, nn.ModuleList):
+        return Chain(layers_of(model))
+    if isinstance(model, list | tuple):
+        return _from_list(model)
+    raise PartitionError(
+        f"the model is a {type(model).__name__}: only an nn.Sequential or a list of modules can be "
+        f"cut into stages; write it as [layer, layer, ...], each taking what the one before it "
+        f"returns (a GPT-2 or Llama of Hugging Face: pipelab.models.hugging_face.layers_of(model))"
+    )
+
+
+def _from_list(layers: Sequence[object]) -> Chain:
+    modules: dict[str, nn.Module] = {}
+    for number, layer in enumerate(layers):
+        if not isinstance(layer, nn.Module):
+            raise PartitionError(
+                f"layer {number} of the list is a {type(layer).__name__}, no nn.Module: "
+                f"a stage is made of modules; put it into the forward of one"
+            )
+        modules[str(number)] = layer
+    if not modules:
+        raise PartitionError("the model is an empty list: it needs at least 1 layer for each stage")
+    return Chain(modules)
