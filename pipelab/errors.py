@@ -6,12 +6,14 @@
     ├── PartitionError         a model that cannot be cut into these stages
     ├── BatchError             a batch that cannot be cut into these microbatches
     ├── LossError              a loss that is no mean over rows
+    ├── CheckpointError        a saved training that cannot be read, or is another model's
     ├── TraceError             a trace file that cannot be read
     └── EngineError            something on the ranks
         ├── LaunchError        the ranks did not come up
         ├── RankError          one rank failed; names rank, action and the learner's traceback
         │   ├── RankDied       its process ended without a word
-        │   └── RankTimeout    it did not answer before the deadline
+        │   ├── RankTimeout    it did not answer before the deadline
+        │   └── RankOutOfMemory  it held more bytes than its memory budget
         └── PipelineClosed     the pipeline is used after its end
 
 Each message says what happened, with its numbers, and what to do next.
@@ -40,6 +42,10 @@ class BatchError(PipelabError):
 
 class LossError(PipelabError):
     """The loss does not return one number, the mean over the rows that it was given."""
+
+
+class CheckpointError(PipelabError):
+    """A saved training is damaged, of an unknown version, or of another model."""
 
 
 class TraceError(PipelabError):
@@ -83,3 +89,7 @@ class RankDied(RankError):
 
 class RankTimeout(RankError):
     """A rank did not answer before the deadline."""
+
+
+class RankOutOfMemory(RankError):
+    """A rank held more bytes than its ``memory_budget``; the message says of what."""

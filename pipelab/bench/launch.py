@@ -100,7 +100,7 @@ def bench_launch(num_ranks: int, repeats: int) -> LaunchResult:
 def launch_ranks(num_ranks: int) -> Launch:
     """Bare ranks of ours, that joined and answered."""
     start = time.monotonic()
-    ranks = Ranks(num_ranks, timeout=60.0)
+    ranks = Ranks(num_ranks, replicas=1, timeout=60.0)
     joined = time.monotonic()
     ranks.close()
     return Launch(joined - start, time.monotonic() - start)

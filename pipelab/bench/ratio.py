@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 import pipelab
-from pipelab.engine.launch import cores
+from pipelab.engine.cores import cores
 
 
 class Ratio(NamedTuple):

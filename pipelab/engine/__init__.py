@@ -9,7 +9,8 @@ from pipelab.engine import fork_server
 
 fork_server.start()  # first of all: it loads torch while this process does the same
 
-from pipelab.engine.pipeline import Pipeline, StepResult  # noqa: E402
+from pipelab.engine.pipeline import Pipeline  # noqa: E402
+from pipelab.engine.result import StepResult  # noqa: E402
 from pipelab.engine.verify import GradientReport, verify_gradients  # noqa: E402
 
 __all__ = ["GradientReport", "Pipeline", "StepResult", "verify_gradients"]

@@ -22,39 +22,55 @@ from torch.autograd.graph import GradientEdge, Node
 Gradients = tuple[Tensor | None, ...]
 
 
-class WeightsLater:
-    """What I leaves for W: for each node that weights join, the gradient that arrived there."""
+def run_backward(outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """torch.autograd.backward without its checks in Python, which cost 50 µs a call.
 
-    def __init__(self, output: Tensor, entry: Node | None):
-        self.output = output
+    What they check holds here: every output has a graph, and a gradient of its own shape.
+    """
+    torch.autograd.Variable._execution_engine.run_backward(
+        tuple(outputs), tuple(gradients), False, False, (),
+        allow_unreachable=True, accumulate_grad=True,
+    )  # fmt: skip
+
+
+class WeightsLater:
+    """What I leaves for W: for each node that weights join, the gradient that arrived there.
+
+    Args:
+        outputs: of one microbatch, each with a graph, and ``gradients``, one for each of them.
+        entry: the node at the input, or None on a first stage.
+    """
+
+    def __init__(self, outputs: Sequence[Tensor], gradients: Sequence[Tensor], entry: Node | None):
+        self.outputs = outputs
+        self.gradients = gradients
         self.entry = entry
         self.notes: list[tuple[Node, list[Tensor], Gradients]] = []
         self.shared: list[Tensor] = []
-        self.gradient: Tensor | None = None
 
-    def backward_input(self, gradient: Tensor | None, anchor: Tensor) -> None:
-        """I: run the graph from the output to the entry alone."""
-        self.gradient = gradient
-        if self.entry is None or self.output.grad_fn is None:
+    def backward_input(self, anchor: Tensor) -> None:
+        """I: run the graph from the outputs to the entry alone."""
+        if self.entry is None or not self.outputs:
             return  # a first stage: nobody waits for its input's gradient, all is left for W
-        junctions = _junctions(self.output.grad_fn, self.entry)
+        roots = [output.grad_fn for output in self.outputs if output.grad_fn is not None]
+        junctions = _junctions(roots, self.entry)
         uses = Counter(weight for _, weights in junctions for weight in weights)
         # A weight that joins twice is reached from both notes, and would count too often: it gets
-        # a backward of its own, from the output.
+        # a backward of its own, from the outputs.
         self.shared = [weight for weight, number in uses.items() if number > 1]
         hooks = []
         for node, weights in junctions:
             if own := [weight for weight in weights if uses[weight] == 1]:
                 hooks.append(node.register_prehook(self._note(node, own)))
-        torch.autograd.backward(self.output, gradient, retain_graph=True, inputs=[anchor])
+        self._run(inputs=[anchor])
         for hook in hooks:
             hook.remove()
 
     def backward_weight(self) -> None:
         """W: from each note to the weights that join there."""
         if self.entry is None:
-            if self.output.requires_grad:
-                torch.autograd.backward(self.output, self.gradient)
+            if self.outputs:
+                run_backward(self.outputs, self.gradients)
             return
         for node, weights, gradients in self.notes:
             there = [(i, g) for i, g in enumerate(gradients) if g is not None]
@@ -62,9 +78,10 @@ class WeightsLater:
             torch.autograd.backward(edges, [g for _, g in there], retain_graph=True, inputs=weights)
         self.notes.clear()
         if self.shared:
-            torch.autograd.backward(
-                self.output, self.gradient, retain_graph=True, inputs=self.shared
-            )
+            self._run(inputs=self.shared)
+
+    def _run(self, inputs: list[Tensor]) -> None:
+        torch.autograd.backward(self.outputs, self.gradients, retain_graph=True, inputs=inputs)
 
     def _note(self, node: Node, weights: list[Tensor]) -> Callable[[Gradients], None]:
         def hook(gradients: Gradients) -> None:
@@ -73,9 +90,9 @@ class WeightsLater:
         return hook
 
 
-def _junctions(root: Node, entry: Node) -> list[tuple[Node, list[Tensor]]]:
-    """The nodes on the way from root to entry that weights join, with these weights."""
-    order = _children_first(root)
+def _junctions(roots: Sequence[Node], entry: Node) -> list[tuple[Node, list[Tensor]]]:
+    """The nodes on the way from the roots to entry that weights join, with these weights."""
+    order = _children_first(roots)
     on_the_way = {entry}
     for node in order:
         if any(child in on_the_way for child in _children(node)):
@@ -100,18 +117,20 @@ def _children(node: Node) -> Sequence[Node]:
     return [child for child, _ in node.next_functions if child is not None]
 
 
-def _children_first(root: Node) -> list[Node]:
-    """All nodes below root, each after its children; without recursion, graphs are deep."""
+def _children_first(roots: Sequence[Node]) -> list[Node]:
+    """All nodes below the roots, each after its children; without recursion, graphs are deep."""
     order: dict[Node, None] = {}
-    seen = {root}
-    stack = [(root, iter(_children(root)))]
-    while stack:
-        node, children = stack[-1]
-        child = next(children, None)
-        if child is None:
-            order[node] = None
-            stack.pop()
-        elif child not in seen:
-            seen.add(child)
-            stack.append((child, iter(_children(child))))
+    seen: set[Node] = set()
+    for root in roots:
+        stack = [] if root in seen else [(root, iter(_children(root)))]
+        seen.add(root)
+        while stack:
+            node, children = stack[-1]
+            child = next(children, None)
+            if child is None:
+                order[node] = None
+                stack.pop()
+            elif child not in seen:
+                seen.add(child)
+                stack.append((child, iter(_children(child))))
     return list(order)

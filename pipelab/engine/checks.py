@@ -1,72 +1,98 @@
 """Refuse before anything runs: what can be known to be wrong without the ranks."""
 
+import math
 from collections.abc import Sequence
 
 import cloudpickle
 import torch
 from torch import Tensor
 
+from pipelab.engine import tree
 from pipelab.engine.commands import Loss
 from pipelab.errors import BatchError, LossError, PipelabError, ScheduleError
 from pipelab.schedules import Schedule
 
-
-def microbatch_sizes(rows: int, num_microbatches: int) -> tuple[int, ...]:
-    """Rows of each microbatch: as equal as can be, the larger ones first (torch.tensor_split).
-
-    >>> microbatch_sizes(10, 4)
-    (3, 3, 2, 2)
-    """
-    small, larger = divmod(rows, num_microbatches)
-    return tuple(small + (i < larger) for i in range(num_microbatches))
+_OUTPUT = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.3, 0.9]])
+_TARGETS = torch.tensor([0, 2]), torch.tensor([[0.3, 0.1, 0.8], [0.9, 0.2, 0.4]])
 
 
-def check_batch(inputs: object, targets: object, num_microbatches: int, train: bool) -> int:
-    """The rows of a batch. Raises BatchError if it cannot be cut into the microbatches."""
-    for name, batch in (("inputs", inputs), ("targets", targets)):
-        if not isinstance(batch, Tensor) and (name == "inputs" or batch is not None or train):
-            raise BatchError(f"{name} is a {type(batch).__name__}: give a tensor, rows first")
-        if isinstance(batch, Tensor) and batch.dim() == 0:
-            raise BatchError(f"{name} is a single number: give a tensor, rows first")
-    assert isinstance(inputs, Tensor)
-    rows = len(inputs)
-    if isinstance(targets, Tensor) and len(targets) != rows:
-        raise BatchError(f"inputs have {rows} rows, targets have {len(targets)}: give one a row")
+def check_batch(inputs: object, targets: object, smallest: int, train: bool) -> int:
+    """The rows of a batch. Raises BatchError if it has fewer than ``smallest`` to train on."""
+    rows = _rows("inputs", inputs)
+    if targets is not None or train:
+        found = _rows("targets", targets)
+        if found != rows:
+            raise BatchError(f"inputs have {rows} rows, targets have {found}: give one a row")
     if rows == 0:
         raise BatchError("the batch is empty (0 rows): give at least one row per microbatch")
-    if train and rows < num_microbatches:
+    if train and rows < smallest:
         raise BatchError(
-            f"a batch of {rows} rows cannot be cut into {num_microbatches} microbatches: "
-            f"give at least {num_microbatches} rows, or a schedule with at most {rows} microbatches"
+            f"a batch of {rows} rows cannot be cut into {smallest} microbatches: "
+            f"give at least {smallest} rows, or a schedule with at most {rows} microbatches"
         )
     return rows
 
 
-def check_loss(loss: Loss) -> None:
-    """Raise LossError if a loss returns something else than one number on small dummy rows.
+def _rows(name: str, batch: object) -> int:
+    """The rows that all tensors of a batch agree on."""
+    kind = type(batch).__name__
+    tensors = tree.tensors_of(batch)
+    if not tensors:
+        raise BatchError(f"{name} is a {kind}: give a tensor, or a tuple or dict, rows first")
+    if any(tensor.dim() == 0 for tensor in tensors):
+        raise BatchError(f"{name} holds a single number: give tensors, rows first")
+    try:
+        tree.take_apart(batch)
+    except TypeError as error:
+        raise BatchError(f"{name}: {error}") from None
+    lengths = sorted({len(tensor) for tensor in tensors})
+    if len(lengths) > 1:
+        raise BatchError(f"{name} holds tensors of {lengths} rows: give all the same rows")
+    return lengths[0]
 
-    A copy of the loss is tried on a few common shapes. Only if it answers at least once, and
-    never with one number, is it refused here; what cannot be tried is judged on the last rank.
+
+def check_loss(loss: Loss, reduction: str = "mean") -> None:
+    """Raise LossError if a loss is no number, or not the mean (or sum) that it is said to be.
+
+    A copy of the loss is tried on a few small rows. Only what it answers is judged: what cannot
+    be tried here, since it wants other shapes, is judged on the last rank.
     """
     if not callable(loss):
         raise LossError(f"the loss is a {type(loss).__name__}: give a function (output, target)")
     copy = cloudpickle.loads(cloudpickle.dumps(loss))
-    classes, values = torch.zeros(2, dtype=torch.long), torch.zeros(2, 3)
     found: list[str] = []
-    for target in (classes, values):
+    for target in _TARGETS:
         try:
             with torch.no_grad():
-                value = copy(torch.zeros(2, 3), target)
+                value = copy(_OUTPUT.clone(), target.clone())
+                twice = copy(torch.cat([_OUTPUT] * 2), torch.cat([target] * 2))
         except Exception:  # the loss wants other shapes: nothing is learnt from this try
             continue
         if isinstance(value, Tensor) and value.numel() == 1:
-            return
+            return _check_reduction(float(value), float(twice), reduction)
         is_tensor = isinstance(value, Tensor)
         found.append(f"shape {tuple(value.shape)}" if is_tensor else f"a {type(value).__name__}")
     if found:
         raise LossError(
             f"the loss returned {found[0]} for 2 rows: it must return one number, a scalar tensor, "
             f"the mean over its rows (reduction='mean')"
+        )
+
+
+def _check_reduction(value: float, twice: float, reduction: str) -> None:
+    """A loss that adds up is twice as large for the same rows given twice; a mean stays."""
+    adds_up = math.isclose(twice, 2 * value, rel_tol=1e-4) and value != 0.0
+    stays = math.isclose(twice, value, rel_tol=1e-4)
+    tried = f"(2 rows {value:.4g}, the same rows twice {twice:.4g})"
+    if reduction == "mean" and adds_up:
+        raise LossError(
+            f"the loss adds up over its rows {tried}: let it average (reduction='mean'), or say "
+            f"Pipeline(..., reduction='sum'), and its gradients are averaged all the same"
+        )
+    if reduction == "sum" and stays and not adds_up:
+        raise LossError(
+            f"the loss averages over its rows {tried}, but reduction='sum' says that it adds up: "
+            f"leave reduction= out"
         )
 
 
@@ -82,6 +108,12 @@ def check_same_stages(old: Schedule, new: Schedule) -> None:
             f"the schedule puts the stages elsewhere ({_places(new)}; here {_places(old)}): "
             f"open a new Pipeline for it"
         )
+
+
+def check_replicas(replicas: int) -> None:
+    """Raise PipelabError for a number of replicas that cannot be."""
+    if replicas < 1:
+        raise PipelabError(f"replicas={replicas}: there is at least 1 copy of the pipeline")
 
 
 def check_device(device: str) -> None:

@@ -6,7 +6,7 @@ than their own pickling.
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -19,8 +19,23 @@ from pipelab.action import Action
 from pipelab.simulator import Cost
 from pipelab.trace import Event, Memory
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Any, Any], Tensor]
 Optimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+LrSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the ranks train: the arguments of ``Pipeline`` that each of them needs."""
+
+    loss: Loss
+    optimizer: Optimizer | None = None
+    lr_schedule: LrSchedule | None = None
+    clip_norm: float | None = None
+    memory_budget: int | None = None
+    checkpoint: bool | Collection[int] = False
+    autocast: torch.dtype | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -29,8 +44,7 @@ class Build:
 
     stages: dict[int, nn.Module]
     num_stages: int
-    loss: Loss
-    optimizer: Optimizer | None
+    options: Options
 
 
 @dataclass(frozen=True)
@@ -38,13 +52,14 @@ class Use:
     """Follow another schedule from now on.
 
     ``step`` and ``forward`` are this rank's rows of the lowered schedule, for training and for
-    evaluation; ``home`` names the rank of each stage.
+    evaluation; ``home`` names the rank of each stage. Without ``overlap``, sends block.
     """
 
     step: tuple[Action, ...]
     forward: tuple[Action, ...]
     home: dict[int, int]
     pace: Cost | None
+    overlap: bool = True
 
 
 @dataclass(frozen=True)
@@ -53,22 +68,35 @@ class Run:
 
     ``sizes``: rows of each microbatch. ``weights``: the share of each microbatch in the mean.
     ``signature``: shape of a row and dtype of the inputs; while it stays, message shapes do too.
+    ``first``: the number of this replica's first microbatch within the whole batch.
     """
 
     train: bool
-    inputs: Tensor | None
-    targets: Tensor | None
+    inputs: Any
+    targets: Any
     sizes: tuple[int, ...]
     weights: tuple[float, ...]
     signature: tuple[object, ...]
     collect: bool = False  # bring the last stage's outputs home
+    fresh: bool = True  # forget the gradients of the step before
+    update: bool = True  # end with the optimizer's step
+    number: int = 0  # of this batch in the training
+    first: int = 0
 
 
 @dataclass(frozen=True)
 class Fetch:
-    """Bring home ``"gradients"`` or ``"state"`` under the model's own names."""
+    """Bring home ``"gradients"``, ``"parameters"`` (buffers too) or ``"optimizer"`` state."""
 
     what: str
+
+
+@dataclass(frozen=True)
+class Load:
+    """Take up parameters, by the model's own names, and the optimizers' state."""
+
+    parameters: dict[str, Tensor]
+    optimizer: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -76,10 +104,12 @@ class Done:
     """A rank's answer to a command that went well."""
 
     loss: float | None = None
-    outputs: Tensor | None = None
+    outputs: Any = None
     events: list[Event] = field(default_factory=list)
     memory: Memory = Memory()
-    tensors: dict[str, Tensor] = field(default_factory=dict)
+    found: dict[str, Any] = field(default_factory=dict)
+    gradient_norm: float | None = None
+    overruns: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +120,7 @@ class Failed:
     summary: str
     details: str
     echo: bool
+    over_budget: bool = False
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]

@@ -4,13 +4,12 @@ Processes come from Python's fork server, which has torch loaded before it forks
 ``fork_server``): four ranks are up in well under a tenth of a second.
 """
 
-import os
 import shutil
 import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, spawn
 from multiprocessing.connection import Connection
@@ -53,9 +52,9 @@ def _without_main() -> Iterator[None]:
 
 
 class Ranks:
-    """The processes of one pipeline. ``ask`` is the only way to talk to them."""
+    """The processes of one pipeline, all its replicas. ``ask`` is the only way to talk to them."""
 
-    def __init__(self, num_ranks: int, timeout: float):
+    def __init__(self, num_ranks: int, replicas: int, timeout: float):
         fork_server.start()
         self.timeout = timeout
         self.patience = max(timeout, PATIENCE)  # for the next answer; ``ready`` ends it
@@ -68,7 +67,7 @@ class Ranks:
         self._closing = False
         self._end = weakref.finalize(self, _end, self.processes, self.pipes, self.folder)
         try:
-            self._start(num_ranks)
+            self._start(num_ranks, replicas)
             self.answers(range(num_ranks))
         except RankError as error:
             raise LaunchError(f"the ranks did not come up: {error}") from None
@@ -76,11 +75,11 @@ class Ranks:
             self.close()
             raise
 
-    def _start(self, num_ranks: int) -> None:
+    def _start(self, num_ranks: int, replicas: int) -> None:
         threads = threads_per_rank(num_ranks)
         for rank in range(num_ranks):
             ours, theirs = CONTEXT.Pipe()
-            args = (rank, num_ranks, theirs, self.folder, self.timeout, threads)
+            args = (rank, num_ranks, replicas, theirs, self.folder, self.timeout, threads)
             process = CONTEXT.Process(
                 target=rank_process.main, args=args, name=f"pipelab rank {rank}", daemon=True
             )
@@ -94,8 +93,10 @@ class Ranks:
         """The stages are built: from now on ``timeout`` holds."""
         self.patience = self.timeout
 
-    def ask(self, commands: Sequence[object]) -> list[Done]:
-        """Give each rank its command; return all answers, in rank order.
+    def ask(
+        self, commands: Sequence[object], meanwhile: Callable[[], None] | None = None
+    ) -> list[Done]:
+        """Give each rank its command, do something meanwhile; return all answers, in rank order.
 
         Raises:
             RankError: a rank failed, died or was too late. All ranks are gone then.
@@ -105,6 +106,8 @@ class Ranks:
                 for pipe, command in zip(self.pipes, commands, strict=True):
                     with suppress(OSError):  # a dead rank is found, and named, while we wait
                         send(pipe, command)
+                if meanwhile is not None:
+                    meanwhile()
                 answers = self.answers(range(len(self.pipes)))
                 self.logs.replay()
                 return answers
@@ -198,13 +201,6 @@ class _Watch:
         if now != self.seen:
             self.seen, self.deadline = now, time.monotonic() + self.timeout + 0.5
         return time.monotonic() > self.deadline
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def threads_per_rank(num_ranks: int) -> int:

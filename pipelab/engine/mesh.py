@@ -9,14 +9,27 @@ import sys
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import torch.distributed as dist
 
 PATIENCE = 60.0  # seconds for a rank to come up and to build its stages on a busy machine
 
 
-def join(folder: Path, rank: int, num_ranks: int) -> dist.ProcessGroup:
-    """Meet the other ranks; returns when all are there."""
+class Mesh(NamedTuple):
+    """The groups that one rank talks in; None where it would be alone."""
+
+    everyone: dist.ProcessGroup
+    replicas: dist.ProcessGroup | None
+    pipeline: dist.ProcessGroup | None
+
+
+def join(folder: Path, rank: int, num_ranks: int, replicas: int) -> Mesh:
+    """Meet the other ranks; returns when all are there.
+
+    Ranks are numbered replica by replica: with 2 replicas of 3 ranks, rank 4 is the middle of the
+    second copy.
+    """
     before = _threads()
     os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     dist.init_process_group(
@@ -26,8 +39,25 @@ def join(folder: Path, rank: int, num_ranks: int) -> dist.ProcessGroup:
         world_size=num_ranks,
         timeout=timedelta(seconds=PATIENCE),
     )
+    mesh = _groups(rank, num_ranks, num_ranks // replicas)
     _step_back(_threads() - before)
-    return dist.distributed_c10d._get_default_group()
+    return mesh
+
+
+def _groups(rank: int, num_ranks: int, p: int) -> Mesh:
+    """All ranks make all groups, in the same order, as torch wants it; each keeps its own."""
+    everyone = dist.distributed_c10d._get_default_group()
+    if p == num_ranks:
+        return Mesh(everyone, None, everyone if p > 1 else None)
+    copies = [list(range(first, first + p)) for first in range(0, num_ranks, p)]
+    same_stages = [list(ranks) for ranks in zip(*copies, strict=True)]
+    mine = {}
+    for kind, sets in (("replicas", same_stages), ("pipeline", copies if p > 1 else [])):
+        for ranks in sets:
+            group = dist.new_group(ranks, timeout=timedelta(seconds=PATIENCE), backend="gloo")
+            if rank in ranks:
+                mine[kind] = group
+    return Mesh(everyone, mine["replicas"], mine.get("pipeline"))
 
 
 def _threads() -> set[int]:

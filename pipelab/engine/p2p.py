@@ -1,24 +1,28 @@
 """Messages between ranks: posted ahead, sent without blocking, and tagged with what they are.
 
 A tag carries kind, stage and microbatch, so a message that is out of place is never taken for
-another one. Shapes are learnt once: for a batch of a new shape, each message is preceded by a
-small header; as long as batches keep their shape, none is.
+another one. Forms are learnt once: before the first value of a new shape a small header travels;
+as long as batches keep their shape, none does. A gradient has the form of the value that it is
+the gradient of, so it never needs one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from pipelab.action import Action, Kind
+from pipelab.engine import tree
+from pipelab.engine.tree import HEADER_BYTES, Form
 
-_MAX_DIMENSIONS = 14
-_DTYPES = (
-    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32,
-    torch.int16, torch.int8, torch.uint8, torch.bool, torch.complex64, torch.complex128,
-)  # fmt: skip
+_MANY = 64  # tensors in one message: the last two places are for its header and its stamp
+_HEADER, _STAMP = _MANY - 1, _MANY - 2
+
+_Key = tuple[int, int, bool]  # boundary, rows, train or evaluate: what the form of a value hangs on
 
 
 class MessageError(RuntimeError):
@@ -31,112 +35,178 @@ class MessageError(RuntimeError):
 
 @dataclass
 class _Posted:
-    """A receive under way. Without a known shape, ``buffer`` is for the header."""
+    """A receive under way; ``header`` instead of ``buffers`` while the form is unknown."""
 
-    work: dist.Work
-    buffer: Tensor
-    is_header: bool
     peer: int
-    tag: int
+    works: list[dist.Work]
+    buffers: list[Tensor]
+    header: Tensor | None = None
 
 
 class Messages:
-    """One rank's open sends and receives."""
+    """One rank's open sends and receives.
 
-    def __init__(self, group: dist.ProcessGroup, num_stages: int, timeout: float):
+    Args:
+        window: sends of which no answer tells that they arrived, that may be open at once.
+    """
+
+    def __init__(self, group: dist.ProcessGroup, num_stages: int, timeout: float, window: int = 8):
         self.group = group
         self.num_stages = num_stages
         self.timeout = timedelta(seconds=timeout)
+        self.window = window
         self.posted: dict[Action, _Posted] = {}
-        self.sent: list[tuple[dist.Work, Tensor, int, Action]] = []
+        self.sent: dict[Action, tuple[int, list[dist.Work], list[Tensor]]] = {}
+        self.forms: dict[_Key, Form] = {}
+        self.described: set[_Key] = set()  # those whose header has travelled
         self.signature: tuple[object, ...] = ()
-        self.specs: dict[tuple[Kind, int, int], tuple[torch.Size, torch.dtype]] = {}
-        self.learnt: set[tuple[Kind, int]] = set()  # (SEND kind, rows) that need no header
+        self.train = self.stamped = False
 
-    def begin(self, signature: tuple[object, ...]) -> None:
-        """A batch comes. If its rows look new, the shapes of its messages are learnt anew."""
+    def begin(self, signature: tuple[object, ...], train: bool, stamped: bool) -> None:
+        """A batch comes. If its rows look new, the forms of its messages are learnt anew.
+
+        With ``stamped``, each message carries the time at which it left (see ``pace``).
+        """
+        self.train, self.stamped = train, stamped
         if signature != self.signature:
             self.signature = signature
-            self.specs.clear()
-            self.learnt.clear()
+            self.forms.clear()
+            self.described.clear()
 
-    def post(self, recv: Action, peer: int, rows: int) -> None:
-        """Open a receive for a microbatch of ``rows``; it never blocks."""
-        is_header, tag = self._has_header(recv, rows), self._tag(recv)
-        if is_header:
-            buffer = torch.empty(_MAX_DIMENSIONS + 2, dtype=torch.int64)
-        else:
-            shape, dtype = self.specs[recv.kind, recv.stage, rows]
-            buffer = torch.empty(shape, dtype=dtype)
-        work = self.group.recv([buffer], peer, tag + is_header)
-        self.posted[recv] = _Posted(work, buffer, is_header, peer, tag)
+    def post(self, recv: Action, peer: int, rows: int) -> int:
+        """Open a receive for a microbatch of ``rows``; it never blocks. Returns its bytes."""
+        key, forward = self._key(recv, rows), recv.kind is Kind.RECV_F
+        if key in (self.described if forward else self.forms):
+            self.posted[recv] = self._open(recv, peer, self.forms[key])
+        elif forward:
+            header = torch.empty(HEADER_BYTES, dtype=torch.uint8)
+            works = [self._receive(recv, header, peer, _HEADER)]
+            self.posted[recv] = _Posted(peer, works, [], header)
+        else:  # our own forward will tell the form: until then there is nothing to open
+            self.posted[recv] = _Posted(peer, [], [])
+        return sum(buffer.nbytes for buffer in self.posted[recv].buffers)
 
-    def wait(self, recv: Action, rows: int) -> tuple[Tensor, int]:
-        """Block until a posted message is there; returns it and the rank that sent it."""
+    def wait(self, recv: Action, rows: int) -> tuple[Any, float, int]:
+        """Block until a posted message is there: what came, its stamp, the rank that sent it.
+
+        What came is the tensors and the form of a value, or a list of gradients.
+        """
         posted = self.posted.pop(recv)
-        self._finish(posted.work, recv, posted.peer)
-        if not posted.is_header:
-            return posted.buffer, posted.peer
-        size, dtype, *shape = posted.buffer.tolist()
-        spec = torch.Size(shape[:size]), _DTYPES[dtype]
-        self.specs[recv.kind, recv.stage, rows] = spec
-        buffer = torch.empty(spec[0], dtype=spec[1])
-        work = self.group.recv([buffer], posted.peer, posted.tag)
-        self._finish(work, recv, posted.peer)
-        return buffer, posted.peer
+        self._finish(posted.works, recv, posted.peer)
+        key = self._key(recv, rows)
+        if posted.header is not None:
+            self.forms[key] = tree.decode(posted.header)
+        if not posted.buffers:
+            posted = self._open(recv, posted.peer, self.forms[key])
+            self._finish(posted.works, recv, posted.peer)
+        stamp = posted.buffers.pop().item() if self.stamped else 0.0
+        if recv.kind is Kind.RECV_B:
+            # the gradient of what we sent: that message has arrived, to be sure
+            self.through(recv._replace(kind=Kind.SEND_F))
+            return posted.buffers, stamp, posted.peer
+        return (posted.buffers, self.forms[key]), stamp, posted.peer
 
-    def send(self, send: Action, tensor: Tensor, peer: int, rows: int) -> None:
-        """Start a send; it never blocks. The tensor stays unchanged until ``finish``."""
-        tensor, tag = tensor.detach().contiguous(), self._tag(send)
-        known = self.specs.setdefault((send.kind, send.stage, rows), (tensor.shape, tensor.dtype))
-        if known != (tensor.shape, tensor.dtype):
-            raise ValueError(
-                f"{send.token}: a {tuple(tensor.shape)} {tensor.dtype} tensor, but the last one "
-                f"from {rows} rows was {tuple(known[0])} {known[1]}: a stage's output must keep "
-                f"its shape while the batch keeps its own"
-            )
-        if self._has_header(send, rows):
-            self._start(send, _header(tensor), peer, tag + 1)
-        self._start(send, tensor, peer, tag)
+    def send(self, send: Action, content: Any, peer: int, rows: int, stamp: float) -> int:
+        """Start to send what ``wait`` gives at the other end; never blocks. Returns its bytes.
 
-    def finish(self, sizes: tuple[int, ...], train: bool) -> None:
-        """Block until all sends are through; both ends now know this batch's shapes."""
-        for work, _, peer, action in self.sent:
-            self._finish(work, action, peer)
-        self.sent.clear()
-        kinds = (Kind.SEND_F, Kind.SEND_B) if train else (Kind.SEND_F,)
-        self.learnt.update((kind, rows) for kind in kinds for rows in sizes)
+        The tensors stay unchanged until they are through.
+        """
+        tensors, key = content, self._key(send, rows)
+        works = []
+        if send.kind is Kind.SEND_F:
+            tensors, form = content
+            if self.forms.setdefault(key, form) != form:
+                raise ValueError(_changed(send, form, self.forms[key], rows))
+            if key not in self.described:
+                works.append(self._start(send, tree.encode(form), peer, _HEADER))
+        tensors = [tensor.detach().contiguous() for tensor in tensors]
+        size: int = sum(tensor.nbytes for tensor in tensors)
+        if self.stamped:
+            tensors.append(torch.tensor(stamp, dtype=torch.float64))
+        works += [self._start(send, t, peer, i) for i, t in self._numbered(tensors)]
+        self.sent[send] = (peer, works, tensors)
+        self._keep_within_window()
+        return size
 
-    def _start(self, action: Action, tensor: Tensor, peer: int, tag: int) -> None:
-        self.sent.append((self.group.send([tensor], peer, tag), tensor, peer, action))
+    def block(self, send: Action, rows: int) -> None:
+        """Block until a send is through, as without overlap.
 
-    def _finish(self, work: dist.Work, action: Action, peer: int) -> None:
+        Not on the first batch of its form: the receiver opens its buffer only when it needs it,
+        and two ranks that send first would wait for each other for ever.
+        """
+        if self._key(send, rows) in self.described:
+            self.through(send)
+
+    def finish(self) -> None:
+        """Block until all sends are through; both ends now know the forms of this batch."""
+        for send in list(self.sent):
+            self.through(send)
+        self.described.update(self.forms)
+
+    def _open(self, recv: Action, peer: int, form: Form) -> _Posted:
+        leaves = form.tensors
+        if recv.kind is Kind.RECV_B:
+            leaves = [leaf for leaf in leaves if leaf.needs]
+        buffers = [torch.empty(leaf.shape, dtype=leaf.dtype) for leaf in leaves]
+        if self.stamped:
+            buffers.append(torch.empty((), dtype=torch.float64))
+        works = [self._receive(recv, b, peer, i) for i, b in self._numbered(buffers)]
+        return _Posted(peer, works, buffers)
+
+    def _numbered(self, tensors: Sequence[Tensor]) -> list[tuple[int, Tensor]]:
+        numbered = list(enumerate(tensors))
+        if len(numbered) > _STAMP:
+            raise ValueError(f"{len(numbered)} tensors in one message: hand over at most {_STAMP}")
+        return [*numbered[:-1], (_STAMP, tensors[-1])] if self.stamped else numbered
+
+    def _keep_within_window(self) -> None:
+        """In training, F's answer is its gradient; other sends tell nothing: count those."""
+        silent = [a for a in self.sent if a.kind is Kind.SEND_B or not self.train]
+        for send in silent[: -self.window]:
+            self.through(send)
+
+    def through(self, send: Action) -> None:
+        """Block until a send is through; its tensors are free then."""
+        peer, works, _ = self.sent.pop(send, (0, [], []))
+        self._finish(works, send, peer)
+
+    def _start(self, send: Action, tensor: Tensor, peer: int, place: int) -> dist.Work:
+        tag = self._tag(send) + place
+        return self.group.send([tensor], peer, tag)
+
+    def _receive(self, recv: Action, buffer: Tensor, peer: int, place: int) -> dist.Work:
+        tag = self._tag(recv) + place
+        return self.group.recv([buffer], peer, tag)
+
+    def _finish(self, works: Sequence[dist.Work], action: Action, peer: int) -> None:
         try:
-            work.wait(self.timeout)
+            for work in works:
+                work.wait(self.timeout)
         except RuntimeError as error:
             text = f"{action.token}: the message with rank {peer} failed: {error}"
             raise MessageError(text, peer) from None
 
-    def _has_header(self, action: Action, rows: int) -> bool:
-        kind = Kind.SEND_F if action.kind in (Kind.SEND_F, Kind.RECV_F) else Kind.SEND_B
-        return (kind, rows) not in self.learnt
+    def _key(self, message: Action, rows: int) -> _Key:
+        return _boundary(message), rows, self.train
 
     def _tag(self, action: Action) -> int:
-        """Equal at both ends of a message, different for all messages of a step; even."""
-        stage, kind, microbatch = action
-        boundary = stage + (kind in (Kind.SEND_F, Kind.RECV_B))  # in front of which stage it is
-        backward = kind in (Kind.SEND_B, Kind.RECV_B)
-        assert microbatch is not None
-        return ((microbatch * (self.num_stages + 1) + boundary) * 2 + backward) * 2
+        """Equal at both ends of a message, different for all messages of a step."""
+        backward = action.kind in (Kind.SEND_B, Kind.RECV_B)
+        assert action.microbatch is not None
+        number = action.microbatch * (self.num_stages + 1) + _boundary(action)
+        return (number * 2 + backward) * _MANY
 
 
-def _header(tensor: Tensor) -> Tensor:
-    """Number of dimensions, dtype, dimensions, padding: (16,) int64."""
-    shape = list(tensor.shape)
-    if len(shape) > _MAX_DIMENSIONS or tensor.dtype not in _DTYPES:
-        raise ValueError(
-            f"a stage's output of shape {tuple(shape)} and {tensor.dtype} cannot be sent: "
-            f"use at most {_MAX_DIMENSIONS} dimensions and a common dtype"
-        )
-    padding = [0] * (_MAX_DIMENSIONS - len(shape))
-    return torch.tensor([len(shape), _DTYPES.index(tensor.dtype), *shape, *padding])
+def _boundary(message: Action) -> int:
+    """The stage in front of which a message crosses."""
+    return message.stage + (message.kind in (Kind.SEND_F, Kind.RECV_B))
+
+
+def _changed(send: Action, now: Form, before: Form, rows: int) -> str:
+    def words(form: Form) -> str:
+        return ", ".join(f"{tuple(leaf.shape)} {leaf.dtype}" for leaf in form.tensors)
+
+    return (
+        f"{send.token}: {words(now)}, but the last one from {rows} rows was {words(before)}: "
+        f"a stage's output must keep its shape while the batch keeps its own"
+    )

@@ -1,41 +1,27 @@
 """A pipeline: a schedule and a model become training on real ranks, and a trace of each step."""
 
-import platform
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-import pipelab
-from pipelab.action import Kind
-from pipelab.engine import checks
-from pipelab.engine.commands import Build, Done, Fetch, Loss, Optimizer, Run, Use
-from pipelab.engine.launch import Ranks, cores
+from pipelab.engine import checkpoint as saved
+from pipelab.engine import checks, plan
+from pipelab.engine.commands import Done, Fetch, Load, Loss, LrSchedule, Optimizer, Options
+from pipelab.engine.cores import cores
+from pipelab.engine.deal import Count, Rule, deal
+from pipelab.engine.launch import Ranks
+from pipelab.engine.prefetch import Prefetch
+from pipelab.engine.result import VERSIONS, StepResult, merged, step_result
+from pipelab.engine.tree import join, tensors_of
 from pipelab.errors import PipelineClosed
-from pipelab.partition import split
+from pipelab.partition import as_model, split
 from pipelab.schedules import Schedule, validate
-from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost
-from pipelab.trace import Setting, Trace
-from pipelab.trace.trace import in_order
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one step gave: ``loss``, the mean over all rows of the batch, and its ``trace``."""
-
-    loss: float
-    _answers: list[Done] = field(repr=False)
-    _setting: Setting = field(repr=False)
-
-    @cached_property
-    def trace(self) -> Trace:
-        """What each rank did and when, seconds from the first event."""
-        events = in_order(event for answer in self._answers for event in answer.events)
-        memory = tuple(answer.memory for answer in self._answers)
-        return Trace(events, "recorded", self._setting, memory)
+from pipelab.trace import Setting
 
 
 class Pipeline:
@@ -44,14 +30,24 @@ class Pipeline:
     Use it in a ``with`` block: at its end, however it comes, no process is left.
 
     Args:
-        model: an ``nn.Sequential``. Its layers are copied to the ranks; the model itself stays
-            as it is (``state_dict`` brings the trained parameters home).
+        model: an ``nn.Sequential`` or a list of modules. Its layers are copied to the ranks; the
+            model itself stays as it is (``state_dict`` brings the trained parameters home).
         schedule: who runs what, in which order; one process is started for each of its ranks.
         loss: ``loss(output, target)`` -> scalar tensor, the mean over the rows it was given.
         optimizer: called on each rank with the list of its stage's parameters, such as
             ``partial(torch.optim.SGD, lr=0.1)``. Without one, steps compute gradients alone.
-        pace: pad each F and B to this cost, as a device of that speed would take it. Latency
-            is not paced yet.
+        replicas: copies of the pipeline, on ranks and rows of their own; gradients are averaged.
+        pace: keep all actions and messages to this cost, as a device of that speed would.
+        overlap: False makes sends block until their message has arrived.
+        memory_budget: bytes that a rank may hold; beyond, it fails as a device would.
+        checkpoint: True, or the stages that keep their input alone and run forward twice.
+        count: for the targets of a microbatch, how many terms its loss averages (or sums);
+            without it, rows. Such as ``lambda t: (t != -100).sum()`` where -100 is ignored.
+        reduction: ``"sum"`` for a loss that adds up; its gradients are averaged all the same.
+        clip_norm: clip the gradients to this norm of the *whole* model before each update.
+        lr_schedule: called with each stage's optimizer (``partial(StepLR, step_size=10)``).
+        autocast: the dtype that forwards compute in (``torch.bfloat16``), see torch.autocast.
+        seed: of dropout and other random layers, which draw for each stage and microbatch anew.
         device: ``"auto"`` or ``"cpu"``.
         timeout: seconds that any wait may take before the step is given up.
 
@@ -61,73 +57,129 @@ class Pipeline:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | list[nn.Module],
         schedule: Schedule,
         *,
         loss: Loss,
         optimizer: Optimizer | None = None,
+        replicas: int = 1,
         pace: Cost | None = None,
+        overlap: bool = True,
+        memory_budget: int | None = None,
+        checkpoint: bool | Collection[int] = False,
+        count: Count | None = None,
+        reduction: Literal["mean", "sum"] = "mean",
+        clip_norm: float | None = None,
+        lr_schedule: LrSchedule | None = None,
+        autocast: torch.dtype | None = None,
+        seed: int = 0,
         device: str = "auto",
         timeout: float = 30.0,
     ):
         checks.check_device(device)
+        checks.check_replicas(replicas)
         validate(schedule)
+        model = as_model(model)
         modules = split(model, schedule.num_stages)
-        checks.check_loss(loss)
-        self.schedule = schedule
-        self.pace = pace
-        self._names = {
-            "state": list(model.state_dict()),
-            "gradients": [name for name, _ in model.named_parameters()],
-        }
-        self._ranks = Ranks(schedule.num_ranks, timeout)
-        stages: list[dict[int, nn.Module]] = [
-            {stage: modules[stage] for stage in schedule.stages_of(rank)}
-            for rank in range(schedule.num_ranks)
-        ]
-        self._ask(Build(own, schedule.num_stages, loss, optimizer) for own in stages)
+        checks.check_loss(loss, reduction)
+        self.schedule, self.replicas = schedule, replicas
+        self.pace, self.overlap = pace, overlap
+        self._rule = Rule(count, reduction)
+        self._shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        self._names = [name for name, _ in model.named_parameters()]
+        self._steps = 0
+        self._accumulating = False
+        self._ranks = Ranks(schedule.num_ranks * replicas, replicas, timeout)
+        options = Options(
+            loss, optimizer, lr_schedule, clip_norm, memory_budget, checkpoint, autocast, seed
+        )
+        self._ask(plan.builds(modules, schedule, replicas, options))
         self.use(schedule)
         self._ranks.ready()
 
-    def step(self, inputs: Tensor, targets: Tensor) -> StepResult:
+    def step(self, inputs: Any, targets: Any, *, update: bool = True) -> StepResult:
         """Train on one batch: all microbatches forward and backward, then one optimizer step.
 
         The gradient is that of the mean loss over all rows of the batch. The batch is cut into
         microbatches by rows, as equal as can be, the larger ones first.
 
+        Args:
+            inputs: a tensor, rows first, or a tuple or dict of such tensors, which the first
+                layer gets as positional or keyword arguments.
+            targets: what the loss gets besides the output: a tensor, tuple or dict, rows first.
+            update: False leaves the optimizer's step out; the next step adds its gradients.
+
         Raises:
             BatchError: an empty batch, or fewer rows than microbatches.
             RankError: a rank failed; the pipeline is closed then.
         """
-        answers = self._run(inputs, targets, train=True)
-        loss = next(answer.loss for answer in answers if answer.loss is not None)
-        return StepResult(loss, answers, self._setting)
+        return self._step(inputs, targets, update)
 
-    def evaluate(self, inputs: Tensor, targets: Tensor) -> float:
+    def train(self, batches: Iterable[tuple[Any, Any]]) -> Iterator[StepResult]:
+        """A step on each (inputs, targets), results as they come.
+
+        The next batch is fetched while the ranks still work on the last one.
+        """
+        ahead = Prefetch(batches)
+        for inputs, targets in ahead:
+            yield self._step(inputs, targets, update=True, meanwhile=ahead.fetch)
+
+    def evaluate(self, inputs: Any, targets: Any) -> float:
         """The mean loss over a batch, in eval mode; nothing is learnt."""
         answers = self._run(inputs, targets, train=False)
-        return next(answer.loss for answer in answers if answer.loss is not None)
+        return sum(answer.loss for answer in answers if answer.loss is not None)
 
-    def predict(self, inputs: Tensor) -> Tensor:
+    def predict(self, inputs: Any) -> Any:
         """The model's output for a batch, in eval mode: (rows, ...)."""
         answers = self._run(inputs, None, train=False, collect=True)
-        return next(answer.outputs for answer in answers if answer.outputs is not None)
+        return join([answer.outputs for answer in answers if answer.outputs is not None])
 
     def use(self, schedule: Schedule) -> None:
         """Follow another schedule from the next step on: same stages, no relaunch."""
-        validate(schedule)
         checks.check_same_stages(self.schedule, schedule)
+        self._ask(plan.uses(schedule, self.replicas, self.pace, self.overlap))
         self.schedule = schedule
-        rows = zip(lower(schedule).ranks, _forward_only(schedule).ranks, strict=True)
-        self._ask(Use(step, forward, schedule.rank_of_stage, self.pace) for step, forward in rows)
 
     def gradients(self) -> dict[str, Tensor]:
-        """The gradients of the last step, under the model's own parameter names."""
-        return self._fetch("gradients")
+        """The gradients of the last step, under the model's own parameter names.
+
+        After steps with ``update=False``, what they have added up so far.
+        """
+        # until an update, each replica knows only what its own rows have given
+        found = merged(self._fetch("gradients"), add=self._accumulating)
+        return {name: found[name] for name in self._names if name in found}
 
     def state_dict(self) -> dict[str, Tensor]:
         """The model's parameters and buffers as they are now, under its own names."""
-        return self._fetch("state")
+        found = merged(self._fetch("parameters"))
+        return {name: found[name] for name in self._shapes}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take up parameters and buffers, by the model's own names; optimizers stay as they are.
+
+        Raises:
+            CheckpointError: names or shapes that are not this model's.
+        """
+        self._load(state, {})
+
+    def save(self, folder: str | PathLike[str]) -> Path:
+        """Write the whole training to ``folder``: parameters, optimizer state, steps so far.
+
+        ``torch.load(path)["model"]`` is a state_dict for the plain model.
+        """
+        optimizer = merged(self._fetch("optimizer"))
+        state = saved.Checkpoint(self.state_dict(), optimizer, self._steps)
+        return saved.save(Path(folder), state)
+
+    def load(self, folder: str | PathLike[str]) -> None:
+        """Take up what ``save`` wrote, also into another schedule or number of stages.
+
+        Raises:
+            CheckpointError: no checkpoint, a damaged one, or another model's.
+        """
+        state = saved.load(Path(folder))
+        self._load(state.parameters, state.optimizer)
+        self._steps = state.steps
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -145,68 +197,51 @@ class Pipeline:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def _step(
+        self, inputs: Any, targets: Any, update: bool, meanwhile: Callable[[], None] | None = None
+    ) -> StepResult:
+        fresh, self._accumulating = not self._accumulating, not update
+        answers = self._run(
+            inputs, targets, meanwhile=meanwhile, train=True, fresh=fresh, update=update,
+            number=self._steps,
+        )  # fmt: skip
+        self._steps += 1
+        return step_result(answers, self._setting)
+
     def _run(
-        self, inputs: Tensor, targets: Tensor | None, train: bool, collect: bool = False
+        self, inputs: Any, targets: Any, meanwhile: Callable[[], None] | None = None, **options: Any
     ) -> list[Done]:
-        self._check_open()
         m = self.schedule.num_microbatches
-        rows = checks.check_batch(inputs, targets, m, train)
-        sizes = checks.microbatch_sizes(rows, min(m, rows))
-        weights = tuple(size / rows for size in sizes)
-        inputs = inputs.detach()
-        targets = None if targets is None else targets.detach()
-        home = self.schedule.rank_of_stage
-        first, last = home[0], home[self.schedule.num_stages - 1]
-        signature = (tuple(inputs.shape[1:]), inputs.dtype)
-        return self._ask(
-            Run(
-                train,
-                inputs if rank == first else None,
-                targets if rank == last else None,
-                sizes,
-                weights,
-                signature,
-                collect,
-            )
-            for rank in range(self.schedule.num_ranks)
-        )
+        rows = checks.check_batch(inputs, targets, m * self.replicas, options["train"])
+        options["signature"] = tuple((tuple(t.shape[1:]), t.dtype) for t in tensors_of(inputs))
+        shares = deal(inputs, targets, rows, m, self.replicas, self._rule)
+        return self._ask(plan.runs(shares, self.schedule, options), meanwhile)
 
-    def _fetch(self, what: str) -> dict[str, Tensor]:
-        answers = self._ask(Fetch(what) for _ in range(self.schedule.num_ranks))
-        found = {name: tensor for answer in answers for name, tensor in answer.tensors.items()}
-        return {name: found[name] for name in self._names[what] if name in found}
+    def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
+        saved.check_parameters(self._shapes, parameters)
+        self._ask([Load(parameters, optimizer)] * self._num_ranks)
 
-    def _ask(self, commands: Iterable[object]) -> list[Done]:
-        self._check_open()
-        return self._ranks.ask(list(commands))
+    def _fetch(self, what: str) -> list[Done]:
+        return self._ask([Fetch(what)] * self._num_ranks)
 
-    def _check_open(self) -> None:
+    def _ask(
+        self, commands: Sequence[object], meanwhile: Callable[[], None] | None = None
+    ) -> list[Done]:
         if self._ranks.is_closed:
             raise PipelineClosed("this pipeline is closed: open a new Pipeline to go on")
+        return self._ranks.ask(commands, meanwhile)
+
+    @property
+    def _num_ranks(self) -> int:
+        return self.schedule.num_ranks * self.replicas
 
     @property
     def _setting(self) -> Setting:
         return Setting(
             schedule=self.schedule.name,
-            ranks=self.schedule.num_ranks,
+            ranks=self._num_ranks,
             microbatches=self.schedule.num_microbatches,
             paced=str(self.pace) if self.pace else "",
             cpus=cores(),
-            versions=_VERSIONS,
+            versions=VERSIONS,
         )
-
-
-_VERSIONS = {
-    "pipelab": pipelab.__version__,
-    "python": platform.python_version(),
-    "torch": torch.__version__,
-}
-
-
-def _forward_only(schedule: Schedule) -> Schedule:
-    """The schedule's forwards with their messages, for evaluation."""
-    rows = tuple(tuple(a for a in row if a.kind is Kind.F) for row in schedule.ranks)
-    lowered = lower(Schedule(rows, schedule.name))
-    return Schedule(
-        tuple(tuple(a for a in row if a.kind is not Kind.STEP) for row in lowered.ranks)
-    )

@@ -18,35 +18,41 @@ import torch
 
 from pipelab.action import Kind
 from pipelab.engine import mesh
-from pipelab.engine.commands import Build, Done, Failed, Fetch, Run, Use, receive, send
+from pipelab.engine.commands import Build, Done, Failed, receive, send
+from pipelab.engine.cores import Seat
+from pipelab.engine.data_parallel import DataParallel, ReduceError
+from pipelab.engine.ledger import OverBudget
 from pipelab.engine.p2p import MessageError, Messages
 from pipelab.engine.progress import Progress
 from pipelab.engine.recorder import Recorder
-from pipelab.engine.worker import Worker
+from pipelab.engine.session import Session
 
 
 def main(
-    rank: int, num_ranks: int, pipe: Connection, folder: Path, timeout: float, threads: int
-) -> NoReturn:
-    """Be rank ``rank``: the target of the process. Never returns."""
+    rank: int, num_ranks: int, replicas: int, pipe: Connection, folder: Path, timeout: float,
+    threads: int,
+) -> NoReturn:  # fmt: skip
+    """Be rank ``rank`` of ``num_ranks``, replicas included: the target of the process."""
     _print_to(folder / f"rank-{rank}.log")
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     torch.set_num_threads(threads)
-    if threads == 1:
-        _stay_on_a_core(rank, num_ranks)
+    seat = Seat(rank, num_ranks, threads)
+    seat.take()
     recorder = Recorder(rank, Progress(folder, num_ranks))
     try:
-        group = mesh.join(folder, rank, num_ranks)
+        groups = mesh.join(folder, rank, num_ranks, replicas)
         send(pipe, Done())
-        worker: Worker | None = None
+        session: Session | None = None
         while True:
             command = receive(pipe)
             if isinstance(command, Build):
-                messages = Messages(group, command.num_stages, timeout)
-                worker, answer = Worker(recorder, messages, command), Done()
+                messages = Messages(groups.everyone, command.num_stages, timeout)
+                data_parallel = DataParallel(groups.replicas, groups.pipeline, timeout)
+                session = Session(recorder, messages, data_parallel, seat, command)
+                answer = Done()
             else:
-                assert worker is not None, "the first command is Build"
-                answer = _answer(worker, command)
+                assert session is not None, "the first command is Build"
+                answer = session.answer(command)
             _flush()
             send(pipe, answer)
     except (EOFError, BrokenPipeError):
@@ -55,19 +61,6 @@ def main(
         _flush()
         send(pipe, _last_words(recorder, error))
         os._exit(1)
-
-
-def _answer(worker: Worker, command: object) -> Done:
-    match command:
-        case Use():
-            worker.use(command)
-            return Done()
-        case Run():
-            return worker.take(command)
-        case Fetch(what=what):
-            return Done(tensors=worker.tensors(what))
-        case _:
-            raise TypeError(f"unknown command {type(command).__name__}")
 
 
 def _last_words(recorder: Recorder, error: BaseException) -> Failed:
@@ -80,7 +73,8 @@ def _last_words(recorder: Recorder, error: BaseException) -> Failed:
         action=token,
         summary=f"{type(error).__name__}: {error}".rstrip(": "),
         details="".join(traceback.format_exception(error)),
-        echo=isinstance(error, MessageError),
+        echo=isinstance(error, (MessageError, ReduceError)),
+        over_budget=isinstance(error, OverBudget),
     )
 
 
@@ -92,18 +86,6 @@ def _print_to(path: Path) -> None:
     os.close(handle)
     sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
-
-
-def _stay_on_a_core(rank: int, num_ranks: int) -> None:
-    """Where ranks fill or outnumber the cores, keep each of them, messages too, on one core.
-
-    The system would move them about, and two ranks that share a core by chance while another core
-    rests are what a small step spends most of its time on. (Linux only; elsewhere it goes on.)
-    """
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        if num_ranks >= len(cores):
-            os.sched_setaffinity(0, {cores[rank % len(cores)]})
 
 
 def _flush() -> None:

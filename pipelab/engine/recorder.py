@@ -25,22 +25,30 @@ class Recorder:
         self.start = 0.0
         self.bytes = 0
         self.peer: int | None = None
+        self.until = 0.0
 
     def record(self, action: Action) -> "Recorder":
         """Time one action with this as a context manager."""
-        self.action, self.bytes, self.peer = action, 0, None
+        self.action, self.bytes, self.peer, self.until = action, 0, None, 0.0
         self.progress.write(self.rank, action)
         return self
 
-    def note(self, bytes: int = 0, peer: int | None = None) -> None:
-        """What the action under way found out: bytes kept or sent, and the other rank."""
-        self.bytes, self.peer = bytes, peer
+    def note(self, bytes: int = 0, peer: int | None = None, until: float = 0.0) -> None:
+        """What the action under way found out: bytes kept or sent, and the other rank.
+
+        ``until``: what it started, a paced message, goes on in the background until then.
+        """
+        self.bytes, self.peer, self.until = bytes, peer, until
+
+    def end_at(self, place: int, end: float) -> None:
+        """What the event at ``place`` started in the background ended then."""
+        self.events[place] = self.events[place]._replace(end=end)
 
     def __enter__(self) -> None:
         self.start = time.monotonic()
 
     def __exit__(self, *error: object) -> None:
-        end = time.monotonic()
+        end = max(time.monotonic(), self.until)
         if self.action is not None and error[0] is None:
             stage, kind, microbatch = self.action
             self.events.append(

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipelab.action import Kind
 from pipelab.engine.commands import Failed
 from pipelab.engine.progress import Progress
-from pipelab.errors import RankDied, RankError, RankTimeout
+from pipelab.errors import RankDied, RankError, RankOutOfMemory, RankTimeout
 
 _FLOOD = 20_000  # characters of output that one rank may print per command
 
@@ -45,6 +45,8 @@ class LogReader:
 
 def failed(rank: int, report: Failed) -> RankError:
     """An exception on a rank: its own words, and the learner's line that raised it."""
+    if report.over_budget:
+        return _out_of_memory(rank, report)
     where = f" in {report.action}" if report.action else ""
     lines = [f"rank {rank} failed{where}: {report.summary}"]
     if line := _own_line(report.details):
@@ -52,6 +54,20 @@ def failed(rank: int, report: Failed) -> RankError:
     lines.append("All ranks were stopped. Mend the cause and open a new pipeline; the whole")
     lines.append("traceback is in this error's .details")
     return RankError("\n".join(lines), rank, report.action, report.details)
+
+
+def _out_of_memory(rank: int, report: Failed) -> RankOutOfMemory:
+    """The memory budget is used up, as on a device that is too small."""
+    when = f"in {report.action}" if report.action else "while its stages were built"
+    held = report.summary.removeprefix("OverBudget: ")
+    return RankOutOfMemory(
+        f"rank {rank} ran out of memory {when}: it held {held}.\n"
+        f"All ranks were stopped. Cut the model into more stages, on more ranks; or keep fewer\n"
+        f"activations: smaller microbatches, a schedule such as 1f1b, or checkpoint=True.",
+        rank,
+        report.action,
+        report.details,
+    )
 
 
 def died(rank: int, process: ForkServerProcess, progress: Progress, logs: LogReader) -> RankError:

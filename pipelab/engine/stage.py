@@ -1,119 +1,175 @@
 """A stage on its rank: forward and backward of one microbatch, and what is kept in between."""
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
+from torch.utils.checkpoint import checkpoint
 
-from pipelab.engine.backward import WeightsLater
-from pipelab.engine.commands import Loss
+from pipelab.engine import tree
+from pipelab.engine.backward import WeightsLater, run_backward
+from pipelab.engine.commands import Loss, Options
 from pipelab.engine.memory import SavedBytes
+from pipelab.engine.tree import Form
+from pipelab.partition import call
 
 
 class _Kept(NamedTuple):
-    """A microbatch in flight: its graph from ``node``, at the input, to ``output``.
+    """A microbatch in flight: its graph from ``inputs`` that need a gradient to ``outputs``.
 
-    ``entry`` receives the gradient of the input.
+    ``entry`` receives the gradients of the inputs.
     """
 
-    entry: list[Tensor]
-    node: Node | None
-    output: Tensor
+    entry: list[Tensor | None]
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+    @property
+    def node(self) -> Node | None:
+        """Where the graph begins; None on a first stage."""
+        return self.inputs[0].grad_fn if self.inputs else None
 
 
 class Stage:
     """Some layers of the model, and the activations of the microbatches in flight.
 
     Args:
-        loss: set on the last stage alone.
-        is_first: its inputs are the learner's data, which need no gradient.
+        number: 0 is the first.
+        is_last: this one computes the loss.
     """
 
-    def __init__(self, module: nn.Module, loss: Loss | None, is_first: bool):
+    def __init__(self, number: int, module: nn.Module, is_last: bool, options: Options):
+        self.number = number
         self.module = module
-        self.loss = loss
-        self.is_first = is_first
+        self.loss = options.loss if is_last else None
+        self.autocast = options.autocast
+        self.random_seed = options.seed
+        chosen = options.checkpoint  # True, or the stages that run their forward twice
+        self.runs_twice = chosen if isinstance(chosen, bool) else number in chosen
+        self.parameters = list(module.parameters())
         self.kept: dict[int, _Kept] = {}
         self.halved: dict[int, WeightsLater] = {}  # after I, before W
-        self._saved_bytes: dict[tuple[object, ...], int] = {}
+        self._saved_bytes: dict[Form, int] = {}
 
     def forward(
-        self, microbatch: int, inputs: Tensor, target: Tensor | None = None, weight: float = 1.0
-    ) -> Tensor:
-        """The output for the next stage; on the last stage the loss, scaled by ``weight``.
+        self, microbatch: int, tensors: list[Tensor], form: Form, target: Any, weight: float
+    ) -> tuple[Any, int]:
+        """The output for the next stage, on the last the loss; and the bytes kept for backward.
 
-        Keeps the graph from input to output until ``backward``.
+        The input comes as ``tree.take_apart`` gives it. The loss is scaled by ``weight``. The
+        graph from input to output stays until ``backward``.
         """
-        entry: list[Tensor] = []
-        if not self.is_first:
-            inputs = _Entry.apply(_anchor(), inputs, entry)  # type: ignore[no-untyped-call]
-        output = self._apply(inputs)
+        entry: list[Tensor | None] = []
+        begun = _enter(tensors, form, entry)
+        output, kept = self._apply(tree.put_together(tensors, form), form)
         if self.loss is not None:
-            assert target is not None
-            # the one place where a gradient is scaled: rows of the microbatch over all rows
-            output = mean_loss(self.loss, output, target) * weight
-        self.kept[microbatch] = _Kept(entry, None if self.is_first else inputs.grad_fn, output)
-        return output
+            # the one place where a gradient is scaled: what the microbatch counts over the whole
+            with self._autocast():
+                output = weighted_loss(self.loss, output, target, weight)
+        outputs = [x for x in tree.tensors_of(output) if x.requires_grad]
+        self.kept[microbatch] = _Kept(entry, begun, outputs)
+        return output, kept
 
-    def backward(self, microbatch: int, gradient: Tensor | None) -> Tensor | None:
-        """The gradient of the input, given that of the output (None on the last stage)."""
-        kept = self.kept.pop(microbatch)
-        if kept.output.requires_grad:  # a first stage of frozen layers has no graph
-            torch.autograd.backward(kept.output, gradient)
-        return kept.entry[0] if kept.entry else None
+    def evaluate(self, inputs: Any) -> Any:
+        """The output alone; nothing is kept."""
+        with self._autocast():
+            return call(self.module, inputs)
 
-    def backward_input(self, microbatch: int, gradient: Tensor | None) -> Tensor | None:
-        """The gradient of the input alone; those of the weights wait for ``backward_weight``."""
+    def backward(self, microbatch: int, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients of the input's tensors, given those of the output's (none on the last)."""
         kept = self.kept.pop(microbatch)
-        half = self.halved[microbatch] = WeightsLater(kept.output, kept.node)
-        half.backward_input(gradient, _anchor())
-        return kept.entry[0] if kept.entry else None
+        if kept.outputs:  # a first stage of frozen layers has no graph
+            run_backward(kept.outputs, gradients or [torch.ones_like(o) for o in kept.outputs])
+        return self._gradients(kept)
+
+    def backward_input(self, microbatch: int, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients of the input alone; those of the weights wait for ``backward_weight``."""
+        kept = self.kept.pop(microbatch)
+        gradients = gradients or [torch.ones_like(o) for o in kept.outputs]
+        half = self.halved[microbatch] = WeightsLater(kept.outputs, gradients, kept.node)
+        half.backward_input(_anchor())
+        return self._gradients(kept)
 
     def backward_weight(self, microbatch: int) -> None:
         """The gradients of the weights, and the end of the microbatch's activations."""
         self.halved.pop(microbatch).backward_weight()
 
-    def kept_bytes(self, inputs: Tensor) -> int:
-        """Bytes that one forward of such inputs keeps; measured once for each shape."""
-        return self._saved_bytes.get((tuple(inputs.shape), inputs.dtype), 0)
+    def seed(self, step: int, microbatch: int) -> None:
+        """Random layers draw the same numbers wherever, and in whatever order, stages run."""
+        torch.default_generator.manual_seed(
+            seed_for(self.random_seed, step, self.number, microbatch)
+        )
 
-    def _apply(self, inputs: Tensor) -> Tensor:
-        key = (tuple(inputs.shape), inputs.dtype)
-        if key in self._saved_bytes:
-            output = self.module(inputs)
-        else:
-            with SavedBytes(self.module) as saved:
-                output = self.module(inputs)
-            if isinstance(output, Tensor):
-                saved.keep(inputs)
-                saved.keep(output)
-            self._saved_bytes[key] = saved.total
-        if not isinstance(output, Tensor):
-            raise TypeError(
-                f"the stage returned a {type(output).__name__}: a stage returns one tensor"
+    def gradient_bytes(self) -> int:
+        """Bytes of the gradients that the parameters hold now."""
+        return sum(p.grad.nbytes for p in self.parameters if p.grad is not None)
+
+    def _gradients(self, kept: _Kept) -> list[Tensor]:
+        """Those that came to the entry; zeros where a tensor of the input was not used."""
+        if kept.inputs and all(gradient is None for gradient in kept.entry):
+            raise RuntimeError(
+                f"no gradient reaches the input of stage {self.number}: its output does not "
+                f"depend on it; check for detach() or integer outputs between layers"
             )
-        return output
+        pairs = zip(kept.entry, kept.inputs, strict=True)
+        return [torch.zeros_like(x) if gradient is None else gradient for gradient, x in pairs]
+
+    def _apply(self, inputs: Any, form: Form) -> tuple[Any, int]:
+        """The output, and the bytes that it keeps, measured once for each form of the inputs."""
+        if form in self._saved_bytes:
+            return self._run(inputs), self._saved_bytes[form]
+        with SavedBytes(self.module) as saved:
+            output = self._run(inputs)
+        for tensor in (*tree.tensors_of(inputs), *tree.tensors_of(output)):
+            saved.keep(tensor)
+        self._saved_bytes[form] = saved.total
+        return output, saved.total
+
+    def _run(self, inputs: Any) -> Any:
+        with self._autocast():
+            if self.runs_twice:
+                return checkpoint(call, self.module, inputs, use_reentrant=False)
+            return call(self.module, inputs)
+
+    def _autocast(self) -> Any:
+        return nullcontext() if self.autocast is None else torch.autocast("cpu", self.autocast)
+
+
+def _enter(tensors: list[Tensor], form: Form, entry: list[Tensor | None]) -> list[Tensor]:
+    """Begin a graph at the tensors that need a gradient; put them, and return them, begun."""
+    needed = [i for i, leaf in enumerate(form.tensors) if leaf.needs]
+    if not needed:
+        return []
+    begun = _Entry.apply(_anchor(), entry, *(tensors[i] for i in needed))  # type: ignore[no-untyped-call]
+    for i, tensor in zip(needed, begun, strict=True):
+        tensors[i] = tensor
+    return list(begun)
 
 
 class _Entry(torch.autograd.Function):
-    """Where a stage's graph begins: lays the gradient that arrives there into a list.
+    """Where a stage's graph begins: lays the gradients that arrive there into a list.
 
     A plain ``inputs.requires_grad_()`` would do, but for layers that work in place (such as
     ``ReLU(inplace=True)`` at the start of a stage): those may not touch a leaf.
     """
 
     @staticmethod
-    def forward(ctx: Any, anchor: Tensor, inputs: Tensor, entry: list[Tensor]) -> Tensor:
+    def forward(
+        ctx: Any, anchor: Tensor, entry: list[Tensor | None], *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.entry = entry
-        ctx.mark_dirty(inputs)
+        ctx.set_materialize_grads(False)
+        ctx.mark_dirty(*inputs)
         return inputs
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
-        ctx.entry.append(gradient)
-        return None, None, None
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[None, ...]:
+        ctx.entry.extend(gradients)
+        return (None,) * (2 + len(gradients))
 
 
 @cache
@@ -122,8 +178,19 @@ def _anchor() -> Tensor:
     return torch.zeros((), requires_grad=True)
 
 
-def mean_loss(loss: Loss, output: Tensor, target: Tensor) -> Tensor:
-    """The loss, if it is one number; raises TypeError otherwise."""
+def seed_for(seed: int, step: int, stage: int, microbatch: int) -> int:
+    """One number for each forward of a training, the same on every run and under any schedule."""
+    return hash((seed, step, stage, microbatch)) % 2**63
+
+
+def weighted_loss(loss: Loss, output: Any, target: Any, weight: float) -> Tensor:
+    """The loss, if it is one number, times what the microbatch counts; raises TypeError otherwise.
+
+    A microbatch that counts nothing, all of its targets ignored, adds an exact 0: its own mean is
+    0/0, and a NaN would spread to all gradients.
+    """
+    if weight == 0.0:
+        return sum((x.sum() * 0.0 for x in tree.tensors_of(output)), torch.zeros(()))
     value = loss(output, target)
     if not isinstance(value, Tensor) or value.numel() != 1:
         found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -131,4 +198,4 @@ def mean_loss(loss: Loss, output: Tensor, target: Tensor) -> Tensor:
             f"the loss returned {found}, not a tensor with one number: return the mean over the "
             f"rows (reduction='mean')"
         )
-    return value.reshape(())
+    return value.reshape(()) * weight

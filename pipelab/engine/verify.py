@@ -4,15 +4,19 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pipelab.engine.checks import check_batch, microbatch_sizes
+from pipelab.engine import tree
+from pipelab.engine.checks import check_batch
 from pipelab.engine.commands import Loss
+from pipelab.engine.deal import Count, Rule, deal
 from pipelab.engine.launch import threads_per_rank
 from pipelab.engine.pipeline import Pipeline
+from pipelab.engine.stage import seed_for, weighted_loss
+from pipelab.partition import as_model, call, split
 from pipelab.schedules import Schedule
 
 TOLERANCE = 1e-6  # of the largest entry of the gradient
@@ -56,38 +60,61 @@ class GradientReport:
 
 
 def verify_gradients(
-    model: nn.Module, schedule: Schedule, inputs: Tensor, targets: Tensor, loss: Loss
+    model: nn.Module | list[nn.Module],
+    schedule: Schedule,
+    inputs: Any,
+    targets: Any,
+    loss: Loss,
+    **options: Any,
 ) -> GradientReport:
     """Run one step on real ranks and in one process; compare all gradients.
 
     The one process runs a plain loop over the same microbatches, on a copy of the model.
+    ``options`` are those of ``Pipeline``, such as ``replicas=2``; of these, the one process
+    heeds ``replicas``, ``count``, ``reduction``, ``autocast`` and ``seed``.
     """
-    with Pipeline(model, schedule, loss=loss) as pipeline:
+    with Pipeline(model, schedule, loss=loss, **options) as pipeline:
         ours = pipeline.step(inputs, targets).loss
         gradients = pipeline.gradients()
-    with _threads(threads_per_rank(schedule.num_ranks)):
-        reference, theirs = one_process_gradients(
-            model, inputs, targets, loss, schedule.num_microbatches
-        )
-    rows = tuple(
-        _compare(n, gradients.get(n), reference.get(n)) for n, _ in model.named_parameters()
-    )
+    with _threads(threads_per_rank(schedule.num_ranks * pipeline.replicas)):
+        reference, theirs = one_process_gradients(model, inputs, targets, loss, schedule, **options)
+    names = [name for name, _ in as_model(model).named_parameters()]
+    rows = tuple(_compare(name, gradients.get(name), reference.get(name)) for name in names)
     return GradientReport(rows, ours, theirs)
 
 
 def one_process_gradients(
-    model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss, num_microbatches: int
+    model: nn.Module | list[nn.Module],
+    inputs: Any,
+    targets: Any,
+    loss: Loss,
+    schedule: Schedule,
+    replicas: int = 1,
+    count: Count | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+    autocast: torch.dtype | None = None,
+    seed: int = 0,
+    **_: Any,
 ) -> tuple[dict[str, Tensor], float]:
     """Gradients and loss of a plain loop over microbatches, in this process: the reference."""
-    model = copy.deepcopy(model)
+    model = copy.deepcopy(as_model(model))
     model.zero_grad(set_to_none=True)
-    rows = check_batch(inputs, targets, num_microbatches, train=True)
-    sizes = list(microbatch_sizes(rows, num_microbatches))
-    total = 0.0
-    for x, y in zip(torch.split(inputs, sizes), torch.split(targets, sizes), strict=True):
-        scaled = loss(model(x), y) * (len(x) / rows)
-        scaled.backward()  # type: ignore[no-untyped-call]
-        total += scaled.item()
+    stages = split(model, schedule.num_stages)
+    m = schedule.num_microbatches
+    rows = check_batch(inputs, targets, m * replicas, train=True)
+    total, number = 0.0, 0
+    for share in deal(inputs, targets, rows, m, replicas, Rule(count, reduction)):
+        cut = zip(*(tree.cut(x, share.sizes) for x in (share.inputs, share.targets)), strict=True)
+        for (value, target), weight in zip(cut, share.weights, strict=True):
+            with torch.autocast("cpu", autocast, enabled=autocast is not None):
+                for place, stage in enumerate(stages):
+                    # dropout draws what it draws on the ranks
+                    torch.default_generator.manual_seed(seed_for(seed, 0, place, number))
+                    value = call(stage, value)
+                scaled = weighted_loss(loss, value, target, weight)
+            scaled.backward()  # type: ignore[no-untyped-call]
+            total += scaled.item()
+            number += 1
     named = model.named_parameters()
     return {name: p.grad for name, p in named if p.grad is not None}, total
 

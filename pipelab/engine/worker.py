@@ -1,43 +1,49 @@
-"""What one rank runs: it takes commands from the parent, and for a step follows its schedule.
+"""What one rank runs in a step: its row of the schedule, action after action.
 
-    wait for the message that the action needs  ->  run the action  ->  next
+    wait for what the action needs  ->  run the action  ->  next
 
 ``run_step`` is the engine. Everything else here says what each kind of action does.
 """
 
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from pipelab.action import COMPUTE, Action, Kind, produces
-from pipelab.engine.commands import Build, Done, Run, Use
-from pipelab.engine.memory import held_by
+from pipelab.action import Action, Kind, produces
+from pipelab.engine import tree
+from pipelab.engine.batch import Batch, number
+from pipelab.engine.commands import Build
+from pipelab.engine.data_parallel import DataParallel, Reduction
+from pipelab.engine.ledger import Ledger
 from pipelab.engine.p2p import Messages
+from pipelab.engine.pace import Pace
 from pipelab.engine.recorder import Recorder, waiting_for
-from pipelab.engine.stage import Stage, mean_loss
+from pipelab.engine.route import Route, sent_as
+from pipelab.engine.stage import Stage, weighted_loss
+from pipelab.engine.update import Update
 
 
 class Worker:
     """One rank: its stages, its row of the schedule, its messages and its recorder."""
 
-    def __init__(self, recorder: Recorder, messages: Messages, build: Build):
+    def __init__(
+        self, recorder: Recorder, messages: Messages, data_parallel: DataParallel, build: Build
+    ):
         self.rank = recorder.rank
         self.last_stage = build.num_stages - 1
-        self.loss = build.loss
         self.stages = {
-            number: Stage(module, build.loss if number == self.last_stage else None, number == 0)
+            number: Stage(number, module, number == self.last_stage, build.options)
             for number, module in build.stages.items()
-        }
-        self.optimizers = {
-            number: build.optimizer(parameters)
-            for number, module in build.stages.items()
-            if build.optimizer and (parameters := list(module.parameters()))
         }
         self.messages = messages
+        self.pace = Pace(None)
+        self.overlap = True
+        self.data_parallel = data_parallel
+        self.update = Update(self.stages, build.options, data_parallel)
         self.recorder = recorder
+        parameters = sum(p.nbytes for s in self.stages.values() for p in s.parameters)
+        self.ledger = Ledger(parameters, build.options.memory_budget)
         self.run = {
             Kind.RECV_F: self.post_receive,
             Kind.RECV_B: self.post_receive,
@@ -47,199 +53,174 @@ class Worker:
             Kind.W: self.backward_weight,
             Kind.SEND_F: self.send,
             Kind.SEND_B: self.send,
+            Kind.REDUCE_GRAD: self.reduce_gradients,
             Kind.STEP: self.optimizer_step,
         }
+
+    def begin(self, batch: Batch, route: Route, actions: Sequence[Action]) -> None:
+        """Lay out one step."""
+        self.batch, self.route, self.actions = batch, route, actions
+        self.reductions: list[tuple[Reduction, int, float]] = []  # with their event and due time
+        self.clip_is_due = batch.train and self.update.clip_norm is not None
+        self.gradient_norm: float | None = None
+        self.old_gradients = {n: stage.gradient_bytes() for n, stage in self.stages.items()}
+        self.has_gradients: set[int] = set()
+        self.ledger.begin(sum(self.old_gradients.values()))
+        self.pace.begin()
 
     def run_step(self) -> None:
         """Run this rank's actions, in order. This loop is the engine."""
         for action in self.actions:
-            self.wait_for_input(action)
+            self.wait_for_others(action)
             with self.recorder.record(action):
                 self.run[action.kind](action)
-                self.hold(action)
 
-    def wait_for_input(self, action: Action) -> None:
-        """Block until the message that F or B needs has come: recorded as WAIT, not as work."""
-        recv = self.needs_message.get(action)
+    def wait_for_others(self, action: Action) -> None:
+        """Block until what the action needs from other ranks is there.
+
+        Recorded as WAIT, not as work: a message for F, B and I; the gradients of the replicas,
+        and the norm of the whole model, for the first STEP.
+        """
+        recv = self.route.needs_message.get(action)
         if recv is not None:
             with self.recorder.record(waiting_for(action)):
-                message, peer = self.messages.wait(recv, self.rows(action))
-                self.recorder.note(peer=peer)
-            self.arrived[produces(action)] = message
+                self.take_message(action, recv)
+        elif action.kind is Kind.STEP and (self.reductions or self.clip_is_due):
+            with self.recorder.record(waiting_for(action)):
+                self.settle_gradients()
+
+    def take_message(self, action: Action, recv: Action) -> None:
+        """Lay a message where its action finds it."""
+        message, stamp, peer = self.messages.wait(recv, self.batch.rows(action))
+        self.pace.hold_message(sent_as(recv), stamp)
+        if action.kind is Kind.F:
+            self.batch.values[action] = message
+        else:
+            self.batch.gradients[produces(action)] = message
+        self.recorder.note(peer=peer)
 
     def post_receive(self, action: Action) -> None:
         """RECV: open a buffer for a message to come. Never blocks."""
-        peer = self.peer(action)
-        self.messages.post(action, peer, self.rows(action))
-        self.recorder.note(peer=peer)
+        peer = self.route.peer(action)
+        self.note(action, self.messages.post(action, peer, self.batch.rows(action)), peer)
 
     def forward(self, action: Action) -> None:
         """F: from the stage's input to its output, or on the last stage to the loss."""
-        stage, microbatch = self.stages[action.stage], self.microbatch(action)
-        first = action.stage == 0
-        inputs = self.inputs[microbatch] if first else self.arrived.pop(action)
-        if not self.training:
-            self.pass_on(action, self.evaluate(stage, microbatch, inputs))
-        elif action.stage == self.last_stage:
-            output = stage.forward(
-                microbatch, inputs, self.targets[microbatch], self.weights[microbatch]
-            )
-            self.losses.append(output.detach())
+        stage, microbatch = self.stages[action.stage], number(action)
+        tensors, form = self.batch.input_of(action)
+        if not self.batch.train:
+            output, kept = self.evaluate(stage, microbatch, tree.put_together(tensors, form)), 0
         else:
-            self.pass_on(action, stage.forward(microbatch, inputs))
-        self.recorder.note(bytes=stage.kept_bytes(inputs) if self.training else 0)
+            is_last = stage.loss is not None
+            target = self.batch.targets[microbatch] if is_last else None
+            stage.seed(self.batch.run.number, self.batch.run.first + microbatch)
+            weight = self.batch.run.weights[microbatch]
+            output, kept = stage.forward(microbatch, tensors, form, target, weight)
+            if is_last:
+                self.batch.losses.append(output.detach())
+        self.pass_on(action, output)
+        self.pace.hold(action, self.recorder.start)
+        self.note(action, kept)
 
     def backward(self, action: Action) -> None:
         """B: from the output's gradient to those of the weights, kept, and of the input, sent."""
-        gradient = self.arrived.pop(produces(action), None)
-        stage, microbatch = self.stages[action.stage], self.microbatch(action)
-        self.pass_back(action, stage.backward(microbatch, gradient))
+        gradients = self.batch.gradients.pop(produces(action), [])
+        stage = self.stages[action.stage]
+        self.pass_back(action, stage.backward(number(action), gradients))
+        self.pace.hold(action, self.recorder.start)
+        self.note(action, self.new_gradient_bytes(stage))
 
     def backward_input(self, action: Action) -> None:
         """I: from the output's gradient to that of the input, sent at once."""
-        gradient = self.arrived.pop(action, None)
-        stage, microbatch = self.stages[action.stage], self.microbatch(action)
-        self.pass_back(action, stage.backward_input(microbatch, gradient))
+        gradients = self.batch.gradients.pop(action, [])
+        stage = self.stages[action.stage]
+        self.pass_back(action, stage.backward_input(number(action), gradients))
+        self.pace.hold(action, self.recorder.start)
+        self.note(action, 0)
 
     def backward_weight(self, action: Action) -> None:
         """W: the gradients of the weights, for which nobody waits."""
-        self.stages[action.stage].backward_weight(self.microbatch(action))
-
-    def pass_back(self, action: Action, input_gradient: Tensor | None) -> None:
-        """Pass on the gradient of the input, where there is a stage before."""
-        if action.stage > 0:
-            if input_gradient is None:
-                raise RuntimeError(
-                    f"no gradient reaches the input of stage {action.stage}: its output does not "
-                    f"depend on it; check for detach() or integer outputs between layers"
-                )
-            self.pass_on(action, input_gradient)
+        stage = self.stages[action.stage]
+        stage.backward_weight(number(action))
+        self.pace.hold(action, self.recorder.start)
+        self.note(action, self.new_gradient_bytes(stage))
 
     def send(self, action: Action) -> None:
-        """SEND: start to hand a result to the next rank. Never blocks."""
-        tensor, peer = self.leaving.pop(action), self.peer(action)
-        self.messages.send(action, tensor, peer, self.rows(action))
-        self.recorder.note(bytes=tensor.nbytes, peer=peer)
+        """SEND: start to hand a result to the next rank. Blocks only without ``overlap``."""
+        value, peer = self.batch.leaving.pop(action), self.route.peer(action)
+        size = self.messages.send(action, value, peer, self.batch.rows(action), self.pace.due)
+        until = self.pace.under_way(action)
+        if not self.overlap:
+            self.messages.block(action, self.batch.rows(action))
+            self.pace.hold_send(action)
+        self.note(action, size, peer, until)
+
+    def reduce_gradients(self, action: Action) -> None:
+        """REDUCE_GRAD: start to add up a stage's gradients over its replicas. Never blocks."""
+        reduction = self.data_parallel.start(self.stages[action.stage].parameters)
+        if reduction is not None:
+            due = self.pace.under_way(action)
+            self.reductions.append((reduction, len(self.recorder.events), due))
+            self.note(action, reduction.bytes)
+
+    def settle_gradients(self) -> None:
+        """Before the first STEP: all gradients are whole, and none is too large."""
+        for reduction, place, due in self.reductions:
+            ended = max(due, self.data_parallel.finish(reduction))
+            self.pace.hold_until(due)
+            self.recorder.end_at(place, ended)
+        self.reductions.clear()
+        if self.clip_is_due:
+            self.gradient_norm = self.update.clip()
+            self.clip_is_due = False
 
     def optimizer_step(self, action: Action) -> None:
         """STEP: one step of the stage's own optimizer, with the gradients of all microbatches."""
-        if action.stage in self.optimizers:
-            self.optimizers[action.stage].step()
+        grown = self.update.step(action.stage)
+        self.pace.hold(action, self.recorder.start)
+        self.note(action, grown)
 
-    def hold(self, action: Action) -> None:
-        """When paced: stay in the action until a device of that speed would be through."""
-        if self.pace is not None and action.kind in COMPUTE:
-            until = self.recorder.start + self.pace.seconds(action)
-            if (left := until - time.monotonic()) > 0:
-                time.sleep(left)
-
-    def evaluate(self, stage: Stage, microbatch: int, inputs: Tensor) -> Tensor:
+    def evaluate(self, stage: Stage, microbatch: int, inputs: Any) -> Any:
         """A forward that keeps nothing; the last stage also takes the loss, if targets came."""
-        output: Tensor = stage.module(inputs)
+        output = stage.evaluate(inputs)
         if stage.loss is not None:
-            if self.targets:
-                value = mean_loss(stage.loss, output, self.targets[microbatch])
-                self.losses.append(value * self.weights[microbatch])
-            self.outputs.append(output)
+            if self.batch.targets:
+                target, weight = self.batch.targets[microbatch], self.batch.run.weights[microbatch]
+                self.batch.losses.append(weighted_loss(stage.loss, output, target, weight))
+            self.batch.outputs.append(output)
         return output
 
-    def pass_on(self, action: Action, result: Tensor) -> None:
-        """Lay a result where its next user finds it: in the mail, or on this very rank."""
-        stage, kind, microbatch = action
-        forward = kind is Kind.F
-        to = stage + 1 if forward else stage - 1
-        if to > self.last_stage:
+    def pass_on(self, action: Action, output: Any) -> None:
+        """Lay an output where the next stage finds it: in the mail, or on this very rank."""
+        stage, _, microbatch = action
+        if stage == self.last_stage:
             return
-        if self.home[to] == self.rank:
-            # a copy, as a message is one: the next stage may work on it in place
-            copy = result.detach().clone()
-            self.arrived[Action(to, Kind.F if forward else Kind.I, microbatch)] = copy
+        tensors, form = tree.take_apart(output)
+        if self.route.home[stage + 1] == self.rank:
+            # copies, as a message is one: the next stage may work on them in place
+            copies = [tensor.detach().clone() for tensor in tensors]
+            self.batch.values[Action(stage + 1, Kind.F, microbatch)] = copies, form
         else:
-            send = Kind.SEND_F if forward else Kind.SEND_B
-            self.leaving[Action(stage, send, microbatch)] = result
+            self.batch.leaving[Action(stage, Kind.SEND_F, microbatch)] = tensors, form
 
-    def peer(self, action: Action) -> int:
-        """The rank at the other end of a message."""
-        forward = action.kind in (Kind.SEND_F, Kind.RECV_B)
-        return self.home[action.stage + (1 if forward else -1)]
+    def pass_back(self, action: Action, gradients: list[Tensor]) -> None:
+        """Lay the gradients of the input where the stage before finds them."""
+        stage, _, microbatch = action
+        if stage == 0:
+            return
+        if self.route.home[stage - 1] == self.rank:
+            self.batch.gradients[Action(stage - 1, Kind.I, microbatch)] = gradients
+        else:
+            self.batch.leaving[Action(stage, Kind.SEND_B, microbatch)] = gradients
 
-    def microbatch(self, action: Action) -> int:
-        """The action's microbatch; STEP alone has none."""
-        assert action.microbatch is not None
-        return action.microbatch
+    def note(self, action: Action, bytes: int, peer: int | None = None, until: float = 0.0) -> None:
+        """Tell the recorder, and the ledger, what an action found out about itself."""
+        self.recorder.note(bytes, peer, until)
+        self.ledger.note(action, bytes)
 
-    def rows(self, action: Action) -> int:
-        """Rows of the action's microbatch."""
-        return self.sizes[self.microbatch(action)]
-
-    # -- between steps -------------------------------------------------------------------------
-
-    def use(self, use: Use) -> None:
-        """Follow this row of a schedule from now on."""
-        self.rows_of = {True: use.step, False: use.forward}
-        self.receives = {train: _receives(row) for train, row in self.rows_of.items()}
-        self.home, self.pace = use.home, use.pace
-
-    def take(self, command: Run) -> Done:
-        """Run one batch: forget the last one's gradients, follow the schedule, report."""
-        self.begin(command)
-        with torch.set_grad_enabled(command.train), _mode(self.stages.values(), command.train):
-            self.run_step()
-        self.messages.finish(self.sizes, self.training)
-        return Done(
-            loss=sum(loss.item() for loss in self.losses) if self.losses else None,
-            outputs=torch.cat(self.outputs) if command.collect and self.outputs else None,
-            events=self.recorder.take(),
-            memory=held_by((s.module for s in self.stages.values()), self.optimizers.values()),
-        )
-
-    def begin(self, command: Run) -> None:
-        """Lay out one batch; one of fewer microbatches than the schedule has runs the first."""
-        self.training = command.train
-        self.sizes, self.weights = command.sizes, command.weights
-        row = self.rows_of[command.train]
-        self.actions = [a for a in row if (a.microbatch or 0) < len(command.sizes)]
-        self.needs_message = self.receives[command.train]
-        self.inputs = _cut(command.inputs, command.sizes)
-        self.targets = _cut(command.targets, command.sizes)
-        self.arrived: dict[Action, Tensor] = {}
-        self.leaving: dict[Action, Tensor] = {}
-        self.losses: list[Tensor] = []
-        self.outputs: list[Tensor] = []
-        self.messages.begin(command.signature)
-        if command.train:
-            for stage in self.stages.values():
-                stage.module.zero_grad(set_to_none=True)
-
-    def tensors(self, what: str) -> dict[str, Tensor]:
-        """``"gradients"`` or ``"state"`` of this rank's stages, under the model's own names."""
-        modules = [stage.module for stage in self.stages.values()]
-        if what == "gradients":
-            named = ((n, p.grad) for module in modules for n, p in module.named_parameters())
-            return {name: gradient for name, gradient in named if gradient is not None}
-        return {n: t.detach() for module in modules for n, t in module.state_dict().items()}
-
-
-def _cut(batch: Tensor | None, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """(rows, ...) into microbatches of these sizes; views, no copies."""
-    return () if batch is None else torch.split(batch, list(sizes))
-
-
-@contextmanager
-def _mode(stages: Iterable[Stage], train: bool) -> Iterator[None]:
-    """Evaluate in eval mode and put each module's own mode back; training leaves it alone."""
-    modules = [] if train else [module for stage in stages for module in stage.module.modules()]
-    before = [module.training for module in modules]
-    for module in modules:
-        module.training = False
-    yield
-    for module, training in zip(modules, before, strict=True):
-        module.training = training
-
-
-def _receives(actions: tuple[Action, ...]) -> dict[Action, Action]:
-    """For each F and B that needs a message: the RECV that posts it."""
-    posted = set(actions)
-    kinds = {Kind.F: Kind.RECV_F, Kind.B: Kind.RECV_B, Kind.I: Kind.RECV_B}
-    pairs = ((a, a._replace(kind=kinds[a.kind])) for a in actions if a.kind in kinds)
-    return {action: recv for action, recv in pairs if recv in posted}
+    def new_gradient_bytes(self, stage: Stage) -> int:
+        """Bytes of gradients that the first backward of a stage brings into being."""
+        if stage.number in self.has_gradients:
+            return 0
+        self.has_gradients.add(stage.number)
+        return stage.gradient_bytes() - self.old_gradients[stage.number]

@@ -1,0 +1,84 @@
+"""A training on disk: parameters and optimizer state, under the model's own names.
+
+One file, replaced at once when the new one is whole, so an interrupted save leaves the old one as
+it was. Loading runs no code (``weights_only``).
+"""
+
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pipelab.errors import CheckpointError
+
+FILE = "checkpoint.pt"
+_VERSION = 1
+
+
+class Checkpoint(NamedTuple):
+    """``parameters``: the model's state_dict. ``optimizer``: see ``Update.state``."""
+
+    parameters: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    steps: int
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write ``folder/checkpoint.pt``; ``torch.load(path)["model"]`` is a plain state_dict."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = {
+        "format": "pipelab-checkpoint",
+        "version": _VERSION,
+        "model": checkpoint.parameters,
+        "optimizer": checkpoint.optimizer,
+        "steps": checkpoint.steps,
+    }
+    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{FILE}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(data, file)
+        os.replace(name, folder / FILE)
+    except BaseException:
+        os.unlink(name)
+        raise
+    return folder / FILE
+
+
+def load(folder: Path) -> Checkpoint:
+    """Read what ``save`` wrote. Raises CheckpointError on anything else."""
+    path = folder / FILE
+    try:
+        data = torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
+    if not isinstance(data, dict) or data.get("format") != "pipelab-checkpoint":
+        raise CheckpointError(f"{path}: is no checkpoint: write one with pipeline.save(folder)")
+    if data.get("version") != _VERSION:
+        raise CheckpointError(
+            f"{path}: has version {data.get('version')!r}, this pipelab reads {_VERSION}: "
+            f"update pipelab, or save it again"
+        )
+    return Checkpoint(data["model"], data["optimizer"], data["steps"])
+
+
+def check_parameters(own: dict[str, torch.Size], state: dict[str, Tensor]) -> None:
+    """Raise CheckpointError unless a state holds just the model's names and shapes."""
+    missing, strange = [*(own.keys() - state.keys())], [*(state.keys() - own.keys())]
+    if missing or strange:
+        words = [f"lacks {name}" for name in missing] + [f"has {name} besides" for name in strange]
+        more = f" and {len(words) - 3} more" if len(words) > 3 else ""
+        raise CheckpointError(
+            f"the state is not this model's: it {', '.join(words[:3])}{more}; "
+            f"load it into a pipeline of the same model"
+        )
+    for name, shape in own.items():
+        if state[name].shape != shape:
+            raise CheckpointError(
+                f"{name} has shape {tuple(state[name].shape)} in the state and {tuple(shape)} in "
+                f"this model: load it into a pipeline of the same model"
+            )

@@ -1,0 +1,95 @@
+"""Add up what several ranks know: gradients over replicas, squared norms over stages.
+
+Replicas are copies of the whole pipeline; each trains on its own rows. A gradient is scaled by
+rows over all rows of the batch already (see ``stage``), so adding over the replicas gives the
+mean. One all-reduce per stage, started as soon as the stage's last backward is through: it runs
+in the background while the rank still computes.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class ReduceError(RuntimeError):
+    """An all-reduce did not come to its end: another rank is gone, or stuck."""
+
+
+@dataclass
+class Reduction:
+    """One stage's all-reduce under way."""
+
+    work: dist.Work
+    flat: Tensor
+    parameters: Sequence[nn.Parameter]
+    ended: list[float] = field(default_factory=list)  # the moment, once it is there
+
+    @property
+    def bytes(self) -> int:
+        """Size of what is added up."""
+        return self.flat.nbytes
+
+
+class DataParallel:
+    """The groups of ranks that add up; with one replica and one rank there is nothing to do.
+
+    Args:
+        replicas: the ranks that hold the same stages, or None if this rank is the only one.
+        pipeline: the ranks of one copy of the pipeline, or None if this rank is the only one.
+    """
+
+    def __init__(
+        self, replicas: dist.ProcessGroup | None, pipeline: dist.ProcessGroup | None, timeout: float
+    ):
+        self.replicas = replicas
+        self.pipeline = pipeline
+        self.timeout = timedelta(seconds=timeout)
+
+    def start(self, parameters: Sequence[nn.Parameter]) -> Reduction | None:
+        """Begin to add up the gradients of a stage over its replicas; never blocks."""
+        trained = [p for p in parameters if p.requires_grad]
+        if self.replicas is None or not trained:
+            return None
+        # One flat tensor, with a count of gradients behind it: a parameter that no replica used
+        # keeps None, as in one process.
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+        counts = torch.tensor([float(p.grad is not None) for p in trained])
+        flat = torch.cat([*(part.flatten() for part in parts), counts])
+        work = self.replicas.allreduce([flat])
+        reduction = Reduction(work, flat, trained)
+        work.get_future().then(lambda _: reduction.ended.append(time.monotonic()))
+        return reduction
+
+    def finish(self, reduction: Reduction) -> float:
+        """Block until a reduction is through, and put the gradients where they belong.
+
+        Returns the moment at which it was through.
+        """
+        self._wait(reduction.work)
+        now = time.monotonic()
+        counts = reduction.flat[-len(reduction.parameters) :].tolist()
+        place = 0
+        for parameter, count in zip(reduction.parameters, counts, strict=True):
+            part = reduction.flat[place : place + parameter.numel()]
+            place += parameter.numel()
+            if count:
+                parameter.grad = part.view_as(parameter).to(parameter.dtype)
+        return reduction.ended[0] if reduction.ended else now
+
+    def total(self, value: float) -> float:
+        """A number added up over the ranks of this copy of the pipeline; blocks."""
+        tensor = torch.tensor([value], dtype=torch.float64)
+        if self.pipeline is not None:
+            self._wait(self.pipeline.allreduce([tensor]))
+        return tensor.item()
+
+    def _wait(self, work: dist.Work) -> None:
+        try:
+            work.wait(self.timeout)
+        except RuntimeError as error:
+            raise ReduceError(f"the all-reduce failed: {error}") from None

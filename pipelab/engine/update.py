@@ -1,0 +1,110 @@
+"""The end of a step: clip the gradients, step the optimizers, set the next learning rates."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipelab.engine.commands import Options
+from pipelab.engine.data_parallel import DataParallel
+from pipelab.engine.stage import Stage
+
+
+class Update:
+    """The optimizers of one rank's stages, one for each stage that has parameters."""
+
+    def __init__(self, stages: Mapping[int, Stage], options: Options, data_parallel: DataParallel):
+        self.stages = stages
+        self.clip_norm = options.clip_norm
+        self.data_parallel = data_parallel
+        self.optimizers = {
+            number: options.optimizer(stage.parameters)
+            for number, stage in stages.items()
+            if options.optimizer and stage.parameters
+        }
+        self.lr_schedules = {
+            number: options.lr_schedule(optimizer)
+            for number, optimizer in self.optimizers.items()
+            if options.lr_schedule
+        }
+        self._grown: set[int] = set()  # the stages whose optimizer has made its state
+
+    def clip(self) -> float:
+        """Scale the gradients so that the *whole* model's norm is at most ``clip_norm``.
+
+        All ranks of the pipeline take part, as each knows its own gradients alone. Returns the
+        norm before clipping (torch.nn.utils.clip_grad_norm_ is the same within one process).
+        """
+        assert self.clip_norm is not None
+        gradients = [p.grad for s in self.stages.values() for p in s.parameters]
+        found = [g for g in gradients if g is not None]
+        squares = sum(g.double().square().sum().item() for g in found)
+        norm = float(self.data_parallel.total(squares) ** 0.5)
+        factor = self.clip_norm / (norm + 1e-6)
+        if factor < 1.0:
+            for gradient in found:
+                gradient.mul_(factor)
+        return norm
+
+    def step(self, number: int) -> int:
+        """One step of a stage's optimizer; returns the bytes of state that came into being."""
+        if number not in self.optimizers:
+            return 0
+        self.optimizers[number].step()
+        if number in self.lr_schedules:
+            self.lr_schedules[number].step()
+        if number in self._grown:
+            return 0
+        self._grown.add(number)
+        return self.state_bytes(number)
+
+    def state_bytes(self, number: int) -> int:
+        """Bytes of the state of one stage's optimizer."""
+        entries = self.optimizers[number].state.values() if number in self.optimizers else ()
+        return sum(v.nbytes for entry in entries for v in entry.values() if isinstance(v, Tensor))
+
+    def state(self) -> dict[str, Any]:
+        """For each parameter, under the model's own name, the state of its optimizer.
+
+        Besides, for each stage (``"stage 2"``), the settings of its optimizer and its schedule.
+        """
+        found: dict[str, Any] = {}
+        for number, optimizer in self.optimizers.items():
+            names = {id(p): name for name, p in self._named(number)}
+            for parameter, entry in optimizer.state.items():
+                found[names[id(parameter)]] = dict(entry)
+            groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+            found[f"stage {number}"] = {"groups": groups}
+            if number in self.lr_schedules:
+                found[f"stage {number}"]["lr_schedule"] = self.lr_schedules[number].state_dict()
+        return found
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take up what ``state`` gave, also where the model is cut into other stages now."""
+        settings = next((state[key] for key in state if key.startswith("stage ")), None)
+        for number, optimizer in self.optimizers.items():
+            for name, parameter in self._named(number):
+                if name in state:
+                    optimizer.state[parameter] = {
+                        key: value.clone() if isinstance(value, Tensor) else value
+                        for key, value in state[name].items()
+                    }
+            if settings is not None:
+                for group, saved in zip(optimizer.param_groups, settings["groups"], strict=True):
+                    group.update(saved)
+            if settings is not None and number in self.lr_schedules:
+                self.lr_schedules[number].load_state_dict(settings["lr_schedule"])
+        self._grown.update(self.optimizers)
+
+    def _named(self, number: int) -> list[tuple[str, nn.Parameter]]:
+        return list(self.stages[number].module.named_parameters())
+
+
+def load_parameters(stages: Mapping[int, Stage], state: Mapping[str, Tensor]) -> None:
+    """Copy parameters and buffers into the stages, by the model's own names."""
+    with torch.no_grad():
+        for stage in stages.values():
+            own = stage.module.state_dict()
+            for name, tensor in own.items():
+                tensor.copy_(state[name])
