@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from traces import recorded_like, two_stages_a_rank
 
-from pipelab.action import Kind
+from pipelab.action import COMPUTE, Kind
 from pipelab.plots import describe, timeline_text
 from pipelab.plots.terminal import (
     bubble_text,
@@ -75,10 +75,11 @@ def test_gpipe_of_four_ranks_stands_at_its_columns():
 def test_every_box_of_an_oracle_schedule_stands_at_its_columns(columns_a_unit):
     trace = simulate(one_f_one_b(4, 8), UNIT)
     found = rows(timeline_text(trace, 33 * columns_a_unit + AROUND))
-    for e in trace.events:
+    computed = [e for e in trace.events if e.kind in COMPUTE]
+    for e in computed:
         a, b = int(e.start) * columns_a_unit, int(e.end) * columns_a_unit
         assert found[e.rank][a:b] == f"{e.kind}{e.microbatch}".ljust(b - a, "─═"[e.kind == "B"])
-    computing = sum(int(e.end - e.start) for e in trace.events) * columns_a_unit
+    computing = sum(int(e.end - e.start) for e in computed) * columns_a_unit
     assert sum(row.count("·") for row in found) == 4 * 33 * columns_a_unit - computing
 
 

@@ -2,7 +2,7 @@
 
 import random
 
-from pipelab.action import Action, Kind
+from pipelab.action import COMPUTE, Action, Kind
 from pipelab.schedules import Schedule
 from pipelab.schedules.communication import message_of
 from pipelab.simulator import Cost, simulate
@@ -20,7 +20,7 @@ def recorded_like(schedule: Schedule, cost: Cost | None = None, seed: int = 0) -
     events: list[Event] = []
     for rank in range(schedule.num_ranks):
         free = 0.0
-        for e in (e for e in predicted.events if e.rank == rank):
+        for e in (e for e in predicted.events if e.rank == rank and e.kind in COMPUTE):
             if free < e.start:
                 events.append(Event(rank, Kind.WAIT, e.stage, e.microbatch, free, e.start))
             length = e.end - e.start

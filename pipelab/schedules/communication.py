@@ -9,15 +9,18 @@ posted (rendezvous): when a SEND is due, its RECV is already there.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from pipelab.action import COMPUTE, Action, Kind, needs
+from pipelab.action import Action, Kind, needs
+from pipelab.schedules.collector import paused_collector
 from pipelab.schedules.schedule import Schedule
 from pipelab.schedules.walk import walk
 
-AHEAD = 1  # computing actions by which a receive is posted before its message can arrive
+# Looked up once: in Python 3.11 each ``Kind.F`` is a function call, and these run by the million.
+_F, _B, _I, _STEP = Kind.F, Kind.B, Kind.I, Kind.STEP
+_SEND_F, _RECV_F, _SEND_B, _RECV_B = Kind.SEND_F, Kind.RECV_F, Kind.SEND_B, Kind.RECV_B
 
 
 class Message(NamedTuple):
@@ -32,13 +35,12 @@ class Message(NamedTuple):
 def message_of(action: Action, schedule: Schedule) -> Message | None:
     """The message that an action's result travels in, or None where it stays on its rank."""
     stage, kind, microbatch = action
-    match kind:
-        case Kind.F if stage + 1 < schedule.num_stages:
-            to, send, recv = stage + 1, Kind.SEND_F, Kind.RECV_F
-        case Kind.B | Kind.I if stage > 0:
-            to, send, recv = stage - 1, Kind.SEND_B, Kind.RECV_B
-        case _:
-            return None
+    if kind is _F and stage + 1 < schedule.num_stages:
+        to, send, recv = stage + 1, _SEND_F, _RECV_F
+    elif (kind is _B or kind is _I) and stage > 0:
+        to, send, recv = stage - 1, _SEND_B, _RECV_B
+    else:
+        return None
     source, destination = schedule.rank_of_stage[stage], schedule.rank_of_stage[to]
     if source == destination:
         return None
@@ -47,8 +49,19 @@ def message_of(action: Action, schedule: Schedule) -> Message | None:
     )
 
 
-def lower(schedule: Schedule) -> Schedule:
+@paused_collector()
+def lower(schedule: Schedule, replicas: int = 1, ahead: int = 1) -> Schedule:
     """The same schedule with SEND, RECV and, at the end of each rank's row, STEP.
+
+    Args:
+        replicas: with more than one, each stage's gradients are averaged over them: REDUCE_GRAD
+            stands right behind the stage's last backward (and its SEND, for which others wait),
+            so that it overlaps with the cooldown.
+        ahead: computing actions by which a receive is posted before its message can arrive;
+            0 posts it in front of the action that uses it, or of one before.
+
+    Raises:
+        DeadlockError: the actions wait for each other, whatever the messages do.
 
     >>> from pipelab.schedules import gpipe
     >>> print(lower(gpipe(2, 1)).to_csv(), end="")
@@ -59,41 +72,61 @@ def lower(schedule: Schedule) -> Schedule:
     # groups[rank][slot]: a computing action and its SEND; posted[rank][slot]: RECVs before it
     groups: list[list[list[Action]]] = [[] for _ in schedule.ranks]
     posted: list[dict[int, list[Action]]] = [defaultdict(list) for _ in schedule.ranks]
-    for visit in sorted(visits, key=lambda v: (v.end, v.rank)):
-        groups[visit.rank].append([visit.action])
-        if message := message_of(visit.action, schedule):
-            groups[message.source][-1].append(message.send)
-            slot = max(0, len(groups[message.destination]) - AHEAD)
+    for _, rank, action in sorted((v.end, v.rank, v.action) for v in visits):
+        groups[rank].append([action])
+        if message := message_of(action, schedule):
+            groups[rank][-1].append(message.send)
+            slot = max(0, len(groups[message.destination]) - ahead)
             posted[message.destination][slot].append(message.recv)
     rows = []
     for rank, slots in enumerate(groups):
-        row = [a for slot, group in enumerate(slots) for a in (*posted[rank][slot], *group)]
+        if replicas > 1:
+            _add_reductions(slots)
+        row = [a for slot, group in enumerate(slots) for a in (*posted[rank].get(slot, ()), *group)]
         rows.append((*row, *(Action(s, Kind.STEP) for s in schedule.stages_of(rank))))
     return Schedule(tuple(rows), schedule.name)
+
+
+def _add_reductions(slots: Sequence[list[Action]]) -> None:
+    """REDUCE_GRAD at the end of each stage's last slot, which holds its last B or W."""
+    last = {group[0].stage: group for group in slots}
+    for stage, group in last.items():
+        group.append(Action(stage, Kind.REDUCE_GRAD))
 
 
 def message_needs(schedule: Schedule, rendezvous: bool = True) -> Callable[[Action], list[Action]]:
     """What each action of a *lowered* schedule waits for, under a stated send rule.
 
     With ``rendezvous`` a SEND blocks until its RECV is posted, the strictest rule that NCCL may
-    follow; without, sends are buffered. A RECV only posts a buffer and waits for nothing.
+    follow; without, sends are buffered. A RECV only posts a buffer and waits for nothing. A STEP
+    waits for its stage's REDUCE_GRAD, where the schedule has one.
     """
+    reduced = {a.stage for row in schedule.ranks for a in row if a.kind is Kind.REDUCE_GRAD}
+    home, last = schedule.rank_of_stage, schedule.num_stages - 1
 
     def wanted(action: Action) -> list[Action]:
         stage, kind, microbatch = action
-        match kind:
-            case Kind.SEND_F:
-                own, posted = Kind.F, Action(stage + 1, Kind.RECV_F, microbatch)
-            case Kind.SEND_B:
-                own, posted = Kind.I, Action(stage - 1, Kind.RECV_B, microbatch)
-            case _ if kind in COMPUTE:
-                return [r for n in needs(action, schedule.num_stages) for r in arrival(n, action)]
-            case _:
-                return []
-        return [Action(stage, own, microbatch), *([posted] if rendezvous else [])]
+        if kind is _F:
+            if stage == 0 or home[stage - 1] == home[stage]:
+                return needs(action, last + 1)
+            return [Action(stage - 1, _SEND_F, microbatch), Action(stage, _RECV_F, microbatch)]
+        if kind is _B or kind is _I:
+            if stage == last or home[stage + 1] == home[stage]:
+                return needs(action, last + 1)
+            own, sent = Action(stage, _F, microbatch), Action(stage + 1, _SEND_B, microbatch)
+            return [own, sent, Action(stage, _RECV_B, microbatch)]
+        if kind is _SEND_F or kind is _SEND_B:
+            return send_needs(action)
+        if kind is _STEP and stage in reduced:
+            return [Action(stage, Kind.REDUCE_GRAD)]
+        return needs(action, last + 1)  # of W; a RECV needs nothing
 
-    def arrival(result: Action, action: Action) -> list[Action]:
-        message = message_of(result, schedule) if result.stage != action.stage else None
-        return [message.send, message.recv] if message else [result]
+    def send_needs(action: Action) -> list[Action]:
+        stage, kind, microbatch = action
+        if kind is _SEND_F:
+            own, posted = _F, Action(stage + 1, _RECV_F, microbatch)
+        else:
+            own, posted = _I, Action(stage - 1, _RECV_B, microbatch)
+        return [Action(stage, own, microbatch), *([posted] if rendezvous else [])]
 
     return wanted

@@ -1,4 +1,7 @@
-"""Judge the messages of a lowered schedule: all there, once, and in one order at both ends."""
+"""Judge what a lowered schedule adds to its computation.
+
+Messages: all there, once, in one order at both ends. REDUCE_GRAD and STEP: behind the backwards.
+"""
 
 from collections import Counter, defaultdict
 from itertools import zip_longest
@@ -10,6 +13,7 @@ from pipelab.schedules.grid import marked
 from pipelab.schedules.schedule import Schedule
 
 _SENDS = (Kind.SEND_F, Kind.SEND_B)
+_TURNS = {Kind.B: 0, Kind.I: 0, Kind.W: 0, Kind.REDUCE_GRAD: 1, Kind.STEP: 2}
 
 
 def check_messages(lowered: Schedule, compute: Schedule) -> None:
@@ -71,3 +75,26 @@ def _check_channels(
                     f"{b.recv.token}: crossed messages swap their contents; put both ends in the "
                     f"same order\n" + marked(lowered.ranks, [at[a.send], at[b.recv]])
                 )
+
+
+def check_steps(lowered: Schedule) -> None:
+    """A stage's REDUCE_GRAD and STEP stand at most once, in this order, behind its backwards.
+
+    Raises:
+        ScheduleError: one of them doubled or too early.
+    """
+    for rank, row in enumerate(lowered.ranks):
+        reached: dict[int, tuple[int, int]] = {}
+        for i, action in enumerate(row):
+            turn = _TURNS.get(action.kind)
+            if turn is None:
+                continue
+            latest, j = reached.get(action.stage, (0, i))
+            if turn < latest or turn == latest > 0:
+                raise ScheduleError(
+                    f"rank {rank} runs {row[j].token} (position {j}) before {action.token} "
+                    f"(position {i}): a stage averages its gradients once and steps once, in this "
+                    f"order, after its last backward; move {row[j].token} down, or remove it\n"
+                    + marked(lowered.ranks, [(rank, j), (rank, i)])
+                )
+            reached[action.stage] = turn, i

@@ -57,7 +57,7 @@ class Schedule:
         """The rank that each stage lives on (the first that names it; validate wants just one)."""
         return {a.stage: rank for rank, row in reversed([*enumerate(self.ranks)]) for a in row}
 
-    @property
+    @cached_property
     def num_stages(self) -> int:
         """How many stages the model is cut into."""
         return max(self.rank_of_stage, default=-1) + 1

@@ -1,41 +1,62 @@
 """Judge a schedule before anything runs: complete, in order, free of deadlock."""
 
-from collections import Counter
+from collections import defaultdict
 
-from pipelab.action import COMPUTE, Action, Kind, needs, produces
-from pipelab.errors import ScheduleError
+from pipelab.action import COMPUTE, needs, produces
+from pipelab.errors import DeadlockError, ScheduleError
+from pipelab.schedules.collector import paused_collector
 from pipelab.schedules.communication import lower, message_needs
 from pipelab.schedules.grid import marked
-from pipelab.schedules.messages import check_messages
+from pipelab.schedules.messages import check_messages, check_steps
 from pipelab.schedules.schedule import Schedule
 from pipelab.schedules.walk import walk
 
-_HALVES = (Kind.F, Kind.B, Kind.I, Kind.W)
+_COMPLETE = ("BF", "FIW")  # the letters of one stage and microbatch, sorted
 _WANT = "want one F and one B, or one F, one I and one W"
 
 
+@paused_collector()
 def validate(schedule: Schedule, rendezvous: bool = True) -> None:
     """Return if the schedule can run; say what is wrong with it otherwise.
 
-    A schedule of computation is also checked with its messages (``communication.lower``). A
-    schedule that holds messages already is judged as it stands: with ``rendezvous`` a send
-    blocks until its receive is posted, without it sends are buffered.
+    A schedule of computation is also given its messages (``communication.lower``). A schedule
+    that holds messages already is judged as it stands: with ``rendezvous`` a send blocks until
+    its receive is posted, without it sends are buffered.
 
     Raises:
         ScheduleError: a rank without actions, a stage missing or on two ranks, an action
-            missing, doubled, or before what it needs on its own rank.
+            missing, doubled, or before what it needs on its own rank; a message,
+            REDUCE_GRAD or STEP out of place.
         DeadlockError: ranks wait for each other.
     """
+    lowered = checked(schedule)
+    if schedule.is_lowered:  # what lower() makes runs under either rule: it holds the proof
+        for _ in walk(lowered.ranks, message_needs(lowered, rendezvous)):
+            pass
+
+
+@paused_collector()
+def checked(schedule: Schedule) -> Schedule:
+    """The schedule with its messages. Whether messages written by hand deadlock, a walk must tell.
+
+    Raises:
+        ScheduleError: all that ``validate`` finds, but for such a deadlock.
+    """
     _check_stages(schedule)
-    _check_complete(schedule)
-    compute = Schedule(
-        tuple(tuple(a for a in row if a.kind in COMPUTE) for row in schedule.ranks), schedule.name
-    )
+    if not schedule.is_lowered:
+        _check_complete(schedule)
+        try:
+            return lower(schedule)
+        except DeadlockError:
+            _check_order(schedule)  # says it better where one rank alone is to blame
+            raise
+    rows = tuple(tuple(a for a in row if a.kind in COMPUTE) for row in schedule.ranks)
+    compute = Schedule(rows, schedule.name)
+    _check_complete(compute)
     _check_order(compute)
-    lowered = schedule if schedule.is_lowered else lower(schedule)  # refuses a deadlock itself
-    check_messages(lowered, compute)
-    for _ in walk(lowered.ranks, message_needs(compute, rendezvous)):
-        pass
+    check_messages(schedule, compute)
+    check_steps(schedule)
+    return schedule
 
 
 def _check_stages(schedule: Schedule) -> None:
@@ -65,12 +86,15 @@ def _check_stages(schedule: Schedule) -> None:
 
 def _check_complete(schedule: Schedule) -> None:
     """Each stage runs each microbatch once forward and once backward, whole or in two halves."""
-    count = Counter(action for row in schedule.ranks for action in row)
+    letters: dict[tuple[int, int | None], str] = defaultdict(str)
+    for row in schedule.ranks:
+        for stage, kind, microbatch in row:
+            letters[stage, microbatch] += kind
     for stage in range(schedule.num_stages):
         for microbatch in range(schedule.num_microbatches):
-            found = [count[Action(stage, kind, microbatch)] for kind in _HALVES]
-            if found not in ([1, 1, 0, 0], [1, 0, 1, 1]):
-                f, b, i, w = found
+            found = letters[stage, microbatch]
+            if "".join(sorted(found)) not in _COMPLETE:
+                f, b, i, w = (found.count(letter) for letter in "FBIW")
                 raise ScheduleError(
                     f"stage {stage}, microbatch {microbatch}: "
                     f"found {f} F, {b} B, {i} I, {w} W; {_WANT}\n"

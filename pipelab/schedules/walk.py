@@ -16,10 +16,14 @@ Program = Sequence[Action]
 
 
 class Visit(NamedTuple):
-    """One action as it would run; ``start`` and ``end`` in the unit of ``duration``."""
+    """One action as it would run; times in the unit of ``busy``.
+
+    ``free``: since when its rank had nothing else to do. It waits from ``free`` to ``start``.
+    """
 
     rank: int
     action: Action
+    free: float
     start: float
     end: float
 
@@ -27,22 +31,22 @@ class Visit(NamedTuple):
 def walk(
     programs: Sequence[Program],
     needs: Callable[[Action], Iterable[Action]],
-    duration: Callable[[Action], float] = lambda action: 1.0,
-    delay: Callable[[Action, Action], float] = lambda result, action: 0.0,
+    busy: Callable[[Action], float] = lambda action: 1.0,
+    travel: Callable[[Action], float] = lambda action: 0.0,
 ) -> Iterator[Visit]:
     """Run all programs; yield each action once, after everything that it needs.
 
     Args:
         needs: the results that an action waits for (see ``action.produces``).
-        duration: how long the rank is busy with an action.
-        delay: how long after its end a result is usable by an action (a message's latency).
+        busy: how long the rank is busy with an action.
+        travel: how long after an action's end its result can be used (a message's way).
 
     Raises:
         DeadlockError: no rank can go on; the message says what each one waits for.
     """
     position = [0] * len(programs)
     free = [0.0] * len(programs)
-    done: dict[Action, float] = {}
+    ready: dict[Action, float] = {}  # when each result can be used
     waiting: dict[Action, list[int]] = defaultdict(list)
     runnable = list(range(len(programs)))
     while runnable:
@@ -50,17 +54,18 @@ def walk(
         program = programs[rank]
         while position[rank] < len(program):
             action = program[position[rank]]
-            wanted = list(needs(action))
-            missing = next((result for result in wanted if result not in done), None)
-            if missing is not None:
-                waiting[missing].append(rank)
+            wanted = needs(action)
+            if missing := [result for result in wanted if result not in ready]:
+                waiting[missing[0]].append(rank)
                 break
-            start = max([free[rank], *(done[r] + delay(r, action) for r in wanted)])
-            end = start + duration(action)
-            free[rank], done[produces(action)] = end, end
+            since = free[rank]
+            start = max([since, *[ready[result] for result in wanted]])
+            end = start + busy(action)
+            result = produces(action)
+            free[rank], ready[result] = end, end + travel(action)
             position[rank] += 1
-            yield Visit(rank, action, start, end)
-            runnable.extend(waiting.pop(produces(action), ()))
+            yield Visit(rank, action, since, start, end)
+            runnable.extend(waiting.pop(result, ()))
     if any(position[rank] < len(program) for rank, program in enumerate(programs)):
         raise DeadlockError(_explain(programs, position, waiting))
 

@@ -1,25 +1,53 @@
-"""What actions and messages cost, in seconds: the currency of predict and of paced record."""
+"""What actions and messages cost: the currency of predict and of paced record."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from math import inf
+from typing import Protocol
 
 from pipelab.action import Action, Kind
-from pipelab.errors import ScheduleError
+from pipelab.errors import PartitionError, ScheduleError
+from pipelab.simulator import measured
+from pipelab.trace import Trace
 
 Seconds = float | Sequence[float]
+Bytes = float | Sequence[float]
+
+SENDS = frozenset({Kind.SEND_F, Kind.SEND_B})
+
+
+class Layer(Protocol):
+    """One measured layer: seconds for one microbatch, bytes that it keeps and that it puts out."""
+
+    @property
+    def forward(self) -> float: ...  # noqa: D102
+    @property
+    def backward_input(self) -> float: ...  # noqa: D102
+    @property
+    def backward_weight(self) -> float: ...  # noqa: D102
+    @property
+    def activation_bytes(self) -> int: ...  # noqa: D102
+    @property
+    def output_bytes(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds per action, as one number or one per stage, and per message.
+    """Seconds and bytes, each as one number or one per stage; latency and bandwidth as one.
 
-    A full backward B takes ``backward_input + backward_weight``.
+    A full backward B takes ``backward_input + backward_weight``. Each message has a link of its
+    own: however many are on their way, none slows another down (no contention).
 
     Attributes:
-        forward: F.
-        backward_input: I.
-        backward_weight: W.
-        latency: what a message takes between two ranks.
+        forward: F, in seconds.
+        backward_input: I, in seconds.
+        backward_weight: W, in seconds.
+        latency: seconds that a message takes between two ranks, however small it is.
+        bandwidth: bytes per second of a message.
+        message_bytes: size of a stage's output, and of the gradient that comes back for it.
+        activation_bytes: what one F keeps for its backward.
+        step: the optimizer's step, in seconds.
+        reduce: the average of the gradients over replicas, in seconds.
 
     >>> Cost(forward=1, backward_input=1, backward_weight=1).seconds(Action(0, Kind.B, 0))
     2
@@ -29,49 +57,149 @@ class Cost:
     backward_input: Seconds = 1.0
     backward_weight: Seconds = 1.0
     latency: float = 0.0
+    bandwidth: float = inf
+    message_bytes: Bytes = 0
+    activation_bytes: Bytes = 0
+    step: Seconds = 0.0
+    reduce: Seconds = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("forward", "backward_input", "backward_weight", "latency"):
+        for name in (field.name for field in fields(self)):
             value = getattr(self, name)
+            if isinstance(value, Sequence):
+                object.__setattr__(self, name, tuple(value))
+            unit = "bytes" if name.endswith("bytes") else "seconds"
             for number in value if isinstance(value, Sequence) else (value,):
-                if not 0.0 <= number < float("inf"):
-                    raise ScheduleError(f"Cost({name}={value!r}): seconds are numbers >= 0")
+                if name == "bandwidth":
+                    if not number > 0.0:
+                        raise ScheduleError(f"Cost(bandwidth={value!r}): bytes per second are > 0")
+                elif not 0.0 <= number < inf:
+                    raise ScheduleError(f"Cost({name}={value!r}): {unit} are numbers >= 0")
+
+    @classmethod
+    def from_trace(cls, trace: Trace) -> "Cost":
+        """What a trace's actions took: medians per stage, seconds and bytes.
+
+        A stage that ran full backwards alone is taken to spend half of them on I, half on W.
+        ``latency`` is what messages took in all, whatever their size (``measured.latency``), so
+        ``bandwidth`` is left at infinity.
+
+        Raises:
+            TraceError: nothing was computed in it.
+        """
+        return cls(**measured.stages(trace.events), latency=measured.latency(trace.events))
+
+    @classmethod
+    def from_layers(
+        cls,
+        layers: Sequence[Layer],
+        sizes: Sequence[int],
+        latency: float = 0.0,
+        bandwidth: float = inf,
+    ) -> "Cost":
+        """The cost of a model whose layers were measured one by one.
+
+        Args:
+            layers: in the model's order.
+            sizes: how many consecutive layers each stage holds.
+            latency: seconds, as no single layer can tell it.
+            bandwidth: bytes per second, likewise.
+
+        Raises:
+            PartitionError: the sizes do not add up to all layers, or a stage has none.
+        """
+        if sum(sizes) != len(layers) or min(sizes, default=0) < 1:
+            raise PartitionError(
+                f"stages of {list(sizes)} layers, but {len(layers)} layers were measured: give "
+                f"each stage at least one, and every layer to one stage"
+            )
+        ends = [sum(sizes[: stage + 1]) for stage in range(len(sizes))]
+        stages = [layers[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+        return cls(
+            forward=[sum(layer.forward for layer in stage) for stage in stages],
+            backward_input=[sum(layer.backward_input for layer in stage) for stage in stages],
+            backward_weight=[sum(layer.backward_weight for layer in stage) for stage in stages],
+            latency=latency,
+            bandwidth=bandwidth,
+            message_bytes=[stage[-1].output_bytes for stage in stages],
+            activation_bytes=[sum(layer.activation_bytes for layer in stage) for stage in stages],
+        )
 
     def seconds(self, action: Action) -> float:
-        """How long a rank is busy with an action. Messages and steps take 0."""
+        """How long an action takes by itself. Messages have ``message_seconds``, here they are 0.
+
+        Raises:
+            ScheduleError: the cost names fewer stages than the schedule has.
+        """
         match action.kind:
             case Kind.F:
-                return self._of(self.forward, action.stage)
+                return _of(self.forward, action.stage)
             case Kind.I:
-                return self._of(self.backward_input, action.stage)
+                return _of(self.backward_input, action.stage)
             case Kind.W:
-                return self._of(self.backward_weight, action.stage)
+                return _of(self.backward_weight, action.stage)
             case Kind.B:
                 both = (self.backward_input, self.backward_weight)
-                return sum(self._of(value, action.stage) for value in both)
+                return sum(_of(value, action.stage) for value in both)
+            case Kind.STEP:
+                return _of(self.step, action.stage)
+            case Kind.REDUCE_GRAD:
+                return _of(self.reduce, action.stage)
             case _:
                 return 0.0
 
-    @staticmethod
-    def _of(value: Seconds, stage: int) -> float:
-        if not isinstance(value, Sequence):
-            return value
-        if stage >= len(value):
-            raise ScheduleError(
-                f"the cost names {len(value)} stages, the schedule has a stage {stage}: "
-                f"give one number per stage, or one for all"
-            )
-        return value[stage]
+    def message_size(self, send: Action) -> int:
+        """Bytes of a SEND's message: its stage's output, or the gradient of the output before it.
+
+        >>> Cost(message_bytes=[400, 0]).message_size(Action(1, Kind.SEND_B, 0))
+        400
+        """
+        if send.kind not in SENDS:
+            return 0
+        output = send.stage if send.kind is Kind.SEND_F else send.stage - 1
+        return round(_of(self.message_bytes, output))
+
+    def message_seconds(self, send: Action) -> float:
+        """From the moment that a SEND's message leaves until it arrives, alone on its link.
+
+        >>> Cost(latency=0.5, bandwidth=100, message_bytes=400).message_seconds(
+        ...     Action(0, Kind.SEND_F, 0)
+        ... )
+        4.5
+        """
+        return self.latency + self.message_size(send) / self.bandwidth
+
+    def kept_bytes(self, action: Action) -> int:
+        """Bytes that an action keeps for the backward: those of F; the others keep nothing."""
+        return round(_of(self.activation_bytes, action.stage)) if action.kind is Kind.F else 0
 
     def __str__(self) -> str:
-        """For source lines: ``F 10 ms, B 20 ms``."""
+        """For source lines: ``F 10 ms, B 20 ms``, and what else is not free."""
+        parts = [f"F {_ms(self.forward)}", f"B {_ms(self.backward_input, self.backward_weight)}"]
+        for name in ("latency", "step", "reduce"):
+            value: Seconds = getattr(self, name)
+            if any(value) if isinstance(value, Sequence) else value:
+                parts.append(f"{name} {_ms(value)}")
+        if self.bandwidth < inf:
+            parts.append(f"{self.bandwidth / 1e6:g} MB/s")
+        return ", ".join(parts)
 
-        def ms(*values: Seconds) -> str:
-            rows = [list(v) if isinstance(v, Sequence) else [v] for v in values]
-            longest = max(len(row) for row in rows)
-            sums = [sum(row[i % len(row)] for row in rows) * 1000 for i in range(longest)]
-            texts = [f"{round(value, 6):g}" for value in sums]
-            return texts[0] if len(set(texts)) == 1 else "/".join(texts)
 
-        text = f"F {ms(self.forward)} ms, B {ms(self.backward_input, self.backward_weight)} ms"
-        return text + (f", latency {ms(self.latency)} ms" if self.latency else "")
+def _of(value: float | Sequence[float], stage: int) -> float:
+    if not isinstance(value, Sequence):
+        return value
+    if stage >= len(value):
+        raise ScheduleError(
+            f"the cost names {len(value)} stages, the schedule has a stage {stage}: "
+            f"give one number per stage, or one for all"
+        )
+    return value[stage]
+
+
+def _ms(*values: Seconds) -> str:
+    """The sum of the values, stage by stage, in milliseconds."""
+    rows = [list(v) if isinstance(v, Sequence) else [v] for v in values]
+    longest = max(len(row) for row in rows)
+    sums = [sum(row[i % len(row)] for row in rows) * 1000 for i in range(longest)]
+    texts = [f"{round(value, 6):g}" for value in sums]
+    return (texts[0] if len(set(texts)) == 1 else "/".join(texts)) + " ms"

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import pytest
 
-from pipelab.action import Kind
+from pipelab.action import COMPUTE, Kind
 from pipelab.schedules import gpipe, interleaved, one_f_one_b, validate, zero_bubble_h1
 from pipelab.schedules.interleaved import looped_bfs
 from pipelab.schedules.zero_bubble import zero_bubble_h2, zero_bubble_v
@@ -27,7 +27,8 @@ def peaks(schedule):
 
 def spans(trace):
     """For each rank, from its own first start to its own last end."""
-    rows = [[e for e in trace.events if e.rank == r] for r in range(trace.num_ranks)]
+    computed = [e for e in trace.events if e.kind in COMPUTE]
+    rows = [[e for e in computed if e.rank == r] for r in range(trace.num_ranks)]
     return [max(e.end for e in row) - min(e.start for e in row) for row in rows]
 
 

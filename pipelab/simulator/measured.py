@@ -1,0 +1,84 @@
+"""What a trace's actions and messages took: the figures from which ``Cost.from_trace`` is made."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import median, median_low
+from typing import TypedDict
+
+from pipelab.action import COMPUTE, Kind
+from pipelab.errors import TraceError
+from pipelab.trace import Event
+
+
+class Stages(TypedDict):
+    """Medians, one per stage: seconds and bytes."""
+
+    forward: list[float]
+    backward_input: list[float]
+    backward_weight: list[float]
+    step: list[float]
+    reduce: list[float]
+    message_bytes: list[int]
+    activation_bytes: list[int]
+
+
+def stages(events: Sequence[Event]) -> Stages:
+    """Medians of what ran, per stage; 0 for what did not run. Raises TraceError if nothing did.
+
+    A stage with full backwards alone: half of them counts as I, half as W.
+    """
+    computed = [e for e in events if e.kind in COMPUTE]
+    if not computed:
+        raise TraceError("the trace holds no computation: record or simulate a step first")
+    took: dict[tuple[int, Kind], list[float]] = defaultdict(list)
+    kept: dict[int, list[int]] = defaultdict(list)
+    sent: dict[int, list[int]] = defaultdict(list)  # by the stage whose output, or its gradient
+    for e in events:
+        took[e.stage, e.kind].append(e.end - e.start)
+        if e.kind is Kind.F:
+            kept[e.stage].append(e.bytes)
+        elif e.kind in (Kind.SEND_F, Kind.SEND_B):
+            sent[e.stage if e.kind is Kind.SEND_F else e.stage - 1].append(e.bytes)
+    everything = range(max(e.stage for e in computed) + 1)
+
+    def seconds(kind: Kind) -> list[float]:
+        return [median(took.get((stage, kind), [0.0])) for stage in everything]
+
+    def halves(kind: Kind) -> list[float]:
+        whole = [median(took.get((stage, Kind.B), [0.0])) / 2 for stage in everything]
+        return [median(took.get((stage, kind), [whole[stage]])) for stage in everything]
+
+    return Stages(
+        forward=seconds(Kind.F),
+        backward_input=halves(Kind.I),
+        backward_weight=halves(Kind.W),
+        step=seconds(Kind.STEP),
+        reduce=seconds(Kind.REDUCE_GRAD),
+        message_bytes=[median_low(sent.get(stage, [0])) for stage in everything],
+        activation_bytes=[median_low(kept.get(stage, [0])) for stage in everything],
+    )
+
+
+def latency(events: Sequence[Event]) -> float:
+    """Seconds from a SEND's start to the end of its receiver's WAIT; the median, 0 without any.
+
+    Only messages for which the receiver waited already when they left: a rank that came later
+    may have found the message lying there.
+    """
+    forward = {(e.rank, e.stage, e.microbatch): e.start for e in events if e.kind is Kind.F}
+    left: dict[tuple[int, int | None, Kind, int, int | None], float] = {
+        (e.rank, e.peer, e.kind, e.stage, e.microbatch): e.start
+        for e in events
+        if e.kind in (Kind.SEND_F, Kind.SEND_B)
+    }
+    took = []
+    for e in events:
+        if e.kind is not Kind.WAIT or e.peer is None:
+            continue
+        # a WAIT does not say for which action: before the stage's F it is that one's
+        is_forward = e.end <= forward.get((e.rank, e.stage, e.microbatch), float("inf"))
+        send, stage = (Kind.SEND_F, e.stage - 1) if is_forward else (Kind.SEND_B, e.stage + 1)
+        start = left.get((e.peer, e.rank, send, stage, e.microbatch))
+        if start is not None and e.start <= start:
+            took.append(e.end - start)
+    return median(took) if took else 0.0
