@@ -13,32 +13,38 @@ def recorded_like(schedule: Schedule, cost: Cost | None = None, seed: int = 0) -
     """What real ranks would leave behind: jitter, WAIT, SEND, RECV, STEP, bytes and peers.
 
     Each action ends a little early; in the time won, its result is sent and a buffer is posted.
+    Each stage's first backward makes its gradients, and STEP its optimizer state.
     """
     cost = cost or Cost(0.010, 0.010, 0.010, latency=0.001)
     chance = random.Random(seed)
-    predicted = simulate(schedule, cost)
+    predicted = computing_only(simulate(schedule, cost)).events
+    messages = [message_of(Action(e.stage, e.kind, e.microbatch), schedule) for e in predicted]
+    source = {message.recv: message.source for message in messages if message}
+    free = dict.fromkeys(range(schedule.num_ranks), 0.0)
+    gradients = {stage: 400 for stage in range(schedule.num_stages)}
     events: list[Event] = []
-    for rank in range(schedule.num_ranks):
-        free = 0.0
-        for e in (e for e in predicted.events if e.rank == rank and e.kind in COMPUTE):
-            if free < e.start:
-                events.append(Event(rank, Kind.WAIT, e.stage, e.microbatch, free, e.start))
-            length = e.end - e.start
-            end = e.start + length * chance.uniform(0.90, 0.97)
-            kept = 1000 * (e.stage + 1) if e.kind is Kind.F else 0
-            events.append(e._replace(end=end, bytes=kept))
-            free = end
-            if message := message_of(Action(e.stage, e.kind, e.microbatch), schedule):
-                free = end + length * 0.01
-                stage, kind, microbatch = message.send
-                peer = message.destination
-                events.append(Event(rank, kind, stage, microbatch, end, free, 256, peer))
-                posted = kind.value.replace("SEND", "RECV")
-                events.append(
-                    Event(rank, Kind(posted), stage, microbatch, free, free + 2e-5, 0, peer)
-                )
-                free += 2e-5
-        events.append(Event(rank, Kind.STEP, rank, None, free, free + 0.002))
+
+    def happens(rank, action, seconds, size=0, peer=None):
+        start, free[rank] = free[rank], free[rank] + seconds
+        stage, kind, microbatch = action
+        events.append(Event(rank, kind, stage, microbatch, start, free[rank], size, peer))
+
+    for e, message in zip(predicted, messages, strict=True):
+        rank, action, length = e.rank, Action(e.stage, e.kind, e.microbatch), e.end - e.start
+        recv = action._replace(kind=Kind.RECV_F if e.kind is Kind.F else Kind.RECV_B)
+        if e.kind is not Kind.W and recv in source:
+            happens(rank, recv, 2e-5, 256, source[recv])
+            wait = action._replace(kind=Kind.WAIT)
+            happens(rank, wait, e.start - free[rank], 0, source[recv])
+        free[rank] = e.start
+        kept = 1000 * (e.stage + 1) if e.kind is Kind.F else 0
+        made = gradients.pop(e.stage, 0) if e.kind in (Kind.B, Kind.W) else 0
+        happens(rank, action, length * chance.uniform(0.90, 0.97), kept + made)
+        if message:
+            happens(rank, message.send, length * 0.01, 256, message.destination)
+    for rank in free:
+        happens(rank, Action(rank, Kind.STEP), 0.002, 800)
+    events.sort(key=lambda e: (e.rank, e.start))
     setting = Setting(
         schedule.name,
         schedule.num_ranks,
@@ -47,8 +53,37 @@ def recorded_like(schedule: Schedule, cost: Cost | None = None, seed: int = 0) -
         cpus=2,
         versions={"torch": "2.13.0"},
     )
-    memory = tuple(Memory(400, 400, 800) for _ in range(schedule.num_ranks))
+    sizes = [400 * len(schedule.stages_of(rank)) for rank in range(schedule.num_ranks)]
+    memory = tuple(Memory(size, size, 800) for size in sizes)
     return Trace(tuple(events), "recorded", setting, memory)
+
+
+def with_messages(schedule: Schedule, cost: Cost, size: int = 0) -> Trace:
+    """The prediction with what each message does: SEND until it arrives, WAIT where it is late."""
+    predicted = simulate(schedule, cost)
+    rows = {rank: [] for rank in range(schedule.num_ranks)}
+    for e in predicted.events:
+        if e.kind in COMPUTE:
+            rows[e.rank].append(e)
+    events = []
+    for rank, row in rows.items():
+        free = 0.0
+        for e in row:
+            if free < e.start:
+                events.append(Event(rank, Kind.WAIT, e.stage, e.microbatch, free, e.start))
+            events.append(e)
+            free = e.end
+            if message := message_of(Action(e.stage, e.kind, e.microbatch), schedule):
+                _, kind, microbatch = message.send
+                arrives, peer = e.end + cost.latency, message.destination
+                events.append(Event(rank, kind, e.stage, microbatch, free, arrives, size, peer))
+    return Trace(tuple(events), "predicted", predicted.setting)
+
+
+def computing_only(trace: Trace) -> Trace:
+    """The same trace as earlier versions predicted it: without messages and waits."""
+    events = tuple(e for e in trace.events if e.kind in COMPUTE)
+    return Trace(events, trace.source, trace.setting, trace.memory)
 
 
 def two_stages_a_rank() -> Schedule:

@@ -1,6 +1,18 @@
 """WHEN it happened, or would: traces, the numbers read from them, and Perfetto's format."""
 
+from pipelab.trace.compare import compare
+from pipelab.trace.idle import explain_idle
 from pipelab.trace.metrics import expected_bubble_fraction
+from pipelab.trace.path import critical_path
 from pipelab.trace.trace import Event, Memory, Setting, Trace
 
-__all__ = ["Event", "Memory", "Setting", "Trace", "expected_bubble_fraction"]
+__all__ = [
+    "Event",
+    "Memory",
+    "Setting",
+    "Trace",
+    "compare",
+    "critical_path",
+    "expected_bubble_fraction",
+    "explain_idle",
+]

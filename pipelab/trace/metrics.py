@@ -4,13 +4,29 @@ Bubble *fraction* (idle over the whole) and bubble *overhead* (idle over the com
 exist in the literature and get mixed: (p-1)/(m+p-1) and (p-1)/m for GPipe and 1F1B.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipelab.action import COMPUTE, Kind
 
 if TYPE_CHECKING:
-    from pipelab.trace.trace import Event
+    from pipelab.trace.trace import Event, Trace
+
+
+class Channel(NamedTuple):
+    """What goes one way between two ranks: all SEND_F, or all SEND_B."""
+
+    kind: Kind
+    source: int
+    destination: int
+
+
+class Count(NamedTuple):
+    """So many messages, and their bytes in all."""
+
+    number: int = 0
+    bytes: int = 0
 
 
 def duration(events: Sequence["Event"]) -> float:
@@ -85,6 +101,17 @@ def peak_activation_bytes(events: Iterable["Event"], num_ranks: int) -> tuple[in
     for event, held in held_activations(events, num_ranks):
         peak[event.rank] = max(peak[event.rank], held)
     return tuple(peak)
+
+
+def message_counts(trace: "Trace") -> dict[Channel, Count]:
+    """For each channel its messages, in order of kind and ranks; those without a peer left out."""
+    found: dict[Channel, Count] = defaultdict(Count)
+    for e in trace.events:
+        if e.kind in (Kind.SEND_F, Kind.SEND_B) and e.peer is not None:
+            channel = Channel(e.kind, e.rank, e.peer)
+            number, size = found[channel]
+            found[channel] = Count(number + 1, size + e.bytes)
+    return {channel: found[channel] for channel in sorted(found)}
 
 
 def expected_bubble_fraction(num_ranks: int, num_microbatches: int) -> float:

@@ -25,8 +25,12 @@ MAX_RANKS = 100_000  # a damaged file that names more must not eat the memory
 class Event(NamedTuple):
     """One thing that one rank did, with start and end in seconds since the step began.
 
-    ``bytes``: for F the activations that it keeps for its backward; for SEND and RECV the size
-    of the message; else 0. ``peer``: the rank at the other end of a SEND, RECV or WAIT.
+    ``stage`` and ``microbatch`` of a WAIT are those of the action that waits. A SEND ends when the
+    message arrives where that is known (predicted or paced), else when it has been started.
+
+    ``bytes``: for F the activations that it keeps for its backward; for B, I and W the gradients
+    first made in it; for SEND the message; for RECV the buffer that it opens; for STEP the
+    optimizer state first made in it. ``peer``: the rank at the other end of a SEND, RECV or WAIT.
     """
 
     rank: int
@@ -49,7 +53,10 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Setting:
-    """What the trace was made with; the source line of every picture is written from it."""
+    """What the trace was made with; the source line of every picture is written from it.
+
+    ``ranks`` counts all processes: those of one pipeline times ``replicas``.
+    """
 
     schedule: str = "custom"
     ranks: int = 1
@@ -59,6 +66,7 @@ class Setting:
     paced: str = ""  # such as "F 10 ms, B 20 ms"; empty when nothing was padded
     cpus: int = 0
     versions: dict[str, str] = field(default_factory=dict)
+    replicas: int = 1
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,7 @@ class Trace:
             _count(s.ranks, "rank"),
             _count(s.microbatches, "microbatch"),
         ]
+        parts += [_count(s.replicas, "replica")] if s.replicas > 1 else []
         if self.source == "recorded":
             parts += [f"{s.backend}/{s.device}", f"paced {s.paced}" if s.paced else "unpaced"]
         else:  # it ran nowhere, so nothing was paced either
@@ -175,8 +184,9 @@ def _setting(row: dict[str, object]) -> Setting:
     for name, default in asdict(Setting()).items():
         if type(getattr(setting, name)) is not type(default):
             raise ValueError(f"setting {name} is {getattr(setting, name)!r}")
-    if not (1 <= setting.ranks <= MAX_RANKS and setting.microbatches >= 1 and setting.cpus >= 0):
-        raise ValueError(f"{setting.ranks} ranks, {setting.microbatches} microbatches")
+    least = min(setting.ranks, setting.microbatches, setting.replicas)
+    if least < 1 or setting.ranks > MAX_RANKS or setting.cpus < 0:
+        raise ValueError(f"{setting}: at least 1 of each, at most {MAX_RANKS} ranks")
     return setting
 
 
@@ -197,8 +207,9 @@ def _event(row: list[object], num_ranks: int) -> Event:
         raise ValueError(f"event {row}: start and end are seconds, in this order")
     if rank >= num_ranks:  # type: ignore[operator]
         raise ValueError(f"event {row}: the trace has {num_ranks} ranks")
-    if (Kind(str(kind)) in PER_STAGE) != (microbatch is None):
-        raise ValueError(f"event {row}: all but REDUCE_GRAD and STEP have a microbatch")
+    whole = Kind(str(kind)) in PER_STAGE
+    if whole != (microbatch is None) and kind != Kind.WAIT:
+        raise ValueError(f"event {row}: all but REDUCE_GRAD, STEP and WAIT have a microbatch")
     return Event(rank, Kind(str(kind)), stage, microbatch, start, end, size, peer)  # type: ignore[arg-type]
 
 

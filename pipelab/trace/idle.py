@@ -1,0 +1,204 @@
+"""Why ranks are idle: each stretch without computation, its phase, its reason, and who is to blame.
+
+    rank 0  │ 0F0 │ 0F1 │░░░░░░░░░░░░░░░░│ 0B0 │   warmup: waits for 1B0, then for its message
+                  └┐             ┌┘
+    rank 1  ░░░░░░░░│ 1F0 │  1B0 │                 warmup: waits for 0F0, then for its message
+
+Waiting has a chain: rank 3 waits for rank 2, which itself waits for rank 1, which came to its
+action without waiting: rank 1 is the *root*, where a cure would help.
+"""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Literal, NamedTuple
+
+from pipelab.action import PER_STAGE, Kind
+from pipelab.trace.links import RESULT, Node, link
+from pipelab.trace.metrics import gaps
+from pipelab.trace.trace import Event, Trace
+
+Phase = Literal["warmup", "steady", "cooldown"]
+Reason = Literal["waiting", "imbalance", "message", "step", "blocked", "done", "overhead"]
+
+LONGER = 1.05  # by how much the root must compute longer in all to be called imbalanced
+
+
+class Idle(NamedTuple):
+    """A stretch in which one rank does not compute; start and end in seconds.
+
+    Attributes:
+        phase: ``warmup`` before the rank's first backward, ``cooldown`` after its last forward,
+            else ``steady``.
+        reason: ``waiting``: a result that it needs was not made yet. ``imbalance``: the same in the
+            steady phase, while the root computes: it has more work (5 % or more, in seconds of the
+            whole step) than this rank. ``message``: the result was made and under way. ``step``:
+            its REDUCE_GRAD or STEP, or a wait for all ranks before these. ``blocked``: it was in a
+            SEND and could not go on. ``done``: it had computed all it had to. ``overhead``: the
+            rest, between two actions of a recorded run.
+        peer: the rank whose result it needs; None where it needs none.
+        root: the rank at the end of the chain of waits; None where it needs none.
+    """
+
+    rank: int
+    start: float
+    end: float
+    phase: Phase
+    reason: Reason
+    peer: int | None = None
+    root: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long."""
+        return self.end - self.start
+
+
+class _Claim(NamedTuple):
+    """An explanation for a stretch of one rank's time, computing or not."""
+
+    start: float
+    end: float
+    reason: Reason
+    peer: int | None = None
+    root: int | None = None
+
+
+def explain_idle(trace: Trace) -> tuple[Idle, ...]:
+    """All idle time between the first start and the last end of a computation, explained.
+
+    In order of rank and time. The pieces of a rank are exactly the time in which it does not
+    compute: they sum to duration - busy.
+    """
+    rows = link(trace)
+    computing = [node.event for row in rows for node in row]
+    if not computing:
+        return ()
+    first, last = min(e.start for e in computing), max(e.end for e in computing)
+    others: list[list[Event]] = [[] for _ in rows]
+    for event in trace.events:
+        others[event.rank].append(event)
+    loads = [_Load(row) for row in rows]
+    found: list[Idle] = []
+    for rank, row in enumerate(rows):
+        claims = sorted(_claims(row, others[rank]), key=lambda c: c.start)
+        for piece in _pieces(rank, row, claims, first, last):
+            found.append(_judged(piece, loads))
+    return tuple(found)
+
+
+def idle_seconds(trace: Trace) -> tuple[dict[tuple[Reason, Phase], float], ...]:
+    """For each rank, the seconds that it was idle for each reason in each phase."""
+    sums: list[dict[tuple[Reason, Phase], float]] = [
+        defaultdict(float) for _ in range(trace.num_ranks)
+    ]
+    for idle in explain_idle(trace):
+        sums[idle.rank][idle.reason, idle.phase] += idle.seconds
+    return tuple(dict(row) for row in sums)
+
+
+def in_words(trace: Trace, idle: Idle) -> str:
+    """One sentence on a piece of idle time: who waits for whom, down to the root."""
+    who = f"rank {idle.rank}"
+    row = link(trace)[idle.rank]
+    node = next((n for n in row if n.event.start >= idle.end), None)
+    if idle.reason not in ("waiting", "imbalance", "message") or not (node and node.producer):
+        return f"{who} {_WORDS[idle.reason]}"
+    producer = node.producer
+    if idle.reason == "message":
+        return f"{who} waits for the message from rank {idle.peer} with {producer.token}"
+    names = [f"{n.token} of rank {n.event.rank}" for n in producer.chain()]
+    text = f"{who} waits for {', which waits for '.join(names)}"
+    if idle.reason == "imbalance":
+        return f"{text}: rank {idle.root} has more work and holds it up"
+    return text if len(names) == 1 else f"{text}: rank {idle.root} holds it up"
+
+
+_WORDS: dict[Reason, str] = {
+    "waiting": "waits for a message",
+    "imbalance": "waits for a rank with more work",
+    "message": "waits for a message that is under way",
+    "step": "is in its optimizer step, or waits for others to come to theirs",
+    "blocked": "is held up in a SEND",
+    "done": "has nothing left to compute",
+    "overhead": "is between two actions",
+}
+
+
+def _claims(row: list[Node], events: list[Event]) -> Iterator[_Claim]:
+    """What the events of one rank say about its time."""
+    for node in row:
+        if (wait := node.wait) is None:
+            continue
+        if node.producer is None:
+            yield _Claim(wait.start, wait.end, "waiting", wait.peer, wait.peer)
+            continue
+        made, peer = node.producer.event.end, node.producer.event.rank
+        root = node.producer.root.event.rank
+        cut = min(max(made, wait.start), wait.end)
+        yield _Claim(wait.start, cut, "waiting", peer, root)
+        yield _Claim(cut, wait.end, "message", peer, root)
+    events = sorted(events, key=lambda e: e.start)
+    following = [*(e.start for e in events[1:]), float("inf")]
+    for event, then in zip(events, following, strict=True):
+        if event.kind in PER_STAGE or (event.kind is Kind.WAIT and event.microbatch is None):
+            yield _Claim(event.start, event.end, "step")
+        elif event.kind in RESULT and event.end <= then:  # else it went on with something
+            yield _Claim(event.start, event.end, "blocked", event.peer)
+
+
+def _pieces(
+    rank: int, row: list[Node], claims: list[_Claim], first: float, last: float
+) -> Iterator[Idle]:
+    """One rank's idle time, cut where a claim begins or ends; claims sorted by their start."""
+    finished = max((node.event.end for node in row), default=first)
+    backward = [n.event.start for n in row if n.event.kind is not Kind.F]
+    forward = [n.event for n in row if n.event.kind is Kind.F]
+    # of forwards alone, as in an evaluation, warmup is what comes before the first
+    warm = min(backward or [e.start for e in forward], default=first)
+    cool = max((e.end for e in forward), default=first)
+    skip = 0
+    for start, end in gaps((node.event for node in row), first, last):
+        phase: Phase = "warmup" if start < warm else "steady" if start < cool else "cooldown"
+        rest: Reason = "done" if start >= finished else "overhead"
+        while skip < len(claims) and claims[skip].end <= start:
+            skip += 1
+        at = start
+        for i in range(skip, len(claims)):
+            claim = claims[i]
+            if claim.start >= end:
+                break
+            if claim.end <= at or (rest == "done" and claim.reason != "step"):
+                continue
+            if at < claim.start:
+                yield Idle(rank, at, claim.start, phase, rest)
+            begin, at = max(at, claim.start), min(end, claim.end)
+            yield Idle(rank, begin, at, phase, *claim[2:])
+        if at < end:
+            yield Idle(rank, at, end, phase, rest)
+
+
+class _Load:
+    """How long one rank computed up to any time."""
+
+    def __init__(self, row: list[Node]):
+        self.starts = [node.event.start for node in row]
+        self.lengths = [node.event.end - node.event.start for node in row]
+        self.before = list(accumulate(self.lengths, initial=0.0))
+        self.total = self.before[-1]
+
+    def until(self, time: float) -> float:
+        """Seconds of computation before this time."""
+        i = bisect_right(self.starts, time) - 1
+        return self.before[i] + min(time - self.starts[i], self.lengths[i]) if i >= 0 else 0.0
+
+
+def _judged(idle: Idle, loads: list[_Load]) -> Idle:
+    """Steady waiting for a busy rank that has more work is imbalance."""
+    if idle.phase != "steady" or idle.reason != "waiting" or idle.root is None:
+        return idle
+    root = loads[idle.root]
+    works = root.until(idle.end) - root.until(idle.start) > idle.seconds / 2
+    longer = root.total > LONGER * loads[idle.rank].total
+    return idle._replace(reason="imbalance") if works and longer else idle

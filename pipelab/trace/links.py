@@ -1,0 +1,152 @@
+"""Who needed whose result: for each computation, what it came after, and which of it was last.
+
+rank 0  │ 0F0 │ 0F1 │                     1F0 needs the result of 0F0, which comes in a message
+              └SEND┐                      and is late: rank 1 was free before it came
+rank 1  ░░░░░░░░░░░░│ 1F0 │ 1F1 │         1F1 is not: rank 1 was busy with 1F0 until then
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pipelab.action import COMPUTE, Action, Kind, needs, produces
+from pipelab.trace.trace import Event, Trace
+
+RESULT = {Kind.SEND_F: Kind.F, Kind.SEND_B: Kind.I}  # what a message carries
+NOTICEABLE = 0.1  # of a computation's own time: a shorter recorded WAIT is only the look for mail
+
+_Key = tuple[int, Action]  # a rank, and a result made on it
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One computation and what had to be over before it.
+
+    Attributes:
+        event: the computation: F, B, I or W.
+        previous: the computation before it on its rank.
+        producer: the computation on another rank whose result it needs.
+        send: the message that brought this result.
+        wait: the time that its rank spent waiting for the message, an event of its own.
+    """
+
+    event: Event
+    previous: "Node | None" = None
+    producer: "Node | None" = None
+    send: Event | None = None
+    wait: Event | None = None
+    _root: "Node | None" = None
+
+    @property
+    def token(self) -> str:
+        """The text form of its action, such as ``2F0``."""
+        return _action(self.event).token
+
+    @property
+    def was_late(self) -> bool:
+        """Whether its rank was free before its message came: others held it up.
+
+        When a message came is not always known; then it came after its result was made, and, where
+        the rank waited noticeably, at the end of that.
+        """
+        if self.producer is None:
+            return False
+        if self.previous is None:
+            return True
+        made = self.producer.event.end
+        free, came = self.previous.event.end, max(made, self.send.end if self.send else made)
+        waited = self.wait.end - self.wait.start if self.wait else 0.0
+        return came > free or waited > NOTICEABLE * (self.event.end - self.event.start)
+
+    def chain(self) -> Iterator["Node"]:
+        """This one, the one that it waited for, and so on, until one that was not late."""
+        node = self
+        yield node
+        while node.was_late and node.producer is not None:
+            node = node.producer
+            yield node
+
+    @property
+    def root(self) -> "Node":
+        """The last of the chain: its rank came to it without waiting, so it held up all others."""
+        passed = []
+        for node in self.chain():
+            if node._root is not None:
+                node = node._root
+                break
+            passed.append(node)
+        for late in passed:
+            late._root = node
+        return node
+
+
+def link(trace: Trace) -> list[list[Node]]:
+    """For each rank, its computations in order of their start, each with what it came after."""
+    rows: list[list[Node]] = [[] for _ in range(trace.num_ranks)]
+    computing = (e for e in trace.events if e.kind in COMPUTE)
+    for event in sorted(computing, key=lambda e: e.start):
+        row = rows[event.rank]
+        row.append(Node(event, row[-1] if row else None))
+    nodes = [node for row in rows for node in row]
+    made = {(n.event.rank, produces(_action(n.event))): n for n in nodes}
+    _find_producers(nodes, made, trace.events)
+    _find_waits(made, trace.events)
+    if trace.source == "predicted" and not any(e.kind is Kind.SEND_F for e in trace.events):
+        _imagine_messages(nodes)
+    return rows
+
+
+def _action(event: Event) -> Action:
+    return Action(event.stage, event.kind, event.microbatch)
+
+
+def _find_producers(nodes: list[Node], made: dict[_Key, Node], events: Iterable[Event]) -> None:
+    """By the SEND that went to this rank (replicas share stages), else by the stage's one rank."""
+    sends: dict[tuple[int | None, Action], Event] = {}
+    for e in events:
+        if e.kind in RESULT:
+            sends[e.peer, Action(e.stage, RESULT[e.kind], e.microbatch)] = e
+    homes: dict[int, set[int]] = defaultdict(set)
+    for node in nodes:
+        homes[node.event.stage].add(node.event.rank)
+    num_stages = max(homes, default=-1) + 1
+    for node in nodes:
+        rank = node.event.rank
+        for result in needs(_action(node.event), num_stages):
+            if (rank, result) in made or result.stage == node.event.stage:
+                continue
+            node.send = sends.get((rank, result))
+            home = {node.send.rank} if node.send else homes[result.stage]
+            node.producer = made.get((next(iter(home)), result)) if len(home) == 1 else None
+
+
+def _find_waits(made: dict[_Key, Node], events: Iterable[Event]) -> None:
+    """A WAIT names stage and microbatch; of F and backward it is for the first one after it."""
+    for wait in events:
+        if wait.kind is Kind.WAIT and wait.microbatch is not None:
+            for kind in (Kind.F, Kind.I):
+                node = made.get((wait.rank, Action(wait.stage, kind, wait.microbatch)))
+                if node and node.wait is None and wait.start <= node.event.start:
+                    node.wait = wait
+                    break
+
+
+def _imagine_messages(nodes: list[Node]) -> None:
+    """Traces predicted by earlier versions have none; all their idle time is waiting for some."""
+    zero = min((node.event.start for node in nodes), default=0.0)
+    for node in nodes:
+        free = node.previous.event.end if node.previous else zero
+        if node.producer is not None and free < node.event.start:
+            rank, _, stage, microbatch, start = node.event[:5]
+            sender, kind, *_ = node.producer.event
+            node.wait = Event(rank, Kind.WAIT, stage, microbatch, free, start, 0, sender)
+            node.send = Event(
+                sender,
+                Kind.SEND_F if kind is Kind.F else Kind.SEND_B,
+                node.producer.event.stage,
+                microbatch,
+                node.producer.event.end,
+                start,
+                0,
+                rank,
+            )
