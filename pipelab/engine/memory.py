@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from pipelab.partition.saved import SavedBytes as SavedBytes
 from pipelab.trace import Memory
 
 
@@ -20,39 +21,3 @@ def held_by(stages: Iterable[nn.Module], optimizers: Iterable[torch.optim.Optimi
         sum(p.grad.nbytes for p in parameters if p.grad is not None),
         sum(value.nbytes for value in state),
     )
-
-
-class SavedBytes:
-    """Count what autograd really saves within ``with``, each storage once, parameters left out.
-
-    A layer may save its input, its output, neither, or something of its own; views of one storage
-    cost once. What the caller keeps besides, it adds with ``keep``.
-    """
-
-    def __init__(self, module: nn.Module):
-        self._ours = {t.untyped_storage().data_ptr() for t in module.parameters()}
-        self._ours |= {t.untyped_storage().data_ptr() for t in module.buffers()}
-        self._sizes: dict[int, int] = {}
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda kept: kept)
-
-    def keep(self, tensor: Tensor) -> None:
-        """Count a tensor's storage, once."""
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._ours:
-            self._sizes[storage.data_ptr()] = storage.nbytes()
-
-    @property
-    def total(self) -> int:
-        """Bytes counted so far."""
-        return sum(self._sizes.values())
-
-    def _pack(self, tensor: Tensor) -> Tensor:
-        self.keep(tensor)
-        return tensor.detach()  # the same storage, and no cycle through its own graph
-
-    def __enter__(self) -> "SavedBytes":
-        self._hooks.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._hooks.__exit__(*error)

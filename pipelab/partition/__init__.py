@@ -2,6 +2,7 @@
 
 from pipelab.partition.balance import balance
 from pipelab.partition.chain import Chain, as_model, call
+from pipelab.partition.measure import Layer, measure
 from pipelab.partition.split import split
 
-__all__ = ["Chain", "as_model", "balance", "call", "split"]
+__all__ = ["Chain", "Layer", "as_model", "balance", "call", "measure", "split"]

@@ -9,12 +9,10 @@ So a batch may be one tensor, a tuple or a dict of tensors, and so may what a la
 
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from pipelab.errors import PartitionError
-
-Value = Tensor | Sequence["Value"] | Mapping[str, "Value"] | int | float | None
-"""What travels between layers; a gradient flows through its tensors of floats."""
+from pipelab.partition.values import Value
 
 Model = nn.Module | Sequence[nn.Module]
 
@@ -22,7 +20,8 @@ Model = nn.Module | Sequence[nn.Module]
 def call(module: nn.Module, value: Value) -> Value:
     """What the module returns for a value, which is unpacked as its kind wants it.
 
-    >>> call(nn.Bilinear(2, 3, 4), (Tensor(5, 2), Tensor(5, 3))).shape
+    >>> import torch
+    >>> call(nn.Bilinear(2, 3, 4), (torch.zeros(5, 2), torch.zeros(5, 3))).shape
     torch.Size([5, 4])
     """
     output: Value
@@ -52,12 +51,12 @@ class Chain(nn.Module):
 
     def forward(self, value: Value) -> Value:
         """The last layer's output."""
-        for layer in layers_of(self).values():
+        for layer in named_layers(self).values():
             value = call(layer, value)
         return value
 
 
-def layers_of(model: nn.Module) -> dict[str, nn.Module]:
+def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The layers by name; a layer used twice is there twice (``named_children`` leaves it out)."""
     return {name: layer for name, layer in model._modules.items() if layer is not None}
 
@@ -85,7 +84,7 @@ def as_model(model: Model) -> nn.Sequential | Chain:
             )
         return model
     if isinstance(model, nn.ModuleList):
-        return Chain(layers_of(model))
+        return Chain(named_layers(model))
     if isinstance(model, list | tuple):
         return _from_list(model)
     raise PartitionError(

@@ -3,19 +3,24 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import nn
 
 from pipelab.errors import PartitionError
 from pipelab.partition.balance import balance
-from pipelab.partition.chain import Chain, Model, as_model, layers_of
+from pipelab.partition.chain import Chain, Model, as_model, named_layers
+from pipelab.partition.measure import measure
+from pipelab.partition.values import Value
+
+By = Literal["parameters", "time", "memory"]
 
 
 def split(
     model: Model,
     num_stages: int,
-    by: Literal["parameters"] = "parameters",
+    by: By = "parameters",
+    sample: Value = None,
     *,
     sizes: Sequence[int] | None = None,
 ) -> list[nn.Module]:
@@ -26,16 +31,21 @@ def split(
     ``nn.Sequential`` stages, a list of modules gives ``Chain`` stages.
 
     Args:
+        by: what is balanced. ``"parameters"``: their bytes. ``"time"``: seconds forward and
+            backward, measured. ``"memory"``: bytes of weights, their gradients and two moments of
+            Adam (4 times the weights in all; frozen ones once), and of one microbatch's
+            activations, measured.
+        sample: the input of one microbatch, for ``"time"`` and ``"memory"``.
         sizes: a cut of your own instead: the number of layers of each stage.
 
     Raises:
         PartitionError: a model that cannot be cut, fewer layers than stages, sizes that do not fit,
-            or a parameter that two stages would share.
+            a sample that is missing, or a parameter that two stages would share.
     """
     whole = as_model(model)
-    layers = layers_of(whole)
+    layers = named_layers(whole)
     if sizes is None:
-        sizes = balance(_costs(layers, by), num_stages)
+        sizes = balance(_costs(whole, by, sample), num_stages)
     _check_sizes(sizes, num_stages, len(layers))
     rows = list(layers.items())
     parts = [OrderedDict(rows[a:b]) for a, b in pairwise(accumulate(sizes, initial=0))]
@@ -45,11 +55,28 @@ def split(
     return [nn.Sequential(part) for part in parts]
 
 
-def _costs(layers: Mapping[str, nn.Module], by: str) -> list[float]:
-    if by != "parameters":
-        raise PartitionError(f"split by {by!r} is unknown: use by='parameters'")
-    # +1: layers without parameters count a little, so that they spread too
-    return [1 + sum(p.nbytes for p in layer.parameters()) for layer in layers.values()]
+def _costs(model: nn.Module, by: By, sample: Value) -> list[float]:
+    if by not in get_args(By):
+        raise PartitionError(f"split by {by!r} is unknown: use one of {', '.join(get_args(By))}")
+    layers = named_layers(model).values()
+    if by == "parameters":
+        # +1: layers without parameters count a little, so that they spread too
+        return [1 + sum(p.nbytes for p in layer.parameters()) for layer in layers]
+    if sample is None:
+        raise PartitionError(
+            f"split by {by!r} measures each layer and has nothing to run it on: "
+            f"give sample=, the input of one microbatch"
+        )
+    if by == "time":
+        return [
+            layer.forward + layer.backward_input + layer.backward_weight
+            for layer in measure(model, sample)
+        ]
+    trained = [sum(p.nbytes for p in layer.parameters() if p.requires_grad) for layer in layers]
+    return [
+        layer.parameter_bytes + 3 * extra + layer.activation_bytes
+        for layer, extra in zip(measure(model, sample, repeats=1), trained, strict=True)
+    ]
 
 
 def _check_sizes(sizes: Sequence[int], num_stages: int, num_layers: int) -> None:

@@ -1,0 +1,40 @@
+"""Bytes that autograd keeps of a forward for its backward."""
+
+import torch
+from torch import Tensor, nn
+
+
+class SavedBytes:
+    """Count what autograd really saves within ``with``, each storage once, parameters left out.
+
+    A layer may save its input, its output, neither, or something of its own; views of one storage
+    cost once. What the caller keeps besides, it adds with ``keep``.
+    """
+
+    def __init__(self, module: nn.Module):
+        self._ours = {t.untyped_storage().data_ptr() for t in module.parameters()}
+        self._ours |= {t.untyped_storage().data_ptr() for t in module.buffers()}
+        self._sizes: dict[int, int] = {}
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda kept: kept)
+
+    def keep(self, tensor: Tensor) -> None:
+        """Count a tensor's storage, once."""
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._ours:
+            self._sizes[storage.data_ptr()] = storage.nbytes()
+
+    @property
+    def total(self) -> int:
+        """Bytes counted so far."""
+        return sum(self._sizes.values())
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        self.keep(tensor)
+        return tensor.detach()  # the same storage, and no cycle through its own graph
+
+    def __enter__(self) -> "SavedBytes":
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._hooks.__exit__(*error)
