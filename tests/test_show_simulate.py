@@ -197,9 +197,10 @@ def test_the_table_that_papers_print(sizes, run):
         assert row["bubble_overhead"] == pytest.approx((duration - ideal) / ideal)
         local = 1 if name == "zero_bubble_v" else 0  # the turn of the V stays on its rank
         assert row["messages"] == 2 * m * (p * row["stages_per_rank"] - 1 - local)
-        stages, shown, share, _, _, _, most, messages = printed[name]
+        stages, shown, share, _, overhead, _, most, messages = printed[name]
         assert (float(stages), float(shown)) == (row["stages_per_rank"], duration)
         assert float(share) == pytest.approx(100 * row["bubble_fraction"], abs=0.051)
+        assert float(overhead) == pytest.approx(100 * row["bubble_overhead"], abs=0.051)
         assert (float(most), int(messages)) == (peak, row["messages"])
 
 
