@@ -36,12 +36,12 @@ class Row(NamedTuple):
     peak_activation_bytes: int
 
 
-def timeline_text(trace: Trace, width: int = 100) -> str:
+def timeline_text(trace: Trace, width: int = 100, unit: str = "") -> str:
     """The timeline as text: one row per rank, then the time axis, a legend and the source.
 
     A box that is too narrow for letter and microbatch shows its letter alone, and one narrower
     than half a column nothing. Rows are exactly ``width`` columns (40 or more), all other lines
-    at most that.
+    at most that. Where times are no seconds, ``unit`` names what they count.
     """
     width = max(width, NARROWEST)
     digits = len(str(trace.num_ranks - 1))
@@ -56,7 +56,7 @@ def timeline_text(trace: Trace, width: int = 100) -> str:
     indent = " " * len(names[0])
     lines = [
         *(n + _cells(row, scale, calm) + t for n, row, t in zip(names, rows, tails, strict=True)),
-        indent + _axis(scale, columns + len(tails[0])),
+        indent + _axis(scale, columns + len(tails[0]), unit),
         *_wrapped(_legend(trace), width, indent),
         *_wrapped(trace.source_line, width, indent),
     ]
@@ -218,9 +218,10 @@ def _box(event: Event, columns: int, many: bool) -> str:
     return next(label for label in labels if len(label) <= columns).ljust(columns, fill)
 
 
-def _axis(scale: _Scale, room: int) -> str:
+def _axis(scale: _Scale, room: int, unit: str) -> str:
     """Round times under the columns where they fall, the unit after the last one."""
-    factor, unit = time_unit(max(abs(scale.start), abs(scale.end)))
+    auto = time_unit(max(abs(scale.start), abs(scale.end)))
+    factor, unit = (1.0, unit) if unit else auto
     rough = (scale.end - scale.start) * factor * 9 / scale.columns  # one in 9 columns at most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * n for n in (1, 2, 5, 10) if power * n >= rough)

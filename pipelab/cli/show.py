@@ -1,0 +1,44 @@
+"""``pipelab show SCHEDULE``: a schedule as a grid, as CSV, or with its messages."""
+
+import argparse
+import textwrap
+
+from pipelab.cli.sources import check_options, computation, load
+from pipelab.cli.terminal import say, width
+from pipelab.schedules import Schedule
+from pipelab.schedules.catalogue import count_messages, peak_activations
+from pipelab.schedules.communication import lower
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """Print it in the form asked for. Raises ScheduleError, cells marked, if it cannot run."""
+    check_options([arguments.schedule], arguments)
+    schedule = load(arguments.schedule, arguments)
+    if arguments.csv:
+        say(computation(schedule).to_csv().rstrip())
+    elif arguments.lowered:
+        say(_rows(schedule if schedule.is_lowered else lower(schedule)))
+    else:
+        say(str(schedule))
+        say()
+        say(_facts(computation(schedule)))
+
+
+def _rows(lowered: Schedule) -> str:
+    """Each rank's row as it stands: a RECV only posts a buffer, the action after it waits."""
+    digits = len(str(lowered.num_ranks - 1))
+    return "\n".join(
+        f"rank {rank:>{digits}}  " + " ".join(action.token for action in row)
+        for rank, row in enumerate(lowered.ranks)
+    )
+
+
+def _facts(schedule: Schedule) -> str:
+    """What the grid does not say at a glance: memory and messages."""
+    peaks = peak_activations(schedule)
+    held = ", ".join(f"rank {rank}: {peak:.4g}" for rank, peak in enumerate(peaks))
+    lines = [
+        f"activations held    {held} (microbatches at most, each with a rank's slice of the model)",
+        f"messages in a step  {count_messages(schedule)}",
+    ]
+    return "\n".join(textwrap.fill(line, width(), subsequent_indent=" " * 20) for line in lines)
