@@ -76,8 +76,7 @@ class Pipeline:
         device: str = "auto",
         timeout: float = 30.0,
     ):
-        checks.check_device(device)
-        checks.check_replicas(replicas)
+        checks.check_place(device, replicas)
         validate(schedule)
         model = as_model(model)
         modules = split(model, schedule.num_stages)
@@ -241,6 +240,7 @@ class Pipeline:
             schedule=self.schedule.name,
             ranks=self._num_ranks,
             microbatches=self.schedule.num_microbatches,
+            replicas=self.replicas,
             paced=str(self.pace) if self.pace else "",
             cpus=cores(),
             versions=VERSIONS,

@@ -13,9 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from pipelab.engine import tree
 from pipelab.engine.backward import WeightsLater, run_backward
 from pipelab.engine.commands import Loss, Options
-from pipelab.engine.memory import SavedBytes
 from pipelab.engine.tree import Form
 from pipelab.partition import call
+from pipelab.partition.saved import SavedBytes
 
 
 class _Kept(NamedTuple):

@@ -117,9 +117,9 @@ def test_backwards_out_of_order_are_close():
 
 
 def test_a_wrong_gradient_is_not_ok():
-    # the report itself must be able to fail: a loss that is no mean over its rows
+    # the report itself must be able to fail: a loss that adds up and hides it from the trial
     def summed(output, target):
-        return cross_entropy(output, target, reduction="sum")
+        return cross_entropy(output, target) * (1 if output.shape[1] == 3 else len(output))
 
     model, (x, y) = mlp(depth=4), batch(12)
     with Pipeline(model, gpipe(2, 3), loss=summed) as pipeline:
