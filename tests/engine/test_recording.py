@@ -70,7 +70,7 @@ def test_paced_runs_match_their_prediction():
         assert 1.0 <= best.duration / predicted.duration < 1.25
         assert best.setting.paced == "F 10 ms, B 20 ms"
         short = min(e.end - e.start for e in best.events if e.kind is Kind.F)
-        assert short >= 0.010
+        assert short >= 0.009  # an action makes up for at most a tenth
 
 
 def test_peak_activations_of_1f1b_and_gpipe():
