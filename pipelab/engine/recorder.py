@@ -6,8 +6,12 @@
 import time
 
 from pipelab.action import Action, Kind
+from pipelab.engine.commands import Row
 from pipelab.engine.progress import Progress
 from pipelab.trace import Event
+
+_KINDS = list(Kind)
+_PLACE = {kind: place for place, kind in enumerate(_KINDS)}
 
 
 class Recorder:
@@ -20,7 +24,7 @@ class Recorder:
     def __init__(self, rank: int, progress: Progress):
         self.rank = rank
         self.progress = progress
-        self.events: list[Event] = []
+        self.events: list[Row] = []
         self.action: Action | None = None  # the one under way, for error messages
         self.start = 0.0
         self.bytes = 0
@@ -42,7 +46,8 @@ class Recorder:
 
     def end_at(self, place: int, end: float) -> None:
         """What the event at ``place`` started in the background ended then."""
-        self.events[place] = self.events[place]._replace(end=end)
+        row = self.events[place]
+        self.events[place] = (*row[:5], end, *row[6:])
 
     def __enter__(self) -> None:
         self.start = time.monotonic()
@@ -51,15 +56,19 @@ class Recorder:
         end = max(time.monotonic(), self.until)
         if self.action is not None and error[0] is None:
             stage, kind, microbatch = self.action
-            self.events.append(
-                Event(self.rank, kind, stage, microbatch, self.start, end, self.bytes, self.peer)
-            )
+            self.events.append((self.rank, _PLACE[kind], stage, microbatch, self.start, end,
+                                self.bytes, self.peer))  # fmt: skip
             self.action = None
 
-    def take(self) -> list[Event]:
+    def take(self) -> list[Row]:
         """The events so far; the next step starts with none."""
         events, self.events = self.events, []
         return events
+
+
+def event_of(row: Row) -> Event:
+    """What a rank recorded, as an event of a trace."""
+    return Event(row[0], _KINDS[row[1]], *row[2:])
 
 
 def waiting_for(action: Action) -> Action:

@@ -9,6 +9,7 @@ import torch
 
 import pipelab
 from pipelab.engine.commands import Done
+from pipelab.engine.recorder import event_of
 from pipelab.trace import Setting, Trace
 from pipelab.trace.trace import in_order
 
@@ -37,7 +38,7 @@ class StepResult:
     @cached_property
     def trace(self) -> Trace:
         """What each rank did and when, seconds from the first event."""
-        events = in_order(event for answer in self._answers for event in answer.events)
+        events = in_order(event_of(row) for answer in self._answers for row in answer.events)
         memory = tuple(answer.memory for answer in self._answers)
         overruns = sum(answer.overruns for answer in self._answers)
         setting = self._setting
