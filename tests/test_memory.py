@@ -76,4 +76,6 @@ def test_where_nothing_was_noted_the_level_after_the_step_is_the_level():
     events = (Event(0, Kind.B, 0, 0, 0.0, 1.0), Event(0, Kind.STEP, 0, None, 1.0, 2.0))
     curve = memory_curve(Trace(events, "recorded", Setting(), (Memory(5, 6, 7),)), 0)
     assert {point[1:] for point in curve} == {(5, 6, 7, 0, 0)}
+    more = (Event(0, Kind.B, 0, 0, 0.0, 1.0, 99),)  # than is there in the end
+    assert memory_curve(Trace(more, "recorded", Setting(), (Memory(5, 6, 7),)), 0)[0].gradients == 0
     assert memory_curve(Trace((), "recorded", Setting()), 0) == [MemoryPoint(0.0, 0, 0, 0, 0, 0)]

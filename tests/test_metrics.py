@@ -117,6 +117,8 @@ def test_messages_are_counted_per_channel():
         (Kind.SEND_F, 1, 2): (5, 500),
     }
     assert [*message_counts(trace)] == sorted(message_counts(trace))
+    nowhere = Trace((Event(0, Kind.SEND_F, 0, 0, 0.0, 1.0),), "recorded", Setting())
+    assert message_counts(nowhere) == {}
 
 
 def test_messages_of_a_v_stay_home_at_its_foot():

@@ -5,13 +5,14 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_idle import latencies, predictions, times
-from traces import computing_only, recorded_like, with_messages
+from traces import computing_only, latencies, predictions, recorded_like, times, with_messages
 
 from pipelab.action import COMPUTE, Action, Kind
 from pipelab.schedules import Schedule, gpipe, one_f_one_b
+from pipelab.schedules.catalogue import build, count_messages
 from pipelab.simulator import Cost
-from pipelab.trace import Setting, Trace, critical_path
+from pipelab.trace import Event, Setting, Trace, critical_path
+from pipelab.trace.links import link
 
 
 def tokens(path):
@@ -24,8 +25,8 @@ def computing_seconds(path):
 
 @given(st.sampled_from([gpipe, one_f_one_b]), st.integers(1, 6), st.integers(1, 12), times, times)
 @settings(max_examples=100, deadline=None)
-def test_with_equal_stages_it_computes_for_the_whole_step(build, p, m, forward, backward):
-    trace = with_messages(build(p, m), Cost(forward, backward, backward))
+def test_with_equal_stages_it_computes_for_the_whole_step(builder, p, m, forward, backward):
+    trace = with_messages(builder(p, m), Cost(forward, backward, backward))
     path = critical_path(trace)
     assert computing_seconds(path) == trace.duration
     assert computing_seconds(path) == (m + p - 1) * (forward + 2 * backward)
@@ -93,6 +94,40 @@ def test_in_a_recording_only_overhead_comes_between():
     # jitter aside, as the prediction: down with 0F0, up and down the ranks to the last backward
     assert tokens(path)[:7] == ["0F0", "0SEND_F0", "1F0", "1SEND_F0", "2F0", "2SEND_F0", "3F0"]
     assert tokens(path)[-1] == "0B7"
+
+
+@pytest.mark.parametrize(("waited", "why"), [(1.0, "message"), (0.05, "rank")])
+def test_a_message_of_unknown_arrival_is_late_where_its_rank_waited_noticeably(waited, why):
+    # 0F1 was made at 3, before rank 1 was free at 4: the wait tells whether it was still under way
+    at = 4 + waited
+    events = (
+        Event(0, Kind.F, 0, 0, 0.0, 1.0),
+        Event(0, Kind.F, 0, 1, 1.0, 3.0),
+        Event(1, Kind.F, 1, 0, 1.5, 4.0),
+        Event(1, Kind.WAIT, 1, 1, 4.0, at, 0, 0),
+        Event(1, Kind.F, 1, 1, at, at + 1),
+    )
+    assert critical_path(Trace(events, "recorded", Setting(ranks=2)))[-1].why == why
+
+
+def test_events_that_go_round_in_circles_end_somewhere():
+    # 1F0 needs 0F0, which comes after 0B9, which needs 1B9, which comes after 1F0
+    events = (
+        Event(0, Kind.B, 0, 9, 0.0, 1.0),
+        Event(0, Kind.F, 0, 0, 1.0, 2.0),
+        Event(1, Kind.F, 1, 0, 0.0, 1.0),
+        Event(1, Kind.B, 1, 9, 1.0, 2.0),
+    )
+    assert len(critical_path(Trace(events, "recorded", Setting(ranks=2)))) == len(events)
+
+
+@pytest.mark.parametrize("name", ["zero_bubble_v", "interleaved"])
+def test_what_is_made_on_the_same_rank_needs_no_message(name):
+    schedule = build(name, 2, 4)
+    trace = with_messages(schedule, Cost())
+    found = [(n, n.producer) for row in link(trace) for n in row if n.producer]
+    assert all(producer.event.rank != node.event.rank for node, producer in found)
+    assert len(found) == count_messages(schedule)
 
 
 def test_nothing_has_no_path():
