@@ -5,10 +5,11 @@ from traces import recorded_like, two_stages_a_rank, with_messages
 
 from pipelab.action import Kind
 from pipelab.schedules import gpipe, one_f_one_b, sequential, zero_bubble_v
+from pipelab.schedules.builders import eager_one_f_one_b
 from pipelab.schedules.catalogue import count_messages
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace, expected_bubble_fraction
-from pipelab.trace.metrics import gaps, message_counts
+from pipelab.trace.metrics import gaps, hidden_message_share, message_counts
 
 UNIT = Cost(1, 1, 1)
 
@@ -140,3 +141,13 @@ def test_gaps_are_what_nothing_covers():
     assert gaps([at(1, 4), at(2, 3)], 0, 5) == [(0, 1), (4, 5)]
     assert gaps([at(-2, 1), at(4, 9)], 0, 5) == [(1, 4)]
     assert gaps([at(7, 8)], 0, 5) == [(0, 5)]
+
+
+def test_eager_1f1b_hides_what_1f1b_cannot():
+    # 1F1B needs each message at once: of a message of F/4 only the half is hidden on average
+    cost = Cost(latency=0.25)
+    assert 0.45 < hidden_message_share(simulate(one_f_one_b(4, 16), cost)) < 0.55
+    assert hidden_message_share(simulate(eager_one_f_one_b(4, 16), cost)) == 1.0
+    blocking = simulate(eager_one_f_one_b(4, 16), cost, overlap=False)
+    assert hidden_message_share(blocking) < 0.6
+    assert hidden_message_share(simulate(one_f_one_b(4, 16), Cost())) == 0.0  # none takes time
