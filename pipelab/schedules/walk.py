@@ -55,11 +55,12 @@ def walk(
         while position[rank] < len(program):
             action = program[position[rank]]
             wanted = needs(action)
-            if missing := [result for result in wanted if result not in ready]:
-                waiting[missing[0]].append(rank)
-                break
             since = free[rank]
-            start = max([since, *[ready[result] for result in wanted]])
+            try:
+                start = max([since, *[ready[result] for result in wanted]])
+            except KeyError as missing:
+                waiting[missing.args[0]].append(rank)
+                break
             end = start + busy(action)
             result = produces(action)
             free[rank], ready[result] = end, end + travel(action)
