@@ -138,6 +138,11 @@ def test_from_layers_refuses_sizes_that_do_not_fit(wrong):
         {"message_bytes": [1, -1]},
         {"step": float("nan")},
         {"reduce": [0, inf]},
+        {"forward": []},
+        {"forward": "1"},
+        {"backward_input": None},
+        {"latency": [1, 2]},
+        {"bandwidth": [1.0]},
     ],
 )
 def test_numbers_that_are_none_are_refused(wrong):
