@@ -51,9 +51,8 @@ def walk(
     runnable = list(range(len(programs)))
     while runnable:
         rank = runnable.pop()
-        program = programs[rank]
-        while position[rank] < len(program):
-            action = program[position[rank]]
+        while position[rank] < len(programs[rank]):
+            action = programs[rank][position[rank]]
             wanted = needs(action)
             since = free[rank]
             try:
@@ -67,7 +66,7 @@ def walk(
             position[rank] += 1
             yield Visit(rank, action, since, start, end)
             runnable.extend(waiting.pop(result, ()))
-    if any(position[rank] < len(program) for rank, program in enumerate(programs)):
+    if waiting:
         raise DeadlockError(_explain(programs, position, waiting))
 
 
