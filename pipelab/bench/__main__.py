@@ -1,4 +1,4 @@
-"""``python -m pipelab.bench launch`` and ``python -m pipelab.bench step``."""
+"""``python -m pipelab.bench launch``, ``step`` or ``simulate``."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipelab.bench.launch import bench_launch
 from pipelab.bench.ratio import described, machine, table
+from pipelab.bench.simulate import SIZES, bench_simulate
 from pipelab.bench.step import HEAD, WORKLOADS, Case, bench_case, row
 from pipelab.errors import PipelabError
 from pipelab.trace.trace import write_whole
@@ -17,8 +18,9 @@ from pipelab.trace.trace import write_whole
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one bench; 0 if it ran to its end, 1 if it could not."""
     options = _parser().parse_args(arguments)
+    run = {"launch": _launch, "step": _step, "simulate": _simulate}[options.bench]
     try:
-        result = _step(options) if options.bench == "step" else _launch(options)
+        result = run(options)
     except PipelabError as error:
         print(error, file=sys.stderr)
         return 1
@@ -52,6 +54,13 @@ def _step(options: argparse.Namespace) -> dict[str, object]:
     }
 
 
+def _simulate(options: argparse.Namespace) -> dict[str, object]:
+    result = bench_simulate(SIZES[:2] if options.quick else SIZES, options.repeats)
+    print(described(result.machine))
+    print(result)
+    return result.to_json()
+
+
 def _cases(options: argparse.Namespace) -> list[Case]:
     if options.quick:
         return [Case("mlp", "1f1b", 2, 3, 0.05, options.pin_torch)]
@@ -76,7 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--blocks", type=_count, default=15, help="blocks of steps on each side")
     step.add_argument("--seconds", type=float, default=0.3, help="length of one block")
     step.add_argument("--pin-torch", action="store_true", help="keep each of its ranks on a core")
-    for bench in (launch, step):
+    simulate = benches.add_parser("simulate", help="does the time per action stay flat?")
+    simulate.add_argument("--quick", action="store_true", help="the two smallest sizes alone")
+    simulate.add_argument("--repeats", type=_count, default=3)
+    for bench in (launch, step, simulate):
         bench.add_argument("--json", type=_new_file, metavar="PATH", help="write all numbers there")
     return parser
 

@@ -87,8 +87,13 @@ def _check_stages(schedule: Schedule) -> None:
 def _check_complete(schedule: Schedule) -> None:
     """Each stage runs each microbatch once forward and once backward, whole or in two halves."""
     letters: dict[tuple[int, int | None], str] = defaultdict(str)
-    for row in schedule.ranks:
-        for stage, kind, microbatch in row:
+    for rank, row in enumerate(schedule.ranks):
+        for action in row:
+            stage, kind, microbatch = action
+            if microbatch is None or microbatch < 0 or stage < 0:
+                raise ScheduleError(
+                    f"rank {rank}: {action.token} wants a stage and a microbatch, numbered 0, 1 ..."
+                )
             letters[stage, microbatch] += kind
     for stage in range(schedule.num_stages):
         for microbatch in range(schedule.num_microbatches):

@@ -18,7 +18,11 @@ def problems(draw):
     p, m = draw(st.integers(1, 5)), draw(st.integers(1, 9))
     per_stage = st.lists(times, min_size=p, max_size=p)
     latency = draw(st.sampled_from([0.0, 0.25, 1.0]))
-    cost = Cost(draw(per_stage), draw(per_stage), draw(per_stage), latency)
+    bandwidth = draw(st.sampled_from([1.0, float("inf")]))
+    per_message = st.lists(st.integers(0, 2), min_size=p, max_size=p)
+    cost = Cost(
+        draw(per_stage), draw(per_stage), draw(per_stage), latency, bandwidth, draw(per_message)
+    )
     return p, m, cost, draw(st.integers(1, 9))
 
 
