@@ -84,3 +84,10 @@ def test_catalogue():
     assert peak_activations(build("interleaved", 4, 8)) == (5.5, 4.5, 3.5, 2.5)
     with pytest.raises(ScheduleError, match="no schedule is called 'dapple': choose from sequ"):
         build("dapple", 2, 2)
+
+
+def test_bandwidth_is_planned_for_as_latency_is():
+    late, slow = Cost(latency=0.25), Cost(bandwidth=4, message_bytes=1)
+    assert greedy(4, 8, slow, 6, Taste()) == greedy(4, 8, late, 6, Taste())
+    assert greedy(4, 8, slow, 6, Taste()) != greedy(4, 8, Cost(), 6, Taste())
+    assert lower_bound(4, 8, slow) == lower_bound(4, 8, late) > lower_bound(4, 8, Cost())
