@@ -13,7 +13,7 @@ def sequential(num_ranks: int, num_microbatches: int = 1) -> Schedule:
     """One microbatch at a time, there and back: nothing overlaps.
 
     >>> print(sequential(2))
-    sequential: 2 ranks, 1 microbatches
+    sequential: 2 ranks, 1 microbatch
     rank 0  0F0 ·   ·   0B0
     rank 1  ·   1F0 1B0 ·
     """

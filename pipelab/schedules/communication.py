@@ -69,7 +69,7 @@ def lower(schedule: Schedule, replicas: int = 1, ahead: int = 1) -> Schedule:
     0RECV_B0,0F0,0SEND_F0,0B0,0STEP
     1RECV_F0,1F0,1B0,1SEND_B0,1STEP
     """
-    visits = walk(schedule.ranks, partial(needs, num_stages=schedule.num_stages))
+    visits = walk(schedule.compute.ranks, partial(needs, num_stages=schedule.num_stages))
     # groups[rank][slot]: a computing action and its SEND; posted[rank][slot]: RECVs before it
     groups: list[list[list[Action]]] = [[] for _ in schedule.ranks]
     posted: list[dict[int, list[Action]]] = [defaultdict(list) for _ in schedule.ranks]

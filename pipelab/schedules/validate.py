@@ -43,16 +43,14 @@ def checked(schedule: Schedule) -> Schedule:
         ScheduleError: all that ``validate`` finds, but for such a deadlock.
     """
     _check_stages(schedule)
-    if not schedule.is_lowered:
-        _check_complete(schedule)
-        try:
-            return lower(schedule)
-        except DeadlockError:
-            _check_order(schedule)  # says it better where one rank alone is to blame
-            raise
-    rows = tuple(tuple(a for a in row if a.kind in COMPUTE) for row in schedule.ranks)
-    compute = Schedule(rows, schedule.name)
+    compute = schedule.compute
     _check_complete(compute)
+    if not schedule.is_lowered:
+        try:
+            return lower(compute)
+        except DeadlockError:
+            _check_order(compute)  # says it better where one rank alone is to blame
+            raise
     _check_order(compute)
     check_messages(schedule, compute)
     check_steps(schedule)
