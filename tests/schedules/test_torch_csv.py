@@ -91,7 +91,7 @@ def test_torchs_1f1b_runs_ours_but_its_table_is_wrong_on_the_last_rank(p, m, tab
 @pytest.mark.parametrize(("p", "m"), [(2, 4), (2, 8), (4, 8)])  # it wants m >= 2p
 def test_overlapped_tokens_of_dual_pipe_are_refused_in_words(p, m, tables, path):
     text = tables.dumped("ScheduleDualPipeV", p, m, 2, path)
-    with pytest.raises(ScheduleError, match=r"'\(0F\d;\dB\d\)OVERLAP_F_B' is no token: write"):
+    with pytest.raises(ScheduleError, match=r"'\(0F\d;\dB\d\)OVERLAP_F_B': two actions"):
         Schedule.from_csv(text)
 
 
