@@ -114,3 +114,12 @@ def test_launch_compares_with_torchrun(tmp_path):
     for ratios in result["torchrun_over_ours"].values():
         check_ratio(ratios["joined"])
         check_ratio(ratios["total"])
+
+
+def test_tracing_compares_recorded_with_silent_steps(capsys, tmp_path):
+    path = tmp_path / "tracing.json"
+    arguments = ["tracing", "--models", "mlp", "--ranks", "2", "--blocks", "2", "--seconds", "0.02"]
+    assert main([*arguments, "--json", str(path)]) == 0
+    assert "recorded / silent" in capsys.readouterr().out
+    (case,) = json.loads(path.read_text())["cases"]
+    assert len(case["recorded"]) == len(case["silent"]) == 2

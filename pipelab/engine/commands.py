@@ -42,6 +42,7 @@ class Options:
     checkpoint: bool | Collection[int] = False
     autocast: torch.dtype | None = None
     seed: int = 0
+    record: bool = True
 
 
 @dataclass(frozen=True)

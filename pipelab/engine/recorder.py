@@ -23,6 +23,7 @@ class Recorder:
 
     def __init__(self, rank: int, progress: Progress):
         self.rank = rank
+        self.keeps = True  # False: only say where the rank is, keep no events
         self.progress = progress
         self.events: list[Row] = []
         self.action: Action | None = None  # the one under way, for error messages
@@ -46,19 +47,22 @@ class Recorder:
 
     def end_at(self, place: int, end: float) -> None:
         """What the event at ``place`` started in the background ended then."""
-        row = self.events[place]
-        self.events[place] = (*row[:5], end, *row[6:])
+        if self.keeps:
+            row = self.events[place]
+            self.events[place] = (*row[:5], end, *row[6:])
 
     def __enter__(self) -> None:
         self.start = time.monotonic()
 
     def __exit__(self, *error: object) -> None:
         end = max(time.monotonic(), self.until)
-        if self.action is not None and error[0] is None:
+        if error[0] is not None or self.action is None:
+            return
+        if self.keeps:
             stage, kind, microbatch = self.action
             self.events.append((self.rank, _PLACE[kind], stage, microbatch, self.start, end,
                                 self.bytes, self.peer))  # fmt: skip
-            self.action = None
+        self.action = None
 
     def take(self) -> list[Row]:
         """The events so far; the next step starts with none."""
