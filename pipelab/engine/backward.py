@@ -53,14 +53,16 @@ class WeightsLater:
         if self.entry is None or not self.outputs:
             return  # a first stage: nobody waits for its input's gradient, all is left for W
         roots = [output.grad_fn for output in self.outputs if output.grad_fn is not None]
-        junctions = _junctions(roots, self.entry)
+        junctions, aside = _junctions(roots, self.entry)
+        aside += [output for output in self.outputs if output.is_leaf]
         uses = Counter(weight for _, weights in junctions for weight in weights)
-        # A weight that joins twice is reached from both notes, and would count too often: it gets
-        # a backward of its own, from the outputs.
-        self.shared = [weight for weight, number in uses.items() if number > 1]
-        hooks = []
+        # A weight that joins twice is reached from both notes, and would count too often; one that
+        # reaches an output past the way is reached from none. They get a backward of their own.
+        twice = [weight for weight, number in uses.items() if number > 1]
+        shared = dict.fromkeys([*twice, *aside])
+        self.shared, hooks = list(shared), []
         for node, weights in junctions:
-            if own := [weight for weight in weights if uses[weight] == 1]:
+            if own := [weight for weight in weights if weight not in shared]:
                 hooks.append(node.register_prehook(self._note(node, own)))
         self._run(inputs=[anchor])
         for hook in hooks:
@@ -90,8 +92,13 @@ class WeightsLater:
         return hook
 
 
-def _junctions(roots: Sequence[Node], entry: Node) -> list[tuple[Node, list[Tensor]]]:
-    """The nodes on the way from the roots to entry that weights join, with these weights."""
+def _junctions(
+    roots: Sequence[Node], entry: Node
+) -> tuple[list[tuple[Node, list[Tensor]]], list[Tensor]]:
+    """The nodes on the way from the roots to entry that weights join, with these weights.
+
+    Besides, the weights below roots that the way does not pass: outputs made of weights alone.
+    """
     order = _children_first(roots)
     on_the_way = {entry}
     for node in order:
@@ -110,7 +117,7 @@ def _junctions(roots: Sequence[Node], entry: Node) -> list[tuple[Node, list[Tens
             joined = [leaf for child in _children(node) for leaf in leaves.get(child, [])]
             if joined:
                 out.append((node, list(dict.fromkeys(joined))))
-    return out
+    return out, [leaf for root in roots for leaf in leaves.get(root, [])]
 
 
 def _children(node: Node) -> Sequence[Node]:

@@ -5,7 +5,6 @@ it was. Loading runs no code (``weights_only``).
 """
 
 import os
-import pickle
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,7 +52,7 @@ def load(folder: Path) -> Checkpoint:
     path = folder / FILE
     try:
         data = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # bytes at random let torch fail in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
     if not isinstance(data, dict) or data.get("format") != "pipelab-checkpoint":
@@ -63,7 +62,40 @@ def load(folder: Path) -> Checkpoint:
             f"{path}: has version {data.get('version')!r}, this pipelab reads {_VERSION}: "
             f"update pipelab, or save it again"
         )
-    return Checkpoint(data["model"], data["optimizer"], data["steps"])
+    found = Checkpoint(data.get("model"), data.get("optimizer"), data.get("steps"))  # type: ignore[arg-type]
+    if not _is_whole(found):
+        raise CheckpointError(f"{path}: is damaged: parameters, optimizer or steps are missing")
+    return found
+
+
+def _is_whole(found: Checkpoint) -> bool:
+    parameters, optimizer, steps = found
+    return (
+        isinstance(parameters, dict)
+        and all(isinstance(value, Tensor) for value in parameters.values())
+        and isinstance(optimizer, dict)
+        and all(isinstance(value, dict) for value in optimizer.values())
+        and type(steps) is int
+    )
+
+
+def check_optimizer(own: dict[str, Any], saved: dict[str, Any]) -> None:
+    """Raise CheckpointError unless the saved optimizer is of our kind.
+
+    Either may be missing: that optimizer starts anew.
+    """
+    ours, theirs = _kind(own), _kind(saved)
+    if ours and theirs and ours != theirs:
+        raise CheckpointError(
+            f"the checkpoint was trained with {theirs}, this pipeline trains with {ours}: use the "
+            f"same optimizer, or load_state_dict(torch.load(path)['model']) the parameters alone"
+        )
+
+
+def _kind(optimizer: dict[str, Any]) -> str:
+    """The class of an optimizer, as ``Update.state`` tells it; "" without any."""
+    first = next((key for key in optimizer if key.startswith("stage ")), "")
+    return str(optimizer[first].get("kind", "unknown")) if first else ""
 
 
 def check_parameters(own: dict[str, torch.Size], state: dict[str, Tensor]) -> None:

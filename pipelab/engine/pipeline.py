@@ -16,7 +16,7 @@ from pipelab.engine.deal import Count, Rule, deal
 from pipelab.engine.launch import Ranks
 from pipelab.engine.prefetch import Prefetch
 from pipelab.engine.result import VERSIONS, StepResult, merged, step_result
-from pipelab.engine.tree import join, tensors_of
+from pipelab.engine.tree import join, signature
 from pipelab.errors import PipelineClosed
 from pipelab.partition import as_model, split
 from pipelab.schedules import Schedule, validate
@@ -187,6 +187,7 @@ class Pipeline:
             CheckpointError: no checkpoint, a damaged one, or another model's.
         """
         state = saved.load(Path(folder))
+        saved.check_optimizer(merged(self._fetch("optimizer")), state.optimizer)
         self._load(state.parameters, state.optimizer)
         self._steps = state.steps
 
@@ -209,12 +210,11 @@ class Pipeline:
     def _step(
         self, inputs: Any, targets: Any, update: bool, meanwhile: Callable[[], None] | None = None
     ) -> StepResult:
-        fresh, self._accumulating = not self._accumulating, not update
         answers = self._run(
-            inputs, targets, meanwhile=meanwhile, train=True, fresh=fresh, update=update,
-            number=self._steps,
+            inputs, targets, meanwhile=meanwhile, train=True, fresh=not self._accumulating,
+            update=update, number=self._steps,
         )  # fmt: skip
-        self._steps += 1
+        self._steps, self._accumulating = self._steps + 1, not update
         return step_result(answers, self._setting)
 
     def _run(
@@ -222,13 +222,14 @@ class Pipeline:
     ) -> list[Done]:
         m = self.schedule.num_microbatches
         rows = checks.check_batch(inputs, targets, m * self.replicas, options["train"])
-        options["signature"] = tuple((tuple(t.shape[1:]), t.dtype) for t in tensors_of(inputs))
+        options["signature"] = signature(inputs)
         shares = deal(inputs, targets, rows, m, self.replicas, self._rule)
         return self._ask(plan.runs(shares, self.schedule, options), meanwhile)
 
     def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
         saved.check_parameters(self._shapes, parameters)
         self._ask([Load(parameters, optimizer)] * self._num_ranks)
+        self._accumulating = False  # gradients of other parameters are of no use to these
 
     def _fetch(self, what: str) -> list[Done]:
         return self._ask([Fetch(what)] * self._num_ranks)

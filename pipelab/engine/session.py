@@ -49,7 +49,10 @@ class Session:
                 return Done(found=self.fetch(what))
             case Load():
                 load_parameters(self.worker.stages, command.parameters)
-                self.worker.update.load(command.optimizer)
+                update = self.worker.update
+                update.load(command.optimizer)
+                state = sum(map(update.state_bytes, self.worker.stages))
+                self.worker.ledger.held["optimizer state"] = state
                 return Done()
             case _:
                 raise TypeError(f"unknown command {type(command).__name__}")

@@ -65,19 +65,24 @@ class Stage:
         """
         entry: list[Tensor | None] = []
         begun = _enter(tensors, form, entry)
-        output, kept = self._apply(tree.put_together(tensors, form), form)
-        if self.loss is not None:
-            # the one place where a gradient is scaled: what the microbatch counts over the whole
-            with self._autocast():
-                output = weighted_loss(self.loss, output, target, weight)
+        if form in self._saved_bytes:
+            output = self._apply(tensors, form, target, weight)
+        else:
+            output = self._measured(tensors, form, target, weight)
         outputs = [x for x in tree.tensors_of(output) if x.requires_grad]
         self.kept[microbatch] = _Kept(entry, begun, outputs)
-        return output, kept
+        return output, self._saved_bytes[form]
 
     def evaluate(self, inputs: Any) -> Any:
         """The output alone; nothing is kept."""
         with self._autocast():
             return call(self.module, inputs)
+
+    def weighted_loss(self, output: Any, target: Any, weight: float) -> Tensor:
+        """The last stage's loss, times what the microbatch counts over the whole batch."""
+        assert self.loss is not None
+        with self._autocast():
+            return weighted_loss(self.loss, output, target, weight)
 
     def backward(self, microbatch: int, gradients: Sequence[Tensor]) -> list[Tensor]:
         """The gradients of the input's tensors, given those of the output's (none on the last)."""
@@ -118,25 +123,54 @@ class Stage:
         pairs = zip(kept.entry, kept.inputs, strict=True)
         return [torch.zeros_like(x) if gradient is None else gradient for gradient, x in pairs]
 
-    def _apply(self, inputs: Any, form: Form) -> tuple[Any, int]:
-        """The output, and the bytes that it keeps, measured once for each form of the inputs."""
-        if form in self._saved_bytes:
-            return self._run(inputs), self._saved_bytes[form]
+    def _measured(self, tensors: list[Tensor], form: Form, target: Any, weight: float) -> Any:
+        """The output; the bytes that it keeps are measured once for each form of the inputs."""
         with SavedBytes(self.module) as saved:
-            output = self._run(inputs)
-        for tensor in (*tree.tensors_of(inputs), *tree.tensors_of(output)):
+            output = self._apply(tensors, form, target, weight)
+        for tensor in (*tensors, *tree.tensors_of(output)):
             saved.keep(tensor)
+        saved.keep_part((*tensors, *tree.tensors_of(target)))
         self._saved_bytes[form] = saved.total
-        return output, saved.total
+        return output
+
+    def _apply(self, tensors: list[Tensor], form: Form, target: Any, weight: float) -> Any:
+        output = self._run(tree.put_together(tensors, form))
+        # the one place where a gradient is scaled
+        return output if self.loss is None else self.weighted_loss(output, target, weight)
 
     def _run(self, inputs: Any) -> Any:
         with self._autocast():
             if self.runs_twice:
-                return checkpoint(call, self.module, inputs, use_reentrant=False)
+                return checkpoint(
+                    call, self.module, inputs, use_reentrant=False, context_fn=self._contexts
+                )
             return call(self.module, inputs)
+
+    def _contexts(self) -> tuple[Any, Any]:
+        return nullcontext(), _SpareBuffers(self.module)
 
     def _autocast(self) -> Any:
         return nullcontext() if self.autocast is None else torch.autocast("cpu", self.autocast)
+
+
+class _SpareBuffers:
+    """Copies of a module's buffers within ``with``: a forward run again leaves no trace.
+
+    BatchNorm would count its microbatch twice.
+    """
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.own = [(m, dict(m._buffers)) for m in self.module.modules() if m._buffers]
+        for module, buffers in self.own:
+            for name, buffer in buffers.items():
+                module._buffers[name] = None if buffer is None else buffer.clone()
+
+    def __exit__(self, *error: object) -> None:
+        for module, buffers in self.own:
+            module._buffers.update(buffers)
 
 
 def _enter(tensors: list[Tensor], form: Form, entry: list[Tensor | None]) -> list[Tensor]:
@@ -187,10 +221,11 @@ def weighted_loss(loss: Loss, output: Any, target: Any, weight: float) -> Tensor
     """The loss, if it is one number, times what the microbatch counts; raises TypeError otherwise.
 
     A microbatch that counts nothing, all of its targets ignored, adds an exact 0: its own mean is
-    0/0, and a NaN would spread to all gradients.
+    0/0, and a NaN would spread to all gradients. So would an output's own infinity times 0: the sum
+    is over none of its entries.
     """
     if weight == 0.0:
-        return sum((x.sum() * 0.0 for x in tree.tensors_of(output)), torch.zeros(()))
+        return sum((x.flatten()[:0].sum() for x in tree.tensors_of(output)), torch.zeros(()))
     value = loss(output, target)
     if not isinstance(value, Tensor) or value.numel() != 1:
         found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

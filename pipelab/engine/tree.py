@@ -42,6 +42,13 @@ def tensors_of(value: object) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
+def signature(value: object) -> tuple[object, ...]:
+    """All of a batch that the forms of its messages hang on, but for the number of rows."""
+    form = take_apart(value)[1]
+    leaves = (leaf and (leaf.shape[1:], leaf.dtype, leaf.needs) for leaf in form.leaves)
+    return str(form.tree), *leaves
+
+
 def take_apart(value: object) -> tuple[list[Tensor], Form]:
     """A value as its tensors and its form. Raises TypeError for what is neither."""
     if isinstance(value, Tensor):
@@ -91,7 +98,7 @@ def join(values: Sequence[Any]) -> Any:
 
 def encode(form: Form) -> Tensor:
     """A form as the (4096,) uint8 tensor that goes ahead of a value of a new form."""
-    tree = None if form.tree is None else pytree.treespec_dumps(form.tree)
+    tree = None if form.tree is None else _written(form.tree)
     leaves = [leaf and (leaf.shape, str(leaf.dtype).split(".")[1], leaf.needs) for leaf in form[1]]
     text = json.dumps([tree, leaves]).encode()
     if len(text) > HEADER_BYTES:
@@ -112,6 +119,21 @@ def decode(header: Tensor) -> Form:
     tree, leaves = json.loads(header.numpy().tobytes())
     found = (leaf and Leaf(tuple(leaf[0]), getattr(torch, leaf[1]), leaf[2]) for leaf in leaves)
     return Form(None if tree is None else pytree.treespec_loads(tree), tuple(found))
+
+
+def _written(spec: pytree.TreeSpec) -> str:
+    """A nest as text, from which the other end can make it again; raises TypeError if not."""
+    try:
+        text: str = pytree.treespec_dumps(spec)
+        if pytree.treespec_loads(text) == spec:
+            return text
+        reason = "its keys"
+    except (NotImplementedError, TypeError, ValueError) as error:
+        reason = str(error).split(" because ")[0]
+    raise TypeError(
+        f"a stage hands over a nest that another rank cannot make again ({reason}): hand over "
+        f"tuples, lists and dicts, with words or numbers for keys, of tensors and None"
+    )
 
 
 def _leaf(tensor: Tensor) -> Leaf:

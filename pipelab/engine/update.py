@@ -75,7 +75,7 @@ class Update:
             for parameter, entry in optimizer.state.items():
                 found[names[id(parameter)]] = dict(entry)
             groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-            found[f"stage {number}"] = {"groups": groups}
+            found[f"stage {number}"] = {"kind": type(optimizer).__name__, "groups": groups}
             if number in self.lr_schedules:
                 found[f"stage {number}"]["lr_schedule"] = self.lr_schedules[number].state_dict()
         return found
@@ -84,6 +84,8 @@ class Update:
         """Take up what ``state`` gave, also where the model is cut into other stages now."""
         settings = next((state[key] for key in state if key.startswith("stage ")), None)
         for number, optimizer in self.optimizers.items():
+            if settings is not None:
+                optimizer.state.clear()
             for name, parameter in self._named(number):
                 if name in state:
                     optimizer.state[parameter] = {
@@ -93,9 +95,9 @@ class Update:
             if settings is not None:
                 for group, saved in zip(optimizer.param_groups, settings["groups"], strict=True):
                     group.update(saved)
-            if settings is not None and number in self.lr_schedules:
+            if settings and "lr_schedule" in settings and number in self.lr_schedules:
                 self.lr_schedules[number].load_state_dict(settings["lr_schedule"])
-        self._grown.update(self.optimizers)
+        self._grown = {number for number, optimizer in self.optimizers.items() if optimizer.state}
 
     def _named(self, number: int) -> list[tuple[str, nn.Parameter]]:
         return list(self.stages[number].module.named_parameters())

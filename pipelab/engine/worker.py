@@ -20,7 +20,7 @@ from pipelab.engine.p2p import Messages
 from pipelab.engine.pace import Pace
 from pipelab.engine.recorder import Recorder, waiting_for
 from pipelab.engine.route import Route, sent_as
-from pipelab.engine.stage import Stage, weighted_loss
+from pipelab.engine.stage import Stage
 from pipelab.engine.update import Update
 
 
@@ -186,7 +186,7 @@ class Worker:
         if stage.loss is not None:
             if self.batch.targets:
                 target, weight = self.batch.targets[microbatch], self.batch.run.weights[microbatch]
-                self.batch.losses.append(weighted_loss(stage.loss, output, target, weight))
+                self.batch.losses.append(stage.weighted_loss(output, target, weight))
             self.batch.outputs.append(output)
         return output
 

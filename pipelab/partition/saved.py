@@ -1,5 +1,7 @@
 """Bytes that autograd keeps of a forward for its backward."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +24,15 @@ class SavedBytes:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._ours:
             self._sizes[storage.data_ptr()] = storage.nbytes()
+
+    def keep_part(self, tensors: Iterable[Tensor]) -> None:
+        """Of storages that are kept, count these tensors alone: rows of a larger batch."""
+        parts: dict[int, dict[int, int]] = {}
+        for tensor in tensors:
+            storage = tensor.untyped_storage().data_ptr()
+            parts.setdefault(storage, {})[tensor.data_ptr()] = tensor.nbytes
+        for storage in parts.keys() & self._sizes.keys():
+            self._sizes[storage] = min(self._sizes[storage], sum(parts[storage].values()))
 
     @property
     def total(self) -> int:

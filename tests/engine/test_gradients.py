@@ -15,15 +15,6 @@ from pipelab.schedules.catalogue import BUILDERS, build
 SGD = partial(torch.optim.SGD, lr=0.5)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Ranks compute with one thread when they share two cores: so does the reference."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def batch(rows, seed=0):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(rows, 16, generator=generator)
