@@ -13,8 +13,8 @@ from pipelab.engine import checks, plan
 from pipelab.engine.commands import Done, Fetch, Load, Loss, LrSchedule, Optimizer, Options
 from pipelab.engine.cores import cores
 from pipelab.engine.deal import Count, Rule, deal
-from pipelab.engine.launch import Ranks
 from pipelab.engine.prefetch import Prefetch
+from pipelab.engine.ranks import start_ranks
 from pipelab.engine.result import VERSIONS, StepResult, merged, step_result
 from pipelab.engine.tree import join, signature
 from pipelab.errors import PipelineClosed
@@ -90,7 +90,7 @@ class Pipeline:
         self._names = [name for name, _ in model.named_parameters()]
         self._steps = 0
         self._accumulating = False
-        self._ranks = Ranks(schedule.num_ranks * replicas, replicas, timeout)
+        self._ranks = start_ranks(schedule.num_ranks * replicas, replicas, timeout)
         options = Options(
             loss,
             optimizer,
@@ -255,4 +255,5 @@ class Pipeline:
             paced=str(self.pace) if self.pace else "",
             cpus=cores(),
             versions=VERSIONS,
+            clock_error=self._ranks.clock_error,
         )
