@@ -11,17 +11,15 @@ from torch import Tensor, nn
 from pipelab.engine import checkpoint as saved
 from pipelab.engine import checks, plan
 from pipelab.engine.commands import Done, Fetch, Load, Loss, LrSchedule, Optimizer, Options
-from pipelab.engine.cores import cores
 from pipelab.engine.deal import Count, Rule, deal
 from pipelab.engine.prefetch import Prefetch
 from pipelab.engine.ranks import start_ranks
-from pipelab.engine.result import VERSIONS, StepResult, merged, step_result
+from pipelab.engine.result import StepResult, merged, setting_of, step_result
 from pipelab.engine.tree import join, signature
 from pipelab.errors import PipelineClosed
 from pipelab.partition import as_model, split
 from pipelab.schedules import Schedule, validate
 from pipelab.simulator import Cost
-from pipelab.trace import Setting
 
 
 class Pipeline:
@@ -92,16 +90,9 @@ class Pipeline:
         self._accumulating = False
         self._ranks = start_ranks(schedule.num_ranks * replicas, replicas, timeout)
         options = Options(
-            loss,
-            optimizer,
-            lr_schedule,
-            clip_norm,
-            memory_budget,
-            checkpoint,
-            autocast,
-            seed,
+            loss, optimizer, lr_schedule, clip_norm, memory_budget, checkpoint, autocast, seed,
             record,
-        )
+        )  # fmt: skip
         self._ask(plan.builds(modules, schedule, replicas, options))
         self.use(schedule)
         self._ranks.ready()
@@ -215,7 +206,8 @@ class Pipeline:
             update=update, number=self._steps,
         )  # fmt: skip
         self._steps, self._accumulating = self._steps + 1, not update
-        return step_result(answers, self._setting)
+        setting = setting_of(self.schedule, self.replicas, self.pace, self._ranks.clock_error)
+        return step_result(answers, setting)
 
     def _run(
         self, inputs: Any, targets: Any, meanwhile: Callable[[], None] | None = None, **options: Any
@@ -244,16 +236,3 @@ class Pipeline:
     @property
     def _num_ranks(self) -> int:
         return self.schedule.num_ranks * self.replicas
-
-    @property
-    def _setting(self) -> Setting:
-        return Setting(
-            schedule=self.schedule.name,
-            ranks=self._num_ranks,
-            microbatches=self.schedule.num_microbatches,
-            replicas=self.replicas,
-            paced=str(self.pace) if self.pace else "",
-            cpus=cores(),
-            versions=VERSIONS,
-            clock_error=self._ranks.clock_error,
-        )

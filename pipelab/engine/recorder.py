@@ -75,6 +75,11 @@ def event_of(row: Row) -> Event:
     return Event(row[0], _KINDS[row[1]], *row[2:])
 
 
+def shifted(row: Row, seconds: float) -> Row:
+    """What a rank recorded on a clock that is late by so much."""
+    return (*row[:4], row[4] + seconds, row[5] + seconds, *row[6:])
+
+
 def waiting_for(action: Action) -> Action:
     """The event of waiting for the message that a computing action needs."""
     return action._replace(kind=Kind.WAIT)

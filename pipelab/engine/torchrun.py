@@ -36,7 +36,7 @@ from pipelab.engine.host import LOOPBACK, address_towards, is_loopback, machine
 from pipelab.engine.p2p import Messages
 from pipelab.engine.progress import Progress
 from pipelab.engine.rank import last_words
-from pipelab.engine.recorder import Recorder
+from pipelab.engine.recorder import Recorder, shifted
 from pipelab.engine.session import Session
 from pipelab.engine.verdict import verdict
 from pipelab.engine.wires import Wires
@@ -129,8 +129,7 @@ class TorchrunRanks:
             # dropout seeds differ from rank to rank; what the script draws next must not
             answer = self.session.answer(command)
         offset = self.clock.offset
-        events = [e._replace(start=e.start + offset, end=e.end + offset) for e in answer.events]
-        return replace(answer, events=events)
+        return replace(answer, events=[shifted(row, offset) for row in answer.events])
 
     def _compare_clocks(self) -> None:
         """Measure the clocks anew where they differ and the last time is long ago.
