@@ -86,16 +86,13 @@ class Pipeline:
         self._rule = Rule(count, reduction)
         self._shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         self._names = [name for name, _ in model.named_parameters()]
-        self._steps = 0
-        self._accumulating = False
+        self._steps, self._accumulating = 0, False
         self._ranks = start_ranks(schedule.num_ranks * replicas, replicas, timeout)
         options = Options(
             loss, optimizer, lr_schedule, clip_norm, memory_budget, checkpoint, autocast, seed,
             record,
         )  # fmt: skip
-        self._ask(plan.builds(modules, schedule, replicas, options))
-        self.use(schedule)
-        self._ranks.ready()
+        self._build(modules, options)
 
     def step(self, inputs: Any, targets: Any, *, update: bool = True) -> StepResult:
         """Train on one batch: all microbatches forward and backward, then one optimizer step.
@@ -197,6 +194,11 @@ class Pipeline:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _build(self, modules: list[nn.Module], options: Options) -> None:
+        self._ask(plan.builds(modules, self.schedule, self.replicas, options))
+        self.use(self.schedule)
+        self._ranks.ready()
 
     def _step(
         self, inputs: Any, targets: Any, update: bool, meanwhile: Callable[[], None] | None = None
