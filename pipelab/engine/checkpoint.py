@@ -5,6 +5,7 @@ it was. Loading runs no code (``weights_only``).
 """
 
 import os
+import pickle
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,6 +55,8 @@ def load(folder: Path) -> Checkpoint:
         data = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # bytes at random let torch fail in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch would advise to run it all the same
+            reason = "damaged, or more than tensors and plain values, which might run code"
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
     if not isinstance(data, dict) or data.get("format") != "pipelab-checkpoint":
         raise CheckpointError(f"{path}: is no checkpoint: write one with pipeline.save(folder)")
