@@ -78,13 +78,6 @@ def put_together(tensors: Sequence[Tensor], form: Form) -> Any:
     return pytree.tree_unflatten([leaf and next(rest) for leaf in form.leaves], form.tree)
 
 
-def change(value: object, function: Any) -> Any:
-    """The same value with ``function`` applied to each of its tensors."""
-    if isinstance(value, Tensor):
-        return function(value)
-    return pytree.tree_map(lambda x: function(x) if isinstance(x, Tensor) else x, value)
-
-
 def cut(value: object, sizes: Sequence[int]) -> list[Any]:
     """A batch, rows first in each tensor, as microbatches of these sizes; views, no copies."""
     if isinstance(value, Tensor):
