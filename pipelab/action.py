@@ -72,6 +72,10 @@ class Action(NamedTuple):
             return cls(int(match[1]), Kind(match[2]), int(match[3]))
         if match := _STAGE_TOKEN.fullmatch(token):
             return cls(int(match[1]), Kind(match[2]))
+        if "OVERLAP" in token:
+            raise ScheduleError(
+                f"{token!r}: two actions at once are not ours to run: write one after the other"
+            )
         raise ScheduleError(
             f"{token!r} is no token: write stage, letter, microbatch, such as 2F0 "
             f"(letters F, B, I, W)"

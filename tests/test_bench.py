@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipelab.bench.__main__ import main
 from pipelab.bench.launch import launch_torchrun
 from pipelab.bench.step import WORKLOADS, Case, _jobs, bench_case
 from pipelab.errors import PipelabError
@@ -45,6 +46,22 @@ def _has(process: psutil.Process, mark: str) -> bool:
         return process.environ().get(MARK) == mark
     except (psutil.Error, OSError):
         return False
+
+
+def test_simulate_counts_actions_time_and_memory(tmp_path, capsys):
+    path = tmp_path / "simulate.json"
+    assert main(["simulate", "--quick", "--repeats", "1", "--json", str(path)]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()[1:]
+    assert head.split()[-4:] == ["µs/action", "growth", "peak", "MB"]
+    assert [line.split()[:4] for line in lines] == [
+        ["8", "x", "32", "1,024"],
+        ["16", "x", "64", "4,096"],
+    ]
+    small, large = json.loads(path.read_text("utf-8"))["rows"]
+    assert small["growth"] == 1
+    assert large["growth"] == pytest.approx(large["per_action"] / small["per_action"])
+    # memory is linear: four times as many actions, four times as many bytes, give or take
+    assert 3 < large["peak_bytes"] / small["peak_bytes"] < 5
 
 
 def check_ratio(ratio: dict[str, float]) -> None:
@@ -97,3 +114,12 @@ def test_launch_compares_with_torchrun(tmp_path):
     for ratios in result["torchrun_over_ours"].values():
         check_ratio(ratios["joined"])
         check_ratio(ratios["total"])
+
+
+def test_tracing_compares_recorded_with_silent_steps(capsys, tmp_path):
+    path = tmp_path / "tracing.json"
+    arguments = ["tracing", "--models", "mlp", "--ranks", "2", "--blocks", "2", "--seconds", "0.02"]
+    assert main([*arguments, "--json", str(path)]) == 0
+    assert "recorded / silent" in capsys.readouterr().out
+    (case,) = json.loads(path.read_text())["cases"]
+    assert len(case["recorded"]) == len(case["silent"]) == 2

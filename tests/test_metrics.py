@@ -1,13 +1,15 @@
 """The formulas of the papers, on predicted traces: exact."""
 
 import pytest
-from traces import recorded_like, two_stages_a_rank
+from traces import recorded_like, two_stages_a_rank, with_messages
 
 from pipelab.action import Kind
-from pipelab.schedules import gpipe, one_f_one_b, sequential
+from pipelab.schedules import gpipe, one_f_one_b, sequential, zero_bubble_v
+from pipelab.schedules.builders import eager_one_f_one_b
+from pipelab.schedules.catalogue import count_messages
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace, expected_bubble_fraction
-from pipelab.trace.metrics import gaps
+from pipelab.trace.metrics import gaps, hidden_message_share, message_counts
 
 UNIT = Cost(1, 1, 1)
 
@@ -107,6 +109,27 @@ def test_a_trace_without_events_has_numbers_too():
     assert trace.peak_activation_bytes == (0, 0)
 
 
+def test_messages_are_counted_per_channel():
+    trace = with_messages(one_f_one_b(3, 5), Cost(), size=100)
+    assert message_counts(trace) == {
+        (Kind.SEND_B, 1, 0): (5, 500),
+        (Kind.SEND_B, 2, 1): (5, 500),
+        (Kind.SEND_F, 0, 1): (5, 500),
+        (Kind.SEND_F, 1, 2): (5, 500),
+    }
+    assert [*message_counts(trace)] == sorted(message_counts(trace))
+    nowhere = Trace((Event(0, Kind.SEND_F, 0, 0, 0.0, 1.0),), "recorded", Setting())
+    assert message_counts(nowhere) == {}
+
+
+def test_messages_of_a_v_stay_home_at_its_foot():
+    schedule = zero_bubble_v(3, 4)
+    counts = message_counts(with_messages(schedule, Cost()))
+    assert sum(count.number for count in counts.values()) == count_messages(schedule)
+    assert (Kind.SEND_F, 2, 2) not in counts
+    assert counts[Kind.SEND_F, 1, 0].number == 4  # the second half of the V goes back up
+
+
 def test_gaps_are_what_nothing_covers():
     def at(start, end):
         return Event(0, Kind.F, 0, 0, start, end)
@@ -118,3 +141,13 @@ def test_gaps_are_what_nothing_covers():
     assert gaps([at(1, 4), at(2, 3)], 0, 5) == [(0, 1), (4, 5)]
     assert gaps([at(-2, 1), at(4, 9)], 0, 5) == [(1, 4)]
     assert gaps([at(7, 8)], 0, 5) == [(0, 5)]
+
+
+def test_eager_1f1b_hides_what_1f1b_cannot():
+    # 1F1B needs each message at once: of a message of F/4 only the half is hidden on average
+    cost = Cost(latency=0.25)
+    assert 0.45 < hidden_message_share(simulate(one_f_one_b(4, 16), cost)) < 0.55
+    assert hidden_message_share(simulate(eager_one_f_one_b(4, 16), cost)) == 1.0
+    blocking = simulate(eager_one_f_one_b(4, 16), cost, overlap=False)
+    assert hidden_message_share(blocking) < 0.6
+    assert hidden_message_share(simulate(one_f_one_b(4, 16), Cost())) == 0.0  # none takes time

@@ -44,6 +44,8 @@ def events(draw, num_ranks=3):
     kind = draw(st.sampled_from(list(Kind)))
     start, end = sorted((draw(seconds), draw(seconds)))
     microbatch = None if kind in PER_STAGE else draw(st.integers(0, 99))
+    if kind is Kind.WAIT:  # without a microbatch it is for all ranks
+        microbatch = draw(st.none() | st.just(microbatch))
     rank, stage = draw(st.integers(0, num_ranks - 1)), draw(st.integers(0, 99))
     return Event(rank, kind, stage, microbatch, start, end, draw(whole), draw(st.none() | whole))
 
@@ -137,6 +139,8 @@ SETTING = {"schedule": "1f1b", "ranks": 4, "microbatches": 8}
         {"setting": {**SETTING, "ranks": 10**12}},
         {"setting": {**SETTING, "ranks": 4.0}},
         {"setting": {**SETTING, "microbatches": 0}},
+        {"setting": {**SETTING, "replicas": 0}},
+        {"setting": {**SETTING, "replicas": 2.0}},
         {"setting": {**SETTING, "schedule": 1}},
         {"setting": {**SETTING, "versions": ["torch"]}},
         {"setting": {**SETTING, "colour": "red"}},
@@ -160,6 +164,14 @@ def refuses(folder, **change):
     path.write_text(json.dumps({**data, **change}))
     with pytest.raises(TraceError, match="damaged"):
         Trace.load(path)
+
+
+def test_a_file_of_the_time_before_replicas_loads(tmp_path):
+    path = TRACES["recorded"].save(tmp_path / "trace.json")
+    data = json.loads(path.read_text())
+    del data["setting"]["replicas"]
+    path.write_text(json.dumps(data))
+    assert Trace.load(path) == TRACES["recorded"]
 
 
 SAVED = json.dumps(
@@ -207,6 +219,10 @@ def test_source_lines_tell_a_record_from_a_prediction():
     # nothing ran, so nothing was paced
     assert predicted.source_line == (
         "predicted · gpipe · 4 ranks · 8 microbatches · simulator · F 1000 ms, B 2000 ms"
+    )
+    two = Trace((), "recorded", Setting("1f1b", ranks=4, microbatches=8, replicas=2))
+    assert two.source_line == (
+        "recorded · 1f1b · 4 ranks · 8 microbatches · 2 replicas · gloo/cpu · unpaced"
     )
     assert TRACES["empty"].source_line == (
         "recorded · custom · 1 rank · 1 microbatch · gloo/cpu · unpaced"

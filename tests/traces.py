@@ -2,8 +2,11 @@
 
 import random
 
+from hypothesis import strategies as st
+
 from pipelab.action import COMPUTE, Action, Kind
 from pipelab.schedules import Schedule
+from pipelab.schedules.catalogue import BUILDERS, build
 from pipelab.schedules.communication import message_of
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Memory, Setting, Trace
@@ -78,6 +81,20 @@ def with_messages(schedule: Schedule, cost: Cost, size: int = 0) -> Trace:
                 arrives, peer = e.end + cost.latency, message.destination
                 events.append(Event(rank, kind, e.stage, microbatch, free, arrives, size, peer))
     return Trace(tuple(events), "predicted", predicted.setting)
+
+
+times = st.sampled_from([0.5, 1.0, 1.5, 3.0])  # floats that add up exactly
+latencies = st.sampled_from([0.0, 0.25, 1.0, 2.0])
+
+
+@st.composite
+def predictions(draw, names=tuple(BUILDERS)):
+    """Any builder's schedule with unequal stages, any latency, and its messages."""
+    name, p, m = draw(st.sampled_from(names)), draw(st.integers(1, 5)), draw(st.integers(1, 9))
+    m = p * (1 + m // p) if name == "interleaved" else m
+    per_stage = st.lists(times, min_size=2 * p, max_size=2 * p)
+    cost = Cost(draw(per_stage), draw(per_stage), draw(per_stage), draw(latencies))
+    return with_messages(build(name, p, m), cost)
 
 
 def computing_only(trace: Trace) -> Trace:

@@ -2,6 +2,7 @@
 
     python -m pipelab.bench launch    four ranks up and joined, against torchrun's
     python -m pipelab.bench step      one training step, against ScheduleGPipe and Schedule1F1B
+    python -m pipelab.bench simulate  larger and larger schedules, against the smallest
 
 Times on a shared machine are worth little, so both sides run in turns, A B A B, in one run, and
 what is reported is the median of the ratios of neighbours, with its quartiles.

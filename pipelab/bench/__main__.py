@@ -1,4 +1,4 @@
-"""``python -m pipelab.bench launch`` and ``python -m pipelab.bench step``."""
+"""``python -m pipelab.bench launch``, ``step``, ``tracing`` or ``simulate``."""
 
 import argparse
 import json
@@ -9,7 +9,9 @@ from pathlib import Path
 
 from pipelab.bench.launch import bench_launch
 from pipelab.bench.ratio import described, machine, table
+from pipelab.bench.simulate import SIZES, bench_simulate
 from pipelab.bench.step import HEAD, WORKLOADS, Case, bench_case, row
+from pipelab.bench.tracing import bench_tracing, tracing_table
 from pipelab.errors import PipelabError
 from pipelab.trace.trace import write_whole
 
@@ -17,8 +19,11 @@ from pipelab.trace.trace import write_whole
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one bench; 0 if it ran to its end, 1 if it could not."""
     options = _parser().parse_args(arguments)
+    run = {"launch": _launch, "step": _step, "simulate": _simulate, "tracing": _tracing}[
+        options.bench
+    ]
     try:
-        result = _step(options) if options.bench == "step" else _launch(options)
+        result = run(options)
     except PipelabError as error:
         print(error, file=sys.stderr)
         return 1
@@ -52,6 +57,25 @@ def _step(options: argparse.Namespace) -> dict[str, object]:
     }
 
 
+def _tracing(options: argparse.Namespace) -> dict[str, object]:
+    about = machine()
+    print(described(about), flush=True)
+    results = [
+        bench_tracing(model, num_ranks, options.blocks, options.seconds)
+        for model in options.models
+        for num_ranks in options.num_ranks
+    ]
+    print(tracing_table(results))
+    return {"bench": "tracing", "machine": about, "cases": [r.to_json() for r in results]}
+
+
+def _simulate(options: argparse.Namespace) -> dict[str, object]:
+    result = bench_simulate(SIZES[:2] if options.quick else SIZES, options.repeats)
+    print(described(result.machine))
+    print(result)
+    return result.to_json()
+
+
 def _cases(options: argparse.Namespace) -> list[Case]:
     if options.quick:
         return [Case("mlp", "1f1b", 2, 3, 0.05, options.pin_torch)]
@@ -71,12 +95,17 @@ def _parser() -> argparse.ArgumentParser:
     launch.add_argument("--repeats", type=_count, default=5)
     step = benches.add_parser("step", help="one step, against torch.distributed.pipelining")
     step.add_argument("--quick", action="store_true", help="the smallest case alone")
-    step.add_argument("--models", nargs="+", choices=[*WORKLOADS], default=[*WORKLOADS])
-    step.add_argument("--ranks", dest="num_ranks", nargs="+", type=_count, default=[2, 4])
-    step.add_argument("--blocks", type=_count, default=15, help="blocks of steps on each side")
-    step.add_argument("--seconds", type=float, default=0.3, help="length of one block")
+    tracing = benches.add_parser("tracing", help="a step that is recorded, against one that is not")
+    for bench in (step, tracing):
+        bench.add_argument("--models", nargs="+", choices=[*WORKLOADS], default=[*WORKLOADS])
+        bench.add_argument("--ranks", dest="num_ranks", nargs="+", type=_count, default=[2, 4])
+        bench.add_argument("--blocks", type=_count, default=15, help="blocks of steps on each side")
+        bench.add_argument("--seconds", type=float, default=0.3, help="length of one block")
     step.add_argument("--pin-torch", action="store_true", help="keep each of its ranks on a core")
-    for bench in (launch, step):
+    simulate = benches.add_parser("simulate", help="does the time per action stay flat?")
+    simulate.add_argument("--quick", action="store_true", help="the two smallest sizes alone")
+    simulate.add_argument("--repeats", type=_count, default=3)
+    for bench in (launch, step, tracing, simulate):
         bench.add_argument("--json", type=_new_file, metavar="PATH", help="write all numbers there")
     return parser
 

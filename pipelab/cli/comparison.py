@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from pipelab.cli.prices import PRICES, Prices
-from pipelab.cli.sources import computation, load
+from pipelab.cli.sources import load
 from pipelab.errors import PipelabError
 from pipelab.plots.terminal import number, percent, timeline_text
 from pipelab.schedules import Schedule
@@ -74,7 +74,7 @@ def compare(
     rows: list[Figures | Refusal] = []
     for name in names:
         try:
-            rows.append(figures(computation(load(name, arguments)), prices))
+            rows.append(figures(load(name, arguments).compute, prices))
         except PipelabError as error:
             rows.append(Refusal(name, str(error).removeprefix(f"{name}: ")))
     return rows

@@ -9,9 +9,9 @@ from pipelab.cli.prices import PRICES, RULE, amount
 _DESCRIPTION = "Pipeline parallelism, understood by running it."
 _EPILOG = "Start with `pipelab demo`; if something does not work, ask `pipelab doctor`."
 _SCHEDULES = (
-    "Schedules: sequential, gpipe, 1f1b, interleaved, looped_bfs, zero_bubble_h1, zero_bubble_h2, "
-    "zero_bubble_v; or a file of your own: one line per rank, tokens such as 2F0 (stage 2, "
-    "forward, microbatch 0) between commas."
+    "Schedules: sequential, gpipe, 1f1b, eager_1f1b, interleaved, looped_bfs, zero_bubble_h1, "
+    "zero_bubble_h2, zero_bubble_v; or a file of your own: one line per rank, tokens such as 2F0 "
+    "(stage 2, forward, microbatch 0) between commas."
 )
 _SIMULATE = f"{RULE} {_SCHEDULES}"
 _DEMO = "Takes under a minute, needs no GPU, downloads nothing."

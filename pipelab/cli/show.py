@@ -3,7 +3,7 @@
 import argparse
 import textwrap
 
-from pipelab.cli.sources import check_options, computation, load
+from pipelab.cli.sources import check_options, load
 from pipelab.cli.terminal import say, width
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import count_messages, peak_activations
@@ -15,13 +15,13 @@ def show(arguments: argparse.Namespace) -> None:
     check_options([arguments.schedule], arguments)
     schedule = load(arguments.schedule, arguments)
     if arguments.csv:
-        say(computation(schedule).to_csv().rstrip())
+        say(schedule.compute.to_csv().rstrip())
     elif arguments.lowered:
         say(_rows(schedule if schedule.is_lowered else lower(schedule)))
     else:
         say(str(schedule))
         say()
-        say(_facts(computation(schedule)))
+        say(_facts(schedule.compute))
 
 
 def _rows(lowered: Schedule) -> str:

@@ -20,7 +20,7 @@ def simulate(arguments: argparse.Namespace) -> int:
     names = arguments.schedules or list(BUILDERS)
     sources.check_options(names, arguments)
     if len(names) == 1:
-        schedule = sources.computation(sources.load(names[0], arguments))
+        schedule = sources.load(names[0], arguments).compute
         rows: list[Figures | Refusal] = [figures(schedule, priced)]
     else:
         schedule, rows = None, compare(names, arguments, priced)

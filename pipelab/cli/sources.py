@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelab.action import COMPUTE
 from pipelab.cli.terminal import CommandError
 from pipelab.errors import ScheduleError
 from pipelab.schedules import Schedule, validate
@@ -46,12 +45,6 @@ def check_options(names: Sequence[str], arguments: argparse.Namespace) -> None:
         raise CommandError(
             f"-v {v} changes nothing here: the choice is free in {' and '.join(choose)} only"
         )
-
-
-def computation(schedule: Schedule) -> Schedule:
-    """The schedule without its messages and optimizer steps."""
-    rows = (tuple(a for a in row if a.kind in COMPUTE) for row in schedule.ranks)
-    return Schedule(tuple(rows), schedule.name)
 
 
 def _is_file(name: str) -> bool:

@@ -2,10 +2,13 @@
 
 The pipe is a private socket pair between the parent and one rank. Classes and functions of a
 notebook cell travel by value (cloudpickle); tensors as raw bytes, which is several times faster
-than their own pickling.
+than their own pickling. What travels in every step holds no classes of a learner's, and takes
+pickle's fast way.
 """
 
+import copyreg
 import io
+import pickle
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -17,7 +20,10 @@ from torch import Tensor, nn
 
 from pipelab.action import Action
 from pipelab.simulator import Cost
-from pipelab.trace import Event, Memory
+from pipelab.trace import Memory
+
+Row = tuple[int, int, int, int | None, float, float, int, int | None]
+"""An ``Event`` on its way home: its kind is its place in ``Kind``, which pickles faster."""
 
 Loss = Callable[[Any, Any], Tensor]
 Optimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -36,6 +42,7 @@ class Options:
     checkpoint: bool | Collection[int] = False
     autocast: torch.dtype | None = None
     seed: int = 0
+    record: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ class Done:
 
     loss: float | None = None
     outputs: Any = None
-    events: list[Event] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
     memory: Memory = Memory()
     found: dict[str, Any] = field(default_factory=dict)
     gradient_norm: float | None = None
@@ -123,24 +130,37 @@ class Failed:
     over_budget: bool = False
 
 
+def _reduce(tensor: Tensor) -> Any:
+    if tensor.device.type != "cpu" or tensor.requires_grad:
+        return tensor.__reduce_ex__(5)  # type: ignore[no-untyped-call]
+    raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return _tensor, (raw, tensor.dtype, tuple(tensor.shape))
+
+
+def _tensor(raw: bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    if not raw:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(bytearray(raw), dtype=dtype).reshape(shape)
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle, with tensors as raw bytes."""
 
     def reducer_override(self, obj: object) -> Any:
-        if type(obj) is Tensor and obj.device.type == "cpu" and not obj.requires_grad:
-            raw = obj.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-            return _tensor, (raw, obj.dtype, tuple(obj.shape))
-        return super().reducer_override(obj)
+        return _reduce(obj) if type(obj) is Tensor else super().reducer_override(obj)
 
 
-def _tensor(raw: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    return torch.from_numpy(raw).view(dtype).reshape(shape)
+class _FastPickler(pickle.Pickler):
+    """pickle, with tensors as raw bytes."""
+
+    dispatch_table = {**copyreg.dispatch_table, Tensor: _reduce}  # noqa: RUF012
 
 
 def dumps(message: object) -> bytes:
     """One message as bytes."""
     buffer = io.BytesIO()
-    _Pickler(buffer, protocol=5).dump(message)
+    pickler = _FastPickler if isinstance(message, Run | Done) else _Pickler
+    pickler(buffer, protocol=5).dump(message)
     return buffer.getvalue()
 
 

@@ -10,6 +10,8 @@ import signal
 import sys
 from multiprocessing import forkserver, resource_tracker
 
+from pipelab.engine.host import under_torchrun
+
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
@@ -19,9 +21,9 @@ def is_inside() -> bool:
 
 
 def start() -> None:
-    """Start the server, if it does not run; returns at once."""
+    """Start the server, if it does not run; returns at once. Ranks of torchrun's need none."""
     # The server and its ranks import this module too: they must not start servers of their own.
-    if is_inside():
+    if is_inside() or under_torchrun():
         return
     CONTEXT.set_forkserver_preload(["pipelab.engine.preload"])
     resource_tracker.ensure_running()  # its start lets held signals through: so it goes first

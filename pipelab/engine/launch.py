@@ -54,6 +54,8 @@ def _without_main() -> Iterator[None]:
 class Ranks:
     """The processes of one pipeline, all its replicas. ``ask`` is the only way to talk to them."""
 
+    clock_error = 0.0  # seconds: they share one clock
+
     def __init__(self, num_ranks: int, replicas: int, timeout: float):
         fork_server.start()
         self.timeout = timeout

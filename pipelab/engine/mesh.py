@@ -1,7 +1,7 @@
-"""Join the ranks of one pipeline: gloo over the loopback interface, met through a private file.
+"""Join the ranks of one pipeline over gloo: ``join`` those launched here, ``meet`` torchrun's.
 
-The meeting point is a file in a folder that only its owner may enter, so no port listens for
-strangers; the connections between ranks are bound to the loopback interface.
+Launched ranks meet through a file in a folder that only its owner may enter, so no port listens
+for strangers; the connections between them are bound to the loopback interface.
 """
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, ProcessGroupGloo, Store
 
 PATIENCE = 60.0  # seconds for a rank to come up and to build its stages on a busy machine
 
@@ -42,6 +43,35 @@ def join(folder: Path, rank: int, num_ranks: int, replicas: int) -> Mesh:
     mesh = _groups(rank, num_ranks, num_ranks // replicas)
     _step_back(_threads() - before)
     return mesh
+
+
+def meet(store: Store, rank: int, num_ranks: int, replicas: int, address: str | None) -> Mesh:
+    """Meet the ranks that torchrun started, through its store.
+
+    ``address``: the one of this machine to talk from; None leaves the choice to gloo, which heeds
+    ``GLOO_SOCKET_IFNAME``. Nothing of torch's default group is touched: it is the script's.
+    """
+    before = _threads()
+    p = num_ranks // replicas
+    copy, place = divmod(rank, p)
+    everyone = _gloo(PrefixStore("everyone", store), rank, num_ranks, address)
+    alike, pipeline = None, everyone if p > 1 else None
+    if replicas > 1:
+        alike = _gloo(PrefixStore(f"replicas of {place}", store), copy, replicas, address)
+        if p > 1:
+            pipeline = _gloo(PrefixStore(f"pipeline {copy}", store), place, p, address)
+    _step_back(_threads() - before)
+    return Mesh(everyone, alike, pipeline)
+
+
+def _gloo(store: Store, rank: int, size: int, address: str | None) -> dist.ProcessGroup:
+    """A group outside of torch's registry: it ends with its last user."""
+    gloo = ProcessGroupGloo
+    options = gloo._Options()  # type: ignore[attr-defined]
+    options._timeout = timedelta(seconds=PATIENCE)
+    device = gloo.create_device(hostname=address) if address else gloo.create_default_device()
+    options._devices = [device]
+    return gloo(store, rank, size, options)  # type: ignore[return-value]  # a Backend, same face
 
 
 def _groups(rank: int, num_ranks: int, p: int) -> Mesh:

@@ -61,6 +61,7 @@ class Messages:
         self.described: set[_Key] = set()  # those whose header has travelled
         self.signature: tuple[object, ...] = ()
         self.train = self.stamped = False
+        self.clock_offset = 0.0  # seconds from this machine's clock to the one of all stamps
 
     def begin(self, signature: tuple[object, ...], train: bool, stamped: bool) -> None:
         """A batch comes. If its rows look new, the forms of its messages are learnt anew.
@@ -99,7 +100,7 @@ class Messages:
         if not posted.buffers:
             posted = self._open(recv, posted.peer, self.forms[key])
             self._finish(posted.works, recv, posted.peer)
-        stamp = posted.buffers.pop().item() if self.stamped else 0.0
+        stamp = posted.buffers.pop().item() - self.clock_offset if self.stamped else 0.0
         if recv.kind is Kind.RECV_B:
             # the gradient of what we sent: that message has arrived, to be sure
             self.through(recv._replace(kind=Kind.SEND_F))
@@ -122,7 +123,7 @@ class Messages:
         tensors = [tensor.detach().contiguous() for tensor in tensors]
         size: int = sum(tensor.nbytes for tensor in tensors)
         if self.stamped:
-            tensors.append(torch.tensor(stamp, dtype=torch.float64))
+            tensors.append(torch.tensor(stamp + self.clock_offset, dtype=torch.float64))
         works += [self._start(send, t, peer, i) for i, t in self._numbered(tensors)]
         self.sent[send] = (peer, works, tensors)
         self._keep_within_window()

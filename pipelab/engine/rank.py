@@ -59,11 +59,11 @@ def main(
         os._exit(0)  # the parent has closed the pipeline
     except BaseException as error:  # SystemExit from a learner's code included
         _flush()
-        send(pipe, _last_words(recorder, error))
+        send(pipe, last_words(recorder, error))
         os._exit(1)
 
 
-def _last_words(recorder: Recorder, error: BaseException) -> Failed:
+def last_words(recorder: Recorder, error: BaseException) -> Failed:
     """What went wrong, where, with the traceback as this rank saw it."""
     action = recorder.action
     token = None

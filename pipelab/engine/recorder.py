@@ -6,8 +6,12 @@
 import time
 
 from pipelab.action import Action, Kind
+from pipelab.engine.commands import Row
 from pipelab.engine.progress import Progress
 from pipelab.trace import Event
+
+_KINDS = list(Kind)
+_PLACE = {kind: place for place, kind in enumerate(_KINDS)}
 
 
 class Recorder:
@@ -19,8 +23,9 @@ class Recorder:
 
     def __init__(self, rank: int, progress: Progress):
         self.rank = rank
+        self.keeps = True  # False: only say where the rank is, keep no events
         self.progress = progress
-        self.events: list[Event] = []
+        self.events: list[Row] = []
         self.action: Action | None = None  # the one under way, for error messages
         self.start = 0.0
         self.bytes = 0
@@ -42,24 +47,37 @@ class Recorder:
 
     def end_at(self, place: int, end: float) -> None:
         """What the event at ``place`` started in the background ended then."""
-        self.events[place] = self.events[place]._replace(end=end)
+        if self.keeps:
+            row = self.events[place]
+            self.events[place] = (*row[:5], end, *row[6:])
 
     def __enter__(self) -> None:
         self.start = time.monotonic()
 
     def __exit__(self, *error: object) -> None:
         end = max(time.monotonic(), self.until)
-        if self.action is not None and error[0] is None:
+        if error[0] is not None or self.action is None:
+            return
+        if self.keeps:
             stage, kind, microbatch = self.action
-            self.events.append(
-                Event(self.rank, kind, stage, microbatch, self.start, end, self.bytes, self.peer)
-            )
-            self.action = None
+            self.events.append((self.rank, _PLACE[kind], stage, microbatch, self.start, end,
+                                self.bytes, self.peer))  # fmt: skip
+        self.action = None
 
-    def take(self) -> list[Event]:
+    def take(self) -> list[Row]:
         """The events so far; the next step starts with none."""
         events, self.events = self.events, []
         return events
+
+
+def event_of(row: Row) -> Event:
+    """What a rank recorded, as an event of a trace."""
+    return Event(row[0], _KINDS[row[1]], *row[2:])
+
+
+def shifted(row: Row, seconds: float) -> Row:
+    """What a rank recorded on a clock that is late by so much."""
+    return (*row[:4], row[4] + seconds, row[5] + seconds, *row[6:])
 
 
 def waiting_for(action: Action) -> Action:

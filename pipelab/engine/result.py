@@ -9,14 +9,12 @@ import torch
 
 import pipelab
 from pipelab.engine.commands import Done
+from pipelab.engine.cores import cores
+from pipelab.engine.recorder import event_of
+from pipelab.schedules import Schedule
+from pipelab.simulator import Cost
 from pipelab.trace import Setting, Trace
 from pipelab.trace.trace import in_order
-
-VERSIONS = {
-    "pipelab": pipelab.__version__,
-    "python": platform.python_version(),
-    "torch": torch.__version__,
-}
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class StepResult:
     @cached_property
     def trace(self) -> Trace:
         """What each rank did and when, seconds from the first event."""
-        events = in_order(event for answer in self._answers for event in answer.events)
+        events = in_order(event_of(row) for answer in self._answers for row in answer.events)
         memory = tuple(answer.memory for answer in self._answers)
         overruns = sum(answer.overruns for answer in self._answers)
         setting = self._setting
@@ -45,6 +43,24 @@ class StepResult:
             late = f"{overruns} action{'s' * (overruns > 1)} ran over"
             setting = replace(setting, paced=f"{setting.paced} ({late})")
         return Trace(events, "recorded", setting, memory)
+
+
+def setting_of(schedule: Schedule, replicas: int, pace: Cost | None, clock_error: float) -> Setting:
+    """What a trace was recorded with."""
+    return Setting(
+        schedule=schedule.name,
+        ranks=schedule.num_ranks * replicas,
+        microbatches=schedule.num_microbatches,
+        replicas=replicas,
+        paced=str(pace) if pace else "",
+        cpus=cores(),
+        versions={
+            "pipelab": pipelab.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        },
+        clock_error=clock_error,
+    )
 
 
 def step_result(answers: list[Done], setting: Setting) -> StepResult:

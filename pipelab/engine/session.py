@@ -30,6 +30,7 @@ class Session:
         self.recorder = recorder
         self.seat = seat
         self.messages = messages
+        recorder.keeps = build.options.record
         self.worker = Worker(recorder, messages, data_parallel, build)
         self.routes: dict[bool, Route] = {}
 

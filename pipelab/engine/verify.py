@@ -13,8 +13,8 @@ from pipelab.engine import tree
 from pipelab.engine.checks import check_batch
 from pipelab.engine.commands import Loss
 from pipelab.engine.deal import Count, Rule, deal
-from pipelab.engine.launch import threads_per_rank
 from pipelab.engine.pipeline import Pipeline
+from pipelab.engine.ranks import threads
 from pipelab.engine.stage import seed_for, weighted_loss
 from pipelab.partition import as_model, call, split
 from pipelab.schedules import Schedule
@@ -76,7 +76,7 @@ def verify_gradients(
     with Pipeline(model, schedule, loss=loss, **options) as pipeline:
         ours = pipeline.step(inputs, targets).loss
         gradients = pipeline.gradients()
-    with _threads(threads_per_rank(schedule.num_ranks * pipeline.replicas)):
+    with _threads(threads(schedule.num_ranks * pipeline.replicas)):
         reference, theirs = one_process_gradients(model, inputs, targets, loss, schedule, **options)
     names = [name for name, _ in as_model(model).named_parameters()]
     rows = tuple(_compare(name, gradients.get(name), reference.get(name)) for name in names)

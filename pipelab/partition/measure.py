@@ -1,6 +1,6 @@
 """What each layer costs: seconds, and bytes. ``split`` balances these."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
 from time import perf_counter
@@ -45,15 +45,16 @@ def measure(model: Model, sample: Value, repeats: int = 5) -> tuple[Layer, ...]:
     """Run each layer forward and backward in this process, and say what it costs.
 
     The model stays as it was: no gradients, the same buffers (BatchNorm's statistics), mode and
-    random state. It is measured in the mode that it is in, on the device where it lives, with the
-    threads that torch has here.
+    random state. It is measured in the mode that it is in, on the device where it lives, and on
+    one CPU thread, which is what a rank has where ranks fill the cores.
 
     >>> [layer.activation_bytes for layer in measure([nn.Linear(4, 3), nn.Tanh()], Tensor(5, 4))]
     [80, 60]
 
     Args:
         sample: the input of one microbatch.
-        repeats: seconds are medians of so many runs, after one that is not timed.
+        repeats: seconds are medians of so many runs, after one that is not timed. Other programs
+            on the machine show in them, so give more where a cut must not change.
 
     Raises:
         PartitionError: a model that is no row of layers, or a layer that fails on the sample.
@@ -61,38 +62,58 @@ def measure(model: Model, sample: Value, repeats: int = 5) -> tuple[Layer, ...]:
     layers = named_layers(as_model(model))
     if repeats < 1:
         raise PartitionError(f"repeats={repeats}: a median needs at least 1 run")
-    value = map_tensors(Tensor.detach, sample)
-    rows = []
     with _unchanged(layers.values(), sample) as clock, torch.enable_grad():
+        inputs = map_tensors(Tensor.detach, sample)
+        probes = []
         for name, layer in layers.items():
-            try:
-                row, value = _profile(name, layer, value, repeats, clock)
-            except Exception as error:
-                raise PartitionError(
-                    f"layer {name} ({type(layer).__name__}) failed on the sample with "
-                    f"{type(error).__name__}: {error}; the sample is the input of one microbatch, "
-                    f"and each layer takes what the one before it returns"
-                ) from error
-            rows.append(row)
-    return tuple(rows)
+            probes.append(_probe(name, layer, inputs))
+            inputs = probes[-1].output
+        # Round after round over all layers: what else the machine does then hits them alike.
+        rounds = [[_seconds(probe, clock) for probe in probes] for _ in range(repeats)]
+    return tuple(map(_row, probes, zip(*rounds, strict=True)))
 
 
-def _profile(
-    name: str, layer: nn.Module, value: Value, repeats: int, clock: Clock
-) -> tuple[Layer, Value]:
-    """The cost of a layer, and its output for the next one."""
+class _Probe(NamedTuple):
+    """A layer with its input, and what its first run showed."""
+
+    name: str
+    layer: nn.Module
+    inputs: Value
+    output: Value
+    activation_bytes: int
+
+
+class _Seconds(NamedTuple):
+    forward: float
+    backward_input: float
+    backward: float
+
+
+def _probe(name: str, layer: nn.Module, value: Value) -> _Probe:
     inputs, _ = _entry(value)
-    with SavedBytes(layer) as saved:
-        output = call(layer, inputs)
-    runs = [_seconds(layer, value, clock) for _ in range(repeats)]
-    forward, backward_input, backward = (median(column) for column in zip(*runs, strict=True))
-    row = Layer(
-        name, forward, backward_input, max(0.0, backward - backward_input),
-        parameter_bytes=sum(p.nbytes for p in layer.parameters()),
-        activation_bytes=saved.total,
-        output_bytes=sum(tensor.nbytes for tensor in tensors_of(output)),
-    )  # fmt: skip
-    return row, map_tensors(lambda t: t.detach().requires_grad_(t.requires_grad), output)
+    try:
+        with SavedBytes(layer) as saved:
+            output = call(layer, inputs)
+    except Exception as error:
+        raise PartitionError(
+            f"layer {name} ({type(layer).__name__}) failed on the sample with "
+            f"{type(error).__name__}: {error}; the sample is the input of one microbatch, "
+            f"and each layer takes what the one before it returns"
+        ) from error
+    output = map_tensors(lambda t: t.detach().requires_grad_(t.requires_grad), output)
+    return _Probe(name, layer, value, output, saved.total)
+
+
+def _row(probe: _Probe, runs: Sequence[_Seconds]) -> Layer:
+    return Layer(
+        probe.name,
+        forward=median(run.forward for run in runs),
+        backward_input=median(run.backward_input for run in runs),
+        backward_weight=max(0.0, median(run.backward - run.backward_input for run in runs)),
+        parameter_bytes=sum(p.nbytes for p in probe.layer.parameters()),
+        activation_bytes=probe.activation_bytes,
+        output_bytes=sum(tensor.nbytes for tensor in tensors_of(probe.output)),
+    )
 
 
 def _entry(value: Value) -> tuple[Value, list[Tensor]]:
@@ -102,17 +123,17 @@ def _entry(value: Value) -> tuple[Value, list[Tensor]]:
     return copy, [leaf for leaf in tensors_of(leaves) if leaf.requires_grad]
 
 
-def _seconds(layer: nn.Module, value: Value, clock: Clock) -> tuple[float, float, float]:
+def _seconds(probe: _Probe, clock: Clock) -> _Seconds:
     """One run: forward, the backward to the input alone, the full backward."""
-    inputs, leaves = _entry(value)
+    inputs, leaves = _entry(probe.inputs)
     start = clock()
-    output = call(layer, inputs)
+    output = call(probe.layer, inputs)
     forward = clock() - start
     roots = [tensor for tensor in tensors_of(output) if tensor.requires_grad]
-    weights = [p for p in layer.parameters() if p.requires_grad]
+    weights = [p for p in probe.layer.parameters() if p.requires_grad]
     to_input = _gradient_seconds(roots, leaves, clock)
     full = _gradient_seconds(roots, [*leaves, *weights], clock) if weights else to_input
-    return forward, to_input, full
+    return _Seconds(forward, to_input, full)
 
 
 def _gradient_seconds(roots: list[Tensor], leaves: list[Tensor], clock: Clock) -> float:
@@ -127,7 +148,7 @@ def _gradient_seconds(roots: list[Tensor], leaves: list[Tensor], clock: Clock) -
 
 @contextmanager
 def _unchanged(layers: Iterable[nn.Module], sample: Value) -> Iterator[Clock]:
-    """Give buffers and random state back as they were; within, a clock that waits for GPUs."""
+    """Give buffers, random state and threads back; within, a clock that waits for GPUs."""
     modules = [module for layer in layers for module in layer.modules()]
     buffers = [
         (module, name, buffer, buffer.clone())
@@ -143,10 +164,13 @@ def _unchanged(layers: Iterable[nn.Module], sample: Value) -> Iterator[Clock]:
             torch.cuda.synchronize(gpu)
         return perf_counter()
 
+    threads = torch.get_num_threads()
     try:
         with torch.random.fork_rng(devices=list(gpus)):
+            torch.set_num_threads(1)
             yield clock
     finally:
+        torch.set_num_threads(threads)
         for module, name, buffer, before in buffers:
             with torch.no_grad():
                 module._buffers[name] = buffer.copy_(before)

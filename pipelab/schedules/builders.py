@@ -13,7 +13,7 @@ def sequential(num_ranks: int, num_microbatches: int = 1) -> Schedule:
     """One microbatch at a time, there and back: nothing overlaps.
 
     >>> print(sequential(2))
-    sequential: 2 ranks, 1 microbatches
+    sequential: 2 ranks, 1 microbatch
     rank 0  0F0 ·   ·   0B0
     rank 1  ·   1F0 1B0 ·
     """
@@ -55,16 +55,34 @@ def one_f_one_b(num_ranks: int, num_microbatches: int) -> Schedule:
     rank 1  ·   1F0 1B0 1F1 1B1 1F2 1B2 ·
     """
     check_sizes(num_ranks, num_microbatches)
-    return Schedule(
-        tuple(_one_f_one_b_rank(rank, num_ranks, num_microbatches) for rank in range(num_ranks)),
-        "1f1b",
-    )
+    p, m = num_ranks, num_microbatches
+    rows = (_one_f_one_b_rank(rank, m, ahead=p - 1 - rank) for rank in range(p))
+    return Schedule(tuple(rows), "1f1b")
 
 
-def _one_f_one_b_rank(rank: int, p: int, m: int) -> tuple[Action, ...]:
+def eager_one_f_one_b(num_ranks: int, num_microbatches: int) -> Schedule:
+    """1F1B with twice the warmup (Zhuang et al. 2022, arXiv 2211.05322: eager-1F1B).
+
+    In the steady state of 1F1B a rank needs each message at once, so slow messages add up. Here
+    a message has the time of a whole action to arrive. The price: rank r holds the activations of
+    up to min(m, 2(p-r)-1) microbatches.
+
+    >>> print(eager_one_f_one_b(2, 3))
+    eager_1f1b: 2 ranks, 3 microbatches
+    rank 0  0F0 0F1 0F2 0B0 ·   0B1 ·   0B2
+    rank 1  ·   1F0 1B0 1F1 1B1 1F2 1B2 ·
+    """
+    check_sizes(num_ranks, num_microbatches)
+    p, m = num_ranks, num_microbatches
+    rows = (_one_f_one_b_rank(rank, m, ahead=2 * (p - 1 - rank)) for rank in range(p))
+    return Schedule(tuple(rows), "eager_1f1b")
+
+
+def _one_f_one_b_rank(rank: int, m: int, ahead: int) -> tuple[Action, ...]:
+    """``ahead`` forwards run before the first backward."""
     forward = [Action(rank, Kind.F, i) for i in range(m)]
     backward = [Action(rank, Kind.B, i) for i in range(m)]
-    ahead = min(m, p - rank - 1)  # forwards that run before the first backward can
+    ahead = min(m, ahead)
     warmup = forward[:ahead]
     steady = [a for pair in zip(forward[ahead:], backward, strict=False) for a in pair]
     cooldown = backward[m - ahead :]

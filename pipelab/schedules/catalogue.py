@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipelab.action import Kind
 from pipelab.errors import ScheduleError
-from pipelab.schedules.builders import gpipe, one_f_one_b, sequential
+from pipelab.schedules.builders import eager_one_f_one_b, gpipe, one_f_one_b, sequential
 from pipelab.schedules.communication import message_of
 from pipelab.schedules.interleaved import interleaved, looped_bfs
 from pipelab.schedules.schedule import Schedule
@@ -34,6 +34,7 @@ BUILDERS = {
         Builder("sequential", lambda p, m, v: sequential(p, m)),
         Builder("gpipe", lambda p, m, v: gpipe(p, m)),
         Builder("1f1b", lambda p, m, v: one_f_one_b(p, m)),
+        Builder("eager_1f1b", lambda p, m, v: eager_one_f_one_b(p, m)),
         Builder("interleaved", interleaved, None),
         Builder("looped_bfs", looped_bfs, None),
         Builder("zero_bubble_h1", lambda p, m, v: zero_bubble_h1(p, m)),

@@ -19,8 +19,9 @@ from pipelab.schedules.schedule import Schedule
 from pipelab.schedules.walk import walk
 
 # Looked up once: in Python 3.11 each ``Kind.F`` is a function call, and these run by the million.
-_F, _B, _I, _STEP = Kind.F, Kind.B, Kind.I, Kind.STEP
+_F, _B, _I, _W = Kind.F, Kind.B, Kind.I, Kind.W
 _SEND_F, _RECV_F, _SEND_B, _RECV_B = Kind.SEND_F, Kind.RECV_F, Kind.SEND_B, Kind.RECV_B
+_REDUCE_GRAD, _STEP = Kind.REDUCE_GRAD, Kind.STEP
 
 
 class Message(NamedTuple):
@@ -57,8 +58,8 @@ def lower(schedule: Schedule, replicas: int = 1, ahead: int = 1) -> Schedule:
         replicas: with more than one, each stage's gradients are averaged over them: REDUCE_GRAD
             stands right behind the stage's last backward (and its SEND, for which others wait),
             so that it overlaps with the cooldown.
-        ahead: computing actions by which a receive is posted before its message can arrive;
-            0 posts it in front of the action that uses it, or of one before.
+        ahead: computing actions by which a receive is posted before its message leaves. With 0
+            it stands where the SEND meets it: that runs even if both block until they do.
 
     Raises:
         DeadlockError: the actions wait for each other, whatever the messages do.
@@ -68,7 +69,7 @@ def lower(schedule: Schedule, replicas: int = 1, ahead: int = 1) -> Schedule:
     0RECV_B0,0F0,0SEND_F0,0B0,0STEP
     1RECV_F0,1F0,1B0,1SEND_B0,1STEP
     """
-    visits = walk(schedule.ranks, partial(needs, num_stages=schedule.num_stages))
+    visits = walk(schedule.compute.ranks, partial(needs, num_stages=schedule.num_stages))
     # groups[rank][slot]: a computing action and its SEND; posted[rank][slot]: RECVs before it
     groups: list[list[list[Action]]] = [[] for _ in schedule.ranks]
     posted: list[dict[int, list[Action]]] = [defaultdict(list) for _ in schedule.ranks]
@@ -91,7 +92,7 @@ def _add_reductions(slots: Sequence[list[Action]]) -> None:
     """REDUCE_GRAD at the end of each stage's last slot, which holds its last B or W."""
     last = {group[0].stage: group for group in slots}
     for stage, group in last.items():
-        group.append(Action(stage, Kind.REDUCE_GRAD))
+        group.append(Action(stage, _REDUCE_GRAD))
 
 
 def message_needs(schedule: Schedule, rendezvous: bool = True) -> Callable[[Action], list[Action]]:
@@ -101,7 +102,7 @@ def message_needs(schedule: Schedule, rendezvous: bool = True) -> Callable[[Acti
     follow; without, sends are buffered. A RECV only posts a buffer and waits for nothing. A STEP
     waits for its stage's REDUCE_GRAD, where the schedule has one.
     """
-    reduced = {a.stage for row in schedule.ranks for a in row if a.kind is Kind.REDUCE_GRAD}
+    reduced = {a.stage for row in schedule.ranks for a in row if a.kind is _REDUCE_GRAD}
     home, last = schedule.rank_of_stage, schedule.num_stages - 1
 
     def wanted(action: Action) -> list[Action]:
@@ -117,16 +118,16 @@ def message_needs(schedule: Schedule, rendezvous: bool = True) -> Callable[[Acti
             return [own, sent, Action(stage, _RECV_B, microbatch)]
         if kind is _SEND_F or kind is _SEND_B:
             return send_needs(action)
-        if kind is _STEP and stage in reduced:
-            return [Action(stage, Kind.REDUCE_GRAD)]
-        return needs(action, last + 1)  # of W; a RECV needs nothing
+        if kind is _W:
+            return [Action(stage, _I, microbatch)]
+        return [Action(stage, _REDUCE_GRAD)] if kind is _STEP and stage in reduced else []
 
     def send_needs(action: Action) -> list[Action]:
         stage, kind, microbatch = action
-        if kind is _SEND_F:
-            own, posted = _F, Action(stage + 1, _RECV_F, microbatch)
-        else:
-            own, posted = _I, Action(stage - 1, _RECV_B, microbatch)
-        return [Action(stage, own, microbatch), *([posted] if rendezvous else [])]
+        own = Action(stage, _F if kind is _SEND_F else _I, microbatch)
+        if not rendezvous:
+            return [own]
+        to, recv = (stage + 1, _RECV_F) if kind is _SEND_F else (stage - 1, _RECV_B)
+        return [own, Action(to, recv, microbatch)]
 
     return wanted

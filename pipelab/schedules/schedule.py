@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from pipelab.action import COMPUTE, Action
+from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Action
+from pipelab.errors import ScheduleError
 from pipelab.schedules.grid import grid
 
 
@@ -36,12 +37,17 @@ class Schedule:
     def from_csv(cls, text: str, name: str = "custom") -> "Schedule":
         """A schedule from torch's compute-only CSV: one line per rank, tokens between commas.
 
-        Empty fields are skipped: torch writes idle slots that way.
+        Empty fields are skipped: torch writes idle slots that way. Raises ScheduleError with the
+        line of what is no token.
         """
-        lines = text.strip().splitlines()
-        return cls.from_tokens(
-            ([field.strip() for field in line.split(",") if field.strip()] for line in lines), name
-        )
+        rows = []
+        for number, line in enumerate(text.strip().splitlines(), start=1):
+            fields = [field.strip() for field in line.split(",")]
+            try:
+                rows.append(tuple(Action.parse(field) for field in fields if field))
+            except ScheduleError as error:
+                raise ScheduleError(f"line {number} (rank {number - 1}): {error}") from None
+        return cls(tuple(rows), name)
 
     def to_csv(self) -> str:
         """The same text back: one line per rank, tokens between commas."""
@@ -70,8 +76,17 @@ class Schedule:
 
     @cached_property
     def is_lowered(self) -> bool:
-        """Whether it holds anything but computation: messages, reductions, optimizer steps."""
-        return any(a.kind not in COMPUTE for row in self.ranks for a in row)
+        """Whether it holds messages; where one rank needs none, reductions or optimizer steps."""
+        more = MESSAGES if len(self.ranks) > 1 else MESSAGES | PER_STAGE
+        return any(a.kind in more for row in self.ranks for a in row)
+
+    @cached_property
+    def compute(self) -> "Schedule":
+        """The same schedule without messages, reductions and optimizer steps."""
+        if all(a.kind in COMPUTE for row in self.ranks for a in row):
+            return self
+        rows = (tuple(a for a in row if a.kind in COMPUTE) for row in self.ranks)
+        return Schedule(tuple(rows), self.name)
 
     def stages_of(self, rank: int) -> tuple[int, ...]:
         """The stages that live on a rank, in order of their numbers."""
@@ -79,5 +94,6 @@ class Schedule:
 
     def __str__(self) -> str:
         """A grid of tokens: one row per rank, one column per slot in which every action takes 1."""
-        head = f"{self.name}: {self.num_ranks} ranks, {self.num_microbatches} microbatches"
+        p, m = self.num_ranks, self.num_microbatches
+        head = f"{self.name}: {p} rank{'s' * (p != 1)}, {m} microbatch{'es' * (m != 1)}"
         return f"{head}\n{grid(self.ranks, self.num_stages)}"

@@ -43,16 +43,14 @@ def checked(schedule: Schedule) -> Schedule:
         ScheduleError: all that ``validate`` finds, but for such a deadlock.
     """
     _check_stages(schedule)
-    if not schedule.is_lowered:
-        _check_complete(schedule)
-        try:
-            return lower(schedule)
-        except DeadlockError:
-            _check_order(schedule)  # says it better where one rank alone is to blame
-            raise
-    rows = tuple(tuple(a for a in row if a.kind in COMPUTE) for row in schedule.ranks)
-    compute = Schedule(rows, schedule.name)
+    compute = schedule.compute
     _check_complete(compute)
+    if not schedule.is_lowered:
+        try:
+            return lower(compute)
+        except DeadlockError:
+            _check_order(compute)  # says it better where one rank alone is to blame
+            raise
     _check_order(compute)
     check_messages(schedule, compute)
     check_steps(schedule)
@@ -87,8 +85,13 @@ def _check_stages(schedule: Schedule) -> None:
 def _check_complete(schedule: Schedule) -> None:
     """Each stage runs each microbatch once forward and once backward, whole or in two halves."""
     letters: dict[tuple[int, int | None], str] = defaultdict(str)
-    for row in schedule.ranks:
-        for stage, kind, microbatch in row:
+    for rank, row in enumerate(schedule.ranks):
+        for action in row:
+            stage, kind, microbatch = action
+            if microbatch is None or microbatch < 0 or stage < 0:
+                raise ScheduleError(
+                    f"rank {rank}: {action.token} wants a stage and a microbatch, numbered 0, 1 ..."
+                )
             letters[stage, microbatch] += kind
     for stage in range(schedule.num_stages):
         for microbatch in range(schedule.num_microbatches):

@@ -51,22 +51,22 @@ def walk(
     runnable = list(range(len(programs)))
     while runnable:
         rank = runnable.pop()
-        program = programs[rank]
-        while position[rank] < len(program):
-            action = program[position[rank]]
+        while position[rank] < len(programs[rank]):
+            action = programs[rank][position[rank]]
             wanted = needs(action)
-            if missing := [result for result in wanted if result not in ready]:
-                waiting[missing[0]].append(rank)
-                break
             since = free[rank]
-            start = max([since, *[ready[result] for result in wanted]])
+            try:
+                start = max([since, *[ready[result] for result in wanted]])
+            except KeyError as missing:
+                waiting[missing.args[0]].append(rank)
+                break
             end = start + busy(action)
             result = produces(action)
             free[rank], ready[result] = end, end + travel(action)
             position[rank] += 1
             yield Visit(rank, action, since, start, end)
             runnable.extend(waiting.pop(result, ()))
-    if any(position[rank] < len(program) for rank, program in enumerate(programs)):
+    if waiting:
         raise DeadlockError(_explain(programs, position, waiting))
 
 

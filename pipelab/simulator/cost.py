@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from math import inf
+from math import inf, nan
+from numbers import Real
 from typing import Protocol
 
 from pipelab.action import Action, Kind
@@ -17,18 +18,27 @@ SENDS = frozenset({Kind.SEND_F, Kind.SEND_B})
 
 
 class Layer(Protocol):
-    """One measured layer: seconds for one microbatch, bytes that it keeps and that it puts out."""
+    """One measured layer, as it runs one microbatch."""
 
     @property
-    def forward(self) -> float: ...  # noqa: D102
+    def forward(self) -> float:
+        """Seconds of F."""
+
     @property
-    def backward_input(self) -> float: ...  # noqa: D102
+    def backward_input(self) -> float:
+        """Seconds of I."""
+
     @property
-    def backward_weight(self) -> float: ...  # noqa: D102
+    def backward_weight(self) -> float:
+        """Seconds of W."""
+
     @property
-    def activation_bytes(self) -> int: ...  # noqa: D102
+    def activation_bytes(self) -> int:
+        """What F keeps for the backward."""
+
     @property
-    def output_bytes(self) -> int: ...  # noqa: D102
+    def output_bytes(self) -> int:
+        """What it hands to the next layer."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +76,11 @@ class Cost:
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
-            if isinstance(value, Sequence):
+            if isinstance(value, Sequence) and name not in ("latency", "bandwidth"):
                 object.__setattr__(self, name, tuple(value))
-            unit = "bytes" if name.endswith("bytes") else "seconds"
-            for number in value if isinstance(value, Sequence) else (value,):
-                if name == "bandwidth":
-                    if not number > 0.0:
-                        raise ScheduleError(f"Cost(bandwidth={value!r}): bytes per second are > 0")
-                elif not 0.0 <= number < inf:
-                    raise ScheduleError(f"Cost({name}={value!r}): {unit} are numbers >= 0")
+                _check(name, value, value)
+            else:
+                _check(name, value, [value])
 
     @classmethod
     def from_trace(cls, trace: Trace) -> "Cost":
@@ -183,6 +189,20 @@ class Cost:
         if self.bandwidth < inf:
             parts.append(f"{self.bandwidth / 1e6:g} MB/s")
         return ", ".join(parts)
+
+
+def _check(name: str, value: object, numbers: Sequence[object]) -> None:
+    """Refuse what is no number of seconds, bytes, or bytes per second."""
+    if not numbers:
+        raise ScheduleError(f"Cost({name}={value!r}): give one number for all stages, or one each")
+    for number in numbers:
+        size = float(number) if isinstance(number, Real) else nan
+        if name == "bandwidth":
+            if not size > 0:
+                raise ScheduleError(f"Cost({name}={value!r}): bytes per second, a number > 0")
+        elif not 0 <= size < inf:
+            unit = "bytes" if name.endswith("bytes") else "seconds"
+            raise ScheduleError(f"Cost({name}={value!r}): {unit} are numbers >= 0")
 
 
 def _of(value: float | Sequence[float], stage: int) -> float:

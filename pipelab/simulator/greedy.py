@@ -41,10 +41,12 @@ def greedy(num_ranks: int, num_microbatches: int, cost: Cost, limit: int, taste:
             continue
         free[r] = now + cost.seconds(action)
         heapq.heappush(clock, (free[r], r))
-        other = r + 1 if action.kind is Kind.F else r - 1
+        forward = action.kind is Kind.F
+        other = r + 1 if forward else r - 1
         if action.kind is not Kind.W and 0 <= other < num_ranks:
-            there = free[r] + cost.latency
-            arrived = ranks[other].forwards if action.kind is Kind.F else ranks[other].backwards
+            send = Action(r, Kind.SEND_F if forward else Kind.SEND_B)
+            there = free[r] + cost.message_seconds(send)
+            arrived = ranks[other].forwards if forward else ranks[other].backwards
             arrived.append(there)
             heapq.heappush(clock, (there, other))
     return Schedule(tuple(tuple(rank.row) for rank in ranks), "greedy")

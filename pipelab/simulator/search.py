@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pipelab.action import Action, Kind
 from pipelab.errors import ScheduleError
-from pipelab.schedules import Schedule, validate
+from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS, peak_activations
 from pipelab.simulator.cost import Cost
 from pipelab.simulator.greedy import Taste, greedy
@@ -64,7 +64,6 @@ def best_schedule(
             candidates.append(Candidate(schedule, simulate(schedule, cost).duration, peak))
     tried = tuple(sorted(candidates, key=lambda c: c.duration))
     best = tried[0]
-    validate(best.schedule)
     bound = lower_bound(num_ranks, num_microbatches, cost)
     return Best(best.schedule, best.duration, best.peak, bound, tried)
 
@@ -77,7 +76,8 @@ def lower_bound(num_ranks: int, num_microbatches: int, cost: Cost) -> float:
 
     bounds = []
     for r in range(num_ranks):
-        there = sum(seconds(Kind.F, s) + cost.latency for s in range(r))
+        sends = (cost.message_seconds(Action(s, Kind.SEND_F)) for s in range(r))
+        there = sum(seconds(Kind.F, s) for s in range(r)) + sum(sends)
         work = num_microbatches * (seconds(Kind.F, r) + seconds(Kind.B, r))
         bounds.append(there + work)
     return max(bounds)

@@ -37,7 +37,7 @@ def simulate(schedule: Schedule, cost: Cost, overlap: bool = True) -> Trace:
     33.0
     """
     lowered = checked(schedule)
-    beside = SENDS | {Kind.REDUCE_GRAD} if overlap else frozenset()
+    beside = SENDS | {Kind.REDUCE_GRAD} if overlap else frozenset[Kind]()
 
     @cache  # one price for all microbatches
     def price(stage: int, kind: Kind) -> _Price:

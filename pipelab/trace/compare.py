@@ -73,7 +73,7 @@ class Comparison:
     missing_in_b: tuple[tuple[int, Action], ...] = ()
 
     def __str__(self) -> str:
-        """The table: means per event, in one unit of time; ratio is b / a."""
+        """The table: seconds of all events of a line, all in one unit, and the mean of one."""
         return "\n".join(line.rstrip() for line in _lines(self))
 
 
@@ -125,18 +125,18 @@ def _missing(whole: Trace, other: Trace) -> tuple[tuple[int, Action], ...]:
 
 
 def _lines(c: Comparison) -> Iterator[str]:
-    longest = max(*c.duration, *(t for row in c.rows for t in row.mean), 0.0)
+    longest = max(c.duration)
     factor, unit = (1, "s") if longest >= 1 else (1e3, "ms") if longest >= 1e-3 else (1e6, "µs")
     yield from (f"{name}: {source}" for name, source in zip("ab", c.sources, strict=True))
     yield ""
-    yield f"{'':<20}{'a':>11}{'b':>11}{'b - a':>11}{'b / a':>8}  {unit}"
+    yield f"{'':<19}{'a':>10}{'b':>10}{'b - a':>10}{'b / a':>7}{'mean a':>10}{'mean b':>10}  {unit}"
     yield _line("duration", c.duration, factor)
     yield from (_line(f"idle: {reason}", pair, factor) for reason, pair in c.idle.items())
-    bubble = Pair(*(100 * share for share in c.bubble_fraction))
-    yield _line("bubble fraction, %", bubble)
+    yield _line("bubble fraction, %", c.bubble_fraction, 100)
     for row in c.rows:
-        numbers = " and ".join(f"{n:g}" for n in dict.fromkeys(row.number))
-        yield _line(f"rank {row.rank} {row.kind}", row.mean, factor) + f"  x {numbers}"
+        means = "".join(f"{factor * mean:>10.2f}" for mean in row.mean)
+        number = " and ".join(f"{n:g}" for n in dict.fromkeys(row.number))
+        yield f"{_line(f'rank {row.rank} {row.kind}', row.total, factor)}{means}  x {number}"
     for name, missing in (("a", c.missing_in_a), ("b", c.missing_in_b)):
         if missing:
             tokens = ", ".join(
@@ -146,7 +146,7 @@ def _lines(c: Comparison) -> Iterator[str]:
             yield f"{name} lacks {tokens}" + (f" and {more} more" if more > 0 else "")
 
 
-def _line(name: str, pair: Pair, factor: float = 1) -> str:
+def _line(name: str, pair: Pair, factor: float) -> str:
     a, b, difference = (factor * value for value in (*pair, pair.difference))
     ratio = "" if pair.ratio is None else f"{pair.ratio:.2f}"
-    return f"{name:<20}{a:>11.2f}{b:>11.2f}{difference:>+11.2f}{ratio:>8}"
+    return f"{name:<19}{a:>10.2f}{b:>10.2f}{difference:>+10.2f}{ratio:>7}"

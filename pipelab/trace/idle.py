@@ -82,7 +82,8 @@ def explain_idle(trace: Trace) -> tuple[Idle, ...]:
     loads = [_Load(row) for row in rows]
     found: list[Idle] = []
     for rank, row in enumerate(rows):
-        claims = sorted(_claims(row, others[rank]), key=lambda c: c.start)
+        claims = [claim for claim in _claims(row, others[rank]) if claim.start < claim.end]
+        claims.sort(key=lambda claim: claim.start)
         for piece in _pieces(rank, row, claims, first, last):
             found.append(_judged(piece, loads))
     return tuple(found)
@@ -141,7 +142,7 @@ def _claims(row: list[Node], events: list[Event]) -> Iterator[_Claim]:
         yield _Claim(cut, wait.end, "message", peer, root)
     events = sorted(events, key=lambda e: e.start)
     following = [*(e.start for e in events[1:]), float("inf")]
-    for event, then in zip(events, following, strict=True):
+    for event, then in zip(events, following, strict=False):
         if event.kind in PER_STAGE or (event.kind is Kind.WAIT and event.microbatch is None):
             yield _Claim(event.start, event.end, "step")
         elif event.kind in RESULT and event.end <= then:  # else it went on with something

@@ -4,8 +4,10 @@ Bubble *fraction* (idle over the whole) and bubble *overhead* (idle over the com
 exist in the literature and get mixed: (p-1)/(m+p-1) and (p-1)/m for GPipe and 1F1B.
 """
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipelab.action import COMPUTE, Kind
@@ -112,6 +114,52 @@ def message_counts(trace: "Trace") -> dict[Channel, Count]:
             number, size = found[channel]
             found[channel] = Count(number + 1, size + e.bytes)
     return {channel: found[channel] for channel in sorted(found)}
+
+
+def hidden_message_share(trace: "Trace") -> float:
+    """Of the time that messages are under way in the steady state, the share that is hidden.
+
+    Hidden is what passes while the rank that the message goes to computes. Steady is a rank from
+    its first backward to its last forward; 0.0 if no message falls into it. A recording knows how
+    long a message is under way only if it is paced.
+    """
+    rows: dict[int, list[Event]] = defaultdict(list)
+    for e in trace.events:
+        if e.kind in COMPUTE:
+            rows[e.rank].append(e)
+    steady = {rank: _steady(row) for rank, row in rows.items()}
+    busy_until = {rank: _busy_until(row) for rank, row in rows.items()}
+    total = hidden = 0.0
+    for e in trace.events:
+        if e.kind in (Kind.SEND_F, Kind.SEND_B) and e.peer in rows:
+            first, last = steady[e.peer]
+            if first <= e.start and e.end <= last:
+                total += e.end - e.start
+                hidden += busy_until[e.peer](e.end) - busy_until[e.peer](e.start)
+    return hidden / total if total else 0.0
+
+
+def _steady(row: Sequence["Event"]) -> tuple[float, float]:
+    """From a rank's first backward to its last forward."""
+    backward = [e.start for e in row if e.kind in (Kind.B, Kind.I)]
+    forward = [e.end for e in row if e.kind is Kind.F]
+    return min(backward, default=0.0), max(forward, default=0.0)
+
+
+def _busy_until(row: Sequence["Event"]) -> Callable[[float], float]:
+    """For a moment, the seconds that a rank has computed until then."""
+    events = sorted(row, key=lambda e: e.start)
+    starts = [e.start for e in events]
+    before = [0.0, *accumulate(e.end - e.start for e in events)]
+
+    def until(moment: float) -> float:
+        place = bisect_right(starts, moment)
+        if place == 0:
+            return 0.0
+        last = events[place - 1]
+        return before[place - 1] + min(moment, last.end) - last.start
+
+    return until
 
 
 def expected_bubble_fraction(num_ranks: int, num_microbatches: int) -> float:

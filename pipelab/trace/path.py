@@ -1,8 +1,8 @@
 """The critical path: the chain of computations and messages that the step's length comes from.
 
-rank 0  [0F0][0F1]                     to shorten the step, shorten one of these;
-             └SEND┐                    all else has slack
-rank 1    1F0     [1F1][1B0][1B1]
+rank 0  [0F0][0F1]                     0B0 [0B1]    to shorten the step, shorten one of these:
+                 └SEND┐                    ┌┘       all else has slack
+rank 1         1F0    [1F1][1B0][1B1]─SEND─┘
 """
 
 from collections.abc import Iterator

@@ -55,7 +55,8 @@ class Memory(NamedTuple):
 class Setting:
     """What the trace was made with; the source line of every picture is written from it.
 
-    ``ranks`` counts all processes: those of one pipeline times ``replicas``.
+    ``ranks`` counts all processes: those of one pipeline times ``replicas``. ``clock_error``: by
+    how many seconds the clocks of several machines may differ; 0.0 if all ranks shared a clock.
     """
 
     schedule: str = "custom"
@@ -67,6 +68,7 @@ class Setting:
     cpus: int = 0
     versions: dict[str, str] = field(default_factory=dict)
     replicas: int = 1
+    clock_error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ class Trace:
         else:  # it ran nowhere, so nothing was paced either
             parts += ["simulator", s.paced]
         parts += [_count(s.cpus, "cpu")] if s.cpus else []
+        parts += [f"clocks ± {s.clock_error * 1e3:.2g} ms"] if s.clock_error > 0 else []
         return " · ".join(part for part in parts if part)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -187,6 +190,8 @@ def _setting(row: dict[str, object]) -> Setting:
     least = min(setting.ranks, setting.microbatches, setting.replicas)
     if least < 1 or setting.ranks > MAX_RANKS or setting.cpus < 0:
         raise ValueError(f"{setting}: at least 1 of each, at most {MAX_RANKS} ranks")
+    if not 0.0 <= setting.clock_error < math.inf:
+        raise ValueError(f"clock_error is {setting.clock_error}: seconds, at least 0")
     return setting
 
 

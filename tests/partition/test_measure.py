@@ -90,7 +90,7 @@ def test_seconds_are_those_of_the_layer():
 def test_halves_of_a_large_linear_layer_cost_the_same():
     """2 x rows x width^2 floating point operations each: the input's half is not the whole."""
     _, row = measure([nn.Linear(512, 512), nn.Linear(512, 512)], torch.randn(512, 512), repeats=9)
-    assert 0.15 < row.backward_input / (row.backward_input + row.backward_weight) < 0.85
+    assert 0.1 < row.backward_input / (row.backward_input + row.backward_weight) < 0.9
 
 
 @pytest.mark.parametrize("mode", [True, False])
@@ -99,13 +99,14 @@ def test_nothing_is_changed(mode):
     model = nn.Sequential(*layers, nn.ReLU(inplace=True)).train(mode)
     model[0].bias.grad = torch.ones(6)
     before, x = copy.deepcopy(model.state_dict()), torch.randn(8, 6)
-    sample, random = x.clone(), torch.get_rng_state()
+    sample, random, threads = x.clone(), torch.get_rng_state(), torch.get_num_threads()
     with torch.no_grad():  # not in our way, and it stays
         measure(model, sample)
         assert not torch.is_grad_enabled()
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert model.state_dict()["2.running_mean"].data_ptr() == layers[2].running_mean.data_ptr()
     assert torch.equal(torch.get_rng_state(), random)
+    assert torch.get_num_threads() == threads
     assert torch.equal(sample, x) and sample.grad is None
     assert {module.training for module in model.modules()} == {mode}
     assert [name for name, p in model.named_parameters() if p.grad is not None] == ["0.bias"]
@@ -131,7 +132,7 @@ def test_a_failure_restores_and_names_the_layer():
 def test_split_by_time_leaves_a_slow_layer_alone():
     small = [nn.Linear(4, 4) for _ in range(3)]
     heavy = nn.Sequential(nn.Linear(4, 300), nn.Linear(300, 4))  # many bytes, but fast
-    model = [small[0], heavy, Slow(0.01, 0.02), *small[1:]]
+    model = [small[0], heavy, Slow(0.02, 0.04), *small[1:]]
     x = torch.randn(2, 4)
     assert sizes(split(model, 3, "time", x)) == [2, 1, 2]
     assert sizes(split(model, 3)) != [2, 1, 2]

@@ -3,10 +3,11 @@ import pytest
 from pipelab.action import Action, Kind, produces
 from pipelab.errors import DeadlockError, ScheduleError
 from pipelab.schedules import Schedule, gpipe, one_f_one_b, sequential, validate
+from pipelab.schedules.builders import eager_one_f_one_b
 from pipelab.schedules.communication import lower, message_needs
 from pipelab.schedules.walk import walk
 
-BUILDERS = [sequential, gpipe, one_f_one_b]
+BUILDERS = [sequential, gpipe, one_f_one_b, eager_one_f_one_b]
 SIZES = [(p, m) for p in (1, 2, 3, 4, 7) for m in (1, 2, 3, 8, 13)]
 
 
@@ -35,6 +36,18 @@ def test_1f1b_holds_min_m_p_minus_r_microbatches(p, m):
             held += 1 if action.kind is Kind.F else -1
             peak = max(peak, held)
         assert peak == min(m, p - rank)
+
+
+@pytest.mark.parametrize(("p", "m"), SIZES)
+def test_eager_1f1b_holds_twice_as_many_but_one_and_takes_no_longer(p, m):
+    from pipelab.schedules.catalogue import peak_activations
+    from pipelab.simulator import Cost, simulate
+
+    eager = eager_one_f_one_b(p, m)
+    assert peak_activations(eager) == tuple(min(m, 2 * (p - r) - 1) for r in range(p))
+    for cost in (Cost(), Cost(1, 1, 2), Cost(2, 1, 0)):
+        both = [simulate(schedule, cost).duration for schedule in (one_f_one_b(p, m), eager)]
+        assert both[0] == both[1]
 
 
 def test_1f1b_of_the_paper():

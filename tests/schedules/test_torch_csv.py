@@ -5,8 +5,9 @@ import importlib
 import pytest
 
 from pipelab.errors import ScheduleError
-from pipelab.schedules import Schedule, one_f_one_b, validate
+from pipelab.schedules import Schedule, gpipe, one_f_one_b, validate
 from pipelab.schedules.catalogue import BUILDERS, build
+from pipelab.simulator import Cost, simulate
 
 SIZES = [(p, m) for p in (2, 4) for m in (4, 8)]
 
@@ -90,5 +91,23 @@ def test_torchs_1f1b_runs_ours_but_its_table_is_wrong_on_the_last_rank(p, m, tab
 @pytest.mark.parametrize(("p", "m"), [(2, 4), (2, 8), (4, 8)])  # it wants m >= 2p
 def test_overlapped_tokens_of_dual_pipe_are_refused_in_words(p, m, tables, path):
     text = tables.dumped("ScheduleDualPipeV", p, m, 2, path)
-    with pytest.raises(ScheduleError, match=r"'\(0F\d;\dB\d\)OVERLAP_F_B' is no token: write"):
+    with pytest.raises(ScheduleError, match=r"'\(0F\d;\dB\d\)OVERLAP_F_B': two actions"):
         Schedule.from_csv(text)
+
+
+def test_reductions_without_messages_are_left_to_the_lowering():
+    # torch's single-stage classes order REDUCE_GRAD too, but no messages: these we add ourselves
+    text = (
+        gpipe(2, 2).to_csv().replace("0B1", "0B1,0REDUCE_GRAD").replace("1B1", "1B1,1REDUCE_GRAD")
+    )
+    schedule = Schedule.from_csv(text)
+    assert not schedule.is_lowered
+    validate(schedule)
+    assert simulate(schedule, Cost()).duration == simulate(gpipe(2, 2), Cost()).duration
+
+
+def test_a_bad_token_is_named_with_its_line():
+    with pytest.raises(ScheduleError, match=r"line 2 \(rank 1\): '0X0' is no token"):
+        Schedule.from_csv("0F0,0B0\n0X0,1B0\n")
+    with pytest.raises(ScheduleError, match="two actions at once are not ours to run"):
+        Schedule.from_csv("(0F3;3B1)OVERLAP_F_B\n")

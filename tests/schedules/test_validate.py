@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelab.action import MESSAGES, Kind
+from pipelab.action import MESSAGES, Action, Kind
 from pipelab.errors import ScheduleError
 from pipelab.schedules import Schedule, gpipe, validate
 from pipelab.schedules.communication import lower
@@ -67,6 +67,15 @@ def test_crossed_messages_are_named_and_marked():
     assert text.startswith("rank 0 sends 0SEND_F0 where rank 1 receives 1RECV_F1: crossed")
     assert ">0SEND_F0<" in text
     assert ">1RECV_F1<" in text
+
+
+@pytest.mark.parametrize(
+    "stray", [Action(0, Kind.F), Action(0, Kind.B, -1), Action(-1, Kind.F, 0)], ids=str
+)
+def test_an_action_without_numbers_is_refused(stray):
+    row = (Action(0, Kind.F, 0), Action(0, Kind.B, 0), stray)
+    with pytest.raises(ScheduleError, match=rf"rank 0: {stray.token} wants a stage and a micro"):
+        validate(Schedule((row,)))
 
 
 def test_errors_mark_the_cells_and_draw_the_cycle():

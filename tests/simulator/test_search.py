@@ -18,7 +18,11 @@ def problems(draw):
     p, m = draw(st.integers(1, 5)), draw(st.integers(1, 9))
     per_stage = st.lists(times, min_size=p, max_size=p)
     latency = draw(st.sampled_from([0.0, 0.25, 1.0]))
-    cost = Cost(draw(per_stage), draw(per_stage), draw(per_stage), latency)
+    bandwidth = draw(st.sampled_from([1.0, float("inf")]))
+    per_message = st.lists(st.integers(0, 2), min_size=p, max_size=p)
+    cost = Cost(
+        draw(per_stage), draw(per_stage), draw(per_stage), latency, bandwidth, draw(per_message)
+    )
     return p, m, cost, draw(st.integers(1, 9))
 
 
@@ -80,3 +84,10 @@ def test_catalogue():
     assert peak_activations(build("interleaved", 4, 8)) == (5.5, 4.5, 3.5, 2.5)
     with pytest.raises(ScheduleError, match="no schedule is called 'dapple': choose from sequ"):
         build("dapple", 2, 2)
+
+
+def test_bandwidth_is_planned_for_as_latency_is():
+    late, slow = Cost(latency=0.25), Cost(bandwidth=4, message_bytes=1)
+    assert greedy(4, 8, slow, 6, Taste()) == greedy(4, 8, late, 6, Taste())
+    assert greedy(4, 8, slow, 6, Taste()) != greedy(4, 8, Cost(), 6, Taste())
+    assert lower_bound(4, 8, slow) == lower_bound(4, 8, late) > lower_bound(4, 8, Cost())

@@ -1,0 +1,68 @@
+"""Tracing: a step that is recorded against one that is not, in turns.
+
+Two pipelines of the same model run blocks of steps in turns, A B A B. In each, seconds are taken
+in the parent from the call of ``step`` to its return, so the events' way home counts too.
+"""
+
+import time
+from functools import partial
+from statistics import median
+from typing import NamedTuple
+
+import torch
+
+from pipelab.bench.ratio import Ratio, table
+from pipelab.bench.step import OPTIMIZER, WORKLOADS
+from pipelab.engine import Pipeline
+from pipelab.schedules import one_f_one_b
+
+
+class TracingResult(NamedTuple):
+    """Seconds per step, one entry per block."""
+
+    workload: str
+    num_ranks: int
+    recorded: list[float]
+    silent: list[float]
+
+    @property
+    def ratio(self) -> Ratio:
+        """Recorded over silent."""
+        return Ratio.of(self.recorded, self.silent)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain data, seconds."""
+        return {**self._asdict(), "recorded_over_silent": self.ratio._asdict()}
+
+
+def bench_tracing(workload: str, num_ranks: int, blocks: int, seconds: float) -> TracingResult:
+    """1F1B, 8 microbatches, with recording and without."""
+    torch.manual_seed(0)
+    work = WORKLOADS[workload]()
+    schedule = one_f_one_b(num_ranks, 8)
+    open_one = partial(Pipeline, work.model, schedule, loss=work.loss, optimizer=OPTIMIZER)
+    with open_one(record=True) as recorded, open_one(record=False) as silent:
+        sides = [partial(p.step, work.inputs, work.targets) for p in (recorded, silent)]
+        for step in sides:
+            step()
+        start = time.monotonic()
+        sides[1]()
+        steps = max(1, round(seconds / (time.monotonic() - start)))
+        times: list[list[float]] = [[], []]
+        for _ in range(blocks):
+            for step, found in zip(sides, times, strict=True):
+                start = time.monotonic()
+                for _ in range(steps):
+                    step()
+                found.append((time.monotonic() - start) / steps)
+    return TracingResult(workload, num_ranks, *times)
+
+
+def tracing_table(results: list[TracingResult]) -> str:
+    """One line per workload."""
+    head = ["step", "p", "recorded, ms", "silent, ms", "recorded / silent (quartiles)"]
+    rows = []
+    for result in results:
+        times = [f"{1e3 * median(side):.2f}" for side in (result.recorded, result.silent)]
+        rows.append([result.workload, result.num_ranks, *times, result.ratio])
+    return table(head, rows)

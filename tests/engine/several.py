@@ -1,0 +1,126 @@
+"""The script of test_torchrun: plain Python runs it whole, torchrun once per rank.
+
+several.py FOLDER MODE       writes FOLDER/rank-N.json
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from pipelab.engine import Pipeline, host, torchrun, verify_gradients
+from pipelab.errors import RankError
+from pipelab.models import mlp
+from pipelab.schedules import one_f_one_b
+from pipelab.simulator import Cost
+
+FOLDER, MODE = Path(sys.argv[1]), sys.argv[2]
+RANK = int(os.environ.get("RANK", "0"))
+SCHEDULE = one_f_one_b(2, 4)
+SGD = partial(torch.optim.SGD, lr=0.1)
+PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010, latency=0.002)
+SHIFT = 5.0  # seconds that rank 1's clock is ahead, as on another machine
+told: dict[str, object] = {}
+
+
+class Trap(nn.Module):
+    """Ends badly in its third forward, once it is on the rank of stage 1."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what, self.seen = what, 0
+
+    def forward(self, x):
+        self.seen += 1
+        if self.seen == 3 and self.what == "raise":
+            raise KeyError("my own bug")
+        if self.seen == 3 and self.what == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+
+def pipeline(model=None, **options):
+    model = mlp() if model is None else model
+    return Pipeline(model, SCHEDULE, loss=cross_entropy, optimizer=SGD, **options)
+
+
+def train():
+    with pipeline(nn.Sequential(*mlp(), nn.Dropout(0.1))) as training:
+        steps = []
+        for _ in range(3):  # what the script draws must be the same on all ranks
+            steps.append(training.step(torch.randn(10, 16), torch.randint(10, (10,))))
+        told["losses"] = [step.loss.hex() for step in steps]
+        told["pids"] = training.pids
+        state = training.state_dict()
+        told["state"] = [tensor.double().sum().item().hex() for tensor in state.values()]
+        steps[-1].trace.save(FOLDER / f"trace-{RANK}.json")
+    wide = mlp(width=200)  # its gradients are too large for the store
+    report = verify_gradients(
+        wide, SCHEDULE, torch.randn(8, 16), torch.randint(10, (8,)), cross_entropy
+    )
+    told["exact"] = [row.exact for row in report.parameters]
+
+
+def pace():
+    with pipeline(pace=PACE) as paced:
+        x, y = torch.randn(8, 16), torch.randint(10, (8,))
+        traces = [paced.step(x, y).trace for _ in range(3)]
+        told["paced"] = sorted(trace.duration for trace in traces)[1]
+
+
+def fail(name, what):
+    """What is raised is told, and the script goes on."""
+    started = time.monotonic()
+    with pipeline(timeout=10.0) as training:
+        try:
+            what(training)
+        except RankError as error:
+            told[name] = [error.rank, error.action, str(error)]
+    told[f"{name} seconds"] = time.monotonic() - started
+
+
+def other_data(training):
+    training.step(torch.randn(8, 16) + RANK, torch.randint(10, (8,)))
+
+
+def other_call(training):
+    x, y = torch.randn(8, 16), torch.randint(10, (8,))
+    training.step(x, y)
+    if RANK == 0:
+        training.gradients()  # one rank alone
+    else:
+        training.close()
+
+
+def end_badly(what):
+    layers = [*mlp()]
+    with pipeline(nn.Sequential(*layers[:-1], Trap(what), layers[-1])) as training:
+        training.step(torch.randn(8, 16), torch.randint(10, (8,)))
+
+
+def main():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    if MODE == "two nodes":
+        torchrun.machine = lambda: f"{host.machine()} {RANK}"
+        real = time.monotonic
+        time.monotonic = lambda: real() + SHIFT * RANK
+    if MODE in ("alone", "one node", "two nodes"):
+        train()
+    if MODE == "two nodes":
+        pace()
+        fail("other data", other_data)
+        fail("other call", other_call)
+    (FOLDER / f"rank-{RANK}.json").write_text(json.dumps(told))
+    if MODE in ("raise", "two nodes"):
+        end_badly("raise" if MODE == "raise" else "kill")
+
+
+main()

@@ -1,0 +1,168 @@
+"""Under torchrun the same script gives the same numbers, on one node and on two."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelab.action import Kind
+from pipelab.engine.torchrun import TorchrunRanks
+from pipelab.errors import LaunchError
+from pipelab.schedules import one_f_one_b
+from pipelab.simulator import Cost, simulate
+from pipelab.trace import Trace
+
+SCRIPT = Path(__file__).with_name("several.py")
+ROOT = SCRIPT.parent.parent.parent
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+
+
+def start(*command):
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def end(process):
+    """Exit code and stderr; nothing may be left hanging."""
+    try:
+        _, errors = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, errors
+
+
+def two_agents(folder, mode):
+    """Two agents on this machine, each as one node with one rank."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    where = ["--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1"]
+    agents = [
+        start(*TORCHRUN, *where, "--master-port", port, "--node-rank", node, SCRIPT, folder, mode)
+        for node in "01"
+    ]
+    return [end(agent) for agent in agents]
+
+
+def told(folder, rank):
+    return json.loads((folder / f"rank-{rank}.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    assert end(start(sys.executable, SCRIPT, folder, "alone")) == (0, "")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one_node(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one-node")
+    place = ["--standalone", "--nproc-per-node", "2"]
+    code, errors = end(start(*TORCHRUN, *place, SCRIPT, folder, "one node"))
+    assert code == 0, errors
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_nodes(tmp_path_factory):
+    """Rank 1's clock is 5 s ahead; at the end it is killed. The folder, and how both ended."""
+    folder = tmp_path_factory.mktemp("two-nodes")
+    return folder, two_agents(folder, "two nodes")
+
+
+def test_the_same_numbers_as_with_launched_ranks(alone, one_node, two_nodes):
+    want = told(alone, 0)
+    assert len(set(want["losses"])) == 3
+    for folder in (one_node, two_nodes[0]):
+        for rank in (0, 1):
+            found = told(folder, rank)
+            assert found["losses"] == want["losses"]
+            assert found["state"] == want["state"]
+            assert found["exact"] == want["exact"] == [True] * len(want["exact"]) != []
+
+
+def test_each_process_is_one_rank(one_node, two_nodes):
+    for folder in (one_node, two_nodes[0]):
+        assert told(folder, 0)["pids"] == told(folder, 1)["pids"]
+        assert len(set(told(folder, 0)["pids"])) == 2
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_every_rank_has_the_whole_trace(one_node, rank):
+    trace = Trace.load(one_node / f"trace-{rank}.json")
+    for r, row in enumerate(one_f_one_b(2, 4).ranks):
+        own = [e for e in trace.events if e.rank == r]
+        computed = [(e.stage, e.kind, e.microbatch) for e in own if e.kind in "FB"]
+        assert computed == [tuple(action) for action in row]
+    assert trace.setting.clock_error == 0.0  # one machine, one clock
+    assert "clocks" not in trace.source_line
+
+
+def test_no_effect_before_its_cause_though_one_clock_is_5_s_ahead(two_nodes):
+    trace = Trace.load(two_nodes[0] / "trace-0.json")
+    error = trace.setting.clock_error
+    assert 0 < error < 0.01
+    assert f"clocks ± {error * 1e3:.2g} ms" in trace.source_line
+    assert trace.duration < 1
+    at = {(e.kind, e.stage, e.microbatch): e for e in trace.events}
+    for i in range(4):
+        assert at[Kind.F, 1, i].start >= at[Kind.F, 0, i].end - error
+        assert at[Kind.B, 0, i].start >= at[Kind.B, 1, i].end - error
+
+
+def test_pacing_holds_across_clocks(two_nodes):
+    cost = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010, latency=0.002)
+    want = simulate(one_f_one_b(2, 4), cost).duration
+    for rank in (0, 1):
+        assert 0.95 * want < told(two_nodes[0], rank)["paced"] < 1.5 * want
+
+
+def test_processes_that_do_not_do_the_same_are_told(two_nodes):
+    for rank in (0, 1):
+        found = told(two_nodes[0], rank)
+        where, _, words = found["other data"]
+        assert where == 1
+        assert "rank 1 has another batch than rank 0" in words and "manual_seed" in words
+    where, _, words = told(two_nodes[0], 0)["other call"]
+    assert where == 1
+    assert "rank 1 has left" in words
+    assert told(two_nodes[0], 0)["other call seconds"] < 8  # no deadline was waited for
+
+
+def test_a_killed_rank_ends_both_nodes_in_words(two_nodes):
+    (code, errors), (other_code, other_errors) = two_nodes[1]
+    assert code != 0 and other_code != 0
+    assert "pipelab.errors.RankDied: rank 1 is gone" in errors
+    assert "SIGKILL" in other_errors  # torchrun's own words, on the killed rank's node
+
+
+def test_an_exception_is_named_on_both_nodes(tmp_path):
+    for code, errors in two_agents(tmp_path, "raise"):
+        assert code != 0
+        assert "pipelab.errors.RankError: rank 1 failed in 1F2: KeyError: 'my own bug'" in errors
+        assert "several.py" in errors
+        assert "reset" not in errors and "closed by peer" not in errors
+
+
+@pytest.mark.parametrize(
+    ("ranks", "replicas", "nodes", "words"),
+    [
+        (4, 1, 1, r"started 3 processes, but its ranks take 4.*\n  torchrun --nproc-per-node 4 "),
+        (4, 2, 2, r"2 ranks x 2 replicas take 4.*\n  torchrun --nnodes 2 --nproc-per-node 2 "),
+        (2, 1, 4, r"its ranks take 2.*\n  torchrun --nproc-per-node 2 script.py\n.*TORCHRUN=0"),
+    ],
+)
+def test_another_number_of_processes_is_refused(ranks, replicas, nodes, words, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("GROUP_WORLD_SIZE", str(nodes))
+    with pytest.raises(LaunchError, match=words):
+        TorchrunRanks(ranks, replicas, timeout=1.0)

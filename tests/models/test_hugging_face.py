@@ -1,0 +1,129 @@
+"""A decoder as a list of layers: the same logits and gradients as the model that it comes from.
+
+Every test runs on stand-ins; and on the real classes, with random weights, where transformers is.
+"""
+
+import pytest
+import torch
+from torch import nn
+
+from pipelab.errors import PartitionError
+from pipelab.models.hugging_face import layers_of
+from pipelab.partition import as_model, call, measure, split
+
+from . import stand_ins
+
+
+def real(kind, attention):
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is not installed: only the stand-ins are tried"
+    )
+    if kind == "gpt2":
+        config = transformers.GPT2Config(
+            n_layer=3, n_embd=32, n_head=4, vocab_size=61, n_positions=32,
+            bos_token_id=0, eos_token_id=0, attn_implementation=attention,
+        )  # fmt: skip
+        return transformers.GPT2LMHeadModel(config)
+    config = transformers.LlamaConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=61, attn_implementation=attention,
+    )  # fmt: skip
+    return transformers.LlamaForCausalLM(config)
+
+
+def stand_in(kind, attention):
+    return {"gpt2": stand_ins.Gpt2, "llama": stand_ins.Llama}[kind](attention)
+
+
+@pytest.fixture(params=["gpt2", "llama"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(params=["sdpa", "eager"])
+def attention(request):
+    return request.param
+
+
+@pytest.fixture(params=[stand_in, real])
+def model(request, kind, attention):
+    torch.manual_seed(0)
+    model = request.param(kind, attention)
+    return model.train()  # dropout too
+
+
+def tokens():
+    return torch.randint(13, (2, 7), generator=torch.Generator().manual_seed(1))
+
+
+def logits_and_gradients(run, parameters):
+    torch.manual_seed(2)
+    logits = run(tokens())
+    logits.logsumexp(-1).mean().backward()
+    gradients = [p.grad for p in parameters]
+    for p in parameters:
+        p.grad = None
+    return logits.detach(), gradients
+
+
+def test_any_cut_computes_what_the_model_does(model):
+    chain = as_model(layers_of(model))
+    untied = chain.get_submodule("4.head").weight is not next(chain.parameters())
+    parameters = list(model.parameters())
+    assert {id(p) for p in chain.parameters()} == {id(p) for p in parameters}
+    wanted, expected = logits_and_gradients(lambda x: model(x).logits, parameters)
+    for sizes in [[1, 1, 1, 1, 1], [2, 3], [4, 1]] if untied else [[5]]:
+        stages = split(chain, len(sizes), sizes=sizes)
+
+        def run(value, stages=stages):
+            for stage in stages:
+                value = call(stage, value)
+            return value
+
+        logits, gradients = logits_and_gradients(run, parameters)
+        assert torch.equal(logits, wanted)
+        assert all(torch.equal(a, b) for a, b in zip(gradients, expected, strict=True))
+
+
+def test_no_token_sees_a_later_one(model):
+    chain = as_model(layers_of(model.eval()))
+    x = tokens()
+    changed = x.clone()
+    changed[:, 4:] = 0
+    before, after = chain(x), chain(changed)
+    torch.testing.assert_close(before[:, :4], after[:, :4])
+    assert not torch.allclose(before[:, 4:], after[:, 4:])
+
+
+def test_tied_weights_are_refused_by_name_or_untied_by_a_copy():
+    model = stand_in("gpt2", "sdpa")
+    with pytest.raises(PartitionError, match=r"4\.head\.weight .* same tensor as 0\.wte\.weight"):
+        split(layers_of(model), 2)
+    layers = layers_of(model, untie=True)
+    assert len(split(layers, 5)) == 5
+    head = layers[-1].head.weight
+    assert torch.equal(head, model.lm_head.weight) and head is not model.lm_head.weight
+    assert model.lm_head.weight is model.transformer.wte.weight  # the model itself stays tied
+
+
+def test_untie_leaves_what_is_not_tied():
+    model = stand_in("llama", "sdpa")
+    assert layers_of(model, untie=True)[-1].head is model.lm_head
+
+
+def test_it_is_measured_and_cut_by_time(model):
+    chain = layers_of(model, untie=True)
+    rows = measure(chain, tokens(), repeats=1)
+    assert [row.output_bytes for row in rows[:-1]] == [rows[0].output_bytes] * 4
+    assert len(split(chain, 3, "time", tokens())) == 3
+
+
+def test_other_models_are_refused():
+    model = stand_in("llama", "flash_attention_2")
+    with pytest.raises(PartitionError, match=r"'flash_attention_2'.*attn_implementation='sdpa'"):
+        layers_of(model)
+    model.config.model_type = "gemma"
+    with pytest.raises(PartitionError, match="is a Llama \\(of type gemma\\), neither"):
+        layers_of(model)
+    with pytest.raises(PartitionError, match="is a Linear"):
+        layers_of(nn.Linear(2, 2))

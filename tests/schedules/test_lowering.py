@@ -1,0 +1,174 @@
+"""Lowering: REDUCE_GRAD and STEP, when receives are posted, and what is refused by hand."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelab.action import COMPUTE, MESSAGES, Action, Kind
+from pipelab.errors import DeadlockError, ScheduleError
+from pipelab.schedules import Schedule, gpipe, one_f_one_b, validate
+from pipelab.schedules.catalogue import BUILDERS, build
+from pipelab.schedules.communication import lower
+from tests.schedules.strategies import valid_schedules
+
+BACKWARD = (Kind.B, Kind.I, Kind.W)
+SENDS = (Kind.SEND_F, Kind.SEND_B)
+
+
+def check_reductions(lowered):
+    """Once per stage, right behind its last backward and the SEND of that; STEPs at the end."""
+    for rank, row in enumerate(lowered.ranks):
+        stages = lowered.stages_of(rank)
+        assert row[-len(stages) :] == tuple(Action(s, Kind.STEP) for s in stages)
+        assert sum(a.kind is Kind.REDUCE_GRAD for a in row) == len(stages)
+        for stage in stages:
+            last = max(i for i, a in enumerate(row) if a.stage == stage and a.kind in BACKWARD)
+            behind = row[last + 1 : last + 3]
+            if behind[0].kind in SENDS:
+                assert behind[0] == Action(stage, Kind.SEND_B, row[last].microbatch)
+                behind = behind[1:]
+            assert behind[0] == Action(stage, Kind.REDUCE_GRAD)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize(("p", "m"), [(1, 1), (2, 3), (4, 8), (3, 7)])
+@pytest.mark.parametrize("v", [1, 3])
+def test_reductions_of_every_builder(name, p, m, v):
+    schedule = build(name, p, m, v)
+    lowered = lower(schedule, replicas=2)
+    check_reductions(lowered)
+    validate(lowered)
+    rest = [[a for a in row if a.kind is not Kind.REDUCE_GRAD] for row in lowered.ranks]
+    assert tuple(map(tuple, rest)) == lower(schedule).ranks
+
+
+@given(valid_schedules(), st.integers(1, 3), st.integers(0, 4))
+@settings(max_examples=150, deadline=None)
+def test_lowered_schedules_of_any_kind_are_sound(schedule, replicas, ahead):
+    lowered = lower(schedule, replicas, ahead)
+    validate(lowered, rendezvous=True)
+    computed = tuple(tuple(a for a in row if a.kind in COMPUTE) for row in lowered.ranks)
+    assert computed == schedule.ranks
+    if replicas > 1:
+        check_reductions(lowered)
+    else:
+        assert all(a.kind is not Kind.REDUCE_GRAD for row in lowered.ranks for a in row)
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 2])
+def test_receives_are_posted_so_many_actions_before_their_message_leaves(ahead):
+    # rank 0 is through with F<i> at i + 1, just before rank 1 is with F<i-1>
+    row = lower(gpipe(2, 4), ahead=ahead).ranks[1]
+    for i in range(4):
+        before = row[: row.index(Action(1, Kind.RECV_F, i))]
+        assert sum(a.kind in COMPUTE for a in before) == max(0, i - 1 - ahead)
+
+
+def runs_hand_in_hand(lowered):
+    """Whether it runs where a SEND and its RECV both block until they meet, each at its rank."""
+    rows = [[*row] for row in lowered.ranks]
+    moved = True
+    while moved:
+        moved = False
+        for row in rows:
+            while row and row[0].kind not in MESSAGES:
+                row.pop(0)
+                moved = True
+            for other in rows:
+                if row and other and row[0].kind in SENDS and other[0] == _receive(row[0]):
+                    row.pop(0)
+                    other.pop(0)
+                    moved = True
+    return not any(rows)
+
+
+def _receive(send):
+    if send.kind is Kind.SEND_F:
+        return Action(send.stage + 1, Kind.RECV_F, send.microbatch)
+    return Action(send.stage - 1, Kind.RECV_B, send.microbatch)
+
+
+@given(valid_schedules())
+@settings(max_examples=150, deadline=None)
+def test_not_ahead_at_all_even_receives_may_block(schedule):
+    assert runs_hand_in_hand(lower(schedule, ahead=0))
+
+
+def test_one_action_ahead_receives_must_not_block():
+    assert not runs_hand_in_hand(lower(one_f_one_b(2, 4), ahead=1))
+
+
+def by_hand(*rows):
+    return Schedule.from_tokens(row.split() for row in rows)
+
+
+GOOD = "0F0 0B0 0F1 0B1 0REDUCE_GRAD 0STEP"
+
+
+def test_reductions_and_steps_by_hand():
+    validate(by_hand(GOOD))
+    validate(by_hand("0F0 0B0 0REDUCE_GRAD"))  # neither has to be there
+    validate(by_hand("0F0 0I0 0W0 0STEP"))
+    validate(by_hand("0F0 1F0 1B0 1REDUCE_GRAD 1STEP 0B0 0REDUCE_GRAD 0STEP"))
+
+
+@pytest.mark.parametrize(
+    ("row", "first", "then"),
+    [
+        ("0F0 0B0 0REDUCE_GRAD 0F1 0B1 0STEP", "0REDUCE_GRAD", "0B1"),
+        ("0F0 0B0 0STEP 0F1 0B1", "0STEP", "0B1"),
+        ("0F0 0I0 0REDUCE_GRAD 0W0 0STEP", "0REDUCE_GRAD", "0W0"),
+        ("0F0 0B0 0STEP 0REDUCE_GRAD", "0STEP", "0REDUCE_GRAD"),
+        ("0F0 0B0 0STEP 0STEP", "0STEP", "0STEP"),
+        ("0F0 0B0 0REDUCE_GRAD 0REDUCE_GRAD 0STEP", "0REDUCE_GRAD", "0REDUCE_GRAD"),
+    ],
+)
+def test_reductions_and_steps_out_of_place_are_marked(row, first, then):
+    with pytest.raises(ScheduleError) as caught:
+        validate(by_hand(row))
+    text = str(caught.value)
+    assert text.startswith(f"rank 0 runs {first} (position ")
+    assert f" before {then} (position" in text
+    assert f">{first}<" in text
+    assert f">{then}<" in text
+
+
+def test_a_step_on_a_foreign_rank_is_refused():
+    with pytest.raises(ScheduleError, match=r"stage 0 runs on rank 0 .* and on rank 1 .0STEP"):
+        validate(by_hand(*(" ".join(a.token for a in r) for r in _with_foreign_step())))
+
+
+def _with_foreign_step():
+    first, second = lower(gpipe(2, 1)).ranks
+    return first[:-1], (*second, first[-1])
+
+
+@given(valid_schedules(), st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_step_or_reduction_moved_up_is_accepted_only_behind_all_backwards(schedule, data):
+    lowered = lower(schedule, replicas=2)
+    rank = data.draw(st.integers(0, schedule.num_ranks - 1))
+    row = list(lowered.ranks[rank])
+    moved = data.draw(st.sampled_from([a for a in row if a.kind not in COMPUTE | MESSAGES]))
+    row.remove(moved)
+    row.insert(data.draw(st.integers(0, len(row))), moved)
+    order = [a.kind for a in row if a.stage == moved.stage and a.kind not in MESSAGES]
+    fine = order[-2:] == [Kind.REDUCE_GRAD, Kind.STEP]
+    changed = Schedule((*lowered.ranks[:rank], tuple(row), *lowered.ranks[rank + 1 :]))
+    if fine:
+        validate(changed)
+    else:
+        with pytest.raises(ScheduleError, match="its last backward"):
+            validate(changed)
+
+
+def test_what_cannot_run_cannot_be_lowered():
+    with pytest.raises(DeadlockError):
+        lower(by_hand("0F0 0B0 0F1 0B1", "1F1 1B1 1F0 1B0"))
+
+
+def test_an_order_wrong_on_one_rank_is_told_as_such():
+    with pytest.raises(ScheduleError, match=r"rank 0 runs 0B0 \(position 0\) before 0F0"):
+        validate(by_hand("0B0 0F0"))
+    with pytest.raises(ScheduleError, match=r"rank 0 runs 1F0 \(position 0\) before 0F0"):
+        validate(by_hand("1F0 0F0 1B0 0B0"))
