@@ -28,8 +28,15 @@ class Checkpoint(NamedTuple):
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write ``folder/checkpoint.pt``; ``torch.load(path)["model"]`` is a plain state_dict."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``folder/checkpoint.pt``; ``torch.load(path)["model"]`` is a plain state_dict.
+
+    Raises:
+        CheckpointError: a folder that cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: is no folder to save to ({error})") from None
     data = {
         "format": "pipelab-checkpoint",
         "version": _VERSION,
@@ -103,6 +110,8 @@ def _kind(optimizer: dict[str, Any]) -> str:
 
 def check_parameters(own: dict[str, torch.Size], state: dict[str, Tensor]) -> None:
     """Raise CheckpointError unless a state holds just the model's names and shapes."""
+    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        raise CheckpointError("the state is no dict of tensors by name: give a state_dict")
     missing, strange = [*(own.keys() - state.keys())], [*(state.keys() - own.keys())]
     if missing or strange:
         words = [f"lacks {name}" for name in missing] + [f"has {name} besides" for name in strange]

@@ -165,6 +165,8 @@ def test_states_of_another_model_are_refused_before_ranks_are_touched():
             (state | {"w": torch.ones(1)}, "it has w besides"),
             (narrow, r"0.0.weight has shape \(8, 7\) in the state and \(8, 8\) in this model"),
             (nothing, r"it lacks .* and \d+ more"),
+            (state | {"3.bias": 1}, "no dict of tensors"),
+            ([1], "no dict of tensors"),
         ):
             with pytest.raises(CheckpointError, match=words):
                 pipeline.load_state_dict(bad)
@@ -173,6 +175,12 @@ def test_states_of_another_model_are_refused_before_ranks_are_touched():
         pipeline.load_state_dict(other)
         assert_same(pipeline.state_dict(), other)
         pipeline.step(*data)
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CheckpointError, match="is no folder to save to"):
+        checkpoint.save(tmp_path / "file", checkpoint.Checkpoint({}, {}, 0))
 
 
 def files(folder):
