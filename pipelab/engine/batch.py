@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pipelab.action import Action
@@ -20,11 +21,12 @@ class Batch:
         leaving: for a SEND, what it takes along: a value's tensors and form, or gradients.
     """
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, device: torch.device):
         self.run = run
         self.train = run.train
-        self.inputs = [] if run.inputs is None else tree.cut(run.inputs, run.sizes)
-        self.targets = [] if run.targets is None else tree.cut(run.targets, run.sizes)
+        inputs, targets = tree.to(run.inputs, device), tree.to(run.targets, device)
+        self.inputs = [] if inputs is None else tree.cut(inputs, run.sizes)
+        self.targets = [] if targets is None else tree.cut(targets, run.sizes)
         self.values: dict[Action, tuple[list[Tensor], Form]] = {}
         self.gradients: dict[Action, list[Tensor]] = {}
         self.leaving: dict[Action, Any] = {}

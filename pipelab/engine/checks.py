@@ -133,10 +133,8 @@ def check_same_stages(old: Schedule, new: Schedule) -> None:
         )
 
 
-def check_place(device: str, replicas: int) -> None:
-    """Raise PipelabError for a device that ranks do not run on, or for no replica at all."""
-    if device not in ("auto", "cpu"):
-        raise PipelabError(f"device={device!r}: ranks run on 'cpu' so far; 'auto' chooses it")
+def check_replicas(replicas: int) -> None:
+    """Raise PipelabError for no replica at all."""
     if replicas < 1:
         raise PipelabError(f"replicas={replicas}: there is at least 1 copy of the pipeline")
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelab.action import Action
+from pipelab.engine.device import CPU, Place
 from pipelab.simulator import Cost
 from pipelab.trace import Memory
 
@@ -43,6 +44,7 @@ class Options:
     autocast: torch.dtype | None = None
     seed: int = 0
     record: bool = True
+    place: Place = CPU
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,12 @@ class Build:
 class Use:
     """Follow another schedule from now on.
 
-    ``step`` and ``forward`` are this rank's rows of the lowered schedule, for training and for
-    evaluation; ``home`` names the rank of each stage. Without ``overlap``, sends block.
+    ``rows`` are this rank's rows of the lowered schedule, by (train, careful): for training and
+    for evaluation, and where receives meet their messages instead of being posted ahead. ``home``
+    names the rank of each stage. Without ``overlap``, sends block.
     """
 
-    step: tuple[Action, ...]
-    forward: tuple[Action, ...]
+    rows: dict[tuple[bool, bool], tuple[Action, ...]]
     home: dict[int, int]
     pace: Cost | None
     overlap: bool = True

@@ -41,14 +41,17 @@ class DataParallel:
     Args:
         replicas: the ranks that hold the same stages, or None if this rank is the only one.
         pipeline: the ranks of one copy of the pipeline, or None if this rank is the only one.
+        device: where gradients are added up: the host for gloo, the rank's GPU for NCCL.
     """
 
     def __init__(
-        self, replicas: dist.ProcessGroup | None, pipeline: dist.ProcessGroup | None, timeout: float
-    ):
+        self, replicas: dist.ProcessGroup | None, pipeline: dist.ProcessGroup | None,
+        timeout: float, device: torch.device,
+    ):  # fmt: skip
         self.replicas = replicas
         self.pipeline = pipeline
         self.timeout = timedelta(seconds=timeout)
+        self.device = device
 
     def start(self, parameters: Sequence[nn.Parameter]) -> Reduction | None:
         """Begin to add up the gradients of a stage over its replicas; never blocks."""
@@ -59,7 +62,9 @@ class DataParallel:
         # keeps None, as in one process.
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
         counts = torch.tensor([float(p.grad is not None) for p in trained])
-        flat = torch.cat([*(part.flatten() for part in parts), counts])
+        flat = torch.cat(
+            [*(part.flatten().to(self.device) for part in parts), counts.to(self.device)]
+        )
         work = self.replicas.allreduce([flat])
         reduction = Reduction(work, flat, trained)
         work.get_future().then(lambda _: reduction.ended.append(time.monotonic()))
@@ -78,7 +83,7 @@ class DataParallel:
             part = reduction.flat[place : place + parameter.numel()]
             place += parameter.numel()
             if count:
-                parameter.grad = part.view_as(parameter).to(parameter.dtype)
+                parameter.grad = part.view_as(parameter).to(parameter)
         return reduction.ended[0] if reduction.ended else now
 
     def total(self, value: float) -> float:

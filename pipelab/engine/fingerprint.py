@@ -39,8 +39,8 @@ def _tensors(command: object) -> Iterable[Tensor]:
 
 def _words(command: object) -> str:
     match command:
-        case Use(step=step):
-            return " ".join(action.token for action in step)
+        case Use(rows=rows):
+            return " ".join(action.token for action in rows[True, False])
         case Fetch(what=what):
             return what
         case Run():

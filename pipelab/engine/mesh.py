@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch.distributed as dist
-from torch._C._distributed_c10d import PrefixStore, ProcessGroupGloo, Store
+from torch._C._distributed_c10d import FileStore, PrefixStore, ProcessGroupGloo, Store
 
 PATIENCE = 60.0  # seconds for a rank to come up and to build its stages on a busy machine
 
 
 class Mesh(NamedTuple):
-    """The groups that one rank talks in; None where it would be alone."""
+    """The groups that one rank talks in; None where it would be alone. All of them are gloo's.
+
+    ``store``: where ranks that have met can meet again, for NCCL.
+    """
 
     everyone: dist.ProcessGroup
     replicas: dist.ProcessGroup | None
     pipeline: dist.ProcessGroup | None
+    store: Store
 
 
 def join(folder: Path, rank: int, num_ranks: int, replicas: int) -> Mesh:
@@ -33,14 +37,15 @@ def join(folder: Path, rank: int, num_ranks: int, replicas: int) -> Mesh:
     """
     before = _threads()
     os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
+    store = FileStore(str(folder / "meeting-point"), num_ranks)
     dist.init_process_group(
         "gloo",
-        store=dist.FileStore(str(folder / "meeting-point"), num_ranks),  # type: ignore[attr-defined]
+        store=store,
         rank=rank,
         world_size=num_ranks,
         timeout=timedelta(seconds=PATIENCE),
     )
-    mesh = _groups(rank, num_ranks, num_ranks // replicas)
+    mesh = _groups(rank, num_ranks, num_ranks // replicas, store)
     _step_back(_threads() - before)
     return mesh
 
@@ -61,7 +66,7 @@ def meet(store: Store, rank: int, num_ranks: int, replicas: int, address: str | 
         if p > 1:
             pipeline = _gloo(PrefixStore(f"pipeline {copy}", store), place, p, address)
     _step_back(_threads() - before)
-    return Mesh(everyone, alike, pipeline)
+    return Mesh(everyone, alike, pipeline, store)
 
 
 def _gloo(store: Store, rank: int, size: int, address: str | None) -> dist.ProcessGroup:
@@ -74,11 +79,20 @@ def _gloo(store: Store, rank: int, size: int, address: str | None) -> dist.Proce
     return gloo(store, rank, size, options)  # type: ignore[return-value]  # a Backend, same face
 
 
-def _groups(rank: int, num_ranks: int, p: int) -> Mesh:
+def nccl(store: Store, name: str, rank: int, size: int) -> dist.ProcessGroup:
+    """A group of GPUs, outside of torch's registry; each of its ranks makes it under one name."""
+    from torch.distributed import ProcessGroupNCCL  # a build for CPUs alone has none
+
+    options = ProcessGroupNCCL.Options()
+    options._timeout = timedelta(seconds=PATIENCE)
+    return ProcessGroupNCCL(PrefixStore(name, store), rank, size, options)  # type: ignore[return-value]
+
+
+def _groups(rank: int, num_ranks: int, p: int, store: Store) -> Mesh:
     """All ranks make all groups, in the same order, as torch wants it; each keeps its own."""
     everyone = dist.distributed_c10d._get_default_group()
     if p == num_ranks:
-        return Mesh(everyone, None, everyone if p > 1 else None)
+        return Mesh(everyone, None, everyone if p > 1 else None, store)
     copies = [list(range(first, first + p)) for first in range(0, num_ranks, p)]
     same_stages = [list(ranks) for ranks in zip(*copies, strict=True)]
     mine = {}
@@ -87,7 +101,7 @@ def _groups(rank: int, num_ranks: int, p: int) -> Mesh:
             group = dist.new_group(ranks, timeout=timedelta(seconds=PATIENCE), backend="gloo")
             if rank in ranks:
                 mine[kind] = group
-    return Mesh(everyone, mine["replicas"], mine.get("pipeline"))
+    return Mesh(everyone, mine["replicas"], mine.get("pipeline"), store)
 
 
 def _threads() -> set[int]:

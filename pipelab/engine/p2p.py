@@ -1,9 +1,9 @@
 """Messages between ranks: posted ahead, sent without blocking, and tagged with what they are.
 
 A tag carries kind, stage and microbatch, so a message that is out of place is never taken for
-another one. Forms are learnt once: before the first value of a new shape a small header travels;
-as long as batches keep their shape, none does. A gradient has the form of the value that it is
-the gradient of, so it never needs one.
+another one; where there are no tags, the proven order of the channel does that (``transport``).
+Forms are learnt once: before the first value of a new shape a small header travels; as long as
+batches keep their shape, none does. A gradient has the form of its value, so it never needs one.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pipelab.action import Action, Kind
 from pipelab.engine import tree
+from pipelab.engine.transport import Tagged, Transport
 from pipelab.engine.tree import HEADER_BYTES, Form
 
 _MANY = 64  # tensors in one message: the last two places are for its header and its stamp
@@ -47,11 +48,16 @@ class Messages:
     """One rank's open sends and receives.
 
     Args:
+        transport: takes tensors from rank to rank; ``headers`` takes headers, by their tags.
         window: sends of which no answer tells that they arrived, that may be open at once.
     """
 
-    def __init__(self, group: dist.ProcessGroup, num_stages: int, timeout: float, window: int = 8):
-        self.group = group
+    def __init__(
+        self, transport: Transport, headers: Tagged, num_stages: int, timeout: float,
+        window: int = 8,
+    ):  # fmt: skip
+        self.transport = transport
+        self.headers = headers
         self.num_stages = num_stages
         self.timeout = timedelta(seconds=timeout)
         self.window = window
@@ -59,20 +65,34 @@ class Messages:
         self.sent: dict[Action, tuple[int, list[dist.Work], list[Tensor]]] = {}
         self.forms: dict[_Key, Form] = {}
         self.described: set[_Key] = set()  # those whose header has travelled
+        self.learnt: set[tuple[int, bool]] = set()  # (rows, train) of whole batches that passed
+        self.sizes: tuple[int, ...] = ()
         self.signature: tuple[object, ...] = ()
         self.train = self.stamped = False
         self.clock_offset = 0.0  # seconds from this machine's clock to the one of all stamps
 
-    def begin(self, signature: tuple[object, ...], train: bool, stamped: bool) -> None:
+    def begin(
+        self, signature: tuple[object, ...], sizes: tuple[int, ...], train: bool, stamped: bool
+    ) -> None:
         """A batch comes. If its rows look new, the forms of its messages are learnt anew.
 
         With ``stamped``, each message carries the time at which it left (see ``pace``).
         """
-        self.train, self.stamped = train, stamped
+        self.sizes, self.train, self.stamped = sizes, train, stamped
         if signature != self.signature:
             self.signature = signature
             self.forms.clear()
             self.described.clear()
+            self.learnt.clear()
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether this batch must meet each message as it comes: its forms are not known yet.
+
+        Without tags no buffer may be opened out of order, nor before its form is known.
+        """
+        new = {(rows, self.train) for rows in self.sizes} - self.learnt
+        return self.transport.is_ordered and bool(new)
 
     def post(self, recv: Action, peer: int, rows: int) -> int:
         """Open a receive for a microbatch of ``rows``; it never blocks. Returns its bytes."""
@@ -81,8 +101,10 @@ class Messages:
             self.posted[recv] = self._open(recv, peer, self.forms[key])
         elif forward:
             header = torch.empty(HEADER_BYTES, dtype=torch.uint8)
-            works = [self._receive(recv, header, peer, _HEADER)]
+            works = [self.headers.receive(header, peer, self._tag(recv) + _HEADER)]
             self.posted[recv] = _Posted(peer, works, [], header)
+            if self.transport.is_ordered:
+                self.posted[recv] = self._learn(recv, self.posted[recv], key)
         else:  # our own forward will tell the form: until then there is nothing to open
             self.posted[recv] = _Posted(peer, [], [])
         return sum(buffer.nbytes for buffer in self.posted[recv].buffers)
@@ -92,20 +114,17 @@ class Messages:
 
         What came is the tensors and the form of a value, or a list of gradients.
         """
-        posted = self.posted.pop(recv)
-        self._finish(posted.works, recv, posted.peer)
-        key = self._key(recv, rows)
-        if posted.header is not None:
-            self.forms[key] = tree.decode(posted.header)
+        posted, key = self.posted.pop(recv), self._key(recv, rows)
         if not posted.buffers:
-            posted = self._open(recv, posted.peer, self.forms[key])
-            self._finish(posted.works, recv, posted.peer)
+            posted = self._learn(recv, posted, key)
+        self._finish(posted.works, recv, posted.peer)
         stamp = posted.buffers.pop().item() - self.clock_offset if self.stamped else 0.0
+        tensors = [self.transport.arrived(buffer) for buffer in posted.buffers]
         if recv.kind is Kind.RECV_B:
             # the gradient of what we sent: that message has arrived, to be sure
             self.through(recv._replace(kind=Kind.SEND_F))
-            return posted.buffers, stamp, posted.peer
-        return (posted.buffers, self.forms[key]), stamp, posted.peer
+            return tensors, stamp, posted.peer
+        return (tensors, self.forms[key]), stamp, posted.peer
 
     def send(self, send: Action, content: Any, peer: int, rows: int, stamp: float) -> int:
         """Start to send what ``wait`` gives at the other end; never blocks. Returns its bytes.
@@ -119,12 +138,15 @@ class Messages:
             if self.forms.setdefault(key, form) != form:
                 raise ValueError(_changed(send, form, self.forms[key], rows))
             if key not in self.described:
-                works.append(self._start(send, tree.encode(form), peer, _HEADER))
-        tensors = [tensor.detach().contiguous() for tensor in tensors]
+                header = tree.encode(form)
+                works.append(self.headers.send(header, peer, self._tag(send) + _HEADER))
+        tensors = [self.transport.outgoing(tensor) for tensor in tensors]
         size: int = sum(tensor.nbytes for tensor in tensors)
         if self.stamped:
-            tensors.append(torch.tensor(stamp + self.clock_offset, dtype=torch.float64))
-        works += [self._start(send, t, peer, i) for i, t in self._numbered(tensors)]
+            left = torch.tensor(stamp + self.clock_offset, dtype=torch.float64)
+            tensors.append(self.transport.outgoing(left))
+        tag = self._tag(send)
+        works += [self.transport.send(t, peer, tag + i) for i, t in self._numbered(tensors)]
         self.sent[send] = (peer, works, tensors)
         self._keep_within_window()
         return size
@@ -143,15 +165,24 @@ class Messages:
         for send in list(self.sent):
             self.through(send)
         self.described.update(self.forms)
+        self.learnt.update((rows, self.train) for rows in self.sizes)
+
+    def _learn(self, recv: Action, posted: _Posted, key: _Key) -> _Posted:
+        """Open the buffers now that the form is known: from a header, or from our own forward."""
+        if posted.header is not None:
+            self._finish(posted.works, recv, posted.peer)
+            self.forms[key] = tree.decode(posted.header)
+        return self._open(recv, posted.peer, self.forms[key])
 
     def _open(self, recv: Action, peer: int, form: Form) -> _Posted:
         leaves = form.tensors
         if recv.kind is Kind.RECV_B:
             leaves = [leaf for leaf in leaves if leaf.needs]
-        buffers = [torch.empty(leaf.shape, dtype=leaf.dtype) for leaf in leaves]
+        buffers = [self.transport.buffer(leaf.shape, leaf.dtype) for leaf in leaves]
         if self.stamped:
-            buffers.append(torch.empty((), dtype=torch.float64))
-        works = [self._receive(recv, b, peer, i) for i, b in self._numbered(buffers)]
+            buffers.append(self.transport.buffer((), torch.float64))
+        tag = self._tag(recv)
+        works = [self.transport.receive(b, peer, tag + i) for i, b in self._numbered(buffers)]
         return _Posted(peer, works, buffers)
 
     def _numbered(self, tensors: Sequence[Tensor]) -> list[tuple[int, Tensor]]:
@@ -170,14 +201,6 @@ class Messages:
         """Block until a send is through; its tensors are free then."""
         peer, works, _ = self.sent.pop(send, (0, [], []))
         self._finish(works, send, peer)
-
-    def _start(self, send: Action, tensor: Tensor, peer: int, place: int) -> dist.Work:
-        tag = self._tag(send) + place
-        return self.group.send([tensor], peer, tag)
-
-    def _receive(self, recv: Action, buffer: Tensor, peer: int, place: int) -> dist.Work:
-        tag = self._tag(recv) + place
-        return self.group.recv([buffer], peer, tag)
 
     def _finish(self, works: Sequence[dist.Work], action: Action, peer: int) -> None:
         try:

@@ -9,6 +9,7 @@ action, so no action is ever much shorter than its cost. Work that takes longer 
 """
 
 import time
+from collections.abc import Callable
 
 from pipelab.action import Action, Kind
 from pipelab.simulator import Cost
@@ -19,8 +20,9 @@ _TOLERANCE = 0.1  # of an action's cost: what it may make up for, or be late by,
 class Pace:
     """The due times of one rank; without a cost, nothing is ever held."""
 
-    def __init__(self, cost: Cost | None):
+    def __init__(self, cost: Cost | None, finish: Callable[[], None] = lambda: None):
         self.cost = cost
+        self.finish = finish  # blocks until the rank's device is through
         self.due = 0.0  # of the last action; on the clock of ``time.monotonic``
         self.overruns = 0
 
@@ -37,6 +39,7 @@ class Pace:
         """Stay in an action that began at ``start`` until it is due."""
         if self.cost is None:
             return
+        self.finish()
         seconds = self.cost.seconds(action)
         self.due = max(self.due + seconds, start + seconds * (1 - _TOLERANCE))
         now = time.monotonic()

@@ -12,6 +12,7 @@ from pipelab.engine import checkpoint as saved
 from pipelab.engine import checks, plan
 from pipelab.engine.commands import Done, Fetch, Load, Loss, LrSchedule, Optimizer, Options
 from pipelab.engine.deal import Count, Rule, deal
+from pipelab.engine.device import choose
 from pipelab.engine.prefetch import Prefetch
 from pipelab.engine.ranks import start_ranks
 from pipelab.engine.result import StepResult, merged, setting_of, step_result
@@ -47,7 +48,7 @@ class Pipeline:
         autocast: the dtype that forwards compute in (``torch.bfloat16``), see torch.autocast.
         seed: of dropout and other random layers, which draw for each stage and microbatch anew.
         record: False leaves events out: traces are empty, and steps a trifle faster.
-        device: ``"auto"`` or ``"cpu"``.
+        device: ``"cpu"``, ``"cuda"``, or ``"auto"``: GPUs where there are any.
         timeout: seconds that any wait may take before the step is given up.
 
     Raises:
@@ -76,8 +77,9 @@ class Pipeline:
         device: str = "auto",
         timeout: float = 30.0,
     ):
-        checks.check_place(device, replicas)
+        checks.check_replicas(replicas)
         validate(schedule)
+        self._place = choose(device, schedule.num_ranks * replicas)
         model = as_model(model)
         modules = split(model, schedule.num_stages)
         checks.check_loss(loss, reduction)
@@ -91,7 +93,7 @@ class Pipeline:
         self._ranks = start_ranks(schedule.num_ranks * replicas, replicas, timeout)
         options = Options(
             loss, optimizer, lr_schedule, clip_norm, memory_budget, checkpoint, autocast, seed,
-            record,
+            record, self._place,
         )  # fmt: skip
         self._build(modules, options)
 
@@ -135,7 +137,7 @@ class Pipeline:
     def use(self, schedule: Schedule) -> None:
         """Follow another schedule from the next step on: same stages, no relaunch."""
         checks.check_same_stages(self.schedule, schedule)
-        self._ask(plan.uses(schedule, self.replicas, self.pace, self.overlap))
+        self._ask(plan.uses(schedule, self.replicas, self.pace, self.overlap, self._place))
         self.schedule = schedule
 
     def gradients(self) -> dict[str, Tensor]:
@@ -209,7 +211,9 @@ class Pipeline:
             update=update, number=self._steps,
         )  # fmt: skip
         self._steps, self._accumulating = self._steps + 1, not update
-        setting = setting_of(self.schedule, self.replicas, self.pace, self._ranks.clock_error)
+        setting = setting_of(
+            self.schedule, self.replicas, self._place, self.pace, self._ranks.clock_error
+        )
         return step_result(answers, setting)
 
     def _run(

@@ -8,6 +8,7 @@ from torch import nn
 from pipelab.action import Kind
 from pipelab.engine.commands import Build, Options, Run, Use
 from pipelab.engine.deal import Share
+from pipelab.engine.device import Place
 from pipelab.schedules import Schedule
 from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost
@@ -24,14 +25,24 @@ def builds(
     ]
 
 
-def uses(schedule: Schedule, replicas: int, pace: Cost | None, overlap: bool) -> list[Use]:
+def uses(
+    schedule: Schedule, replicas: int, pace: Cost | None, overlap: bool, place: Place
+) -> list[Use]:
     """Each rank gets its row of the schedule with its messages."""
-    step = lower(schedule, replicas=replicas)
-    rows = list(zip(step.ranks, _forward_only(schedule).ranks, strict=True))
+    lowered = {
+        (train, careful): lower(rows, replicas if train else 1, ahead=0 if careful else 1)
+        for train, rows in ((True, schedule), (False, _forwards(schedule)))
+        for careful in ((False, True) if place.is_ordered else (False,))
+    }
     return [
-        Use(train, forward, _homes(schedule, replica), pace, overlap)
+        Use(
+            {how: rows.ranks[rank] for how, rows in lowered.items()},
+            _homes(schedule, replica),
+            pace,
+            overlap,
+        )
         for replica in range(replicas)
-        for train, forward in rows
+        for rank in range(schedule.num_ranks)
     ]
 
 
@@ -59,10 +70,7 @@ def _homes(schedule: Schedule, replica: int) -> dict[int, int]:
     return {stage: rank + offset for stage, rank in schedule.rank_of_stage.items()}
 
 
-def _forward_only(schedule: Schedule) -> Schedule:
-    """The schedule's forwards with their messages, for evaluation."""
-    rows = tuple(tuple(a for a in row if a.kind is Kind.F) for row in schedule.ranks)
-    lowered = lower(Schedule(rows, schedule.name))
-    return Schedule(
-        tuple(tuple(a for a in row if a.kind is not Kind.STEP) for row in lowered.ranks)
-    )
+def _forwards(schedule: Schedule) -> Schedule:
+    """The schedule's forwards alone, for evaluation."""
+    rows = (tuple(a for a in row if a.kind is Kind.F) for row in schedule.ranks)
+    return Schedule(tuple(rows), schedule.name)

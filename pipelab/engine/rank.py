@@ -20,12 +20,12 @@ from pipelab.action import Kind
 from pipelab.engine import mesh
 from pipelab.engine.commands import Build, Done, Failed, receive, send
 from pipelab.engine.cores import Seat
-from pipelab.engine.data_parallel import DataParallel, ReduceError
+from pipelab.engine.data_parallel import ReduceError
 from pipelab.engine.ledger import OverBudget
-from pipelab.engine.p2p import MessageError, Messages
+from pipelab.engine.p2p import MessageError
 from pipelab.engine.progress import Progress
 from pipelab.engine.recorder import Recorder
-from pipelab.engine.session import Session
+from pipelab.engine.session import Session, open_session
 
 
 def main(
@@ -46,9 +46,7 @@ def main(
         while True:
             command = receive(pipe)
             if isinstance(command, Build):
-                messages = Messages(groups.everyone, command.num_stages, timeout)
-                data_parallel = DataParallel(groups.replicas, groups.pipeline, timeout)
-                session = Session(recorder, messages, data_parallel, seat, command)
+                session = open_session(recorder, groups, seat, command, timeout)
                 answer = Done()
             else:
                 assert session is not None, "the first command is Build"

@@ -3,15 +3,18 @@
 ``time.monotonic`` counts from the machine's start, so times of ranks on one machine compare.
 """
 
-import time
-
 from pipelab.action import Action, Kind
 from pipelab.engine.commands import Row
+from pipelab.engine.device import HostWatch, Moment, Watch
 from pipelab.engine.progress import Progress
 from pipelab.trace import Event
 
 _KINDS = list(Kind)
 _PLACE = {kind: place for place, kind in enumerate(_KINDS)}
+
+
+_Marks = tuple[int, int, int, int | None, Moment, Moment, int, int | None]
+"""A ``Row`` whose times are marks still."""
 
 
 class Recorder:
@@ -25,9 +28,10 @@ class Recorder:
         self.rank = rank
         self.keeps = True  # False: only say where the rank is, keep no events
         self.progress = progress
-        self.events: list[Row] = []
+        self.watch: Watch = HostWatch()
+        self.events: list[_Marks] = []
         self.action: Action | None = None  # the one under way, for error messages
-        self.start = 0.0
+        self.start: Moment = 0.0
         self.bytes = 0
         self.peer: int | None = None
         self.until = 0.0
@@ -52,10 +56,12 @@ class Recorder:
             self.events[place] = (*row[:5], end, *row[6:])
 
     def __enter__(self) -> None:
-        self.start = time.monotonic()
+        self.start = self.watch.now()
 
     def __exit__(self, *error: object) -> None:
-        end = max(time.monotonic(), self.until)
+        end = self.watch.now()
+        if self.until:  # paced, so by the host's clock
+            end = max(self.watch.seconds(end), self.until)
         if error[0] is not None or self.action is None:
             return
         if self.keeps:
@@ -67,7 +73,9 @@ class Recorder:
     def take(self) -> list[Row]:
         """The events so far; the next step starts with none."""
         events, self.events = self.events, []
-        return events
+        self.watch.finish()
+        seconds = self.watch.seconds
+        return [(*row[:4], seconds(row[4]), seconds(row[5]), *row[6:]) for row in events]
 
 
 def event_of(row: Row) -> Event:

@@ -10,6 +10,7 @@ import torch
 import pipelab
 from pipelab.engine.commands import Done
 from pipelab.engine.cores import cores
+from pipelab.engine.device import Place
 from pipelab.engine.recorder import event_of
 from pipelab.schedules import Schedule
 from pipelab.simulator import Cost
@@ -45,13 +46,17 @@ class StepResult:
         return Trace(events, "recorded", setting, memory)
 
 
-def setting_of(schedule: Schedule, replicas: int, pace: Cost | None, clock_error: float) -> Setting:
+def setting_of(
+    schedule: Schedule, replicas: int, place: Place, pace: Cost | None, clock_error: float
+) -> Setting:
     """What a trace was recorded with."""
     return Setting(
         schedule=schedule.name,
         ranks=schedule.num_ranks * replicas,
         microbatches=schedule.num_microbatches,
         replicas=replicas,
+        device=place.device,
+        backend=place.backend,
         paced=str(pace) if pace else "",
         cpus=cores(),
         versions={

@@ -1,6 +1,6 @@
 """What a rank's row of the schedule implies: which message an action needs, and who sends it."""
 
-from pipelab.action import Action, Kind
+from pipelab.action import MESSAGES, Action, Kind
 
 _NEEDS = {Kind.F: Kind.RECV_F, Kind.B: Kind.RECV_B, Kind.I: Kind.RECV_B}
 _SENT_AS = {Kind.RECV_F: (-1, Kind.SEND_F), Kind.RECV_B: (+1, Kind.SEND_B)}
@@ -28,6 +28,16 @@ class Route:
             for a in self.row
             if (update if a.microbatch is None else a.microbatch < num_microbatches)
         ]
+
+    def channels(self, rank: int) -> set[tuple[int, int]]:
+        """The ways from rank to rank that this rank's messages take."""
+        found = set()
+        for action in self.row:
+            if action.kind in MESSAGES:
+                ends = (rank, self.peer(action))
+                sends = action.kind in (Kind.SEND_F, Kind.SEND_B)
+                found.add(ends if sends else ends[::-1])
+        return found
 
     def peer(self, message: Action) -> int:
         """The rank at the other end of a message."""

@@ -6,18 +6,43 @@ from typing import Any
 
 import torch
 
+from pipelab.engine import tree
 from pipelab.engine.batch import Batch
 from pipelab.engine.commands import Build, Done, Fetch, Load, Run, Use
 from pipelab.engine.cores import Seat
 from pipelab.engine.data_parallel import DataParallel
+from pipelab.engine.device import HostWatch, device_of, watch_for
+from pipelab.engine.mesh import Mesh, nccl
 from pipelab.engine.p2p import Messages
 from pipelab.engine.pace import Pace
 from pipelab.engine.recorder import Recorder
 from pipelab.engine.route import Route
 from pipelab.engine.stage import Stage
+from pipelab.engine.transport import Channels, Tagged, Transport
 from pipelab.engine.update import load_parameters
 from pipelab.engine.worker import Worker
 from pipelab.trace import Memory
+
+
+def open_session(
+    recorder: Recorder, groups: Mesh, seat: Seat, build: Build, timeout: float
+) -> "Session":
+    """A rank that has met the others and knows its stages: its device, its ways to the others."""
+    place, rank = build.options.place, recorder.rank
+    device = device_of(place, rank)
+    host = Tagged(groups.everyone, torch.device("cpu"))
+    transport: Transport = Tagged(groups.everyone, device)
+    replicas = groups.replicas
+    if place.is_ordered:
+        transport = Channels(rank, device, groups.store)
+        if replicas is not None:
+            column = rank % (groups.everyone.size() // replicas.size())
+            name = f"replicas of rank {column}"
+            replicas = nccl(groups.store, name, replicas.rank(), replicas.size())
+    messages = Messages(transport, host, build.num_stages, timeout)
+    on_device = device if place.is_ordered else torch.device("cpu")
+    data_parallel = DataParallel(replicas, groups.pipeline, timeout, on_device)
+    return Session(recorder, messages, data_parallel, seat, device, build)
 
 
 class Session:
@@ -25,23 +50,24 @@ class Session:
 
     def __init__(
         self, recorder: Recorder, messages: Messages, data_parallel: DataParallel, seat: Seat,
-        build: Build,
+        device: torch.device, build: Build,
     ):  # fmt: skip
+        self.device = device
+        for module in build.stages.values():
+            module.to(device)
+        self.watch = watch_for(device)
         self.recorder = recorder
         self.seat = seat
         self.messages = messages
         recorder.keeps = build.options.record
         self.worker = Worker(recorder, messages, data_parallel, build)
-        self.routes: dict[bool, Route] = {}
+        self.routes: dict[tuple[bool, bool], Route] = {}
 
     def answer(self, command: object) -> Done:
         """Do what a command asks."""
         match command:
             case Use():
-                rows = {True: command.step, False: command.forward}
-                self.routes = {train: Route(row, command.home) for train, row in rows.items()}
-                self.worker.pace, self.worker.overlap = Pace(command.pace), command.overlap
-                (self.seat.leave if command.pace else self.seat.take)()
+                self.use(command)
                 return Done()
             case Run():
                 return self.take(command)
@@ -57,30 +83,54 @@ class Session:
             case _:
                 raise TypeError(f"unknown command {type(command).__name__}")
 
+    def use(self, use: Use) -> None:
+        """Follow another schedule from now on."""
+        self.routes = {how: Route(row, use.home) for how, row in use.rows.items()}
+        ways = (route.channels(self.recorder.rank) for route in self.routes.values())
+        self.messages.transport.open(channel for way in ways for channel in way)
+        self.worker.pace, self.worker.overlap = Pace(use.pace, self.watch.finish), use.overlap
+        # a paced rank holds itself, by its own clock
+        self.recorder.watch = HostWatch() if use.pace else self.watch
+        (self.seat.leave if use.pace else self.seat.take)()
+
     def take(self, run: Run) -> Done:
         """Run one batch: follow the schedule, and report."""
         worker, stages = self.worker, self.worker.stages.values()
-        route = self.routes[run.train]
+        paced = worker.pace.cost is not None
+        self.messages.begin(run.signature, run.sizes, run.train, stamped=paced)
+        route = self.routes[run.train, self.messages.is_careful]
         if run.train and run.fresh:
             for parameter in (p for stage in stages for p in stage.parameters):
                 parameter.grad = None
-        self.messages.begin(run.signature, run.train, stamped=worker.pace.cost is not None)
-        worker.begin(Batch(run), route, route.actions(len(run.sizes), run.update))
+        worker.begin(Batch(run, self.device), route, route.actions(len(run.sizes), run.update))
         with torch.set_grad_enabled(run.train), _mode(stages, run.train):
             worker.run_step()
         self.messages.finish()
         held = worker.ledger.held
         return Done(
             loss=worker.batch.loss,
-            outputs=worker.batch.collected,
+            outputs=tree.to(worker.batch.collected, "cpu"),
             events=self.recorder.take(),
-            memory=Memory(held["parameters"], held["gradients"], held["optimizer state"]),
+            memory=Memory(
+                held["parameters"], held["gradients"], held["optimizer state"], self._allocated()
+            ),
             gradient_norm=worker.gradient_norm,
             overruns=worker.pace.overruns,
         )
 
+    def _allocated(self) -> int:
+        """The most bytes that CUDA's allocator had given out in this step."""
+        if self.device.type != "cuda":
+            return 0
+        peak = torch.cuda.max_memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return peak
+
     def fetch(self, what: str) -> dict[str, Any]:
         """What this rank's stages hold, under the model's own names."""
+        return {name: tree.to(value, "cpu") for name, value in self._find(what).items()}
+
+    def _find(self, what: str) -> dict[str, Any]:
         if what == "optimizer":
             return self.worker.update.state()
         modules = [stage.module for stage in self.worker.stages.values()]

@@ -47,6 +47,7 @@ class Stage:
         self.module = module
         self.loss = options.loss if is_last else None
         self.autocast = options.autocast
+        self.device_type = options.place.device
         self.random_seed = options.seed
         chosen = options.checkpoint  # True, or the stages that run their forward twice
         self.runs_twice = chosen if isinstance(chosen, bool) else number in chosen
@@ -107,9 +108,10 @@ class Stage:
 
     def seed(self, step: int, microbatch: int) -> None:
         """Random layers draw the same numbers wherever, and in whatever order, stages run."""
-        torch.default_generator.manual_seed(
-            seed_for(self.random_seed, step, self.number, microbatch)
-        )
+        seed = seed_for(self.random_seed, step, self.number, microbatch)
+        torch.default_generator.manual_seed(seed)
+        if self.device_type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def gradient_bytes(self) -> int:
         """Bytes of the gradients that the parameters hold now."""
@@ -152,7 +154,9 @@ class Stage:
         return nullcontext(), _SpareBuffers(self.module)
 
     def _autocast(self) -> Any:
-        return nullcontext() if self.autocast is None else torch.autocast("cpu", self.autocast)
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.device_type, self.autocast)
 
 
 class _SpareBuffers:

@@ -30,14 +30,12 @@ from pipelab.engine.board import Board, Note, Round
 from pipelab.engine.clocks import Clock, measure
 from pipelab.engine.commands import Build, Done, Failed, Run, dumps
 from pipelab.engine.cores import Seat
-from pipelab.engine.data_parallel import DataParallel
 from pipelab.engine.fingerprint import fingerprint
 from pipelab.engine.host import LOOPBACK, address_towards, is_loopback, machine
-from pipelab.engine.p2p import Messages
 from pipelab.engine.progress import Progress
 from pipelab.engine.rank import last_words
 from pipelab.engine.recorder import Recorder, shifted
-from pipelab.engine.session import Session
+from pipelab.engine.session import Session, open_session
 from pipelab.engine.verdict import verdict
 from pipelab.engine.wires import Wires
 from pipelab.errors import LaunchError
@@ -116,10 +114,8 @@ class TorchrunRanks:
         if isinstance(command, Build):
             # by way of bytes: the script's own model stays as it is, as with launched ranks
             build: Build = cloudpickle.loads(dumps(command))
-            messages = Messages(self.groups.everyone, build.num_stages, self.timeout)
-            parallel = DataParallel(self.groups.replicas, self.groups.pipeline, self.timeout)
             seat = Seat(self.rank, self.num_ranks, threads=0)  # the script's process moves freely
-            self.session = Session(self.recorder, messages, parallel, seat, build)
+            self.session = open_session(self.recorder, self.groups, seat, build, self.timeout)
             return Done()
         assert self.session is not None, "the first command is Build"
         if isinstance(command, Run):

@@ -78,6 +78,13 @@ def put_together(tensors: Sequence[Tensor], form: Form) -> Any:
     return pytree.tree_unflatten([leaf and next(rest) for leaf in form.leaves], form.tree)
 
 
+def to(value: Any, device: torch.device | str) -> Any:
+    """The same value on a device; numbers and None stay what they are."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    return pytree.tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, value)
+
+
 def cut(value: object, sizes: Sequence[int]) -> list[Any]:
     """A batch, rows first in each tensor, as microbatches of these sizes; views, no copies."""
     if isinstance(value, Tensor):

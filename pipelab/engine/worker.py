@@ -119,7 +119,7 @@ class Worker:
             if is_last:
                 self.batch.losses.append(output.detach())
         self.pass_on(action, output)
-        self.pace.hold(action, self.recorder.start)
+        self.hold(action)
         self.note(action, kept)
 
     def backward(self, action: Action) -> None:
@@ -127,7 +127,7 @@ class Worker:
         gradients = self.batch.gradients.pop(produces(action), [])
         stage = self.stages[action.stage]
         self.pass_back(action, stage.backward(number(action), gradients))
-        self.pace.hold(action, self.recorder.start)
+        self.hold(action)
         self.note(action, self.new_gradient_bytes(stage))
 
     def backward_input(self, action: Action) -> None:
@@ -135,14 +135,14 @@ class Worker:
         gradients = self.batch.gradients.pop(action, [])
         stage = self.stages[action.stage]
         self.pass_back(action, stage.backward_input(number(action), gradients))
-        self.pace.hold(action, self.recorder.start)
+        self.hold(action)
         self.note(action, 0)
 
     def backward_weight(self, action: Action) -> None:
         """W: the gradients of the weights, for which nobody waits."""
         stage = self.stages[action.stage]
         stage.backward_weight(number(action))
-        self.pace.hold(action, self.recorder.start)
+        self.hold(action)
         self.note(action, self.new_gradient_bytes(stage))
 
     def send(self, action: Action) -> None:
@@ -177,7 +177,7 @@ class Worker:
     def optimizer_step(self, action: Action) -> None:
         """STEP: one step of the stage's own optimizer, with the gradients of all microbatches."""
         grown = self.update.step(action.stage)
-        self.pace.hold(action, self.recorder.start)
+        self.hold(action)
         self.note(action, grown)
 
     def evaluate(self, stage: Stage, microbatch: int, inputs: Any) -> Any:
@@ -212,6 +212,11 @@ class Worker:
             self.batch.gradients[Action(stage - 1, Kind.I, microbatch)] = gradients
         else:
             self.batch.leaving[Action(stage, Kind.SEND_B, microbatch)] = gradients
+
+    def hold(self, action: Action) -> None:
+        """When paced: stay in the action until a device of that speed would be through."""
+        if self.pace.cost is not None:
+            self.pace.hold(action, self.recorder.watch.seconds(self.recorder.start))
 
     def note(self, action: Action, bytes: int, peer: int | None = None, until: float = 0.0) -> None:
         """Tell the recorder, and the ledger, what an action found out about itself."""

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
 from pipelab.engine.p2p import Messages
+from pipelab.engine.transport import Tagged
 from pipelab.engine.tree import take_apart
 from pipelab.errors import RankOutOfMemory
 from pipelab.models import mlp
@@ -236,11 +237,12 @@ class FakeWork:
 
 def test_sent_tensors_are_let_go():
     group, x = FakeGroup(), torch.zeros(2, 3, requires_grad=True)
-    messages = Messages(group, num_stages=4, timeout=1.0, window=5)
+    gloo = Tagged(group, torch.device("cpu"))
+    messages = Messages(gloo, gloo, num_stages=4, timeout=1.0, window=5)
     value = take_apart(x)
     messages.forms.update({(boundary, 2, True): value[1] for boundary in (1, 2)})
     messages.described.update(messages.forms)
-    messages.begin((), train=True, stamped=False)
+    messages.begin((), (2,), train=True, stamped=False)
     for i in range(50):
         messages.send(Action(1, Kind.SEND_B, i), [x], 0, 2, 0.0)
         assert len(group.open) == len(messages.sent) == min(i + 1, 5)

@@ -1,0 +1,125 @@
+"""How tensors travel between ranks.
+
+Tagged     gloo. Messages may overtake each other: a tag tells them apart. Tensors of a GPU
+           go by way of pinned host memory, so that ranks may share one.
+Channels   NCCL, one GPU per rank. No tags: on each way from one rank to another, messages
+           arrive in the order in which they left. A communicator for each such way, or two
+           ranks that both send would wait for each other.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import Store
+
+from pipelab.engine.mesh import nccl
+
+Channel = tuple[int, int]  # from rank, to rank
+
+
+class Transport(Protocol):
+    """What ``Messages`` needs. ``is_ordered``: no tags, the order of a channel counts."""
+
+    is_ordered: bool
+
+    def open(self, channels: Iterable[Channel]) -> None:
+        """Be ready for messages of these channels; all ranks call it at once."""
+
+    def send(self, tensor: Tensor, peer: int, tag: int) -> dist.Work:
+        """Start to send what ``outgoing`` gave; never blocks."""
+
+    def receive(self, buffer: Tensor, peer: int, tag: int) -> dist.Work:
+        """Open a buffer for a message; never blocks."""
+
+    def buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """An empty tensor to receive into."""
+
+    def outgoing(self, tensor: Tensor) -> Tensor:
+        """A tensor as it leaves."""
+
+    def arrived(self, buffer: Tensor) -> Tensor:
+        """A received tensor where the stage computes."""
+
+
+class Tagged:
+    """Messages over gloo, told apart by their tags."""
+
+    is_ordered = False
+
+    def __init__(self, group: dist.ProcessGroup, device: torch.device):
+        self.group = group
+        self.device = device
+        self.is_staged = device.type == "cuda"
+
+    def open(self, channels: Iterable[Channel]) -> None:
+        """Nothing to do: gloo has connected all ranks."""
+
+    def send(self, tensor: Tensor, peer: int, tag: int) -> dist.Work:
+        """Start to send."""
+        return self.group.send([tensor], peer, tag)
+
+    def receive(self, buffer: Tensor, peer: int, tag: int) -> dist.Work:
+        """Open a buffer."""
+        return self.group.recv([buffer], peer, tag)
+
+    def buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """In host memory, pinned where a GPU copies from it."""
+        return torch.empty(shape, dtype=dtype, pin_memory=self.is_staged)
+
+    def outgoing(self, tensor: Tensor) -> Tensor:
+        """In host memory."""
+        return tensor.detach().to("cpu").contiguous()
+
+    def arrived(self, buffer: Tensor) -> Tensor:
+        """On the rank's device."""
+        return buffer.to(self.device, non_blocking=True) if self.is_staged else buffer
+
+
+class Channels:
+    """Messages over NCCL, in order."""
+
+    is_ordered = True
+
+    def __init__(self, rank: int, device: torch.device, store: Store):
+        self.rank = rank
+        self.device = device
+        self.store = store
+        self.groups: dict[Channel, dist.ProcessGroup] = {}
+
+    def open(self, channels: Iterable[Channel]) -> None:
+        """A communicator for each channel.
+
+        In the same order on all ranks, and with a first message, since NCCL connects two ranks
+        when both use a communicator for the first time, and blocks until they do.
+        """
+        for channel in sorted(set(channels) - self.groups.keys()):
+            place = channel.index(self.rank)  # the source is 0 in its group, the goal is 1
+            self.groups[channel] = nccl(self.store, f"from {channel[0]} to {channel[1]}", place, 2)
+            first = torch.zeros(1, device=self.device)
+            if place == 0:
+                self.send(first, channel[1], 0).wait()
+            else:
+                self.receive(first, channel[0], 0).wait()
+
+    def send(self, tensor: Tensor, peer: int, tag: int) -> dist.Work:
+        """Start to send; the tag goes nowhere."""
+        return self.groups[self.rank, peer].send([tensor], 1, 0)
+
+    def receive(self, buffer: Tensor, peer: int, tag: int) -> dist.Work:
+        """Open a buffer for the next message of this channel."""
+        return self.groups[peer, self.rank].recv([buffer], 0, 0)
+
+    def buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """On the GPU."""
+        return torch.empty(shape, dtype=dtype, device=self.device)
+
+    def outgoing(self, tensor: Tensor) -> Tensor:
+        """As it is."""
+        return tensor.detach().to(self.device).contiguous()
+
+    def arrived(self, buffer: Tensor) -> Tensor:
+        """As it is."""
+        return buffer
