@@ -39,9 +39,15 @@ class WeightsLater:
     Args:
         outputs: of one microbatch, each with a graph, and ``gradients``, one for each of them.
         entry: the node at the input, or None on a first stage.
+        at_once: W goes through the whole graph once more. A checkpointed stage wants that, since
+            it runs its forward again for each note.
     """
 
-    def __init__(self, outputs: Sequence[Tensor], gradients: Sequence[Tensor], entry: Node | None):
+    def __init__(
+        self, outputs: Sequence[Tensor], gradients: Sequence[Tensor], entry: Node | None,
+        at_once: bool = False,
+    ):  # fmt: skip
+        self.at_once = at_once
         self.outputs = outputs
         self.gradients = gradients
         self.entry = entry
@@ -58,7 +64,7 @@ class WeightsLater:
         uses = Counter(weight for _, weights in junctions for weight in weights)
         # A weight that joins twice is reached from both notes, and would count too often; one that
         # reaches an output past the way is reached from none. They get a backward of their own.
-        twice = [weight for weight, number in uses.items() if number > 1]
+        twice = [weight for weight, number in uses.items() if number > 1 or self.at_once]
         shared = dict.fromkeys([*twice, *aside])
         self.shared, hooks = list(shared), []
         for node, weights in junctions:

@@ -5,6 +5,7 @@ it was. Loading runs no code (``weights_only``).
 """
 
 import os
+import pickle
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,8 +28,15 @@ class Checkpoint(NamedTuple):
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write ``folder/checkpoint.pt``; ``torch.load(path)["model"]`` is a plain state_dict."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``folder/checkpoint.pt``; ``torch.load(path)["model"]`` is a plain state_dict.
+
+    Raises:
+        CheckpointError: a folder that cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: is no folder to save to ({error})") from None
     data = {
         "format": "pipelab-checkpoint",
         "version": _VERSION,
@@ -54,6 +62,8 @@ def load(folder: Path) -> Checkpoint:
         data = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # bytes at random let torch fail in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch would advise to run it all the same
+            reason = "damaged, or more than tensors and plain values, which might run code"
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
     if not isinstance(data, dict) or data.get("format") != "pipelab-checkpoint":
         raise CheckpointError(f"{path}: is no checkpoint: write one with pipeline.save(folder)")
@@ -100,6 +110,8 @@ def _kind(optimizer: dict[str, Any]) -> str:
 
 def check_parameters(own: dict[str, torch.Size], state: dict[str, Tensor]) -> None:
     """Raise CheckpointError unless a state holds just the model's names and shapes."""
+    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        raise CheckpointError("the state is no dict of tensors by name: give a state_dict")
     missing, strange = [*(own.keys() - state.keys())], [*(state.keys() - own.keys())]
     if missing or strange:
         words = [f"lacks {name}" for name in missing] + [f"has {name} besides" for name in strange]

@@ -1,11 +1,11 @@
 """Refuse before anything runs: what can be known to be wrong without the ranks."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import cloudpickle
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipelab.engine import tree
 from pipelab.engine.commands import Loss
@@ -59,6 +59,16 @@ def check_loss(loss: Loss, reduction: str = "mean") -> None:
     """
     if not callable(loss):
         raise LossError(f"the loss is a {type(loss).__name__}: give a function (output, target)")
+    trained = (
+        [n for n, p in loss.named_parameters() if p.requires_grad]
+        if isinstance(loss, nn.Module)
+        else []
+    )
+    if trained:
+        raise LossError(
+            f"the loss has parameters of its own ({', '.join(trained)}), which no optimizer would "
+            f"train: move them into the model's last layer"
+        )
     copy = cloudpickle.loads(cloudpickle.dumps(loss))
     found: list[str] = []
     for target in _TARGETS:
@@ -93,6 +103,19 @@ def _check_reduction(value: float, twice: float, reduction: str) -> None:
         raise LossError(
             f"the loss averages over its rows {tried}, but reduction='sum' says that it adds up: "
             f"leave reduction= out"
+        )
+
+
+def check_training(
+    clip_norm: float | None, checkpoint: bool | Collection[int], num_stages: int
+) -> None:
+    """Raise PipelabError for a norm or for stages that there cannot be."""
+    if clip_norm is not None and not clip_norm > 0:
+        raise PipelabError(f"clip_norm={clip_norm}: a norm to clip to is above 0")
+    chosen = () if isinstance(checkpoint, bool) else checkpoint
+    if strange := sorted(set(chosen) - set(range(num_stages))):
+        raise PipelabError(
+            f"checkpoint={strange}: this model has stages 0 to {num_stages - 1}; name some of them"
         )
 
 

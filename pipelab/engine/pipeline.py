@@ -83,6 +83,7 @@ class Pipeline:
         model = as_model(model)
         modules = split(model, schedule.num_stages)
         checks.check_loss(loss, reduction)
+        checks.check_training(clip_norm, checkpoint, schedule.num_stages)
         self.schedule, self.replicas = schedule, replicas
         self.pace, self.overlap = pace, overlap
         self._rule = Rule(count, reduction)

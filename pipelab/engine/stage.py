@@ -96,7 +96,9 @@ class Stage:
         """The gradients of the input alone; those of the weights wait for ``backward_weight``."""
         kept = self.kept.pop(microbatch)
         gradients = gradients or [torch.ones_like(o) for o in kept.outputs]
-        half = self.halved[microbatch] = WeightsLater(kept.outputs, gradients, kept.node)
+        half = self.halved[microbatch] = WeightsLater(
+            kept.outputs, gradients, kept.node, self.runs_twice
+        )
         half.backward_input(_anchor())
         return self._gradients(kept)
 

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+collect_ignore = ["several.py"]  # a script, which runs when it is imported
+
 
 @pytest.fixture(autouse=True)
 def one_thread():

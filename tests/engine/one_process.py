@@ -114,6 +114,14 @@ class Draws(nn.Module):
         return x
 
 
+class Says(nn.Module):
+    """Prints a line in each forward."""
+
+    def forward(self, x):
+        print("forward")
+        return x
+
+
 class Grow(nn.Module):
     """A column less with each forward: its output changes shape though the rows do not."""
 

@@ -24,6 +24,12 @@ class Funnel(nn.Module):
         return x
 
 
+class Scaled(nn.CrossEntropyLoss):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+
 TIED = nn.Linear(4, 4)
 
 
@@ -36,6 +42,7 @@ TIED = nn.Linear(4, 4)
         (mlp(), gpipe(2, 2), partial(cross_entropy, reduction="none"), LossError, r"shape \(2,\)"),
         (mlp(), gpipe(2, 2), nn.MSELoss(reduction="none"), LossError, r"shape \(2, 3\)"),
         (mlp(), gpipe(2, 2), lambda o, t: 0.5, LossError, "a float"),
+        (mlp(), gpipe(2, 2), Scaled(), LossError, r"parameters of its own \(scale\)"),
         (mlp(), gpipe(2, 2), None, LossError, "give a function"),
         (mlp(), Schedule.from_tokens([["0F0"]]), cross_entropy, ScheduleError, "1 F, 0 B"),
     ],
@@ -52,6 +59,10 @@ def test_m_zero_and_unknown_device():
         one_f_one_b(4, 0)
     with pytest.raises(PipelabError, match="device='tpu'"):
         Pipeline(mlp(), gpipe(2, 2), loss=cross_entropy, device="tpu")
+    with pytest.raises(PipelabError, match="clip_norm=-1"):  # it would turn gradients around
+        Pipeline(mlp(), gpipe(2, 2), loss=cross_entropy, clip_norm=-1)
+    with pytest.raises(PipelabError, match=r"checkpoint=\[2\]: this model has stages 0 to 1"):
+        Pipeline(mlp(), gpipe(2, 2), loss=cross_entropy, checkpoint=[0, 2])
 
 
 def test_bad_batches_leave_the_pipeline_usable():

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from engine.one_process import Live, assert_same, batch, gradients, linears, plain_loop
+from engine.one_process import Live, Says, assert_same, batch, gradients, linears, plain_loop
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -65,6 +65,21 @@ def test_checkpointing_keeps_input_and_output_alone_and_the_gradient(name, check
         inside = 0 if number in chosen else 64
         assert found[number, 0] == 3 * (8 + 8 + inside) * FLOAT
     assert (found[3, 0] < 3 * 64 * FLOAT) == (3 in chosen)
+
+
+def test_checkpointing_runs_each_forward_once_more_for_each_backward(capfd):
+    # I and W are two; W once ran it again for each layer
+    torch.manual_seed(0)
+    layers = [nn.Linear(8, 8), nn.Sequential(Says(), *linears(3), nn.Tanh()), nn.Linear(8, 8)]
+    (x, y), model = batch(6), nn.Sequential(*layers)
+    for name, times in (("1f1b", 2), ("zero_bubble_h1", 3)):
+        schedule = build(name, 3, 2)
+        with Pipeline(model, schedule, loss=cross_entropy, checkpoint=[1]) as pipeline:
+            pipeline.step(x, y)
+            lines = capfd.readouterr().out.splitlines()
+            assert lines == ["[rank 1] forward"] * times * 2
+            assert_same(pipeline.gradients(), _reference(model, x, y, 2))
+        capfd.readouterr()
 
 
 def _reference(model, x, y, m):
