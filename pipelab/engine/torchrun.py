@@ -8,6 +8,7 @@ so that no script takes a turn on one rank that it does not take on the others.
     script ─▶ Pipeline.step ─▶ own command ─▶ Session ─▶ own answer ─▶ Board ─▶ all answers
 """
 
+import copy
 import itertools
 import os
 import sys
@@ -114,8 +115,7 @@ class TorchrunRanks:
 
     def _answer(self, command: object) -> Done:
         if isinstance(command, Build):
-            # by way of bytes: the script's own model stays as it is, as with launched ranks
-            build: Build = cloudpickle.loads(dumps(command))
+            build = copy.deepcopy(command)  # the script's own model stays as it is
             messages = Messages(self.groups.everyone, build.num_stages, self.timeout)
             parallel = DataParallel(self.groups.replicas, self.groups.pipeline, self.timeout)
             seat = Seat(self.rank, self.num_ranks, threads=0)  # the script's process moves freely
@@ -235,6 +235,6 @@ def _wrong_size(size: int, num_ranks: int, replicas: int) -> str:
 def _not_met(rank: int, num_ranks: int, error: Exception) -> str:
     address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     return (
-        f"rank {rank} did not meet the {num_ranks - 1} others through torchrun's store at "
-        f"{address}: {error}"
+        f"rank {rank} did not meet the other ranks ({num_ranks} in all) through torchrun's store "
+        f"at {address}: {error}"
     )

@@ -109,6 +109,7 @@ def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
     if MODE == "two nodes":
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # as a user of several machines may
         torchrun.machine = lambda: f"{host.machine()} {RANK}"
         real = time.monotonic
         time.monotonic = lambda: real() + SHIFT * RANK
