@@ -34,7 +34,7 @@ from pipelab.engine.cores import Seat
 from pipelab.engine.data_parallel import DataParallel
 from pipelab.engine.fingerprint import fingerprint
 from pipelab.engine.host import LOOPBACK, address_towards, is_loopback, machine
-from pipelab.engine.p2p import Messages
+from pipelab.engine.p2p import MessageError, Messages
 from pipelab.engine.progress import Progress
 from pipelab.engine.rank import last_words
 from pipelab.engine.recorder import Recorder
@@ -65,7 +65,8 @@ class TorchrunRanks:
             raise LaunchError(_wrong_size(size, num_ranks, replicas))
         self.num_ranks, self.timeout = num_ranks, timeout
         self.patience = max(timeout, mesh.PATIENCE)  # for the next answer; ``ready`` ends it
-        self.clock, self.clock_error, self.compared = Clock(), 0.0, 0.0
+        self.clock, self.clock_error = Clock(), 0.0
+        self.compared = self.last_note = 0.0  # on rank 0's clock, so that all ranks decide alike
         self.session: Session | None = None
         with tempfile.TemporaryDirectory(prefix="pipelab-") as folder:
             progress = Progress(Path(folder), num_ranks)  # the mapped page outlives its file
@@ -133,14 +134,14 @@ class TorchrunRanks:
         return replace(answer, events=events)
 
     def _compare_clocks(self) -> None:
-        """Measure the clocks anew where they differ and the last time is long ago.
-
-        ``compared`` and ``last_note`` are times of rank 0, so that all ranks decide alike.
-        """
+        """Measure the clocks anew where they differ and the last time is long ago."""
         if self.one_clock or (self.compared and self.last_note - self.compared < _REMEASURE):
             return
         self.compared = self.last_note
-        self.clock = measure(self.groups.everyone, self.rank, self.num_ranks, self.timeout)
+        try:
+            self.clock = measure(self.groups.everyone, self.rank, self.num_ranks, self.timeout)
+        except RuntimeError as error:
+            raise MessageError(f"the clocks were not compared: {error}", 0) from None
         assert self.session is not None
         self.session.messages.clock_offset = self.clock.offset
 
@@ -160,7 +161,8 @@ class TorchrunRanks:
         try:
             return [self._take(rank, found, message) for rank in range(self.num_ranks)]
         except RuntimeError as error:  # a rank went away while it sent its answer
-            return self._exchange(last_words(self.recorder, error), asked)
+            lost = MessageError(f"an answer did not come: {error}", self.rank)
+            return self._exchange(last_words(self.recorder, lost), asked)
 
     def _take(self, rank: int, found: Round, message: bytes) -> Done:
         """The answer of one rank; a large one is sent now. Copies, on every rank alike."""
