@@ -58,6 +58,7 @@ def train():
             steps.append(training.step(torch.randn(10, 16), torch.randint(10, (10,))))
         told["losses"] = [step.loss.hex() for step in steps]
         told["pids"] = training.pids
+        told["clock"] = getattr(training._ranks, "clock", None)
         state = training.state_dict()
         told["state"] = [tensor.double().sum().item().hex() for tensor in state.values()]
         steps[-1].trace.save(FOLDER / f"trace-{RANK}.json")
