@@ -6,11 +6,17 @@ with a budget: after each action its sum is taken, of things that really lie in 
 
 from pipelab.action import Action, Kind
 
-_FREES = {Kind.F: Kind.RECV_F, Kind.B: Kind.RECV_B, Kind.I: Kind.RECV_B}
+_ACTIVATIONS, _BUFFERS = "activations", "receive buffers"
+_FREES = {
+    Kind.F: ((Kind.RECV_F, _BUFFERS),),
+    Kind.I: ((Kind.RECV_B, _BUFFERS),),
+    Kind.B: ((Kind.RECV_B, _BUFFERS), (Kind.F, _ACTIVATIONS)),
+    Kind.W: ((Kind.F, _ACTIVATIONS),),
+}
 _BECOMES = {
-    Kind.F: "activations",
-    Kind.RECV_F: "receive buffers",
-    Kind.RECV_B: "receive buffers",
+    Kind.F: _ACTIVATIONS,
+    Kind.RECV_F: _BUFFERS,
+    Kind.RECV_B: _BUFFERS,
     Kind.B: "gradients",
     Kind.W: "gradients",
     Kind.STEP: "optimizer state",
@@ -38,7 +44,7 @@ class Ledger:
             "activations": 0,
             "receive buffers": 0,
         }
-        self._kept: dict[Action, int] = {}  # by the F or RECV that made them
+        self._kept: dict[tuple[Kind, int, int | None], int] = {}  # by the F or RECV that made them
         self._check()
 
     def begin(self, gradients: int) -> None:
@@ -52,22 +58,18 @@ class Ledger:
         Raises:
             OverBudget: the rank holds more than its budget.
         """
-        kind = action.kind
-        if kind in _FREES:
-            self._free(action._replace(kind=_FREES[kind]), "receive buffers")
-        if kind in (Kind.B, Kind.W):
-            self._free(action._replace(kind=Kind.F), "activations")
+        stage, kind, microbatch = action
+        for made_by, what in _FREES.get(kind, ()):
+            self.held[what] -= self._kept.pop((made_by, stage, microbatch), 0)
         if bytes and kind in _BECOMES:
             self.held[_BECOMES[kind]] += bytes
-            if kind in (Kind.F, Kind.RECV_F, Kind.RECV_B):
-                self._kept[action] = bytes
+            self._kept[kind, stage, microbatch] = bytes
             self._check()
 
-    def _free(self, made_by: Action, what: str) -> None:
-        self.held[what] -= self._kept.pop(made_by, 0)
-
     def _check(self) -> None:
+        if self.budget is None:
+            return
         total = sum(self.held.values())
-        if self.budget is not None and total > self.budget:
+        if total > self.budget:
             parts = ", ".join(f"{n:,} of {what}" for what, n in self.held.items() if n)
             raise OverBudget(f"{total:,} bytes of a budget of {self.budget:,}: {parts}")
