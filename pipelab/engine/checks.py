@@ -59,12 +59,8 @@ def check_loss(loss: Loss, reduction: str = "mean") -> None:
     """
     if not callable(loss):
         raise LossError(f"the loss is a {type(loss).__name__}: give a function (output, target)")
-    trained = (
-        [n for n, p in loss.named_parameters() if p.requires_grad]
-        if isinstance(loss, nn.Module)
-        else []
-    )
-    if trained:
+    own = loss.named_parameters() if isinstance(loss, nn.Module) else ()
+    if trained := [name for name, parameter in own if parameter.requires_grad]:
         raise LossError(
             f"the loss has parameters of its own ({', '.join(trained)}), which no optimizer would "
             f"train: move them into the model's last layer"
