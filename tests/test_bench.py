@@ -123,3 +123,13 @@ def test_tracing_compares_recorded_with_silent_steps(capsys, tmp_path):
     assert "recorded / silent" in capsys.readouterr().out
     (case,) = json.loads(path.read_text())["cases"]
     assert len(case["recorded"]) == len(case["silent"]) == 2
+
+
+def test_soak_counts_what_is_left(capsys):
+    from pipelab.bench.soak import Held, Part, soak_table
+
+    assert main(["soak", "--opened", "2", "--steps", "8", "--at-once", "2"]) == 0
+    assert "8 steps on one" in capsys.readouterr().out
+    left = Part("x", Held(1, 2, 3, 10**6), Held(2, 2, 3, 3 * 10**6), (5 * 10**6,))
+    assert not left.is_clean
+    assert soak_table([left]).splitlines()[-1].split() == ["x", "1", "0", "0", "+2.0", "5"]

@@ -125,6 +125,18 @@ def test_a_damaged_event(row, tmp_path):
 SETTING = {"schedule": "1f1b", "ranks": 4, "microbatches": 8}
 
 
+def test_clocks_of_several_machines_and_a_file_from_before_they_were_told(tmp_path):
+    shared, apart = (Setting(**SETTING, clock_error=error) for error in (0.0, 0.000117))
+    assert "clocks" not in Trace((), "recorded", shared).source_line
+    assert Trace((), "recorded", apart).source_line.endswith(" · clocks ± 0.12 ms")
+    path = Trace((), "recorded", apart).save(tmp_path / "trace.json")
+    assert Trace.load(path).setting.clock_error == 0.000117
+    data = json.loads(path.read_text())
+    del data["setting"]["clock_error"]
+    path.write_text(json.dumps(data))
+    assert Trace.load(path).setting.clock_error == 0.0
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -144,6 +156,9 @@ SETTING = {"schedule": "1f1b", "ranks": 4, "microbatches": 8}
         {"setting": {**SETTING, "schedule": 1}},
         {"setting": {**SETTING, "versions": ["torch"]}},
         {"setting": {**SETTING, "colour": "red"}},
+        {"setting": {**SETTING, "clock_error": -0.001}},
+        {"setting": {**SETTING, "clock_error": float("inf")}},
+        {"setting": {**SETTING, "clock_error": "0.1 ms"}},
         {"memory": [[1, 2]] * 3 + [["a", "b", "c"]]},
         {"memory": [[1, 2, 3, 4]]},
         {"memory": [[1, 2, -3]]},

@@ -1,4 +1,4 @@
-"""``python -m pipelab.bench launch``, ``step``, ``tracing`` or ``simulate``."""
+"""``python -m pipelab.bench launch``, ``step``, ``tracing``, ``soak`` or ``simulate``."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from pipelab.bench.launch import bench_launch
 from pipelab.bench.ratio import described, machine, table
 from pipelab.bench.simulate import SIZES, bench_simulate
+from pipelab.bench.soak import bench_soak, soak_table
 from pipelab.bench.step import HEAD, WORKLOADS, Case, bench_case, row
 from pipelab.bench.tracing import bench_tracing, tracing_table
 from pipelab.errors import PipelabError
@@ -19,9 +20,13 @@ from pipelab.trace.trace import write_whole
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one bench; 0 if it ran to its end, 1 if it could not."""
     options = _parser().parse_args(arguments)
-    run = {"launch": _launch, "step": _step, "simulate": _simulate, "tracing": _tracing}[
-        options.bench
-    ]
+    run = {
+        "launch": _launch,
+        "step": _step,
+        "simulate": _simulate,
+        "tracing": _tracing,
+        "soak": _soak,
+    }[options.bench]
     try:
         result = run(options)
     except PipelabError as error:
@@ -69,6 +74,16 @@ def _tracing(options: argparse.Namespace) -> dict[str, object]:
     return {"bench": "tracing", "machine": about, "cases": [r.to_json() for r in results]}
 
 
+def _soak(options: argparse.Namespace) -> dict[str, object]:
+    about = machine()
+    print(described(about), flush=True)
+    parts = bench_soak(options.opened, options.steps, options.at_once)
+    print(soak_table(parts))
+    if not all(part.is_clean for part in parts):
+        raise PipelabError("something is left behind: see the table")
+    return {"bench": "soak", "machine": about, "parts": [part._asdict() for part in parts]}
+
+
 def _simulate(options: argparse.Namespace) -> dict[str, object]:
     result = bench_simulate(SIZES[:2] if options.quick else SIZES, options.repeats)
     print(described(result.machine))
@@ -105,7 +120,13 @@ def _parser() -> argparse.ArgumentParser:
     simulate = benches.add_parser("simulate", help="does the time per action stay flat?")
     simulate.add_argument("--quick", action="store_true", help="the two smallest sizes alone")
     simulate.add_argument("--repeats", type=_count, default=3)
-    for bench in (launch, step, tracing, simulate):
+    soak = benches.add_parser(
+        "soak", help="pipelines opened, stepped and crowded: is anything left?"
+    )
+    soak.add_argument("--opened", type=_count, default=200)
+    soak.add_argument("--steps", type=_count, default=2000)
+    soak.add_argument("--at-once", type=_count, default=30)
+    for bench in (launch, step, tracing, soak, simulate):
         bench.add_argument("--json", type=_new_file, metavar="PATH", help="write all numbers there")
     return parser
 

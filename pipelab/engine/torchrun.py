@@ -8,6 +8,7 @@ so that no script takes a turn on one rank that it does not take on the others.
     script ─▶ Pipeline.step ─▶ own command ─▶ Session ─▶ own answer ─▶ Board ─▶ all answers
 """
 
+import copy
 import itertools
 import os
 import sys
@@ -32,6 +33,7 @@ from pipelab.engine.commands import Build, Done, Failed, Run, dumps
 from pipelab.engine.cores import Seat
 from pipelab.engine.fingerprint import fingerprint
 from pipelab.engine.host import LOOPBACK, address_towards, is_loopback, machine
+from pipelab.engine.p2p import MessageError
 from pipelab.engine.progress import Progress
 from pipelab.engine.rank import last_words
 from pipelab.engine.recorder import Recorder, shifted
@@ -62,7 +64,8 @@ class TorchrunRanks:
             raise LaunchError(_wrong_size(size, num_ranks, replicas))
         self.num_ranks, self.timeout = num_ranks, timeout
         self.patience = max(timeout, mesh.PATIENCE)  # for the next answer; ``ready`` ends it
-        self.clock, self.clock_error, self.compared = Clock(), 0.0, 0.0
+        self.clock, self.clock_error = Clock(), 0.0
+        self.compared = self.last_note = 0.0  # on rank 0's clock, so that all ranks decide alike
         self.session: Session | None = None
         with tempfile.TemporaryDirectory(prefix="pipelab-") as folder:
             progress = Progress(Path(folder), num_ranks)  # the mapped page outlives its file
@@ -112,8 +115,7 @@ class TorchrunRanks:
 
     def _answer(self, command: object) -> Done:
         if isinstance(command, Build):
-            # by way of bytes: the script's own model stays as it is, as with launched ranks
-            build: Build = cloudpickle.loads(dumps(command))
+            build = copy.deepcopy(command)  # the script's own model stays as it is
             seat = Seat(self.rank, self.num_ranks, threads=0)  # the script's process moves freely
             self.session = open_session(self.recorder, self.groups, seat, build, self.timeout)
             return Done()
@@ -128,14 +130,14 @@ class TorchrunRanks:
         return replace(answer, events=[shifted(row, offset) for row in answer.events])
 
     def _compare_clocks(self) -> None:
-        """Measure the clocks anew where they differ and the last time is long ago.
-
-        ``compared`` and ``last_note`` are times of rank 0, so that all ranks decide alike.
-        """
+        """Measure the clocks anew where they differ and the last time is long ago."""
         if self.one_clock or (self.compared and self.last_note - self.compared < _REMEASURE):
             return
         self.compared = self.last_note
-        self.clock = measure(self.groups.everyone, self.rank, self.num_ranks, self.timeout)
+        try:
+            self.clock = measure(self.groups.everyone, self.rank, self.num_ranks, self.timeout)
+        except RuntimeError as error:
+            raise MessageError(f"the clocks were not compared: {error}", 0) from None
         assert self.session is not None
         self.session.messages.clock_offset = self.clock.offset
 
@@ -155,7 +157,8 @@ class TorchrunRanks:
         try:
             return [self._take(rank, found, message) for rank in range(self.num_ranks)]
         except RuntimeError as error:  # a rank went away while it sent its answer
-            return self._exchange(last_words(self.recorder, error), asked)
+            lost = MessageError(f"an answer did not come: {error}", self.rank)
+            return self._exchange(last_words(self.recorder, lost), asked)
 
     def _take(self, rank: int, found: Round, message: bytes) -> Done:
         """The answer of one rank; a large one is sent now. Copies, on every rank alike."""
@@ -230,6 +233,6 @@ def _wrong_size(size: int, num_ranks: int, replicas: int) -> str:
 def _not_met(rank: int, num_ranks: int, error: Exception) -> str:
     address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     return (
-        f"rank {rank} did not meet the {num_ranks - 1} others through torchrun's store at "
-        f"{address}: {error}"
+        f"rank {rank} did not meet the other ranks ({num_ranks} in all) through torchrun's store "
+        f"at {address}: {error}"
     )

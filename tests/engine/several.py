@@ -58,6 +58,7 @@ def train():
             steps.append(training.step(torch.randn(10, 16), torch.randint(10, (10,))))
         told["losses"] = [step.loss.hex() for step in steps]
         told["pids"] = training.pids
+        told["clock"] = getattr(training._ranks, "clock", None)
         state = training.state_dict()
         told["state"] = [tensor.double().sum().item().hex() for tensor in state.values()]
         steps[-1].trace.save(FOLDER / f"trace-{RANK}.json")
@@ -109,6 +110,7 @@ def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
     if MODE == "two nodes":
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # as a user of several machines may
         torchrun.machine = lambda: f"{host.machine()} {RANK}"
         real = time.monotonic
         time.monotonic = lambda: real() + SHIFT * RANK

@@ -5,12 +5,15 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pipelab.action import Kind
-from pipelab.engine.torchrun import TorchrunRanks
+from pipelab.engine import torchrun
+from pipelab.engine.host import under_torchrun
+from pipelab.engine.torchrun import Member, TorchrunRanks, _address
 from pipelab.errors import LaunchError
 from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost, simulate
@@ -111,6 +114,8 @@ def test_no_effect_before_its_cause_though_one_clock_is_5_s_ahead(two_nodes):
     error = trace.setting.clock_error
     assert 0 < error < 0.01
     assert f"clocks ± {error * 1e3:.2g} ms" in trace.source_line
+    offset, own_error, _ = told(two_nodes[0], 1)["clock"]
+    assert abs(offset + 5.0) <= own_error <= error  # both ran on one machine: the truth is known
     assert trace.duration < 1
     at = {(e.kind, e.stage, e.microbatch): e for e in trace.events}
     for i in range(4):
@@ -152,6 +157,49 @@ def test_an_exception_is_named_on_both_nodes(tmp_path):
         assert "reset" not in errors and "closed by peer" not in errors
 
 
+@pytest.mark.slow
+def test_two_network_namespaces(tmp_path):
+    """Two nodes that share no loopback: gloo must find the address that the other one reaches."""
+    try:
+        with namespaces("pipelab-a", "pipelab-b") as prefixes:
+            where = ["--nnodes", "2", "--master-addr", "10.99.0.1", "--master-port", "29511"]
+            script = [SCRIPT, tmp_path, "one node"]
+            agents = [
+                start(*prefix, *TORCHRUN, *where, "--node-rank", str(node), *script)
+                for node, prefix in enumerate(prefixes)
+            ]
+            for code, errors in [end(agent) for agent in agents]:
+                assert code == 0, errors
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        pytest.skip(f"no network namespaces here: {error}")
+    assert told(tmp_path, 0)["losses"] == told(tmp_path, 1)["losses"]
+    assert 0 < Trace.load(tmp_path / "trace-1.json").setting.clock_error < 0.01
+
+
+@contextmanager
+def namespaces(*names):
+    """Two namespaces and a wire between them; the prefix of a command in each."""
+    made = []
+    try:
+        for name in names:
+            ip("netns", "add", name)
+            made.append(name)
+        first, second = names
+        ip("link", "add", "va", "netns", first, "type", "veth", "peer", "vb", "netns", second)
+        for number, (name, wire) in enumerate(zip(names, ("va", "vb"), strict=True), 1):
+            ip("-n", name, "addr", "add", f"10.99.0.{number}/24", "dev", wire)
+            ip("-n", name, "link", "set", "lo", "up")
+            ip("-n", name, "link", "set", wire, "up")
+        yield [["ip", "netns", "exec", name] for name in names]
+    finally:
+        for name in made:
+            ip("netns", "del", name)
+
+
+def ip(*arguments):
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
 @pytest.mark.parametrize(
     ("ranks", "replicas", "nodes", "words"),
     [
@@ -166,3 +214,30 @@ def test_another_number_of_processes_is_refused(ranks, replicas, nodes, words, m
     monkeypatch.setenv("GROUP_WORLD_SIZE", str(nodes))
     with pytest.raises(LaunchError, match=words):
         TorchrunRanks(ranks, replicas, timeout=1.0)
+
+
+def test_torchrun_can_be_denied(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert under_torchrun()
+    monkeypatch.setenv("PIPELAB_TORCHRUN", "0")
+    assert not under_torchrun()
+
+
+def members(*machines_and_addresses):
+    return [Member(1, machine, address) for machine, address in machines_and_addresses]
+
+
+def test_the_address_that_others_reach(monkeypatch):
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    monkeypatch.setenv("MASTER_ADDR", "node0")
+    here = ("a", "127.0.1.1")  # a machine that knows itself by loopback, as Debian's do
+    assert _address(members(here, here), 0) == "127.0.0.1"
+    assert _address(members(here, ("b", "10.0.0.2")), 1) == "10.0.0.2"
+    monkeypatch.setattr(torchrun, "address_towards", {"10.0.0.2": "10.0.0.1"}.__getitem__)
+    assert _address(members(here, here, ("b", "10.0.0.2")), 1) == "10.0.0.1"
+    monkeypatch.setattr(torchrun, "address_towards", lambda host: host)
+    with pytest.raises(OSError, match="node0, which is loopback here"):
+        _address(members(here, ("b", "127.0.0.1")), 0)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "ib0")
+    assert _address(members(here, ("b", "10.0.0.2")), 1) is None
