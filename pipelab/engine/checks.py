@@ -59,12 +59,8 @@ def check_loss(loss: Loss, reduction: str = "mean") -> None:
     """
     if not callable(loss):
         raise LossError(f"the loss is a {type(loss).__name__}: give a function (output, target)")
-    trained = (
-        [n for n, p in loss.named_parameters() if p.requires_grad]
-        if isinstance(loss, nn.Module)
-        else []
-    )
-    if trained:
+    own = loss.named_parameters() if isinstance(loss, nn.Module) else ()
+    if trained := [name for name, parameter in own if parameter.requires_grad]:
         raise LossError(
             f"the loss has parameters of its own ({', '.join(trained)}), which no optimizer would "
             f"train: move them into the model's last layer"
@@ -107,9 +103,11 @@ def _check_reduction(value: float, twice: float, reduction: str) -> None:
 
 
 def check_training(
-    clip_norm: float | None, checkpoint: bool | Collection[int], num_stages: int
+    replicas: int, clip_norm: float | None, checkpoint: bool | Collection[int], num_stages: int
 ) -> None:
-    """Raise PipelabError for a norm or for stages that there cannot be."""
+    """Raise PipelabError for replicas, a norm or stages that there cannot be."""
+    if replicas < 1:
+        raise PipelabError(f"replicas={replicas}: there is at least 1 copy of the pipeline")
     if clip_norm is not None and not clip_norm > 0:
         raise PipelabError(f"clip_norm={clip_norm}: a norm to clip to is above 0")
     chosen = () if isinstance(checkpoint, bool) else checkpoint
@@ -131,12 +129,6 @@ def check_same_stages(old: Schedule, new: Schedule) -> None:
             f"the schedule puts the stages elsewhere ({_places(new)}; here {_places(old)}): "
             f"open a new Pipeline for it"
         )
-
-
-def check_replicas(replicas: int) -> None:
-    """Raise PipelabError for no replica at all."""
-    if replicas < 1:
-        raise PipelabError(f"replicas={replicas}: there is at least 1 copy of the pipeline")
 
 
 def _places(schedule: Schedule) -> str:

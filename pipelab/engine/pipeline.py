@@ -77,13 +77,12 @@ class Pipeline:
         device: str = "auto",
         timeout: float = 30.0,
     ):
-        checks.check_replicas(replicas)
         validate(schedule)
+        checks.check_training(replicas, clip_norm, checkpoint, schedule.num_stages)
         self._place = choose(device, schedule.num_ranks * replicas)
         model = as_model(model)
         modules = split(model, schedule.num_stages)
         checks.check_loss(loss, reduction)
-        checks.check_training(clip_norm, checkpoint, schedule.num_stages)
         self.schedule, self.replicas = schedule, replicas
         self.pace, self.overlap = pace, overlap
         self._rule = Rule(count, reduction)

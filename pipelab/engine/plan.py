@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from pipelab.action import Kind
+from pipelab.action import Action, Kind
 from pipelab.engine.commands import Build, Options, Run, Use
 from pipelab.engine.deal import Share
 from pipelab.engine.device import Place
@@ -36,7 +36,7 @@ def uses(
     }
     return [
         Use(
-            {how: rows.ranks[rank] for how, rows in lowered.items()},
+            {how: _row(rows, rank, train=how[0]) for how, rows in lowered.items()},
             _homes(schedule, replica),
             pace,
             overlap,
@@ -68,6 +68,11 @@ def _homes(schedule: Schedule, replica: int) -> dict[int, int]:
     """The process of each stage within one copy of the pipeline."""
     offset = replica * schedule.num_ranks
     return {stage: rank + offset for stage, rank in schedule.rank_of_stage.items()}
+
+
+def _row(lowered: Schedule, rank: int, train: bool) -> tuple[Action, ...]:
+    """One rank's actions; lowering ends each row with STEP, but evaluation must learn nothing."""
+    return tuple(a for a in lowered.ranks[rank] if train or a.kind is not Kind.STEP)
 
 
 def _forwards(schedule: Schedule) -> Schedule:

@@ -22,6 +22,7 @@ def open_pipeline(model, schedule=None, **options):
 
 @pytest.mark.parametrize("name", ["1f1b", "zero_bubble_v"])
 def test_steps_without_update_add_up_and_evaluation_in_between_changes_nothing(name):
+    # evaluation's row of actions once ended with STEP: it trained with the last gradients
     torch.manual_seed(0)
     model = nn.Sequential(*linears(3), Draws(), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 8))
     data = batch(13)

@@ -25,8 +25,8 @@ ADAM = partial(torch.optim.AdamW, lr=0.01)
 RATES = partial(MultiStepLR, milestones=[1, 3, 4], gamma=0.3)
 
 
-def model_with_buffers():
-    torch.manual_seed(0)
+def model_with_buffers(seed=0):
+    torch.manual_seed(seed)
     blocks = [nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8)) for _ in range(3)]
     return nn.Sequential(*blocks, nn.Linear(8, 8))
 
@@ -46,8 +46,7 @@ def test_a_training_goes_on_bit_for_bit_also_cut_otherwise(tmp_path, name, p):
         saved = pipeline.state_dict()
         losses = [pipeline.step(*batch(13, seed=seed)).loss for seed in range(2, 5)]
         after = pipeline.state_dict()
-    elsewhere = nn.Sequential(*(nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8)) for _ in "123"))
-    elsewhere.append(nn.Linear(8, 8))
+    elsewhere = model_with_buffers(seed=1)
     with open_pipeline(elsewhere, build(name, p, 3)) as pipeline:
         pipeline.step(*batch(13, seed=9))  # a past that load forgets
         pipeline.step(*batch(13, seed=9), update=False)
