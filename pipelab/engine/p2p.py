@@ -172,20 +172,23 @@ class Messages:
         self._finish(works, send, peer)
 
     def _start(self, send: Action, tensor: Tensor, peer: int, place: int) -> dist.Work:
-        tag = self._tag(send) + place
-        return self.group.send([tensor], peer, tag)
+        try:  # where a peer is gone, each call may notice it first: this one, too
+            return self.group.send([tensor], peer, self._tag(send) + place)
+        except RuntimeError as error:
+            raise _failed(send, peer, error) from None
 
     def _receive(self, recv: Action, buffer: Tensor, peer: int, place: int) -> dist.Work:
-        tag = self._tag(recv) + place
-        return self.group.recv([buffer], peer, tag)
+        try:
+            return self.group.recv([buffer], peer, self._tag(recv) + place)
+        except RuntimeError as error:
+            raise _failed(recv, peer, error) from None
 
     def _finish(self, works: Sequence[dist.Work], action: Action, peer: int) -> None:
         try:
             for work in works:
                 work.wait(self.timeout)
         except RuntimeError as error:
-            text = f"{action.token}: the message with rank {peer} failed: {error}"
-            raise MessageError(text, peer) from None
+            raise _failed(action, peer, error) from None
 
     def _key(self, message: Action, rows: int) -> _Key:
         return _boundary(message), rows, self.train
@@ -196,6 +199,10 @@ class Messages:
         assert action.microbatch is not None
         number = action.microbatch * (self.num_stages + 1) + _boundary(action)
         return (number * 2 + backward) * _MANY
+
+
+def _failed(action: Action, peer: int, error: RuntimeError) -> MessageError:
+    return MessageError(f"{action.token}: the message with rank {peer} failed: {error}", peer)
 
 
 def _boundary(message: Action) -> int:
