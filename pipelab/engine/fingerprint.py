@@ -51,4 +51,4 @@ def _words(command: object) -> str:
 def _sample(tensor: Tensor) -> bytes:
     flat = tensor.detach().reshape(-1)
     chosen = flat[:: max(1, flat.numel() // _SAMPLE)].contiguous()
-    return chosen.view(torch.uint8).numpy().tobytes()
+    return chosen.cpu().view(torch.uint8).numpy().tobytes()

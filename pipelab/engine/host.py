@@ -19,7 +19,7 @@ def machine() -> str:
     parts = [socket.gethostname()]
     with suppress(OSError):  # Linux; elsewhere the name must do
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip())
-        parts.append(os.readlink("/proc/self/ns/net"))
+        parts += [os.readlink(f"/proc/self/ns/{kind}") for kind in ("net", "time")]
     return " ".join(parts)
 
 

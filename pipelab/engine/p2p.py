@@ -101,7 +101,7 @@ class Messages:
             self.posted[recv] = self._open(recv, peer, self.forms[key])
         elif forward:
             header = torch.empty(HEADER_BYTES, dtype=torch.uint8)
-            works = [self.headers.receive(header, peer, self._tag(recv) + _HEADER)]
+            works = [self._receive(self.headers, recv, header, peer, _HEADER)]
             self.posted[recv] = _Posted(peer, works, [], header)
             if self.transport.is_ordered:
                 self.posted[recv] = self._learn(recv, self.posted[recv], key)
@@ -139,14 +139,14 @@ class Messages:
                 raise ValueError(_changed(send, form, self.forms[key], rows))
             if key not in self.described:
                 header = tree.encode(form)
-                works.append(self.headers.send(header, peer, self._tag(send) + _HEADER))
+                works.append(self._start(self.headers, send, header, peer, _HEADER))
         tensors = [self.transport.outgoing(tensor) for tensor in tensors]
         size: int = sum(tensor.nbytes for tensor in tensors)
         if self.stamped:
             left = torch.tensor(stamp + self.clock_offset, dtype=torch.float64)
             tensors.append(self.transport.outgoing(left))
-        tag = self._tag(send)
-        works += [self.transport.send(t, peer, tag + i) for i, t in self._numbered(tensors)]
+        way = self.transport
+        works += [self._start(way, send, t, peer, i) for i, t in self._numbered(tensors)]
         self.sent[send] = (peer, works, tensors)
         self._keep_within_window()
         return size
@@ -181,8 +181,8 @@ class Messages:
         buffers = [self.transport.buffer(leaf.shape, leaf.dtype) for leaf in leaves]
         if self.stamped:
             buffers.append(self.transport.buffer((), torch.float64))
-        tag = self._tag(recv)
-        works = [self.transport.receive(b, peer, tag + i) for i, b in self._numbered(buffers)]
+        way = self.transport
+        works = [self._receive(way, recv, b, peer, i) for i, b in self._numbered(buffers)]
         return _Posted(peer, works, buffers)
 
     def _numbered(self, tensors: Sequence[Tensor]) -> list[tuple[int, Tensor]]:
@@ -202,13 +202,26 @@ class Messages:
         peer, works, _ = self.sent.pop(send, (0, [], []))
         self._finish(works, send, peer)
 
+    def _start(self, way: Transport, send: Action, tensor: Tensor, peer: int, i: int) -> dist.Work:
+        try:  # where a peer is gone, each call may notice it first: this one, too
+            return way.send(tensor, peer, self._tag(send) + i)
+        except RuntimeError as error:
+            raise _failed(send, peer, error) from None
+
+    def _receive(
+        self, way: Transport, recv: Action, buffer: Tensor, peer: int, i: int
+    ) -> dist.Work:
+        try:
+            return way.receive(buffer, peer, self._tag(recv) + i)
+        except RuntimeError as error:
+            raise _failed(recv, peer, error) from None
+
     def _finish(self, works: Sequence[dist.Work], action: Action, peer: int) -> None:
         try:
             for work in works:
                 work.wait(self.timeout)
         except RuntimeError as error:
-            text = f"{action.token}: the message with rank {peer} failed: {error}"
-            raise MessageError(text, peer) from None
+            raise _failed(action, peer, error) from None
 
     def _key(self, message: Action, rows: int) -> _Key:
         return _boundary(message), rows, self.train
@@ -219,6 +232,10 @@ class Messages:
         assert action.microbatch is not None
         number = action.microbatch * (self.num_stages + 1) + _boundary(action)
         return (number * 2 + backward) * _MANY
+
+
+def _failed(action: Action, peer: int, error: RuntimeError) -> MessageError:
+    return MessageError(f"{action.token}: the message with rank {peer} failed: {error}", peer)
 
 
 def _boundary(message: Action) -> int:

@@ -67,6 +67,9 @@ def train():
         wide, SCHEDULE, torch.randn(8, 16), torch.randint(10, (8,)), cross_entropy
     )
     told["exact"] = [row.exact for row in report.parameters]
+    x, y = torch.randn(8, 16), torch.randint(10, (8,))
+    report = verify_gradients(mlp(), one_f_one_b(1, 4), x, y, cross_entropy, replicas=2)
+    told["replicas"] = [report.ok, report.loss.hex()]
 
 
 def pace():
@@ -102,8 +105,12 @@ def other_call(training):
 
 def end_badly(what):
     layers = [*mlp()]
-    with pipeline(nn.Sequential(*layers[:-1], Trap(what), layers[-1])) as training:
-        training.step(torch.randn(8, 16), torch.randint(10, (8,)))
+    try:
+        with pipeline(nn.Sequential(*layers[:-1], Trap(what), layers[-1])) as training:
+            training.step(torch.randn(8, 16), torch.randint(10, (8,)))
+    except RankError as error:
+        (FOLDER / f"error-{RANK}").write_text(str(error))  # stderr of two ranks runs together
+        raise
 
 
 def main():
@@ -114,15 +121,15 @@ def main():
         torchrun.machine = lambda: f"{host.machine()} {RANK}"
         real = time.monotonic
         time.monotonic = lambda: real() + SHIFT * RANK
-    if MODE in ("alone", "one node", "two nodes"):
+    if MODE != "raise":
         train()
     if MODE == "two nodes":
         pace()
         fail("other data", other_data)
         fail("other call", other_call)
     (FOLDER / f"rank-{RANK}.json").write_text(json.dumps(told))
-    if MODE in ("raise", "two nodes"):
-        end_badly("raise" if MODE == "raise" else "kill")
+    if MODE != "alone":
+        end_badly("kill" if MODE == "two nodes" else "raise")
 
 
 main()

@@ -15,7 +15,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
+from pipelab.engine.p2p import MessageError, Messages
+from pipelab.engine.tree import take_apart
 from pipelab.errors import PipelineClosed, RankDied, RankError, RankTimeout
 from pipelab.models import mlp
 from pipelab.schedules import gpipe, one_f_one_b
@@ -270,3 +273,23 @@ def test_the_fork_server_has_loaded_all_that_a_step_needs(capfd):
         for _ in range(3):
             pipeline.step(X, Y)
     assert capfd.readouterr().out.splitlines() == ["[rank 1] dynamo []"] * 3
+
+
+class GoneGroup:
+    """Gloo's, after the peer has closed the connection: to start a message fails already."""
+
+    def send(self, *_):
+        raise RuntimeError("Connection closed by peer")
+
+    recv = send
+
+
+def test_a_message_that_cannot_be_started_is_an_echo_not_the_cause():
+    """Told as a rank's own failure, it hid the bug of the rank that had gone, now and then."""
+    messages = Messages(GoneGroup(), num_stages=2, timeout=1.0)
+    with pytest.raises(MessageError, match="1RECV_F0: the message with rank 0 failed") as caught:
+        messages.post(Action(1, Kind.RECV_F, 0), peer=0, rows=4)
+    assert caught.value.peer == 0
+    value = take_apart(torch.zeros(4, 2))
+    with pytest.raises(MessageError, match="0SEND_F0: the message with rank 1 failed"):
+        messages.send(Action(0, Kind.SEND_F, 0), value, peer=1, rows=4, stamp=0.0)

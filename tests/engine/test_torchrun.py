@@ -67,10 +67,11 @@ def alone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one_node(tmp_path_factory):
+    """At its end rank 1 raises."""
     folder = tmp_path_factory.mktemp("one-node")
     place = ["--standalone", "--nproc-per-node", "2"]
     code, errors = end(start(*TORCHRUN, *place, SCRIPT, folder, "one node"))
-    assert code == 0, errors
+    assert code == 1, errors
     return folder
 
 
@@ -89,6 +90,7 @@ def test_the_same_numbers_as_with_launched_ranks(alone, one_node, two_nodes):
             found = told(folder, rank)
             assert found["losses"] == want["losses"]
             assert found["state"] == want["state"]
+            assert found["replicas"] == want["replicas"] == [True, want["replicas"][1]]
             assert found["exact"] == want["exact"] == [True] * len(want["exact"]) != []
 
 
@@ -149,11 +151,22 @@ def test_a_killed_rank_ends_both_nodes_in_words(two_nodes):
     assert "SIGKILL" in other_errors  # torchrun's own words, on the killed rank's node
 
 
-def test_an_exception_is_named_on_both_nodes(tmp_path):
+BUG = "rank 1 failed in 1F2: KeyError: 'my own bug'"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_exception_is_named_on_every_rank(one_node, rank):
+    words = (one_node / f"error-{rank}").read_text()
+    assert words.startswith(BUG)
+    assert "several.py" in words
+    assert "reset" not in words and "closed by peer" not in words
+
+
+@pytest.mark.slow
+def test_an_exception_ends_both_nodes(tmp_path):
     for code, errors in two_agents(tmp_path, "raise"):
         assert code != 0
-        assert "pipelab.errors.RankError: rank 1 failed in 1F2: KeyError: 'my own bug'" in errors
-        assert "several.py" in errors
+        assert f"pipelab.errors.RankError: {BUG}" in errors
         assert "reset" not in errors and "closed by peer" not in errors
 
 
@@ -163,13 +176,13 @@ def test_two_network_namespaces(tmp_path):
     try:
         with namespaces("pipelab-a", "pipelab-b") as prefixes:
             where = ["--nnodes", "2", "--master-addr", "10.99.0.1", "--master-port", "29511"]
-            script = [SCRIPT, tmp_path, "one node"]
+            script = [SCRIPT, tmp_path, "namespaces"]
             agents = [
                 start(*prefix, *TORCHRUN, *where, "--node-rank", str(node), *script)
                 for node, prefix in enumerate(prefixes)
             ]
             for code, errors in [end(agent) for agent in agents]:
-                assert code == 0, errors
+                assert code == 1 and BUG in errors, errors
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
         pytest.skip(f"no network namespaces here: {error}")
     assert told(tmp_path, 0)["losses"] == told(tmp_path, 1)["losses"]
