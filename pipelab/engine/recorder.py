@@ -1,6 +1,7 @@
 """Record what a rank does: start and end of each action, on a clock that all ranks share.
 
 ``time.monotonic`` counts from the machine's start, so times of ranks on one machine compare.
+Between machines, ``clocks`` measures what to add.
 """
 
 from pipelab.action import Action, Kind

@@ -111,7 +111,8 @@ class TorchrunRanks:
             self.close()
             if isinstance(failure, KeyboardInterrupt):
                 raise failure from None
-            raise error from (None if getattr(answer, "echo", True) else failure)
+            own = isinstance(answer, Failed) and not answer.echo  # a complaint would bury the cause
+            raise error from (failure if own else None)
 
     def _answer(self, command: object) -> Done:
         if isinstance(command, Build):
