@@ -48,11 +48,22 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     try:
         with os.fdopen(handle, "wb") as file:
             torch.save(data, file)
+            file.flush()
+            os.fsync(file.fileno())  # whole on the disk before it takes the old one's place
         os.replace(name, folder / FILE)
     except BaseException:
         os.unlink(name)
         raise
     return folder / FILE
+
+
+def check_whole(accumulating: bool) -> None:
+    """Raise CheckpointError in the middle of a step over several batches."""
+    if accumulating:
+        raise CheckpointError(
+            "gradients of steps with update=False are waiting for their update, and a checkpoint "
+            "does not hold them: save after a step that updates"
+        )
 
 
 def load(folder: Path) -> Checkpoint:

@@ -27,6 +27,7 @@ class Reduction:
     work: dist.Work
     flat: Tensor
     parameters: Sequence[nn.Parameter]
+    buffers: Sequence[Tensor]
     ended: list[float] = field(default_factory=list)  # the moment, once it is there
 
     @property
@@ -53,20 +54,25 @@ class DataParallel:
         self.timeout = timedelta(seconds=timeout)
         self.device = device
 
-    def start(self, parameters: Sequence[nn.Parameter]) -> Reduction | None:
-        """Begin to add up the gradients of a stage over its replicas; never blocks."""
-        trained = [p for p in parameters if p.requires_grad]
+    def start(self, stage: nn.Module) -> Reduction | None:
+        """Begin to add up the gradients of a stage over its replicas; never blocks.
+
+        Its buffers travel along, such as BatchNorm's running statistics: those of the first copy
+        count for all, as in torch's DistributedDataParallel.
+        """
+        trained = [p for p in stage.parameters() if p.requires_grad]
         if self.replicas is None or not trained:
             return None
+        buffers = [b for b in stage.buffers() if b.is_floating_point()]
+        first = self.replicas.rank() == 0
         # One flat tensor, with a count of gradients behind it: a parameter that no replica used
         # keeps None, as in one process.
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
-        counts = torch.tensor([float(p.grad is not None) for p in trained])
-        flat = torch.cat(
-            [*(part.flatten().to(self.device) for part in parts), counts.to(self.device)]
-        )
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in trained]
+        parts += [b if first else torch.zeros_like(b) for b in buffers]
+        parts.append(torch.tensor([float(p.grad is not None) for p in trained]))
+        flat = torch.cat([part.flatten().to(self.device) for part in parts])
         work = self.replicas.allreduce([flat])
-        reduction = Reduction(work, flat, trained)
+        reduction = Reduction(work, flat, trained, buffers)
         work.get_future().then(lambda _: reduction.ended.append(time.monotonic()))
         return reduction
 
@@ -77,13 +83,16 @@ class DataParallel:
         """
         self._wait(reduction.work)
         now = time.monotonic()
-        counts = reduction.flat[-len(reduction.parameters) :].tolist()
-        place = 0
-        for parameter, count in zip(reduction.parameters, counts, strict=True):
-            part = reduction.flat[place : place + parameter.numel()]
-            place += parameter.numel()
+        tensors = [*reduction.parameters, *reduction.buffers]
+        sizes = [*(tensor.numel() for tensor in tensors), len(reduction.parameters)]
+        *parts, counts = torch.split(reduction.flat, sizes)
+        for parameter, part, count in zip(
+            reduction.parameters, parts, counts.tolist(), strict=False
+        ):
             if count:
                 parameter.grad = part.view_as(parameter).to(parameter)
+        for buffer, part in zip(reduction.buffers, parts[len(reduction.parameters) :], strict=True):
+            buffer.copy_(part.view_as(buffer))
         return reduction.ended[0] if reduction.ended else now
 
     def total(self, value: float) -> float:

@@ -244,10 +244,7 @@ def _boundary(message: Action) -> int:
 
 
 def _changed(send: Action, now: Form, before: Form, rows: int) -> str:
-    def words(form: Form) -> str:
-        return ", ".join(f"{tuple(leaf.shape)} {leaf.dtype}" for leaf in form.tensors)
-
     return (
-        f"{send.token}: {words(now)}, but the last one from {rows} rows was {words(before)}: "
-        f"a stage's output must keep its shape while the batch keeps its own"
+        f"{send.token}: {now}, but the last one from {rows} rows was {before}: a stage's output "
+        f"must keep its shape while the batch keeps its own"
     )

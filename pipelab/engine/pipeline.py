@@ -165,7 +165,11 @@ class Pipeline:
         """Write the whole training to ``folder``: parameters, optimizer state, steps so far.
 
         ``torch.load(path)["model"]`` is a state_dict for the plain model.
+
+        Raises:
+            CheckpointError: gradients of steps with ``update=False`` wait, and would be lost.
         """
+        saved.check_whole(self._accumulating)
         optimizer = merged(self._fetch("optimizer"))
         state = saved.Checkpoint(self.state_dict(), optimizer, self._steps)
         return saved.save(Path(folder), state)

@@ -136,7 +136,7 @@ class Session:
         modules = [stage.module for stage in self.worker.stages.values()]
         if what == "gradients":
             named = ((n, p.grad) for module in modules for n, p in module.named_parameters())
-            return {name: gradient for name, gradient in named if gradient is not None}
+            return {name: g.to_dense() for name, g in named if g is not None}
         return {n: t.detach() for module in modules for n, t in module.state_dict().items()}
 
 

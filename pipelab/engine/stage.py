@@ -115,7 +115,7 @@ class Stage:
 
     def gradient_bytes(self) -> int:
         """Bytes of the gradients that the parameters hold now."""
-        return sum(p.grad.nbytes for p in self.parameters if p.grad is not None)
+        return sum(_nbytes(p.grad) for p in self.parameters if p.grad is not None)
 
     def _gradients(self, kept: _Kept) -> list[Tensor]:
         """Those that came to the entry; zeros where a tensor of the input was not used."""
@@ -157,6 +157,13 @@ class Stage:
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(self.device_type, self.autocast)
+
+
+def _nbytes(gradient: Tensor) -> int:
+    """A gradient of an embedding may be sparse: rows, and where they belong."""
+    if gradient.is_sparse:
+        return gradient._values().nbytes + gradient._indices().nbytes
+    return gradient.nbytes
 
 
 class _SpareBuffers:

@@ -34,6 +34,9 @@ class Form(NamedTuple):
         """The leaves that are tensors."""
         return [leaf for leaf in self.leaves if leaf is not None]
 
+    def __str__(self) -> str:
+        return ", ".join(f"{tuple(leaf.shape)} {leaf.dtype}" for leaf in self.tensors)
+
 
 def tensors_of(value: object) -> list[Tensor]:
     """All tensors in a value, in the order of its form."""
@@ -95,12 +98,11 @@ def cut(value: object, sizes: Sequence[int]) -> list[Any]:
 
 
 def join(values: Sequence[Any]) -> Any:
-    """Microbatches of a result as one, along the rows."""
-    if isinstance(values[0], Tensor):
-        return torch.cat(list(values))
+    """Microbatches of a result as one, along the rows; numbers one after the other."""
     parts = [take_apart(value) for value in values]
     columns = zip(*(tensors for tensors, _ in parts), strict=True)
-    return put_together([torch.cat(column) for column in columns], parts[0][1])
+    joined = [torch.cat(column) if column[0].dim() else torch.stack(column) for column in columns]
+    return put_together(joined, parts[0][1])
 
 
 def encode(form: Form) -> Tensor:

@@ -157,7 +157,7 @@ class Worker:
 
     def reduce_gradients(self, action: Action) -> None:
         """REDUCE_GRAD: start to add up a stage's gradients over its replicas. Never blocks."""
-        reduction = self.data_parallel.start(self.stages[action.stage].parameters)
+        reduction = self.data_parallel.start(self.stages[action.stage].module)
         if reduction is not None:
             due = self.pace.under_way(action)
             self.reductions.append((reduction, len(self.recorder.events), due))
