@@ -89,11 +89,13 @@ def to(value: Any, device: torch.device | str) -> Any:
 
 
 def cut(value: object, sizes: Sequence[int]) -> list[Any]:
-    """A batch, rows first in each tensor, as microbatches of these sizes; views, no copies."""
-    if isinstance(value, Tensor):
-        return list(torch.split(value, list(sizes)))
+    """A batch, rows first in each tensor, as microbatches of these sizes; views, no copies.
+
+    By way of ``.data``, each counts its own changes: a layer that works in place on one microbatch
+    would otherwise seem to autograd to have changed them all.
+    """
     tensors, form = take_apart(value)
-    columns = [torch.split(tensor, list(sizes)) for tensor in tensors]
+    columns = [[x.data for x in torch.split(tensor, list(sizes))] for tensor in tensors]
     return [put_together(row, form) for row in zip(*columns, strict=True)]
 
 

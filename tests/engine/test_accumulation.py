@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pipelab.engine import Pipeline
-from pipelab.errors import BatchError
+from pipelab.errors import BatchError, CheckpointError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
 
@@ -93,3 +93,13 @@ def test_a_refused_batch_neither_begins_nor_ends_an_accumulation():
             pipeline.step(data[0][:2], data[1][:2])
         pipeline.step(*data)
         assert_same(pipeline.gradients(), added(one, 2))
+
+
+def test_a_checkpoint_that_would_lose_gradients_is_refused(tmp_path):
+    x, y = batch(8)
+    with open_pipeline(nn.Sequential(*linears(2)), optimizer=SGD) as pipeline:
+        pipeline.step(x, y, update=False)
+        with pytest.raises(CheckpointError, match="save after a step that updates"):
+            pipeline.save(tmp_path)
+        pipeline.step(x, y)
+        assert pipeline.save(tmp_path).exists()

@@ -229,3 +229,13 @@ def test_halved_backwards_of_a_transformer_with_frozen_and_shared_weights():
     report = verify_gradients(model, schedule, tokens[:, :-1], tokens[:, 1:], next_byte_loss)
     assert report.ok, str(report)
     assert all(row.exact for row in report.parameters), str(report)
+
+
+def test_a_first_layer_that_works_in_place_changes_one_microbatch():
+    # microbatches are views of one batch, and counted changes together: autograd refused B1
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(16, 16), nn.Linear(16, 10))
+    x, y = batch(8)
+    before = x.clone()
+    report = verify_gradients(model, gpipe(2, 4), x, y, cross_entropy)
+    assert all(row.exact for row in report.parameters), str(report)
+    assert torch.equal(x, before)  # the learner's own

@@ -1,17 +1,18 @@
 """Replicas: copies of the pipeline on rows of their own train as one process on all rows."""
 
+import copy
 import itertools
 from functools import partial
 
 import pytest
 import torch
-from engine.one_process import Draws, assert_same, batch, gradients, linears, pieces
+from engine.one_process import assert_same, batch, gradients, linears, pieces
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
 from pipelab.action import Kind
-from pipelab.engine import Pipeline
+from pipelab.engine import Pipeline, verify_gradients
 from pipelab.engine.commands import Fetch
 from pipelab.errors import BatchError, PipelabError
 from pipelab.schedules import gpipe, one_f_one_b
@@ -69,10 +70,10 @@ def test_replicas_train_as_one_process_on_the_whole_batch(name, p, replicas, row
         copies = replicas_of(pipeline, replicas)
         summed = replicas_of(pipeline, replicas, "gradients")
     assert len(copies) == replicas
-    for copy in copies[1:]:
-        assert_same(copy, copies[0])
-    for copy in summed:
-        assert_same(copy, summed[0])
+    for other in copies[1:]:
+        assert_same(other, copies[0])
+    for other in summed:
+        assert_same(other, summed[0])
     optimizer = MOMENTUM(model.parameters())
     for seed, (loss, gradient) in enumerate(found):
         optimizer.zero_grad()
@@ -179,11 +180,35 @@ def test_fewer_rows_than_replicas_can_be_evaluated_but_not_trained():
 
 
 def test_each_replica_draws_its_own_dropout():
-    model = nn.Sequential(nn.Linear(8, 8), Draws(), nn.Linear(8, 8))
-    with Pipeline(model, gpipe(2, 2), loss=cross_entropy, replicas=2) as pipeline:
-        pipeline.step(*batch(8))
-        drawn = [copy["1.drawn"][:2].tolist() for copy in replicas_of(pipeline, 2)]
-    with Pipeline(model, gpipe(2, 4), loss=cross_entropy) as pipeline:
-        pipeline.step(*batch(8))
-        assert drawn[0] + drawn[1] == pipeline.state_dict()["1.drawn"][:4].tolist()
-    assert len({*drawn[0], *drawn[1]}) == 4
+    # as one process does that numbers the microbatches of all replicas on
+    model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 8))
+    report = verify_gradients(model, gpipe(2, 2), *batch(8), cross_entropy, replicas=2, seed=5)
+    assert report.ok, str(report)
+
+
+def test_running_statistics_of_the_first_copy_count_for_all():
+    # each copy saw other rows: evaluation used to differ by copy, and after a load
+    x, y = torch.randn(16, 16), torch.arange(16) % 10
+    model = nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    with Pipeline(
+        model, gpipe(2, 2), loss=cross_entropy, replicas=2, optimizer=MOMENTUM
+    ) as pipeline:
+        pipeline.step(x, y)
+        before, state = pipeline.evaluate(x, y), pipeline.state_dict()
+        pipeline.load_state_dict(state)
+        assert pipeline.evaluate(x, y) == before
+    first = copy.deepcopy(model).train()
+    for rows in x[:8].split(4):  # the first copy's two microbatches
+        first[:2](rows)
+    assert torch.equal(state["1.running_mean"], first[1].running_mean)
+    assert torch.equal(state["1.running_var"], first[1].running_var)
+
+
+def test_sparse_gradients_are_added_up_too():
+    model = nn.Sequential(nn.Embedding(20, 8, sparse=True), nn.Flatten(), nn.Linear(32, 10))
+    tokens, targets = torch.randint(20, (16, 4)), torch.arange(16) % 10
+    for replicas in (1, 2):
+        report = verify_gradients(
+            model, gpipe(2, 4), tokens, targets, cross_entropy, replicas=replicas
+        )
+        assert report.ok, str(report)
