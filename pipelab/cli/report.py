@@ -76,4 +76,4 @@ def memory(trace: Trace, alone: Trace) -> None:
 def _bytes(trace: Trace) -> list[tuple[int, int, int, int]]:
     """For each rank: parameters, gradients, optimizer, peak activations."""
     held = trace.memory or (Memory(),) * trace.num_ranks
-    return [(*row[:3], peak) for row, peak in zip(held, trace.peak_activation_bytes, strict=True)]
+    return [(*row, peak) for row, peak in zip(held, trace.peak_activation_bytes, strict=True)]

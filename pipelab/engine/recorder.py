@@ -30,6 +30,7 @@ class Recorder:
         self.keeps = True  # False: only say where the rank is, keep no events
         self.progress = progress
         self.watch: Watch = HostWatch()
+        self.untold: frozenset[Kind] = frozenset()  # kinds that the progress page leaves out
         self.events: list[_Marks] = []
         self.action: Action | None = None  # the one under way, for error messages
         self.start: Moment = 0.0
@@ -40,7 +41,8 @@ class Recorder:
     def record(self, action: Action) -> "Recorder":
         """Time one action with this as a context manager."""
         self.action, self.bytes, self.peer, self.until = action, 0, None, 0.0
-        self.progress.write(self.rank, action)
+        if action.kind not in self.untold:
+            self.progress.write(self.rank, action)
         return self
 
     def note(self, bytes: int = 0, peer: int | None = None, until: float = 0.0) -> None:

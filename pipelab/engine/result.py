@@ -33,6 +33,11 @@ class StepResult:
     _answers: list[Done] = field(repr=False)
     _setting: Setting = field(repr=False)
 
+    @property
+    def allocated(self) -> tuple[int, ...]:
+        """For each rank, the most bytes that CUDA's allocator had given out; 0 without a GPU."""
+        return tuple(answer.allocated for answer in self._answers)
+
     @cached_property
     def trace(self) -> Trace:
         """What each rank did and when, seconds from the first event."""

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
+from pipelab.action import MESSAGES, Kind
 from pipelab.engine import tree
 from pipelab.engine.batch import Batch
 from pipelab.engine.commands import Build, Done, Fetch, Load, Run, Use
 from pipelab.engine.cores import Seat
 from pipelab.engine.data_parallel import DataParallel
-from pipelab.engine.device import HostWatch, device_of, watch_for
+from pipelab.engine.device import device_of, watch_for
 from pipelab.engine.mesh import Mesh, nccl
 from pipelab.engine.p2p import Messages
 from pipelab.engine.pace import Pace
@@ -89,8 +90,9 @@ class Session:
         ways = (route.channels(self.recorder.rank) for route in self.routes.values())
         self.messages.transport.open(channel for way in ways for channel in way)
         self.worker.pace, self.worker.overlap = Pace(use.pace, self.watch.finish), use.overlap
-        # a paced rank holds itself, by its own clock
-        self.recorder.watch = HostWatch() if use.pace else self.watch
+        self.recorder.watch = self.worker.pace if use.pace else self.watch
+        # what a paced rank prepares beside its busy device is not what it is in
+        self.recorder.untold = MESSAGES | {Kind.REDUCE_GRAD} if use.pace else frozenset()
         (self.seat.leave if use.pace else self.seat.take)()
 
     def take(self, run: Run) -> Done:
@@ -105,15 +107,15 @@ class Session:
         worker.begin(Batch(run, self.device), route, route.actions(len(run.sizes), run.update))
         with torch.set_grad_enabled(run.train), _mode(stages, run.train):
             worker.run_step()
+            worker.pace.settle()
         self.messages.finish()
         held = worker.ledger.held
         return Done(
             loss=worker.batch.loss,
             outputs=tree.to(worker.batch.collected, "cpu"),
             events=self.recorder.take(),
-            memory=Memory(
-                held["parameters"], held["gradients"], held["optimizer state"], self._allocated()
-            ),
+            memory=Memory(held["parameters"], held["gradients"], held["optimizer state"]),
+            allocated=self._allocated(),
             gradient_norm=worker.gradient_norm,
             overruns=worker.pace.overruns,
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pipelab.action import Action, Kind, produces
+from pipelab.action import COMPUTE, Action, Kind, produces
 from pipelab.engine import tree
 from pipelab.engine.batch import Batch, number
 from pipelab.engine.commands import Build
@@ -22,6 +22,8 @@ from pipelab.engine.recorder import Recorder, waiting_for
 from pipelab.engine.route import Route, sent_as
 from pipelab.engine.stage import Stage
 from pipelab.engine.update import Update
+
+_BUSY = COMPUTE | {Kind.STEP}  # what keeps a device busy; the rest goes on beside it
 
 
 class Worker:
@@ -81,6 +83,8 @@ class Worker:
         Recorded as WAIT, not as work: a message for F, B and I; the gradients of the replicas,
         and the norm of the whole model, for the first STEP.
         """
+        if action.kind in _BUSY:
+            self.pace.settle()
         recv = self.route.needs_message.get(action)
         if recv is not None:
             with self.recorder.record(waiting_for(action)):
@@ -92,7 +96,7 @@ class Worker:
     def take_message(self, action: Action, recv: Action) -> None:
         """Lay a message where its action finds it."""
         message, stamp, peer = self.messages.wait(recv, self.batch.rows(action))
-        self.pace.hold_message(sent_as(recv), stamp)
+        self.pace.wait_for_message(sent_as(recv), stamp)
         if action.kind is Kind.F:
             self.batch.values[action] = message
         else:
@@ -119,7 +123,7 @@ class Worker:
             if is_last:
                 self.batch.losses.append(output.detach())
         self.pass_on(action, output)
-        self.hold(action)
+        self.keep_busy(action)
         self.note(action, kept)
 
     def backward(self, action: Action) -> None:
@@ -127,7 +131,7 @@ class Worker:
         gradients = self.batch.gradients.pop(produces(action), [])
         stage = self.stages[action.stage]
         self.pass_back(action, stage.backward(number(action), gradients))
-        self.hold(action)
+        self.keep_busy(action)
         self.note(action, self.new_gradient_bytes(stage))
 
     def backward_input(self, action: Action) -> None:
@@ -135,14 +139,14 @@ class Worker:
         gradients = self.batch.gradients.pop(action, [])
         stage = self.stages[action.stage]
         self.pass_back(action, stage.backward_input(number(action), gradients))
-        self.hold(action)
+        self.keep_busy(action)
         self.note(action, 0)
 
     def backward_weight(self, action: Action) -> None:
         """W: the gradients of the weights, for which nobody waits."""
         stage = self.stages[action.stage]
         stage.backward_weight(number(action))
-        self.hold(action)
+        self.keep_busy(action)
         self.note(action, self.new_gradient_bytes(stage))
 
     def send(self, action: Action) -> None:
@@ -152,7 +156,7 @@ class Worker:
         until = self.pace.under_way(action)
         if not self.overlap:
             self.messages.block(action, self.batch.rows(action))
-            self.pace.hold_send(action)
+            self.pace.block(action)
         self.note(action, size, peer, until)
 
     def reduce_gradients(self, action: Action) -> None:
@@ -167,7 +171,7 @@ class Worker:
         """Before the first STEP: all gradients are whole, and none is too large."""
         for reduction, place, due in self.reductions:
             ended = max(due, self.data_parallel.finish(reduction))
-            self.pace.hold_until(due)
+            self.pace.wait_until(due)
             self.recorder.end_at(place, ended)
         self.reductions.clear()
         if self.clip_is_due:
@@ -177,7 +181,7 @@ class Worker:
     def optimizer_step(self, action: Action) -> None:
         """STEP: one step of the stage's own optimizer, with the gradients of all microbatches."""
         grown = self.update.step(action.stage)
-        self.hold(action)
+        self.keep_busy(action)
         self.note(action, grown)
 
     def evaluate(self, stage: Stage, microbatch: int, inputs: Any) -> Any:
@@ -213,10 +217,10 @@ class Worker:
         else:
             self.batch.leaving[Action(stage, Kind.SEND_B, microbatch)] = gradients
 
-    def hold(self, action: Action) -> None:
-        """When paced: stay in the action until a device of that speed would be through."""
+    def keep_busy(self, action: Action) -> None:
+        """When paced: the action lasts until a device of that speed would be through."""
         if self.pace.cost is not None:
-            self.pace.hold(action, self.recorder.watch.seconds(self.recorder.start))
+            self.pace.keep_busy(action, self.pace.seconds(self.recorder.start))
 
     def note(self, action: Action, bytes: int, peer: int | None = None, until: float = 0.0) -> None:
         """Tell the recorder, and the ledger, what an action found out about itself."""

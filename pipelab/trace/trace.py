@@ -49,7 +49,6 @@ class Memory(NamedTuple):
     parameters: int = 0
     gradients: int = 0
     optimizer: int = 0
-    allocated: int = 0  # on a GPU, the most that CUDA's allocator had given out in the step
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,12 @@ def test_every_schedule_on_gpus(name):
 def test_ranks_share_gpus_by_way_of_the_host():
     schedule = build("1f1b", GPUS + 1, 4)  # one rank more than there are GPUs: gloo, staged
     with Pipeline(mlp(), schedule, loss=cross_entropy, optimizer=SGD, device="cuda") as pipeline:
-        trace = [pipeline.step(X, Y).trace for _ in range(2)][-1]
-        state = pipeline.state_dict()
+        result = [pipeline.step(X, Y) for _ in range(2)][-1]
+        state, trace = pipeline.state_dict(), result.trace
     assert (trace.setting.device, trace.setting.backend) == ("cuda", "gloo")
     assert all(tensor.device.type == "cpu" for tensor in state.values())
-    assert all(memory.allocated >= memory.parameters for memory in trace.memory)
+    for allocated, memory in zip(result.allocated, trace.memory, strict=True):
+        assert allocated >= memory.parameters
     events = [e for e in trace.events if e.kind in "FB"]
     assert len(events) == 2 * 4 * (GPUS + 1)
     assert all(0 <= e.start < e.end for e in events)

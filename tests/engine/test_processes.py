@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
 from pipelab.engine.p2p import MessageError, Messages
+from pipelab.engine.transport import Tagged
 from pipelab.engine.tree import take_apart
 from pipelab.errors import PipelineClosed, RankDied, RankError, RankTimeout
 from pipelab.models import mlp
@@ -286,7 +287,8 @@ class GoneGroup:
 
 def test_a_message_that_cannot_be_started_is_an_echo_not_the_cause():
     """Told as a rank's own failure, it hid the bug of the rank that had gone, now and then."""
-    messages = Messages(GoneGroup(), num_stages=2, timeout=1.0)
+    gloo = Tagged(GoneGroup(), torch.device("cpu"))
+    messages = Messages(gloo, gloo, num_stages=2, timeout=1.0)
     with pytest.raises(MessageError, match="1RECV_F0: the message with rank 0 failed") as caught:
         messages.post(Action(1, Kind.RECV_F, 0), peer=0, rows=4)
     assert caught.value.peer == 0
