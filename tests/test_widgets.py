@@ -19,7 +19,7 @@ from pipelab.schedules import gpipe, one_f_one_b, sequential
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Setting, Trace
 from pipelab.widgets import Timeline, TimelineLab
-from pipelab.widgets.timeline import png
+from pipelab.widgets.still import png
 from pipelab.widgets.words import error_text, formula_of
 
 WIDGETS = Path(sys.modules["pipelab.widgets"].__file__).parent
@@ -76,7 +76,7 @@ def test_a_run_shows_what_real_ranks_recorded(lab):
     trace = lab.wait()
     assert trace is lab.trace and trace.source == "recorded"
     assert (trace.setting.ranks, trace.setting.microbatches) == (2, 3)
-    assert trace.setting.paced == "F 2 ms, B 4 ms"
+    assert trace.setting.paced.startswith("F 2 ms, B 4 ms")
     assert lab.state == "done" and lab.run_number == 1 and lab.error == ""
     assert "(p−1)/(m+p−1) says 25.0 %" in lab.summary and "Loss 2." in lab.summary
     assert "2 ranks, 3 microbatches" in lab.alt
@@ -251,8 +251,13 @@ def test_repr_names_no_address(lab):
 
 
 def test_timeline_has_picture_words_and_table():
-    data = Timeline(trace())._repr_mimebundle_()
-    assert set(data) == {"image/png", "text/html", "text/plain"}
+    data, _ = Timeline(trace())._repr_mimebundle_()
+    assert set(data) == {
+        "application/vnd.jupyter.widget-view+json",
+        "image/png",
+        "text/html",
+        "text/plain",
+    }
     html = data["text/html"]
     assert re.search(r'<img alt="Predicted timeline of [^"]+"', html)
     assert '<th scope="row">1</th>' in html
@@ -262,7 +267,7 @@ def test_timeline_has_picture_words_and_table():
 def test_names_of_a_trace_are_text_not_html():
     event = trace().events[0]
     evil = Trace((event,), "recorded", Setting('"><script>alert(1)</script>', 1, 1))
-    html = Timeline(evil)._repr_mimebundle_()["text/html"]
+    html = Timeline(evil)._repr_mimebundle_()[0]["text/html"]
     assert "<script" not in html and '""' not in html
 
 

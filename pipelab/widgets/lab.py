@@ -23,7 +23,7 @@ from pipelab.simulator import Cost
 from pipelab.trace import Trace
 from pipelab.widgets import words
 from pipelab.widgets.live import LAYERS, LiveRun, Settings
-from pipelab.widgets.timeline import png, still
+from pipelab.widgets.still import png, still
 
 PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010)
 _SETTINGS = ("num_ranks", "num_microbatches", "schedule", "paced")
