@@ -1,7 +1,7 @@
 """The front end: several short files, read as one ES module without imports.
 
-    parts scale data layout draw panel input timeline      the timeline
-    view | lab | editor                                    what each widget makes of it
+    parts scale data layout draw panel input timeline view     the timeline
+    single | chart lab                                         what each widget makes of it
 
 Nothing is built, and nothing is fetched: the browser gets the files as they stand, without their
 comments and indentation, which would be half of what a notebook stores.
@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("front")
-PARTS = ("parts", "scale", "data", "layout", "draw", "panel", "input", "timeline")
+PARTS = ("parts", "scale", "data", "layout", "draw", "panel", "input", "timeline", "view")
 _COMMENT = re.compile(r"^(//.*|/\*\*?.*\*/|/\*\*?|\*.*)$")
 
 

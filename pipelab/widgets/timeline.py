@@ -34,7 +34,7 @@ class Timeline(anywidget.AnyWidget):
         TraceError: ``over`` cannot be compared with ``trace``.
     """
 
-    _esm = front.script(*front.PARTS, "view")
+    _esm = front.script(*front.PARTS, "single")
     _css = front.style("timeline")
 
     data = Bytes(b"").tag(sync=True)

@@ -167,8 +167,16 @@ class Lab:
     page: Page
     server: Server
 
-    def open(self, name: str) -> None:
-        """Open a notebook in a workspace of its own, or the tabs of earlier tests come back."""
+    def open(self, name: str, *cells: str) -> None:
+        """Open a notebook in a workspace of its own, or the tabs of earlier tests come back.
+
+        ``cells`` are put at its end.
+        """
+        if cells:
+            path = self.server.notebooks / name
+            book = nbformat.read(path, 4)
+            book.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
+            nbformat.write(book, path)
         workspace = f"lab/workspaces/{uuid.uuid4().hex}/tree/{name}"
         address = f"http://127.0.0.1:{self.server.port}/{workspace}?token={TOKEN}"
         self.page.goto(address, wait_until="domcontentloaded")

@@ -22,7 +22,7 @@ function makeParts(s, image, act) {
   node.dataset.lmSuppressShortcuts = "true";
   image.node.setAttribute("role", "application");
   image.node.setAttribute("aria-roledescription", "timeline");
-  let lines = [];
+  let [lines, known] = [[], null];
 
   /** Once per frame: the cursor's time, and what each rank does then. */
   function tell() {
@@ -40,6 +40,8 @@ function makeParts(s, image, act) {
   }
   /** A trace has come: everything that does not depend on the time. */
   function show() {
+    if (s.live && known === s.head) return; // bars grow; nothing around them changes
+    known = s.head;
     says.textContent = s.head.sentence ?? "";
     image.node.setAttribute("aria-label", `${s.head.alt ?? s.head.sentence ?? "Timeline"} ${HELP}`);
     lines = fillNow(s, now, image);
