@@ -11,7 +11,7 @@ from typing import Any
 import anywidget
 from traitlets import Bytes, Dict
 
-from pipelab.plots import describe, plot_timeline, timeline_text
+from pipelab.plots import describe, plot_compare, plot_timeline, timeline_text
 from pipelab.trace import Trace
 from pipelab.trace.trace import write_whole
 from pipelab.widgets import front
@@ -45,6 +45,7 @@ class Timeline(anywidget.AnyWidget):
     def __init__(self, trace: Trace, over: Over | None = None, *, budget: int | None = None):
         self.trace = trace
         above = overlay(trace, over)
+        self._over = above.trace
         words = {"comparison": above.numbers, "guess": above.guess, "budget": budget}
         super().__init__(
             data=packed(trace.events),
@@ -58,9 +59,14 @@ class Timeline(anywidget.AnyWidget):
         return write_whole(Path(path), self._page())
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the still picture: PNG, SVG or PDF, as the file's name says."""
+        """Write the still picture: PNG, SVG or PDF, as the file's name says.
+
+        With another trace over it, both stand one above the other.
+        """
         path = Path(path)
-        plot_timeline(self.trace).savefig(path)
+        over = self._over
+        figure = plot_timeline(self.trace) if over is None else plot_compare(over, self.trace)
+        figure.savefig(path)
         return path
 
     def __repr__(self) -> str:
