@@ -1,7 +1,7 @@
 // The questions that the picture asks of a trace.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { at, bytesOf, details, doing, find, follow, readTrace, stops, token, within } from "./front.mjs";
+import { at, atWork, bytesOf, details, doing, find, follow, readTrace, stops, token, within } from "./front.mjs";
 
 const read = (name) => {
   const { head, data } = JSON.parse(readFileSync(name));
@@ -73,3 +73,20 @@ assert.equal(at(v.rows[0].boxes, v.end, -1), -1);
 const empty = readTrace({ ...trace.head, idle: undefined }, null);
 assert.equal(empty.n, 0);
 assert.equal(doing(empty, 0, 0).words, "has not begun");
+
+// While it runs: the last bars are under way, and a rank without one waits for whoever has not come.
+const cut = (now) => {
+  const live = [...Array(trace.n).keys()].filter((i) => ["F", "B"].includes(trace.head.kinds[trace.kind[i]].name) && trace.start[i] < now);
+  const buffer = new ArrayBuffer(32 * live.length);
+  const columns = ["rank", "kind", "stage", "microbatch", "peer", "start", "end", "bytes"];
+  columns.forEach((name, k) => {
+    const place = new (k < 5 ? Int32Array : Float32Array)(buffer, 4 * live.length * k, live.length);
+    live.forEach((i, n) => (place[n] = name === "end" ? Math.min(now, trace.end[i]) : trace[name][i]));
+  });
+  return readTrace({ ...trace.head, idle: undefined }, new DataView(buffer));
+};
+assert.equal(atWork(cut(0.5), 0, trace).words, "0F0: forward, microbatch 0");
+assert.equal(atWork(cut(0.5), 2, trace).words, "waits for 1F0 of rank 1");
+assert.equal(atWork(cut(6), 0, trace).words, "waits for 1B0 of rank 1");
+assert.equal(atWork(cut(0.5), 2, null).words, "waits");
+assert.equal(atWork(cut(34), 3, trace).words, "has computed all it had to");

@@ -97,6 +97,29 @@ export function doing(trace, rank, time) {
   return { event: -1, idle: -1, words: over ? "has finished" : begun ? "waits" : "has not begun" };
 }
 
+/** What a rank does in a run that goes on; `plan`, its prediction, tells what it must do next. */
+export function atWork(trace, rank, plan) {
+  const { order, reach } = trace.rows[rank].boxes;
+  const latest = Math.max(0, ...trace.rows.map((row) => row.boxes.reach.at(-1) ?? 0));
+  if (order.length && reach.at(-1) >= latest) return doing(trace, rank, latest * (1 - 1e-6));
+  const next = plan?.rows[rank]?.boxes.order[order.length];
+  const words = !plan ? "waits" : next === undefined ? "has computed all it had to" : waitFor(plan, next);
+  return { event: -1, idle: -1, words };
+}
+
+/** Whom an action must wait for: the one that makes what it needs. */
+function waitFor(plan, i) {
+  const forward = plan.head.kinds[plan.kind[i]].name === "F";
+  const stage = plan.stage[i] + (forward ? -1 : 1);
+  for (let k = 0; k < plan.n; k++) {
+    const { name } = plan.head.kinds[plan.kind[k]];
+    if (plan.stage[k] === stage && plan.microbatch[k] === plan.microbatch[i] && (forward ? name === "F" : name === "B" || name === "I")
+      && replicaOf(plan.head, plan.rank[k]) === replicaOf(plan.head, plan.rank[i]) && plan.rank[k] !== plan.rank[i])
+      return `waits for ${token(plan, k)} of rank ${plan.rank[k]}`;
+  }
+  return `is about to start ${token(plan, i)}`;
+}
+
 /** Details of an event, line by line. `ghost` (a trace over which this one lies) adds how it moved. */
 export function details(trace, i, ghost = null) {
   const kind = trace.head.kinds[trace.kind[i]];

@@ -259,6 +259,7 @@ function drawIdle(view, s, { from, to, x }, left) {
   const shapes = flat(view.flats.idle);
   trace.rows.forEach((row, rank) => {
     const [y, height] = view.place.rows[rank].box;
+    if (s.live) shapes.box("waiting", x(0), y, x(s.time) - x(0), height); // the bars lie over it
     const [low, high] = within(row.idle, from, to);
     for (let k = low; k < high; k++) {
       const i = row.idle.order[k];

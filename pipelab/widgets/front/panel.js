@@ -36,7 +36,8 @@ function makeParts(s, image, act) {
     scrub.disabled = s.live;
     scrub.setAttribute("aria-valuetext", text);
     now.classList.toggle("pl-ended", ended && !s.live);
-    lines.forEach((line, rank) => line(ended && !s.live ? null : doing(s.trace, rank, s.time)));
+    const state = (rank) => (s.live ? atWork(s.trace, rank, s.ghost) : ended ? null : doing(s.trace, rank, s.time));
+    lines.forEach((line, rank) => line(state(rank)));
   }
   /** A trace has come: everything that does not depend on the time. */
   function show() {
@@ -108,8 +109,10 @@ function makeBar(s, act) {
     show() {
       const { offered, usual } = speeds(s.trace.span.to - s.trace.span.from);
       if (!s.live && !offered.some(([value]) => Number(value) === s.speed && shown)) s.speed = usual;
-      speed.replaceChildren(...offered.map(([value, words]) => element("option", { value }, words)));
-      speed.value = String(s.speed);
+      if (!s.live) {
+        speed.replaceChildren(...offered.map(([value, words]) => element("option", { value }, words)));
+        speed.value = String(s.speed);
+      }
       toggles.memory.hidden = !s.curves;
       toggles.ghost.hidden = !s.ghostFrom;
       toggles.ghost.firstChild.textContent = s.ghostName === "predicted" ? "Prediction" : "Other run";
@@ -162,7 +165,7 @@ const SHADES = { waiting: "idle: waits for another rank", message: "idle: its me
 
 /** What occurs in this trace, with its sign. */
 function fillLegend(s, list, image) {
-  const there = new Set(s.trace.kind);
+  const there = new Set(s.live && s.ghost ? s.ghost.kind : s.trace.kind); // a live one has more to come
   const items = s.trace.head.kinds.filter((kind, place) => there.has(place) && kind.name !== "WAIT")
     .map((kind) => element("li", {}, swatch(image, kind), kind.words.replace(/^. /, "")));
   for (const reason of new Set(s.head.idle?.reason ?? [])) {
