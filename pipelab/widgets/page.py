@@ -22,8 +22,8 @@ const values = JSON.parse(text("state"));
 for (const [name, value] of Object.entries(values)) if (value?.base64 !== undefined)
   values[name] = new DataView(Uint8Array.from(atob(value.base64), (c) => c.charCodeAt(0)).buffer);
 const nothing = () => {};
-const model = { get: (name) => values[name], set: nothing, on: nothing, off: nothing,
-  save_changes: nothing, send: nothing };
+const model = { get: (name) => values[name], set: (name, value) => { values[name] = value; },
+  on: nothing, off: nothing, save_changes: nothing, send: nothing };
 const address = URL.createObjectURL(new Blob([text("front-end")], { type: "text/javascript" }));
 const { default: view } = await import(address);
 view.render({ model, el: document.getElementById("view") });

@@ -13,31 +13,6 @@ export function changes(wanted, held) {
   return Object.fromEntries(Object.entries(wanted).filter(([name, value]) => held[name] !== value));
 }
 
-/** Calls `act` once things have been quiet for `ms`; `flush` does it now, if it is due. */
-export function debounce(act, ms, clock = globalThis) {
-  let timer = null;
-  const fire = () => {
-    timer = null;
-    act();
-  };
-  return {
-    soon() {
-      clock.clearTimeout(timer);
-      timer = clock.setTimeout(fire, ms);
-    },
-    flush() {
-      if (timer === null) return false;
-      clock.clearTimeout(timer);
-      fire();
-      return true;
-    },
-    cancel() {
-      clock.clearTimeout(timer);
-      timer = null;
-    },
-  };
-}
-
 function fillFigures(node, figures) {
   const item = ({ name, value }) =>
     element("li", {}, element("span", {}, name), " ", element("strong", {}, value));

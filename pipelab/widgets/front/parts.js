@@ -140,3 +140,28 @@ export function pool(parent, tag, attributes = {}) {
     },
   };
 }
+
+/** Calls `act` once things have been quiet for `ms`; `flush` does it now, if it is due. */
+export function debounce(act, ms, clock = globalThis) {
+  let timer = null;
+  const fire = () => {
+    timer = null;
+    act();
+  };
+  return {
+    soon() {
+      clock.clearTimeout(timer);
+      timer = clock.setTimeout(fire, ms);
+    },
+    flush() {
+      if (timer === null) return false;
+      clock.clearTimeout(timer);
+      fire();
+      return true;
+    },
+    cancel() {
+      clock.clearTimeout(timer);
+      timer = null;
+    },
+  };
+}
