@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from traces import recorded_like, two_stages_a_rank
 
 from pipelab.action import COMPUTE, MESSAGES, Kind
-from pipelab.plots import describe, palette, plot_timeline
+from pipelab.errors import TraceError
+from pipelab.plots import describe, palette, plot_compare, plot_timeline
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace
@@ -378,3 +379,26 @@ def test_small_print_can_be_read():
 def test_contrast_is_that_of_wcag():
     assert palette.contrast("#777777", "#FFFFFF") == pytest.approx(4.48, abs=0.005)
     assert palette.contrast("#FF0000", "#FFFFFF") == pytest.approx(4.00, abs=0.005)
+
+
+# --------------------------------------------------------------------------------- compared
+
+
+def test_two_traces_stand_on_one_time_axis():
+    predicted = simulate(one_f_one_b(4, 8), Cost(0.010, 0.010, 0.010))
+    recorded = TRACES["recorded"]
+    figure = plot_compare(predicted, recorded)
+    figure.savefig(io.BytesIO(), format="png")
+    above, below = figure.axes
+    assert above.get_xlim()[1] == pytest.approx(below.get_xlim()[1], rel=0.01)
+    for ax, trace in ((above, predicted), (below, recorded)):
+        assert len(collection(ax, Kind.F).get_paths()) == 32
+        assert any(trace.source in text.get_text() for text in ax.texts)
+    change = 100 * (recorded.duration / predicted.duration - 1)
+    assert f"({change:+.1f} %)" in figure.texts[0].get_text()
+    assert "Predicted timeline" in figure.alt and "Recorded timeline" in figure.alt
+
+
+def test_traces_of_other_ranks_are_not_compared():
+    with pytest.raises(TraceError, match="compared rank by rank"):
+        plot_compare(TRACES["gpipe"], TRACES["one rank"])

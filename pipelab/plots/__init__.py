@@ -3,12 +3,18 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pipelab.plots.compare import plot_compare
     from pipelab.plots.terminal import describe, timeline_text
     from pipelab.plots.timeline import plot_timeline
 
-__all__ = ["describe", "plot_timeline", "timeline_text"]
+__all__ = ["describe", "plot_compare", "plot_timeline", "timeline_text"]
 
-_HOME = {"describe": "terminal", "plot_timeline": "timeline", "timeline_text": "terminal"}
+_HOME = {
+    "describe": "terminal",
+    "plot_compare": "compare",
+    "plot_timeline": "timeline",
+    "timeline_text": "terminal",
+}
 
 
 def __getattr__(name: str) -> object:

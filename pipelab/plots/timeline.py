@@ -55,7 +55,12 @@ class _Band(NamedTuple):
 
 
 def plot_timeline(
-    trace: Trace, title: str | None = None, *, ax: Axes | None = None, width: float = 10.0
+    trace: Trace,
+    title: str | None = None,
+    *,
+    ax: Axes | None = None,
+    width: float = 10.0,
+    until: float | None = None,
 ) -> Figure:
     """The timeline as a figure of its own, or drawn into ``ax``. Never uses pyplot.
 
@@ -67,6 +72,7 @@ def plot_timeline(
         title: instead of the schedule and its sizes.
         ax: room to draw in, in place of a new figure; its size at this moment decides on labels.
         width: inches of a new figure; more inches, more labels.
+        until: seconds; the time axis goes on to there, so that pictures can be compared.
     """
     if ax is None:
         ax = _new_axes(trace, width)
@@ -77,6 +83,7 @@ def plot_timeline(
     has_messages = any(e.kind in MESSAGES for e in trace.events)
     band = _Band(-0.44, 0.2, 0.25, 0.42) if has_messages else _Band(-0.4, 0.4)
     first, last = span(trace.events)
+    last = max(last, until or last)
     ax.set_xlim(first - (last - first) * 0.004, last + (last - first) * 0.004)
     ax.set_ylim(trace.num_ranks - 0.5, -0.5)
     _draw_idle(ax, trace, band)

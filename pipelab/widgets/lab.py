@@ -1,8 +1,8 @@
-"""TimelineLab: controls that start a live run on real ranks, and the timeline that it recorded.
+"""TimelineLab: controls that start live runs on real ranks, and the timelines that they record.
 
-    controls (lab.js)  --traits-->  TimelineLab  --settings-->  LiveRun (a thread)  -->  ranks
+    controls (lab.js)  --traits-->  TimelineLab  --settings-->  LiveRun (two threads)  -->  ranks
          ^                              |   ^                      |
-         +-----------traits-------------+   +--------report--------+
+         +-----------traits-------------+   +-----bars, report-----+
 
 All state is in traits, so a view that comes late shows the same. The latest change wins: it stops
 the run before it.
@@ -11,24 +11,26 @@ the run before it.
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import anywidget
-from traitlets import Bool, Bytes, Dict, Int, List, Unicode
+from traitlets import Bool, Bytes, Dict, Float, Int, List, Unicode
 
 from pipelab.errors import PipelineClosed
 from pipelab.plots import timeline_text
 from pipelab.simulator import Cost
 from pipelab.trace import Trace
-from pipelab.widgets import words
-from pipelab.widgets.live import LAYERS, LiveRun, Settings
-from pipelab.widgets.timeline import png, still
+from pipelab.widgets import front, report, words
+from pipelab.widgets.live import LiveRun, Settings
+from pipelab.widgets.still import png, still
 
 PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010)
-_SETTINGS = ("num_ranks", "num_microbatches", "schedule", "paced")
+_SETTINGS = (
+    "num_ranks", "num_microbatches", "schedule", "pacing", "latency", "overlap", "replicas",
+    "budget",
+)  # fmt: skip
 _FIRST = 20.0  # seconds for a first picture, or a last end: the fork server may just be starting
-_NOTE = "A still picture of the last run: run this cell to get the controls."
+_NOTE = "A still picture of a run: run this cell to get the controls."
 
 
 class TimelineLab(anywidget.AnyWidget):
@@ -37,21 +39,26 @@ class TimelineLab(anywidget.AnyWidget):
     The first display starts a run, as does every change of a setting, here or in the browser.
 
     Args:
-        num_ranks: processes, at most one for each of the model's 8 layers.
+        num_ranks: processes, at most one for each of the model's 16 layers.
         num_microbatches: parts that the batch is cut into.
-        schedule: ``"gpipe"``, ``"1f1b"`` or ``"sequential"``.
+        schedule: ``"gpipe"``, ``"1f1b"``, ``"interleaved"``, ``"zero_bubble_h1"``,
+            ``"zero_bubble_v"`` or ``"sequential"``.
         paced: pad each action to ``pace``; without it, ranks run as fast as this machine can.
-        pace: seconds per action.
+        pace: seconds per action of a rank.
     """
 
-    _esm = Path(__file__).with_name("lab.js")
-    _css = Path(__file__).with_name("lab.css")
+    _esm = front.script(*front.PARTS, "chart", "lab")
+    _css = front.style("timeline", "lab")
 
-    # From the controls.
+    # From the controls. Choices are words, as a <select> has them.
     num_ranks = Int(4).tag(sync=True)
     num_microbatches = Int(8).tag(sync=True)
     schedule = Unicode("1f1b").tag(sync=True)
-    paced = Bool(True).tag(sync=True)
+    pacing = Unicode("1").tag(sync=True)  # how many times slower than ``pace``, or "off"
+    latency = Unicode("0").tag(sync=True)  # of a message, in per cent of F
+    overlap = Bool(True).tag(sync=True)
+    replicas = Unicode("1").tag(sync=True)
+    budget = Unicode("0").tag(sync=True)  # bytes of a rank; "0" for all there is
     run_asked = Int(0).tag(sync=True)  # "run again" counts up
     stop_asked = Int(0).tag(sync=True)
     choices = Dict().tag(sync=True)
@@ -61,10 +68,15 @@ class TimelineLab(anywidget.AnyWidget):
     run_number = Int(0).tag(sync=True)
     summary = Unicode("Nothing has run yet.").tag(sync=True)
     error = Unicode("").tag(sync=True)
-    picture = Bytes(b"").tag(sync=True)
-    alt = Unicode("").tag(sync=True)
+    data = Bytes(b"").tag(sync=True)
+    head = Dict().tag(sync=True)
+    ghost_data = Bytes(b"").tag(sync=True)
+    ghost_head = Dict().tag(sync=True)
+    live = Bool(False).tag(sync=True)  # the bars are what was seen of a run that goes on
+    now = Float(0.0).tag(sync=True)
     figures: List[dict[str, str]] = List().tag(sync=True)
-    table = Dict().tag(sync=True)
+    session: List[dict[str, object]] = List().tag(sync=True)  # every run that was finished
+    curves = Dict().tag(sync=True)
 
     def __init__(
         self,
@@ -75,18 +87,19 @@ class TimelineLab(anywidget.AnyWidget):
         paced: bool = True,
         pace: Cost = PACE,
     ):
-        self._gate = threading.RLock()  # the run's thread and the comm's thread both set traits
+        self._gate = threading.RLock()  # the run's threads and the comm's thread set traits
         self._run: LiveRun | None = None
         self._trace: Trace | None = None
-        self._shown = 0  # the run that the picture shows
+        self._kept: dict[str, object] = {}  # the traits of the last picture that was whole
+        self._shown = 0  # the run that it shows
         self._pace = pace
         self._closed = False
         super().__init__(
             num_ranks=num_ranks,
             num_microbatches=num_microbatches,
             schedule=schedule,
-            paced=paced,
-            choices=words.choices(LAYERS, pace),
+            pacing="1" if paced else "off",
+            choices=words.choices(pace),
         )
         self.observe(self._on_setting, names=list(_SETTINGS))
         self.observe(lambda change: self.run(), names=["run_asked"])
@@ -161,13 +174,18 @@ class TimelineLab(anywidget.AnyWidget):
             self._run.ended.wait(_FIRST)
         bundle = super()._repr_mimebundle_(**options)
         if bundle is not None and self._trace is not None:
-            bundle[0].update(still(self._trace, self.picture, _NOTE))
+            bundle[0].update(still(self._trace, png(self._trace), _NOTE))
             bundle[0]["text/plain"] = timeline_text(self._trace)
         return bundle
 
     def _settings(self) -> Settings:
-        pace = self._pace if self.paced else None
-        return Settings(self.num_ranks, self.num_microbatches, self.schedule, pace)
+        pace = None
+        if self.pacing != "off":
+            pace = words.slowed(self._pace, float(self.pacing), float(self.latency) / 100)
+        return Settings(
+            self.num_ranks, self.num_microbatches, self.schedule, pace, self.overlap,
+            int(self.replicas), int(self.budget) or None,
+        )  # fmt: skip
 
     def _on_setting(self, change: object) -> None:
         """Run, unless exactly this runs already: one message may change several settings."""
@@ -176,19 +194,29 @@ class TimelineLab(anywidget.AnyWidget):
             self.run()
 
     def _report(self, run: LiveRun) -> None:
-        """Show how far a run is; called from its thread. Only the latest run is shown."""
+        """Show how far a run is; called from its threads. Only the latest run is shown."""
         with self._gate:  # run() holds it until the run is known as the latest
             if run is not self._run or self._closed:
                 return
-        shown: dict[str, object] = {"run_number": run.number, "error": ""}
-        if run.state == "done" and run.result is not None:
-            shown |= {"picture": png(run.result.trace), **words.shown(run.result)}
+        shown = report.traits(run)
         with self._gate:
             if run is not self._run:
                 return
             if run.state == "done" and run.result is not None:
-                self._trace, self._shown = run.result.trace, run.number
-            shown |= words.status(run, self._shown)
+                self._trace, self._shown, self._kept = run.result.trace, run.number, shown
+                shown = {**shown, "session": [*self.session, words.point(run, self._trace)]}
+            elif run.state != "running":
+                shown = self._kept | {"live": False}
+            shown = {"error": "", **shown, **words.status(run, self._shown)}
             with self.hold_sync():
-                for name, value in shown.items():
+                for name, value in {**shown, "run_number": run.number}.items():
                     setattr(self, name, value)
+        if run.state == "done":  # after the picture: it takes a moment, and changes little
+            self._show_theory(run)
+
+    def _show_theory(self, run: LiveRun) -> None:
+        s = run.settings
+        found = words.curves(s.schedule, s.num_ranks, s.num_microbatches)
+        with self._gate:
+            if run is self._run:
+                self.curves = found

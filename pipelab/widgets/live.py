@@ -1,13 +1,15 @@
 """A live run: settings become a trace recorded on real ranks, in a thread of its own.
 
 The thread owns the pipeline, and so the processes. They live as long as the run does: four ranks
-are up in a tenth of a second, so nothing is kept between two runs.
+are up in a tenth of a second, so nothing is kept between two runs. A second thread looks at what
+the ranks are in, and reports bars while they work.
 """
 
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Literal
 
 import torch
@@ -15,11 +17,15 @@ import torch
 from pipelab.engine import Pipeline, StepResult
 from pipelab.errors import PipelineClosed, ScheduleError
 from pipelab.models import mlp
-from pipelab.schedules import Schedule, gpipe, one_f_one_b, sequential
-from pipelab.simulator import Cost
+from pipelab.schedules import Schedule
+from pipelab.schedules.catalogue import BUILDERS
+from pipelab.simulator import Cost, simulate
+from pipelab.trace import Event, Trace
+from pipelab.widgets.watch import Watch
 
-SCHEDULES = {"gpipe": gpipe, "1f1b": one_f_one_b, "sequential": sequential}
-LAYERS, WIDTH, ROWS = 8, 256, 256  # the model and the batch of every run
+SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero_bubble_h1", "zero_bubble_v", "sequential")
+LAYERS, WIDTH, ROWS = 16, 256, 256  # the model and the batch of every run
+LOOK, TELL = 0.01, 0.1  # seconds between two looks at the ranks, and between two reports
 
 State = Literal["running", "done", "stopped", "error"]
 
@@ -28,35 +34,77 @@ _ONE_AT_A_TIME = threading.Lock()  # two runs would measure each other
 
 @dataclass(frozen=True)
 class Settings:
-    """What the controls say. ``pace`` None: as fast as this machine can."""
+    """What the controls say.
+
+    Attributes:
+        pace: what a rank's actions and messages take; None: as fast as this machine can. Where a
+            rank has two stages, each takes half of it.
+        overlap: messages travel while ranks compute.
+        replicas: copies of the pipeline.
+        memory_budget: bytes that a rank may hold; None: all that there are.
+        own: a schedule written by hand, in place of the one that ``schedule`` names.
+    """
 
     num_ranks: int
     num_microbatches: int
     schedule: str
     pace: Cost | None
+    overlap: bool = True
+    replicas: int = 1
+    memory_budget: int | None = None
+    own: Schedule | None = None
 
     def build(self) -> Schedule:
         """The schedule. Raises ScheduleError where there is none."""
+        if self.own is not None:
+            return self.own
         if self.schedule not in SCHEDULES:
             raise ScheduleError(
                 f"schedule={self.schedule!r} is not known here: choose {', '.join(SCHEDULES)}"
             )
-        return SCHEDULES[self.schedule](self.num_ranks, self.num_microbatches)
+        return BUILDERS[self.schedule].build(self.num_ranks, self.num_microbatches, 2)
+
+    @cached_property
+    def cost(self) -> Cost | None:
+        """What one stage's actions take."""
+        pace, seconds = self.pace, ("forward", "backward_input", "backward_weight")
+        if pace is None or any(not isinstance(getattr(pace, name), float) for name in seconds):
+            return pace
+        schedule = self.build()
+        stages = len(schedule.stages_of(0))
+        return replace(pace, **{name: getattr(pace, name) / stages for name in seconds})
+
+    @cached_property
+    def prediction(self) -> Trace | None:
+        """What a paced run should record, for all replicas; None for an unpaced one."""
+        if self.cost is None:
+            return None
+        schedule = self.build()
+        trace, p = simulate(schedule, self.cost, self.overlap), schedule.num_ranks
+        events = tuple(
+            e._replace(rank=e.rank + copy * p, peer=None if e.peer is None else e.peer + copy * p)
+            for copy in range(self.replicas)
+            for e in trace.events
+        )
+        setting = replace(trace.setting, ranks=p * self.replicas, replicas=self.replicas)
+        return Trace(events, "predicted", setting)
 
 
 class LiveRun:
-    """One run, started at once. ``state`` says how far it is.
+    """One run, started at once. ``state`` says how far it is, ``bars`` what was seen of it.
 
     Args:
         number: to tell runs apart.
         settings: what to run.
-        report: called from the run's thread whenever ``state`` has changed.
+        report: called from threads of the run whenever ``state`` or ``bars`` have changed.
     """
 
     def __init__(self, number: int, settings: Settings, report: Callable[["LiveRun"], None]):
         self.number = number
         self.settings = settings
         self.state: State = "running"
+        self.bars: tuple[Event, ...] = ()
+        self.now = 0.0  # seconds since the step began
         self.result: StepResult | None = None
         self.error: Exception | None = None
         self.ended = threading.Event()  # set after the last report
@@ -93,21 +141,63 @@ class LiveRun:
     def _record(self) -> StepResult:
         """The second of two steps: the first, unpaced, has what a first step pays once."""
         model, inputs, targets = _experiment()
+        settings = self.settings
         with Pipeline(
             model,
-            self.settings.build(),
+            settings.build(),
             loss=torch.nn.functional.cross_entropy,
             optimizer=partial(torch.optim.SGD, lr=0.1),
+            replicas=settings.replicas,
+            overlap=settings.overlap,
+            memory_budget=settings.memory_budget,
         ) as pipeline:
             with self._guard:
                 self._pipeline = pipeline
                 if self._stopping:
                     raise PipelineClosed("stopped before its first step")
             pipeline.step(inputs, targets)
-            if self.settings.pace is not None:
-                pipeline.pace = self.settings.pace
-                pipeline.use(pipeline.schedule)
-            return pipeline.step(inputs, targets)
+            if settings.cost is None:  # over before anybody could watch
+                return pipeline.step(inputs, targets)
+            pipeline.pace = settings.cost
+            pipeline.use(pipeline.schedule)
+            with _Watcher(pipeline, self._seen):
+                return pipeline.step(inputs, targets)
+
+    def _seen(self, bars: tuple[Event, ...], now: float) -> None:
+        self.bars, self.now = bars, now
+        self._report(self)
+
+
+class _Watcher:
+    """Looks at the ranks from a thread of its own, for the length of a ``with`` block."""
+
+    def __init__(self, pipeline: Pipeline, seen: Callable[[tuple[Event, ...], float], None]):
+        progress = pipeline._ranks.progress
+        self._watch = Watch(progress.read, pipeline.schedule, pipeline.replicas)
+        self._seen = seen
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="pipelab watch", daemon=True)
+
+    def __enter__(self) -> "_Watcher":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _main(self) -> None:
+        told = 0.0
+        while not self._over.wait(LOOK):
+            clock = time.monotonic()
+            try:
+                self._watch.look(clock)
+            except ValueError:  # the pipeline has been closed, and its page with it
+                return
+            bars, now = self._watch.bars(clock)
+            if bars and clock - told >= TELL:
+                told = clock
+                self._seen(bars, now)
 
 
 def _experiment() -> tuple[torch.nn.Sequential, torch.Tensor, torch.Tensor]:

@@ -1,62 +1,87 @@
-"""A trace as a notebook shows it: a picture, the same in a sentence, the same in a table.
+"""Timeline: a trace to play, to step through, to follow and to compare, in a notebook or a file.
 
-The picture is an HTML ``<img>``, since JupyterLab shows no alternative text for a bare PNG. The
-PNG lies beside it for PDF and for viewers without HTML. No SVG: untrusted notebooks drop it.
+All of that happens in the browser, from data that came once: it goes on while the kernel works,
+and in the file that ``to_html`` writes. Viewers without our front end get a still picture.
 """
 
-import base64
-import io
-from html import escape
+from os import PathLike
+from pathlib import Path
+from typing import Any
 
-from PIL import Image
+import anywidget
+from traitlets import Bytes, Dict
 
-from pipelab.plots import describe, plot_timeline, timeline_text
-from pipelab.plots.terminal import table_html
+from pipelab.plots import describe, plot_compare, plot_timeline, timeline_text
 from pipelab.trace import Trace
+from pipelab.trace.trace import write_whole
+from pipelab.widgets import front
+from pipelab.widgets.data import frame, head, packed
+from pipelab.widgets.over import Over, overlay
+from pipelab.widgets.page import page
+from pipelab.widgets.still import image, png, still
 
-_DPI = 144  # sharp on a projector
 
-
-class Timeline:
+class Timeline(anywidget.AnyWidget):
     """A trace, to be the last line of a notebook's cell.
-
-    It is a still picture so far: playing and following a microbatch come later.
 
     Args:
         trace: predicted or recorded.
+        over: what to draw over it: another trace of as many ranks, a Schedule (predicted with the
+            costs seen in ``trace``), or what you guessed: seconds, or a share such as ``"30 %"``.
+        budget: bytes that a rank may hold, drawn as a line over the memory.
+
+    Raises:
+        TraceError: ``over`` cannot be compared with ``trace``.
     """
 
-    def __init__(self, trace: Trace):
+    _esm = front.script(*front.PARTS, "single")
+    _css = front.style("timeline")
+
+    data = Bytes(b"").tag(sync=True)
+    head = Dict().tag(sync=True)
+    ghost_data = Bytes(b"").tag(sync=True)
+    ghost_head = Dict().tag(sync=True)
+
+    def __init__(self, trace: Trace, over: Over | None = None, *, budget: int | None = None):
         self.trace = trace
+        above = overlay(trace, over)
+        self._over = above.trace
+        words = {"comparison": above.numbers, "guess": above.guess, "budget": budget}
+        super().__init__(
+            data=packed(trace.events),
+            head=head(trace) | {name: value for name, value in words.items() if value},
+            ghost_data=packed(above.trace.events) if above.trace else b"",
+            ghost_head=frame(above.trace) if above.trace else {},
+        )
+
+    def to_html(self, path: str | PathLike[str]) -> Path:
+        """Write one file that plays anywhere, without a kernel and without a network."""
+        return write_whole(Path(path), self._page())
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the still picture: PNG, SVG or PDF, as the file's name says.
+
+        With another trace over it, both stand one above the other.
+        """
+        path = Path(path)
+        over = self._over
+        figure = plot_timeline(self.trace) if over is None else plot_compare(over, self.trace)
+        figure.savefig(path)
+        return path
 
     def __repr__(self) -> str:
         return timeline_text(self.trace)
 
-    def _repr_mimebundle_(self, **options: object) -> dict[str, str]:
-        return {"text/plain": repr(self), **still(self.trace, png(self.trace))}
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The widget, and beside it a still picture for notebooks that no kernel runs."""
+        bundle = super()._repr_mimebundle_(**options)
+        if bundle is not None:
+            bundle[0].update(still(self.trace, png(self.trace)))
+            bundle[0]["text/plain"] = repr(self)
+        return bundle
 
-
-def png(trace: Trace) -> bytes:
-    """The picture of a trace; in a palette of its own colours, a third of the usual size."""
-    figure = plot_timeline(trace)
-    raw, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(raw, format="rgba", dpi=_DPI)
-    width, height = (int(inches * _DPI) for inches in figure.get_size_inches())
-    full = Image.frombytes("RGBA", (width, height), raw.getvalue()).convert("RGB")
-    full.quantize(128, Image.Quantize.FASTOCTREE).save(small, "png")
-    return small.getvalue()
-
-
-def still(trace: Trace, picture: bytes, note: str = "") -> dict[str, str]:
-    """The trace for viewers without our front end: as HTML and as PNG.
-
-    ``note``: a sentence to stand below the picture.
-    """
-    data = base64.b64encode(picture).decode("ascii")
-    words = escape(describe(trace))
-    html = (
-        f'<div><img alt="{words}" src="data:image/png;base64,{data}" style="max-width: 100%"></div>'
-        f"{f'<p>{escape(note)}</p>' if note else ''}"
-        f"<details><summary>The same as a table</summary>{table_html(trace)}</details>"
-    )
-    return {"text/html": html, "image/png": data}
+    def _page(self) -> str:
+        names = ("data", "head", "ghost_data", "ghost_head")
+        state = {name: getattr(self, name) for name in names}
+        picture = image(self.trace, png(self.trace))
+        return page(self._esm, self._css, state, describe(self.trace), picture)

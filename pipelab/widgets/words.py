@@ -1,59 +1,82 @@
 """What the lab says: all sentences and figures of its view; the browser only lays them out."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 
 from pipelab.engine import StepResult
-from pipelab.plots import terminal
-from pipelab.plots.terminal import number, percent, time_text
-from pipelab.simulator import Cost
+from pipelab.errors import ScheduleError
+from pipelab.plots.terminal import bytes_text, number, percent, time_text
+from pipelab.schedules.catalogue import BUILDERS
+from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace, expected_bubble_fraction
-from pipelab.widgets.live import LiveRun
+from pipelab.trace.memory import peak_bytes
+from pipelab.widgets.live import LAYERS, LiveRun, Settings
 
-_NAMES = {"gpipe": "GPipe", "1f1b": "1F1B", "sequential": "sequential"}
+NAMES = {
+    "gpipe": "GPipe",
+    "1f1b": "1F1B",
+    "interleaved": "interleaved 1F1B",
+    "zero_bubble_h1": "zero bubble H1",
+    "zero_bubble_v": "zero bubble V",
+    "sequential": "sequential",
+}
+SLOWDOWNS = (1, 5, 30)
+LATENCIES = (0, 10, 25, 50, 100)  # per cent of F
+BUDGETS = (0, 3_000_000, 4_500_000, 6_000_000)  # bytes; 4.5 MB holds 1F1B at p=4, m=8, not GPipe
+MOST_RANKS, MOST_MICROBATCHES = 8, 16
 
 
-def choices(layers: int, pace: Cost) -> dict[str, object]:
+def choices(pace: Cost) -> dict[str, object]:
     """What the controls offer."""
+    seconds = (pace.forward, pace.backward_input, pace.backward_weight)
+    f, i, w = (s if isinstance(s, float | int) else s[0] for s in seconds)
+    paces = [
+        (str(k), f"F {time_text(f * k)}, B {time_text((i + w) * k)}{_EXTRA.get(k, '')}")
+        for k in SLOWDOWNS
+    ]
     return {
-        "num_ranks": [1, layers],
-        "num_microbatches": [1, 16],
-        "schedule": list(_NAMES.items()),
-        "paced": f"Paced: {pace}",
-        "pacedHelp": "Real processes and real messages; each action is padded to a set time, as "
-        "a device of that speed would take it. Without pacing, the ranks share this machine's "
-        "cores and run as fast as it can.",
+        "num_ranks": [1, MOST_RANKS],
+        "num_microbatches": [1, MOST_MICROBATCHES],
+        "schedule": list(NAMES.items()),
+        "pacing": [*paces, ("off", "unpaced: as fast as they can")],
+        "pacingHelp": "Real processes and real messages. Paced, each action is padded to a set "
+        "time, as a device of that speed would take it. Unpaced, the ranks share this machine's "
+        "cores.",
+        "latency": [(str(k), f"{k} % of F" if k else "none") for k in LATENCIES],
+        "overlap": "Messages travel while ranks compute",
+        "replicas": [("1", "1"), ("2", "2, on ranks of their own")],
+        "budget": [(str(b), bytes_text(b) if b else "all there is") for b in BUDGETS],
     }
+
+
+_EXTRA = {5: ": slower", 30: ": watch it"}
+
+
+def what(settings: Settings) -> str:
+    """The experiment in a few words."""
+    ranks = settings.num_ranks * settings.replicas
+    microbatches = number(settings.num_microbatches, "microbatch")
+    copies = f", {settings.replicas} replicas" if settings.replicas > 1 else ""
+    return f"{settings.schedule} on {number(ranks, 'rank')}, {microbatches}{copies}"
 
 
 def status(run: LiveRun, shown: int) -> dict[str, object]:
     """The run's state and the sentence for it; ``shown`` is the run that the picture shows."""
-    s = run.settings
-    what = f"{s.schedule} on {number(s.num_ranks, 'rank')}, " + number(
-        s.num_microbatches, "microbatch"
-    )
+    text = what(run.settings)
     still = f" The picture shows run {shown}." if shown else ""
     match run.state:
         case "done" if run.result is not None:
-            text = f"Run {run.number}: {what}. {sentence(run.result)}"
+            text = f"Run {run.number}: {text}. {sentence(run.result)}"
             return {"state": "done", "summary": text}
         case "error":
-            text = f"Run {run.number} failed: {what}.{still}"
+            text = f"Run {run.number} failed: {text}.{still}"
             return {"state": "error", "summary": text, "error": error_text(run.error)}
         case "stopped":
-            text = f"Run {run.number} was stopped.{still}"
-            return {"state": "idle", "summary": text}
+            return {"state": "idle", "summary": f"Run {run.number} was stopped.{still}"}
         case _:
-            return {"state": "running", "summary": f"Run {run.number} is going: {what} …"}
-
-
-def shown(result: StepResult) -> dict[str, object]:
-    """What a finished run shows beside its picture."""
-    trace = result.trace
-    return {
-        "alt": terminal.describe(trace),
-        "figures": figures(result),
-        "table": table(trace),
-    }
+            return {"state": "running", "summary": f"Run {run.number} is going: {text} …"}
 
 
 def sentence(result: StepResult) -> str:
@@ -62,51 +85,105 @@ def sentence(result: StepResult) -> str:
     formula, share = formula_of(trace)
     return (
         f"Of the ranks' time, {percent(trace.bubble_fraction, 1)} was bubble; "
-        f"the formula {formula} says {percent(share, 1)}. Loss {result.loss:.4f}."
+        f"{formula} says {percent(share, 1)}. Loss {result.loss:.4f}."
     )
 
 
-def figures(result: StepResult) -> list[dict[str, str]]:
+def figures(result: StepResult, prediction: Trace | None) -> list[dict[str, str]]:
     """The large numbers below the picture."""
     trace = result.trace
     formula, share = formula_of(trace)
-    return [
-        {"name": "bubble, measured", "value": percent(trace.bubble_fraction, 1)},
-        {"name": f"bubble by {formula}", "value": percent(share, 1)},
-        {"name": "one step", "value": time_text(trace.duration)},
-        {"name": "loss", "value": f"{result.loss:.4f}"},
+    most = max(point.total for point in peak_bytes(trace))
+    found = [("bubble, measured", percent(trace.bubble_fraction, 1))]
+    if prediction is not None:
+        found.append(("bubble, predicted", percent(prediction.bubble_fraction, 1)))
+    found += [
+        (f"bubble by {formula}", percent(share, 1)),
+        ("one step", time_text(trace.duration)),
+        ("most bytes on a rank", bytes_text(most)),
+        ("loss", f"{result.loss:.4f}"),
     ]
+    return [{"name": name, "value": value} for name, value in found]
 
 
 def formula_of(trace: Trace) -> tuple[str, float]:
     """The bubble fraction on paper: equal stages, free messages, one device for each rank.
 
+    Where it has no short formula, the simulator's, with F, I and W equal.
+
     >>> from pipelab.trace import Setting
     >>> formula_of(Trace((), "predicted", Setting("sequential", 4, 8)))
-    ('(p−1)/p', 0.75)
+    ('the formula (p−1)/p', 0.75)
     """
-    p, m = trace.setting.ranks, trace.setting.microbatches
-    if trace.setting.schedule == "sequential":
-        return "(p−1)/p", (p - 1) / p
-    return "(p−1)/(m+p−1)", expected_bubble_fraction(p, m)
+    s = trace.setting
+    p, m = s.ranks // s.replicas, s.microbatches
+    if s.schedule == "sequential":
+        return "the formula (p−1)/p", (p - 1) / p
+    if s.schedule in ("gpipe", "1f1b"):
+        return "the formula (p−1)/(m+p−1)", expected_bubble_fraction(p, m)
+    return "the theory of free messages", theory(s.schedule, p, m) or trace.bubble_fraction
 
 
-def table(trace: Trace) -> dict[str, object]:
-    """The picture's twin: where its numbers come from, heads, one row per rank."""
-    rows = [
-        [
-            f"rank {row.rank}",
-            time_text(row.busy_ms / 1e3),
-            time_text(row.idle_ms / 1e3),
-            percent(row.idle_percent / 100),
-        ]
-        for row in terminal.table(trace)
-    ]
-    heads = ["rank", "busy", "idle", "idle share"]
-    return {"caption": trace.source_line, "heads": heads, "rows": rows}
+@lru_cache(maxsize=1024)
+def theory(schedule: str, num_ranks: int, num_microbatches: int) -> float | None:
+    """The bubble fraction with F = I = W and free messages; None where there is no such pipeline.
+
+    >>> theory("1f1b", 4, 8), round(expected_bubble_fraction(4, 8), 9)
+    (0.272727273, 0.272727273)
+    """
+    try:
+        built = BUILDERS[schedule].build(num_ranks, num_microbatches, 2)
+    except (ScheduleError, KeyError):
+        return None
+    if built.num_stages > LAYERS:
+        return None
+    return round(simulate(built, Cost(1.0, 1.0, 1.0)).bubble_fraction, 9)
+
+
+def curves(schedule: str, num_ranks: int, num_microbatches: int) -> dict[str, object]:
+    """Theory's bubble against m and against p, around one setting: the lines of the small chart."""
+    against_m = ((m, theory(schedule, num_ranks, m)) for m in range(1, MOST_MICROBATCHES + 1))
+    against_p = ((p, theory(schedule, p, num_microbatches)) for p in range(1, MOST_RANKS + 1))
+    return {
+        "name": NAMES.get(schedule, schedule),
+        "m": [[m, share] for m, share in against_m if share is not None],
+        "p": [[p, share] for p, share in against_p if share is not None],
+        "fixed": {"m": f"p = {num_ranks}", "p": f"m = {num_microbatches}"},
+    }
+
+
+def point(run: LiveRun, trace: Trace) -> dict[str, object]:
+    """One finished run, as the small chart collects it."""
+    s = run.settings
+    return {
+        "run": run.number,
+        "schedule": s.schedule,
+        "name": NAMES.get(s.schedule, s.schedule),
+        "p": s.num_ranks,
+        "m": s.num_microbatches,
+        "bubble": round(trace.bubble_fraction, 6),
+        "paced": s.pace is not None,
+        "words": f"run {run.number}: {what(s)}, bubble {percent(trace.bubble_fraction, 1)}"
+        + ("" if s.pace is not None else ", unpaced"),
+    }
 
 
 def error_text(error: Exception | None) -> str:
     """An error as a reader needs it: its words, without a file of this machine."""
     text = f"{type(error).__name__}: {error}"
     return re.sub(r'File "[^"]*[/\\]([^"/\\]+)"', r'File "\1"', text)
+
+
+def slowed(pace: Cost, factor: float, latency: float) -> Cost:
+    """A pace so many times slower, whose messages take at least a share (0 to 1) of F.
+
+    >>> slowed(Cost(1.0, 1.0, 1.0), 5, 0.1).latency
+    0.5
+    """
+    f, i, w = (
+        [s * factor for s in seconds] if isinstance(seconds, Sequence) else seconds * factor
+        for seconds in (pace.forward, pace.backward_input, pace.backward_weight)
+    )
+    first = f[0] if isinstance(f, list) else f
+    message = max(pace.latency * factor, first * latency)
+    return replace(pace, forward=f, backward_input=i, backward_weight=w, latency=message)

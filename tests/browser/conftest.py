@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,8 +167,16 @@ class Lab:
     page: Page
     server: Server
 
-    def open(self, name: str) -> None:
-        """Open a notebook in a workspace of its own, or the tabs of earlier tests come back."""
+    def open(self, name: str, *cells: str) -> None:
+        """Open a notebook in a workspace of its own, or the tabs of earlier tests come back.
+
+        ``cells`` are put at its end.
+        """
+        if cells:
+            path = self.server.notebooks / name
+            book = nbformat.read(path, 4)
+            book.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
+            nbformat.write(book, path)
         workspace = f"lab/workspaces/{uuid.uuid4().hex}/tree/{name}"
         address = f"http://127.0.0.1:{self.server.port}/{workspace}?token={TOKEN}"
         self.page.goto(address, wait_until="domcontentloaded")
@@ -225,6 +233,32 @@ def lab(browser: Browser, server: Server) -> Iterator[Lab]:
     page.close(run_before_unload=False)
     context.close()
     server.end_kernels()
+    assert not complaints, complaints
+
+
+@pytest.fixture
+def sheet(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens an exported file; at its end: nothing on the console, nothing asked of anybody."""
+    complaints: list[str] = []
+    contexts = []
+
+    def open_page(path: Path, **options: object) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        context.on("console", lambda m: complaints.append(m.text))
+        context.on("weberror", lambda error: complaints.append(str(error.error)))
+        context.on("request", lambda r: complaints.append(r.url) if foreign(r.url) else None)
+        page = context.new_page()
+        page.goto(path.as_uri())
+        page.wait_for_function("() => document.querySelector('.pl-timeline')?.dataset.plTo")
+        return page
+
+    def foreign(address: str) -> bool:
+        return not address.startswith(("file:///", "data:", "blob:"))
+
+    yield open_page
+    for context in contexts:
+        context.close()
     assert not complaints, complaints
 
 

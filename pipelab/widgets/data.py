@@ -1,0 +1,211 @@
+"""A trace as its front end reads it: columns of numbers in bytes, and a head of words in JSON.
+
+    bytes   rank kind stage microbatch peer (int32), start end bytes (float32), one column after
+            the other, little-endian: 10,000 events are 320 kB and need no parsing
+    head    what the numbers are not: sentences, colours, why ranks are idle, memory, the table
+
+All words that a learner reads about a trace are written here, so that they can be tested here.
+"""
+
+import sys
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable
+
+from pipelab.action import COMPUTE, Kind
+from pipelab.plots import describe
+from pipelab.plots.palette import STYLES, edge, shade, text_on
+from pipelab.plots.picture import stages_of
+from pipelab.plots.terminal import bubble_text, idle_shares, number, percent, time_text
+from pipelab.trace import Event, Trace, explain_idle
+from pipelab.trace.idle import Idle
+from pipelab.trace.links import Node, link
+from pipelab.trace.memory import memory_curve
+from pipelab.widgets.tables import idle_table, rank_table, totals
+
+Json = dict[str, object]
+
+KINDS = list(Kind)
+_PLACE = {kind: place for place, kind in enumerate(KINDS)}
+_DOES = {
+    Kind.F: "forward",
+    Kind.B: "backward",
+    Kind.I: "gradient of the input",
+    Kind.W: "gradient of the weights",
+    Kind.SEND_F: "sends an output",
+    Kind.RECV_F: "opens a buffer for an output",
+    Kind.SEND_B: "sends a gradient",
+    Kind.RECV_B: "opens a buffer for a gradient",
+    Kind.REDUCE_GRAD: "adds up gradients over the replicas",
+    Kind.STEP: "optimizer step",
+    Kind.WAIT: "waits for a message",
+}
+_BYTES = {
+    Kind.F: "kept for its backward",
+    **dict.fromkeys((Kind.B, Kind.I, Kind.W), "of gradients made in it"),
+    **dict.fromkeys((Kind.SEND_F, Kind.SEND_B), "sent"),
+    **dict.fromkeys((Kind.RECV_F, Kind.RECV_B), "of buffer"),
+    Kind.REDUCE_GRAD: "reduced",
+    Kind.STEP: "of optimizer state made in it",
+}
+
+
+def packed(events: Iterable[Event]) -> bytes:
+    """The events as eight columns of four bytes each; -1 where there is no microbatch or peer."""
+    rows = list(events)
+    integers = (
+        [e.rank for e in rows],
+        [_PLACE[e.kind] for e in rows],
+        [e.stage for e in rows],
+        [-1 if e.microbatch is None else e.microbatch for e in rows],
+        [-1 if e.peer is None else e.peer for e in rows],
+    )
+    reals = ([e.start for e in rows], [e.end for e in rows], [float(e.bytes) for e in rows])
+    columns = [array("i", column) for column in integers] + [array("f", column) for column in reals]
+    if sys.byteorder == "big":
+        for column in columns:
+            column.byteswap()
+    return b"".join(column.tobytes() for column in columns)
+
+
+def head(trace: Trace) -> Json:
+    """All that the front end knows of a trace besides its events."""
+    return {
+        **frame(trace),
+        "sentence": sentence(trace),
+        "alt": describe(trace),
+        "idle": _idle(trace),
+        "shares": [percent(share) for share in idle_shares(trace)],
+        "memory": _memory(trace),
+        "totals": totals(trace),
+        "tables": [rank_table(trace), idle_table(trace)],
+    }
+
+
+def frame(trace: Trace) -> Json:
+    """The part that does not depend on how long anything took: sizes, names, colours."""
+    setting = trace.setting
+    most = max((len(stages) for stages in stages_of(trace.events).values()), default=1)
+    return {
+        "kinds": [_kind(kind, most) for kind in KINDS],
+        "source": trace.source,
+        "sourceLine": trace.source_line,
+        "schedule": setting.schedule,
+        "ranks": setting.ranks,
+        "replicas": setting.replicas,
+        "microbatches": setting.microbatches,
+    }
+
+
+def sentence(trace: Trace) -> str:
+    """What the learner is looking at."""
+    s = trace.setting
+    work = f"in one step of {s.schedule} with {number(s.microbatches, 'microbatch')}"
+    copies = f", {number(s.replicas, 'replica')} of the pipeline" if s.replicas > 1 else ""
+    if trace.source == "recorded":
+        pace = f"each action padded to a set time ({s.paced})" if s.paced else "as fast as they can"
+        what = (
+            f"Recorded: what {number(s.ranks, 'rank')}, real processes, did {work}{copies}, {pace}."
+        )
+    else:
+        what = f"Predicted, nothing ran: what {number(s.ranks, 'rank')} would do {work}{copies}."
+    return f"{what} It took {time_text(trace.duration)}; {bubble_text(trace)}."
+
+
+def _kind(kind: Kind, stages: int) -> Json:
+    """Name, words and looks of one kind; ``tints``: (fill, ink, edge) of a rank's stages."""
+    style = STYLES[kind]
+    fills = [shade(style.colour, place, stages) for place in range(stages)]
+    return {
+        "name": kind.value,
+        "letter": style.letter,
+        "hatch": style.hatch,
+        "words": style.words,
+        "does": _DOES[kind],
+        "bytes": _BYTES.get(kind, ""),
+        "tints": [[fill, text_on(fill), edge(fill)] for fill in fills],
+    }
+
+
+def _idle(trace: Trace) -> Json:
+    """Each piece of idle time in columns; equal words are told once, in ``texts``."""
+    pieces, words = explain_idle(trace), _Words(trace)
+    texts: dict[str, int] = {}
+    return {
+        "rank": [piece.rank for piece in pieces],
+        "start": [_short(piece.start) for piece in pieces],
+        "end": [_short(piece.end) for piece in pieces],
+        "phase": [piece.phase for piece in pieces],
+        "reason": [piece.reason for piece in pieces],
+        "words": [texts.setdefault(words.of(piece), len(texts)) for piece in pieces],
+        "texts": list(texts),
+    }
+
+
+class _Words:
+    """Says of each piece of idle time whom its rank waits for.
+
+    ``pipelab.trace.idle.in_words`` says it for one piece and reads the whole trace each time.
+    """
+
+    def __init__(self, trace: Trace):
+        self._rows = link(trace)
+        self._next = [0] * len(self._rows)  # pieces come in order of time, so each row is read once
+
+    def of(self, piece: Idle) -> str:
+        """A few words, without the rank's own name: ``waits for 1F3 of rank 1``."""
+        producer = self._producer(piece)
+        match piece.reason:
+            case "waiting" | "imbalance" if producer is not None:
+                text = f"waits for {producer.token} of rank {producer.event.rank}"
+                if piece.reason == "imbalance":
+                    return f"{text}: rank {piece.root} has more work"
+                held = piece.root is not None and piece.root != producer.event.rank
+                return f"{text}, held up by rank {piece.root}" if held else text
+            case "message" if producer is not None:
+                return f"waits for the message with {producer.token} from rank {piece.peer}"
+            case reason:
+                return _WHY[reason]
+
+    def _producer(self, piece: Idle) -> Node | None:
+        row, at = self._rows[piece.rank], self._next[piece.rank]
+        while at < len(row) and row[at].event.start < piece.end:
+            at += 1
+        self._next[piece.rank] = at
+        return row[at].producer if at < len(row) else None
+
+
+_WHY = {
+    "waiting": "waits for a message",
+    "imbalance": "waits for a rank with more work",
+    "message": "waits for a message that is under way",
+    "step": "is in its optimizer step, or waits for others to come to theirs",
+    "blocked": "is held up in a SEND",
+    "done": "has nothing left to compute",
+    "overhead": "is between two actions",
+}
+
+
+def _memory(trace: Trace) -> Json:
+    """For each rank its curve: times and what it holds; activations counted if no bytes are known.
+
+    A prediction without sizes still knows how many activations a rank keeps.
+    """
+    measured = any(e.bytes for e in trace.events if e.kind in COMPUTE) or bool(trace.memory)
+    if not measured:
+        counted = tuple(e._replace(bytes=int(e.kind is Kind.F)) for e in trace.events)
+        trace = Trace(counted, trace.source, trace.setting)
+    rows: dict[int, list[Event]] = defaultdict(list)
+    for event in trace.events:
+        rows[event.rank].append(event)
+    curves = []
+    for rank in range(trace.num_ranks):  # of its own events: memory_curve looks at all of them
+        own = Trace(tuple(rows[rank]), trace.source, trace.setting, trace.memory)
+        points = memory_curve(own, rank)
+        curves.append([[_short(p.time) for p in points], [p.total for p in points]])
+    return {"unit": "bytes" if measured else "activations", "curves": curves}
+
+
+def _short(seconds: float) -> float:
+    """Seconds in the seven digits that the columns have, too."""
+    return float(f"{seconds:.7g}")

@@ -1,0 +1,362 @@
+// The picture: SVG nodes for what the window shows, and no more.
+//
+// Boxes are drawn for a window wider than the one shown, so that moving it is one attribute; they
+// are drawn anew where that runs out. Hatch and letters only where they can be seen.
+
+const MARGIN = 0.5; // of the window: how much is drawn beyond each of its edges
+const LETTERS = 12; // px
+const MOST_LETTERS = 400;
+let patterns = 0;
+
+/** Hatches as lines in a tile of 8 px; a doubled letter is the same, denser. */
+function hatchPath(hatch) {
+  const lines = { "/": "M-2 2l4-4M0 8l8-8M6 10l4-4", "\\": "M-2 6l4 4M0 0l8 8M6-2l4 4",
+    "+": "M4 0v8M0 4h8", ".": "M2 1.6v.8M6 5.6v.8", x: "M0 0l8 8M8 0l-8 8" };
+  return lines[hatch[0]] ?? "";
+}
+
+/** An empty picture; `draw` fills it, `move` and `cursor` are the cheap parts of it. */
+export function picture() {
+  const defs = svg("defs");
+  // Hidden from ears: a screen reader hears the picture's label, and what the arrow keys choose.
+  const names = svg("g", { class: "pl-names", "aria-hidden": true });
+  const plot = svg("svg", { class: "pl-plot", overflow: "hidden", "aria-hidden": true });
+  const moving = svg("g");
+  const over = svg("g", { class: "pl-over" });
+  const axis = svg("g", { class: "pl-axis", "aria-hidden": true });
+  const root = svg("svg", { class: "pl-picture", tabindex: 0 }, defs, names, plot, axis);
+  root.dataset.lmSuppressShortcuts = "true";
+  plot.append(moving, over);
+  const layer = (name) => moving.appendChild(svg("g", { class: name }));
+  const grounds = layer("pl-grounds");
+  const flats = { idle: layer("pl-idle"), ghost: layer("pl-ghost"), memory: layer("pl-memory"),
+    dense: layer("pl-dense"), messages: layer("pl-messages") };
+  const nodes = {
+    boxes: pool(layer("pl-boxes"), "rect", { class: "pl-box" }),
+    labels: pool(layer("pl-labels"), "text", { class: "pl-label" }),
+    reasons: pool(layer("pl-reasons"), "text", { class: "pl-reason" }),
+    arrows: pool(layer("pl-arrows"), "path", { class: "pl-arrow" }),
+    ticks: pool(axis, "text", { class: "pl-tick" }),
+    grid: pool(grounds, "path", { class: "pl-grid" }),
+    names: pool(names, "text", { class: "pl-name" }),
+  };
+  const veil = over.appendChild(svg("rect", { class: "pl-veil", y: 0 }));
+  const chosen = over.appendChild(svg("rect", { class: "pl-chosen", fill: "none", rx: 3 }));
+  const line = over.appendChild(svg("path", { class: "pl-cursor" }));
+  const guess = over.appendChild(svg("path", { class: "pl-guess" }));
+  const guessText = over.appendChild(svg("text", { class: "pl-guess-text" }));
+  const view = { root, defs, flats, nodes, moving, plot, axis, fills: new Map(), id: `pl-h${++patterns}-${Date.now()}` };
+
+  const shown = (s) => view.place.plot / (s.window.to - s.window.from); // px per second
+  function move(s) {
+    const scale = shown(s);
+    const stale = !view.drawn || view.drawn.scale !== scale ||
+      s.window.from < view.drawn.from || s.window.to > view.drawn.to;
+    if (stale) drawWindow(view, s, scale);
+    set(moving, { transform: `translate(${((view.drawn.from - s.window.from) * scale).toFixed(2)})` });
+    drawTicks(view, s, scale);
+    choose(s);
+    cursor(s);
+  }
+  function choose(s) {
+    const { chosen: i, trace } = s;
+    chosen.style.display = i < 0 ? "none" : "";
+    if (i < 0) return;
+    const isMessage = trace.rows[trace.rank[i]].messages.order.includes(i);
+    const [y, height] = view.place.rows[trace.rank[i]][isMessage ? "messages" : "box"];
+    const x = (trace.start[i] - s.window.from) * shown(s);
+    const width = Math.max(2, (trace.end[i] - trace.start[i]) * shown(s));
+    set(chosen, { x: x - 1.5, y: y - 1.5, width: width + 3, height: height + 3 });
+  }
+  function cursor(s) {
+    const { plot: width, bottom } = view.place;
+    const x = (s.time - s.window.from) * shown(s);
+    const over = s.time >= s.whole.to;
+    set(line, { d: over || x < 0 || x > width ? "" : `M${x.toFixed(1)} 0V${bottom}M${x - 5} 0h10l-5 7z` });
+    const from = clamp(x, 0, width);
+    set(veil, { x: from.toFixed(1), width: over ? 0 : (width - from).toFixed(1), height: bottom });
+    const at = s.guess ? (s.guess.time - s.window.from) * shown(s) : -1;
+    set(guess, { d: at < 0 || at > width ? "" : `M${at.toFixed(1)} 0V${bottom}` });
+    set(guessText, { x: at - 5, y: 14 });
+    guessText.textContent = at < 0 || at > width ? "" : s.guess.text;
+  }
+  function draw(s, width) {
+    view.place = layout(s, width);
+    const { height, left, bottom } = view.place;
+    set(root, { width, height, viewBox: `0 0 ${width} ${height}` });
+    set(plot, { x: left, y: 0, width: view.place.plot, height: bottom });
+    set(axis, { transform: `translate(${left} ${bottom})` });
+    drawNames(view, s);
+    view.drawn = null;
+    move(s);
+  }
+  const fill = (kind) => fillOf(view, kind, 0, true);
+  return { node: root, draw, move, cursor, fill, get place() { return view.place; }, scale: shown };
+}
+
+/** A fill for a kind in the tint of a stage: its colour, or its colour under its hatch. */
+function fillOf(view, kind, place, hatched) {
+  const tint = kind.tints[Math.min(place, kind.tints.length - 1)];
+  if (!hatched || !kind.hatch) return tint[0];
+  const key = `${kind.name}-${place}`;
+  if (!view.fills.has(key)) {
+    const id = `${view.id}-${key}`;
+    const pattern = svg("pattern", { id, width: 8, height: 8, patternUnits: "userSpaceOnUse" });
+    pattern.append(svg("rect", { width: 8, height: 8, fill: tint[0] }),
+      svg("path", { d: hatchPath(kind.hatch), stroke: tint[2], "stroke-width": kind.hatch[0] === "." ? 2 : 1.2,
+        "stroke-linecap": "round", fill: "none", opacity: 0.75 }));
+    view.defs.append(pattern);
+    view.fills.set(key, `url(#${id})`);
+  }
+  return view.fills.get(key);
+}
+
+/** Names at the left, idle per cents and peaks at the right; of many ranks only some. */
+function drawNames(view, s) {
+  const { place, nodes } = view;
+  const pitch = place.rows.length > 1 ? place.rows[1].top - place.rows[0].top : 99;
+  const every = Math.ceil(14 / pitch);
+  const write = (text, x, y, kind) => {
+    const node = nodes.names.next();
+    node.textContent = text;
+    set(node, { x, y, class: `pl-name ${kind}` });
+  };
+  for (let rank = 0; rank < place.rows.length; rank += every) {
+    const { box, memory, ghost } = place.rows[rank];
+    const middle = box[0] + box[1] / 2 + 4;
+    write(`rank ${rank}`, place.left - 8, middle, "pl-end");
+    const share = s.head.shares?.[rank];
+    const x = place.left + place.plot + 8;
+    if (share) write(place.right > 60 ? `${share} idle` : share, x, middle, "");
+    if (ghost[1] >= 10) write(s.ghostName, place.left - 8, ghost[0] + ghost[1] / 2 + 3, "pl-end pl-quiet");
+    if (memory[1] >= 12 && s.curves) {
+      write("memory", place.left - 8, memory[0] + memory[1] / 2 + 4, "pl-end pl-quiet");
+      const peak = s.peaks[rank];
+      write(s.memoryUnit === "bytes" ? bytesText(peak) : `${peak} kept`, x, memory[0] + memory[1] / 2 + 4, "pl-quiet");
+    }
+  }
+  nodes.names.finish();
+}
+
+/** The time axis: round times, and a faint line through all rows at each. */
+function drawTicks(view, s, scale) {
+  const { place, nodes } = view;
+  for (const { time, text } of ticks(s.window.from, s.window.to, place.plot / 80)) {
+    const x = (time - s.window.from) * scale;
+    if (x < -1 || x > place.plot + 1) continue;
+    const node = nodes.ticks.next();
+    node.textContent = text;
+    set(node, { x: x.toFixed(1), y: 18, "text-anchor": x < 16 ? "start" : x > place.plot - 20 ? "end" : "middle" });
+  }
+  nodes.ticks.finish();
+}
+
+/** Everything that moves with time, for the window and a margin around it. */
+function drawWindow(view, s, scale) {
+  const margin = (s.window.to - s.window.from) * MARGIN;
+  const from = Math.max(s.whole.from, s.window.from - margin);
+  const to = Math.min(s.whole.to, s.window.to + margin);
+  view.drawn = { from, to, scale };
+  const x = (time) => (Math.min(to, Math.max(from, time)) - from) * scale; // no clip: hover needs centres
+  const frame = { from, to, x, width: (to - from) * scale };
+  for (const { time } of ticks(s.window.from - margin, s.window.to + margin, (view.place.plot / 80) * 2)) {
+    if (time >= from && time <= to) set(view.nodes.grid.next(), { d: `M${x(time).toFixed(1)} 0V${view.place.bottom}` });
+  }
+  view.nodes.grid.finish();
+  const left = drawBoxes(view, s, frame);
+  drawIdle(view, s, frame, left);
+  drawMessages(view, s, frame);
+  drawGhost(view, s, frame);
+  drawMemory(view, s, frame);
+  drawArrows(view, s, frame);
+}
+
+/** Flat shapes gathered into one path per colour. */
+function flat(parent) {
+  const paths = new Map();
+  return {
+    box(key, x, y, width, height) {
+      if (!paths.has(key)) paths.set(key, []);
+      paths.get(key).push(`M${x.toFixed(1)} ${y.toFixed(1)}h${width.toFixed(1)}v${height.toFixed(1)}h${(-width).toFixed(1)}z`);
+    },
+    /** `looks(key)` gives the attributes of a path. */
+    finish(looks) {
+      parent.replaceChildren(...[...paths].map(([key, parts]) => svg("path", { d: parts.join(""), ...looks(key) })));
+    },
+  };
+}
+
+const tintOf = (trace, i) => Math.max(0, trace.stages[trace.rank[i]].indexOf(trace.stage[i]));
+
+/** Actions: wide ones as nodes with letters, narrow ones flat. Returns how many nodes are left. */
+function drawBoxes(view, s, { from, to, x, width }) {
+  const { trace, followed } = s;
+  const seen = [];
+  trace.rows.forEach((row, rank) => {
+    const [low, high] = within(row.boxes, from, to);
+    for (let k = low; k < high; k++) seen.push([row.boxes.order[k], rank]);
+  });
+  const placed = seen.map(([i]) => [x(trace.start[i]), x(trace.end[i])]);
+  const inWindow = ([i]) => trace.end[i] > s.window.from && trace.start[i] < s.window.to;
+  const least = nodeWidth(placed.filter((_, n) => inWindow(seen[n])).map(([a, b]) => b - a));
+  const dense = flat(view.flats.dense);
+  const narrow = trace.rows.map(() => []);
+  let labels = MOST_LETTERS;
+  const crowded = seen.length > MOST_LETTERS; // then letters alone would use up what numbers need
+  seen.forEach(([i, rank], n) => {
+    const [a, b] = placed[n];
+    if (b - a < least) narrow[rank].push([a, b, trace.kind[i], tintOf(trace, i)]);
+    else labels -= drawBox(view, s, i, a, b - a, labels > 0 && (!crowded || b - a > 22));
+  });
+  narrow.forEach((boxes, rank) => {
+    const [y, height] = view.place.rows[rank].box;
+    if (boxes.length < width / 8) {
+      for (const [a, b, kind, tint] of boxes) dense.box(`${kind} ${tint}`, a, y, Math.max(1, b - a), height);
+    } else {
+      for (const [at, below, above, kind] of columns(boxes, width))
+        dense.box(`${kind} 0`, at, y + height * (1 - above), COLUMN, height * (above - below));
+    }
+  });
+  dense.finish((key) => {
+    const [kind, tint] = key.split(" ");
+    return { fill: fillOf(view, trace.head.kinds[kind], tint, false), "data-kind": trace.head.kinds[kind].name };
+  });
+  view.root.classList.toggle("pl-following", Boolean(followed));
+  view.root.classList.toggle("pl-many", seen.length > 400); // round corners take a third of a frame
+  view.nodes.boxes.finish();
+  view.nodes.labels.finish();
+  return labels;
+}
+
+/** One action as a node; returns 1 if it got a label. */
+function drawBox(view, s, i, x, width, mayLabel) {
+  const { trace, followed } = s;
+  const kind = trace.head.kinds[trace.kind[i]];
+  const place = tintOf(trace, i);
+  const [y, height] = view.place.rows[trace.rank[i]].box;
+  const tint = kind.tints[Math.min(place, kind.tints.length - 1)];
+  const bare = followed && !followed.events.has(i) ? " pl-off" : "";
+  set(view.nodes.boxes.next(), {
+    x: x.toFixed(1), y, width: Math.max(0.5, width - 0.6).toFixed(1), height, class: `pl-box${bare}`,
+    fill: fillOf(view, kind, place, width >= HATCHED && height >= HATCHED), stroke: tint[2], "data-i": i,
+  });
+  if (!mayLabel || height < LETTERS || width < 10) return 0;
+  const short = `${kind.letter}${trace.microbatch[i] < 0 ? "" : trace.microbatch[i]}`;
+  const many = trace.stages[trace.rank[i]].length > 1;
+  const text = fitting(many ? [token(trace, i), short, kind.letter] : [short, kind.letter], width, LETTERS);
+  if (!text) return 0;
+  const node = view.nodes.labels.next();
+  node.textContent = text;
+  const stroke = kind.hatch ? tint[0] : "none"; // keeps the hatch from crossing the letters
+  set(node, { x: (x + width / 2).toFixed(1), y: y + height / 2 + 4.3, fill: tint[1], stroke, class: `pl-label${bare}` });
+  return 1;
+}
+
+/** Idle time, in three shades by its reason, with the reason in words where there is room. */
+function drawIdle(view, s, { from, to, x }, left) {
+  const { trace } = s;
+  const { idle } = trace.head;
+  const shapes = flat(view.flats.idle);
+  trace.rows.forEach((row, rank) => {
+    const [y, height] = view.place.rows[rank].box;
+    if (s.live) shapes.box("waiting", x(0), y, x(s.time) - x(0), height); // the bars lie over it
+    const [low, high] = within(row.idle, from, to);
+    for (let k = low; k < high; k++) {
+      const i = row.idle.order[k];
+      const a = x(idle.start[i]);
+      const width = x(idle.end[i]) - a;
+      if (width < 0.3) continue;
+      shapes.box(idle.reason[i], a, y, width, height);
+      if (height < 14 || width < 56 || left-- <= 0) continue;
+      const words = idle.texts[idle.words[i]];
+      const short = words.replace(/ (of|from) rank.*/, "");
+      const text = fitting([words, short, short.replace("waits for ", "waits: "), idle.phase[i]], width - 4, 10.5);
+      if (!text) continue;
+      const node = view.nodes.reasons.next();
+      node.textContent = text;
+      set(node, { x: (a + width / 2).toFixed(1), y: y + height / 2 + 4 });
+    }
+  });
+  shapes.finish((reason) => ({ class: `pl-why pl-${reason}`, "data-reason": reason }));
+  view.nodes.reasons.finish();
+}
+
+/** The lane below the boxes: messages under way, reductions, optimizer steps. */
+function drawMessages(view, s, { from, to, x }) {
+  const { trace } = s;
+  const shapes = flat(view.flats.messages);
+  trace.rows.forEach((row, rank) => {
+    const [y, height] = view.place.rows[rank].messages;
+    if (!height) return;
+    const [low, high] = within(row.messages, from, to);
+    const last = {}; // the pixel drawn last, by kind: more in the same pixel would not be seen
+    for (let k = low; k < high; k++) {
+      const i = row.messages.order[k];
+      const a = x(trace.start[i]);
+      const b = Math.max(a + 1.6, x(trace.end[i]));
+      if (last[trace.kind[i]] >= b - 0.8) continue;
+      last[trace.kind[i]] = b;
+      shapes.box(trace.kind[i], a, y, b - a, height);
+    }
+  });
+  shapes.finish((kind) => {
+    const { tints, name } = trace.head.kinds[kind];
+    return { fill: fillOf(view, trace.head.kinds[kind], 0, true), stroke: tints[0][2], "data-kind": name };
+  });
+}
+
+/** The other trace, as a slim row of outlined bars above each rank's own. */
+function drawGhost(view, s, { from, to, x }) {
+  const { ghost } = s;
+  const shapes = flat(view.flats.ghost);
+  ghost?.rows.slice(0, view.place.rows.length).forEach((row, rank) => {
+    const [y, height] = view.place.rows[rank].ghost;
+    const [low, high] = within(row.boxes, from, to);
+    const boxes = [];
+    for (let k = low; k < high; k++) {
+      const i = row.boxes.order[k];
+      boxes.push([x(ghost.start[i]), x(ghost.end[i]), ghost.kind[i]]);
+    }
+    const crowded = boxes.length * COLUMN > view.place.plot * 2;
+    if (!crowded) for (const [a, b, kind] of boxes) shapes.box(kind, a, y, Math.max(1, b - a - 0.6), height - 2);
+    else for (const [a, low, high, kind] of columns(boxes, x(to)))
+      shapes.box(kind, a, y + (height - 2) * (1 - high), COLUMN, (height - 2) * (high - low));
+  });
+  shapes.finish((kind) => {
+    const { tints, name } = ghost.head.kinds[kind];
+    return { fill: tints[0][0], stroke: tints[0][2], "data-kind": name };
+  });
+}
+
+/** What each rank holds, all at one scale, and the budget as a line. */
+function drawMemory(view, s, { from, to, x }) {
+  const paths = [];
+  const lines = [];
+  if (s.curves && view.place.rows[0].memory[1]) {
+    const top = Math.max(1, s.budget ?? 0, ...s.peaks);
+    s.curves.forEach(([times, values], rank) => {
+      const [at, height] = view.place.rows[rank].memory;
+      const base = at + height;
+      const y = (value) => base - (value / top) * (height - 1);
+      paths.push(stepPath(times, values, { x, y, from, to, base }));
+      if (s.budget) lines.push(`M${x(from)} ${y(s.budget).toFixed(1)}H${x(to).toFixed(1)}`);
+    });
+  }
+  view.flats.memory.replaceChildren(svg("path", { d: paths.join(""), class: "pl-curve" }),
+    svg("path", { d: lines.join(""), class: "pl-budget" }));
+}
+
+/** The followed microbatch's messages: the flight, then the time that the result lies waiting. */
+function drawArrows(view, s, { x }) {
+  for (const { from, to, left, arrival, name } of s.followed?.arrows ?? []) {
+    const [down, up] = [s.trace.rank[from], s.trace.rank[to]].map((rank) => view.place.rows[rank].box);
+    const falls = up[0] > down[0];
+    const [y0, y1] = falls ? [down[0] + down[1], up[0]] : [down[0], up[0] + up[1]];
+    const [x0, x1, x2] = [x(left), x(arrival), x(s.trace.start[to])];
+    const tip = falls ? -6 : 6;
+    const wait = x2 - x1 > 3 ? `M${x1.toFixed(1)} ${y1 + tip / 2}H${x2.toFixed(1)}` : "";
+    const d = `M${x0.toFixed(1)} ${y0}L${x1.toFixed(1)} ${y1}m-3.5 ${tip}l3.5 ${-tip}l3.5 ${tip}${wait}`;
+    set(view.nodes.arrows.next(), { d, "data-from": from, "data-to": to, class: `pl-arrow pl-arrow-${name}` });
+  }
+  view.nodes.arrows.finish();
+}

@@ -1,0 +1,101 @@
+// Where things stand in the picture, in pixels: names at the left, the plot, per cents at the right.
+
+const LEAST = 3; // px: narrower boxes become flat shapes without outline, hatch and letter
+const HATCHED = 8; // px: a hatch below this width cannot be seen, but costs most of a frame
+const MOST_NODES = 1000; // boxes that are nodes of their own: a frame of more takes too long
+const COLUMN = 4; // px: where narrow boxes crowd, each column shows how its time was spent
+
+/** Rows of the picture from top to bottom; each part is [y, height]. */
+export function layout({ head, ghost, lanes, curves }, width) {
+  const { ranks } = head;
+  const left = 68;
+  const right = width < 620 ? 48 : 82;
+  const box = clamp(Math.floor(440 / ranks), 4, 34);
+  const part = {
+    ghost: ghost ? Math.max(3, Math.round(box * 0.36)) : 0,
+    messages: lanes.messages ? Math.max(2, Math.round(box * 0.3)) : 0,
+    memory: lanes.memory && curves ? Math.max(4, Math.round(box * 0.85)) : 0,
+  };
+  const gap = box > 12 ? 9 : 1;
+  const rows = [];
+  let y = 6;
+  for (let rank = 0; rank < ranks; rank++) {
+    const row = { top: y, ghost: [y, part.ghost] };
+    y += part.ghost;
+    row.box = [y, box];
+    y += box + (part.messages ? 2 : 0);
+    row.messages = [y, part.messages];
+    y += part.messages + (part.memory ? 3 : 0);
+    row.memory = [y, part.memory];
+    y += part.memory;
+    row.bottom = y;
+    rows.push(row);
+    y += gap;
+  }
+  return { width, left, right, plot: Math.max(120, width - left - right), rows, bottom: y, height: y + 26 };
+}
+
+/** The rank at a height, or -1. */
+export function rankAt({ rows }, y) {
+  const rank = first(rows.length, (i) => rows[i].bottom + 4 > y);
+  return rank < rows.length && y >= rows[rank].top - 5 ? rank : -1;
+}
+
+/** How wide a box must be to be a node of its own, so that not too many are. */
+export function nodeWidth(widths) {
+  const wide = widths.filter((width) => width >= LEAST);
+  if (wide.length <= MOST_NODES) return LEAST;
+  return Float32Array.from(wide).sort()[wide.length - MOST_NODES] + 1e-3;
+}
+
+/** The longest of some labels that fits into a width, at a size of its letters. */
+export function fitting(labels, width, size) {
+  return labels.find((label) => label.length * size * 0.66 + 3 <= width) ?? "";
+}
+
+/**
+ * Boxes too narrow to be told apart, as columns: how much of each column's time went to what.
+ *
+ * `boxes` are [from, to, kind] in pixels; the result is [x, share below, share above, kind].
+ */
+export function columns(boxes, width) {
+  const count = Math.ceil(width / COLUMN) + 1;
+  const share = new Map();
+  for (const [from, to, kind] of boxes) {
+    if (!share.has(kind)) share.set(kind, new Float32Array(count));
+    const own = share.get(kind);
+    for (let c = Math.max(0, Math.floor(from / COLUMN)); c < count && c * COLUMN < to; c++) {
+      own[c] += Math.max(0, Math.min(to, (c + 1) * COLUMN) - Math.max(from, c * COLUMN)) / COLUMN;
+    }
+  }
+  const found = [];
+  for (let c = 0; c < count; c++) {
+    let below = 0;
+    for (const [kind, own] of share) {
+      if (own[c] < 0.02) continue;
+      const above = Math.min(1, below + own[c]);
+      found.push([c * COLUMN, below, above, kind]);
+      below = above;
+    }
+  }
+  return found;
+}
+
+/** A curve in steps as a path: of several changes within a pixel the highest shows, too. */
+export function stepPath(times, values, { x, y, from, to, base }) {
+  let i = Math.max(0, first(times.length, (k) => times[k] > from) - 1);
+  let value = times.length && times[i] <= from ? values[i++] : 0;
+  let [last, peak] = [x(from), value];
+  let d = `M${last.toFixed(1)} ${base}`;
+  const rise = () => `V${y(peak).toFixed(1)}${peak > value ? `V${y(value).toFixed(1)}` : ""}`;
+  for (; i < times.length && times[i] <= to; i++) {
+    const here = x(times[i]);
+    if (here - last >= 1) {
+      d += `${rise()}H${here.toFixed(1)}`;
+      [last, peak] = [here, 0];
+    }
+    value = values[i];
+    peak = Math.max(peak, value);
+  }
+  return `${d}${rise()}H${x(to).toFixed(1)}V${base}Z`;
+}

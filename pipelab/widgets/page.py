@@ -1,0 +1,65 @@
+"""One HTML file that plays a trace: no kernel, no network, no other file.
+
+The front end is the widget's, unchanged: a page holds it as text, makes a module of it, and gives
+it a model that answers from the page.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from html import escape
+
+from pipelab.widgets import front
+
+# No address but the page's own: what it holds cannot ask anybody.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; "
+    "img-src data: blob:"
+)
+_START = """
+const text = (id) => document.getElementById(id).textContent;
+const values = JSON.parse(text("state"));
+for (const [name, value] of Object.entries(values)) if (value?.base64 !== undefined)
+  values[name] = new DataView(Uint8Array.from(atob(value.base64), (c) => c.charCodeAt(0)).buffer);
+const nothing = () => {};
+const model = { get: (name) => values[name], set: (name, value) => { values[name] = value; },
+  on: nothing, off: nothing, save_changes: nothing, send: nothing };
+const address = URL.createObjectURL(new Blob([text("front-end")], { type: "text/javascript" }));
+const { default: view } = await import(address);
+view.render({ model, el: document.getElementById("view") });
+document.body.dataset.plReady = "true";
+"""
+
+
+def page(script: str, style: str, state: Mapping[str, object], title: str, still: str) -> str:
+    """The file's text.
+
+    Args:
+        script: the front end, a module whose default export has ``render``.
+        style: its style sheet.
+        state: the traits that it asks for; bytes travel as base64.
+        title: words for the tab.
+        still: HTML for readers without scripts.
+    """
+    data = {name: _portable(value) for name, value in state.items()}
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{front.style('page')}\n{style}\n</style>\n"
+        f'</head>\n<body>\n<div id="view"></div>\n<noscript>{still}</noscript>\n'
+        f'<script type="application/json" id="state">{_inside(json.dumps(data))}</script>\n'
+        f'<script type="text/plain" id="front-end">{_inside(script)}</script>\n'
+        f'<script type="module">{_START}</script>\n</body>\n</html>\n'
+    )
+
+
+def _portable(value: object) -> object:
+    return (
+        {"base64": base64.b64encode(value).decode("ascii")} if isinstance(value, bytes) else value
+    )
+
+
+def _inside(text: str) -> str:
+    """A text that cannot end the script element that it stands in."""
+    return text.replace("</", "<\\/").replace("<!--", "<\\!--")

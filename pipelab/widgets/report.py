@@ -1,0 +1,63 @@
+"""What the lab's picture shows of a run: first what was seen of it, then what was recorded."""
+
+from pipelab.trace import Setting, Trace, compare
+from pipelab.widgets import words
+from pipelab.widgets.data import frame, head, packed
+from pipelab.widgets.live import LiveRun
+from pipelab.widgets.tables import Table, comparison_table
+
+Traits = dict[str, object]
+
+
+def traits(run: LiveRun) -> Traits:
+    """The traits that hold the picture; none while there is nothing to see yet."""
+    if run.state == "done" and run.result is not None:
+        return _recorded(run)
+    return _live(run) if run.state == "running" and run.bars else {}
+
+
+def _live(run: LiveRun) -> Traits:
+    s, prediction = run.settings, run.settings.prediction
+    setting = Setting(s.schedule, s.num_ranks * s.replicas, s.num_microbatches, replicas=s.replicas)
+    told = frame(Trace(prediction.events if prediction else run.bars, "recorded", setting))
+    told["sentence"] = f"Live: {words.what(s)}. Bars appear as the ranks work, a little unsharp."
+    return {
+        "data": packed(run.bars),
+        "head": told,
+        **_ghost(run),
+        "live": True,
+        "now": run.now,
+    }
+
+
+def _recorded(run: LiveRun) -> Traits:
+    assert run.result is not None
+    trace, budget = run.result.trace, run.settings.memory_budget
+    told = head(trace)
+    if run.settings.prediction is not None:
+        told["tables"] = [_difference(run.settings.prediction, trace), *_tables(told)]
+    return {
+        "data": packed(trace.events),
+        "head": told | ({"budget": budget} if budget else {}),
+        **_ghost(run),
+        "live": False,
+        "now": 0.0,
+        "figures": words.figures(run.result, run.settings.prediction),
+    }
+
+
+def _ghost(run: LiveRun) -> Traits:
+    prediction = run.settings.prediction
+    if prediction is None:
+        return {"ghost_data": b"", "ghost_head": {}}
+    return {"ghost_data": packed(prediction.events), "ghost_head": frame(prediction)}
+
+
+def _difference(prediction: Trace, trace: Trace) -> Table:
+    return comparison_table(compare(prediction, trace), ("predicted", "recorded"))
+
+
+def _tables(told: Traits) -> list[object]:
+    tables = told["tables"]
+    assert isinstance(tables, list)
+    return tables

@@ -1,0 +1,99 @@
+"""The timeline's twin for ears and copies: what each rank did, and why ranks were idle."""
+
+from collections import defaultdict
+
+from pipelab.plots import terminal
+from pipelab.plots.terminal import bytes_text, percent, time_text
+from pipelab.trace import Trace
+from pipelab.trace.compare import Comparison
+from pipelab.trace.idle import idle_seconds
+from pipelab.trace.memory import peak_bytes
+
+Table = dict[str, object]
+
+_PHASES = ("warmup", "steady", "cooldown")
+
+
+def table(caption: str, heads: list[str], rows: list[list[str]]) -> Table:
+    """What the front end lays out: the first cell of each row names the row."""
+    return {"caption": caption, "heads": heads, "rows": rows}
+
+
+def rank_table(trace: Trace) -> Table:
+    """One row per rank: busy, idle, and the most bytes that it held at once."""
+    peaks = [point.total for point in peak_bytes(trace)]
+    rows = [
+        [
+            f"rank {row.rank}",
+            time_text(row.busy_ms / 1e3),
+            time_text(row.idle_ms / 1e3),
+            percent(row.idle_percent / 100),
+            str(row.forwards),
+            str(row.backwards),
+            *([bytes_text(peaks[row.rank])] if any(peaks) else []),
+        ]
+        for row in terminal.table(trace)
+    ]
+    heads = ["rank", "busy", "idle", "idle share", "forwards", "backwards"]
+    return table(trace.source_line, heads + ["most bytes at once"] * any(peaks), rows)
+
+
+def totals(trace: Trace) -> list[str]:
+    """What each rank did in all, in a few words."""
+    found = []
+    for row, sums in zip(terminal.table(trace), idle_seconds(trace), strict=True):
+        by_reason: dict[str, float] = defaultdict(float)
+        for (reason, _), seconds in sums.items():
+            by_reason[reason] += seconds
+        most = max(by_reason, key=lambda reason: by_reason[reason], default="")
+        idle = f", idle {time_text(row.idle_ms / 1e3)}, most of it {_MOSTLY[most]}" if most else ""
+        found.append(f"computed {time_text(row.busy_ms / 1e3)}{idle}")
+    return found
+
+
+_MOSTLY = {
+    "waiting": "waiting for others",
+    "imbalance": "waiting for a rank with more work",
+    "message": "waiting for messages",
+    "step": "at the step's end",
+    "blocked": "held up in sends",
+    "done": "with nothing left to do",
+    "overhead": "between actions",
+}
+
+
+def idle_table(trace: Trace) -> Table:
+    """Per rank and reason, the shares of the step in which it was idle, phase by phase."""
+    whole = trace.duration or 1.0
+    rows = []
+    for rank, sums in enumerate(idle_seconds(trace)):
+        reasons: dict[str, dict[str, float]] = defaultdict(dict)
+        for (reason, phase), seconds in sums.items():
+            reasons[reason][phase] = seconds
+        for why, phases in sorted(reasons.items(), key=lambda item: -sum(item[1].values())):
+            shares = [percent(phases.get(phase, 0.0) / whole, 1) for phase in _PHASES]
+            rows.append([f"rank {rank}", why, *shares, time_text(sum(phases.values()))])
+    heads = ["rank", "reason", *_PHASES, "in all"]
+    return table("Why ranks were idle, as shares of the step", heads, rows)
+
+
+def comparison_table(found: Comparison, names: tuple[str, str]) -> Table:
+    """Two traces in numbers: duration, bubble, idle time by reason."""
+    pairs = [("duration", found.duration), *((f"idle: {r}", p) for r, p in found.idle.items())]
+    rows = [
+        [name, time_text(pair.a), time_text(pair.b), _signed(pair.difference),
+         "" if pair.ratio is None else f"{pair.ratio:.2f}"]
+        for name, pair in pairs
+    ]  # fmt: skip
+    bubble = found.bubble_fraction
+    rows.insert(
+        1,
+        ["bubble fraction", percent(bubble.a, 1), percent(bubble.b, 1),
+         f"{100 * bubble.difference:+.1f} points", ""],
+    )  # fmt: skip
+    heads = ["", names[0], names[1], "difference", "ratio"]
+    return table(f"{names[0]}, and {names[1]}", heads, rows)
+
+
+def _signed(seconds: float) -> str:
+    return f"{'−' if seconds < 0 else '+'}{time_text(abs(seconds))}"

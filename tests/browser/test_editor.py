@@ -1,0 +1,60 @@
+"""The schedule editor's grid, by mouse and by keyboard, in a page of its own."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from pipelab.schedules import one_f_one_b
+from pipelab.widgets import ScheduleEditor
+from pipelab.widgets.page import page as page_of
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    editor = ScheduleEditor(one_f_one_b(2, 2))
+    editor.rows = [["0F0", "0F1", "0B0", "0B1"], ["1B0", "1F0", "1F1", "1B1"]]
+    names = [n for n in editor.keys if not n.startswith("_") and n not in ("layout", "tabbable")]
+    state = {name: getattr(editor, name) for name in names if name != "tooltip"}
+    path = tmp_path_factory.mktemp("editor") / "editor.html"
+    path.write_text(page_of(editor._esm, editor._css, state, "editor", ""), "utf-8")
+    editor.close()
+    return path
+
+
+def rows(page: Page) -> list[str]:
+    return [
+        " ".join(row.locator(".pl-token").all_inner_texts())
+        for row in page.locator(".pl-row").all()
+    ]
+
+
+def test_what_is_refused_is_marked_and_said(sheet, grid):
+    page = sheet(grid)
+    assert "rank 1 runs 1B0" in page.locator(".pl-verdict").inner_text()
+    expect(page.locator(".pl-token[aria-invalid=true]")).to_have_text(["1B0", "1F0"])
+    expect(page.get_by_role("button", name="Run it")).to_have_attribute("aria-disabled", "true")
+
+
+def test_tokens_move_by_keyboard(sheet, grid):
+    page = sheet(grid)
+    page.get_by_role("button", name="0F0, rank 0, place 1").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    assert rows(page)[0] == "0F0 0B0 0F1 0B1"
+    expect(page.get_by_role("button", name="0F1, rank 0, place 3")).to_be_focused()
+    page.keyboard.press("Shift+ArrowDown")
+    assert rows(page) == ["0F0 0B0 0B1", "1B0 1F0 0F1 1F1 1B1"]
+    page.keyboard.press("Delete")
+    assert rows(page)[1] == "1B0 1F0 1F1 1B1"
+    for _ in range(3):
+        page.get_by_role("button", name="Undo").click()
+    assert rows(page) == ["0F0 0F1 0B0 0B1", "1B0 1F0 1F1 1B1"]
+    page.get_by_label("Token for this rank").fill("1w0")
+    page.keyboard.press("Enter")
+    assert "1W0" in " ".join(rows(page))
+
+
+def test_tokens_move_by_dragging(sheet, grid):
+    page = sheet(grid)
+    token = page.get_by_role("button", name="1B0, rank 1, place 1")
+    token.drag_to(page.get_by_role("button", name="1F1, rank 1"), target_position={"x": 3, "y": 9})
+    assert rows(page)[1] == "1F0 1B0 1F1 1B1"

@@ -1,0 +1,285 @@
+"""The timeline in an exported file: what a learner does with mouse and keys, and how fast it is."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+from traces import recorded_like
+
+from pipelab.action import COMPUTE
+from pipelab.schedules import one_f_one_b
+from pipelab.simulator import Cost, simulate
+from pipelab.widgets import Timeline
+
+RECORDED = recorded_like(one_f_one_b(4, 8))
+ENGLISH_TIME = re.compile(r"^At [\d.]+ ms: rank 0 ")
+
+
+@pytest.fixture(scope="session")
+def step(tmp_path_factory):
+    timeline = Timeline(RECORDED, over=one_f_one_b(4, 8), budget=6000)
+    return timeline.to_html(tmp_path_factory.mktemp("export") / "step.html")
+
+
+def data(page: Page, name: str) -> float:
+    return float(page.locator(".pl-timeline").get_attribute(f"data-pl-{name}"))
+
+
+def settled(page: Page) -> None:
+    """Wait until what was asked for is drawn."""
+    page.evaluate("() => new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)))")
+
+
+def place_of(page: Page, token: str) -> tuple[float, float]:
+    """The middle of an action's box."""
+    rank = int(token[0])
+    row = [e for e in RECORDED.events if e.rank == rank and e.kind in COMPUTE]
+    i = RECORDED.events.index(next(e for e in row if f"{e.stage}{e.kind}{e.microbatch}" == token))
+    box = page.locator(f'.pl-box[data-i="{i}"]').bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_every_action_is_there_and_every_part_has_a_name(sheet, step):
+    page = sheet(step)
+    computing = [e for e in RECORDED.events if e.kind in COMPUTE]
+    expect(page.locator(".pl-box")).to_have_count(len(computing))
+    expect(page.locator(".pl-timeline")).to_match_aria_snapshot(
+        """
+        - region "Timeline":
+          - paragraph: /Recorded. what 4 ranks/
+          - group "Replay":
+            - button "To the start"
+            - button "Back by one action"
+            - button "Play"
+            - button "On by one action"
+            - combobox "Speed of the replay"
+          - group "Zoom":
+            - button "Zoom out"
+            - button "Zoom in"
+            - button "Show the whole step"
+          - group "Also show":
+            - button "Messages and steps" [pressed]
+            - button "Memory" [pressed]
+            - button "Prediction" [pressed]
+          - figure:
+            - application /Recorded timeline of the schedule 1f1b.*Arrow keys/
+            - slider "Time of the replay"
+          - list "What each rank does at this time":
+            - listitem: /rank 0 computed/
+            - listitem
+            - listitem
+            - listitem
+          - list "Legend"
+          - group:
+            - table /predicted, and recorded/
+          - group: The same as tables
+          - group: All actions
+        """
+    )
+
+
+def test_it_plays_to_the_end_and_stops_where_told(sheet, step):
+    page = sheet(step)
+    page.get_by_label("Speed of the replay").select_option("0.2")
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function("() => document.querySelector('.pl-timeline').dataset.plTime > 0.05")
+    page.get_by_role("button", name="Pause").click()
+    settled(page)
+    assert 0.05 < data(page, "time") < RECORDED.duration
+    stopped = data(page, "time")
+    assert ENGLISH_TIME.match(page.locator(".pl-spoken").inner_text())
+    page.wait_for_timeout(150)
+    assert data(page, "time") == stopped
+    page.get_by_label("Speed of the replay").select_option("0.5")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function("() => document.querySelector('.pl-clock').textContent === 'end'")
+    expect(page.get_by_role("button", name="Play")).to_be_visible()
+
+
+def test_the_cursor_tells_what_each_rank_does_or_whom_it_waits_for(sheet, step):
+    page = sheet(step)
+    page.get_by_role("button", name="To the start").click()
+    for _ in range(2):
+        page.get_by_role("button", name="On by one action").click()
+    starts = sorted(e.start for e in RECORDED.events if e.kind in COMPUTE)
+    settled(page)
+    assert data(page, "time") == pytest.approx(starts[2], rel=1e-5)
+    lines = page.locator(".pl-now li").all_inner_texts()
+    assert re.search(r"rank 0\s+0F1: forward, microbatch 1", lines[0])
+    assert re.search(r"rank 2\s+waits for 1F0 of rank 1", lines[2])
+    slider = page.get_by_role("slider", name="Time of the replay")
+    slider.fill("500")
+    settled(page)
+    assert data(page, "time") == pytest.approx(data(page, "to") / 2, rel=0.01)
+    slider.press("ArrowRight")
+    settled(page)
+    assert data(page, "time") > data(page, "to") / 2
+
+
+def test_hover_says_what_it_is_and_why_a_rank_is_idle(sheet, step):
+    page = sheet(step)
+    page.mouse.move(*place_of(page, "2B3"))
+    tip = page.locator(".pl-tip")
+    expect(tip).to_contain_text("2B3 on rank 2: backward of microbatch 3, stage 2")
+    expect(tip).to_contain_text("than predicted")
+    x, y = place_of(page, "3F0")
+    page.mouse.move(x - 60, y)
+    expect(tip).to_contain_text("rank 3 is idle for")
+    expect(tip).to_contain_text("(warmup)")
+    expect(tip).to_contain_text("waits for 2F0 of rank 2")
+    right = page.locator(".pl-picture").bounding_box()
+    page.mouse.move(right["x"] + right["width"] - 110, place_of(page, "3F0")[1])
+    expect(tip).to_contain_text("it has nothing left to compute")
+    box = tip.bounding_box()
+    assert box["x"] + box["width"] <= right["x"] + right["width"] + 1, "cut at the right edge"
+
+
+def test_a_click_follows_a_microbatch_through_all_stages(sheet, step):
+    page = sheet(step)
+    page.mouse.click(*place_of(page, "1F3"))
+    expect(page.locator(".pl-timeline")).to_have_attribute("data-pl-followed", "3")
+    expect(page.locator(".pl-arrow")).to_have_count(6)
+    expect(page.locator(".pl-box:not(.pl-off)")).to_have_count(8)
+    expect(page.locator(".pl-about")).to_contain_text("following microbatch 3: 6 messages")
+    page.mouse.click(*place_of(page, "0B3"))
+    expect(page.locator(".pl-arrow")).to_have_count(0)
+
+
+def test_everything_by_keyboard(sheet, step):
+    page = sheet(step)
+    names = []
+    for _ in range(13):
+        page.keyboard.press("Tab")
+        names.append(
+            page.evaluate(
+                """() => { const n = document.activeElement, s = getComputedStyle(n);
+                if (s.outlineStyle === 'none' || parseFloat(s.outlineWidth) < 2) return 'no focus';
+                return n.getAttribute('aria-label')?.slice(0, 20) ?? n.textContent; }"""
+            )
+        )
+    assert "no focus" not in names and len(set(names)) == 13, names
+    picture = page.locator(".pl-picture")
+    picture.focus()
+    about = page.locator(".pl-about")
+    page.keyboard.press("ArrowRight")
+    expect(about).to_contain_text("0F0 on rank 0")
+    page.keyboard.press("ArrowRight")
+    expect(about).to_contain_text("0F1 on rank 0")
+    page.keyboard.press("ArrowDown")
+    expect(about).to_contain_text("on rank 1")
+    page.keyboard.press("End")
+    expect(about).to_contain_text("1B7 on rank 1")
+    page.keyboard.press("Enter")
+    expect(page.locator(".pl-arrow")).to_have_count(6)
+    page.keyboard.press("Escape")
+    expect(about).to_be_empty()
+    whole = data(page, "to")
+    page.keyboard.press("+")
+    settled(page)
+    assert data(page, "to") - data(page, "from") == pytest.approx(whole / 2)
+    before = data(page, "from")
+    page.keyboard.press("Shift+ArrowLeft")
+    settled(page)
+    assert data(page, "from") < before
+    page.keyboard.press("0")
+    page.keyboard.press("Space")
+    expect(page.locator(".pl-timeline")).to_have_attribute("data-pl-playing", "true")
+
+
+def test_wheel_zooms_around_the_pointer_and_dragging_moves(sheet, step):
+    page = sheet(step)
+    x, y = place_of(page, "0F5")
+    page.mouse.move(x, y)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -200)
+    page.keyboard.up("Control")
+    settled(page)
+    assert data(page, "to") - data(page, "from") < 0.6 * RECORDED.duration
+    after = place_of(page, "0F5")
+    assert after[0] == pytest.approx(x, abs=25), "what lies under the pointer stays there"
+    page.mouse.down()
+    page.mouse.move(x - 100, y, steps=4)
+    page.mouse.up()
+    settled(page)
+    assert place_of(page, "0F5")[0] == pytest.approx(after[0] - 100, abs=2)
+    expect(page.locator(".pl-timeline")).to_have_attribute("data-pl-followed", "")
+    window = data(page, "from")
+    page.mouse.wheel(0, 300)
+    settled(page)
+    assert data(page, "from") == window, "a plain wheel scrolls the page"
+
+
+def test_lanes_come_and_go(sheet, step):
+    page = sheet(step)
+    height = page.locator(".pl-picture").bounding_box()["height"]
+    for name, part in (
+        ("Messages and steps", "messages"),
+        ("Memory", "memory"),
+        ("Prediction", "ghost"),
+    ):
+        shapes = page.locator(f".pl-{part} path[d^=M]")
+        assert shapes.count()
+        page.get_by_role("button", name=name).click()
+        expect(shapes).to_have_count(0)
+        lower = page.locator(".pl-picture").bounding_box()["height"]
+        assert lower < height
+        height = lower
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 640, 400])
+def test_nothing_sticks_out(sheet, step, scheme, width):
+    """640 is a window of 1280 at 200 %."""
+    page = sheet(step, viewport={"width": width, "height": 700}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    ground, ink = page.evaluate(
+        """() => { const s = getComputedStyle(document.querySelector('.pl-root'));
+        return [s.backgroundColor, s.color]; }"""
+    )
+    dark = [sum(map(int, re.findall(r"\d+", colour)[:3])) < 300 for colour in (ground, ink)]
+    assert dark == ([True, False] if scheme == "dark" else [False, True])
+
+
+def test_reduced_motion_goes_from_action_to_action(sheet, step):
+    page = sheet(step, reduced_motion="reduce")
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function("() => document.querySelector('.pl-timeline').dataset.plTime > 0.02")
+    page.get_by_role("button", name="Pause").click()
+    settled(page)
+    starts = [e.start for e in RECORDED.events if e.kind in COMPUTE]
+    assert min(abs(start - data(page, "time")) for start in starts) < 1e-6
+
+
+FRAMES = """async () => {
+    const picture = document.querySelector('.pl-picture'), times = [];
+    let last = await new Promise(requestAnimationFrame);
+    for (let i = 0; i < 60; i++) {
+        picture.dispatchEvent(new WheelEvent('wheel', { deltaX: 25, cancelable: true }));
+        const now = await new Promise(requestAnimationFrame);
+        times.push(now - last);
+        last = now;
+    }
+    return times.sort((a, b) => a - b)[30];
+}"""
+
+
+def test_a_large_trace_opens_soon_and_moves_smoothly(sheet, tmp_path, record_property):
+    trace = simulate(one_f_one_b(8, 250), Cost(0.01, 0.01, 0.01, latency=0.001))
+    assert len(trace.events) >= 10_000
+    page = sheet(Timeline(trace).to_html(tmp_path / "large.html"))
+    first = page.evaluate(
+        """() => { const [paint] = performance.getEntriesByName('first-contentful-paint');
+        return paint.startTime; }"""
+    )
+    page.locator(".pl-picture").focus()
+    for _ in range(3):
+        page.keyboard.press("+")
+    settled(page)
+    visible = page.locator(".pl-box").count()
+    frame = page.evaluate(FRAMES)
+    record_property("first_paint_ms", first)
+    record_property("pan_frame_ms", frame)
+    print(f"first paint {first:.0f} ms; {visible} nodes, pan p50 {frame:.1f} ms a frame")
+    assert visible >= 1000, "boxes, with those beyond the window's edges"
+    assert frame <= 34

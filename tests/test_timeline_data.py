@@ -1,0 +1,176 @@
+"""What the timeline's front end is given: the columns, the words, what lies over it, the file."""
+
+import json
+import re
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from traces import predictions, recorded_like, two_stages_a_rank
+
+from pipelab.action import COMPUTE, Kind
+from pipelab.errors import TraceError
+from pipelab.schedules import Schedule, gpipe, one_f_one_b
+from pipelab.simulator import Cost, simulate
+from pipelab.trace import Event, Setting, Trace, explain_idle
+from pipelab.trace.idle import in_words
+from pipelab.widgets import Timeline, front
+from pipelab.widgets.data import KINDS, head, packed, sentence
+from pipelab.widgets.over import overlay
+from pipelab.widgets.page import page
+
+RECORDED = recorded_like(one_f_one_b(4, 8))
+UNEVEN = simulate(gpipe(3, 4), Cost([0.01, 0.03, 0.01], 0.01, 0.01, latency=0.002))
+
+
+def unpacked(data: bytes) -> list[tuple]:
+    """The columns as rows, read with struct in place of array."""
+    n = len(data) // 32
+    columns = [struct.unpack_from(f"<{n}i", data, 4 * n * k) for k in range(5)]
+    columns += [struct.unpack_from(f"<{n}f", data, 4 * n * k) for k in range(5, 8)]
+    return list(zip(*columns, strict=True))
+
+
+@given(predictions())
+def test_the_columns_hold_every_event(trace):
+    rows = unpacked(packed(trace.events))
+    assert len(rows) == len(trace.events)
+    for row, e in zip(rows, trace.events, strict=True):
+        rank, kind, stage, microbatch, peer, start, end, size = row
+        assert (rank, KINDS[kind], stage) == (e.rank, e.kind, e.stage)
+        assert microbatch == (-1 if e.microbatch is None else e.microbatch)
+        assert peer == (-1 if e.peer is None else e.peer)
+        assert (start, end, size) == pytest.approx((e.start, e.end, e.bytes), rel=1e-6)
+
+
+@pytest.mark.parametrize("trace", [RECORDED, UNEVEN, simulate(one_f_one_b(1, 1), Cost())])
+def test_every_piece_of_idle_time_has_its_reason_in_words(trace):
+    told, pieces = head(trace)["idle"], explain_idle(trace)
+    assert len(told["words"]) == len(pieces)
+    for i, piece in enumerate(pieces):
+        words = told["texts"][told["words"][i]]
+        assert (told["rank"][i], told["reason"][i]) == (piece.rank, piece.reason)
+        named = re.findall(r"\b\d+[FBI]\d+\b", in_words(trace, piece))
+        if named:  # the first one in the long form is the one it waits for
+            assert named[0] in words and f"rank {piece.peer}" in words
+
+
+def test_a_chain_names_the_rank_that_holds_it_up():
+    assert "waits for 2B0 of rank 2, held up by rank 3" in head(RECORDED)["idle"]["texts"]
+
+
+def test_memory_is_bytes_where_measured_else_activations_counted():
+    memory = head(RECORDED)["memory"]
+    assert memory["unit"] == "bytes"
+    assert (
+        max(memory["curves"][3][1]) == 4800
+    )  # 400+800+800 for good, 400 of these grown, 4 kB kept
+    counted = head(simulate(one_f_one_b(4, 8), Cost()))["memory"]
+    assert counted["unit"] == "activations"
+    assert [max(values) for _, values in counted["curves"]] == [4, 3, 2, 1]
+
+
+def test_the_sentence_says_what_one_looks_at():
+    assert sentence(RECORDED).startswith("Recorded: what 4 ranks, real processes, did in one step")
+    assert sentence(UNEVEN).startswith("Predicted, nothing ran: what 3 ranks would do")
+
+
+def test_later_stages_of_a_rank_have_tints_of_their_own():
+    kinds = {kind["name"]: kind for kind in head(recorded_like(two_stages_a_rank()))["kinds"]}
+    assert len({fill for fill, _, _ in kinds["F"]["tints"]}) == 2
+
+
+def test_the_head_is_json_and_small():
+    many = simulate(one_f_one_b(8, 64), Cost(0.01, 0.01, 0.01, latency=0.001))
+    assert len(json.dumps(head(many))) < 60 * len(many.events)
+
+
+# ------------------------------------------------------------------------------- what lies over
+
+
+def test_over_a_trace_and_over_a_schedule():
+    predicted = simulate(one_f_one_b(4, 8), Cost(0.010, 0.010, 0.010))
+    above = overlay(RECORDED, predicted)
+    assert above.trace is predicted
+    assert above.numbers["heads"][1:3] == ["predicted", "recorded"]
+    rows = {row[0]: row[1:] for row in above.numbers["rows"]}
+    assert rows["duration"][0] == "330 ms" and rows["duration"][2].startswith("+")
+    from_schedule = overlay(RECORDED, gpipe(4, 8)).trace
+    assert from_schedule.source == "predicted" and from_schedule.setting.schedule == "gpipe"
+    seen = [e.end - e.start for e in RECORDED.events if e.kind is Kind.F and e.rank == 0]
+    priced = {e.end - e.start for e in from_schedule.events if e.kind is Kind.F and e.rank == 0}
+    assert min(seen) <= min(priced) and max(priced) <= max(seen) + 1e-12
+
+
+def test_over_a_guess():
+    seconds = overlay(RECORDED, 0.5)
+    assert seconds.guess["time"] == 0.5 and "500 ms" in seconds.guess["text"]
+    share = overlay(UNEVEN, f"{100 * UNEVEN.bubble_fraction} %")
+    assert share.guess["time"] == pytest.approx(UNEVEN.duration)
+    assert share.numbers["rows"][0][-1] in ("+0.0 points", "-0.0 points")
+
+
+@pytest.mark.parametrize("over", [0, -1.0, float("nan"), True, "30", "120 %", "-3 %", [1]])
+def test_what_is_no_guess_is_refused(over):
+    with pytest.raises(TraceError, match=r"30 %"):
+        overlay(RECORDED, over)
+
+
+def test_traces_of_other_ranks_are_refused():
+    with pytest.raises(TraceError, match="one trace has 3 ranks, the other 4"):
+        Timeline(RECORDED, over=UNEVEN)
+
+
+# ------------------------------------------------------------------------------------- the file
+
+
+def test_the_file_asks_nobody_and_is_small(tmp_path):
+    path = Timeline(RECORDED, over=one_f_one_b(4, 8)).to_html(tmp_path / "step.html")
+    text = path.read_text("utf-8")
+    assert len(text) < 200_000
+    assert "default-src 'none'" in text
+    addresses = set(re.findall(r"https?://[^\s\"'<)]+", text))
+    assert addresses <= {"http://www.w3.org/2000/svg"}, "a name of SVG, nothing to ask"
+
+
+@given(st.text())
+def test_no_name_ends_the_element_that_it_stands_in(name):
+    evil = f"{name}</script><script>alert(1)</script><!--"
+    text = page("const a = 1;", "", {"head": evil, "data": b"\x00\xff"}, evil, "")
+    assert text.count("</script>") == 3 and "<!--" not in text
+    state = re.search(r'id="state">(.*?)</script>', text, re.DOTALL)[1]
+    assert json.loads(state.replace("<\\!--", "<!--"))["head"] == evil
+
+
+def test_save_writes_the_still_picture(tmp_path):
+    for name, start in (("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF")):
+        path = Timeline(UNEVEN).save(tmp_path / name)
+        assert path.read_bytes().startswith(start)
+
+
+def test_traces_without_events_or_length_are_shown_too():
+    for events in ((), (Event(0, Kind.F, 0, 0, 0.5, 0.5),)):
+        told = Timeline(Trace(events, "recorded", Setting(ranks=2))).head
+        assert told["ranks"] == 2 and "Recorded" in told["sentence"]
+
+
+def test_the_front_end_is_one_module_without_imports():
+    text = Timeline._esm
+    assert not re.search(
+        r"^import\b|\bimport\(|https?://(?!www\.w3\.org/2000/svg)|\beval\b", text, re.M
+    )
+    assert not re.search(r"innerHTML|\bfetch\b|XMLHttpRequest", text)
+    assert len(text) < 60_000
+    for path in front.FOLDER.iterdir():
+        lines = path.read_text("utf-8").splitlines()
+        assert len(lines) <= 400, path.name
+    assert text.count("export default") == 1
+    assert not re.search(r"url\(|@import", Timeline._css)
+
+
+def test_schedule_over_uses_computing_costs_only():
+    above = overlay(RECORDED, Schedule.from_csv(one_f_one_b(4, 8).to_csv()))
+    computing = sum(e.end - e.start for e in above.trace.events if e.kind in COMPUTE)
+    seen = sum(e.end - e.start for e in RECORDED.events if e.kind in COMPUTE)
+    assert computing == pytest.approx(seen, rel=0.05)
