@@ -7,7 +7,7 @@ from pipelab.lessons.exercise import Chapter
 
 __all__ = ["MODULES", "chapter_of"]
 
-MODULES = {"01": "ch01_relay"}
+MODULES = {"01": "ch01_relay", "02": "ch02_split"}
 
 
 def chapter_of(name: str) -> Chapter:
