@@ -46,3 +46,11 @@ def test_02_a_quarter_and_a_third():
 def test_02_where_the_memory_ends():
     one, two, four = [line for line in said("02", "failure").splitlines() if line.strip()]
     assert "in 0B0" in one and "STEP" in two and four == "p = 4: trains"
+
+
+def test_03_a_quarter_computes_and_nothing_is_won():
+    assert 0.2 < numbers(said("03", "reveal"))[0] <= 0.25
+    assert 0.7 < numbers(said("03", "reveal-speed"))[0] <= 1.05
+    assert 0.75 <= numbers(said("03", "sequential"))[0] < 0.85
+    one, four = (numbers(line)[0] for line in said("03", "speed").strip().splitlines())
+    assert 0.7 < one / four <= 1.05

@@ -7,7 +7,7 @@ from pipelab.lessons.exercise import Chapter
 
 __all__ = ["MODULES", "chapter_of"]
 
-MODULES = {"01": "ch01_relay", "02": "ch02_split"}
+MODULES = {"01": "ch01_relay", "02": "ch02_split", "03": "ch03_waiting"}
 
 
 def chapter_of(name: str) -> Chapter:
