@@ -54,3 +54,39 @@ def test_03_a_quarter_computes_and_nothing_is_won():
     assert 0.75 <= numbers(said("03", "sequential"))[0] < 0.85
     one, four = (numbers(line)[0] for line in said("03", "speed").strip().splitlines())
     assert 0.7 < one / four <= 1.05
+
+
+def test_04_points_lie_on_the_formula_or_a_little_above():
+    rows = [numbers(line) for line in said("04", "sweep").splitlines() if "#" in line]
+    assert [row[0] for row in rows] == [1, 2, 4, 8, 16]
+    for m, recorded, formula in rows:
+        assert formula == pytest.approx(3 / (m + 3), abs=0.006)
+        assert formula - 0.01 <= recorded < formula + 0.12
+    shares = [row[1] for row in rows]
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_04_more_microbatches_are_not_always_faster():
+    assert numbers(said("04", "reveal-more"))[0] > 1.5
+    rows = [numbers(line) for line in said("04", "device").splitlines() if "ms" in line]
+    step = {int(row[0]): row[1] for row in rows}
+    assert step[16] < 0.5 * step[1]
+    assert step[64] > 0.95 * step[16]
+
+
+def test_05_only_weighting_by_rows_is_right():
+    added, means, weighted = (
+        numbers(line.partition("off by")[2])[0] if "e-" not in line else 1e-6
+        for line in said("05", "ragged").strip().splitlines()
+    )
+    assert added > 1 and means > 0.1 and weighted <= 1e-6
+    assert numbers(said("05", "reveal"))[0] == 4
+
+
+def test_05_adam_hides_what_sgd_shows():
+    rows = [numbers(line.partition("right")[2] or line.partition("wrong")[2])
+            for line in said("05", "adam").splitlines() if line.strip()]  # fmt: skip
+    adam, adam_wrong, sgd, sgd_wrong = rows
+    assert adam == adam_wrong
+    assert sgd[0] == sgd_wrong[0] and abs(sgd[1] - sgd_wrong[1]) > 0.1
+    assert sgd_wrong[-1] < sgd_wrong[0], "even the wrong one falls"

@@ -7,7 +7,13 @@ from pipelab.lessons.exercise import Chapter
 
 __all__ = ["MODULES", "chapter_of"]
 
-MODULES = {"01": "ch01_relay", "02": "ch02_split", "03": "ch03_waiting"}
+MODULES = {
+    "01": "ch01_relay",
+    "02": "ch02_split",
+    "03": "ch03_waiting",
+    "04": "ch04_microbatches",
+    "05": "ch05_gradient",
+}
 
 
 def chapter_of(name: str) -> Chapter:
