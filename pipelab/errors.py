@@ -8,6 +8,7 @@
     ├── LossError              a loss that is no mean over rows
     ├── CheckpointError        a saved training that cannot be read, or is another model's
     ├── TraceError             a trace file that cannot be read
+    ├── LessonError            a lesson is asked for what it does not have
     └── EngineError            something on the ranks
         ├── LaunchError        the ranks did not come up
         ├── RankError          one rank failed; names rank, action and the learner's traceback
@@ -50,6 +51,10 @@ class CheckpointError(PipelabError):
 
 class TraceError(PipelabError):
     """A trace file is damaged, of an unknown version, or not a trace."""
+
+
+class LessonError(PipelabError):
+    """There is no such exercise or prediction, or a value is none that it can take."""
 
 
 class EngineError(PipelabError):

@@ -51,3 +51,89 @@ def test_start_here_shows_a_lab_without_a_kernel():
     lab = cells(START, "code")[3]["outputs"][-1]["data"]
     assert {"image/png", "text/html", "text/plain"} <= set(lab)
     assert "run this cell to get the controls" in "".join(lab["text/html"])
+
+
+# ------------------------------------------------------------------------ lessons 1 and later
+
+LESSONS = pytest.mark.parametrize(
+    "path", [path for path in NOTEBOOKS if path != START], ids=lambda path: path.name
+)
+RUN = re.compile(r"\bPipeline\(|\bTimelineLab\(|verify_gradients\(|\bcook\(|\brun\(|\btrain\(")
+
+
+def text_of(path: Path, kind: str) -> list[str]:
+    return ["".join(cell["source"]) for cell in cells(path, kind)]
+
+
+@LESSONS
+def test_lesson_says_what_it_is_for_and_how_long_it_takes(path):
+    title = text_of(path, "markdown")[0]
+    assert re.match(rf"# Lesson {int(path.name[:2])} · ", title)
+    assert re.search(r"\*About (3[05]|40) minutes\.", title)
+    goals = title.partition("**After this lesson you can**")[2]
+    assert len(re.findall(r"^[123]\. ", goals, re.MULTILINE)) == 3
+
+
+@LESSONS
+def test_prediction_comes_before_the_first_run(path):
+    code = text_of(path, "code")
+    first_prediction = next(i for i, source in enumerate(code) if "predict(" in source)
+    first_run = next(i for i, source in enumerate(code) if RUN.search(source))
+    assert first_prediction < first_run
+    names = re.findall(r'predict\("([^"]+)"', "\n".join(code))
+    assert names == re.findall(r'reveal\("([^"]+)"', "\n".join(code)), "each is revealed, in order"
+
+
+@LESSONS
+def test_choices_stand_in_the_text(path):
+    from pipelab.lessons.chapters import chapter_of
+
+    text = "\n".join(text_of(path, "markdown"))
+    for name, prediction in chapter_of(path.name[:2]).predictions.items():
+        for letter, choice in getattr(prediction, "choices", {}).items():
+            assert f"- `{letter}`: {choice.text}" in text, f"{name} {letter}: {choice.text}"
+
+
+@LESSONS
+def test_one_lab_with_three_controls(path):
+    from pipelab.widgets import lab
+
+    code = "\n".join(text_of(path, "code"))
+    assert code.count("TimelineLab(") == 1
+    assert "ipywidgets" not in code
+    assert lab._SETTINGS[:3] == ("num_ranks", "num_microbatches", "schedule")
+
+
+@LESSONS
+def test_every_picture_has_a_table_twin(path):
+    pictures = [
+        output["data"]
+        for cell in cells(path, "code")
+        for output in cell["outputs"]
+        if "image/png" in output.get("data", {})
+    ]
+    assert pictures
+    assert all("The same as a table</summary>" in "".join(p["text/html"]) for p in pictures)
+
+
+@LESSONS
+def test_lesson_ends_with_reflection_summary_words_and_production(path):
+    *_, text = text_of(path, "markdown")
+    marks = ("**Think about it.**", "**In three lines**", "| new word |", "**Where production")
+    places = [text.find(mark) for mark in marks]
+    assert -1 not in places and places == sorted(places)
+    summary = text[places[1] : places[2]]
+    assert len(re.findall("^- ", summary, re.MULTILINE)) == 3
+
+
+@LESSONS
+def test_prose_comes_in_short_cells(path):
+    for source in text_of(path, "markdown")[:-1]:
+        assert len(source.splitlines()) <= 30
+        assert len(source.split()) <= 260, source[:80]
+
+
+@LESSONS
+def test_exercises_have_dots_and_minutes(path):
+    text = "\n".join(text_of(path, "markdown"))
+    assert len(re.findall(r"^## .* · [●○]{3} · \d+ minutes$", text, re.MULTILINE)) == 2

@@ -1,4 +1,4 @@
-"""The command ``pipelab``: demo, lab, show, simulate, doctor.
+"""The command ``pipelab``: demo, lab, show, simulate, progress, edition, doctor.
 
     main      arguments in, exit code out; an error becomes a few clean lines
     options   every command, its options and their help
@@ -9,6 +9,7 @@
     lab       opens JupyterLab at a lesson             >  lessons, server
     show      prints a schedule                        >  sources
     simulate  predicts one, or compares them all       >  sources, prices, comparison, best
+    course    progress, and editions of the lessons
     doctor    says what this machine can do            >  findings, machine, ranks, jupyter
 
 Nothing heavy is loaded before a command runs. The entry is ``pipelab.cli.main.main``.

@@ -69,6 +69,16 @@ def _run(arguments: argparse.Namespace) -> int:
             from pipelab.cli.simulate import simulate
 
             return simulate(arguments)
+        case "progress":
+            from pipelab.cli.course import progress
+
+            progress()
+            return 0
+        case "edition":
+            from pipelab.cli.course import edition
+
+            edition(arguments.edition, arguments.folder)
+            return 0
         case _:
             from pipelab.cli.doctor import doctor
 

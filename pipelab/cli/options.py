@@ -16,6 +16,8 @@ _SCHEDULES = (
 _SIMULATE = f"{RULE} {_SCHEDULES}"
 _DEMO = "Takes under a minute, needs no GPU, downloads nothing."
 _LAB = "Ctrl-C in this terminal ends it."
+_PROGRESS = "Markdown, from a file on this machine; nothing leaves it."
+_EDITION = "Made from the teacher's notebooks; run the learner's once before you hand them out."
 _DOCTOR = "Exit code 0: all is well; 1: something is to be mended."
 
 
@@ -41,6 +43,8 @@ def parser() -> argparse.ArgumentParser:
         ("lab", "open the lessons in JupyterLab, on this machine only", _LAB, _lab),
         ("show", "print a schedule: who runs what, in which order", _SCHEDULES, _show),
         ("simulate", "predict a timeline, or compare all schedules", _SIMULATE, _simulate),
+        ("progress", "print what you have predicted and solved", _PROGRESS, None),
+        ("edition", "write the course for learners, teachers or nbgrader", _EDITION, _edition),
         ("doctor", "say what this machine can do, and what is wrong", _DOCTOR, None),
     ):
         about = words[0].upper() + words[1:] + "."
@@ -94,6 +98,12 @@ def _simulate(simulate: argparse.ArgumentParser) -> None:
     simulate.add_argument("--width", type=_positive, metavar="N",
                           help="columns of the timeline, 40 or more (the terminal's)")  # fmt: skip
     simulate.add_argument("--json", action="store_true", help="the numbers, for programs")
+
+
+def _edition(edition: argparse.ArgumentParser) -> None:
+    edition.add_argument("edition", choices=("learner", "teacher", "nbgrader"),
+                         help="for whom")  # fmt: skip
+    edition.add_argument("folder", metavar="FOLDER", help="where the notebooks go")
 
 
 def _sizes(command: argparse.ArgumentParser) -> None:

@@ -1,0 +1,25 @@
+"""One module per lesson, ``chNN_name``: targets, hints and explanations, never an answer."""
+
+from importlib import import_module
+
+from pipelab.errors import LessonError
+from pipelab.lessons.exercise import Chapter
+
+__all__ = ["MODULES", "chapter_of"]
+
+MODULES = {
+    "01": "ch01_relay",
+    "02": "ch02_split",
+    "03": "ch03_waiting",
+    "04": "ch04_microbatches",
+    "05": "ch05_gradient",
+}
+
+
+def chapter_of(name: str) -> Chapter:
+    """The chapter of an exercise or a prediction. Raises LessonError if there is none."""
+    number = name.partition(".")[0] if isinstance(name, str) else ""
+    if number not in MODULES:
+        raise LessonError(f"{name!r} belongs to no lesson: the lessons are {', '.join(MODULES)}")
+    chapter: Chapter = import_module(f"{__name__}.{MODULES[number]}").CHAPTER
+    return chapter

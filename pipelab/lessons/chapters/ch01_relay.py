@@ -1,0 +1,244 @@
+"""Lesson 1, the relay team: cooks are ranks, dishes are microbatches, only forwards are shown."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pipelab.action import Action, Kind
+from pipelab.engine import Pipeline
+from pipelab.errors import LessonError
+from pipelab.lessons.exercise import Chapter, Estimate, Exercise
+from pipelab.lessons.rows import each, equal, function_of, ratio
+from pipelab.lessons.verdict import Result, Shown
+from pipelab.schedules import Schedule, gpipe
+from pipelab.simulator import Cost, simulate
+from pipelab.trace import Event, Trace
+from pipelab.trace.trace import in_order
+
+MINUTE = 0.1  # seconds that stand for a minute in the kitchen
+Rows = Sequence[Sequence[str]]
+
+_SHORT = 0.05  # a minute in checks
+_ORDER = "a function order(cooks, dishes): for each cook a list of slots, such as '0F0' or ''"
+_MINUTES = "a function minutes(costs, dishes, hand_over)"
+
+
+def cook(
+    order: Rows,
+    minutes: Sequence[float] = (),
+    hand_over: float = 0.0,
+    minute: float = MINUTE,
+    *,
+    one_by_one: bool = False,
+) -> Trace:
+    """Run an order of forwards on real processes, one for each cook; the recorded trace.
+
+    The engine trains, so each dish also travels back; that takes no time here and is left out.
+
+    Args:
+        order: for each cook its tokens; empty slots are skipped, for cooks wait by themselves.
+        minutes: that each cook spends on a dish; 1 each if not given.
+        hand_over: minutes from one cook to the next.
+        minute: seconds that stand for a minute.
+        one_by_one: no cook begins a dish before the one before it has come all the way back.
+
+    Raises:
+        ScheduleError: a dish is missing, there twice, or with the wrong cook.
+    """
+    schedule = there_and_back(order, one_by_one)
+    p, m = schedule.num_ranks, schedule.num_microbatches
+    forward = [minute * t for t in minutes] or minute
+    pace = Cost(forward, 0.0, 0.0, latency=hand_over * minute)
+    model: list[nn.Module] = [nn.Linear(4, 4) for _ in range(p)]
+    with Pipeline(model, schedule, loss=_loss) as pipeline:
+        inputs, targets = torch.ones(m, 4), torch.zeros(m)
+        pipeline.step(inputs, targets)  # opens the connections
+        pipeline.pace = pace
+        pipeline.use(schedule)
+        return forwards(pipeline.step(inputs, targets).trace)
+
+
+def there_and_back(order: Rows, one_by_one: bool = False) -> Schedule:
+    """The order as a schedule: forwards, and the same dishes back, at the end or one by one."""
+    there = [[Action.parse(token) for token in row if token] for row in order]
+    if any(a.kind is not Kind.F for row in there for a in row):
+        raise LessonError("only forwards here: tokens such as 0F2, cook 0 with dish 2")
+    rows = []
+    for row in there:
+        back = [a._replace(kind=Kind.B) for a in row]
+        pairs = [action for pair in zip(row, back, strict=True) for action in pair]
+        in_turn = sorted(back, key=lambda a: a.microbatch or 0)
+        rows.append(tuple(pairs if one_by_one else [*row, *in_turn]))
+    return Schedule(tuple(rows), "one by one" if one_by_one else "relay")
+
+
+def forwards(trace: Trace) -> Trace:
+    """The same trace up to the last forward of each rank."""
+    last = {e.rank: e.end for e in trace.events if e.kind is Kind.F}
+
+    def shown(e: Event) -> bool:
+        kinds = (Kind.F, Kind.SEND_F, Kind.RECV_F, Kind.WAIT)
+        return e.kind in kinds and e.start <= last[e.rank] + (e.kind is Kind.SEND_F) * MINUTE
+
+    return Trace(in_order(filter(shown, trace.events)), trace.source, trace.setting)
+
+
+def _loss(output: Tensor, target: Tensor) -> Tensor:
+    return output.mean()
+
+
+# --------------------------------------------------------------------------- 01.1, the order
+
+
+def _judge_order(answer: object) -> Iterator[Result | Shown]:
+    function, wrong = function_of(answer, _ORDER)
+    yield from wrong
+    if function is None:
+        return
+    cases = {
+        "three cooks, six dishes": (3, 6),
+        "a single dish": (3, 1),
+        "fewer dishes than cooks": (4, 2),
+        "seven dishes": (3, 7),
+        "one cook alone": (1, 5),
+    }
+    found = list(each(function, cases, _look_at_order))
+    yield from (result for result, _ in found)
+    if all(result.ok for result, _ in found):
+        rows = found[0][1]
+        assert isinstance(rows, list)
+        trace = cook(rows, minute=_SHORT)
+        yield Shown("Your order, as three real processes ran it", trace)
+        look = "other programs on this machine? run the check again"
+        yield ratio("recorded, over 8 minutes", trace.duration / (8 * _SHORT), 0.95, 1.3, look)
+
+
+def _look_at_order(name: str, rows: list[list[str]], cooks: int, dishes: int) -> Result:
+    slots = cooks + dishes - 1
+    expected = f"{slots} slots, each dish once with each cook, in order"
+    if fault := _fault(rows, cooks, dishes):
+        return Result(name, expected, fault, False, fault)
+    took = max(len(row) - _idle_end(row) for row in rows)
+    look = "a cook may begin a dish in the slot after the cook before has finished it, not later"
+    return Result(name, expected, f"{took} slots", took == slots, look)
+
+
+def _fault(rows: list[list[str]], cooks: int, dishes: int) -> str:
+    """What is wrong with slots, in words; "" if nothing is."""
+    if len(rows) != cooks:
+        return f"{len(rows)} rows for {cooks} cooks"
+    done: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        wanted = {f"{number}F{dish}" for dish in range(dishes)}
+        tokens = [token for token in row if token]
+        if len(tokens) != len(set(tokens)):
+            return f"cook {number} handles a dish twice"
+        if strangers := set(tokens) - wanted:
+            return f"{min(strangers)} is no token of cook {number} here"
+        if missing := wanted - set(tokens):
+            return f"{min(missing)} is missing"
+        done |= {token: slot for slot, token in enumerate(row) if token}
+    for number in range(1, cooks):
+        for dish in range(dishes):
+            mine, before = f"{number}F{dish}", f"{number - 1}F{dish}"
+            if done[mine] <= done[before]:
+                return (
+                    f"{mine} in slot {done[mine]}, but {before} is done after slot {done[before]}"
+                )
+    return ""
+
+
+def _idle_end(row: list[str]) -> int:
+    filled = [slot for slot, token in enumerate(row) if token]
+    return len(row) - 1 - max(filled, default=-1)
+
+
+# ------------------------------------------------------------------------- 01.2, the minutes
+
+
+def _judge_minutes(answer: object) -> Iterator[Result | Shown]:
+    function, wrong = function_of(answer, _MINUTES)
+    yield from wrong
+    if function is None:
+        return
+    cases: dict[str, tuple[object, ...]] = {
+        "equal cooks": ([1.0, 1.0, 1.0], 6, 0.0),
+        "a slow cook in the middle": ([1.0, 2.0, 1.0], 6, 0.0),
+        "a slow cook at the end": ([1.0, 1.0, 1.0, 3.0], 5, 0.0),
+        "hand-overs take time": ([1.0, 1.0, 1.0], 6, 0.5),
+        "a single dish": ([2.0, 1.0, 4.0], 1, 0.25),
+        "one cook alone": ([3.0], 4, 0.5),
+    }
+    found = list(each(function, cases, _look_at_minutes))
+    yield from (result for result, _ in found)
+    if all(result.ok for result, _ in found):
+        order = [[f"{c}F{d}" for d in range(4)] for c in range(3)]
+        said = _simulated([1.0, 2.0, 1.0], 4, 0.5)
+        trace = cook(order, (1.0, 2.0, 1.0), 0.5, _SHORT)
+        yield Shown("Three real cooks, the second twice as slow, hand-over half a minute", trace)
+        yield ratio("recorded, over your formula", trace.duration / (said * _SHORT), 0.95, 1.3)
+
+
+def _look_at_minutes(
+    name: str, value: object, costs: list[float], dishes: int, hand_over: float
+) -> Result:
+    look = (
+        "follow the first dish to the end; then ask who decides how fast the others follow, and "
+        "which hand-overs nobody waits for"
+    )
+    return equal(name, _simulated(costs, dishes, hand_over), value, look)
+
+
+def _simulated(costs: list[float], dishes: int, hand_over: float) -> float:
+    cost = Cost(costs, 0.0, 0.0, latency=hand_over)
+    trace = simulate(gpipe(len(costs), dishes), cost)
+    return max(e.end for e in trace.events if e.kind is Kind.F)
+
+
+CHAPTER = Chapter(
+    "The relay team",
+    {
+        "01.1": Exercise(
+            "order the dishes",
+            _ORDER,
+            _judge_order,
+            (
+                "Draw it on paper for 2 cooks and 3 dishes: a row for each cook, a column for each "
+                "minute. Where is the first box of the second row?",
+                "Every row holds the same dishes in the same order. What differs from row to row "
+                "is only how many empty slots stand before them.",
+                "Cook c starts c slots late: c empty texts, then the tokens of all dishes, then "
+                "as many empty texts as it takes to fill the row.",
+            ),
+        ),
+        "01.2": Exercise(
+            "how many minutes",
+            _MINUTES,
+            _judge_minutes,
+            (
+                "Begin with equal cooks and no hand-over, then make one of them slow and look at "
+                "the picture: which cook never has to wait once the first dish is there?",
+                "The time has two parts: the first dish's way through the whole kitchen, and the "
+                "distance at which each further dish follows.",
+                "The first part adds up all costs, and one hand-over between each two neighbours. "
+                "The second part is one cook's cost, once for each dish but the first.",
+            ),
+        ),
+    },
+    {
+        "01": Estimate(
+            "Three cooks, six dishes, each cook needs a minute for each dish. Passed along, how "
+            "many minutes until the last dish is ready?",
+            "The first dish needs 3 minutes, then one dish is ready every minute: 3 + 5 = 8.",
+            {
+                18.0: "That is one dish after the other, without passing along.",
+                6.0: "That would need all three cooks busy from the very first minute; but the "
+                "last cook has nothing to do before the first dish has come through.",
+                9.0: "Nearly: the first dish is ready after 3 minutes, so 5 more follow, not 6.",
+            },
+            tolerance=0.1,
+            unit=" minutes",
+        ),
+    },
+)

@@ -1,0 +1,219 @@
+"""Lesson 2, split the model: which bytes shrink, cut points, and a budget that decides."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Tensor, nn
+
+from pipelab.engine import Pipeline
+from pipelab.lessons.exercise import Chapter, Choice, Choose, Exercise
+from pipelab.lessons.rows import each, equal, function_of
+from pipelab.lessons.verdict import Result, Shown
+from pipelab.partition import balance
+from pipelab.schedules import gpipe
+
+_SPLIT = "a function split(costs, p): the number of layers of each rank, such as [2, 2, 4]"
+_BYTES = "a function rank_bytes(parameters, sizes, optimizer): bytes for each rank"
+_WIDTHS = (64, 256, 256, 64, 64, 64, 256, 10)  # seven layers, very unequal
+_ROWS = 32
+_OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
+    "sgd": partial(torch.optim.SGD, lr=0.1),
+    "momentum": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+    "adam": partial(torch.optim.Adam, lr=0.001),
+}
+
+
+def uneven_model() -> nn.Sequential:
+    """Seven linear layers whose sizes differ by a factor of 26: (rows, 64) -> (rows, 10)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(_WIDTHS)))
+
+
+def parameter_counts(model: nn.Sequential) -> list[int]:
+    """How many parameters each layer has."""
+    return [sum(p.numel() for p in layer.parameters()) for layer in model]
+
+
+def _stages(sizes: Sequence[int]) -> list[nn.Module]:
+    layers = [*uneven_model()]
+    cuts = pairwise(accumulate(sizes, initial=0))
+    return [nn.Sequential(*layers[a:b]) for a, b in cuts]
+
+
+def _batch() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    targets = torch.randint(10, (_ROWS,), generator=generator)
+    return torch.randn(_ROWS, _WIDTHS[0], generator=generator), targets
+
+
+# -------------------------------------------------------------------------------- 02.1, the cut
+
+
+def _judge_split(answer: object) -> Iterator[Result | Shown]:
+    function, wrong = function_of(answer, _SPLIT)
+    yield from wrong
+    if function is None:
+        return
+    model = uneven_model()
+    ours = [float(count) for count in parameter_counts(model)]
+    cases: dict[str, tuple[object, ...]] = {
+        "8 equal layers, 4 ranks": ([1.0] * 8, 4),
+        "7 equal layers, 3 ranks": ([1.0] * 7, 3),
+        "a heavy layer at the end": ([1.0, 1.0, 1.0, 1.0, 4.0], 2),
+        "heavy layers everywhere": ([3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0], 3),
+        "one rank": ([2.0, 3.0, 1.0], 1),
+        "as many ranks as layers": ([5.0, 1.0, 2.0], 3),
+        "a real model, 3 ranks": (ours, 3),
+    }
+    found = list(each(function, cases, _look_at_cut))
+    yield from (result for result, _ in found)
+    if all(result.ok for result, _ in found):
+        sizes = found[-1][1]
+        assert isinstance(sizes, list)
+        yield from _train_under_budget(model, sizes)
+
+
+def _look_at_cut(name: str, sizes: list[int], costs: list[float], p: int) -> Result:
+    best = _largest(costs, balance(costs, p))
+    expected = f"{p} stages of all {len(costs)} layers, the largest costs {best:g}"
+    if len(sizes) != p or sum(sizes) != len(costs) or min(sizes) < 1:
+        look = "every layer once: p numbers, each at least 1, that add up to the number of layers"
+        return Result(name, expected, f"sizes {sizes}", False, look)
+    largest = _largest(costs, sizes)
+    look = "a stage's cost is the sum of its layers' costs; make the largest of these small"
+    return Result(name, expected, f"the largest costs {largest:g}", largest <= best * 1.0001, look)
+
+
+def _largest(costs: Sequence[float], sizes: Sequence[int]) -> float:
+    return max(sum(costs[a:b]) for a, b in pairwise(accumulate(sizes, initial=0)))
+
+
+def _train_under_budget(model: nn.Sequential, sizes: list[int]) -> Iterator[Result]:
+    """The learner's cut on real ranks: the same output, and three steps within a budget."""
+    counts = [float(count) for count in parameter_counts(model)]
+    inputs, targets = _batch()
+    budget = round(18 * _largest(counts, balance(counts, len(sizes))))  # Adam: 16, and activations
+    with Pipeline(
+        _stages(sizes),
+        gpipe(len(sizes), 1),
+        loss=nn.functional.cross_entropy,
+        optimizer=_OPTIMIZERS["adam"],
+        memory_budget=budget,
+    ) as pipeline:
+        with torch.no_grad():
+            same = torch.equal(pipeline.predict(inputs), model(inputs))
+        yield equal("output of the cut model, bit for bit", True, same)
+        losses = [pipeline.step(inputs, targets).loss for _ in range(3)]
+    yield equal(f"trains in {budget:,} bytes a rank", True, losses[-1] < losses[0])
+
+
+# ------------------------------------------------------------------------------ 02.2, the bytes
+
+
+def _judge_bytes(answer: object) -> Iterator[Result | Shown]:
+    function, wrong = function_of(answer, _BYTES)
+    yield from wrong
+    if function is None:
+        return
+    counts = parameter_counts(uneven_model())
+    cases: dict[str, tuple[object, ...]] = {
+        "SGD, one rank": (counts, [7], "sgd"),
+        "SGD, three ranks": (counts, [1, 2, 4], "sgd"),
+        "SGD with momentum, three ranks": (counts, [3, 2, 2], "momentum"),
+        "Adam, three ranks": (counts, [1, 1, 5], "adam"),
+        "Adam, seven ranks": (counts, [1] * 7, "adam"),
+    }
+    yield from (result for result, _ in each(function, cases, _look_at_bytes))
+
+
+def _look_at_bytes(
+    name: str, value: list[float], counts: list[int], sizes: list[int], optimizer: str
+) -> Result:
+    recorded = _recorded_bytes(sizes, optimizer)
+    near = len(value) == len(recorded) and all(
+        abs(a - b) <= (0.002 if optimizer == "adam" else 0) * b
+        for a, b in zip(value, recorded, strict=True)
+    )
+    look = (
+        "4 bytes for each number; a parameter, its gradient, and what this optimizer remembers of "
+        "it. Which of these has a rank for a layer that it does not hold?"
+    )
+    return Result(name, f"recorded {recorded}", str(value), near, look)
+
+
+def _recorded_bytes(sizes: list[int], optimizer: str) -> list[int]:
+    """What real ranks hold between two steps: parameters, gradients, optimizer state."""
+    with Pipeline(
+        _stages(sizes),
+        gpipe(len(sizes), 1),
+        loss=nn.functional.cross_entropy,
+        optimizer=_OPTIMIZERS[optimizer],
+    ) as pipeline:
+        return [sum(memory) for memory in pipeline.step(*_batch()).trace.memory]
+
+
+CHAPTER = Chapter(
+    "Split the model",
+    {
+        "02.1": Exercise(
+            "cut the model",
+            _SPLIT,
+            _judge_split,
+            (
+                "Suppose somebody tells you the cost that no rank may exceed. How would you then "
+                "cut, walking along the layers from the left?",
+                "With a limit given: fill a stage until the next layer would exceed it, then "
+                "begin a new one. If that needs more than p stages, the limit is too small. Mind "
+                "that every one of the p stages needs a layer.",
+                "The limit is the cost of some run of neighbouring layers, so there are few "
+                "candidates: or simply try all cuts, itertools.combinations(range(1, n), p - 1), "
+                "and keep the one whose largest stage is smallest.",
+            ),
+        ),
+        "02.2": Exercise(
+            "bytes on each rank",
+            _BYTES,
+            _judge_bytes,
+            (
+                "Compare the columns of the table that your own run printed: how many times the "
+                "parameters are the gradients? And the state of Adam?",
+                "Plain SGD remembers nothing. Momentum keeps one more number for each parameter, "
+                "Adam two.",
+                "So 4 bytes × the parameters of the rank's own layers × 2, 3 or 4.",
+            ),
+        ),
+    },
+    {
+        "02": Choose(
+            "8 layers on 4 ranks, the batch in one piece: which bytes shrink on each rank?",
+            {
+                "a": Choice(
+                    "only the parameters",
+                    "Gradients and optimizer state belong to parameters: where there is no "
+                    "parameter, there is neither.",
+                ),
+                "b": Choice(
+                    "parameters, gradients and optimizer state, but not the activations",
+                    "It is true that every row of the batch passes every rank. But a rank keeps "
+                    "only what its own layers need for their way back.",
+                ),
+                "c": Choice(
+                    "all four",
+                    "Everything belongs to some layer, and each layer lives on one rank alone. The "
+                    "activations shrink a little less: what goes from rank to rank is kept on "
+                    "both sides.",
+                ),
+                "d": Choice(
+                    "none: it is still the same model",
+                    "All ranks together hold as much as before; but a device only has to have room "
+                    "for its own share.",
+                ),
+            },
+            settle=lambda kinds: {4: "c", 3: "b", 0: "d"}.get(round(kinds), "a"),
+            unit=" of 4 kinds of bytes shrink to less than half",
+        ),
+    },
+)

@@ -1,0 +1,186 @@
+"""Lesson 3, waiting: how much of the time ranks compute, read from the events of a run."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+
+from pipelab.action import COMPUTE, Kind
+from pipelab.engine import Pipeline
+from pipelab.lessons.exercise import Chapter, Choice, Choose, Estimate, Exercise
+from pipelab.lessons.rows import each, equal, function_of
+from pipelab.lessons.verdict import Result, Shown
+from pipelab.models import mlp
+from pipelab.schedules import gpipe, one_f_one_b
+from pipelab.simulator import Cost, simulate
+from pipelab.trace import Event, Trace
+from pipelab.trace.metrics import bubble_fraction, busy, duration
+
+_BUBBLE = "a function bubble(events, num_ranks): a share between 0 and 1"
+_PARTS = "a function idle_parts(events, num_ranks): for each rank [before, between, after]"
+
+
+def _recorded() -> Trace:
+    """Four real ranks, three microbatches."""
+    schedule, pace = gpipe(4, 3), Cost(0.004, 0.004, 0.004, latency=0.001)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, inputs = mlp(width=32, depth=4), torch.randn(12, 16)
+    targets = torch.zeros(12, dtype=torch.long)
+    with Pipeline(model, schedule, loss=nn.functional.cross_entropy, pace=pace) as pipeline:
+        pipeline.step(inputs, targets)
+        return pipeline.step(inputs, targets).trace
+
+
+def _event(rank: int, kind: Kind, number: int, start: float, end: float) -> Event:
+    return Event(rank, kind, rank, number, start, end)
+
+
+_LATE = tuple(  # the same log, read from a clock that did not start at zero
+    e._replace(start=e.start + 100.0, end=e.end + 100.0)
+    for e in simulate(one_f_one_b(3, 6), Cost(1.0, 1.0, 1.0)).events
+)
+_GAP = (
+    _event(0, Kind.F, 0, 0.0, 1.0),
+    _event(0, Kind.B, 0, 5.0, 7.0),
+    _event(1, Kind.F, 0, 2.0, 3.0),
+    _event(1, Kind.WAIT, 0, 0.0, 2.0),
+    _event(1, Kind.B, 0, 3.0, 5.0),
+)
+_OVERLAP = (
+    _event(0, Kind.F, 0, 0.0, 4.0),
+    _event(0, Kind.F, 1, 2.0, 6.0),
+    _event(0, Kind.STEP, 0, 6.0, 9.0),
+    _event(1, Kind.F, 0, 4.0, 8.0),
+)
+
+
+def _cases() -> tuple[dict[str, tuple[object, ...]], Trace]:
+    trace = _recorded()
+    uneven = simulate(gpipe(2, 5), Cost([1.0, 3.0], [1.0, 3.0], [1.0, 3.0]))
+    return {
+        "recorded, 4 ranks, 3 microbatches": (trace.events, 4),
+        "one microbatch, 2 ranks": (simulate(gpipe(2, 1), Cost(1.0, 1.0, 1.0)).events, 2),
+        "one rank alone": (simulate(gpipe(1, 3), Cost(1.0, 1.0, 1.0)).events, 1),
+        "unequal stages": (uneven.events, 2),
+        "a log that begins at 100 s": (_LATE, 3),
+        "a log with a gap and a wait": (_GAP, 2),
+        "boxes that overlap, and a step": (_OVERLAP, 2),
+    }, trace
+
+
+def _judge_bubble(answer: object) -> Iterator[Result | Shown]:
+    function, wrong = function_of(answer, _BUBBLE)
+    yield from wrong
+    if function is None:
+        return
+    cases, trace = _cases()
+    yield Shown("The recorded run that your function was given", trace)
+    yield from (result for result, _ in each(function, cases, _look_at_bubble))
+
+
+def _look_at_bubble(name: str, value: float, events: Sequence[Event], num_ranks: int) -> Result:
+    look = (
+        "idle rank-time over all rank-time; all rank-time is the number of ranks × the time from "
+        "the first start to the last end of a computation (F, B, I, W), and nothing else computes"
+    )
+    return equal(name, bubble_fraction(events, num_ranks), value, look)
+
+
+def _judge_parts(answer: object) -> Iterator[Result | Shown]:
+    function, wrong = function_of(answer, _PARTS)
+    yield from wrong
+    if function is None:
+        return
+    cases, trace = _cases()
+    yield Shown("The recorded run that your function was given", trace)
+    yield from (result for result, _ in each(function, cases, _look_at_parts))
+
+
+def _look_at_parts(
+    name: str, value: list[list[float]], events: Sequence[Event], num_ranks: int
+) -> Result:
+    work = [e for e in events if e.kind in COMPUTE]
+    first, whole = min(e.start for e in work), duration(events)
+    parts = []
+    for rank, seconds in enumerate(busy(events, num_ranks)):
+        own = [e for e in work if e.rank == rank]
+        before = min(e.start for e in own) - first
+        after = first + whole - max(e.end for e in own)
+        parts.append([before, whole - seconds - before - after, after])
+    got = [[round(t, 6) + 0.0 for t in row] for row in value]
+    expected = [[round(t, 6) + 0.0 for t in row] for row in parts]
+    close = len(got) == num_ranks and all(
+        len(row) == 3 and max(abs(a - b) for a, b in zip(row, want, strict=True)) < 1e-6
+        for row, want in zip(got, expected, strict=True)
+    )
+    look = "before, between and after add up to the idle time of the rank"
+    return Result(name, str(expected), str(got), close, look)
+
+
+CHAPTER = Chapter(
+    "Waiting",
+    {
+        "03.1": Exercise(
+            "the bubble from the events",
+            _BUBBLE,
+            _judge_bubble,
+            (
+                "Three numbers are enough: when did the first computation of all ranks start, when "
+                "did the last one end, and how long did each rank compute?",
+                "A WAIT, a message and the optimizer's STEP are events, too, but no computation. "
+                "And a clock need not start at 0.",
+                "Where two boxes of a rank overlap, that time counts once: sort a rank's boxes by "
+                "their start, and remember until when it has been counted.",
+            ),
+        ),
+        "03.2": Exercise(
+            "where the waiting is",
+            _PARTS,
+            _judge_parts,
+            (
+                "Look at one row of the picture: some grey before its first box, some in the "
+                "middle, some behind its last box.",
+                "Before: from the first start of *all* ranks to the first start of this one. "
+                "After: from its last end to the last end of all.",
+                "Between is what remains of its idle time; its busy time you know from 03.1.",
+            ),
+        ),
+    },
+    {
+        "03": Estimate(
+            "A model split over 4 ranks, the batch in one piece: what share of the time does each "
+            "rank compute?",
+            "One rank computes while the other three wait, so each has about a quarter of the "
+            "time; messages take the rest.",
+            {
+                1.0: "That would be four ranks computing all the time; but rank 1 needs what rank "
+                "0 makes, and rank 0 cannot go back before rank 1 has.",
+                0.75: "That is the share in which it waits.",
+                0.5: "Half would mean that two ranks compute at any moment. Which two could that "
+                "be, with a single batch on its way?",
+            },
+        ),
+        "03.speed": Choose(
+            "The same model on one rank, and split over four: how much faster is a step?",
+            {
+                "a": Choice(
+                    "about four times as fast",
+                    "Each rank has a quarter of the work, that is true; but they do their quarters "
+                    "one after the other.",
+                ),
+                "b": Choice(
+                    "somewhat faster",
+                    "Nothing runs at the same time as anything else, so there is nothing to win.",
+                ),
+                "c": Choice(
+                    "not at all: as fast, or a little slower",
+                    "The same work in the same order, only in four places, with messages in "
+                    "between.",
+                ),
+            },
+            settle=lambda x: "a" if x > 2.5 else "b" if x > 1.15 else "c",
+            unit=" times as fast",
+        ),
+    },
+)

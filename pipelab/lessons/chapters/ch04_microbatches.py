@@ -1,0 +1,212 @@
+"""Lesson 4, microbatches and overlap: GPipe by the learner's own hand, and how many are enough."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from pipelab.action import Kind
+from pipelab.engine import Pipeline, verify_gradients
+from pipelab.errors import ScheduleError
+from pipelab.lessons.exercise import Chapter, Choice, Choose, Estimate, Exercise
+from pipelab.lessons.fresh import Function
+from pipelab.lessons.rows import each, equal, function_of, ratio
+from pipelab.lessons.verdict import Result, Shown
+from pipelab.models import mlp
+from pipelab.schedules import Schedule, gpipe, validate
+from pipelab.simulator import Cost, simulate
+from pipelab.trace import Trace, expected_bubble_fraction
+
+_GPIPE = "a function gpipe(rank, p, m): the tokens of one rank, in order"
+_ENOUGH = "a function enough(p, share): a number of microbatches"
+_PACE = Cost(0.006, 0.006, 0.006)
+
+
+def _experiment() -> tuple[nn.Sequential, Tensor, Tensor]:
+    """Thirty rows: eight microbatches of them are not all of one size."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return mlp(width=32, depth=8), torch.randn(30, 16), torch.randint(10, (30,))
+
+
+def _record(schedule: Schedule) -> Trace:
+    """The least disturbed of three paced steps on real ranks."""
+    model, inputs, targets = _experiment()
+    loss = nn.functional.cross_entropy
+    with Pipeline(model, schedule, loss=loss, pace=_PACE) as pipeline:
+        traces = [pipeline.step(inputs, targets).trace for _ in range(3)]
+    return min(traces, key=lambda trace: trace.duration)
+
+
+# ------------------------------------------------------------------------------- 04.1, GPipe
+
+
+def _judge_gpipe(answer: object) -> Iterator[Result | Shown]:
+    function, wrong = function_of(answer, _GPIPE)
+    yield from wrong
+    if function is None:
+        return
+    cases: dict[str, tuple[object, ...]] = {
+        "4 ranks, 8 microbatches": (4, 8),
+        "a single microbatch": (4, 1),
+        "fewer microbatches than ranks": (4, 2),
+        "3 ranks, 7 microbatches": (3, 7),
+        "one rank": (1, 4),
+    }
+    found = list(each(_all_ranks(function), cases, _look_at_rows))
+    yield from (result for result, _ in found)
+    if all(result.ok for result, _ in found):
+        yield from _run(_schedule(found[0][1]))
+
+
+def _all_ranks(function: Function) -> Function:
+    def rows(p: int, m: int) -> list[object]:
+        return [function(rank, p, m) for rank in range(p)]
+
+    return rows
+
+
+def _schedule(rows: object) -> Schedule:
+    if not isinstance(rows, list):
+        raise TypeError("not a list of tokens for each rank")
+    return Schedule.from_tokens(rows, "yours")
+
+
+def _look_at_rows(name: str, rows: object, p: int, m: int) -> Result:
+    slots = 2 * (m + p - 1)
+    expected = f"{slots} slots, all forwards before all backwards"
+    try:
+        schedule = _schedule(rows)
+        if (schedule.num_ranks, schedule.num_stages, schedule.num_microbatches) != (p, p, m):
+            got = f"{schedule.num_stages} stages, {schedule.num_microbatches} microbatches"
+            look = "rank r runs stage r, for each of the m microbatches, numbered from 0"
+            return Result(name, expected, got, False, look)
+        validate(schedule)
+    except ScheduleError as error:
+        return Result(name, expected, str(error).splitlines()[0], False, str(error))
+    for row in schedule.ranks:
+        kinds = [action.kind for action in row]
+        if Kind.F in kinds[m:]:
+            got = "a backward before the last forward"
+            return Result(name, expected, got, False, "GPipe: first every F of the rank")
+    took = simulate(schedule, Cost(1.0, 0.5, 0.5)).duration
+    look = "the order of the microbatches has to be the same on all ranks"
+    return Result(name, expected, f"{took:g} slots", abs(took - slots) < 1e-9, look)
+
+
+def _run(schedule: Schedule) -> Iterator[Result | Shown]:
+    model, inputs, targets = _experiment()
+    loss = nn.functional.cross_entropy
+    report = verify_gradients(model, schedule, inputs, targets, loss)
+    good = sum(row.close for row in report.parameters)
+    whole = len(report.parameters)
+    yield equal(
+        "gradients as in one process, ragged batch", f"{whole} of {whole}", f"{good} of {whole}"
+    )
+    trace = _record(schedule)
+    yield Shown("Your schedule, recorded on four real ranks", trace)
+    predicted = simulate(gpipe(4, 8), _PACE)
+    yield Shown("What the simulator predicts for GPipe", predicted)
+    look = "other programs on this machine? run the check again"
+    yield ratio("recorded, over predicted", trace.duration / predicted.duration, 0.95, 1.35, look)
+
+
+# ------------------------------------------------------------------------------ 04.2, enough
+
+
+def _judge_enough(answer: object) -> Iterator[Result | Shown]:
+    function, wrong = function_of(answer, _ENOUGH)
+    yield from wrong
+    if function is None:
+        return
+    cases: dict[str, tuple[object, ...]] = {
+        "4 ranks, at most 28 %": (4, 0.28),
+        "4 ranks, at most 11 %": (4, 0.11),
+        "8 ranks, at most 11 %": (8, 0.11),
+        "2 ranks, at most 26 %": (2, 0.26),
+        "4 ranks, at most 80 %": (4, 0.80),
+        "one rank, at most 11 %": (1, 0.11),
+    }
+    found = list(each(function, cases, _look_at_number))
+    yield from (result for result, _ in found)
+    if all(result.ok for result, _ in found):
+        trace = _record(gpipe(4, 8))
+        yield Shown("4 ranks with the 8 microbatches that you ask for", trace)
+        share = trace.bubble_fraction / expected_bubble_fraction(4, 8)
+        yield ratio("recorded bubble, over the formula", share, 0.9, 1.6)
+
+
+def _look_at_number(name: str, value: int, p: int, share: float) -> Result:
+    fewest = next(m for m in range(1, 1000) if expected_bubble_fraction(p, m) <= share)
+    look = "put your number into the formula, and the number before it: is it the first that fits?"
+    return equal(name, fewest, value, look)
+
+
+CHAPTER = Chapter(
+    "Microbatches and overlap",
+    {
+        "04.1": Exercise(
+            "write GPipe",
+            _GPIPE,
+            _judge_gpipe,
+            (
+                "Print the schedule of 2 ranks and 3 microbatches, print(gpipe(2, 3)), and read a "
+                "row without its dots.",
+                "The row of a rank has two halves of m tokens each. The rank's number is that of "
+                "its stage; p is not needed at all.",
+                "First the F tokens for microbatch 0 to m-1, then the B tokens in the same order. "
+                "Write no dots: a rank waits by itself.",
+            ),
+        ),
+        "04.2": Exercise(
+            "how many are enough",
+            _ENOUGH,
+            _judge_enough,
+            (
+                "The bubble fraction is (p - 1) / (m + p - 1). The larger m, the smaller it gets.",
+                "You may search: begin with m = 1 and go up until the bubble is small enough.",
+                "Or solve for m: m is at least (p - 1) / share - (p - 1); round up, and remember "
+                "that a batch is cut into at least one microbatch.",
+            ),
+        ),
+    },
+    {
+        "04": Estimate(
+            "4 ranks, the batch cut into 8 microbatches that follow each other at once: what is "
+            "the bubble fraction?",
+            "Each rank works in 8 of 8 + 3 slots: the bubble is 3/11, about 27 %. A recorded run "
+            "has a little more, since messages take time.",
+            {
+                0.375: "3/8 is idle time over *busy* time, the bubble overhead; the fraction is "
+                "over the whole.",
+                0.75: "That is the bubble of lesson 3, with one microbatch on its way at a time.",
+                0.09375: "An eighth of 75 %? The corners become smaller, but the work between "
+                "them does not become longer: it is the share that shrinks, not by a factor of m.",
+                0.0: "The corners at both ends stay, however many microbatches there are.",
+            },
+            tolerance=0.35,
+        ),
+        "04.more": Choose(
+            "The same batch in 64 microbatches instead of 4, as fast as this machine can: the step "
+            "takes ...",
+            {
+                "a": Choice(
+                    "less time, since the bubble is smaller",
+                    "The bubble's share on paper is indeed smaller; the work itself has grown.",
+                ),
+                "b": Choice(
+                    "about the same time: it is the same work",
+                    "The same rows, but each microbatch also pays for its messages, and for the "
+                    "start of each small computation.",
+                ),
+                "c": Choice(
+                    "much more time",
+                    "What an action and a message cost however small they are is now paid 64 "
+                    "times, on every rank.",
+                ),
+            },
+            settle=lambda x: "c" if x > 1.3 else "a" if x < 0.8 else "b",
+            unit=" times as long",
+        ),
+    },
+)

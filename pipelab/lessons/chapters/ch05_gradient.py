@@ -1,0 +1,247 @@
+"""Lesson 5, the same gradient: what microbatches and replicas give, put together rightly."""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Tensor, nn
+
+from pipelab.engine import Pipeline
+from pipelab.lessons.exercise import Chapter, Choice, Choose, Exercise
+from pipelab.lessons.rows import each, function_of
+from pipelab.lessons.verdict import Result, Shown
+from pipelab.models import mlp
+from pipelab.schedules import gpipe
+
+Gradients = dict[str, Tensor]
+
+_COMBINE = "a function combine(grads, sizes): a dict of gradients, as each of grads is one"
+_WEIGHTS = "a function weights(shares): for each replica a list of weights"
+_CLOSE = 1e-5  # of a gradient's largest entry: sums in another order differ by rounding
+
+
+class Odd(nn.Module):
+    """A model with all that makes gradients special: (rows, 6) -> (rows, 4).
+
+    ``tied`` is used twice, ``frozen`` needs no gradient, ``unused`` gets none, and ``rare`` gets
+    one only from rows whose first feature is above 1.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tied = nn.Parameter(torch.randn(6, 6) / 3)
+        self.frozen = nn.Parameter(torch.randn(6), requires_grad=False)
+        self.unused = nn.Parameter(torch.randn(6))
+        self.rare = nn.Parameter(torch.randn(6))
+        self.out = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(rows, 6) -> (rows, 4)."""
+        hidden = torch.tanh(x @ self.tied) @ self.tied.T + self.frozen
+        special = x[:, :1] > 1.0
+        if special.any():
+            hidden = hidden + special * self.rare
+        output: Tensor = self.out(hidden)
+        return output
+
+
+def _data(rows: int) -> tuple[Odd, Tensor, Tensor]:
+    """Only the first row is one that ``rare`` reacts to."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model, inputs = Odd(), torch.rand(rows, 6)
+        inputs[0, 0] = 1.5
+        return model, inputs, torch.randint(4, (rows,))
+
+
+def _gradients(model: nn.Module, inputs: Tensor, targets: Tensor) -> Gradients:
+    """Of the mean loss over these rows, in this process; parameters without any are left out."""
+    model.zero_grad(set_to_none=True)
+    nn.functional.cross_entropy(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
+    named = model.named_parameters()
+    return {name: p.grad.clone() for name, p in named if p.grad is not None}
+
+
+def _parts(sizes: Sequence[int]) -> tuple[list[Gradients], Gradients]:
+    """The gradients of each microbatch by itself, and those of the whole batch."""
+    model, inputs, targets = _data(sum(sizes))
+    cuts = pairwise(accumulate(sizes, initial=0))
+    parts = [_gradients(model, inputs[a:b], targets[a:b]) for a, b in cuts]
+    return parts, _gradients(model, inputs, targets)
+
+
+def _compare(name: str, expected: Gradients, got: Gradients, look: str) -> Result:
+    """One row: all close, or the parameter that is furthest off, as a factor."""
+    want = f"all {len(expected)} gradients as in one process"
+    if set(got) != set(expected):
+        missing = sorted(set(expected) ^ set(got))
+        return Result(name, want, f"{missing[0]} is missing, or too much", False, look)
+    for key, right in expected.items():
+        if got[key].shape != right.shape:
+            return Result(name, want, f"{key} has another shape", False, look)
+        if not bool((got[key] - right).abs().max() <= _CLOSE * right.abs().max()):
+            factor = float(got[key].norm() / right.norm())
+            return Result(name, want, f"{key}: {factor:.2f} times as long, or turned", False, look)
+    return Result(name, want, f"all {len(expected)} close", True, look)
+
+
+def _engine_gradients(sizes: Sequence[int]) -> tuple[list[Gradients], Gradients]:
+    """The same on four real ranks: each microbatch by itself, and the batch in m microbatches."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        model, inputs = mlp(width=16, depth=4, features=6), torch.randn(sum(sizes), 6)
+        targets = torch.randint(10, (sum(sizes),))
+    loss = nn.functional.cross_entropy
+    parts = []
+    with Pipeline(model, gpipe(4, 1), loss=loss) as pipeline:
+        for a, b in pairwise(accumulate(sizes, initial=0)):
+            pipeline.step(inputs[a:b], targets[a:b])
+            parts.append(pipeline.gradients())
+    with Pipeline(model, gpipe(4, len(sizes)), loss=loss) as pipeline:
+        pipeline.step(inputs, targets)
+        return parts, pipeline.gradients()
+
+
+# ------------------------------------------------------------------------------ 05.1, combine
+
+
+def _judge_combine(answer: object) -> Iterator[Result | Shown]:
+    function, wrong = function_of(answer, _COMBINE)
+    yield from wrong
+    if function is None:
+        return
+    batches = {
+        "4 equal microbatches": [5, 5, 5, 5],
+        "a ragged last microbatch": [6, 6, 6, 2],
+        "a single microbatch": [7],
+        "2 replicas with 3 and 2 microbatches": [4, 4, 3, 5, 5],
+        "microbatches of one row": [1, 1, 1],
+    }
+    made = {name: _parts(sizes) for name, sizes in batches.items()}
+    real = "recorded on 4 ranks, ragged"
+    batches[real], made[real] = [6, 6, 5], _engine_gradients([6, 6, 5])
+    cases: dict[str, tuple[object, ...]] = {
+        name: (made[name][0], sizes) for name, sizes in batches.items()
+    }
+
+    def look_at(name: str, got: Gradients, *_: object) -> Result:
+        look = (
+            "each of grads belongs to the *mean* of its own rows; how much should a row count? "
+            "And a microbatch that does not use a parameter leaves it out"
+        )
+        return _compare(name, made[name][1], got, look)
+
+    yield from (result for result, _ in each(function, cases, look_at))
+
+
+# ------------------------------------------------------------------------------ 05.2, weights
+
+
+def _judge_weights(answer: object) -> Iterator[Result | Shown]:
+    function, wrong = function_of(answer, _WEIGHTS)
+    yield from wrong
+    if function is None:
+        return
+    cases: dict[str, tuple[object, ...]] = {
+        "one replica, equal": ([[4, 4, 4]],),
+        "one replica, ragged": ([[4, 4, 1]],),
+        "a single microbatch": ([[5]],),
+        "two equal replicas": ([[3, 3], [3, 3]],),
+        "two replicas of different size": ([[4, 4], [3, 2]],),
+        "three replicas, one with a single microbatch": ([[4, 4], [3], [2, 2, 1]],),
+    }
+    yield from (result for result, _ in each(function, cases, _look_at_weights))
+
+
+def _look_at_weights(name: str, value: list[list[float]], shares: list[list[int]]) -> Result:
+    parts, whole = _parts([size for share in shares for size in share])
+    if [len(row) for row in value] != [len(share) for share in shares]:
+        return Result(name, f"weights for {shares}", str(value), False, "one weight per microbatch")
+    rest = list(parts)
+    replicas = [_add_up([(w, rest.pop(0)) for w in row]) for row in value]
+    averaged = _add_up([(1 / len(replicas), replica) for replica in replicas])
+    look = "after your weights come an addition in each replica and a *mean* over the replicas"
+    return _compare(name, whole, averaged, look)
+
+
+def _add_up(terms: Sequence[tuple[float, Gradients]]) -> Gradients:
+    total: Gradients = {}
+    for weight, gradients in terms:
+        for name, value in gradients.items():
+            total[name] = total.get(name, torch.zeros_like(value)) + weight * value
+    return total
+
+
+CHAPTER = Chapter(
+    "The same gradient",
+    {
+        "05.1": Exercise(
+            "put the gradients together",
+            _COMBINE,
+            _judge_combine,
+            (
+                "A mean over n rows is a sum divided by n. So what do you get if you multiply a "
+                "microbatch's gradient by its number of rows?",
+                "Turn each mean back into a sum, add up the sums, divide once by all rows.",
+                "Go through all names that occur in *any* of the dicts; where a microbatch has "
+                "none, it adds nothing, but its rows still count in the division.",
+            ),
+        ),
+        "05.2": Exercise(
+            "weights with replicas",
+            _WEIGHTS,
+            _judge_weights,
+            (
+                "With one replica, a microbatch's weight is its share of all rows.",
+                "With more replicas: all rows means those of all replicas, not only of its own.",
+                "The mean over the replicas divides by their number; the weight has to make up "
+                "for that.",
+            ),
+        ),
+    },
+    {
+        "05": Choose(
+            "4 equal microbatches, the mean loss of each, their gradients added up. Compared with "
+            "the gradient of the mean over the whole batch it is ...",
+            {
+                "a": Choice(
+                    "equal",
+                    "It would be, if each microbatch's loss were a *sum*. Means do not add up.",
+                ),
+                "b": Choice(
+                    "4 times as large",
+                    "Each of the 4 means divides by its own quarter of the rows, so each row "
+                    "counts 4 times too much.",
+                ),
+                "c": Choice(
+                    "a quarter of it",
+                    "The other way round: dividing by *fewer* rows makes each mean larger in "
+                    "what a single row counts.",
+                ),
+            },
+            settle=lambda x: "b" if x > 2 else "c" if x < 0.5 else "a",
+            unit=" times the gradient",
+        ),
+        "05.adam": Choose(
+            "A gradient that is 4 times too large, and a right one; both train with Adam. The two "
+            "loss curves ...",
+            {
+                "a": Choice(
+                    "differ so much that you notice at once",
+                    "With SGD you would. Adam divides each gradient by its own usual size.",
+                ),
+                "b": Choice(
+                    "look alike",
+                    "Adam divides by the gradient's usual size, so that a constant factor drops "
+                    "out. A falling loss proves nothing about a gradient.",
+                ),
+                "c": Choice(
+                    "differ, since the wrong one does not fall at all",
+                    "Even a wrong gradient mostly points downhill, so that a loss falls.",
+                ),
+            },
+            settle=lambda x: "b" if x < 0.05 else "a",
+            unit=" of largest difference between the curves",
+        ),
+    },
+)

@@ -1,0 +1,120 @@
+"""What a chapter is made of: exercises with a judge and hints, predictions with explanations."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pipelab.errors import LessonError
+from pipelab.lessons.verdict import Result, Shown
+
+Judge = Callable[[object], Iterator[Result | Shown]]
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise.
+
+    Attributes:
+        title: in a few words.
+        wants: what kind of answer, such as "a function gpipe(rank, p, m)".
+        judge: runs an answer and yields one result for each thing that it looks at.
+        hints: three, each nearer to the answer than the one before; none is the answer.
+    """
+
+    title: str
+    wants: str
+    judge: Judge
+    hints: tuple[str, str, str]
+
+
+class Choice(NamedTuple):
+    """A possible answer, and what there is to say about it once the run is known."""
+
+    text: str
+    explanation: str
+
+
+@dataclass(frozen=True)
+class Choose:
+    """A prediction among a few choices; every wrong one stands for a misconception.
+
+    Attributes:
+        question: as the lesson asks it.
+        choices: by their letter.
+        settle: from the number measured to the letter that it supports.
+        unit: of the number measured.
+    """
+
+    question: str
+    choices: Mapping[str, Choice]
+    settle: Callable[[float], str]
+    unit: str = ""
+
+    def accept(self, value: object) -> str:
+        """The letter. Raises LessonError if it is none of the choices."""
+        if isinstance(value, str) and value in self.choices:
+            return value
+        raise LessonError(f"{value!r} is none of the choices: write one of {self.listing()}")
+
+    def listing(self) -> str:
+        """The letters, as they are typed."""
+        return ", ".join(map(repr, self.choices))
+
+    def explain(self, value: object, measured: float) -> str:
+        """What to say once it was measured; ``value`` None: nothing was predicted."""
+        right = self.settle(measured)
+        say = f"Measured: {measured:.3g}{self.unit}. That is {right!r}: {self.choices[right].text}."
+        if value == right:
+            return f"{say} You said so. {self.choices[right].explanation}"
+        if isinstance(value, str) and value in self.choices:
+            own = self.choices[value]
+            say += f" You said {value!r}: {own.text}. {own.explanation}"
+        return f"{say} {self.choices[right].explanation}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A prediction that is a number.
+
+    Attributes:
+        question: as the lesson asks it.
+        explanation: what the number comes from.
+        slips: numbers that a known misconception leads to, and what to say about each.
+        tolerance: how near counts as right, as a share of what was measured.
+        unit: of the number.
+    """
+
+    question: str
+    explanation: str
+    slips: Mapping[float, str] = field(default_factory=dict)
+    tolerance: float = 0.15
+    unit: str = ""
+
+    def accept(self, value: object) -> float:
+        """The number. Raises LessonError if it is none."""
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12:
+            return float(value)
+        raise LessonError(f"{value!r} is no number: write one, such as 12 or 0.5")
+
+    def listing(self) -> str:
+        """What is to be typed."""
+        return "a number"
+
+    def explain(self, value: object, measured: float) -> str:
+        """What to say once it was measured; ``value`` None: nothing was predicted."""
+        say = f"Measured: {measured:.3g}{self.unit}."
+        if isinstance(value, int | float):
+            near = abs(value - measured) <= self.tolerance * abs(measured)
+            say += f" You predicted {value:.3g}{self.unit}{': well seen.' if near else '.'}"
+            slip = next((w for n, w in self.slips.items() if abs(n - value) < 1e-6), "")
+            say += f" {slip}" if slip and not near else ""
+        return f"{say} {self.explanation}"
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """The exercises and predictions of one lesson, by name."""
+
+    title: str
+    exercises: Mapping[str, Exercise]
+    predictions: Mapping[str, Choose | Estimate]

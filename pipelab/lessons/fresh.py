@@ -1,0 +1,125 @@
+"""Run a learner's function in a fresh process with a deadline.
+
+An endless loop, an exit() or a crash ends that process alone. What comes back is plain data, so
+that an object which calls itself equal to everything cannot pass a check.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+
+import cloudpickle
+import torch
+
+from pipelab.action import Action
+from pipelab.engine.fork_server import CONTEXT
+from pipelab.engine.launch import _without_main
+
+NOT_TRIED = "not tried, since the case before it did not end"
+Function = Callable[..., object]
+
+
+class Outcome(NamedTuple):
+    """What a call returned, or in words why it returned nothing."""
+
+    value: object = None
+    problem: str = ""
+
+
+def call(
+    function: Function, cases: Sequence[tuple[object, ...]], seconds: float = 10.0
+) -> list[Outcome]:
+    """The function's outcome for each case, the arguments of one call; all in one fresh process.
+
+    ``seconds``: for all cases together. What had no time is an outcome with a problem, too.
+    """
+    ours, theirs = CONTEXT.Pipe()
+    work = cloudpickle.dumps((function, list(cases)))
+    process = CONTEXT.Process(target=_main, args=(theirs, work), name="learner", daemon=True)
+    with _without_main():
+        process.start()
+    theirs.close()
+    try:
+        return _collect(ours, len(cases), seconds)
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+
+
+def _collect(pipe: Connection, number: int, seconds: float) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    until, problem = time.monotonic() + seconds, ""
+    while len(outcomes) < number and not problem:
+        try:
+            if pipe.poll(max(0.0, until - time.monotonic())):
+                outcomes.append(cloudpickle.loads(pipe.recv_bytes()))
+            else:
+                problem = f"it was still running after {seconds:g} s, and was stopped"
+        except (EOFError, OSError):
+            problem = "its process ended: exit() or a crash"
+    missing = number - len(outcomes)
+    return outcomes + ([Outcome(None, problem)] + [Outcome(None, NOT_TRIED)] * missing)[:missing]
+
+
+def _main(pipe: Connection, work: bytes) -> None:
+    """In the fresh process: one outcome after another, and not a word on our output."""
+    quiet = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(quiet, descriptor)
+    torch.set_num_threads(1)
+    function, cases = cloudpickle.loads(work)
+    for arguments in cases:
+        pipe.send_bytes(cloudpickle.dumps(_outcome(function, arguments)))
+
+
+def _outcome(function: Function, arguments: tuple[object, ...]) -> Outcome:
+    try:
+        return Outcome(plain(function(*arguments)))
+    except NotImplementedError:
+        return Outcome(None, "it is not written yet")
+    except RecursionError:
+        return Outcome(None, "it calls itself for ever, or returns a list that holds itself")
+    except SystemExit:
+        return Outcome(None, "it calls exit()")
+    except Exception as error:
+        return Outcome(None, f"{type(error).__name__}{_line()}: {error}")
+
+
+def _line() -> str:
+    """Where in the learner's own code it happened."""
+    trace, line = sys.exc_info()[2], 0
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__") != __name__:
+            line = line or trace.tb_lineno
+        trace = trace.tb_next
+    return f" in line {line}" if line else ""
+
+
+def plain(value: object) -> object:
+    """The value as lists, dicts, text, numbers and tensors; an Action becomes its token.
+
+    Raises:
+        TypeError: it holds something else.
+
+    >>> plain((1, range(2), Action.parse("2F0")))
+    [1, [0, 1], '2F0']
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, Action):
+        return value.token
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, dict):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [plain(item) for item in value]
+    if hasattr(value, "item"):  # a number of numpy's
+        return plain(value.item())
+    raise TypeError(f"it returned a {type(value).__name__}; return lists, numbers or text")

@@ -1,0 +1,96 @@
+"""What a check found: named results, expected beside got, never only "failed"."""
+
+from dataclasses import dataclass
+from html import escape
+from typing import NamedTuple
+
+from pipelab.trace import Trace
+
+_HEADS = ("", "what", "expected", "got")
+_WIDEST = 44  # characters of a column in text
+
+
+class Result(NamedTuple):
+    """One thing that was looked at. ``hint``: where to look if it is not ok."""
+
+    name: str
+    expected: str
+    got: str
+    ok: bool
+    hint: str = ""
+
+
+class Shown(NamedTuple):
+    """A timeline to be looked at beside the results."""
+
+    title: str
+    trace: Trace
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one check found.
+
+    Attributes:
+        name: of the exercise, such as ``"04.1"``.
+        title: of the exercise, in words.
+        results: one row for each thing that was looked at.
+        shown: timelines recorded meanwhile.
+    """
+
+    name: str
+    title: str
+    results: tuple[Result, ...]
+    shown: tuple[Shown, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was looked at, and all of it is as expected."""
+        return bool(self.results) and all(row.ok for row in self.results)
+
+    @property
+    def headline(self) -> str:
+        """The outcome in one line."""
+        good = sum(row.ok for row in self.results)
+        word = "passed" if self.passed else "not yet"
+        return f"{self.name} {self.title}: {word}, {good} of {len(self.results)}"
+
+    def __str__(self) -> str:
+        rows = [("ok" if r.ok else "NO", *map(_short, r[:3])) for r in self.results]
+        widths = [max(map(len, column)) for column in zip(_HEADS, *rows, strict=True)]
+        lines = [self.headline]
+        for row in (_HEADS, *rows):
+            cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+            lines.append("  ".join(cells).rstrip())
+        looks: dict[str, str] = {}
+        for r in self.results:
+            if not r.ok and r.hint:
+                looks.setdefault(r.hint, r.name)
+        lines += [f"{name}: {look}" for look, name in looks.items()]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        body = "".join(
+            f"<tr><td>{'ok' if r.ok else '<b>no</b>'}</td>"
+            f'<th scope="row" style="text-align: left">{escape(r.name)}</th>'
+            + "".join(f'<td style="text-align: left">{escape(text)}</td>' for text in r[1:3])
+            + f'<td style="text-align: left">{"" if r.ok else escape(r.hint)}</td></tr>'
+            for r in self.results
+        )
+        heads = "".join(f'<th scope="col">{name}</th>' for name in (*_HEADS, "where to look"))
+        table = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+        return f"<p><b>{escape(self.headline)}</b></p>{table}{''.join(map(_picture, self.shown))}"
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _WIDEST else line[: _WIDEST - 1] + "…"
+
+
+def _picture(shown: Shown) -> str:
+    from pipelab.widgets.timeline import png, still  # draws: only where somebody looks
+
+    html = still(shown.trace, png(shown.trace))["text/html"]
+    return f"<p>{escape(shown.title)}</p>{html}"

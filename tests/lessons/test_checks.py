@@ -1,0 +1,54 @@
+"""Checks tell right from wrong: the stub and every known-wrong answer fail, and by name."""
+
+from importlib import import_module
+
+import cloudpickle
+import pytest
+
+from pipelab.lessons import check
+from pipelab.lessons.chapters import MODULES, chapter_of
+
+WRONG = {}
+for number in MODULES:
+    module = import_module(f"tests.lessons.wrong_{number}")
+    cloudpickle.register_pickle_by_value(module)  # as if a notebook had defined it
+    WRONG |= module.WRONG
+
+CASES = [
+    pytest.param(name, answer, failed, id=f"{name}-{getattr(answer, '__name__', answer)}")
+    for name, rows in WRONG.items()
+    for answer, failed in rows
+]
+EXERCISES = [name for number in MODULES for name in chapter_of(number).exercises]
+
+
+def stub(*arguments):
+    raise NotImplementedError("your turn")
+
+
+@pytest.mark.parametrize(("name", "answer", "failed"), CASES)
+def test_known_wrong_answer_fails_by_name(name, answer, failed):
+    verdict = check(name, answer)
+    assert not verdict.passed
+    assert failed in [row.name for row in verdict.results if not row.ok], verdict
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_every_exercise_has_three_wrong_answers_and_two_ways_to_say_nothing(name):
+    assert len(WRONG[name]) >= 3
+    for nothing in (..., None, stub, 7, "gpipe"):
+        verdict = check(name, nothing)
+        assert verdict.results and not any(row.ok for row in verdict.results), verdict
+
+
+@pytest.mark.parametrize("number", MODULES)
+def test_chapter_is_whole(number):
+    chapter = chapter_of(number)
+    assert set(chapter.exercises) == {f"{number}.1", f"{number}.2"}
+    assert number in chapter.predictions
+    for exercise in chapter.exercises.values():
+        assert len(set(exercise.hints)) == 3
+    for prediction in chapter.predictions.values():
+        choices = getattr(prediction, "choices", {}).values()
+        assert all(len(choice.explanation) > 40 for choice in choices)
+        assert choices or len(prediction.slips) >= 2

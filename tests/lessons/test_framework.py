@@ -1,0 +1,203 @@
+"""Fresh processes, the ledger, predictions, hints: what every lesson leans on."""
+
+import json
+import multiprocessing
+import os
+import time
+from threading import Thread
+
+import pytest
+
+from pipelab.cli.main import main
+from pipelab.errors import LessonError
+from pipelab.lessons import check, hint, ledger, predict, reveal
+from pipelab.lessons.exercise import Choice, Choose
+from pipelab.lessons.fresh import NOT_TRIED, call
+from pipelab.lessons.verdict import Result, Verdict
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIPELAB_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+# ------------------------------------------------------------------------- fresh processes
+
+
+def test_values_come_back_and_the_caller_is_untouched(capfd):
+    seen = []
+
+    def f(a, b):
+        print("a learner prints")
+        seen.append(a)
+        return {"sum": (a + b, range(2))}
+
+    outcomes = call(f, [(1, 2), (3, 4)])
+    assert [o.value for o in outcomes] == [{"sum": [3, [0, 1]]}, {"sum": [7, [0, 1]]}]
+    assert seen == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_endless_loop_is_stopped_and_what_came_before_it_counts():
+    def f(n):
+        while n:
+            pass
+        return n
+
+    start = time.monotonic()
+    outcomes = call(f, [(0,), (1,), (0,)], seconds=1.0)
+    assert time.monotonic() - start < 5.0
+    assert outcomes[0].value == 0
+    assert "still running after 1 s" in outcomes[1].problem
+    assert outcomes[2].problem == NOT_TRIED
+    assert "learner" not in [p.name for p in multiprocessing.active_children()]
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda: exit(3), "calls exit()"),
+        (lambda: os._exit(3), "its process ended"),
+        (lambda: [][0], "IndexError"),
+        (lambda: object(), "it returned a object"),
+    ],
+)
+def test_harm_stays_in_its_process(harm, words):
+    (outcome,) = call(harm, [()])
+    assert words in outcome.problem
+
+
+def test_an_answer_that_equals_everything_does_not():
+    class Yes:
+        def __eq__(self, other):
+            return True
+
+        __hash__ = object.__hash__
+
+    assert not check("01.2", lambda costs, dishes, hand_over: Yes()).passed
+
+
+# ------------------------------------------------------------------------------- verdicts
+
+
+def test_verdict_without_results_is_not_passed():
+    assert not Verdict("01.1", "t", ()).passed
+
+
+def test_verdict_says_expected_and_got_in_text_and_html():
+    rows = (Result("slots", "8", "<9>", False, "look at slot 3"), Result("dishes", "6", "6", True))
+    verdict = Verdict("01.1", "order", rows)
+    assert str(verdict).splitlines() == [
+        "01.1 order: not yet, 1 of 2",
+        "    what    expected  got",
+        "NO  slots   8         <9>",
+        "ok  dishes  6         6",
+        "slots: look at slot 3",
+    ]
+    html = verdict._repr_html_()
+    assert "&lt;9&gt;" in html and "<9>" not in html and "look at slot 3" in html
+
+
+# --------------------------------------------------------------------------------- ledger
+
+
+def test_ledger_counts_attempts_and_keeps_what_was_passed(home):
+    for passed, failed in ((False, ["slots"]), (True, []), (False, ["slots"])):
+        ledger.note_check("01.1", passed, failed)
+    row = json.loads((home / "progress.json").read_text())["checks"]["01.1"]
+    assert row == {"attempts": 3, "passed": True, "failed": ["slots"]}
+
+
+def test_two_notebooks_at_once_lose_nothing():
+    def attempts():
+        for _ in range(20):
+            ledger.note_check("01.1", False, [])
+
+    threads = [Thread(target=attempts) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ledger.load()["checks"]["01.1"]["attempts"] == 80
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"checks": {"01.1": 3}}', '{"checks": 3}'])
+def test_damaged_ledger_is_put_aside(home, text):
+    home.mkdir()
+    (home / "progress.json").write_text(text)
+    with pytest.warns(UserWarning, match="was damaged"):
+        ledger.note_check("01.1", True, [])
+    assert ledger.load()["checks"]["01.1"]["passed"]
+    assert (home / "progress.damaged.json").read_text() == text
+
+
+def test_lesson_goes_on_where_nothing_can_be_written(home):
+    home.write_text("a file where the folder should be")
+    with pytest.warns(UserWarning, match="progress is not kept"):
+        ledger.note_prediction("01", 8)
+
+
+def test_ledger_follows_xdg(monkeypatch, tmp_path):
+    monkeypatch.delenv("PIPELAB_HOME")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert ledger.path() == tmp_path / "pipelab" / "progress.json"
+
+
+# ---------------------------------------------------------------------- predictions, hints
+
+
+def test_untouched_prediction_records_nothing():
+    assert repr(predict("01", ...)).startswith("No prediction yet: write a number")
+    assert ledger.prediction("01") is None
+
+
+def test_prediction_meets_its_misconception():
+    predict("01", 6)
+    text = repr(reveal("01", 8.1))
+    assert "Measured: 8.1 minutes. You predicted 6 minutes." in text
+    assert "from the very first minute" in text
+    assert ledger.load()["predictions"]["01"] == {"value": 6.0, "measured": 8.1}
+
+
+def test_right_prediction_is_told_so():
+    predict("01", 8)
+    assert "well seen" in repr(reveal("01", 8.1))
+
+
+@pytest.mark.parametrize("value", ["eight", True, -1, float("nan")])
+def test_prediction_that_is_no_number_is_refused(value):
+    with pytest.raises(LessonError, match="is no number"):
+        predict("01", value)
+
+
+def test_choice_is_settled_by_what_was_measured():
+    choices = {"a": Choice("faster", "Why a."), "b": Choice("as fast", "Why b.")}
+    question = Choose("?", choices, lambda x: "a" if x > 1.5 else "b")
+    assert question.explain("a", 1.0) == (
+        "Measured: 1. That is 'b': as fast. You said 'a': faster. Why a. Why b."
+    )
+    assert question.explain("b", 1.0).endswith("You said so. Why b.")
+    assert question.explain(None, 2.0).endswith("That is 'a': faster. Why a.")
+    with pytest.raises(LessonError, match="write one of 'a', 'b'"):
+        question.accept("c")
+
+
+def test_hints_come_one_at_a_time():
+    said = [repr(hint("01.1")).partition(":")[0] for _ in range(4)]
+    assert said == [f"Hint {n} of 3 for 01.1" for n in (1, 2, 3, 3)]
+
+
+@pytest.mark.parametrize("name", ["99.1", "01.9", "", "nonsense"])
+def test_unknown_exercise_is_refused_with_those_there_are(name):
+    with pytest.raises(LessonError, match="01"):
+        check(name, ...)
+
+
+def test_progress_is_printed_as_markdown(capsys):
+    check("01.1", ...)
+    predict("01", 6)
+    assert main(["progress"]) == 0
+    out = capsys.readouterr().out
+    assert "| 01.1 | not yet | 1 | 0 | an answer |" in out
+    assert "| 01 | 6 | not yet |" in out

@@ -1,0 +1,92 @@
+"""Numbers that a lesson states in prose, held against the run that it is stored with.
+
+What is deterministic is compared by nbval in the notebook itself; times are judged as ratios.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipelab.lessons.edition import read
+
+NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
+
+
+def said(number: str, cell: str) -> str:
+    """What a cell of a stored notebook printed or returned, as text."""
+    (path,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+    (found,) = [c for c in read(path).cells if c.id == cell]
+    texts = (o.get("text") or o.data["text/plain"] for o in found.outputs)
+    return "\n".join(texts)
+
+
+def numbers(text: str) -> list[float]:
+    return [float(n.replace(",", "")) for n in re.findall(r"-?\d[\d,]*\.?\d*", text)]
+
+
+@pytest.mark.parametrize(("cell", "minutes"), [("alone", 18), ("together", 8), ("reversed", 13)])
+def test_01_minutes(cell, minutes):
+    assert numbers(said("01", cell))[0] == pytest.approx(minutes, rel=0.05)
+
+
+def test_02_a_quarter_and_a_third():
+    rows = [numbers(line)[1:] for line in said("02", "table").splitlines() if "rank" in line]
+    whole, *parts = rows
+    for part in parts:
+        assert [n / w for n, w in zip(part[:3], whole, strict=False)] == pytest.approx(
+            [1 / 4] * 3, rel=1e-4
+        )
+        assert part[3] == pytest.approx(whole[3] / 3)
+    assert sum(map(sum, parts)) > sum(whole)
+    assert sum(whole[:3]) == pytest.approx(8.4e6, rel=0.01)
+    assert sum(whole[:2]) == pytest.approx(4.2e6, rel=0.01)
+
+
+def test_02_where_the_memory_ends():
+    one, two, four = [line for line in said("02", "failure").splitlines() if line.strip()]
+    assert "in 0B0" in one and "STEP" in two and four == "p = 4: trains"
+
+
+def test_03_a_quarter_computes_and_nothing_is_won():
+    assert 0.2 < numbers(said("03", "reveal"))[0] <= 0.25
+    assert 0.7 < numbers(said("03", "reveal-speed"))[0] <= 1.05
+    assert 0.75 <= numbers(said("03", "sequential"))[0] < 0.85
+    one, four = (numbers(line)[0] for line in said("03", "speed").strip().splitlines())
+    assert 0.7 < one / four <= 1.05
+
+
+def test_04_points_lie_on_the_formula_or_a_little_above():
+    rows = [numbers(line) for line in said("04", "sweep").splitlines() if "#" in line]
+    assert [row[0] for row in rows] == [1, 2, 4, 8, 16]
+    for m, recorded, formula in rows:
+        assert formula == pytest.approx(3 / (m + 3), abs=0.006)
+        assert formula - 0.01 <= recorded < formula + 0.12
+    shares = [row[1] for row in rows]
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_04_more_microbatches_are_not_always_faster():
+    assert numbers(said("04", "reveal-more"))[0] > 1.5
+    rows = [numbers(line) for line in said("04", "device").splitlines() if "ms" in line]
+    step = {int(row[0]): row[1] for row in rows}
+    assert step[16] < 0.5 * step[1]
+    assert step[64] > 0.95 * step[16]
+
+
+def test_05_only_weighting_by_rows_is_right():
+    added, means, weighted = (
+        numbers(line.partition("off by")[2])[0] if "e-" not in line else 1e-6
+        for line in said("05", "ragged").strip().splitlines()
+    )
+    assert added > 1 and means > 0.1 and weighted <= 1e-6
+    assert numbers(said("05", "reveal"))[0] == 4
+
+
+def test_05_adam_hides_what_sgd_shows():
+    rows = [numbers(line.partition("right")[2] or line.partition("wrong")[2])
+            for line in said("05", "adam").splitlines() if line.strip()]  # fmt: skip
+    adam, adam_wrong, sgd, sgd_wrong = rows
+    assert adam == adam_wrong
+    assert sgd[0] == sgd_wrong[0] and abs(sgd[1] - sgd_wrong[1]) > 0.1
+    assert sgd_wrong[-1] < sgd_wrong[0], "even the wrong one falls"
