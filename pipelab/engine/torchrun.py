@@ -69,6 +69,7 @@ class TorchrunRanks:
         self.session: Session | None = None
         with tempfile.TemporaryDirectory(prefix="pipelab-") as folder:
             progress = Progress(Path(folder), num_ranks)  # the mapped page outlives its file
+        self.progress = progress  # of this rank alone
         self.recorder = Recorder(self.rank, progress)
         wires = self.wires = Wires()
         board = self.board = Board(self.rank, num_ranks, partial(progress.read, self.rank))
