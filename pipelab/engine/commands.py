@@ -119,6 +119,7 @@ class Done:
     found: dict[str, Any] = field(default_factory=dict)
     gradient_norm: float | None = None
     overruns: int = 0
+    skipped: bool = False
     allocated: int = 0
 
 

@@ -45,7 +45,8 @@ class Pipeline:
         reduction: ``"sum"`` for a loss that adds up; its gradients are averaged all the same.
         clip_norm: clip the gradients to this norm of the *whole* model before each update.
         lr_schedule: called with each stage's optimizer (``partial(StepLR, step_size=10)``).
-        autocast: the dtype that forwards compute in (``torch.bfloat16``), see torch.autocast.
+        autocast: the dtype that forwards compute in, see torch.autocast: ``torch.bfloat16``, or
+            ``torch.float16``, whose gradients are scaled by one scale for all ranks.
         seed: of dropout and other random layers, which draw for each stage and microbatch anew.
         record: False leaves events out: traces are empty, and steps a trifle faster.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"``: GPUs where there are any.

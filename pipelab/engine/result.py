@@ -34,6 +34,11 @@ class StepResult:
     _setting: Setting = field(repr=False)
 
     @property
+    def skipped(self) -> bool:
+        """Whether the update was left out, since fp16 gradients had overflowed."""
+        return any(answer.skipped for answer in self._answers)
+
+    @property
     def allocated(self) -> tuple[int, ...]:
         """For each rank, the most bytes that CUDA's allocator had given out; 0 without a GPU."""
         return tuple(answer.allocated for answer in self._answers)

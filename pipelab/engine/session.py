@@ -118,6 +118,7 @@ class Session:
             allocated=self._allocated(),
             gradient_norm=worker.gradient_norm,
             overruns=worker.pace.overruns,
+            skipped=worker.update.skips,
         )
 
     def _allocated(self) -> int:
@@ -138,7 +139,9 @@ class Session:
         modules = [stage.module for stage in self.worker.stages.values()]
         if what == "gradients":
             named = ((n, p.grad) for module in modules for n, p in module.named_parameters())
-            return {name: g.to_dense() for name, g in named if g is not None}
+            update = self.worker.update
+            scale = update.loss_scale.scale if update.loss_scale and update.is_scaled else 1.0
+            return {name: g.to_dense() / scale for name, g in named if g is not None}
         return {n: t.detach() for module in modules for n, t in module.state_dict().items()}
 
 

@@ -47,6 +47,7 @@ class Stage:
         self.module = module
         self.loss = options.loss if is_last else None
         self.autocast = options.autocast
+        self.scale = 1.0  # of the gradients, see ``loss_scale``
         self.device_type = options.place.device
         self.random_seed = options.seed
         chosen = options.checkpoint  # True, or the stages that run their forward twice
@@ -89,13 +90,13 @@ class Stage:
         """The gradients of the input's tensors, given those of the output's (none on the last)."""
         kept = self.kept.pop(microbatch)
         if kept.outputs:  # a first stage of frozen layers has no graph
-            run_backward(kept.outputs, gradients or [torch.ones_like(o) for o in kept.outputs])
+            run_backward(kept.outputs, gradients or self._first_gradients(kept))
         return self._gradients(kept)
 
     def backward_input(self, microbatch: int, gradients: Sequence[Tensor]) -> list[Tensor]:
         """The gradients of the input alone; those of the weights wait for ``backward_weight``."""
         kept = self.kept.pop(microbatch)
-        gradients = gradients or [torch.ones_like(o) for o in kept.outputs]
+        gradients = gradients or self._first_gradients(kept)
         half = self.halved[microbatch] = WeightsLater(
             kept.outputs, gradients, kept.node, self.runs_twice
         )
@@ -109,13 +110,14 @@ class Stage:
     def seed(self, step: int, microbatch: int) -> None:
         """Random layers draw the same numbers wherever, and in whatever order, stages run."""
         seed = seed_for(self.random_seed, step, self.number, microbatch)
-        torch.default_generator.manual_seed(seed)
-        if self.device_type == "cuda":
-            torch.cuda.manual_seed(seed)
+        (torch.cuda if self.device_type == "cuda" else torch.default_generator).manual_seed(seed)
 
     def gradient_bytes(self) -> int:
         """Bytes of the gradients that the parameters hold now."""
         return sum(_nbytes(p.grad) for p in self.parameters if p.grad is not None)
+
+    def _first_gradients(self, kept: _Kept) -> list[Tensor]:
+        return [torch.full_like(output, self.scale) for output in kept.outputs]
 
     def _gradients(self, kept: _Kept) -> list[Tensor]:
         """Those that came to the entry; zeros where a tensor of the input was not used."""
@@ -145,18 +147,15 @@ class Stage:
     def _run(self, inputs: Any) -> Any:
         with self._autocast():
             if self.runs_twice:
+                contexts = lambda: (nullcontext(), _SpareBuffers(self.module))  # noqa: E731
                 return checkpoint(
-                    call, self.module, inputs, use_reentrant=False, context_fn=self._contexts
+                    call, self.module, inputs, use_reentrant=False, context_fn=contexts
                 )
             return call(self.module, inputs)
 
-    def _contexts(self) -> tuple[Any, Any]:
-        return nullcontext(), _SpareBuffers(self.module)
-
     def _autocast(self) -> Any:
-        if self.autocast is None:
-            return nullcontext()
-        return torch.autocast(self.device_type, self.autocast)
+        on = self.autocast is not None
+        return torch.autocast(self.device_type, self.autocast) if on else nullcontext()
 
 
 def _nbytes(gradient: Tensor) -> int:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pipelab.engine.commands import Options
 from pipelab.engine.data_parallel import DataParallel
+from pipelab.engine.loss_scale import LossScale
 from pipelab.engine.stage import Stage
 
 
@@ -28,17 +29,40 @@ class Update:
             for number, optimizer in self.optimizers.items()
             if options.lr_schedule
         }
+        self.loss_scale = LossScale() if options.autocast is torch.float16 else None
+        self.is_scaled = self.skips = False
         self._grown: set[int] = set()  # the stages whose optimizer has made its state
 
-    def clip(self) -> float:
-        """Scale the gradients so that the *whole* model's norm is at most ``clip_norm``.
+    def begin(self) -> None:
+        """A batch comes: its backwards begin with the scale of this moment."""
+        self.skips, self.is_scaled = False, self.loss_scale is not None
+        for stage in self.stages.values():
+            stage.scale = self.loss_scale.scale if self.loss_scale else 1.0
 
-        All ranks of the pipeline take part, as each knows its own gradients alone. Returns the
-        norm before clipping (torch.nn.utils.clip_grad_norm_ is the same within one process).
+    @property
+    def needs_all(self) -> bool:
+        """Whether the ranks must hear of each other before they update."""
+        return self.clip_norm is not None or self.loss_scale is not None
+
+    def settle(self) -> float | None:
+        """Ready the gradients, together with all ranks; the whole model's norm if it is clipped.
+
+        With fp16 they are scaled down, and the update is left out if any rank's have overflowed.
         """
-        assert self.clip_norm is not None
         gradients = [p.grad for s in self.stages.values() for p in s.parameters]
         found = [g for g in gradients if g is not None]
+        if self.loss_scale is not None:
+            self.skips = not self.loss_scale.unscale(found, self.data_parallel)
+            self.is_scaled = False
+        return None if self.clip_norm is None or self.skips else self._clip(found)
+
+    def _clip(self, found: list[Tensor]) -> float:
+        """Scale the gradients so that the *whole* model's norm is at most ``clip_norm``.
+
+        Each rank knows its own gradients alone. Returns the norm before clipping
+        (torch.nn.utils.clip_grad_norm_ is the same within one process).
+        """
+        assert self.clip_norm is not None
         squares = sum(g.double().square().sum().item() for g in found)
         norm = float(self.data_parallel.total(squares) ** 0.5)
         factor = self.clip_norm / (norm + 1e-6)
@@ -49,7 +73,7 @@ class Update:
 
     def step(self, number: int) -> int:
         """One step of a stage's optimizer; returns the bytes of state that came into being."""
-        if number not in self.optimizers:
+        if number not in self.optimizers or self.skips:
             return 0
         self.optimizers[number].step()
         if number in self.lr_schedules:
@@ -78,6 +102,9 @@ class Update:
             found[f"stage {number}"] = {"kind": type(optimizer).__name__, "groups": groups}
             if number in self.lr_schedules:
                 found[f"stage {number}"]["lr_schedule"] = self.lr_schedules[number].state_dict()
+        if self.loss_scale is not None:
+            scale = self.loss_scale
+            found["loss scale"] = {"scale": scale.scale, "good_steps": scale.good_steps}
         return found
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -97,6 +124,8 @@ class Update:
                     group.update(saved)
             if settings and "lr_schedule" in settings and number in self.lr_schedules:
                 self.lr_schedules[number].load_state_dict(settings["lr_schedule"])
+        if self.loss_scale is not None and "loss scale" in state:
+            self.loss_scale = LossScale(**state["loss scale"])
         self._grown = {number for number, optimizer in self.optimizers.items() if optimizer.state}
 
     def _named(self, number: int) -> list[tuple[str, nn.Parameter]]:

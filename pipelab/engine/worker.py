@@ -63,7 +63,8 @@ class Worker:
         """Lay out one step."""
         self.batch, self.route, self.actions = batch, route, actions
         self.reductions: list[tuple[Reduction, int, float]] = []  # with their event and due time
-        self.clip_is_due = batch.train and self.update.clip_norm is not None
+        self.update.begin()
+        self.others_count = batch.train and self.update.needs_all  # before the first STEP
         self.gradient_norm: float | None = None
         self.old_gradients = {n: stage.gradient_bytes() for n, stage in self.stages.items()}
         self.has_gradients: set[int] = set()
@@ -89,7 +90,7 @@ class Worker:
         if recv is not None:
             with self.recorder.record(waiting_for(action)):
                 self.take_message(action, recv)
-        elif action.kind is Kind.STEP and (self.reductions or self.clip_is_due):
+        elif action.kind is Kind.STEP and (self.reductions or self.others_count):
             with self.recorder.record(waiting_for(action)):
                 self.settle_gradients()
 
@@ -174,9 +175,9 @@ class Worker:
             self.pace.wait_until(due)
             self.recorder.end_at(place, ended)
         self.reductions.clear()
-        if self.clip_is_due:
-            self.gradient_norm = self.update.clip()
-            self.clip_is_due = False
+        if self.others_count:
+            self.gradient_norm = self.update.settle()
+            self.others_count = False
 
     def optimizer_step(self, action: Action) -> None:
         """STEP: one step of the stage's own optimizer, with the gradients of all microbatches."""
