@@ -10,7 +10,7 @@ All words that a learner reads about a trace are written here, so that they can 
 import sys
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pipelab.action import COMPUTE, Kind
 from pipelab.plots import describe
@@ -70,15 +70,16 @@ def packed(events: Iterable[Event]) -> bytes:
 
 def head(trace: Trace) -> Json:
     """All that the front end knows of a trace besides its events."""
+    pieces = explain_idle(trace)
     return {
         **frame(trace),
         "sentence": sentence(trace),
         "alt": describe(trace),
-        "idle": _idle(trace),
+        "idle": _idle(trace, pieces),
         "shares": [percent(share) for share in idle_shares(trace)],
         "memory": _memory(trace),
-        "totals": totals(trace),
-        "tables": [rank_table(trace), idle_table(trace)],
+        "totals": totals(trace, pieces),
+        "tables": [rank_table(trace), idle_table(trace, pieces)],
     }
 
 
@@ -127,9 +128,9 @@ def _kind(kind: Kind, stages: int) -> Json:
     }
 
 
-def _idle(trace: Trace) -> Json:
+def _idle(trace: Trace, pieces: Sequence[Idle]) -> Json:
     """Each piece of idle time in columns; equal words are told once, in ``texts``."""
-    pieces, words = explain_idle(trace), _Words(trace)
+    words = _Words(trace)
     texts: dict[str, int] = {}
     return {
         "rank": [piece.rank for piece in pieces],

@@ -1,12 +1,13 @@
 """The timeline's twin for ears and copies: what each rank did, and why ranks were idle."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from pipelab.plots import terminal
 from pipelab.plots.terminal import bytes_text, percent, time_text
 from pipelab.trace import Trace
 from pipelab.trace.compare import Comparison
-from pipelab.trace.idle import idle_seconds
+from pipelab.trace.idle import Idle, Phase, Reason
 from pipelab.trace.memory import peak_bytes
 
 Table = dict[str, object]
@@ -38,10 +39,10 @@ def rank_table(trace: Trace) -> Table:
     return table(trace.source_line, heads + ["most bytes at once"] * any(peaks), rows)
 
 
-def totals(trace: Trace) -> list[str]:
+def totals(trace: Trace, pieces: Sequence[Idle]) -> list[str]:
     """What each rank did in all, in a few words."""
     found = []
-    for row, sums in zip(terminal.table(trace), idle_seconds(trace), strict=True):
+    for row, sums in zip(terminal.table(trace), _sums(trace, pieces), strict=True):
         by_reason: dict[str, float] = defaultdict(float)
         for (reason, _), seconds in sums.items():
             by_reason[reason] += seconds
@@ -62,11 +63,11 @@ _MOSTLY = {
 }
 
 
-def idle_table(trace: Trace) -> Table:
+def idle_table(trace: Trace, pieces: Sequence[Idle]) -> Table:
     """Per rank and reason, the shares of the step in which it was idle, phase by phase."""
     whole = trace.duration or 1.0
     rows = []
-    for rank, sums in enumerate(idle_seconds(trace)):
+    for rank, sums in enumerate(_sums(trace, pieces)):
         reasons: dict[str, dict[str, float]] = defaultdict(dict)
         for (reason, phase), seconds in sums.items():
             reasons[reason][phase] = seconds
@@ -75,6 +76,16 @@ def idle_table(trace: Trace) -> Table:
             rows.append([f"rank {rank}", why, *shares, time_text(sum(phases.values()))])
     heads = ["rank", "reason", *_PHASES, "in all"]
     return table("Why ranks were idle, as shares of the step", heads, rows)
+
+
+def _sums(trace: Trace, pieces: Sequence[Idle]) -> list[dict[tuple[Reason, Phase], float]]:
+    """For each rank, the seconds that it was idle for each reason in each phase."""
+    sums: list[dict[tuple[Reason, Phase], float]] = [
+        defaultdict(float) for _ in range(trace.num_ranks)
+    ]
+    for piece in pieces:
+        sums[piece.rank][piece.reason, piece.phase] += piece.seconds
+    return sums
 
 
 def comparison_table(found: Comparison, names: tuple[str, str]) -> Table:

@@ -268,10 +268,9 @@ def test_a_large_trace_opens_soon_and_moves_smoothly(sheet, tmp_path, record_pro
     trace = simulate(one_f_one_b(8, 250), Cost(0.01, 0.01, 0.01, latency=0.001))
     assert len(trace.events) >= 10_000
     page = sheet(Timeline(trace).to_html(tmp_path / "large.html"))
-    first = page.evaluate(
-        """() => { const [paint] = performance.getEntriesByName('first-contentful-paint');
-        return paint.startTime; }"""
-    )
+    paints = "performance.getEntriesByName('first-contentful-paint')"
+    page.wait_for_function(f"() => {paints}.length")
+    first = page.evaluate(f"() => {paints}[0].startTime")
     page.locator(".pl-picture").focus()
     for _ in range(3):
         page.keyboard.press("+")
