@@ -6,7 +6,7 @@ Forms are learnt once: before the first value of a new shape a small header trav
 batches keep their shape, none does. A gradient has the form of its value, so it never needs one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -160,9 +160,13 @@ class Messages:
         if self._key(send, rows) in self.described:
             self.through(send)
 
-    def finish(self) -> None:
-        """Block until all sends are through; both ends now know the forms of this batch."""
-        for send in list(self.sent):
+    def finish(self, tell: Callable[[Action, int], None] = lambda send, peer: None) -> None:
+        """Block until all sends are through; both ends now know the forms of this batch.
+
+        ``tell`` hears of each send, and of its peer, before the wait for it.
+        """
+        for send, (peer, *_) in list(self.sent.items()):
+            tell(send, peer)
             self.through(send)
         self.described.update(self.forms)
         self.learnt.update((rows, self.train) for rows in self.sizes)

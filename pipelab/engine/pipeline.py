@@ -17,7 +17,6 @@ from pipelab.engine.prefetch import Prefetch
 from pipelab.engine.ranks import start_ranks
 from pipelab.engine.result import StepResult, merged, setting_of, step_result
 from pipelab.engine.tree import join, signature
-from pipelab.errors import PipelineClosed
 from pipelab.partition import as_model, split
 from pipelab.schedules import Schedule, validate
 from pipelab.simulator import Cost
@@ -50,6 +49,9 @@ class Pipeline:
         record: False leaves events out: traces are empty, and steps a trifle faster.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"``: GPUs where there are any.
         timeout: seconds that any wait may take before the step is given up.
+        idle_timeout: seconds without a call after which the processes end, and what was trained
+            with them; None: never.
+        stop_at_nan: fail where a stage first gives a NaN or an infinity; else it is in ``.loss``.
 
     Raises:
         PipelabError: a schedule, model or loss that cannot run, before any process starts.
@@ -76,25 +78,24 @@ class Pipeline:
         record: bool = True,
         device: str = "auto",
         timeout: float = 30.0,
+        idle_timeout: float | None = None,
+        stop_at_nan: bool = False,
     ):
-        checks.check_replicas(replicas)
+        checks.check_limits(replicas, timeout, idle_timeout)
         validate(schedule)
         self._place = choose(device, schedule.num_ranks * replicas)
         model = as_model(model)
         modules = split(model, schedule.num_stages)
         checks.check_loss(loss, reduction)
         checks.check_training(clip_norm, checkpoint, schedule.num_stages)
-        self.schedule, self.replicas = schedule, replicas
-        self.pace, self.overlap = pace, overlap
+        self.schedule, self.replicas, self.pace, self.overlap = schedule, replicas, pace, overlap
         self._rule = Rule(count, reduction)
         self._shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         self._names = [name for name, _ in model.named_parameters()]
         self._steps, self._accumulating = 0, False
-        self._ranks = start_ranks(schedule.num_ranks * replicas, replicas, timeout)
-        options = Options(
-            loss, optimizer, lr_schedule, clip_norm, memory_budget, checkpoint, autocast, seed,
-            record, self._place,
-        )  # fmt: skip
+        options = Options(loss, optimizer, lr_schedule, clip_norm, memory_budget, checkpoint,
+                          autocast, seed, record, stop_at_nan, self._place)  # fmt: skip
+        self._ranks = start_ranks(self._num_ranks, replicas, timeout, idle_timeout)
         self._build(modules, options)
 
     def step(self, inputs: Any, targets: Any, *, update: bool = True) -> StepResult:
@@ -199,9 +200,13 @@ class Pipeline:
         self.close()
 
     def _build(self, modules: list[nn.Module], options: Options) -> None:
-        self._ask(plan.builds(modules, self.schedule, self.replicas, options))
-        self.use(self.schedule)
-        self._ranks.ready()
+        try:
+            self._ask(plan.builds(modules, self.schedule, self.replicas, options))
+            self.use(self.schedule)
+            self._ranks.ready(meet_again=self._place.is_ordered)
+        except BaseException:  # a Ctrl-C too: nobody has this pipeline yet, to close it
+            self.close()
+            raise
 
     def _step(
         self, inputs: Any, targets: Any, update: bool, meanwhile: Callable[[], None] | None = None
@@ -237,7 +242,7 @@ class Pipeline:
         self, commands: Sequence[object], meanwhile: Callable[[], None] | None = None
     ) -> list[Done]:
         if self._ranks.is_closed:
-            raise PipelineClosed("this pipeline is closed: open a new Pipeline to go on")
+            raise checks.closed(self._ranks.why_closed)
         return self._ranks.ask(commands, meanwhile)
 
     @property

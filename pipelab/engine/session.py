@@ -105,7 +105,7 @@ class Session:
         worker.begin(Batch(run, self.device), route, route.actions(len(run.sizes), run.update))
         with torch.set_grad_enabled(run.train), _mode(stages, run.train):
             worker.run_step()
-        self.messages.finish()
+        self.messages.finish(self.recorder.held_by)
         held = worker.ledger.held
         return Done(
             loss=worker.batch.loss,

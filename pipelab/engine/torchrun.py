@@ -65,6 +65,7 @@ class TorchrunRanks:
         self.num_ranks, self.timeout = num_ranks, timeout
         self.patience = max(timeout, mesh.PATIENCE)  # for the next answer; ``ready`` ends it
         self.clock, self.clock_error = Clock(), 0.0
+        self.why_closed = ""
         self.compared = self.last_note = 0.0  # on rank 0's clock, so that all ranks decide alike
         self.session: Session | None = None
         with tempfile.TemporaryDirectory(prefix="pipelab-") as folder:
@@ -85,7 +86,7 @@ class TorchrunRanks:
             raise LaunchError(_not_met(self.rank, num_ranks, error)) from None
         self.one_clock = len({member.machine for member in self.processes}) == 1
 
-    def ready(self) -> None:
+    def ready(self, meet_again: bool = False) -> None:
         """The stages are built: from now on ``timeout`` holds."""
         self.patience = self.timeout
 

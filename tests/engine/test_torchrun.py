@@ -152,7 +152,8 @@ def test_a_killed_rank_ends_both_nodes_in_words(two_nodes):
 def test_an_exception_is_named_on_both_nodes(tmp_path):
     for code, errors in two_agents(tmp_path, "raise"):
         assert code != 0
-        assert "pipelab.errors.RankError: rank 1 failed in 1F2: KeyError: 'my own bug'" in errors
+        where = "rank 1 failed in 1F2 (stage 1, forward, microbatch 2)"
+        assert f"pipelab.errors.RankError: {where}: KeyError: 'my own bug'" in errors
         assert "several.py" in errors
         assert "reset" not in errors and "closed by peer" not in errors
 
