@@ -20,6 +20,10 @@
 Each message says what happened, with its numbers, and what to do next.
 """
 
+import re
+
+_TOKEN = re.compile("([0-9]+)[A-Z_]+([0-9]*)")
+
 
 class PipelabError(Exception):
     """The root: ``except PipelabError`` catches all that pipelab refuses or reports."""
@@ -83,6 +87,18 @@ class RankError(EngineError):
         self.rank = rank
         self.action = action
         self.details = details
+
+    @property
+    def stage(self) -> int | None:
+        """The stage of the action."""
+        found = _TOKEN.fullmatch(self.action or "")
+        return int(found[1]) if found else None
+
+    @property
+    def microbatch(self) -> int | None:
+        """The microbatch of the action; None in STEP and outside of actions."""
+        found = _TOKEN.fullmatch(self.action or "")
+        return int(found[2]) if found and found[2] else None
 
     def __reduce__(self) -> tuple[type["RankError"], tuple[str, int, str | None, str]]:
         return type(self), (str(self), self.rank, self.action, self.details)

@@ -31,7 +31,7 @@ from pipelab.bench.torch_rank import Job
 from pipelab.bench.torch_ranks import TorchRanks
 from pipelab.engine import Pipeline
 from pipelab.engine.commands import Loss
-from pipelab.engine.launch import threads_per_rank
+from pipelab.engine.processes import threads_per_rank
 from pipelab.errors import PipelabError
 from pipelab.models import batches, mlp, next_byte_loss, tiny_gpt
 from pipelab.partition import split

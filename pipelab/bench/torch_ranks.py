@@ -14,7 +14,7 @@ from pipelab.bench import torch_rank
 from pipelab.bench.torch_rank import Block, Job
 from pipelab.engine import fork_server
 from pipelab.engine.commands import receive, send
-from pipelab.engine.launch import threads_per_rank
+from pipelab.engine.processes import threads_per_rank
 from pipelab.errors import PipelabError
 
 _CONTEXT = multiprocessing.get_context("forkserver")

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from pipelab.engine import tree
 from pipelab.engine.commands import Loss
-from pipelab.errors import BatchError, LossError, PipelabError, ScheduleError
+from pipelab.errors import BatchError, LossError, PipelabError, PipelineClosed, ScheduleError
 from pipelab.schedules import Schedule
 
+_LONGEST = 1e6  # seconds: what the system can wait for
 _OUTPUT = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.3, 0.9]])
 _TARGETS = torch.tensor([0, 2]), torch.tensor([[0.3, 0.1, 0.8], [0.9, 0.2, 0.4]])
 
@@ -65,7 +66,14 @@ def check_loss(loss: Loss, reduction: str = "mean") -> None:
             f"the loss has parameters of its own ({', '.join(trained)}), which no optimizer would "
             f"train: move them into the model's last layer"
         )
-    copy = cloudpickle.loads(cloudpickle.dumps(loss))
+    try:
+        copy = cloudpickle.loads(cloudpickle.dumps(loss))
+    except Exception as error:
+        raise LossError(
+            f"the loss cannot travel to its rank: {type(error).__name__}: {error}\n"
+            f"Ranks are processes of their own: what they get is pickled. Open files, locks and "
+            f"generators cannot be."
+        ) from error
     found: list[str] = []
     for target in _TARGETS:
         try:
@@ -129,6 +137,19 @@ def check_same_stages(old: Schedule, new: Schedule) -> None:
             f"the schedule puts the stages elsewhere ({_places(new)}; here {_places(old)}): "
             f"open a new Pipeline for it"
         )
+
+
+def check_times(timeout: float, idle_timeout: float | None) -> None:
+    """Raise PipelabError for a time that is none."""
+    for name, seconds in (("timeout", timeout), ("idle_timeout", idle_timeout)):
+        if seconds is not None and not 0.0 < seconds <= _LONGEST:
+            raise PipelabError(f"{name}={seconds}: give seconds, above 0 and at most {_LONGEST:g}")
+
+
+def closed(why: str) -> PipelineClosed:
+    """The error of a pipeline that is used after its end."""
+    because = f" ({why}; save() what shall outlast that)" if why else ""
+    return PipelineClosed(f"this pipeline is closed{because}: open a new Pipeline to go on")
 
 
 def _places(schedule: Schedule) -> str:

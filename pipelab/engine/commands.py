@@ -44,6 +44,7 @@ class Options:
     autocast: torch.dtype | None = None
     seed: int = 0
     record: bool = True
+    stop_at_nan: bool = False
     place: Place = CPU
 
 

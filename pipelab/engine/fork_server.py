@@ -5,14 +5,18 @@ ranks must not hear the terminal's Ctrl-C or the notebook's Stop, which reach th
 group: ranks are stopped by their pipeline alone.
 """
 
+import ctypes
 import multiprocessing
+import os
 import signal
 import sys
 from multiprocessing import forkserver, resource_tracker
 
 from pipelab.engine.host import under_torchrun
+from pipelab.engine.interrupt import Uninterrupted
 
 CONTEXT = multiprocessing.get_context("forkserver")
+_PR_SET_PDEATHSIG = 1
 
 
 def is_inside() -> bool:
@@ -26,9 +30,25 @@ def start() -> None:
     if is_inside() or under_torchrun():
         return
     CONTEXT.set_forkserver_preload(["pipelab.engine.preload"])
-    resource_tracker.ensure_running()  # its start lets held signals through: so it goes first
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()  # inherits the held signal; ``preload`` ignores it for good
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with Uninterrupted():
+        resource_tracker.ensure_running()  # its start lets held signals through: so it goes first
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()  # inherits the held signal; ``preload`` ignores it for good
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_server() -> None:
+    """Let the system kill this rank when the fork server ends, as it does with the parent.
+
+    A rank that is stopped, or in a loop in C, cannot see the parent's death by itself. Linux alone
+    offers this. The server ends only once no rank holds its own lifeline, as Python lets them do.
+    """
+    server = forkserver._forkserver
+    line: int | None = getattr(server, "_forkserver_alive_fd", None)  # private: may go
+    if line is not None:
+        os.close(line)
+        setattr(server, "_forkserver_alive_fd", None)  # noqa: B010 - mypy does not know it
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -6,7 +6,7 @@ Forms are learnt once: before the first value of a new shape a small header trav
 batches keep their shape, none does. A gradient has the form of its value, so it never needs one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,21 +17,13 @@ from torch import Tensor
 
 from pipelab.action import Action, Kind
 from pipelab.engine import tree
-from pipelab.engine.transport import Tagged, Transport
+from pipelab.engine.transport import Tagged, Transport, named
 from pipelab.engine.tree import HEADER_BYTES, Form
 
 _MANY = 64  # tensors in one message: the last two places are for its header and its stamp
 _HEADER, _STAMP = _MANY - 1, _MANY - 2
 
 _Key = tuple[int, int, bool]  # boundary, rows, train or evaluate: what the form of a value hangs on
-
-
-class MessageError(RuntimeError):
-    """A message did not come, or could not leave; ``peer`` is the rank at the other end."""
-
-    def __init__(self, text: str, peer: int):
-        super().__init__(text)
-        self.peer = peer
 
 
 @dataclass
@@ -160,9 +152,13 @@ class Messages:
         if self._key(send, rows) in self.described:
             self.through(send)
 
-    def finish(self) -> None:
-        """Block until all sends are through; both ends now know the forms of this batch."""
-        for send in list(self.sent):
+    def finish(self, tell: Callable[[Action, int], None] = lambda send, peer: None) -> None:
+        """Block until all sends are through; both ends now know the forms of this batch.
+
+        ``tell`` hears of each send, and of its peer, before the wait for it.
+        """
+        for send, (peer, *_) in list(self.sent.items()):
+            tell(send, peer)
             self.through(send)
         self.described.update(self.forms)
         self.learnt.update((rows, self.train) for rows in self.sizes)
@@ -203,25 +199,19 @@ class Messages:
         self._finish(works, send, peer)
 
     def _start(self, way: Transport, send: Action, tensor: Tensor, peer: int, i: int) -> dist.Work:
-        try:  # where a peer is gone, each call may notice it first: this one, too
+        with named(send, peer):  # where a peer is gone, each call may notice it first
             return way.send(tensor, peer, self._tag(send) + i)
-        except RuntimeError as error:
-            raise _failed(send, peer, error) from None
 
     def _receive(
         self, way: Transport, recv: Action, buffer: Tensor, peer: int, i: int
     ) -> dist.Work:
-        try:
+        with named(recv, peer):
             return way.receive(buffer, peer, self._tag(recv) + i)
-        except RuntimeError as error:
-            raise _failed(recv, peer, error) from None
 
     def _finish(self, works: Sequence[dist.Work], action: Action, peer: int) -> None:
-        try:
+        with named(action, peer):
             for work in works:
                 work.wait(self.timeout)
-        except RuntimeError as error:
-            raise _failed(action, peer, error) from None
 
     def _key(self, message: Action, rows: int) -> _Key:
         return _boundary(message), rows, self.train
@@ -232,10 +222,6 @@ class Messages:
         assert action.microbatch is not None
         number = action.microbatch * (self.num_stages + 1) + _boundary(action)
         return (number * 2 + backward) * _MANY
-
-
-def _failed(action: Action, peer: int, error: RuntimeError) -> MessageError:
-    return MessageError(f"{action.token}: the message with rank {peer} failed: {error}", peer)
 
 
 def _boundary(message: Action) -> int:

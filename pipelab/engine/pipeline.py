@@ -17,7 +17,6 @@ from pipelab.engine.prefetch import Prefetch
 from pipelab.engine.ranks import start_ranks
 from pipelab.engine.result import StepResult, merged, setting_of, step_result
 from pipelab.engine.tree import join, signature
-from pipelab.errors import PipelineClosed
 from pipelab.partition import as_model, split
 from pipelab.schedules import Schedule, validate
 from pipelab.simulator import Cost
@@ -33,8 +32,7 @@ class Pipeline:
             model itself stays as it is (``state_dict`` brings the trained parameters home).
         schedule: who runs what, in which order; one process is started for each of its ranks.
         loss: ``loss(output, target)`` -> scalar tensor, the mean over the rows it was given.
-        optimizer: called on each rank with the list of its stage's parameters, such as
-            ``partial(torch.optim.SGD, lr=0.1)``. Without one, steps compute gradients alone.
+        optimizer: called with each stage's parameters (``partial(torch.optim.SGD, lr=0.1)``).
         replicas: copies of the pipeline, on ranks and rows of their own; gradients are averaged.
         pace: keep all actions and messages to this cost, as a device of that speed would.
         overlap: False makes sends block until their message has arrived.
@@ -45,12 +43,13 @@ class Pipeline:
         reduction: ``"sum"`` for a loss that adds up; its gradients are averaged all the same.
         clip_norm: clip the gradients to this norm of the *whole* model before each update.
         lr_schedule: called with each stage's optimizer (``partial(StepLR, step_size=10)``).
-        autocast: the dtype that forwards compute in, see torch.autocast: ``torch.bfloat16``, or
-            ``torch.float16``, whose gradients are scaled by one scale for all ranks.
+        autocast: the dtype of forwards, ``torch.bfloat16``, or ``torch.float16`` with loss scale.
         seed: of dropout and other random layers, which draw for each stage and microbatch anew.
         record: False leaves events out: traces are empty, and steps a trifle faster.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"``: GPUs where there are any.
         timeout: seconds that any wait may take before the step is given up.
+        idle_timeout: seconds without a call until the processes end, untold; None: never.
+        stop_at_nan: fail where a stage first gives a NaN or an infinity; else it is in ``.loss``.
 
     Raises:
         PipelabError: a schedule, model or loss that cannot run, before any process starts.
@@ -77,24 +76,24 @@ class Pipeline:
         record: bool = True,
         device: str = "auto",
         timeout: float = 30.0,
+        idle_timeout: float | None = None,
+        stop_at_nan: bool = False,
     ):
+        checks.check_times(timeout, idle_timeout)
         validate(schedule)
         checks.check_training(replicas, clip_norm, checkpoint, schedule.num_stages)
         self._place = choose(device, schedule.num_ranks * replicas)
         model = as_model(model)
         modules = split(model, schedule.num_stages)
         checks.check_loss(loss, reduction)
-        self.schedule, self.replicas = schedule, replicas
-        self.pace, self.overlap = pace, overlap
+        self.schedule, self.replicas, self.pace, self.overlap = schedule, replicas, pace, overlap
         self._rule = Rule(count, reduction)
         self._shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         self._names = [name for name, _ in model.named_parameters()]
         self._steps, self._accumulating = 0, False
-        self._ranks = start_ranks(schedule.num_ranks * replicas, replicas, timeout)
-        options = Options(
-            loss, optimizer, lr_schedule, clip_norm, memory_budget, checkpoint, autocast, seed,
-            record, self._place,
-        )  # fmt: skip
+        options = Options(loss, optimizer, lr_schedule, clip_norm, memory_budget, checkpoint,
+                          autocast, seed, record, stop_at_nan, self._place)  # fmt: skip
+        self._ranks = start_ranks(self._num_ranks, replicas, timeout, idle_timeout)
         self._build(modules, options)
 
     def step(self, inputs: Any, targets: Any, *, update: bool = True) -> StepResult:
@@ -203,9 +202,13 @@ class Pipeline:
         self.close()
 
     def _build(self, modules: list[nn.Module], options: Options) -> None:
-        self._ask(plan.builds(modules, self.schedule, self.replicas, options))
-        self.use(self.schedule)
-        self._ranks.ready()
+        try:
+            self._ask(plan.builds(modules, self.schedule, self.replicas, options))
+            self.use(self.schedule)
+            self._ranks.ready(meet_again=self._place.is_ordered)
+        except BaseException:  # a Ctrl-C too: nobody has this pipeline yet, to close it
+            self.close()
+            raise
 
     def _step(
         self, inputs: Any, targets: Any, update: bool, meanwhile: Callable[[], None] | None = None
@@ -215,10 +218,8 @@ class Pipeline:
             update=update, number=self._steps,
         )  # fmt: skip
         self._steps, self._accumulating = self._steps + 1, not update
-        setting = setting_of(
-            self.schedule, self.replicas, self._place, self.pace, self._ranks.clock_error
-        )
-        return step_result(answers, setting)
+        made = (self.schedule, self.replicas, self._place, self.pace, self._ranks.clock_error)
+        return step_result(answers, setting_of(*made))
 
     def _run(
         self, inputs: Any, targets: Any, meanwhile: Callable[[], None] | None = None, **options: Any
@@ -241,7 +242,7 @@ class Pipeline:
         self, commands: Sequence[object], meanwhile: Callable[[], None] | None = None
     ) -> list[Done]:
         if self._ranks.is_closed:
-            raise PipelineClosed("this pipeline is closed: open a new Pipeline to go on")
+            raise checks.closed(self._ranks.why_closed)
         return self._ranks.ask(commands, meanwhile)
 
     @property

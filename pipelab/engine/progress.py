@@ -7,12 +7,21 @@ it was doing. It is a file in the pipeline's private folder, mapped by all.
 import mmap
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 from pipelab.action import Action, Kind
 
-_ENTRY = struct.Struct("=qiii")  # how many actions so far, stage, kind, microbatch
+_ENTRY = struct.Struct("=qiiiiii")  # how many actions so far, the action, a message, its peer
 _KINDS = list(Kind)
 _NUMBER = {kind: number for number, kind in enumerate(_KINDS)}
+_NONE = -1
+
+
+class Wanted(NamedTuple):
+    """The message that a rank waits for: a SEND, and the rank at the other end of it."""
+
+    message: Action
+    peer: int
 
 
 class Progress:
@@ -27,19 +36,34 @@ class Progress:
             self._page = mmap.mmap(file.fileno(), size)
         self._count = 0
 
-    def write(self, rank: int, action: Action) -> None:
-        """Say what a rank begins now."""
+    def write(self, rank: int, action: Action, wanted: Wanted | None = None) -> None:
+        """Say what a rank begins now, and in a wait for which message."""
         self._count += 1
-        microbatch = -1 if action.microbatch is None else action.microbatch
-        entry = (self._count, action.stage, _NUMBER[action.kind], microbatch)
-        _ENTRY.pack_into(self._page, rank * _ENTRY.size, *entry)
+        stage, kind, microbatch = action
+        place = (stage, _NUMBER[kind], _NONE if microbatch is None else microbatch)
+        rest = (_NONE, _NONE, _NONE)
+        if wanted is not None:
+            rest = (wanted.message.stage, _NUMBER[wanted.message.kind], wanted.peer)
+        _ENTRY.pack_into(self._page, rank * _ENTRY.size, self._count, *place, *rest)
 
     def read(self, rank: int) -> tuple[int, Action | None]:
         """How many actions a rank has begun, and the last of them; None before the first."""
-        count, stage, kind, microbatch = _ENTRY.unpack_from(self._page, rank * _ENTRY.size)
+        count, stage, kind, microbatch, *_ = self._entry(rank)
         if count == 0:
             return 0, None
         return count, Action(stage, _KINDS[kind], None if microbatch < 0 else microbatch)
+
+    def wanted(self, rank: int) -> Wanted | None:
+        """The message that a rank waits for, if that is what it does."""
+        count, _, _, microbatch, stage, kind, peer = self._entry(rank)
+        return (
+            None
+            if count == 0 or peer == _NONE
+            else Wanted(Action(stage, _KINDS[kind], microbatch), peer)
+        )
+
+    def _entry(self, rank: int) -> tuple[int, ...]:
+        return _ENTRY.unpack_from(self._page, rank * _ENTRY.size)
 
     def close(self) -> None:
         """Unmap the page."""

@@ -16,25 +16,26 @@ from typing import NoReturn
 
 import torch
 
-from pipelab.action import Kind
 from pipelab.engine import mesh
 from pipelab.engine.commands import Build, Done, Failed, receive, send
 from pipelab.engine.cores import Seat
 from pipelab.engine.data_parallel import ReduceError
+from pipelab.engine.fork_server import end_with_server
 from pipelab.engine.ledger import OverBudget
-from pipelab.engine.p2p import MessageError
 from pipelab.engine.progress import Progress
 from pipelab.engine.recorder import Recorder
 from pipelab.engine.session import Session, open_session
+from pipelab.engine.transport import MessageError
 
 
 def main(
-    rank: int, num_ranks: int, replicas: int, pipe: Connection, folder: Path, timeout: float,
-    threads: int,
+    rank: int, num_ranks: int, replicas: int, pipe: Connection, lifeline: Connection,
+    folder: Path, timeout: float, threads: int,
 ) -> NoReturn:  # fmt: skip
     """Be rank ``rank`` of ``num_ranks``, replicas included: the target of the process."""
     _print_to(folder / f"rank-{rank}.log")
-    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(lifeline, folder), daemon=True).start()
+    end_with_server()
     torch.set_num_threads(threads)
     seat = Seat(rank, num_ranks, threads)
     seat.take()
@@ -63,12 +64,8 @@ def main(
 
 def last_words(recorder: Recorder, error: BaseException) -> Failed:
     """What went wrong, where, with the traceback as this rank saw it."""
-    action = recorder.action
-    token = None
-    if action is not None:
-        token = f"the wait before {action.stage}" if action.kind is Kind.WAIT else action.token
     return Failed(
-        action=token,
+        action=recorder.action.token if recorder.action else None,
         summary=f"{type(error).__name__}: {error}".rstrip(": "),
         details="".join(traceback.format_exception(error)),
         echo=isinstance(error, (MessageError, ReduceError)),
@@ -91,10 +88,10 @@ def _flush() -> None:
     sys.stderr.flush()
 
 
-def _end_with_parent(folder: Path) -> None:
-    """Wait for the parent's death, which no signal announces, and follow it at once."""
+def _end_with_parent(lifeline: Connection, folder: Path) -> None:
+    """Wait for the pipeline's end or the parent's death, and follow at once."""
     parent = parent_process()
     assert parent is not None
-    connection.wait([parent.sentinel])
+    connection.wait([lifeline, parent.sentinel])
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)

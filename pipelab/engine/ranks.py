@@ -3,14 +3,18 @@
 import torch
 
 from pipelab.engine.host import under_torchrun
-from pipelab.engine.launch import Ranks, threads_per_rank
+from pipelab.engine.launch import Ranks
+from pipelab.engine.processes import threads_per_rank
 from pipelab.engine.torchrun import TorchrunRanks
 
 
-def start_ranks(num_ranks: int, replicas: int, timeout: float) -> Ranks | TorchrunRanks:
+def start_ranks(
+    num_ranks: int, replicas: int, timeout: float, idle_timeout: float | None
+) -> Ranks | TorchrunRanks:
     """The ranks of one pipeline, all replicas, joined to each other."""
-    start = TorchrunRanks if under_torchrun() else Ranks
-    return start(num_ranks, replicas, timeout)
+    if under_torchrun():  # its processes are the script's: they end with it
+        return TorchrunRanks(num_ranks, replicas, timeout)
+    return Ranks(num_ranks, replicas, timeout, idle_timeout)
 
 
 def threads(num_ranks: int) -> int:

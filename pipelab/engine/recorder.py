@@ -7,7 +7,7 @@ Between machines, ``clocks`` measures what to add.
 from pipelab.action import Action, Kind
 from pipelab.engine.commands import Row
 from pipelab.engine.device import HostWatch, Moment, Watch
-from pipelab.engine.progress import Progress
+from pipelab.engine.progress import Progress, Wanted
 from pipelab.trace import Event
 
 _KINDS = list(Kind)
@@ -38,12 +38,16 @@ class Recorder:
         self.peer: int | None = None
         self.until = 0.0
 
-    def record(self, action: Action) -> "Recorder":
-        """Time one action with this as a context manager."""
+    def record(self, action: Action, wanted: Wanted | None = None) -> "Recorder":
+        """Time one action with this as a context manager; a wait says what it waits for."""
         self.action, self.bytes, self.peer, self.until = action, 0, None, 0.0
         if action.kind not in self.untold:
-            self.progress.write(self.rank, action)
+            self.progress.write(self.rank, action, wanted)
         return self
+
+    def held_by(self, send: Action, peer: int) -> None:
+        """Say that the rank waits until another one takes a message; this is no event."""
+        self.progress.write(self.rank, send, Wanted(send, peer))
 
     def note(self, bytes: int = 0, peer: int | None = None, until: float = 0.0) -> None:
         """What the action under way found out: bytes kept or sent, and the other rank.

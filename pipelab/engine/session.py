@@ -108,7 +108,7 @@ class Session:
         with torch.set_grad_enabled(run.train), _mode(stages, run.train):
             worker.run_step()
             worker.pace.settle()
-        self.messages.finish()
+        self.messages.finish(self.recorder.held_by)
         held = worker.ledger.held
         return Done(
             loss=worker.batch.loss,

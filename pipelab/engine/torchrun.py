@@ -33,11 +33,11 @@ from pipelab.engine.commands import Build, Done, Failed, Run, dumps
 from pipelab.engine.cores import Seat
 from pipelab.engine.fingerprint import fingerprint
 from pipelab.engine.host import LOOPBACK, address_towards, is_loopback, machine
-from pipelab.engine.p2p import MessageError
 from pipelab.engine.progress import Progress
 from pipelab.engine.rank import last_words
 from pipelab.engine.recorder import Recorder, shifted
 from pipelab.engine.session import Session, open_session
+from pipelab.engine.transport import MessageError
 from pipelab.engine.verdict import verdict
 from pipelab.engine.wires import Wires
 from pipelab.errors import LaunchError
@@ -65,6 +65,7 @@ class TorchrunRanks:
         self.num_ranks, self.timeout = num_ranks, timeout
         self.patience = max(timeout, mesh.PATIENCE)  # for the next answer; ``ready`` ends it
         self.clock, self.clock_error = Clock(), 0.0
+        self.why_closed = ""
         self.compared = self.last_note = 0.0  # on rank 0's clock, so that all ranks decide alike
         self.session: Session | None = None
         with tempfile.TemporaryDirectory(prefix="pipelab-") as folder:
@@ -86,7 +87,7 @@ class TorchrunRanks:
             raise LaunchError(_not_met(self.rank, num_ranks, error)) from None
         self.one_clock = len({member.machine for member in self.processes}) == 1
 
-    def ready(self) -> None:
+    def ready(self, meet_again: bool = False) -> None:
         """The stages are built: from now on ``timeout`` holds."""
         self.patience = self.timeout
 

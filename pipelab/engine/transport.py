@@ -7,7 +7,8 @@ Channels   NCCL, one GPU per rank. No tags: on each way from one rank to another
            ranks that both send would wait for each other.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -15,9 +16,28 @@ import torch.distributed as dist
 from torch import Tensor
 from torch._C._distributed_c10d import Store
 
+from pipelab.action import Action
 from pipelab.engine.mesh import nccl
 
 Channel = tuple[int, int]  # from rank, to rank
+
+
+class MessageError(RuntimeError):
+    """A message did not come, or could not leave; ``peer`` is the rank at the other end."""
+
+    def __init__(self, text: str, peer: int):
+        super().__init__(text)
+        self.peer = peer
+
+
+@contextmanager
+def named(action: Action, peer: int) -> Iterator[None]:
+    """What goes wrong with a message, with its name."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = f"{action.token}: the message with rank {peer} failed: {error}"
+        raise MessageError(text, peer) from None
 
 
 class Transport(Protocol):

@@ -45,6 +45,18 @@ def tensors_of(value: object) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
+def check_finite(what: str, value: object) -> None:
+    """Raise FloatingPointError if a value, called ``what``, holds a NaN or an infinity."""
+    for tensor in tensors_of(value):
+        wrong = tensor.numel() - int(tensor.isfinite().sum())
+        if wrong:
+            name = "NaN" if bool(tensor.isnan().any()) else "infinity"
+            raise FloatingPointError(
+                f"the {what} holds {name}: {wrong:,} of {tensor.numel():,} values are not finite "
+                f"(stop_at_nan=True)"
+            )
+
+
 def signature(value: object) -> tuple[object, ...]:
     """All of a batch that the forms of its messages hang on, but for the number of rows."""
     form = take_apart(value)[1]

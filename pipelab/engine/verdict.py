@@ -5,6 +5,7 @@ from pipelab.engine.commands import Failed
 from pipelab.engine.report import failed
 from pipelab.errors import RankDied, RankError, RankTimeout
 
+_WHEN = "between actions"
 _SAME = "Under torchrun every process runs the whole script: "
 
 
@@ -16,9 +17,9 @@ def verdict(found: Round, timeout: float) -> RankError | None:
     causes = [rank for rank, report in reports.items() if not report.echo]
     return (
         _unlike(found.notes)
-        or (failed(causes[0], reports[causes[0]]) if causes else None)
+        or (failed(causes[0], reports[causes[0]], _WHEN) if causes else None)
         or _absent(found.missing, timeout)
-        or failed(*next(iter(reports.items())))
+        or failed(*next(iter(reports.items())), _WHEN)
     )
 
 

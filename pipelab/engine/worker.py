@@ -18,6 +18,7 @@ from pipelab.engine.data_parallel import DataParallel, Reduction
 from pipelab.engine.ledger import Ledger
 from pipelab.engine.p2p import Messages
 from pipelab.engine.pace import Pace
+from pipelab.engine.progress import Wanted
 from pipelab.engine.recorder import Recorder, waiting_for
 from pipelab.engine.route import Route, sent_as
 from pipelab.engine.stage import Stage
@@ -39,6 +40,7 @@ class Worker:
             for number, module in build.stages.items()
         }
         self.messages = messages
+        self.stop_at_nan = build.options.stop_at_nan
         self.pace = Pace(None)
         self.overlap = True
         self.data_parallel = data_parallel
@@ -88,7 +90,8 @@ class Worker:
             self.pace.settle()
         recv = self.route.needs_message.get(action)
         if recv is not None:
-            with self.recorder.record(waiting_for(action)):
+            wanted = Wanted(sent_as(recv), self.route.peer(recv))
+            with self.recorder.record(waiting_for(action), wanted):
                 self.take_message(action, recv)
         elif action.kind is Kind.STEP and (self.reductions or self.others_count):
             with self.recorder.record(waiting_for(action)):
@@ -123,6 +126,8 @@ class Worker:
             output, kept = stage.forward(microbatch, tensors, form, target, weight)
             if is_last:
                 self.batch.losses.append(output.detach())
+        if self.stop_at_nan:
+            tree.check_finite("output", output)
         self.pass_on(action, output)
         self.keep_busy(action)
         self.note(action, kept)
@@ -210,6 +215,8 @@ class Worker:
 
     def pass_back(self, action: Action, gradients: list[Tensor]) -> None:
         """Lay the gradients of the input where the stage before finds them."""
+        if self.stop_at_nan:
+            tree.check_finite("gradient", gradients)
         stage, _, microbatch = action
         if stage == 0:
             return

@@ -15,8 +15,8 @@ import cloudpickle
 import torch
 
 from pipelab.action import Action
+from pipelab.engine import processes  # noqa: F401 - a learner's script does not run again
 from pipelab.engine.fork_server import CONTEXT
-from pipelab.engine.launch import _without_main
 
 NOT_TRIED = "not tried, since the case before it did not end"
 Function = Callable[..., object]
@@ -38,9 +38,8 @@ def call(
     """
     ours, theirs = CONTEXT.Pipe()
     work = cloudpickle.dumps((function, list(cases)))
-    process = CONTEXT.Process(target=_main, args=(theirs, work), name="learner", daemon=True)
-    with _without_main():
-        process.start()
+    process = CONTEXT.Process(target=_main, args=(theirs, work), name="pipelab answer", daemon=True)
+    process.start()
     theirs.close()
     try:
         return _collect(ours, len(cases), seconds)

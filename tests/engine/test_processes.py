@@ -17,8 +17,9 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
-from pipelab.engine.p2p import MessageError, Messages
-from pipelab.engine.transport import Tagged
+from pipelab.engine.p2p import Messages
+from pipelab.engine.processes import Processes
+from pipelab.engine.transport import MessageError, Tagged
 from pipelab.engine.tree import take_apart
 from pipelab.errors import PipelineClosed, RankDied, RankError, RankTimeout
 from pipelab.models import mlp
@@ -60,15 +61,25 @@ def test_one_process_per_rank_with_the_threads_that_are_left():
     pipeline.close()
 
 
-def test_no_port_listens_beyond_loopback_and_the_folder_is_private():
+def test_no_port_listens_beyond_loopback_and_the_folder_is_private(monkeypatch):
+    seen = []
+    forget = Processes.forget_folder
+
+    def look_first(processes):
+        if processes.folder.exists():
+            modes = [stat.S_IMODE(p.stat().st_mode) for p in processes.folder.glob("*.log")]
+            seen.append((stat.S_IMODE(processes.folder.stat().st_mode), *modes))
+        forget(processes)
+
+    monkeypatch.setattr(Processes, "forget_folder", look_first)
     with open_pipeline() as pipeline:
+        folder = pipeline._ranks._processes.folder
+        assert not folder.exists()  # the ranks have met: nothing is left, however they may die
+        assert seen == [(0o700, *[0o600] * 4)]
         pipeline.step(X, Y)
-        folder = pipeline._ranks.folder
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         sockets = [c for pid in pipeline.pids for c in psutil.Process(pid).net_connections("inet")]
         assert sockets
         assert {c.laddr.ip for c in sockets} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-    assert not folder.exists()
 
 
 def test_an_exception_in_the_block_ends_all_processes():
@@ -121,8 +132,11 @@ def test_the_learners_own_exception_comes_first(place):
             pipeline.step(X, Y)
     error = caught.value
     assert (error.rank, error.action) == (place, f"{place}F1")
-    assert str(error).startswith(f"rank {place} failed in {place}F1: KeyError: 'my own bug'")
-    assert "test_processes.py" in str(error)
+    assert str(error).startswith(
+        f"rank {place} failed in {place}F1 (stage {place}, forward, microbatch 1): KeyError: 'my"
+    )
+    assert (error.stage, error.microbatch) == (place, 1)
+    assert 'in forward: raise KeyError("my own bug")' in str(error)
     assert "reset" not in str(error)
     assert len(str(error).splitlines()) <= 4
     assert 'raise KeyError("my own bug")' in error.details
@@ -131,7 +145,9 @@ def test_the_learners_own_exception_comes_first(place):
 
 
 def test_what_cannot_be_handed_over_is_named():
-    words = r"rank 2 failed in 2F1: TypeError: a str stands where a stage hands over its result"
+    words = (
+        r"rank 2 failed in 2F1 \(.*\): TypeError: a str stands where a stage hands over its result"
+    )
     with (
         open_pipeline(trapped("word", 2), gpipe(5, 3)) as pipeline,
         pytest.raises(RankError, match=words),

@@ -151,7 +151,7 @@ def test_a_killed_rank_ends_both_nodes_in_words(two_nodes):
     assert "SIGKILL" in other_errors  # torchrun's own words, on the killed rank's node
 
 
-BUG = "rank 1 failed in 1F2: KeyError: 'my own bug'"
+BUG = "rank 1 failed in 1F2 (stage 1, forward, microbatch 2): KeyError: 'my own bug'"
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -1,0 +1,11 @@
+"""For the tests of what goes wrong."""
+
+import tempfile
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_tempdir(tmp_path_factory, monkeypatch):
+    """Folders of others that use pipelab on this machine are not counted."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.getbasetemp()))

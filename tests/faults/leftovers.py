@@ -1,0 +1,50 @@
+"""What a pipeline could leave behind: counted before and after."""
+
+import gc
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from pipelab.bench.soak import _descendants
+
+
+class Held(NamedTuple):
+    """What this process, and all below it, hold."""
+
+    processes: int
+    files: int
+    shared: int
+    folders: int
+
+    @classmethod
+    def now(cls):
+        """Count (Linux). Folders are those of ``tempfile.tempdir``: let it be the test's own."""
+        shared = [p for p in Path("/dev/shm").glob("*") if p.owner() == me()]
+        folders = list(Path(tempfile.gettempdir()).glob("pipelab-*"))
+        return cls(
+            len(_descendants(os.getpid())),
+            len(os.listdir("/proc/self/fd")),
+            len(shared),
+            len(folders),
+        )
+
+
+def me():
+    return psutil.Process().username()
+
+
+def nothing_more(before, seconds=2.0):
+    """What there is more than before, once it has had the time to go; None if nothing."""
+    until = time.monotonic() + seconds
+    while True:
+        now = Held.now()
+        if all(a <= b for a, b in zip(now, before, strict=True)):
+            return None
+        if time.monotonic() > until:
+            gc.collect()
+            return f"before {before}, after {Held.now()}"
+        time.sleep(0.02)
