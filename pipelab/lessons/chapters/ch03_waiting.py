@@ -75,8 +75,10 @@ def _judge_bubble(answer: object) -> Iterator[Result | Shown]:
     if function is None:
         return
     cases, trace = _cases()
-    yield Shown("The recorded run that your function was given", trace)
-    yield from (result for result, _ in each(function, cases, _look_at_bubble))
+    rows = [result for result, _ in each(function, cases, _look_at_bubble)]
+    yield from rows
+    if len(rows) > 1:  # it is written: look at what it was given
+        yield Shown("The recorded run that your function was given", trace)
 
 
 def _look_at_bubble(name: str, value: float, events: Sequence[Event], num_ranks: int) -> Result:
@@ -93,8 +95,10 @@ def _judge_parts(answer: object) -> Iterator[Result | Shown]:
     if function is None:
         return
     cases, trace = _cases()
-    yield Shown("The recorded run that your function was given", trace)
-    yield from (result for result, _ in each(function, cases, _look_at_parts))
+    rows = [result for result, _ in each(function, cases, _look_at_parts)]
+    yield from rows
+    if len(rows) > 1:  # it is written: look at what it was given
+        yield Shown("The recorded run that your function was given", trace)
 
 
 def _look_at_parts(
