@@ -66,14 +66,7 @@ def check_loss(loss: Loss, reduction: str = "mean") -> None:
             f"the loss has parameters of its own ({', '.join(trained)}), which no optimizer would "
             f"train: move them into the model's last layer"
         )
-    try:
-        copy = cloudpickle.loads(cloudpickle.dumps(loss))
-    except Exception as error:
-        raise LossError(
-            f"the loss cannot travel to its rank: {type(error).__name__}: {error}\n"
-            f"Ranks are processes of their own: what they get is pickled. Open files, locks and "
-            f"generators cannot be."
-        ) from error
+    copy = _copied(loss)
     found: list[str] = []
     for target in _TARGETS:
         try:
@@ -91,6 +84,18 @@ def check_loss(loss: Loss, reduction: str = "mean") -> None:
             f"the loss returned {found[0]} for 2 rows: it must return one number, a scalar tensor, "
             f"the mean over its rows (reduction='mean')"
         )
+
+
+def _copied(loss: Loss) -> Loss:
+    try:
+        copy: Loss = cloudpickle.loads(cloudpickle.dumps(loss))
+    except Exception as error:
+        raise LossError(
+            f"the loss cannot travel to its rank: {type(error).__name__}: {error}\n"
+            f"Ranks are processes of their own: what they get is pickled. Open files, locks and "
+            f"generators cannot be."
+        ) from error
+    return copy
 
 
 def _check_reduction(value: float, twice: float, reduction: str) -> None:

@@ -22,7 +22,7 @@ class Held(NamedTuple):
 
     @classmethod
     def now(cls):
-        """Count (Linux). Folders are those of ``tempfile.tempdir``: let it be the test's own."""
+        """Count (Linux). The folders are those of ``tempfile.tempdir``: the test's own."""
         shared = [p for p in Path("/dev/shm").glob("*") if p.owner() == me()]
         folders = list(Path(tempfile.gettempdir()).glob("pipelab-*"))
         return cls(

@@ -1,0 +1,181 @@
+"""Ctrl-C, the notebook's Stop and kill -9, at many random moments: launch, step, close."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from faults.leftovers import Held, nothing_more
+from torch.nn.functional import cross_entropy
+
+from pipelab.bench.soak import _descendants
+from pipelab.engine import Pipeline
+from pipelab.engine.interrupt import Uninterrupted
+from pipelab.errors import PipelabError
+from pipelab.models import mlp
+from pipelab.schedules import one_f_one_b
+
+SCRIPT = Path(__file__).with_name("script.py")
+X, Y = torch.randn(12, 16), torch.randint(10, (12,))
+
+
+def open_pipeline():
+    return Pipeline(mlp(), one_f_one_b(3, 4), loss=cross_entropy)
+
+
+def interrupted_after(seconds, whole_group):
+    """Open, step and close, over and over, until the SIGINT comes."""
+    pid = os.getpid()
+
+    def press():
+        time.sleep(seconds)
+        os.kill(pid, signal.SIGINT)
+        if whole_group:  # as the notebook's Stop: the fork server and the ranks get it too
+            for child in _descendants(pid):
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    try:
+        presser.start()
+        while True:
+            with open_pipeline() as pipeline:
+                pipeline.step(X, Y)
+    except KeyboardInterrupt:
+        pass
+    started = time.monotonic()
+    with open_pipeline() as pipeline:
+        pipeline.step(X, Y)
+    took = time.monotonic() - started
+    presser.join()
+    return took
+
+
+def interrupt_at(moments, seed):
+    rng = random.Random(seed)
+    with open_pipeline() as pipeline:
+        pipeline.step(X, Y)
+    started = time.monotonic()
+    with open_pipeline() as pipeline:
+        pipeline.step(X, Y)
+    usual = time.monotonic() - started
+    before, late = Held.now(), []
+    for _ in range(moments):
+        took = interrupted_after(rng.uniform(0.0, 2.0 * usual), rng.random() < 0.5)
+        if took > 1.0 + 5.0 * usual:
+            late.append(took)
+        assert nothing_more(before, 2.0) is None
+    assert not late
+
+
+def test_usable_again_after_an_interrupt_at_any_moment():
+    interrupt_at(12, seed=1)
+
+
+@pytest.mark.slow
+def test_usable_again_after_100_interrupts():
+    interrupt_at(100, seed=2)
+
+
+def close_at(moments, seed):
+    rng, before = random.Random(seed), Held.now()
+    for _ in range(moments):
+        pipeline = open_pipeline()
+        closer = threading.Timer(rng.uniform(0.0, 0.05), pipeline.close)
+        closer.start()
+        started = time.monotonic()
+        with pytest.raises(PipelabError, match="closed"):
+            while True:
+                pipeline.step(X, Y)
+        assert time.monotonic() - started < 5.0
+        closer.join()
+        assert nothing_more(before) is None
+
+
+def test_close_from_another_thread_at_any_moment():
+    close_at(6, seed=3)
+
+
+@pytest.mark.slow
+def test_close_from_another_thread_at_100_moments():
+    close_at(100, seed=4)
+
+
+def test_an_interrupt_is_held_back_and_then_raised():
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        with Uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            seen.append("whole")
+        seen.append("never")
+    assert seen == ["whole"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def ranks_below(pid):
+    """The fork server and all that it has forked."""
+    return _descendants(pid)
+
+
+def killed_at(tmp_path, rng):
+    """Seconds from the death of the parent to that of the last of its processes; what it left."""
+    folder = tmp_path / f"{rng.random()}"
+    folder.mkdir()
+    script = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    for line in script.stdout:
+        if line == "ready\n":
+            break
+    time.sleep(rng.uniform(0.0, 0.5))
+    below = ranks_below(script.pid)
+    if rng.random() < 0.3 and below:
+        stopped = rng.choice(below)
+        os.kill(stopped, signal.SIGSTOP)  # it cannot see its parent's death by itself
+        if psutil.Process(stopped).ppid() == script.pid:  # the fork server, the resource tracker
+            os.kill(stopped, signal.SIGCONT)
+    below = ranks_below(script.pid)
+    script.kill()
+    started = time.monotonic()
+    while alive := [pid for pid in below if is_alive(pid)]:
+        if time.monotonic() - started > 10.0:
+            for pid in alive:
+                os.kill(pid, signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    took = time.monotonic() - started
+    script.communicate()
+    time.sleep(0.2)
+    return took, list(folder.iterdir())
+
+
+def is_alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def kill_at(tmp_path, times, seed):
+    rng = random.Random(seed)
+    for _ in range(times):
+        took, left = killed_at(tmp_path, rng)
+        assert took < 1.0 + os.getloadavg()[0] / 2, f"{took:.2f} s"
+        assert left == []
+
+
+def test_all_ranks_follow_a_killed_parent(tmp_path):
+    kill_at(tmp_path, 4, seed=5)
+
+
+@pytest.mark.slow
+def test_all_ranks_follow_a_parent_killed_20_times(tmp_path):
+    kill_at(tmp_path, 20, seed=6)
