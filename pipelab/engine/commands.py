@@ -45,6 +45,7 @@ class Options:
     seed: int = 0
     record: bool = True
     place: Place = CPU
+    worker: str = "pipelab"
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,15 @@ class Use:
 
     ``rows`` are this rank's rows of the lowered schedule, by (train, careful): for training and
     for evaluation, and where receives meet their messages instead of being posted ahead. ``home``
-    names the rank of each stage. Without ``overlap``, sends block.
+    names the rank of each stage. Without ``overlap``, sends block. ``csv``: the whole schedule,
+    where torch follows it.
     """
 
     rows: dict[tuple[bool, bool], tuple[Action, ...]]
     home: dict[int, int]
     pace: Cost | None
     overlap: bool = True
+    csv: str = ""
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class Pipeline:
         seed: of dropout and other random layers, which draw for each stage and microbatch anew.
         record: False leaves events out: traces are empty, and steps a trifle faster.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"``: GPUs where there are any.
+        worker: ``"torch"`` has torch.distributed.pipelining run the steps, recorded all the same.
         timeout: seconds that any wait may take before the step is given up.
 
     Raises:
@@ -75,11 +76,17 @@ class Pipeline:
         seed: int = 0,
         record: bool = True,
         device: str = "auto",
+        worker: Literal["pipelab", "torch"] = "pipelab",
         timeout: float = 30.0,
     ):
         validate(schedule)
         checks.check_training(replicas, clip_norm, checkpoint, schedule.num_stages)
-        self._place = choose(device, schedule.num_ranks * replicas)
+        place = choose(device, schedule.num_ranks * replicas)
+        self._options = Options(
+            loss, optimizer, lr_schedule, clip_norm, memory_budget, checkpoint, autocast, seed,
+            record, place, worker,
+        )  # fmt: skip
+        checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
         model = as_model(model)
         modules = split(model, schedule.num_stages)
         checks.check_loss(loss, reduction)
@@ -90,11 +97,9 @@ class Pipeline:
         self._names = [name for name, _ in model.named_parameters()]
         self._steps, self._accumulating = 0, False
         self._ranks = start_ranks(schedule.num_ranks * replicas, replicas, timeout)
-        options = Options(
-            loss, optimizer, lr_schedule, clip_norm, memory_budget, checkpoint, autocast, seed,
-            record, self._place,
-        )  # fmt: skip
-        self._build(modules, options)
+        self._ask(plan.builds(modules, self.schedule, self.replicas, self._options))
+        self.use(self.schedule)
+        self._ranks.ready()
 
     def step(self, inputs: Any, targets: Any, *, update: bool = True) -> StepResult:
         """Train on one batch: all microbatches forward and backward, then one optimizer step.
@@ -136,7 +141,7 @@ class Pipeline:
     def use(self, schedule: Schedule) -> None:
         """Follow another schedule from the next step on: same stages, no relaunch."""
         checks.check_same_stages(self.schedule, schedule)
-        self._ask(plan.uses(schedule, self.replicas, self.pace, self.overlap, self._place))
+        self._ask(plan.uses(schedule, self.replicas, self.pace, self.overlap, self._options))
         self.schedule = schedule
 
     def gradients(self) -> dict[str, Tensor]:
@@ -201,11 +206,6 @@ class Pipeline:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _build(self, modules: list[nn.Module], options: Options) -> None:
-        self._ask(plan.builds(modules, self.schedule, self.replicas, options))
-        self.use(self.schedule)
-        self._ranks.ready()
-
     def _step(
         self, inputs: Any, targets: Any, update: bool, meanwhile: Callable[[], None] | None = None
     ) -> StepResult:
@@ -215,7 +215,7 @@ class Pipeline:
         )  # fmt: skip
         self._steps, self._accumulating = self._steps + 1, not update
         setting = setting_of(
-            self.schedule, self.replicas, self._place, self.pace, self._ranks.clock_error
+            self.schedule, self.replicas, self._options, self.pace, self._ranks.clock_error
         )
         return step_result(answers, setting)
 
@@ -226,6 +226,7 @@ class Pipeline:
         rows = checks.check_batch(inputs, targets, m * self.replicas, options["train"])
         options["signature"] = signature(inputs)
         shares = deal(inputs, targets, rows, m, self.replicas, self._rule)
+        checks.check_even(self._options.worker, options["train"], [s.sizes for s in shares])
         return self._ask(plan.runs(shares, self.schedule, options), meanwhile)
 
     def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any]) -> None:

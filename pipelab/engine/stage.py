@@ -151,7 +151,7 @@ class Stage:
             return call(self.module, inputs)
 
     def _contexts(self) -> tuple[Any, Any]:
-        return nullcontext(), _SpareBuffers(self.module)
+        return nullcontext(), SpareBuffers(self.module)
 
     def _autocast(self) -> Any:
         if self.autocast is None:
@@ -166,7 +166,7 @@ def _nbytes(gradient: Tensor) -> int:
     return gradient.nbytes
 
 
-class _SpareBuffers:
+class SpareBuffers:
     """Copies of a module's buffers within ``with``: a forward run again leaves no trace.
 
     BatchNorm would count its microbatch twice.
