@@ -8,9 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from pipelab.engine import tree
-from pipelab.engine.commands import Loss
+from pipelab.engine.commands import Loss, Options
+from pipelab.engine.host import under_torchrun
 from pipelab.errors import BatchError, LossError, PipelabError, PipelineClosed, ScheduleError
 from pipelab.schedules import Schedule
+from pipelab.simulator import Cost
+
+TRIED = ("2.13",)
+"""Versions of PyTorch that ``worker="torch"`` was tried with: it leans on private names."""
 
 _LONGEST = 1e6  # seconds: what the system can wait for
 _OUTPUT = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.3, 0.9]])
@@ -127,6 +132,48 @@ def check_training(
     if strange := sorted(set(chosen) - set(range(num_stages))):
         raise PipelabError(
             f"checkpoint={strange}: this model has stages 0 to {num_stages - 1}; name some of them"
+        )
+
+
+def check_worker(
+    options: Options, num_ranks: int, replicas: int, pace: Cost | None, overlap: bool
+) -> None:
+    """Raise PipelabError if torch cannot run these options, or this torch was not tried."""
+    if options.worker == "pipelab":
+        return
+    if options.worker != "torch":
+        raise PipelabError(f"worker={options.worker!r}: the workers are 'pipelab' and 'torch'")
+    version = torch.__version__
+    if ".".join(version.split(".")[:2]) not in TRIED:
+        raise PipelabError(
+            f"worker='torch' leans on private names of PyTorch's and was tried with PyTorch "
+            f"{', '.join(TRIED)} alone; here is {version}: install one of those, or leave worker= "
+            f"out"
+        )
+    slow_messages = pace is not None and (pace.latency > 0 or pace.bandwidth < math.inf)
+    not_torchs = {
+        "device='cuda' (it was tried on CPUs alone)": options.place.device != "cpu",
+        "ranks of torchrun's": under_torchrun(),
+        "checkpoint=": bool(options.checkpoint),
+        "memory_budget= (its receive buffers go uncounted)": options.memory_budget is not None,
+        "overlap=False": not overlap,
+        "pace= with latency or bandwidth (its messages bear no stamps)": slow_messages,
+        "replicas= of a single rank": replicas > 1 and num_ranks == 1,
+    }
+    if found := [name for name, is_asked in not_torchs.items() if is_asked]:
+        raise PipelabError(
+            f"worker='torch' does not go with {'; '.join(found)}: leave that out, or worker='torch'"
+        )
+
+
+def check_even(worker: str, train: bool, sizes: Sequence[tuple[int, ...]]) -> None:
+    """Raise BatchError if torch would meet microbatches of different sizes."""
+    flat = [size for share in sizes for size in share]
+    if worker == "torch" and train and len(set(flat)) > 1:
+        raise BatchError(
+            f"{sum(flat)} rows make microbatches of {', '.join(map(str, flat))} rows, and "
+            f"torch.distributed.pipelining has buffers of one size: give a multiple of {len(flat)} "
+            f"rows, or leave worker='torch' out"
         )
 
 

@@ -46,6 +46,7 @@ class Options:
     record: bool = True
     stop_at_nan: bool = False
     place: Place = CPU
+    worker: str = "pipelab"
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,15 @@ class Use:
 
     ``rows`` are this rank's rows of the lowered schedule, by (train, careful): for training and
     for evaluation, and where receives meet their messages instead of being posted ahead. ``home``
-    names the rank of each stage. Without ``overlap``, sends block.
+    names the rank of each stage. Without ``overlap``, sends block. ``csv``: the whole schedule,
+    where torch follows it.
     """
 
     rows: dict[tuple[bool, bool], tuple[Action, ...]]
     home: dict[int, int]
     pace: Cost | None
     overlap: bool = True
+    csv: str = ""
 
 
 @dataclass(frozen=True)

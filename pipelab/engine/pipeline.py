@@ -28,8 +28,7 @@ class Pipeline:
     Use it in a ``with`` block: at its end, however it comes, no process is left.
 
     Args:
-        model: an ``nn.Sequential`` or a list of modules. Its layers are copied to the ranks; the
-            model itself stays as it is (``state_dict`` brings the trained parameters home).
+        model: an ``nn.Sequential`` or a list of modules. Ranks train copies of its layers.
         schedule: who runs what, in which order; one process is started for each of its ranks.
         loss: ``loss(output, target)`` -> scalar tensor, the mean over the rows it was given.
         optimizer: called with each stage's parameters (``partial(torch.optim.SGD, lr=0.1)``).
@@ -38,15 +37,15 @@ class Pipeline:
         overlap: False makes sends block until their message has arrived.
         memory_budget: bytes that a rank may hold; beyond, it fails as a device would.
         checkpoint: True, or the stages that keep their input alone and run forward twice.
-        count: for the targets of a microbatch, how many terms its loss averages (or sums);
-            without it, rows. Such as ``lambda t: (t != -100).sum()`` where -100 is ignored.
+        count: for a microbatch's targets, how many terms its loss averages; without it, rows.
         reduction: ``"sum"`` for a loss that adds up; its gradients are averaged all the same.
         clip_norm: clip the gradients to this norm of the *whole* model before each update.
         lr_schedule: called with each stage's optimizer (``partial(StepLR, step_size=10)``).
         autocast: the dtype of forwards, ``torch.bfloat16``, or ``torch.float16`` with loss scale.
-        seed: of dropout and other random layers, which draw for each stage and microbatch anew.
+        seed: of random layers, which draw for each stage and microbatch anew.
         record: False leaves events out: traces are empty, and steps a trifle faster.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"``: GPUs where there are any.
+        worker: ``"torch"`` has torch.distributed.pipelining run the steps, recorded all the same.
         timeout: seconds that any wait may take before the step is given up.
         idle_timeout: seconds without a call until the processes end, untold; None: never.
         stop_at_nan: fail where a stage first gives a NaN or an infinity; else it is in ``.loss``.
@@ -75,6 +74,7 @@ class Pipeline:
         seed: int = 0,
         record: bool = True,
         device: str = "auto",
+        worker: Literal["pipelab", "torch"] = "pipelab",
         timeout: float = 30.0,
         idle_timeout: float | None = None,
         stop_at_nan: bool = False,
@@ -82,19 +82,19 @@ class Pipeline:
         checks.check_times(timeout, idle_timeout)
         validate(schedule)
         checks.check_training(replicas, clip_norm, checkpoint, schedule.num_stages)
-        self._place = choose(device, schedule.num_ranks * replicas)
+        self._options = Options(loss, optimizer, lr_schedule, clip_norm, memory_budget, checkpoint,
+                                autocast, seed, record, stop_at_nan,
+                                choose(device, schedule.num_ranks * replicas), worker)  # fmt: skip
+        checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
         model = as_model(model)
         modules = split(model, schedule.num_stages)
         checks.check_loss(loss, reduction)
         self.schedule, self.replicas, self.pace, self.overlap = schedule, replicas, pace, overlap
-        self._rule = Rule(count, reduction)
         self._shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         self._names = [name for name, _ in model.named_parameters()]
-        self._steps, self._accumulating = 0, False
-        options = Options(loss, optimizer, lr_schedule, clip_norm, memory_budget, checkpoint,
-                          autocast, seed, record, stop_at_nan, self._place)  # fmt: skip
+        self._rule, self._steps, self._accumulating = Rule(count, reduction), 0, False
         self._ranks = start_ranks(self._num_ranks, replicas, timeout, idle_timeout)
-        self._build(modules, options)
+        self._build(modules)
 
     def step(self, inputs: Any, targets: Any, *, update: bool = True) -> StepResult:
         """Train on one batch: all microbatches forward and backward, then one optimizer step.
@@ -125,8 +125,7 @@ class Pipeline:
 
     def evaluate(self, inputs: Any, targets: Any) -> float:
         """The mean loss over a batch, in eval mode; nothing is learnt."""
-        answers = self._run(inputs, targets, train=False)
-        return sum(answer.loss for answer in answers if answer.loss is not None)
+        return sum(a.loss or 0.0 for a in self._run(inputs, targets, train=False))
 
     def predict(self, inputs: Any) -> Any:
         """The model's output for a batch, in eval mode: (rows, ...)."""
@@ -136,7 +135,7 @@ class Pipeline:
     def use(self, schedule: Schedule) -> None:
         """Follow another schedule from the next step on: same stages, no relaunch."""
         checks.check_same_stages(self.schedule, schedule)
-        self._ask(plan.uses(schedule, self.replicas, self.pace, self.overlap, self._place))
+        self._ask(plan.uses(schedule, self.replicas, self.pace, self.overlap, self._options))
         self.schedule = schedule
 
     def gradients(self) -> dict[str, Tensor]:
@@ -188,8 +187,8 @@ class Pipeline:
     @property
     def pids(self) -> tuple[int, ...]:
         """The processes of the ranks, in rank order; empty once closed."""
-        processes = () if self._ranks.is_closed else self._ranks.processes
-        return tuple(process.pid for process in processes if process.pid is not None)
+        found = (process.pid for process in self._ranks.processes if not self._ranks.is_closed)
+        return tuple(pid for pid in found if pid is not None)
 
     def close(self) -> None:
         """End all processes. May be called twice."""
@@ -201,11 +200,11 @@ class Pipeline:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _build(self, modules: list[nn.Module], options: Options) -> None:
+    def _build(self, modules: list[nn.Module]) -> None:
         try:
-            self._ask(plan.builds(modules, self.schedule, self.replicas, options))
+            self._ask(plan.builds(modules, self.schedule, self.replicas, self._options))
             self.use(self.schedule)
-            self._ranks.ready(meet_again=self._place.is_ordered)
+            self._ranks.ready(meet_again=self._options.place.is_ordered)
         except BaseException:  # a Ctrl-C too: nobody has this pipeline yet, to close it
             self.close()
             raise
@@ -218,8 +217,8 @@ class Pipeline:
             update=update, number=self._steps,
         )  # fmt: skip
         self._steps, self._accumulating = self._steps + 1, not update
-        made = (self.schedule, self.replicas, self._place, self.pace, self._ranks.clock_error)
-        return step_result(answers, setting_of(*made))
+        run_with = self.schedule, self.replicas, self._options, self.pace, self._ranks.clock_error
+        return step_result(answers, setting_of(*run_with))
 
     def _run(
         self, inputs: Any, targets: Any, meanwhile: Callable[[], None] | None = None, **options: Any
@@ -228,6 +227,7 @@ class Pipeline:
         rows = checks.check_batch(inputs, targets, m * self.replicas, options["train"])
         options["signature"] = signature(inputs)
         shares = deal(inputs, targets, rows, m, self.replicas, self._rule)
+        checks.check_even(self._options.worker, options["train"], [s.sizes for s in shares])
         return self._ask(plan.runs(shares, self.schedule, options), meanwhile)
 
     def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any]) -> None:

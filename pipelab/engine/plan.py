@@ -8,7 +8,6 @@ from torch import nn
 from pipelab.action import Action, Kind
 from pipelab.engine.commands import Build, Options, Run, Use
 from pipelab.engine.deal import Share
-from pipelab.engine.device import Place
 from pipelab.schedules import Schedule
 from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost
@@ -26,20 +25,22 @@ def builds(
 
 
 def uses(
-    schedule: Schedule, replicas: int, pace: Cost | None, overlap: bool, place: Place
+    schedule: Schedule, replicas: int, pace: Cost | None, overlap: bool, options: Options
 ) -> list[Use]:
     """Each rank gets its row of the schedule with its messages."""
     lowered = {
         (train, careful): lower(rows, replicas if train else 1, ahead=0 if careful else 1)
         for train, rows in ((True, schedule), (False, _forwards(schedule)))
-        for careful in ((False, True) if place.is_ordered else (False,))
+        for careful in ((False, True) if options.place.is_ordered else (False,))
     }
+    csv = schedule.compute.to_csv() if options.worker == "torch" else ""
     return [
         Use(
             {how: _row(rows, rank, train=how[0]) for how, rows in lowered.items()},
             _homes(schedule, replica),
             pace,
             overlap,
+            csv,
         )
         for replica in range(replicas)
         for rank in range(schedule.num_ranks)

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 import pipelab
-from pipelab.engine.commands import Done
+from pipelab.engine.commands import Done, Options
 from pipelab.engine.cores import cores
-from pipelab.engine.device import Place
 from pipelab.engine.recorder import event_of
 from pipelab.schedules import Schedule
 from pipelab.simulator import Cost
@@ -57,16 +56,18 @@ class StepResult:
 
 
 def setting_of(
-    schedule: Schedule, replicas: int, place: Place, pace: Cost | None, clock_error: float
+    schedule: Schedule, replicas: int, options: Options, pace: Cost | None, clock_error: float
 ) -> Setting:
     """What a trace was recorded with."""
+    place = options.place
+    torchs = "torch.distributed.pipelining, " if options.worker == "torch" else ""
     return Setting(
         schedule=schedule.name,
         ranks=schedule.num_ranks * replicas,
         microbatches=schedule.num_microbatches,
         replicas=replicas,
         device=place.device,
-        backend=place.backend,
+        backend=torchs + place.backend,
         paced=str(pace) if pace else "",
         cpus=cores(),
         versions={

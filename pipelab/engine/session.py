@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipelab.action import MESSAGES, Kind
+from pipelab.action import MESSAGES, PER_STAGE, Kind
 from pipelab.engine import tree
 from pipelab.engine.batch import Batch
 from pipelab.engine.commands import Build, Done, Fetch, Load, Run, Use
@@ -23,6 +23,9 @@ from pipelab.engine.transport import Channels, Tagged, Transport
 from pipelab.engine.update import load_parameters
 from pipelab.engine.worker import Worker
 from pipelab.trace import Memory
+
+if TYPE_CHECKING:
+    from pipelab.engine.torch_worker import TorchSteps
 
 
 def open_session(
@@ -43,7 +46,12 @@ def open_session(
     messages = Messages(transport, host, build.num_stages, timeout)
     on_device = device if place.is_ordered else torch.device("cpu")
     data_parallel = DataParallel(replicas, groups.pipeline, timeout, on_device)
-    return Session(recorder, messages, data_parallel, seat, device, build)
+    session = Session(recorder, messages, data_parallel, seat, device, build)
+    if build.options.worker == "torch":
+        from pipelab.engine.torch_worker import TorchSteps  # loads what other ranks do not need
+
+        session.torch = TorchSteps(session.worker, groups.pipeline or groups.everyone, timeout)
+    return session
 
 
 class Session:
@@ -62,6 +70,7 @@ class Session:
         self.messages = messages
         recorder.keeps = build.options.record
         self.worker = Worker(recorder, messages, data_parallel, build)
+        self.torch: TorchSteps | None = None
         self.routes: dict[tuple[bool, bool], Route] = {}
 
     def answer(self, command: object) -> Done:
@@ -89,6 +98,8 @@ class Session:
         self.routes = {how: Route(row, use.home) for how, row in use.rows.items()}
         ways = (route.channels(self.recorder.rank) for route in self.routes.values())
         self.messages.transport.open(channel for way in ways for channel in way)
+        if self.torch is not None:
+            self.torch.use(use.csv)
         self.worker.pace, self.worker.overlap = Pace(use.pace, self.watch.finish), use.overlap
         self.recorder.watch = self.worker.pace if use.pace else self.watch
         # what a paced rank prepares beside its busy device is not what it is in
@@ -106,6 +117,9 @@ class Session:
                 parameter.grad = None
         worker.begin(Batch(run, self.device), route, route.actions(len(run.sizes), run.update))
         with torch.set_grad_enabled(run.train), _mode(stages, run.train):
+            if self.torch is not None and run.train:
+                self.torch.run(worker.batch)
+                worker.actions = [a for a in worker.actions if a.kind in PER_STAGE]
             worker.run_step()
             worker.pace.settle()
         self.messages.finish(self.recorder.held_by)

@@ -147,7 +147,7 @@ class Stage:
     def _run(self, inputs: Any) -> Any:
         with self._autocast():
             if self.runs_twice:
-                contexts = lambda: (nullcontext(), _SpareBuffers(self.module))  # noqa: E731
+                contexts = lambda: (nullcontext(), SpareBuffers(self.module))  # noqa: E731
                 return checkpoint(
                     call, self.module, inputs, use_reentrant=False, context_fn=contexts
                 )
@@ -165,7 +165,7 @@ def _nbytes(gradient: Tensor) -> int:
     return gradient.nbytes
 
 
-class _SpareBuffers:
+class SpareBuffers:
     """Copies of a module's buffers within ``with``: a forward run again leaves no trace.
 
     BatchNorm would count its microbatch twice.
