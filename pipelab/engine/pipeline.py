@@ -82,9 +82,9 @@ class Pipeline:
         checks.check_times(timeout, idle_timeout)
         validate(schedule)
         checks.check_training(replicas, clip_norm, checkpoint, schedule.num_stages)
-        self._options = Options(loss, optimizer, lr_schedule, clip_norm, memory_budget, checkpoint,
-                                autocast, seed, record, stop_at_nan,
-                                choose(device, schedule.num_ranks * replicas), worker)  # fmt: skip
+        place = choose(device, schedule.num_ranks * replicas)
+        options = (memory_budget, checkpoint, autocast, seed, record, stop_at_nan, place, worker)
+        self._options = Options(loss, optimizer, lr_schedule, clip_norm, *options)
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
         model = as_model(model)
         modules = split(model, schedule.num_stages)
