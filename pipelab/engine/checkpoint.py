@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from pipelab.errors import CheckpointError
+from pipelab.trace.files import check_plain
 
 FILE = "checkpoint.pt"
 _VERSION = 1
+_MAX_BYTES = 1 << 36  # 64 GiB: no model of a course's
 
 
 class Checkpoint(NamedTuple):
@@ -70,6 +73,7 @@ def load(folder: Path) -> Checkpoint:
     """Read what ``save`` wrote. Raises CheckpointError on anything else."""
     path = folder / FILE
     try:
+        check_plain(path, _MAX_BYTES)
         data = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # bytes at random let torch fail in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -86,7 +90,18 @@ def load(folder: Path) -> Checkpoint:
     found = Checkpoint(data.get("model"), data.get("optimizer"), data.get("steps"))  # type: ignore[arg-type]
     if not _is_whole(found):
         raise CheckpointError(f"{path}: is damaged: parameters, optimizer or steps are missing")
+    _check_claims(path, data)
     return found
+
+
+def _check_claims(path: Path, data: object) -> None:
+    """A tensor that repeats one number may claim terabytes; a copy of it would take them."""
+    size = path.stat().st_size
+    for leaf in pytree.tree_leaves(data):
+        if isinstance(leaf, Tensor) and leaf.nbytes > size:
+            raise CheckpointError(
+                f"{path}: is damaged: a tensor claims {leaf.nbytes:,} bytes in a file of {size:,}"
+            )
 
 
 def _is_whole(found: Checkpoint) -> bool:

@@ -17,8 +17,10 @@ from typing import Literal, NamedTuple
 from pipelab.action import PER_STAGE, Kind
 from pipelab.errors import TraceError
 from pipelab.trace import metrics
+from pipelab.trace.files import check_plain
 
 VERSION = 1
+MAX_BYTES = 1 << 29  # a million events take about a tenth of that
 MAX_RANKS = 100_000  # a damaged file that names more must not eat the memory
 
 
@@ -153,6 +155,7 @@ class Trace:
     def load(cls, path: str | os.PathLike[str]) -> "Trace":
         """Read what ``save`` wrote: data, never code. Raises TraceError on anything else."""
         try:
+            check_plain(Path(path), MAX_BYTES)
             data = json.loads(Path(path).read_text("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise TraceError(f"{path}: cannot be read as a trace ({error})") from None
