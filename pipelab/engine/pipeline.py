@@ -86,8 +86,7 @@ class Pipeline:
         options = (memory_budget, checkpoint, autocast, seed, record, stop_at_nan, place, worker)
         self._options = Options(loss, optimizer, lr_schedule, clip_norm, *options)
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
-        model = as_model(model)
-        modules = split(model, schedule.num_stages)
+        modules = split(model := as_model(model), schedule.num_stages)
         checks.check_loss(loss, reduction)
         self.schedule, self.replicas, self.pace, self.overlap = schedule, replicas, pace, overlap
         self._shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
