@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-collect_ignore = ["several.py"]  # a script, which runs when it is imported
+collect_ignore = ["several.py", "raw_torch.py"]  # scripts
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,8 @@ import tempfile
 
 import pytest
 
+collect_ignore = ["script.py"]  # runs when it is imported
+
 
 @pytest.fixture(autouse=True)
 def own_tempdir(tmp_path_factory, monkeypatch):
