@@ -79,6 +79,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
             edition(arguments.edition, arguments.folder)
             return 0
+        case "compare":
+            from pipelab.cli.compare import run
+
+            return run(arguments)
         case _:
             from pipelab.cli.doctor import doctor
 

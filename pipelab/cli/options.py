@@ -14,6 +14,7 @@ _SCHEDULES = (
     "(stage 2, forward, microbatch 0) between commas."
 )
 _SIMULATE = f"{RULE} {_SCHEDULES}"
+_COMPARE = f"Both engines train a tiny GPT, step by step in turns. {_SCHEDULES}"
 _DEMO = "Takes under a minute, needs no GPU, downloads nothing."
 _LAB = "Ctrl-C in this terminal ends it."
 _PROGRESS = "Markdown, from a file on this machine; nothing leaves it."
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
         ("simulate", "predict a timeline, or compare all schedules", _SIMULATE, _simulate),
         ("progress", "print what you have predicted and solved", _PROGRESS, None),
         ("edition", "write the course for learners, teachers or nbgrader", _EDITION, _edition),
+        ("compare", "predicted, pipelab and PyTorch's engine, side by side", _COMPARE, _compare),
         ("doctor", "say what this machine can do, and what is wrong", _DOCTOR, None),
     ):
         about = words[0].upper() + words[1:] + "."
@@ -104,6 +106,18 @@ def _edition(edition: argparse.ArgumentParser) -> None:
     edition.add_argument("edition", choices=("learner", "teacher", "nbgrader"),
                          help="for whom")  # fmt: skip
     edition.add_argument("folder", metavar="FOLDER", help="where the notebooks go")
+
+
+def _compare(command: argparse.ArgumentParser) -> None:
+    command.add_argument("schedule", nargs="?", default="1f1b", metavar="SCHEDULE",
+                         help="a name or a CSV file, see below (1f1b)")  # fmt: skip
+    _sizes(command)
+    command.add_argument("--steps", type=_positive, default=15, metavar="N",
+                         help="turns that count (15)")  # fmt: skip
+    command.add_argument("--output", default="pipelab-compare", metavar="FOLDER",
+                         help="where pictures and traces go (pipelab-compare)")  # fmt: skip
+    command.add_argument("--width", type=_positive, metavar="N",
+                         help="columns of the longest timeline (the terminal's)")  # fmt: skip
 
 
 def _sizes(command: argparse.ArgumentParser) -> None:

@@ -157,6 +157,7 @@ def check_worker(
         "checkpoint=": bool(options.checkpoint),
         "memory_budget= (its receive buffers go uncounted)": options.memory_budget is not None,
         "overlap=False": not overlap,
+        "stop_at_nan=": options.stop_at_nan,
         "pace= with latency or bandwidth (its messages bear no stamps)": slow_messages,
         "replicas= of a single rank": replicas > 1 and num_ranks == 1,
     }

@@ -94,7 +94,8 @@ class _Layers(nn.Module):
         super().__init__()
         self.layers, self.stage = stage.module, stage
         self.microbatch = 0
-        self.losses: dict[int, Tensor] = {}
+        self.loss = torch.zeros(())  # of the last forward
+        self.losses: dict[int, Tensor] = {}  # scaled, with their graphs
 
     def forward(self, *tensors: Tensor) -> Any:
         """Of the microbatch that is set."""
@@ -106,7 +107,9 @@ class _Layers(nn.Module):
         if self.stage.loss is None:
             return _tensors_or_refuse(output)
         weight = self.batch.run.weights[self.microbatch]
-        return self.stage.weighted_loss(output, self.batch.targets[self.microbatch], weight)
+        loss = self.stage.weighted_loss(output, self.batch.targets[self.microbatch], weight)
+        self.loss = loss.detach()
+        return loss * self.stage.scale  # torch begins each backward with a one
 
     def targets(self) -> list[Tensor]:
         """Those of the microbatch that is set; none but on the last stage."""
@@ -136,7 +139,7 @@ class _RecordedStage(PipelineStage):
                 raise error.__cause__ or error from None  # the learner's own, not torch's wrapping
             if self.is_last:
                 self.layers.losses[fwd_chunk_id] = output
-                self.layers.batch.losses.append(output.detach().clone())
+                self.layers.batch.losses.append(self.layers.loss)
             self._end(action, self.kept_bytes)
         return output
 

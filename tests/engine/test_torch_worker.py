@@ -183,6 +183,7 @@ def test_inplace_layer_at_the_start_of_a_stage(raw):
     [
         ({"overlap": False}, "overlap=False"),
         ({"checkpoint": True}, "checkpoint="),
+        ({"stop_at_nan": True}, "stop_at_nan="),
         ({"memory_budget": 10**9}, "memory_budget="),
         ({"pace": Cost(0.01, 0.01, 0.01, latency=0.001)}, "latency"),
     ],
@@ -210,6 +211,20 @@ def test_replicas_clipping_and_training_as_ours():
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
     for name, value in found[0][1].items():
         assert torch.allclose(found[1][1][name], value, rtol=1e-5), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_and_its_loss_scale_as_ours(dtype):
+    found = []
+    for worker in ("pipelab", "torch"):
+        with Pipeline(
+            linears(), one_f_one_b(2, 2), loss=cross_entropy, optimizer=SGD, autocast=dtype,
+            worker=worker,
+        ) as pipeline:  # fmt: skip
+            losses = [pipeline.step(*batch(8)).loss for _ in range(2)]
+            found.append((losses, pipeline.gradients()))
+    assert found[0][0] == found[1][0]
+    assert_same(*(gradients for _, gradients in found))
 
 
 def test_waits_stand_apart_from_paced_computation():
