@@ -131,7 +131,7 @@ def sessions(tmp_path):
             seat = Seat(rank, 1, threads=0)
             found.append(Session(recorder, messages, alone, seat, torch.device("cpu"), made))
         for session, use in zip(
-            found, plan.uses(schedule, 1, pace, overlap=True, place=NCCL), strict=True
+            found, plan.uses(schedule, 1, pace, overlap=True, options=options), strict=True
         ):
             session.answer(use)
         return found, wire

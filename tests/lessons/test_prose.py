@@ -37,7 +37,7 @@ def test_02_a_quarter_and_a_third():
         assert [n / w for n, w in zip(part[:3], whole, strict=False)] == pytest.approx(
             [1 / 4] * 3, rel=1e-4
         )
-        assert part[3] == pytest.approx(whole[3] / 3)
+        assert part[3] == pytest.approx(whole[3] / 3, rel=5e-3)  # the loss saves a little, too
     assert sum(map(sum, parts)) > sum(whole)
     assert sum(whole[:3]) == pytest.approx(8.4e6, rel=0.01)
     assert sum(whole[:2]) == pytest.approx(4.2e6, rel=0.01)
