@@ -36,6 +36,7 @@ def ranks() -> list[int]:
     return [
         rank.pid
         for child in psutil.Process().children()
+        if child.status() != psutil.STATUS_ZOMBIE  # a fork server that a test of faults killed
         if any("multiprocessing.forkserver" in word for word in child.cmdline())
         for rank in child.children()
         if rank.status() != psutil.STATUS_ZOMBIE

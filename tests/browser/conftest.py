@@ -15,6 +15,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -137,8 +138,9 @@ class Server:
 
     def end_kernels(self) -> None:
         """A closed page leaves its kernel behind."""
-        for session in self.api("sessions"):
-            self.api(f"sessions/{session['id']}", "DELETE")
+        with suppress(OSError):  # it may have ended before
+            for session in self.api("sessions"):
+                self.api(f"sessions/{session['id']}", "DELETE")
 
 
 def free_port() -> int:
