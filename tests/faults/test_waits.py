@@ -167,5 +167,5 @@ def test_a_flood_that_nobody_reads_does_not_fill_the_disk(monkeypatch, capsys):
         monkeypatch.setattr(ranks._ranks._processes.logs, "bound", look)
         with pytest.raises(RankTimeout):
             ranks.step(X, Y)
-    assert min(sizes[1:]) <= 25_000  # it was cut
+    assert min(sizes[1:]) <= 100_000  # it was cut, and some more was printed since
     assert "bytes left out" in capsys.readouterr().out
