@@ -8,15 +8,20 @@ group: ranks are stopped by their pipeline alone.
 import ctypes
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
+import threading
 from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
 
 from pipelab.engine.host import under_torchrun
 from pipelab.engine.interrupt import Uninterrupted
 
 CONTEXT = multiprocessing.get_context("forkserver")
 _PR_SET_PDEATHSIG = 1
+_up: set[int] = set()  # servers that have answered
 
 
 def is_inside() -> bool:
@@ -37,6 +42,35 @@ def start() -> None:
             forkserver.ensure_running()  # inherits the held signal; ``preload`` ignores it for good
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def wait_until_up() -> None:
+    """Block until the server has loaded what it preloads; at once but for the first time.
+
+    These seconds are open to a Ctrl-C; to start a rank then takes milliseconds, which are not.
+    """
+    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if pid in _up:
+        return
+    first = CONTEXT.Process(target=int, name="pipelab rank: is the server up?", daemon=True)
+    starter = threading.Thread(target=first.start, daemon=True)  # hears of no Ctrl-C
+    starter.start()
+    while starter.is_alive():
+        starter.join(0.1)
+    first.join()
+    first.close()
+    _up.add(pid)
+
+
+def prefix(pid: int) -> str:
+    """How the private folders of a process's pipelines begin."""
+    return f"pipelab-{pid}-"
+
+
+def sweep(pid: int) -> None:
+    """Remove the folders of a process that was killed while it launched: the server's last act."""
+    for folder in Path(tempfile.gettempdir()).glob(prefix(pid) + "*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def end_with_server() -> None:

@@ -4,6 +4,8 @@ The first optimizer in a process imports ``torch._dynamo`` and hundreds of modul
 takes a second: make one here.
 """
 
+import atexit
+import os
 import signal
 
 import torch
@@ -14,6 +16,7 @@ from pipelab.engine import fork_server
 # Ranks are stopped by their pipeline alone (see ``fork_server``): they ignore SIGINT from their
 # first line on, and may then hear all signals again.
 if fork_server.is_inside():
+    atexit.register(fork_server.sweep, os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 

@@ -6,6 +6,7 @@ even if their start was cut short. Their folder is removed as soon as they have 
 nothing is left on the disk, however they die.
 """
 
+import os
 import shutil
 import tempfile
 import time
@@ -51,7 +52,7 @@ class Processes:
     def __init__(self, num_ranks: int):
         self.all: list[ForkServerProcess] = []
         self.pipes: list[Connection] = []
-        self.folder = Path(tempfile.mkdtemp(prefix="pipelab-"))  # mode 0700
+        self.folder = Path(tempfile.mkdtemp(prefix=fork_server.prefix(os.getpid())))  # mode 0700
         self.progress = Progress(self.folder, num_ranks)
         self.logs = LogReader(self.folder, num_ranks)
         self._their_line, self._lifeline = CONTEXT.Pipe(duplex=False)
@@ -59,20 +60,22 @@ class Processes:
     def start(self, num_ranks: int, replicas: int, timeout: float) -> None:
         """Fork all ranks; they begin to look for each other."""
         fork_server.start()
+        fork_server.wait_until_up()
         threads = threads_per_rank(num_ranks)
         for rank in range(num_ranks):
-            ours, theirs = CONTEXT.Pipe()
-            self.pipes.append(ours)
-            process = CONTEXT.Process(
-                target=rank_process.main,
-                args=(rank, num_ranks, replicas, theirs, self._their_line, self.folder, timeout,
-                      threads),
-                name=f"{_OURS}rank {rank}",
-                daemon=True,
-            )  # fmt: skip
-            self.all.append(process)
-            process.start()
-            theirs.close()
+            with Uninterrupted():  # half a request would be the end of Python's server
+                ours, theirs = CONTEXT.Pipe()
+                self.pipes.append(ours)
+                process = CONTEXT.Process(
+                    target=rank_process.main,
+                    args=(rank, num_ranks, replicas, theirs, self._their_line, self.folder,
+                          timeout, threads),
+                    name=f"{_OURS}rank {rank}",
+                    daemon=True,
+                )  # fmt: skip
+                self.all.append(process)
+                process.start()
+                theirs.close()
 
     def forget_folder(self) -> None:
         """Remove the folder: the ranks have met, and hold open what they still need."""

@@ -1,7 +1,5 @@
 """Opens pipelines, steps and closes, again and again; says where it is. To be interrupted."""
 
-import sys
-import tempfile
 import time
 
 import torch
@@ -12,7 +10,6 @@ from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b
 
 X, Y = torch.randn(12, 16), torch.randint(10, (12,))
-tempfile.tempdir = sys.argv[1]
 
 
 def once():
