@@ -13,11 +13,13 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 from pipelab.engine.host import under_torchrun
 from pipelab.engine.interrupt import Uninterrupted
+from pipelab.errors import LaunchError
 
 CONTEXT = multiprocessing.get_context("forkserver")
 _PR_SET_PDEATHSIG = 1
@@ -53,13 +55,28 @@ def wait_until_up() -> None:
     if pid in _up:
         return
     first = CONTEXT.Process(target=int, name="pipelab rank: is the server up?", daemon=True)
-    starter = threading.Thread(target=first.start, daemon=True)  # hears of no Ctrl-C
+    failures: list[Exception] = []
+    # hears of no Ctrl-C
+    starter = threading.Thread(target=_quietly, args=(first.start, failures), daemon=True)
     starter.start()
     while starter.is_alive():
         starter.join(0.1)
+    if failures:
+        raise LaunchError(
+            "the process that ranks are forked from ended while it loaded torch "
+            f"({failures[0]!r}); its last words are above. Is memory short? Try once more"
+        ) from failures[0]
     first.join()
     first.close()
     _up.add(pid)
+
+
+def _quietly(start: Callable[[], object], failures: list[Exception]) -> None:
+    """A server killed by our own Ctrl-C must not make its starter print a traceback."""
+    try:
+        start()
+    except Exception as error:
+        failures.append(error)
 
 
 def prefix(pid: int) -> str:

@@ -30,6 +30,15 @@ def settled(page: Page) -> None:
     page.evaluate("() => new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)))")
 
 
+def under_way(page: Page, time: float) -> None:
+    """Wait until the replay, which stood at its end, has begun again and is past ``time``."""
+    page.wait_for_function(
+        """(time) => { const now = document.querySelector('.pl-timeline').dataset;
+        return now.plTime > time && +now.plTime < +now.plTo; }""",
+        arg=time,
+    )
+
+
 def place_of(page: Page, token: str) -> tuple[float, float]:
     """The middle of an action's box."""
     rank = int(token[0])
@@ -82,7 +91,7 @@ def test_it_plays_to_the_end_and_stops_where_told(sheet, step):
     page = sheet(step)
     page.get_by_label("Speed of the replay").select_option("0.2")
     page.get_by_role("button", name="Play").click()
-    page.wait_for_function("() => document.querySelector('.pl-timeline').dataset.plTime > 0.05")
+    under_way(page, 0.05)
     page.get_by_role("button", name="Pause").click()
     settled(page)
     assert 0.05 < data(page, "time") < RECORDED.duration
@@ -244,7 +253,7 @@ def test_nothing_sticks_out(sheet, step, scheme, width):
 def test_reduced_motion_goes_from_action_to_action(sheet, step):
     page = sheet(step, reduced_motion="reduce")
     page.get_by_role("button", name="Play").click()
-    page.wait_for_function("() => document.querySelector('.pl-timeline').dataset.plTime > 0.02")
+    under_way(page, 0.02)
     page.get_by_role("button", name="Pause").click()
     settled(page)
     starts = [e.start for e in RECORDED.events if e.kind in COMPUTE]
