@@ -1,6 +1,7 @@
 """Refuse before anything runs: what can be known to be wrong without the ranks."""
 
 import math
+import warnings
 from collections.abc import Collection, Sequence
 
 import cloudpickle
@@ -75,7 +76,8 @@ def check_loss(loss: Loss, reduction: str = "mean") -> None:
     found: list[str] = []
     for target in _TARGETS:
         try:
-            with torch.no_grad():
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of our shapes, not of the learner's
                 value = copy(_OUTPUT.clone(), target.clone())
                 twice = copy(torch.cat([_OUTPUT] * 2), torch.cat([target] * 2))
         except Exception:  # the loss wants other shapes: nothing is learnt from this try

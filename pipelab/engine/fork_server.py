@@ -51,6 +51,12 @@ def wait_until_up() -> None:
 
     These seconds are open to a Ctrl-C; to start a rank then takes milliseconds, which are not.
     """
+    if is_inside():
+        raise LaunchError(
+            "a rank was about to open a pipeline of its own. It imported this module, since a "
+            "layer or a loss that it was sent is defined here; and what a module does at its top, "
+            'each import does again. Put it behind `if __name__ == "__main__":`'
+        )
     pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     if pid in _up:
         return

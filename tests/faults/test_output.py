@@ -1,0 +1,110 @@
+"""What ranks print and warn comes home into the cell, test or script that asked, in rank order."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import nbclient
+import nbformat
+import pytest
+
+CLASS = """\
+import warnings
+
+import torch
+from torch import nn
+
+from pipelab.engine import Pipeline
+from pipelab.schedules import one_f_one_b
+
+
+class Talks(nn.Module):
+    def __init__(self, name):
+        super().__init__()
+        self.name, self.linear = name, nn.Linear(4, 4)
+
+    def forward(self, x):
+        print(self.name, "sees", len(x), "rows")
+        if self.name == "gamma":
+            warnings.warn("gamma is careful", stacklevel=2)
+        return self.linear(x)
+"""
+OPEN = """\
+model = [Talks("alpha"), Talks("beta"), Talks("gamma")]
+batch = torch.ones(4, 4), torch.ones(4, 4)
+pipeline = Pipeline(model, one_f_one_b(3, 2), loss=nn.functional.mse_loss)"""
+STEP = "result = pipeline.step(*batch)"
+CLOSE = "pipeline.close()\nprint('closed')"
+SAID = [f"[rank {r}] {name} sees 2 rows" for r, name in enumerate(("alpha", "beta", "gamma"))]
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """A notebook that Jupyter's own client has run, and where it is saved."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(source)
+            for source in (
+                f"{CLASS}\n{OPEN}",
+                STEP,
+                "print('a cell of somebody else')",
+                STEP,
+                CLOSE,
+            )
+        ]
+    )
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute(env=os.environ)
+    path = tmp_path_factory.mktemp("output") / "talks.ipynb"
+    nbformat.write(notebook, path)
+    return notebook, path
+
+
+def streams(cell):
+    assert {output.output_type for output in cell.outputs} <= {"stream"}
+    assert {output.name for output in cell.outputs} <= {"stdout"}
+    return "".join(output.text for output in cell.outputs).splitlines()
+
+
+def test_under_nbclient_it_is_in_the_cell_that_asked(executed):
+    model, first, other, second, close = map(streams, executed[0].cells)
+    assert model == []
+    assert [line for line in first if "sees" in line] == [line for line in SAID for _ in range(2)]
+    assert [line for line in first if "careful" in line and line.startswith("[rank 2] ")]
+    assert [line.split("]")[0] for line in first] == sorted(line.split("]")[0] for line in first)
+    assert other == ["a cell of somebody else"]
+    assert second == [line for line in SAID for _ in range(2)]  # a warning is given once
+    assert close == ["closed"]
+
+
+def test_under_nbval_each_cell_has_the_same_output(executed):
+    options = ["-q", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-c", os.devnull]
+    done = run(["-m", "pytest", *options, executed[1].name], executed[1].parent)
+    assert "5 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_in_a_plain_script_and_under_pytest(tmp_path):
+    body = "\n".join([STEP, "print('next')", STEP, CLOSE])
+    steps = [line for line in SAID for _ in range(2)]
+    wanted = [*steps, "next", *steps, "closed"]
+    (tmp_path / "script.py").write_text(f"{CLASS}\n{OPEN}\n{body}", encoding="utf-8")
+    test = textwrap.indent(f"{OPEN}\n{body}\nprint(capsys.readouterr().out)", "    ")
+    (tmp_path / "test_it.py").write_text(f"{CLASS}\ndef test_it(capsys):\n{test}", encoding="utf-8")
+    for arguments in (["script.py"], ["-m", "pytest", "-q", "-rP", "-c", os.devnull, "test_it.py"]):
+        done = run(arguments, tmp_path)
+        lines = [line for line in done.stdout.splitlines() if line in {*wanted}]
+        assert lines == wanted, done.stdout + done.stderr
+
+
+def test_a_module_that_opens_a_pipeline_when_ranks_import_it(tmp_path):
+    (tmp_path / "script.py").write_text(f"{CLASS}\n{OPEN}", encoding="utf-8")
+    done = run(["-c", "import script"], tmp_path)
+    assert "LaunchError: a rank was about to open a pipeline of its own" in done.stderr
+    assert 'Put it behind `if __name__ == "__main__":`' in done.stderr
+
+
+def run(arguments, folder):
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
