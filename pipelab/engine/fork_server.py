@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, resource_tracker, util
 from pathlib import Path
 
 from pipelab.engine.host import under_torchrun
@@ -23,6 +23,7 @@ from pipelab.errors import LaunchError
 
 CONTEXT = multiprocessing.get_context("forkserver")
 _PR_SET_PDEATHSIG = 1
+_SOCKETS = "PIPELAB_SOCKETS"  # environment of the server: the folder with its parent's sockets
 _up: set[int] = set()  # servers that have answered
 
 
@@ -40,10 +41,22 @@ def start() -> None:
     with Uninterrupted():
         resource_tracker.ensure_running()  # its start lets held signals through: so it goes first
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        os.environ[_SOCKETS] = util.get_temp_dir()
         try:
             forkserver.ensure_running()  # inherits the held signal; ``preload`` ignores it for good
         finally:
+            del os.environ[_SOCKETS]
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def refuse_within_ranks() -> None:
+    """Raise LaunchError in a rank: it cannot have ranks of its own, and nobody means it to."""
+    if is_inside():
+        raise LaunchError(
+            "a rank was about to open a pipeline of its own. It imported this module, since a "
+            "layer or a loss that it was sent is defined here; and what a module does at its top, "
+            'each import does again. Put it behind `if __name__ == "__main__":`'
+        )
 
 
 def wait_until_up() -> None:
@@ -51,12 +64,6 @@ def wait_until_up() -> None:
 
     These seconds are open to a Ctrl-C; to start a rank then takes milliseconds, which are not.
     """
-    if is_inside():
-        raise LaunchError(
-            "a rank was about to open a pipeline of its own. It imported this module, since a "
-            "layer or a loss that it was sent is defined here; and what a module does at its top, "
-            'each import does again. Put it behind `if __name__ == "__main__":`'
-        )
     pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     if pid in _up:
         return
@@ -91,8 +98,11 @@ def prefix(pid: int) -> str:
 
 
 def sweep(pid: int) -> None:
-    """Remove the folders of a process that was killed while it launched: the server's last act."""
-    for folder in Path(tempfile.gettempdir()).glob(prefix(pid) + "*"):
+    """Remove the folders that a process which was killed has left: the server's last act."""
+    left = [*Path(tempfile.gettempdir()).glob(prefix(pid) + "*")]
+    if _SOCKETS in os.environ and os.getppid() != pid:
+        left.append(Path(os.environ[_SOCKETS]))  # Python removes it if the process can still act
+    for folder in left:
         shutil.rmtree(folder, ignore_errors=True)
 
 

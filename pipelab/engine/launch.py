@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 
 from pipelab.engine.commands import Done, Failed, dumps, receive
+from pipelab.engine.fork_server import refuse_within_ranks
 from pipelab.engine.idle import watch_idle
 from pipelab.engine.interrupt import Uninterrupted
 from pipelab.engine.mesh import PATIENCE
@@ -38,6 +39,7 @@ class Ranks:
     def __init__(
         self, num_ranks: int, replicas: int, timeout: float, idle_timeout: float | None = None
     ):
+        refuse_within_ranks()
         self.timeout = timeout
         self.patience = max(timeout, PATIENCE)  # for the next answer; ``ready`` ends it
         self.lock = threading.RLock()  # held while ranks work; a second thread may close
