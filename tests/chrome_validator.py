@@ -15,7 +15,7 @@ METADATA = {
     "thread_sort_index": "sort_index",
 }
 THREADS = {"compute", "messages", "idle"}
-OPERATORS = re.compile(r"operators \d+|GPU stream \d+")  # rows of a profiler's
+OPERATORS = re.compile(r"operators \d+|GPU stream \d+|messages under way")  # rows of a profiler's
 NAME = re.compile(r"(F|B|I|W|SEND_F|RECV_F|SEND_B|RECV_B|WAIT) \d+|STEP|REDUCE_GRAD|idle")
 
 

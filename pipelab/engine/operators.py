@@ -80,6 +80,8 @@ class Operators:
             start, end = _times(event)
             device = event.device_type.name.lower()
             thread = event.thread if device == "cpu" else event.device_resource_id
+            if event.is_async:  # begun in one thread, ended in another: a message of gloo's
+                device = "under way"
             self.found.append((event.name, device, thread, start + offset, end + offset))
 
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 class Operator(NamedTuple):
     """One call of one operator, or one kernel of a GPU; seconds as in the trace's events.
 
-    ``thread``: of its rank, as the profiler counts them; for a GPU, the stream.
+    ``device``: ``"cpu"``, ``"cuda"``, or ``"under way"`` for what nobody computes, a message of
+    gloo's. ``thread``: of its rank, as the profiler counts them; for a GPU, the stream.
     """
 
     rank: int
@@ -24,9 +25,12 @@ class Operator(NamedTuple):
     @property
     def row(self) -> str:
         """The name of the row that it stands in."""
-        return f"GPU stream {self.thread}" if self.device != "cpu" else f"operators {self.thread}"
+        names = {"cpu": f"operators {self.thread}", "under way": "messages under way"}
+        return names.get(self.device, f"GPU stream {self.thread}")
 
 
 def rows_of(operators: Iterable[Operator]) -> list[str]:
-    """The names of all rows, threads of the CPU first."""
-    return sorted({operator.row for operator in operators}, key=lambda row: (row[0] == "G", row))
+    """The names of all rows: threads of the CPU first, GPUs last."""
+    return sorted(
+        {operator.row for operator in operators}, key=lambda row: ("omG".find(row[0]), row)
+    )

@@ -75,6 +75,9 @@ def test_one_file_holds_both_and_is_sound(profiled, tmp_path):
         own = [e for e in slices if e["pid"] == rank + 1]
         assert {e["tid"] for e in own if e["name"] == "F 3"} == {1}
         assert min(e["tid"] for e in own if e["cat"] == "operators") >= 1000
+    assert {o.name for o in profiled.operators if o.row == "messages under way"} == {
+        "gloo:send", "gloo:recv",
+    }  # fmt: skip
     f3 = next(e for e in slices if e["name"] == "F 3" and e["pid"] == 2)
     room = 1e6 * (profiled.clock_error + BESIDE)
     inside = [
