@@ -15,21 +15,25 @@ METADATA = {
     "thread_sort_index": "sort_index",
 }
 THREADS = {"compute", "messages", "idle"}
+OPERATORS = re.compile(r"operators \d+|GPU stream \d+|messages under way")  # rows of a profiler's
 NAME = re.compile(r"(F|B|I|W|SEND_F|RECV_F|SEND_B|RECV_B|WAIT) \d+|STEP|REDUCE_GRAD|idle")
 
 
-def check_chrome(data: dict) -> list[str]:
-    """All that is wrong with the file, in words; an empty list if it is sound."""
+def check_chrome(data: dict, profiled: bool = False) -> list[str]:
+    """All that is wrong with the file, in words; an empty list if it is sound.
+
+    Only a ``profiled`` file has rows of operators, whose names are PyTorch's.
+    """
     events = data.get("traceEvents")
     if not isinstance(events, list) or not all(isinstance(e, dict) for e in events):
         return ["traceEvents is no list of objects"]
-    wrong = [f"{e}: {what}" for e in events for what in _event(e)]
+    wrong = [f"{e}: {what}" for e in events for what in _event(e, profiled)]
     if wrong:  # what follows leans on sound events
         return wrong
-    return [*_names(events), *_stacks(events), *_arrows(events), *_counters(events)]
+    return [*_names(events, profiled), *_stacks(events), *_arrows(events), *_counters(events)]
 
 
-def _event(e):
+def _event(e, profiled):
     """What is wrong with one event by itself."""
     for key in ("pid", "tid"):
         if type(e.get(key)) is not int or e[key] < 1:
@@ -48,7 +52,10 @@ def _event(e):
         case "X":
             yield from _time(e, "ts")
             yield from _time(e, "dur")
-            if not NAME.fullmatch(str(e.get("name"))):
+            if profiled and e.get("cat") == "operators":
+                if not isinstance(e.get("name"), str) or e["tid"] < 1000:
+                    yield "an operator without a name, or among our rows"
+            elif not NAME.fullmatch(str(e.get("name"))):
                 yield "a name that gives no colour by its kind"
         case _:
             yield "neither X, C nor M"
@@ -62,7 +69,7 @@ def _time(e, key):
         yield f"{key} has more than three decimals"
 
 
-def _names(events):
+def _names(events, profiled):
     """Each process and thread in use has one name; idle boxes and messages keep to themselves."""
     given = defaultdict(list)
     for e in events:
@@ -75,7 +82,10 @@ def _names(events):
     for e in events:
         if e["ph"] == "X":
             names = given.get(("thread_name", e["pid"], e["tid"]), [{"name": None}])
-            if names[0]["name"] not in THREADS:
+            if profiled and e.get("cat") == "operators":
+                if not OPERATORS.fullmatch(str(names[0]["name"])):
+                    yield f"{e['name']} is on the thread {names[0]['name']}"
+            elif names[0]["name"] not in THREADS:
                 yield f"thread {e['pid']}/{e['tid']} has no name"
             elif names[0]["name"] != _thread(e["name"]):
                 yield f"{e['name']} is on the thread {names[0]['name']}"

@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from pipelab.bench.__main__ import main
+from pipelab.bench.grid import mean_of, points, step_table
 from pipelab.bench.launch import launch_torchrun
-from pipelab.bench.step import WORKLOADS, Case, _jobs, bench_case
+from pipelab.bench.step import SCHEDULES, Case, bench_cases, jobs
 from pipelab.errors import PipelabError
 
 ROOT = Path(__file__).parent.parent
@@ -87,11 +88,50 @@ def test_step_compares_the_same_computation(tmp_path):
 
 def test_step_refuses_to_time_what_differs(monkeypatch):
     """The loss is one on our side, another on torch's: nothing is timed."""
-    work = WORKLOADS["mlp"]()
-    other = work._replace(targets=work.targets.flip(0))
-    monkeypatch.setattr("pipelab.bench.step._jobs", lambda _, case: _jobs(other, case))
+
+    def others(work, case):
+        return jobs(work._replace(targets=work.targets.flip(0)), case)
+
+    monkeypatch.setattr("pipelab.bench.step.jobs", others)
     with pytest.raises(PipelabError, match="do not compute the same"):
-        bench_case(Case("mlp", "gpipe", 2, 1, 0.01))
+        next(bench_cases([Case("mlp", "gpipe", 2, 8, 1, 0.01)]))
+
+
+def test_each_schedule_runs_on_both_sides_or_torch_says_why_not():
+    cases = points(["mlp"], [2], [4], blocks=1, seconds=0.01)
+    assert [case.schedule for case in cases] == [*SCHEDULES]
+    results = [*bench_cases([*cases, Case("mlp", "1f1b", 2, 1, 1, 0.01)])]
+    for result in results[:-1]:
+        assert len(result.ours) == len(result.torch) == 1 and result.gradient_difference <= 1e-5
+        assert result.loss[0] == pytest.approx(result.loss[1], rel=1e-5)
+    refused = results[-1]
+    assert "greater than or equal to the number of stages" in refused.refusal
+    assert len(refused.ours) == 1 and refused.ratio is None
+    text = step_table(results)
+    assert f"geometric mean {mean_of(results):.2f} over {len(SCHEDULES)} points" in text
+    assert f"torch refuses: {refused.refusal}" in text
+
+
+def test_the_grid_has_all_points():
+    found = {case[:4] for case in points()}
+    assert len(found) == len(points()) == 2 * 3 * 4 * 4
+    assert ("medium gpt", "zero_bubble_h1", 8, 32) in found
+    # torch's ranks are started once for each number of ranks
+    assert [case.num_ranks for case in points()] == sorted(case.num_ranks for case in points())
+
+
+def test_memory_of_both_sides(tmp_path, capsys):
+    """Torch keeps a buffer for each of m microbatches for good, 1F1B needs one or two."""
+    path = tmp_path / "memory.json"
+    line = f"memory --models mlp --ranks 2 --microbatches 32 --schedules 1f1b --json {path}"
+    assert main(line.split()) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[:4] == ["mlp", "2", "32", "1f1b"]
+    (case,) = json.loads(path.read_text())["cases"]
+    for rank in range(2):
+        ours, theirs = case["ours"][rank], case["torch"][rank]
+        assert theirs["buffers"] == 32 * (2 * 64 * 4)  # m microbatches of 2 rows, 64 wide
+        assert 0 < ours["buffers"] <= 2 * (2 * 64 * 4)
+        assert 10**6 < ours["at_rest"] <= ours["peak"] and theirs["at_rest"] > 10**6
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -13,6 +14,7 @@ from traces import recorded_like, two_stages_a_rank
 from pipelab.action import COMPUTE, MESSAGES, Kind
 from pipelab.errors import TraceError
 from pipelab.plots import describe, palette, plot_compare, plot_timeline
+from pipelab.plots.picture import LARGE
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace
@@ -397,6 +399,24 @@ def test_two_traces_stand_on_one_time_axis():
     change = 100 * (recorded.duration / predicted.duration - 1)
     assert f"({change:+.1f} %)" in figure.texts[0].get_text()
     assert "Predicted timeline" in figure.alt and "Recorded timeline" in figure.alt
+
+
+def titles(figure):
+    return [t.get_text() for ax in figure.axes for t in ax.texts if t.get_fontsize() == LARGE]
+
+
+def test_each_half_says_what_it_is():
+    def of(backend):
+        setting = replace(TRACES["recorded"].setting, backend=backend)
+        return replace(TRACES["recorded"], setting=setting)
+
+    ours, torchs = of("gloo"), of("torch.distributed.pipelining, gloo")
+    name = ours.setting.schedule
+    assert titles(plot_compare(ours, torchs)) == [
+        f"recorded by pipelab: {name}",
+        f"recorded by torch.distributed.pipelining: {name}",
+    ]
+    assert titles(plot_compare(ours, ours)) == [f"recorded: {name}"] * 2
 
 
 def test_traces_of_other_ranks_are_not_compared():

@@ -1,5 +1,11 @@
 """Step: one training step of pipelab and of torch.distributed.pipelining, in turns.
 
+    ours              torch's own schedule, public by name
+    gpipe             ScheduleGPipe
+    1f1b              Schedule1F1B
+    interleaved       ScheduleInterleaved1F1B, two stages a rank
+    zero_bubble_h1    ScheduleInterleavedZeroBubble with one stage a rank, which is ZB-H1
+
 Same stages and starting weights, same batch, same SGD (lr 0.01, no momentum), same threads per
 rank, gloo over loopback, processes from one fork server. Before any time is taken, one step of
 both must give the same loss and the same gradients.
@@ -17,140 +23,142 @@ gradients by 1/m after the last backward (its default, right for these equal mic
 scale the loss. Blocks alternate, A B A B; a ratio compares two blocks that are neighbours.
 """
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from statistics import median
-from typing import Literal, NamedTuple
+from itertools import groupby
+from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipelab.bench.ratio import Ratio
 from pipelab.bench.torch_rank import Job
 from pipelab.bench.torch_ranks import TorchRanks
+from pipelab.bench.workloads import OPTIMIZER, Workload, workload
 from pipelab.engine import Pipeline
-from pipelab.engine.commands import Loss
 from pipelab.engine.processes import threads_per_rank
 from pipelab.errors import PipelabError
-from pipelab.models import batches, mlp, next_byte_loss, tiny_gpt
 from pipelab.partition import split
-from pipelab.schedules import gpipe, one_f_one_b
+from pipelab.schedules import Schedule
+from pipelab.schedules.catalogue import build
 
-MICROBATCHES = 8
-OPTIMIZER = partial(torch.optim.SGD, lr=0.01)
+SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero_bubble_h1")
+STAGES_PER_RANK = 2  # of the interleaved one
 _TOLERANCE = 1e-5  # of a loss or a gradient, relative to its largest entry
-_SCHEDULES = {"gpipe": gpipe, "1f1b": one_f_one_b}
-
-
-class Workload(NamedTuple):
-    """A model, its loss and one batch."""
-
-    model: nn.Sequential
-    loss: Loss
-    inputs: Tensor
-    targets: Tensor
-
-
-def _mlp() -> Workload:
-    inputs, targets = torch.randn(64, 16), torch.randint(10, (64,))
-    return Workload(mlp(), nn.functional.cross_entropy, inputs, targets)
-
-
-def _gpt(rows: int, tokens: int, width: int) -> Workload:
-    inputs, targets = next(batches(rows, tokens))
-    return Workload(tiny_gpt(width=width, context=tokens), next_byte_loss, inputs, targets)
-
-
-WORKLOADS: dict[str, Callable[[], Workload]] = {
-    "mlp": _mlp,
-    "tiny gpt": partial(_gpt, rows=8, tokens=32, width=64),
-    "medium gpt": partial(_gpt, rows=8, tokens=128, width=256),
-}
+_WARMUP = 2  # steps of each side that do not count
 
 
 class Case(NamedTuple):
     """One line of the table: what runs on how many ranks, and in how long blocks."""
 
     workload: str
-    schedule: Literal["gpipe", "1f1b"]
+    schedule: str
     num_ranks: int
-    num_blocks: int
-    block_seconds: float
+    num_microbatches: int = 8
+    num_blocks: int = 15
+    block_seconds: float = 0.3
     pin_torch: bool = False
+
+    @property
+    def actions(self) -> Schedule:
+        """Who runs what, in which order."""
+        return build(self.schedule, self.num_ranks, self.num_microbatches, STAGES_PER_RANK)
+
+    @property
+    def work(self) -> Workload:
+        """A model with layers enough, and its batch."""
+        return workload(self.workload, self.actions.num_stages)
 
 
 class StepResult(NamedTuple):
-    """What a case measured: seconds per step, one entry per block."""
+    """What a case measured: seconds per step, one entry per block; torch's may be none.
+
+    ``refusal``: why torch does not run this case, in its words. ``load``: of the machine.
+    """
 
     case: Case
     num_parameters: int
     steps_per_block: int
-    loss: tuple[float, float]
-    gradient_difference: float
+    load: float
     ours: list[float]
     torch: list[float]
+    loss: tuple[float, float] | None = None
+    gradient_difference: float = 0.0
+    refusal: str = ""
 
     @property
-    def ratio(self) -> Ratio:
+    def ratio(self) -> Ratio | None:
         """Our time over torch's."""
-        return Ratio.of(self.ours, self.torch)
+        return Ratio.of(self.ours, self.torch) if self.torch else None
 
     def to_json(self) -> dict[str, object]:
         """Plain data, seconds."""
+        case, ratio = self.case, self.ratio
         return {
-            "model": self.case.workload,
+            "model": case.workload,
             "parameters": self.num_parameters,
-            "schedule": self.case.schedule,
-            "ranks": self.case.num_ranks,
-            "microbatches": MICROBATCHES,
-            "threads_per_rank": threads_per_rank(self.case.num_ranks),
+            "schedule": case.schedule,
+            "ranks": case.num_ranks,
+            "microbatches": case.num_microbatches,
+            "threads_per_rank": threads_per_rank(case.num_ranks),
             "steps_per_block": self.steps_per_block,
-            "loss": {"ours": self.loss[0], "torch": self.loss[1]},
+            "load": self.load,
+            "loss": self.loss and {"ours": self.loss[0], "torch": self.loss[1]},
             "gradient_difference": self.gradient_difference,
             "seconds_per_step": {"ours": self.ours, "torch": self.torch},
-            "ours_over_torch": self.ratio._asdict(),
+            "ours_over_torch": ratio and ratio._asdict(),
+            "torch_refuses": self.refusal,
         }
 
 
-def bench_case(case: Case) -> StepResult:
-    """Launch both sides, let them agree, then time them in turns."""
-    torch.manual_seed(0)
-    work = WORKLOADS[case.workload]()
-    schedule = _SCHEDULES[case.schedule](case.num_ranks, MICROBATCHES)
-    with (
-        Pipeline(
-            work.model, schedule, loss=work.loss, optimizer=OPTIMIZER, timeout=60.0
-        ) as pipeline,
-        TorchRanks(_jobs(work, case)) as others,
-    ):
-        loss, difference = _agree(pipeline, others, work)
+def bench_cases(cases: Iterable[Case]) -> Iterator[StepResult]:
+    """All cases in turn; torch's ranks stay up as long as their number does."""
+    for num_ranks, group in groupby(cases, key=lambda case: case.num_ranks):
+        with TorchRanks(num_ranks) as others:
+            yield from (bench_case(case, others) for case in group)
+
+
+def bench_case(case: Case, others: TorchRanks) -> StepResult:
+    """Let both sides agree, then time them in turns; where torch refuses, time ours alone."""
+    work = case.work
+    refusal = others.take(jobs(work, case))
+    with Pipeline(
+        work.model, case.actions, loss=work.loss, optimizer=OPTIMIZER, timeout=60.0
+    ) as pipeline:
         once = partial(pipeline.step, work.inputs, work.targets)
-        steps = max(1, round(case.block_seconds / min(_seconds(once, 1) for _ in range(3))))
-        others.run(3)
-        pairs = [
-            (_seconds(once, steps) / steps, others.run(steps)[0] / steps)
-            for _ in range(case.num_blocks)
-        ]
-    ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
-    size = sum(p.numel() for p in work.model.parameters())
-    return StepResult(case, size, steps, loss, difference, ours, theirs)
+        loss, difference = (None, 0.0) if refusal else _agree(pipeline, others, work)
+        steps = max(1, round(case.block_seconds / min(_seconds(once, 1) for _ in range(_WARMUP))))
+        found: tuple[list[float], list[float]] = [], []
+        if not refusal:
+            others.run(_WARMUP)
+        load = os.getloadavg()[0]
+        for _ in range(case.num_blocks):
+            found[0].append(_seconds(once, steps) / steps)
+            if not refusal:
+                found[1].append(others.run(steps)[0] / steps)
+    size = work.num_parameters
+    return StepResult(case, size, steps, round(load, 1), *found, loss, difference, refusal)
 
 
-def _jobs(work: Workload, case: Case) -> list[Job]:
+def jobs(work: Workload, case: Case) -> list[Job]:
+    """What each of torch's ranks is to do."""
+    schedule = case.actions
+    stages = split(work.model, schedule.num_stages)
     last = case.num_ranks - 1
     return [
         Job(
-            stage,
+            {number: stages[number] for number in schedule.stages_of(rank)},
+            schedule.num_stages,
             work.loss,
             OPTIMIZER,
             case.schedule,
-            MICROBATCHES,
+            case.num_microbatches,
             work.inputs if rank == 0 else None,
             work.targets if rank == last else None,
             case.pin_torch,
         )
-        for rank, stage in enumerate(split(work.model, case.num_ranks))
+        for rank in range(case.num_ranks)
     ]
 
 
@@ -184,13 +192,3 @@ def _seconds(step: Callable[[], object], times: int) -> float:
     for _ in range(times):
         step()
     return time.monotonic() - start
-
-
-HEAD = ["step", "p", "schedule", "ours, ms", "torch, ms", "ours / torch (quartiles)"]
-
-
-def row(result: StepResult) -> list[object]:
-    """A case's line of the table."""
-    case = result.case
-    times = [f"{1000 * median(seconds):.1f}" for seconds in (result.ours, result.torch)]
-    return [case.workload, case.num_ranks, case.schedule, *times, result.ratio]

@@ -16,7 +16,7 @@ from datetime import timedelta
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -27,9 +27,10 @@ from pipelab.engine.commands import Loss, Optimizer, receive, send
 
 @dataclass(frozen=True)
 class Job:
-    """What a rank is told at its start. Inputs go to the first, targets to the last rank."""
+    """What a rank is told to do from now on. Inputs go to the first, targets to the last rank."""
 
-    stage: nn.Module
+    stages: dict[int, nn.Module]
+    num_stages: int
     loss: Loss
     optimizer: Optimizer
     schedule: str
@@ -37,6 +38,13 @@ class Job:
     inputs: Tensor | None
     targets: Tensor | None
     pinned: bool
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What a rank answers to a job that torch does not take: torch's words."""
+
+    words: str
 
 
 @dataclass(frozen=True)
@@ -51,16 +59,15 @@ class Block:
 def main(
     rank: int, num_ranks: int, pipe: Connection, folder: Path, timeout: float, threads: int
 ) -> NoReturn:
-    """Be one rank: answer a Job with None, an int with a Block of so many steps, "gradients"."""
+    """Be one rank: answer one order after the other, until the pipe closes."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
         _join(folder, rank, num_ranks, timeout)
-        torch_rank = _Rank(receive(pipe), rank, num_ranks)
         send(pipe, None)
+        torch_rank = _Rank(rank)
         while True:
-            order = receive(pipe)
-            send(pipe, torch_rank.run(order) if isinstance(order, int) else torch_rank.gradients())
+            send(pipe, torch_rank.answer(receive(pipe)))
     except (EOFError, BrokenPipeError):
         os._exit(0)  # the bench is through
     except BaseException:
@@ -69,17 +76,42 @@ def main(
 
 
 class _Rank:
-    def __init__(self, job: Job, rank: int, num_ranks: int):
-        from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
+    def __init__(self, rank: int):
+        self.rank = rank
 
+    def answer(self, order: object) -> object:
+        """A Job with None or Refused, a number with a Block of so many steps, a word with data."""
+        match order:
+            case Job():
+                return self.take(order)
+            case int():
+                return self.run(order)
+            case "gradients":
+                return self.gradients()
+            case "buffers":
+                return self.buffers()
+        raise TypeError(f"unknown order {order!r}")
+
+    def take(self, job: Job) -> Refused | None:
+        """Do this from now on."""
         self.job = job
         if job.pinned:
-            _pin(rank)
+            _pin(self.rank)
         self.inputs = () if job.inputs is None else (job.inputs,)
-        self.optimizer = job.optimizer(list(job.stage.parameters()))
-        stage = PipelineStage(job.stage, rank, num_ranks, torch.device("cpu"))
-        schedule = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}[job.schedule]
-        self.schedule = schedule(stage, job.num_microbatches, loss_fn=job.loss)
+        parameters = (p for stage in job.stages.values() for p in stage.parameters())
+        self.optimizer = job.optimizer(list(parameters))
+        device = torch.device("cpu")
+        from torch.distributed.pipelining import PipelineStage
+
+        self.stages = [
+            PipelineStage(module, number, job.num_stages, device)
+            for number, module in job.stages.items()
+        ]
+        try:
+            self.schedule = _schedule(job, self.stages)
+        except ValueError as error:
+            return Refused(str(error))
+        return None
 
     def run(self, num_steps: int) -> Block:
         loss = None
@@ -92,7 +124,7 @@ class _Rank:
     def step(self) -> float | None:
         """One step with its loss, on the last rank, as a number: training loops print it."""
         losses: list[Tensor] = []
-        self.job.stage.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         self.schedule.step(
             *self.inputs, target=self.job.targets, losses=losses, return_outputs=False
         )
@@ -100,8 +132,36 @@ class _Rank:
         return torch.stack(losses).mean().item() if losses else None
 
     def gradients(self) -> dict[str, Tensor]:
-        named = self.job.stage.named_parameters()
+        stages = self.job.stages.values()
+        named = (pair for stage in stages for pair in stage.named_parameters())
         return {name: p.grad for name, p in named if p.grad is not None}
+
+    def buffers(self) -> int:
+        """Bytes of the tensors that stay for messages to come (torch's private names)."""
+        infos = (
+            info
+            for stage in self.stages
+            for kept in (stage.args_recv_info, stage.grad_recv_info)
+            for row in kept.values()
+            for info in row
+        )
+        buffers = (getattr(info, "buffer", None) for info in infos)
+        return sum(buffer.nbytes for buffer in buffers if isinstance(buffer, Tensor))
+
+
+def _schedule(job: Job, stages: list[Any]) -> Any:
+    """Torch's own schedule of that name. Raises ValueError where it refuses the numbers."""
+    from torch.distributed import pipelining as torchs
+
+    options: dict[str, Any] = {"n_microbatches": job.num_microbatches, "loss_fn": job.loss}
+    single = {"gpipe": torchs.ScheduleGPipe, "1f1b": torchs.Schedule1F1B}
+    if job.schedule in single:
+        return single[job.schedule](*stages, **options)
+    several = {
+        "interleaved": torchs.ScheduleInterleaved1F1B,
+        "zero_bubble_h1": torchs.ScheduleInterleavedZeroBubble,
+    }
+    return several[job.schedule](stages, **options)
 
 
 def _join(folder: Path, rank: int, num_ranks: int, timeout: float) -> None:

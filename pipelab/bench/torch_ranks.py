@@ -11,7 +11,7 @@ from types import TracebackType
 from torch import Tensor
 
 from pipelab.bench import torch_rank
-from pipelab.bench.torch_rank import Block, Job
+from pipelab.bench.torch_rank import Block, Job, Refused
 from pipelab.engine import fork_server
 from pipelab.engine.commands import receive, send
 from pipelab.engine.processes import threads_per_rank
@@ -21,21 +21,27 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 
 
 class TorchRanks:
-    """One process per job. Leave its ``with`` block, and they are gone."""
+    """So many processes that wait for a job. Leave the ``with`` block, and they are gone."""
 
-    def __init__(self, jobs: Sequence[Job], timeout: float = 60.0):
+    def __init__(self, num_ranks: int, timeout: float = 60.0):
         fork_server.start()
         self.timeout = timeout
         self.processes: list[ForkServerProcess] = []
         self.pipes: list[Connection] = []
         self.folder = tempfile.TemporaryDirectory(prefix="pipelab-bench-")
         try:
-            for rank in range(len(jobs)):
-                self._start(rank, len(jobs))
-            self._ask(jobs)
+            for rank in range(num_ranks):
+                self._start(rank, num_ranks)
+            for rank in range(num_ranks):
+                self._answer(rank)
         except BaseException:
             self.close()
             raise
+
+    def take(self, jobs: Sequence[Job]) -> str:
+        """Do these jobs from now on, one per rank; why torch refuses them, or nothing."""
+        refused = [a.words for a in self._ask(jobs) if isinstance(a, Refused)]
+        return refused[0] if refused else ""
 
     def _start(self, rank: int, num_ranks: int) -> None:
         ours, theirs = _CONTEXT.Pipe()
@@ -64,6 +70,16 @@ class TorchRanks:
         """The gradients of the last step, under the model's own names."""
         answers = self._ask(["gradients"] * len(self.pipes))
         return {k: v for answer in answers if isinstance(answer, dict) for k, v in answer.items()}
+
+    def buffers(self) -> list[int]:
+        """For each rank, the bytes that it keeps for messages to come."""
+        answers = self._ask(["buffers"] * len(self.pipes))
+        return [answer for answer in answers if isinstance(answer, int)]
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes, in rank order."""
+        return [process.pid for process in self.processes if process.pid is not None]
 
     def _ask(self, orders: Sequence[object]) -> list[object]:
         for pipe, order in zip(self.pipes, orders, strict=True):

@@ -9,10 +9,8 @@ from functools import partial
 from statistics import median
 from typing import NamedTuple
 
-import torch
-
 from pipelab.bench.ratio import Ratio, table
-from pipelab.bench.step import OPTIMIZER, WORKLOADS
+from pipelab.bench.workloads import OPTIMIZER, workload
 from pipelab.engine import Pipeline
 from pipelab.schedules import one_f_one_b
 
@@ -35,10 +33,9 @@ class TracingResult(NamedTuple):
         return {**self._asdict(), "recorded_over_silent": self.ratio._asdict()}
 
 
-def bench_tracing(workload: str, num_ranks: int, blocks: int, seconds: float) -> TracingResult:
+def bench_tracing(model: str, num_ranks: int, blocks: int, seconds: float) -> TracingResult:
     """1F1B, 8 microbatches, with recording and without."""
-    torch.manual_seed(0)
-    work = WORKLOADS[workload]()
+    work = workload(model, num_ranks)
     schedule = one_f_one_b(num_ranks, 8)
     open_one = partial(Pipeline, work.model, schedule, loss=work.loss, optimizer=OPTIMIZER)
     with open_one(record=True) as recorded, open_one(record=False) as silent:
@@ -55,7 +52,7 @@ def bench_tracing(workload: str, num_ranks: int, blocks: int, seconds: float) ->
                 for _ in range(steps):
                     step()
                 found.append((time.monotonic() - start) / steps)
-    return TracingResult(workload, num_ranks, *times)
+    return TracingResult(model, num_ranks, *times)
 
 
 def tracing_table(results: list[TracingResult]) -> str:

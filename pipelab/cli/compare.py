@@ -7,17 +7,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pipelab.cli import folder, signals, sources
-from pipelab.cli.terminal import ProgressLine, say, width
+from pipelab.cli.prices import Amount, prices
+from pipelab.cli.terminal import CommandError, ProgressLine, say, width
 from pipelab.plots.terminal import number, time_text, timeline_text
 from pipelab.schedules import Schedule
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace, compare
-
-if TYPE_CHECKING:
-    pass
 
 WARMUP = 3  # steps of each engine that do not count
 CONTEXT, ROWS_PER_MICROBATCH = 64, 4  # of a tiny GPT's batches
@@ -40,9 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     sources.check_options([arguments.schedule], arguments)
     schedule = sources.load(arguments.schedule, arguments).compute
     output, columns = folder.writable(arguments.output), arguments.width or width()
-    turns = measure(schedule, arguments.steps)
+    pace = pace_of(arguments.pace, schedule)
+    turns = measure(schedule, arguments.steps, pace)
     ours, torchs = typical(turns.ours), typical(turns.torchs)
-    predicted = simulate(schedule, Cost.from_trace(ours))
+    predicted = simulate(schedule, pace or Cost.from_trace(ours))
     say("\n".join(timelines({"predicted": predicted, "pipelab": ours, "torch": torchs}, columns)))
     say("\n" + summary(turns, predicted.duration))
     say(f"\nWhere the time goes\n\n{compare(ours, torchs)}")
@@ -50,7 +49,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def measure(schedule: Schedule, steps: int) -> Turns:
+def pace_of(forward: Amount | None, schedule: Schedule) -> Cost | None:
+    """A device that takes so long for F of a rank's slice, and twice as long for B."""
+    if forward is None:
+        return None
+    if forward.unit == "units" or forward.value == 0:
+        raise CommandError(f"--pace {forward.value:g} is no time of a device: write 10ms, say")
+    return prices({"forward": forward}).cost(schedule.num_stages / schedule.num_ranks)
+
+
+def measure(schedule: Schedule, steps: int, pace: Cost | None = None) -> Turns:
     """Let both engines train a tiny GPT, step by step in turns."""
     signals.import_engine()
     import torch
@@ -63,8 +71,8 @@ def measure(schedule: Schedule, steps: int) -> Turns:
     stream = batches(schedule.num_microbatches * ROWS_PER_MICROBATCH, CONTEXT)
     line, turns = ProgressLine(WARMUP + steps), Turns([], [])
     with (
-        Pipeline(model, schedule, loss=next_byte_loss) as ours,
-        Pipeline(model, schedule, loss=next_byte_loss, worker="torch") as torchs,
+        Pipeline(model, schedule, loss=next_byte_loss, pace=pace) as ours,
+        Pipeline(model, schedule, loss=next_byte_loss, pace=pace, worker="torch") as torchs,
     ):
         for step in range(1, WARMUP + steps + 1):
             batch = next(stream)
@@ -97,7 +105,9 @@ def summary(turns: Turns, predicted: float) -> str:
     """All turns in words, and what too few cores have to do with it."""
     from pipelab.engine.cores import cores
 
-    lines = [f"predicted  {time_text(predicted)}, at what pipelab's actions took here"]
+    paced = turns.ours[0].setting.paced
+    at = "the set pace" if paced else "what pipelab's actions took here"
+    lines = [f"predicted  {time_text(predicted)}, at {at}"]
     for name, traces in (("pipelab", turns.ours), ("torch", turns.torchs)):
         times = sorted(trace.duration for trace in traces)
         low, high = time_text(times[0]), time_text(times[-1])
@@ -108,7 +118,12 @@ def summary(turns: Turns, predicted: float) -> str:
         f"{max(ratios):.2f}, {number(len(ratios), 'turn')})"
     )
     ranks = turns.ours[0].num_ranks
-    if ranks > cores():
+    if paced:
+        lines.append(
+            "Both engines ran for real, but each action lasts as long as it would on a device of\n"
+            "that speed: what differs is what they do between actions."
+        )
+    elif ranks > cores():
         lines.append(
             f"{ranks} ranks share {number(cores(), 'core')} here: both engines stand in line for a "
             f"core, as no\nrank with a device of its own would. The prediction has a device for "
@@ -118,8 +133,9 @@ def summary(turns: Turns, predicted: float) -> str:
 
 
 def _save(output: Path, predicted: Trace, ours: Trace, torchs: Trace) -> None:
-    from pipelab.plots import plot_compare
+    from pipelab.plots import plot_compare, plot_timeline
 
-    paths = folder.save(output, "-predicted", ours, plot_compare(predicted, ours))
+    paths = folder.save(output, "-predicted", predicted, plot_compare(predicted, ours))
+    paths += folder.save(output, "-pipelab", ours, plot_timeline(ours))
     paths += folder.save(output, "-torch", torchs, plot_compare(ours, torchs))
     say(f"\nFiles in {output}: " + ", ".join(path.name for path in paths))

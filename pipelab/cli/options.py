@@ -114,6 +114,8 @@ def _compare(command: argparse.ArgumentParser) -> None:
     _sizes(command)
     command.add_argument("--steps", type=_positive, default=15, metavar="N",
                          help="turns that count (15)")  # fmt: skip
+    command.add_argument("--pace", type=amount, metavar="TIME",
+                         help="as on devices that take this long for F, twice for B")  # fmt: skip
     command.add_argument("--output", default="pipelab-compare", metavar="FOLDER",
                          help="where pictures and traces go (pipelab-compare)")  # fmt: skip
     command.add_argument("--width", type=_positive, metavar="N",

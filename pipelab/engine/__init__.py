@@ -10,7 +10,15 @@ from pipelab.engine import fork_server
 fork_server.start()  # first of all: it loads torch while this process does the same
 
 from pipelab.engine.pipeline import Pipeline  # noqa: E402
+from pipelab.engine.profile import Profile, profile_step  # noqa: E402
 from pipelab.engine.result import StepResult  # noqa: E402
 from pipelab.engine.verify import GradientReport, verify_gradients  # noqa: E402
 
-__all__ = ["GradientReport", "Pipeline", "StepResult", "verify_gradients"]
+__all__ = [
+    "GradientReport",
+    "Pipeline",
+    "Profile",
+    "StepResult",
+    "profile_step",
+    "verify_gradients",
+]

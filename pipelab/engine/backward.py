@@ -22,13 +22,17 @@ from torch.autograd.graph import GradientEdge, Node
 Gradients = tuple[Tensor | None, ...]
 
 
-def run_backward(outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+def run_backward(
+    outputs: Sequence[Tensor | GradientEdge], gradients: Sequence[Tensor],
+    keep_graph: bool = False, inputs: Sequence[Tensor] = (),
+) -> None:  # fmt: skip
     """torch.autograd.backward without its checks in Python, which cost 50 µs a call.
 
     What they check holds here: every output has a graph, and a gradient of its own shape.
+    With ``inputs``, to these alone.
     """
     torch.autograd.Variable._execution_engine.run_backward(
-        tuple(outputs), tuple(gradients), False, False, (),
+        tuple(outputs), tuple(gradients), keep_graph, False, tuple(inputs),
         allow_unreachable=True, accumulate_grad=True,
     )  # fmt: skip
 
@@ -83,13 +87,13 @@ class WeightsLater:
         for node, weights, gradients in self.notes:
             there = [(i, g) for i, g in enumerate(gradients) if g is not None]
             edges = [GradientEdge(node, i) for i, _ in there]
-            torch.autograd.backward(edges, [g for _, g in there], retain_graph=True, inputs=weights)
+            run_backward(edges, [g for _, g in there], keep_graph=True, inputs=weights)
         self.notes.clear()
         if self.shared:
             self._run(inputs=self.shared)
 
     def _run(self, inputs: list[Tensor]) -> None:
-        torch.autograd.backward(self.outputs, self.gradients, retain_graph=True, inputs=inputs)
+        run_backward(self.outputs, self.gradients, keep_graph=True, inputs=inputs)
 
     def _note(self, node: Node, weights: list[Tensor]) -> Callable[[Gradients], None]:
         def hook(gradients: Gradients) -> None:
@@ -105,45 +109,48 @@ def _junctions(
 
     Besides, the weights below roots that the way does not pass: outputs made of weights alone.
     """
-    order = _children_first(roots)
+    children = _children_first(roots)
     on_the_way = {entry}
-    for node in order:
-        if any(child in on_the_way for child in _children(node)):
+    for node, below in children.items():
+        if not on_the_way.isdisjoint(below):
             on_the_way.add(node)
     leaves: dict[Node, list[Tensor]] = {}
-    for node in order:
+    for node, below in children.items():
         if node in on_the_way:
             continue
         variable = getattr(node, "variable", None)  # AccumulateGrad: a leaf of the graph
         found = [] if variable is None else [variable]
-        leaves[node] = found + [leaf for child in _children(node) for leaf in leaves[child]]
+        leaves[node] = found + [leaf for child in below for leaf in leaves[child]]
     out = []
-    for node in order:
+    for node, below in children.items():
         if node in on_the_way and node is not entry:
-            joined = [leaf for child in _children(node) for leaf in leaves.get(child, [])]
+            joined = [leaf for child in below for leaf in leaves.get(child, ())]
             if joined:
                 out.append((node, list(dict.fromkeys(joined))))
     return out, [leaf for root in roots for leaf in leaves.get(root, [])]
 
 
-def _children(node: Node) -> Sequence[Node]:
-    return [child for child, _ in node.next_functions if child is not None]
+def _children_first(roots: Sequence[Node]) -> dict[Node, list[Node]]:
+    """All nodes below the roots, each after its children, with these.
 
-
-def _children_first(roots: Sequence[Node]) -> list[Node]:
-    """All nodes below the roots, each after its children; without recursion, graphs are deep."""
-    order: dict[Node, None] = {}
-    seen: set[Node] = set()
+    Without recursion, since graphs are deep; and each node is asked once, since that takes long.
+    """
+    order: dict[Node, list[Node]] = {}
+    seen: dict[Node, list[Node]] = {}
     for root in roots:
-        stack = [] if root in seen else [(root, iter(_children(root)))]
-        seen.add(root)
+        stack = [] if root in seen else [(root, iter(_look(root, seen)))]
         while stack:
             node, children = stack[-1]
             child = next(children, None)
             if child is None:
-                order[node] = None
+                order[node] = seen[node]
                 stack.pop()
             elif child not in seen:
-                seen.add(child)
-                stack.append((child, iter(_children(child))))
-    return list(order)
+                stack.append((child, iter(_look(child, seen))))
+    return order
+
+
+def _look(node: Node, seen: dict[Node, list[Node]]) -> list[Node]:
+    """A node's children; from now on it is seen."""
+    found = seen[node] = [child for child, _ in node.next_functions if child is not None]
+    return found

@@ -26,6 +26,9 @@ from pipelab.trace import Memory
 Row = tuple[int, int, int, int | None, float, float, int, int | None]
 """An ``Event`` on its way home: its kind is its place in ``Kind``, which pickles faster."""
 
+Seen = tuple[str, str, int, float, float]
+"""An ``Operator`` on its way home: name, device, thread, start and end on the machine's clock."""
+
 Loss = Callable[[Any, Any], Tensor]
 Optimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 LrSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
@@ -81,7 +84,8 @@ class Run:
 
     ``sizes``: rows of each microbatch. ``weights``: the share of each microbatch in the mean.
     ``signature``: shape of a row and dtype of the inputs; while it stays, message shapes do too.
-    ``first``: the number of this replica's first microbatch within the whole batch.
+    ``first``: the number of this replica's first microbatch within the whole batch. ``profiled``:
+    under PyTorch's profiler, which slows it down.
     """
 
     train: bool
@@ -95,6 +99,12 @@ class Run:
     update: bool = True  # end with the optimizer's step
     number: int = 0  # of this batch in the training
     first: int = 0
+    profiled: bool = False
+
+
+@dataclass(frozen=True)
+class GetProfiler:
+    """Start PyTorch's profiler once and stop it: the first start takes a second."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +135,8 @@ class Done:
     overruns: int = 0
     skipped: bool = False
     allocated: int = 0
+    seen: list[Seen] = field(default_factory=list)
+    clock_error: float = 0.0  # seconds: of the times of what was seen
 
 
 @dataclass(frozen=True)

@@ -209,11 +209,16 @@ class Pipeline:
             raise
 
     def _step(
-        self, inputs: Any, targets: Any, update: bool, meanwhile: Callable[[], None] | None = None
+        self,
+        inputs: Any,
+        targets: Any,
+        update: bool,
+        meanwhile: Callable[[], None] | None = None,
+        profiled: bool = False,
     ) -> StepResult:
         answers = self._run(
             inputs, targets, meanwhile=meanwhile, train=True, fresh=not self._accumulating,
-            update=update, number=self._steps,
+            update=update, number=self._steps, profiled=profiled,
         )  # fmt: skip
         self._steps, self._accumulating = self._steps + 1, not update
         run_with = self.schedule, self.replicas, self._options, self.pace, self._ranks.clock_error

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from multiprocessing.context import ForkServerProcess
 
 from pipelab.action import Action, Kind
-from pipelab.engine.commands import Build, Failed, Fetch, Load, Run, Use, dumps
+from pipelab.engine.commands import Build, Failed, Fetch, GetProfiler, Load, Run, Use, dumps
 from pipelab.engine.logs import LogReader
 from pipelab.engine.progress import Progress
 from pipelab.errors import LaunchError, RankDied, RankError, RankOutOfMemory
@@ -52,6 +52,8 @@ def doing(command: object) -> str:
             return f"while it gave its {what}"
         case Load():
             return "while it took up a state"
+        case GetProfiler():
+            return "while it started PyTorch's profiler"
     return "while it came up"
 
 

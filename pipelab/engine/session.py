@@ -9,11 +9,12 @@ import torch
 from pipelab.action import MESSAGES, PER_STAGE, Kind
 from pipelab.engine import tree
 from pipelab.engine.batch import Batch
-from pipelab.engine.commands import Build, Done, Fetch, Load, Run, Use
+from pipelab.engine.commands import Build, Done, Fetch, GetProfiler, Load, Run, Use
 from pipelab.engine.cores import Seat
 from pipelab.engine.data_parallel import DataParallel
 from pipelab.engine.device import device_of, watch_for
 from pipelab.engine.mesh import Mesh, nccl
+from pipelab.engine.operators import Operators
 from pipelab.engine.p2p import Messages
 from pipelab.engine.pace import Pace
 from pipelab.engine.recorder import Recorder
@@ -83,6 +84,9 @@ class Session:
                 return self.take(command)
             case Fetch(what=what):
                 return Done(found=self.fetch(what))
+            case GetProfiler():
+                with Operators():
+                    return Done()
             case Load():
                 load_parameters(self.worker.stages, command.parameters)
                 update = self.worker.update
@@ -116,7 +120,8 @@ class Session:
             for parameter in (p for stage in stages for p in stage.parameters):
                 parameter.grad = None
         worker.begin(Batch(run, self.device), route, route.actions(len(run.sizes), run.update))
-        with torch.set_grad_enabled(run.train), _mode(stages, run.train):
+        seen = Operators(run.profiled, self.watch)
+        with seen, torch.set_grad_enabled(run.train), _mode(stages, run.train):
             if self.torch is not None and run.train:
                 self.torch.run(worker.batch)
                 worker.actions = [a for a in worker.actions if a.kind in PER_STAGE]
@@ -133,6 +138,8 @@ class Session:
             gradient_norm=worker.gradient_norm,
             overruns=worker.pace.overruns,
             skipped=worker.update.skips,
+            seen=seen.found,
+            clock_error=seen.clock_error,
         )
 
     def _allocated(self) -> int:

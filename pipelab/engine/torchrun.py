@@ -130,7 +130,9 @@ class TorchrunRanks:
             # dropout seeds differ from rank to rank; what the script draws next must not
             answer = self.session.answer(command)
         offset = self.clock.offset
-        return replace(answer, events=[shifted(row, offset) for row in answer.events])
+        events = [shifted(row, offset) for row in answer.events]
+        seen = [(*row[:3], row[3] + offset, row[4] + offset) for row in answer.seen]
+        return replace(answer, events=events, seen=seen)
 
     def _compare_clocks(self) -> None:
         """Measure the clocks anew where they differ and the last time is long ago."""

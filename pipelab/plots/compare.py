@@ -13,6 +13,7 @@ from pipelab.plots.timeline import ROW, TALLEST, plot_timeline
 from pipelab.trace import Trace, compare
 from pipelab.trace.compare import Comparison
 
+_TORCHS = "torch.distributed.pipelining"  # how the backend of its traces begins
 _NUMBERS = 0.35  # inches, for the line of numbers at the foot
 
 
@@ -36,14 +37,22 @@ def plot_compare(a: Trace, b: Trace, *, width: float = 10.0) -> Figure:
     figure.alt = f"Two timelines. {describe(a)} {describe(b)} {numbers}"
     until = max(span(a.events)[1], span(b.events)[1])
     top = whole
-    for trace, height in zip((a, b), heights, strict=True):
+    for trace, title, height in zip((a, b), _titles(a, b), heights, strict=True):
         bottom = (top - ABOVE - rows) / whole
         ax = figure.add_axes((LEFT / width, bottom, 1 - (LEFT + RIGHT) / width, rows / whole))
-        title = f"{trace.source}: {trace.setting.schedule}"
         plot_timeline(trace, title, ax=ax, until=until)
         top -= height
     figure.text(LEFT / width, 0.12 / whole, numbers, fontsize=NORMAL, weight="bold")
     return figure
+
+
+def _titles(a: Trace, b: Trace) -> list[str]:
+    """What each half is, and where both were recorded, by which engine, if that differs."""
+    by = ["", ""]
+    is_torchs = [_TORCHS in trace.setting.backend for trace in (a, b)]
+    if a.source == b.source == "recorded" and is_torchs[0] != is_torchs[1]:
+        by = [f" by {_TORCHS if torchs else 'pipelab'}" for torchs in is_torchs]
+    return [f"{t.source}{who}: {t.setting.schedule}" for t, who in zip((a, b), by, strict=True)]
 
 
 def _in_words(found: Comparison) -> str:

@@ -4,6 +4,7 @@
       thread 1         compute      X events "F 3", "B 3", "STEP"
       thread 2         messages     X events "SEND_F 3", "RECV_B 3"
       thread 3         idle         X events "WAIT 3", and "idle" for the rest
+      thread 1000      operators 1  X events "aten::linear", if a profiler looked on
       counter          "activation bytes"
 
 Times are microseconds with three decimals, so all is rounded to whole nanoseconds first: events
@@ -13,15 +14,18 @@ the WAIT for it: that began before the SEND, and Perfetto drops arrows that poin
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import NamedTuple
 
 from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Kind
 from pipelab.trace.metrics import gaps, held_activations
+from pipelab.trace.operators import Operator, rows_of
 from pipelab.trace.trace import Event, Trace
 
 _THREADS = ("compute", "messages", "idle")
 _COMPUTE, _MESSAGES, _IDLE = range(3)
+_PROFILED = 1000  # the first tid of the first row of operators; of the next, twice as much
 _USED_BY = {Kind.SEND_F: (+1, (Kind.F,)), Kind.SEND_B: (-1, (Kind.B, Kind.I))}
 
 Json = dict[str, object]
@@ -38,10 +42,15 @@ class _Box(NamedTuple):
     event: Event | None = None
 
 
-def chrome_json(trace: Trace) -> str:
-    """The whole trace as the text of a ``.json`` file."""
+def chrome_json(trace: Trace, operators: Sequence[Operator] = ()) -> str:
+    """The whole trace as the text of a ``.json`` file, with a profiler's ``operators`` below."""
+    rows = rows_of(operators)
     boxes = sorted(
-        [*(_box(event) for event in trace.events), *_idle(trace)],
+        [
+            *(_box(event) for event in trace.events),
+            *_idle(trace),
+            *(_operator(found, len(_THREADS) + rows.index(found.row)) for found in operators),
+        ],
         # at equal starts senders before users, and the longer first: the shorter nests in it
         key=lambda b: (b.start, b.thread != _MESSAGES, -b.end),
     )
@@ -49,7 +58,7 @@ def chrome_json(trace: Trace) -> str:
     arrows = _arrows(boxes)
     data = {
         "traceEvents": [
-            *_names(boxes, lanes, trace.num_ranks),
+            *_names(boxes, lanes, trace.num_ranks, [*_THREADS, *rows]),
             *(_slice(box, lanes[i], arrows.get(i)) for i, box in enumerate(boxes)),
             *_activations(trace),
         ],
@@ -64,6 +73,10 @@ def _box(event: Event) -> _Box:
     where = {Kind.WAIT: _IDLE, **dict.fromkeys(MESSAGES, _MESSAGES)}
     thread = where.get(event.kind, _COMPUTE)
     return _Box(event.rank, thread, _ns(event.start), _ns(event.end), name, event)
+
+
+def _operator(found: Operator, thread: int) -> _Box:
+    return _Box(found.rank, thread, _ns(found.start), _ns(found.end), found.name)
 
 
 def _idle(trace: Trace) -> Iterator[_Box]:
@@ -84,24 +97,28 @@ def _idle(trace: Trace) -> Iterator[_Box]:
 
 
 def _lanes(boxes: list[_Box]) -> list[int]:
-    """For each box its tid: 1, 2 or 3 by thread, and 3 more wherever it would partly overlap.
+    """For each box its tid: the first of its thread's on which it overlaps none in part.
 
     A viewer shows one tid as a stack: two events on it are apart, or one lies within the other.
     """
     stacks: dict[tuple[int, int], list[int]] = defaultdict(list)  # (rank, tid): ends, inner last
     lanes = []
     for box in boxes:
-        tid = box.thread + 1
-        while True:
+        for tid in _tids(box.thread):
             stack = stacks[box.rank, tid]
             while stack and stack[-1] <= box.start:
                 stack.pop()
             if not stack or box.end <= stack[-1]:
+                stack.append(box.end)
+                lanes.append(tid)
                 break
-            tid += len(_THREADS)
-        stack.append(box.end)
-        lanes.append(tid)
     return lanes
+
+
+def _tids(thread: int) -> Iterator[int]:
+    """1, 2 or 3 by thread, and 3 more wherever one is taken; far from those, the operators'."""
+    ours = len(_THREADS)
+    return count(thread + 1, ours) if thread < ours else count(_PROFILED * (thread - ours + 1))
 
 
 def _arrows(boxes: list[_Box]) -> dict[int, Json]:
@@ -130,7 +147,7 @@ def _slice(box: _Box, tid: int, arrow: Json | None) -> Json:
         args = {"stage": e.stage, "microbatch": e.microbatch, "bytes": e.bytes, "peer": e.peer}
     return {
         "ph": "X",
-        "cat": _THREADS[box.thread],
+        "cat": _THREADS[box.thread] if box.thread < len(_THREADS) else "operators",
         "name": box.name,
         "pid": box.rank + 1,
         "tid": tid,
@@ -141,14 +158,16 @@ def _slice(box: _Box, tid: int, arrow: Json | None) -> Json:
     }
 
 
-def _names(boxes: Iterable[_Box], lanes: Iterable[int], num_ranks: int) -> Iterator[Json]:
+def _names(
+    boxes: Iterable[_Box], lanes: Iterable[int], num_ranks: int, threads: Sequence[str]
+) -> Iterator[Json]:
     """The four kinds of metadata that Perfetto reads: names of processes and threads, and order."""
     for rank in range(num_ranks):
         yield _meta("process_name", rank, 1, "name", f"rank {rank}")
         yield _meta("process_sort_index", rank, 1, "sort_index", rank)
     used = {(box.rank, tid): box.thread for box, tid in zip(boxes, lanes, strict=True)}
     for (rank, tid), thread in sorted(used.items()):
-        yield _meta("thread_name", rank, tid, "name", _THREADS[thread])
+        yield _meta("thread_name", rank, tid, "name", threads[thread])
         yield _meta("thread_sort_index", rank, tid, "sort_index", thread * 1000 + tid)
 
 

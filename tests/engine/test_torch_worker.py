@@ -1,6 +1,7 @@
 """worker="torch": the same pipeline run by torch.distributed.pipelining, and recorded by us."""
 
 import json
+import random
 import subprocess
 import sys
 from functools import partial
@@ -10,10 +11,11 @@ from statistics import median
 import pytest
 import torch
 from engine.one_process import assert_same, batch, gradients, linears, plain_loop
+from schedules.strategies import can_run
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from pipelab.action import COMPUTE, Kind
+from pipelab.action import COMPUTE, Action, Kind
 from pipelab.engine import Pipeline, verify_gradients
 from pipelab.errors import BatchError, PipelabError, RankError, ScheduleError
 from pipelab.schedules import Schedule, gpipe, one_f_one_b, validate
@@ -239,3 +241,41 @@ def test_waits_stand_apart_from_paced_computation():
         assert median(times[kind]) < 1.4 * seconds  # a busy machine holds up some of them
     assert len(times[Kind.WAIT]) == len(times[Kind.SEND_F] + times[Kind.SEND_B]) == 5 * 4
     assert max(times[Kind.WAIT]) > 0.015  # rank 0 waits for the other's F and B
+
+
+def shuffled(p, stages_per_rank, m, seed):
+    """A valid schedule in random order, on stages placed at random, some backwards halved."""
+    rng, num_stages = random.Random(seed), p * stages_per_rank
+    homes = [rank for rank in range(p) for _ in range(stages_per_rank)]
+    rng.shuffle(homes)
+    todo = []
+    for stage in range(num_stages):
+        for i in range(m):
+            halved = rng.random() < 0.5
+            kinds = (Kind.F, Kind.I, Kind.W) if halved else (Kind.F, Kind.B)
+            todo += [Action(stage, kind, i) for kind in kinds]
+    rows, done = [[] for _ in range(p)], set()
+    while todo:
+        action = rng.choice([a for a in todo if can_run(a, done, num_stages)])
+        todo.remove(action)
+        done.add(action)
+        rows[homes[action.stage]].append(action)
+    return Schedule(tuple(map(tuple, rows)))
+
+
+@pytest.mark.parametrize(("p", "stages_per_rank", "m"), [(2, 1, 4), (2, 2, 3), (3, 1, 3)])
+@pytest.mark.parametrize("seed", range(3))
+def test_any_valid_schedule_gives_one_process_gradients(p, stages_per_rank, m, seed):
+    schedule = shuffled(p, stages_per_rank, m, seed)
+    validate(schedule)
+    model, (x, y) = linears(depth=8), batch(2 * m)
+    loss = plain_loop(model, x, y, m)
+    for worker in ("torch", "pipelab"):
+        with Pipeline(model, schedule, loss=cross_entropy, worker=worker) as pipeline:
+            result = pipeline.step(x, y)
+            ours = pipeline.gradients()
+        assert computed(result.trace) == [[a.token for a in row] for row in schedule.ranks]
+        assert result.loss == pytest.approx(loss, rel=1e-6)
+        for name, gradient in gradients(model).items():
+            error = (ours[name] - gradient).norm() / gradient.norm()
+            assert error < 1e-6, (worker, name, str(schedule))

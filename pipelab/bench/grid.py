@@ -1,0 +1,67 @@
+"""The grid of the step bench: all its points, its table, and what they come to together."""
+
+from collections.abc import Sequence
+from itertools import product
+from statistics import geometric_mean, median
+
+from pipelab.bench.ratio import table
+from pipelab.bench.step import SCHEDULES, Case, StepResult
+
+MODELS = ("tiny gpt", "medium gpt")
+NUM_RANKS = (2, 4, 8)
+NUM_MICROBATCHES = (4, 8, 16, 32)
+BLOCKS, SECONDS = 5, 0.1  # short blocks: the whole grid has 96 points
+
+_HEAD = ["step", "p", "m", "schedule", "ours, ms", "torch, ms", "ours / torch (quartiles)", "load"]
+
+
+def points(
+    models: Sequence[str] = MODELS,
+    num_ranks: Sequence[int] = NUM_RANKS,
+    num_microbatches: Sequence[int] = NUM_MICROBATCHES,
+    schedules: Sequence[str] = SCHEDULES,
+    blocks: int = BLOCKS,
+    seconds: float = SECONDS,
+    pin_torch: bool = False,
+) -> list[Case]:
+    """All combinations, by ranks first, so that torch's ranks need few launches."""
+    return [
+        Case(model, schedule, p, m, blocks, seconds, pin_torch)
+        for p, model, schedule, m in product(num_ranks, models, schedules, num_microbatches)
+    ]
+
+
+def step_table(results: Sequence[StepResult]) -> str:
+    """A line for each case, and for each model what its cases come to."""
+    order = [*dict.fromkeys(result.case.workload for result in results)]
+    rows = sorted(results, key=lambda result: order.index(result.case.workload))
+    refusals = dict.fromkeys(f"torch refuses: {r.refusal}" for r in rows if r.refusal)
+    return "\n".join([table(_HEAD, [_row(r) for r in rows]), "", *_means(results), *refusals])
+
+
+def _row(result: StepResult) -> list[object]:
+    case = result.case
+    times = [f"{1000 * median(t):.1f}" if t else "" for t in (result.ours, result.torch)]
+    what = result.ratio or "torch refuses"
+    return [case.workload, case.num_ranks, case.num_microbatches, case.schedule, *times, what,
+            result.load]  # fmt: skip
+
+
+def mean_of(results: Sequence[StepResult]) -> float | None:
+    """The geometric mean of our times over torch's, over all points that torch runs."""
+    ratios = [result.ratio.median for result in results if result.ratio]
+    return geometric_mean(ratios) if ratios else None
+
+
+def _means(results: Sequence[StepResult]) -> list[str]:
+    lines = []
+    for model in dict.fromkeys(result.case.workload for result in results):
+        own = [result for result in results if result.case.workload == model]
+        ratios = [result.ratio.median for result in own if result.ratio]
+        if ratios:
+            lines.append(
+                f"{model}: geometric mean {geometric_mean(ratios):.2f} over {len(ratios)} points, "
+                f"from {min(ratios):.2f} to {max(ratios):.2f}; "
+                f"ahead at {sum(ratio < 1 for ratio in ratios)}"
+            )
+    return lines
