@@ -157,6 +157,8 @@ CHAPTER = Chapter(
                 0.5: "Half would mean that two ranks compute at any moment. Which two could that "
                 "be, with a single batch on its way?",
             },
+            most=1.0,
+            over=lambda share: {(4, 1): 1 - share},
         ),
         "03.speed": Choose(
             "The same model on one rank, and split over four: how much faster is a step?",
