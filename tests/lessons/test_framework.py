@@ -186,7 +186,7 @@ def test_dots_that_are_left_are_no_prediction(dots):
 
 @pytest.mark.parametrize("shares", [0.3, [0.3], [0.75, 60, 43, 27, 16], "01234"])
 def test_what_is_no_list_of_shares_is_refused(shares):
-    with pytest.raises(LessonError, match="list of 5 numbers|write 30 % as 0.3"):
+    with pytest.raises(LessonError, match=r"list of 5 numbers|write 30 % as 0\.3"):
         predict("04", shares)
 
 
