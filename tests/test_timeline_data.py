@@ -134,6 +134,7 @@ def test_a_guess_far_from_the_truth_leaves_room_for_the_trace():
 def test_the_still_twin_draws_and_says_the_guess():
     shown = Timeline(RECORDED, over={(4, 8): 0.4})
     assert shown.head["guess"]["text"] == "your prediction: 40 % bubble"
+    assert "You predicted 40 % bubble" in shown.head["alt"]
     data, _ = shown._repr_mimebundle_()
     assert data["image/png"] != Timeline(RECORDED)._repr_mimebundle_()[0]["image/png"]
     assert re.search('<img alt="[^"]*You predicted 40 % bubble; it was [^"]*"', data["text/html"])

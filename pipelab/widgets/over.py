@@ -73,6 +73,10 @@ def overlay(trace: Trace, over: Over | None) -> Overlay:
 
 def shares(over: Shares | None) -> dict[tuple[int, int], float]:
     """Guessed bubble fractions by (ranks, microbatches). Raises TraceError for anything else."""
+    if over is not None and not isinstance(over, Mapping):
+        raise TraceError(
+            f"over={over!r}: give bubble fractions by ranks and microbatches, as {{(4, 8): 0.3}}"
+        )
     found = dict(over or {})
     for key, share in found.items():
         sizes = isinstance(key, tuple) and len(key) == 2 and all(isinstance(n, int) for n in key)

@@ -37,7 +37,7 @@ def _recorded(run: LiveRun) -> Traits:
     assert run.result is not None
     trace, budget = run.result.trace, run.settings.memory_budget
     told, above = head(trace), overlay(trace, run.settings.guesses)
-    told["guess"] = above.guess
+    told |= {"guess": above.guess, "alt": f"{told['alt']} {above.words}".strip()}
     if run.settings.prediction is not None:
         told["tables"] = [_difference(run.settings.prediction, trace), *_tables(told)]
     if above.numbers is not None:

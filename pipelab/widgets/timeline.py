@@ -46,10 +46,11 @@ class Timeline(anywidget.AnyWidget):
     def __init__(self, trace: Trace, over: Over | None = None, *, budget: int | None = None):
         self.trace = trace
         self._above = above = overlay(trace, over)
+        told = head(trace) | {"alt": f"{describe(trace)} {above.words}".strip()}
         words = {"comparison": above.numbers, "guess": above.guess, "budget": budget}
         super().__init__(
             data=packed(trace.events),
-            head=head(trace) | {name: value for name, value in words.items() if value},
+            head=told | {name: value for name, value in words.items() if value},
             ghost_data=packed(above.trace.events) if above.trace else b"",
             ghost_head=frame(above.trace) if above.trace else {},
         )
