@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelab.lessons.edition import generate
+
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = ROOT / "notebooks" / "template"
 PLACES = {
@@ -58,19 +60,22 @@ def project(tmp_path):
     return tmp_path
 
 
-def test_template_passes_the_lint(project):
-    run(project, "pipelab", "edition", "learner", "new")
-    shutil.copy(project / "new" / "13_mine.ipynb", project / "notebooks")
+def make(project: Path) -> None:
+    """The learner's notebook, executed."""
+    (made,) = generate("learner", project / "notebooks" / "teacher", project / "new")
+    shutil.copy(made, project / "notebooks")
     run(project, "jupyter", "nbconvert", *EXECUTE.split(), "notebooks/13_mine.ipynb")
+
+
+def test_template_passes_the_lint(project):
+    make(project)
     said = run(project, "pytest", "-q", "tests/test_notebooks.py", "-k", "13_mine")
     assert " passed" in said and "skipped" not in said
 
 
 @pytest.mark.slow
 def test_template_tells_right_from_wrong(project):
-    run(project, "pipelab", "edition", "learner", "new")
-    shutil.copy(project / "new" / "13_mine.ipynb", project / "notebooks")
-    run(project, "jupyter", "nbconvert", *EXECUTE.split(), "notebooks/13_mine.ipynb")
+    make(project)
     both = "tests/lessons/test_checks.py", "tests/lessons/test_editions.py"
     said = run(project, "pytest", "-q", *both, "-k", "13")
     assert " passed" in said
