@@ -1,6 +1,6 @@
 """For all tests and notebooks: a ledger of their own, and no teacher's notebooks for nbval.
 
-The teacher's are run by ``tests/lessons``, which looks at what their checks say.
+The teacher's, and the template, are run by ``tests/lessons``, which looks at what their checks say.
 """
 
 import atexit
@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 
-collect_ignore_glob = ["notebooks/teacher/*"]
+collect_ignore_glob = ["notebooks/teacher/*", "notebooks/template/*"]
 
 if "PIPELAB_HOME" not in os.environ:
     os.environ["PIPELAB_HOME"] = tempfile.mkdtemp(prefix="pipelab-tests-")

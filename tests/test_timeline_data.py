@@ -111,6 +111,43 @@ def test_over_a_guess():
     assert share.numbers["rows"][0][-1] in ("+0.0 points", "-0.0 points")
 
 
+def test_over_a_share_guessed_for_these_sizes():
+    """Where the step would end, were as much of it idle: work / (1 - share)."""
+    guesses = {(4, 8): 0.4, (4, 16): 0.1}
+    above = overlay(RECORDED, guesses)
+    assert above.line == (
+        pytest.approx(RECORDED.duration * (1 - RECORDED.bubble_fraction) / 0.6),
+        "your prediction: 40 % bubble",
+    )
+    assert above.words.startswith("You predicted 40 % bubble; it was ")
+    assert above == overlay(RECORDED, "40 %")
+    assert overlay(RECORDED, {}) == overlay(RECORDED, {(4, 16): 0.1}) == overlay(RECORDED, None)
+
+
+def test_a_guess_far_from_the_truth_leaves_room_for_the_trace():
+    for over in (60.0, {(4, 8): 0.95}, {(4, 8): 1.0}):
+        above = overlay(RECORDED, over)
+        assert above.line is None and above.guess is None
+        assert above.numbers is not None and "You predicted" in above.words
+
+
+def test_the_still_twin_draws_and_says_the_guess():
+    shown = Timeline(RECORDED, over={(4, 8): 0.4})
+    assert shown.head["guess"]["text"] == "your prediction: 40 % bubble"
+    assert "You predicted 40 % bubble" in shown.head["alt"]
+    data, _ = shown._repr_mimebundle_()
+    assert data["image/png"] != Timeline(RECORDED)._repr_mimebundle_()[0]["image/png"]
+    assert re.search('<img alt="[^"]*You predicted 40 % bubble; it was [^"]*"', data["text/html"])
+    assert "<p>You predicted 40 % bubble; it was " in data["text/html"]
+    assert data["text/plain"].splitlines()[-1].startswith("You predicted 40 % bubble")
+
+
+@pytest.mark.parametrize("over", [{(4, 8): 1.2}, {(4, 8): "30 %"}, {8: 0.3}, {(4, 8): True}])
+def test_shares_that_are_none_are_refused(over):
+    with pytest.raises(TraceError, match=r"bubble fraction"):
+        overlay(RECORDED, over)
+
+
 @pytest.mark.parametrize("over", [0, -1.0, float("nan"), True, "30", "120 %", "-3 %", [1]])
 def test_what_is_no_guess_is_refused(over):
     with pytest.raises(TraceError, match=r"30 %"):

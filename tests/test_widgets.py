@@ -18,6 +18,7 @@ from pipelab.errors import (
     PipelineClosed,
     RankOutOfMemory,
     ScheduleError,
+    TraceError,
 )
 from pipelab.schedules import gpipe, one_f_one_b, sequential
 from pipelab.simulator import Cost, simulate
@@ -106,6 +107,26 @@ def test_a_changed_setting_runs_again_and_loss_does_not_depend_on_it(lab):
     number = lab.run_number
     lab.num_microbatches = 5
     assert lab.wait() is trace and lab.run_number == number, "an equal value is no change"
+
+
+def test_what_was_predicted_lies_over_the_runs_of_these_sizes(make):
+    lab = make(num_ranks=2, num_microbatches=3, pace=QUICK, over={(2, 3): 0.5})
+    lab.wait()
+    cross = {"p": 2, "m": 3, "bubble": 0.5}
+    assert [cross.items() <= guess.items() for guess in lab.guesses] == [True]
+    assert lab.head["guess"]["text"] == "your prediction: 50 % bubble"
+    assert "You predicted 50 % bubble" in lab.head["alt"]
+    assert lab.head["tables"][0]["caption"] == "Your prediction"
+    assert {"name": "bubble, your prediction", "value": "50 %"} in lab.figures
+    assert "; you predicted 50 %. Loss" in lab.summary
+    data, _ = lab._repr_mimebundle_()
+    assert "<p>You predicted 50 % bubble; it was " in data["text/html"]
+    assert "You predicted 50 % bubble" in data["text/plain"]
+    lab.num_microbatches = 4  # about which nothing was said
+    lab.wait()
+    assert lab.head["guess"] is None and "predicted 50 %" not in lab.summary
+    with pytest.raises(TraceError, match="by ranks and microbatches"):
+        TimelineLab(over="30 %")
 
 
 def test_a_message_with_two_settings_starts_one_run(lab):

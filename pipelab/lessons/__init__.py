@@ -1,6 +1,7 @@
 """What a lesson does besides running pipelines: ask, check, help, and remember.
 
-    predict  >  a run  >  reveal      commit first, then compare with what was recorded
+    predict  >  a run  >  reveal      commit first, then compare with what was recorded;
+                                      predicted: the same, to be drawn over the run
     hint     >  check                 an exercise, judged by running the answer
 
 The chapters hold targets and hints, never answers. Loaded when first asked for: the ledger alone
@@ -12,16 +13,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pipelab.lessons.checking import check
     from pipelab.lessons.hints import hint
-    from pipelab.lessons.prediction import predict, reveal
+    from pipelab.lessons.prediction import predict, predicted, reveal
     from pipelab.lessons.verdict import Verdict
 
-__all__ = ["Verdict", "check", "hint", "predict", "reveal"]
+__all__ = ["Verdict", "check", "hint", "predict", "predicted", "reveal"]
 
 _HOME = {
     "Verdict": "verdict",
     "check": "checking",
     "hint": "hints",
     "predict": "prediction",
+    "predicted": "prediction",
     "reveal": "prediction",
 }
 

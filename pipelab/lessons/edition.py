@@ -22,6 +22,7 @@ from pipelab.errors import LessonError
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = 'raise NotImplementedError("your turn")'
 NAMES = "[0-9][0-9]_*.ipynb"
+_PREDICTION = re.compile(r"^predict\(", re.MULTILINE)
 _CHECK = re.compile(r'^check\("([0-9]{2}\.[0-9])"', re.MULTILINE)
 
 
@@ -61,8 +62,7 @@ def write(notebook: NotebookNode, path: Path) -> None:
 
 def learner(teacher: NotebookNode) -> NotebookNode:
     """The notebook without its solutions, and without outputs."""
-    notebook = _clean(teacher)
-    notebook.cells = [c for c in notebook.cells if "teacher" not in c.metadata.get("tags", [])]
+    notebook = _for_learners(teacher)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.source = strip(cell.source)
@@ -70,15 +70,20 @@ def learner(teacher: NotebookNode) -> NotebookNode:
 
 
 def nbgrader(teacher: NotebookNode) -> NotebookNode:
-    """The teacher's notebook with nbgrader's marks: solutions to clear, checks to grade."""
-    notebook = _clean(teacher)
+    """The notebook with nbgrader's marks: solutions to clear, checks to grade.
+
+    Predictions are not graded: they are as in the learner's.
+    """
+    notebook = _for_learners(teacher)
     for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
         found = _CHECK.search(cell.source)
-        if BEGIN in cell.source:
+        if _PREDICTION.search(cell.source):
+            cell.source = strip(cell.source)
+        elif BEGIN in cell.source:
             cell.metadata["nbgrader"] = _mark(f"solution-{number}", solution=True)
         elif found:
             cell.source = cell.source[: found.start()] + _graded(cell.source[found.start() :])
-            cell.metadata["nbgrader"] = _mark(f"check-{found[1]}", solution=False)
+            cell.metadata["nbgrader"] = _mark(f"check-{found[1].replace('.', '-')}", solution=False)
     return notebook
 
 
@@ -114,8 +119,16 @@ def _clean(teacher: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def _for_learners(teacher: NotebookNode) -> NotebookNode:
+    notebook = _clean(teacher)
+    notebook.cells = [c for c in notebook.cells if "teacher" not in c.metadata.get("tags", [])]
+    return notebook
+
+
 def _graded(line: str) -> str:
-    return f"verdict = {line.rstrip()}\nprint(verdict)\nassert verdict.passed"
+    """The check as a test; imported anew, whatever a cell above has made of the name."""
+    again = "from pipelab.lessons import check"
+    return f"{again}\n\nverdict = {line.rstrip()}\nprint(verdict)\nassert verdict.passed"
 
 
 def _mark(name: str, solution: bool) -> NotebookNode:

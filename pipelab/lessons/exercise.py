@@ -1,11 +1,12 @@
 """What a chapter is made of: exercises with a judge and hints, predictions with explanations."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pipelab.errors import LessonError
 from pipelab.lessons.verdict import Result, Shown
+from pipelab.widgets.over import Over
 
 Judge = Callable[[object], Iterator[Result | Shown]]
 
@@ -60,6 +61,9 @@ class Choose:
         """The letters, as they are typed."""
         return ", ".join(map(repr, self.choices))
 
+    def drawn(self, value: object) -> None:
+        """Nothing: a choice is told in words."""
+
     def explain(self, value: object, measured: float) -> str:
         """What to say once it was measured; ``value`` None: nothing was predicted."""
         right = self.settle(measured)
@@ -82,6 +86,8 @@ class Estimate:
         slips: numbers that a known misconception leads to, and what to say about each.
         tolerance: how near counts as right, as a share of what was measured.
         unit: of the number.
+        most: a larger one cannot be meant.
+        over: from the number to what can be drawn over a run.
     """
 
     question: str
@@ -89,16 +95,20 @@ class Estimate:
     slips: Mapping[float, str] = field(default_factory=dict)
     tolerance: float = 0.15
     unit: str = ""
+    most: float = 1e12
+    over: Callable[[float], Over] | None = None
 
     def accept(self, value: object) -> float:
         """The number. Raises LessonError if it is none."""
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12:
-            return float(value)
-        raise LessonError(f"{value!r} is no number: write one, such as 12 or 0.5")
+        return _number(value, self.most)
 
     def listing(self) -> str:
         """What is to be typed."""
         return "a number"
+
+    def drawn(self, value: object) -> Over | None:
+        """The number as it is drawn over a run. Raises LessonError if it is none."""
+        return None if self.over is None else self.over(self.accept(value))
 
     def explain(self, value: object, measured: float) -> str:
         """What to say once it was measured; ``value`` None: nothing was predicted."""
@@ -112,9 +122,72 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Estimates:
+    """A prediction of several shares, one for each of a few settings.
+
+    Attributes:
+        question: as the lesson asks it.
+        settings: in words, one for each share.
+        explanation: what the shares come from.
+        slips: all the shares that a known misconception leads to, and what to say about them.
+        tolerance: how near counts as right, in shares.
+        most: a larger number cannot be meant.
+        over: from the shares to what can be drawn over a run.
+    """
+
+    question: str
+    settings: tuple[str, ...]
+    explanation: str
+    slips: Mapping[tuple[float, ...], str]
+    tolerance: float = 0.12
+    most: float = 1.0
+    over: Callable[[tuple[float, ...]], Over] | None = None
+
+    def accept(self, value: object) -> tuple[float, ...]:
+        """The shares. Raises LessonError if it is no list of as many numbers."""
+        if not isinstance(value, list | tuple) or len(value) != len(self.settings):
+            raise LessonError(f"{value!r} is no such list: write {self.listing()}")
+        return tuple(_number(share, self.most) for share in value)
+
+    def listing(self) -> str:
+        """What is to be typed."""
+        return f"a list of {len(self.settings)} numbers, for {', '.join(self.settings)}"
+
+    def drawn(self, value: object) -> Over | None:
+        """The shares as they are drawn over a run. Raises LessonError if they are none."""
+        return None if self.over is None else self.over(self.accept(value))
+
+    def explain(self, value: object, measured: tuple[float, ...]) -> str:
+        """What to say once they were measured; ``value`` None: nothing was predicted."""
+        say = f"Measured: {self._row(measured)}."
+        if isinstance(value, list | tuple) and len(value) == len(measured):
+            near = _near(value, measured, self.tolerance)
+            say += f" You predicted {self._row(value)}{': well seen.' if near else '.'}"
+            slip = next((w for n, w in self.slips.items() if _near(value, n, 0.03)), "")
+            say += f" {slip}" if slip and not near else ""
+        return f"{say} {self.explanation}"
+
+    def _row(self, shares: Sequence[float]) -> str:
+        pairs = zip(self.settings, shares, strict=True)
+        return ", ".join(f"{share:.2f} for {setting}" for setting, share in pairs)
+
+
+def _near(a: Sequence[float], b: Sequence[float], tolerance: float) -> bool:
+    return all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True))
+
+
+def _number(value: object, most: float) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12:
+        if value <= most:
+            return float(value)
+        raise LessonError(f"{value!r} is more than {most:g}: write 30 % as 0.3")
+    raise LessonError(f"{value!r} is no number: write one, such as 12 or 0.5")
+
+
+@dataclass(frozen=True)
 class Chapter:
     """The exercises and predictions of one lesson, by name."""
 
     title: str
     exercises: Mapping[str, Exercise]
-    predictions: Mapping[str, Choose | Estimate]
+    predictions: Mapping[str, Choose | Estimate | Estimates]

@@ -80,7 +80,7 @@ def note_prediction(name: str, value: object) -> None:
     _change(lambda ledger: ledger["predictions"].setdefault(name, {}).update(value=value))
 
 
-def note_measured(name: str, measured: float) -> None:
+def note_measured(name: str, measured: object) -> None:
     """What the run gave."""
     _change(lambda ledger: ledger["predictions"].setdefault(name, {}).update(measured=measured))
 

@@ -33,6 +33,8 @@ def _failed(row: Row) -> str:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

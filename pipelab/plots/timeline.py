@@ -18,9 +18,10 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from pipelab.action import COMPUTE, MESSAGES, Kind
-from pipelab.plots.palette import IDLE, STYLES, edge, shade, text_on
+from pipelab.plots.palette import BLACK, IDLE, STYLES, edge, shade, text_on
 from pipelab.plots.picture import (
     ABOVE,
     LEFT,
@@ -61,6 +62,7 @@ def plot_timeline(
     ax: Axes | None = None,
     width: float = 10.0,
     until: float | None = None,
+    line: tuple[float, str] | None = None,
 ) -> Figure:
     """The timeline as a figure of its own, or drawn into ``ax``. Never uses pyplot.
 
@@ -73,6 +75,7 @@ def plot_timeline(
         ax: room to draw in, in place of a new figure; its size at this moment decides on labels.
         width: inches of a new figure; more inches, more labels.
         until: seconds; the time axis goes on to there, so that pictures can be compared.
+        line: seconds and words: a dotted line, where somebody predicted the end.
     """
     if ax is None:
         ax = _new_axes(trace, width)
@@ -83,7 +86,7 @@ def plot_timeline(
     has_messages = any(e.kind in MESSAGES for e in trace.events)
     band = _Band(-0.44, 0.2, 0.25, 0.42) if has_messages else _Band(-0.4, 0.4)
     first, last = span(trace.events)
-    last = max(last, until or last)
+    last = max(last, until or last, line[0] if line else last)
     ax.set_xlim(first - (last - first) * 0.004, last + (last - first) * 0.004)
     ax.set_ylim(trace.num_ranks - 0.5, -0.5)
     _draw_idle(ax, trace, band)
@@ -91,6 +94,8 @@ def plot_timeline(
     _draw_boxes(ax, trace.events, fills, band, size[0] / (last - first))
     _draw_labels(ax, trace, fills, band, size)
     _draw_frame(ax, trace, band, size[1] / trace.num_ranks)
+    if line:
+        _draw_line(ax, *line)
     write_around(ax, trace, title, notes_of(trace, size[0] + RIGHT * POINTS))
     return figure if isinstance(figure, Figure) else figure.figure
 
@@ -180,6 +185,15 @@ def _draw_labels(
                 if STYLES[e.kind].hatch:  # keep the hatch from crossing the letters
                     label.set_path_effects([withStroke(linewidth=3, foreground=fills[e])])
                 break
+
+
+def _draw_line(ax: Axes, seconds: float, words: str) -> None:
+    """A dotted line at a time; its words at the right, above, where no box is."""
+    dots = ax.axvline(seconds, color=BLACK, linewidth=2, linestyle=(0, (1, 2)), zorder=5)
+    dots.set_path_effects([withStroke(linewidth=5, foreground="white")])
+    place = ScaledTranslation(0, 24 / POINTS, ax.figure.dpi_scale_trans)
+    label = ax.text(1, 1, f"┊ {words}", transform=ax.transAxes + place, fontsize=NORMAL)
+    label.set(ha="right", weight="bold", parse_math=False)
 
 
 def _draw_frame(ax: Axes, trace: Trace, band: _Band, row: float) -> None:

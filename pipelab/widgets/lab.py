@@ -22,6 +22,7 @@ from pipelab.simulator import Cost
 from pipelab.trace import Trace
 from pipelab.widgets import front, report, words
 from pipelab.widgets.live import LiveRun, Settings
+from pipelab.widgets.over import Shares, overlay, shares
 from pipelab.widgets.still import png, still
 
 PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010)
@@ -45,6 +46,11 @@ class TimelineLab(anywidget.AnyWidget):
             ``"zero_bubble_v"`` or ``"sequential"``.
         paced: pad each action to ``pace``; without it, ranks run as fast as this machine can.
         pace: seconds per action of a rank.
+        over: bubble fractions that somebody predicted, by (ranks, microbatches); each is drawn
+            over the runs of these sizes, and in the chart of all runs.
+
+    Raises:
+        TraceError: ``over`` holds something else.
     """
 
     _esm = front.script(*front.PARTS, "chart", "lab")
@@ -77,6 +83,7 @@ class TimelineLab(anywidget.AnyWidget):
     figures: List[dict[str, str]] = List().tag(sync=True)
     session: List[dict[str, object]] = List().tag(sync=True)  # every run that was finished
     curves = Dict().tag(sync=True)
+    guesses: List[dict[str, object]] = List().tag(sync=True)
 
     def __init__(
         self,
@@ -86,13 +93,14 @@ class TimelineLab(anywidget.AnyWidget):
         *,
         paced: bool = True,
         pace: Cost = PACE,
+        over: Shares | None = None,
     ):
         self._gate = threading.RLock()  # the run's threads and the comm's thread set traits
         self._run: LiveRun | None = None
         self._trace: Trace | None = None
         self._kept: dict[str, object] = {}  # the traits of the last picture that was whole
         self._shown = 0  # the run that it shows
-        self._pace = pace
+        self._pace, self._over = pace, shares(over)
         self._closed = False
         super().__init__(
             num_ranks=num_ranks,
@@ -100,6 +108,7 @@ class TimelineLab(anywidget.AnyWidget):
             schedule=schedule,
             pacing="1" if paced else "off",
             choices=words.choices(pace),
+            guesses=words.guesses(self._over),
         )
         self.observe(self._on_setting, names=list(_SETTINGS))
         self.observe(lambda change: self.run(), names=["run_asked"])
@@ -174,8 +183,10 @@ class TimelineLab(anywidget.AnyWidget):
             self._run.ended.wait(_FIRST)
         bundle = super()._repr_mimebundle_(**options)
         if bundle is not None and self._trace is not None:
-            bundle[0].update(still(self._trace, png(self._trace), _NOTE))
-            bundle[0]["text/plain"] = timeline_text(self._trace)
+            above = overlay(self._trace, self._over)
+            bundle[0].update(still(self._trace, png(self._trace, above.line), above.words, _NOTE))
+            lines = timeline_text(self._trace), above.words
+            bundle[0]["text/plain"] = "\n".join(filter(None, lines))
         return bundle
 
     def _settings(self) -> Settings:
@@ -185,6 +196,7 @@ class TimelineLab(anywidget.AnyWidget):
         return Settings(
             self.num_ranks, self.num_microbatches, self.schedule, pace, self.overlap,
             int(self.replicas), int(self.budget) or None,
+            guess=self._over.get((self.num_ranks, self.num_microbatches)),
         )  # fmt: skip
 
     def _on_setting(self, change: object) -> None:

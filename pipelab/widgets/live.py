@@ -43,6 +43,7 @@ class Settings:
         replicas: copies of the pipeline.
         memory_budget: bytes that a rank may hold; None: all that there are.
         own: a schedule written by hand, in place of the one that ``schedule`` names.
+        guess: the bubble fraction that somebody predicted for so many ranks and microbatches.
     """
 
     num_ranks: int
@@ -53,6 +54,13 @@ class Settings:
     replicas: int = 1
     memory_budget: int | None = None
     own: Schedule | None = None
+    guess: float | None = None
+
+    @property
+    def guesses(self) -> dict[tuple[int, int], float]:
+        """The guess as ``pipelab.widgets.over`` takes it."""
+        sizes = self.num_ranks, self.num_microbatches
+        return {} if self.guess is None else {sizes: self.guess}
 
     def build(self) -> Schedule:
         """The schedule. Raises ScheduleError where there is none."""

@@ -4,6 +4,7 @@ from pipelab.trace import Setting, Trace, compare
 from pipelab.widgets import words
 from pipelab.widgets.data import frame, head, packed
 from pipelab.widgets.live import LiveRun
+from pipelab.widgets.over import overlay
 from pipelab.widgets.tables import Table, comparison_table
 
 Traits = dict[str, object]
@@ -21,6 +22,8 @@ def _live(run: LiveRun) -> Traits:
     setting = Setting(s.schedule, s.num_ranks * s.replicas, s.num_microbatches, replicas=s.replicas)
     told = frame(Trace(prediction.events if prediction else run.bars, "recorded", setting))
     told["sentence"] = f"Live: {words.what(s)}. Bars appear as the ranks work, a little unsharp."
+    if prediction is not None:  # how much work there will be, and so where a guessed end is
+        told["guess"] = overlay(prediction, s.guesses).guess
     return {
         "data": packed(run.bars),
         "head": told,
@@ -33,16 +36,19 @@ def _live(run: LiveRun) -> Traits:
 def _recorded(run: LiveRun) -> Traits:
     assert run.result is not None
     trace, budget = run.result.trace, run.settings.memory_budget
-    told = head(trace)
+    told, above = head(trace), overlay(trace, run.settings.guesses)
+    told |= {"guess": above.guess, "alt": f"{told['alt']} {above.words}".strip()}
     if run.settings.prediction is not None:
         told["tables"] = [_difference(run.settings.prediction, trace), *_tables(told)]
+    if above.numbers is not None:
+        told["tables"] = [above.numbers, *_tables(told)]
     return {
         "data": packed(trace.events),
         "head": told | ({"budget": budget} if budget else {}),
         **_ghost(run),
         "live": False,
         "now": 0.0,
-        "figures": words.figures(run.result, run.settings.prediction),
+        "figures": words.figures(run.result, run.settings),
     }
 
 

@@ -17,9 +17,12 @@ from pipelab.trace import Trace
 _DPI = 144  # sharp on a projector
 
 
-def png(trace: Trace) -> bytes:
-    """The picture of a trace; in a palette of its own colours, a third of the usual size."""
-    figure = plot_timeline(trace)
+def png(trace: Trace, line: tuple[float, str] | None = None) -> bytes:
+    """The picture of a trace; in a palette of its own colours, a third of the usual size.
+
+    ``line``: seconds and words of what somebody predicted.
+    """
+    figure = plot_timeline(trace, line=line)
     raw, small = io.BytesIO(), io.BytesIO()
     figure.savefig(raw, format="rgba", dpi=_DPI)
     width, height = (int(inches * _DPI) for inches in figure.get_size_inches())
@@ -28,21 +31,23 @@ def png(trace: Trace) -> bytes:
     return small.getvalue()
 
 
-def still(trace: Trace, picture: bytes, note: str = "") -> dict[str, str]:
+def still(trace: Trace, picture: bytes, said: str = "", note: str = "") -> dict[str, str]:
     """The trace for viewers without our front end: as HTML and as PNG.
 
-    ``note``: a sentence to stand below the picture.
+    Args:
+        said: what was predicted and what was measured, for eyes and ears.
+        note: a sentence to stand below the picture.
     """
+    below = "".join(f"<p>{escape(text)}</p>" for text in (said, note) if text)
     html = (
-        f"<div>{image(trace, picture)}</div>"
-        f"{f'<p>{escape(note)}</p>' if note else ''}"
+        f"<div>{image(trace, picture, said)}</div>{below}"
         f"<details><summary>The same as a table</summary>{table_html(trace)}</details>"
     )
     return {"text/html": html, "image/png": base64.b64encode(picture).decode("ascii")}
 
 
-def image(trace: Trace, picture: bytes) -> str:
-    """The picture as an element, with its words."""
+def image(trace: Trace, picture: bytes, said: str = "") -> str:
+    """The picture as an element, with its words, and with what was predicted."""
     data = base64.b64encode(picture).decode("ascii")
-    words = escape(describe(trace))
+    words = escape(f"{describe(trace)} {said}".strip())
     return f'<img alt="{words}" src="data:image/png;base64,{data}" style="max-width: 100%">'

@@ -27,7 +27,8 @@ class Timeline(anywidget.AnyWidget):
     Args:
         trace: predicted or recorded.
         over: what to draw over it: another trace of as many ranks, a Schedule (predicted with the
-            costs seen in ``trace``), or what you guessed: seconds, or a share such as ``"30 %"``.
+            costs seen in ``trace``), or what you guessed: seconds, a share such as ``"30 %"``, or
+            shares by (ranks, microbatches), of which the one that fits ``trace`` is drawn.
         budget: bytes that a rank may hold, drawn as a line over the memory.
 
     Raises:
@@ -44,12 +45,12 @@ class Timeline(anywidget.AnyWidget):
 
     def __init__(self, trace: Trace, over: Over | None = None, *, budget: int | None = None):
         self.trace = trace
-        above = overlay(trace, over)
-        self._over = above.trace
+        self._above = above = overlay(trace, over)
+        told = head(trace) | {"alt": f"{describe(trace)} {above.words}".strip()}
         words = {"comparison": above.numbers, "guess": above.guess, "budget": budget}
         super().__init__(
             data=packed(trace.events),
-            head=head(trace) | {name: value for name, value in words.items() if value},
+            head=told | {name: value for name, value in words.items() if value},
             ghost_data=packed(above.trace.events) if above.trace else b"",
             ghost_head=frame(above.trace) if above.trace else {},
         )
@@ -64,24 +65,28 @@ class Timeline(anywidget.AnyWidget):
         With another trace over it, both stand one above the other.
         """
         path = Path(path)
-        over = self._over
-        figure = plot_timeline(self.trace) if over is None else plot_compare(over, self.trace)
+        above = self._above
+        if above.trace is None:
+            figure = plot_timeline(self.trace, line=above.line)
+        else:
+            figure = plot_compare(above.trace, self.trace)
         figure.savefig(path)
         return path
 
     def __repr__(self) -> str:
-        return timeline_text(self.trace)
+        return "\n".join(filter(None, (timeline_text(self.trace), self._above.words)))
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """The widget, and beside it a still picture for notebooks that no kernel runs."""
         bundle = super()._repr_mimebundle_(**options)
         if bundle is not None:
-            bundle[0].update(still(self.trace, png(self.trace)))
+            picture = png(self.trace, self._above.line)
+            bundle[0].update(still(self.trace, picture, self._above.words))
             bundle[0]["text/plain"] = repr(self)
         return bundle
 
     def _page(self) -> str:
         names = ("data", "head", "ghost_data", "ghost_head")
         state = {name: getattr(self, name) for name in names}
-        picture = image(self.trace, png(self.trace))
+        picture = image(self.trace, png(self.trace, self._above.line), self._above.words)
         return page(self._esm, self._css, state, describe(self.trace), picture)

@@ -1,7 +1,7 @@
 """What the lab says: all sentences and figures of its view; the browser only lays them out."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -68,7 +68,7 @@ def status(run: LiveRun, shown: int) -> dict[str, object]:
     still = f" The picture shows run {shown}." if shown else ""
     match run.state:
         case "done" if run.result is not None:
-            text = f"Run {run.number}: {text}. {sentence(run.result)}"
+            text = f"Run {run.number}: {text}. {sentence(run.result, run.settings.guess)}"
             return {"state": "done", "summary": text}
         case "error":
             text = f"Run {run.number} failed: {text}.{still}"
@@ -79,23 +79,27 @@ def status(run: LiveRun, shown: int) -> dict[str, object]:
             return {"state": "running", "summary": f"Run {run.number} is going: {text} …"}
 
 
-def sentence(result: StepResult) -> str:
-    """The bubble, measured and by the formula, the loss."""
+def sentence(result: StepResult, guess: float | None) -> str:
+    """The bubble, measured, by the formula and as it was guessed; the loss."""
     trace = result.trace
     formula, share = formula_of(trace)
     return (
         f"Of the ranks' time, {percent(trace.bubble_fraction, 1)} was bubble; "
-        f"{formula} says {percent(share, 1)}. Loss {result.loss:.4f}."
+        f"{formula} says {percent(share, 1)}"
+        f"{'' if guess is None else f'; you predicted {percent(guess)}'}. "
+        f"Loss {result.loss:.4f}."
     )
 
 
-def figures(result: StepResult, prediction: Trace | None) -> list[dict[str, str]]:
+def figures(result: StepResult, settings: Settings) -> list[dict[str, str]]:
     """The large numbers below the picture."""
     trace = result.trace
     formula, share = formula_of(trace)
     most = max(point.total for point in peak_bytes(trace))
     found = [("bubble, measured", percent(trace.bubble_fraction, 1))]
-    if prediction is not None:
+    if settings.guess is not None:
+        found.append(("bubble, your prediction", percent(settings.guess)))
+    if (prediction := settings.prediction) is not None:
         found.append(("bubble, predicted", percent(prediction.bubble_fraction, 1)))
     found += [
         (f"bubble by {formula}", percent(share, 1)),
@@ -166,6 +170,21 @@ def point(run: LiveRun, trace: Trace) -> dict[str, object]:
         "words": f"run {run.number}: {what(s)}, bubble {percent(trace.bubble_fraction, 1)}"
         + ("" if s.pace is not None else ", unpaced"),
     }
+
+
+def guesses(shares: Mapping[tuple[int, int], float]) -> list[dict[str, object]]:
+    """What somebody predicted, as marks of the small chart."""
+    rows = ((p, m, share) for (p, m), share in sorted(shares.items()))
+    return [
+        {
+            "p": p,
+            "m": m,
+            "bubble": share,
+            "words": f"you predicted: {number(p, 'rank')}, {number(m, 'microbatch')}, "
+            f"bubble {percent(share)}",
+        }
+        for p, m, share in rows
+    ]
 
 
 def error_text(error: Exception | None) -> str:

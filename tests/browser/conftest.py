@@ -42,6 +42,13 @@ NO_CELL_IS_BUSY = """() => [...document.querySelectorAll(
     '.jp-NotebookPanel:not(.lm-mod-hidden) .jp-InputArea-prompt')]
     .every((prompt) => !prompt.textContent.includes('*'))"""
 
+CHOOSE = """async (index) => {
+    const notebook = jupyterapp.shell.currentWidget.content;
+    notebook.activeCellIndex = index;
+    await notebook.scrollToItem(index, 'smart');
+}"""
+COUNT = "(index) => jupyterapp.shell.currentWidget.content.widgets[index].model.executionCount ?? 0"
+
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
@@ -86,6 +93,7 @@ class Server:
             "JUPYTERLAB_SETTINGS_DIR": "settings",
             "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
             "IPYTHONDIR": "ipython",
+            "PIPELAB_HOME": "ledger",
             "root_dir": "root",
         }
         places = {name: self.home / folder for name, folder in folders.items()}
@@ -198,6 +206,28 @@ class Lab:
     def command(self, name: str, **arguments: object) -> None:
         call = f"jupyterapp.commands.execute({name!r}, {json.dumps(arguments)})"
         self.page.evaluate(f"() => {{ {call}; }}")  # braces: the promise would be waited for
+
+    def choose(self, index: int) -> Locator:
+        """The cell with this number, in view."""
+        self.page.evaluate(CHOOSE, index)
+        cell = self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell.jp-mod-active")
+        cell.locator(".cm-content").scroll_into_view_if_needed()
+        return cell
+
+    def type(self, index: int, source: str) -> None:
+        """Put another text into a cell, by the keyboard."""
+        self.choose(index).locator(".cm-content").click()
+        self.page.keyboard.press("ControlOrMeta+a")
+        self.page.keyboard.insert_text(source)
+
+    def run_cell(self, index: int) -> Locator:
+        """Shift+Enter in a cell; its outputs, once it is done."""
+        cell = self.choose(index)
+        before = self.page.evaluate(COUNT, index)
+        cell.locator(".cm-content").click()
+        self.page.keyboard.press("Shift+Enter")
+        self.page.wait_for_function(f"() => ({COUNT})({index}) > {before}")
+        return self.choose(index).locator(".jp-OutputArea-output")
 
     def save(self) -> None:
         self.page.evaluate("async () => { await jupyterapp.commands.execute('docmanager:save'); }")

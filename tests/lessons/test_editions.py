@@ -103,14 +103,21 @@ def test_teachers_cells_and_outputs_do_not_reach_learners():
 
 def test_nbgrader_gets_solutions_to_clear_and_locked_checks():
     new = nbformat.v4
+    guess = 'guess = ...\n### BEGIN SOLUTION\nguess = 8\n### END SOLUTION\npredict("01", guess)'
     cells = [
+        new.new_markdown_cell("for you alone", metadata={"tags": ["teacher"]}),
+        new.new_code_cell(guess),
         new.new_code_cell(ANSWER.rpartition("\n")[0]),
         new.new_code_cell('check("01.1", cuts)'),
     ]
-    solution, check = nbgrader(new.new_notebook(cells=cells)).cells
+    prediction, solution, check = nbgrader(new.new_notebook(cells=cells)).cells
+    assert prediction.source == 'guess = ...\npredict("01", guess)', "guesses are not graded"
+    assert "nbgrader" not in prediction.metadata
     assert solution.metadata.nbgrader.solution and not solution.metadata.nbgrader.locked
     assert check.metadata.nbgrader.grade and check.metadata.nbgrader.locked
     assert check.source.endswith("assert verdict.passed")
+    names = [cell.metadata.nbgrader.grade_id for cell in (solution, check)]
+    assert all(re.fullmatch(r"[a-zA-Z0-9_\-]+", name) for name in names), "nbgrader's own rule"
 
 
 @pytest.mark.parametrize("name", ["learner", "teacher", "nbgrader"])

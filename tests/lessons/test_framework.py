@@ -10,7 +10,8 @@ import pytest
 
 from pipelab.cli.main import main
 from pipelab.errors import LessonError
-from pipelab.lessons import check, hint, ledger, predict, reveal
+from pipelab.lessons import check, hint, ledger, predict, predicted, reveal
+from pipelab.lessons.chapters.ch01_relay import MINUTE
 from pipelab.lessons.exercise import Choice, Choose
 from pipelab.lessons.fresh import NOT_TRIED, call
 from pipelab.lessons.verdict import Result, Verdict
@@ -165,6 +166,55 @@ def test_right_prediction_is_told_so():
     assert "well seen" in repr(reveal("01", 8.1))
 
 
+SWEEP = [0.75, 0.61, 0.45, 0.3, 0.2]  # the bubbles of a run, m = 1, 2, 4, 8, 16
+
+
+def test_prediction_of_several_numbers_meets_its_misconception():
+    predict("04", [0.75, 0.375, 0.1875, 0.09375, 0.046875])
+    text = repr(reveal("04", SWEEP))
+    assert "0.75 for m = 1, 0.61 for m = 2" in text and "0.38 for m = 2" in text
+    assert "Half of it each time?" in text and "well seen" not in text
+    predict("04", [0.75, 0.6, 0.43, 0.27, 0.16])
+    assert "well seen" in repr(reveal("04", SWEEP))
+
+
+@pytest.mark.parametrize("dots", [..., [...], [0.75, ..., 0.4, 0.3, 0.2]])
+def test_dots_that_are_left_are_no_prediction(dots):
+    assert repr(predict("04", dots)).startswith("No prediction yet: write a list of 5 numbers")
+    assert ledger.prediction("04") is None
+
+
+@pytest.mark.parametrize("shares", [0.3, [0.3], [0.75, 60, 43, 27, 16], "01234"])
+def test_what_is_no_list_of_shares_is_refused(shares):
+    with pytest.raises(LessonError, match=r"list of 5 numbers|write 30 % as 0\.3"):
+        predict("04", shares)
+
+
+def test_prediction_is_drawn_over_the_run():
+    assert predicted("01") is predicted("03") is predicted("04") is None, "nothing was predicted"
+    predict("01", 8)
+    assert predicted("01") == pytest.approx(8 * MINUTE)  # seconds
+    predict("03", 0.25)  # the share that each rank computes
+    assert predicted("03") == {(4, 1): 0.75}
+    predict("04", [0.75, 3, 0.4, 0.3, 0.2])
+    assert predicted("04") == {(4, 1): 0.75, (4, 4): 0.4, (4, 8): 0.3, (4, 16): 0.2}
+    predict("03.speed", "c")
+    assert predicted("03.speed") is None, "a choice is told in words"
+
+
+def test_prediction_of_an_older_edition_is_not_drawn_and_does_no_harm():
+    ledger.note_prediction("04", 0.27)
+    assert predicted("04") is None
+    assert "You predicted" not in repr(reveal("04", SWEEP))
+
+
+def test_as_many_are_measured_as_were_asked_for():
+    with pytest.raises(LessonError, match="list of 5 numbers"):
+        reveal("04", 0.3)
+    with pytest.raises(LessonError, match="is one number"):
+        reveal("03", SWEEP)
+
+
 @pytest.mark.parametrize("value", ["eight", True, -1, float("nan")])
 def test_prediction_that_is_no_number_is_refused(value):
     with pytest.raises(LessonError, match="is no number"):
@@ -197,7 +247,9 @@ def test_unknown_exercise_is_refused_with_those_there_are(name):
 def test_progress_is_printed_as_markdown(capsys):
     check("01.1", ...)
     predict("01", 6)
+    predict("04", [0.75, 0.6, 0.43, 0.27, 0.16])
     assert main(["progress"]) == 0
     out = capsys.readouterr().out
     assert "| 01.1 | not yet | 1 | 0 | an answer |" in out
     assert "| 01 | 6 | not yet |" in out
+    assert "| 04 | 0.75, 0.6, 0.43, 0.27, 0.16 | not yet |" in out

@@ -239,6 +239,7 @@ CHAPTER = Chapter(
             },
             tolerance=0.1,
             unit=" minutes",
+            over=lambda minutes: minutes * MINUTE,
         ),
     },
 )

@@ -1,13 +1,13 @@
 """Lesson 3, waiting: how much of the time ranks compute, read from the events of a run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
 
 from pipelab.action import COMPUTE, Kind
 from pipelab.engine import Pipeline
-from pipelab.lessons.exercise import Chapter, Choice, Choose, Estimate, Exercise
+from pipelab.lessons.exercise import Chapter, Choice, Choose, Estimate, Exercise, Judge
 from pipelab.lessons.rows import each, equal, function_of
 from pipelab.lessons.verdict import Result, Shown
 from pipelab.models import mlp
@@ -69,16 +69,21 @@ def _cases() -> tuple[dict[str, tuple[object, ...]], Trace]:
     }, trace
 
 
-def _judge_bubble(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _BUBBLE)
-    yield from wrong
-    if function is None:
-        return
-    cases, trace = _cases()
-    rows = [result for result, _ in each(function, cases, _look_at_bubble)]
-    yield from rows
-    if len(rows) > 1:  # it is written: look at what it was given
-        yield Shown("The recorded run that your function was given", trace)
+def _judge_with(wants: str, look: Callable[..., Result]) -> Judge:
+    """A judge of functions that read the same logs; ``look`` says what each should return."""
+
+    def judge(answer: object) -> Iterator[Result | Shown]:
+        function, wrong = function_of(answer, wants)
+        yield from wrong
+        if function is None:
+            return
+        cases, trace = _cases()
+        rows = [result for result, _ in each(function, cases, look)]
+        yield from rows
+        if len(rows) > 1:  # it is written: look at what it was given
+            yield Shown("The recorded run that your function was given", trace)
+
+    return judge
 
 
 def _look_at_bubble(name: str, value: float, events: Sequence[Event], num_ranks: int) -> Result:
@@ -87,18 +92,6 @@ def _look_at_bubble(name: str, value: float, events: Sequence[Event], num_ranks:
         "the first start to the last end of a computation (F, B, I, W), and nothing else computes"
     )
     return equal(name, bubble_fraction(events, num_ranks), value, look)
-
-
-def _judge_parts(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _PARTS)
-    yield from wrong
-    if function is None:
-        return
-    cases, trace = _cases()
-    rows = [result for result, _ in each(function, cases, _look_at_parts)]
-    yield from rows
-    if len(rows) > 1:  # it is written: look at what it was given
-        yield Shown("The recorded run that your function was given", trace)
 
 
 def _look_at_parts(
@@ -128,7 +121,7 @@ CHAPTER = Chapter(
         "03.1": Exercise(
             "the bubble from the events",
             _BUBBLE,
-            _judge_bubble,
+            _judge_with(_BUBBLE, _look_at_bubble),
             (
                 "Three numbers are enough: when did the first computation of all ranks start, when "
                 "did the last one end, and how long did each rank compute?",
@@ -141,7 +134,7 @@ CHAPTER = Chapter(
         "03.2": Exercise(
             "where the waiting is",
             _PARTS,
-            _judge_parts,
+            _judge_with(_PARTS, _look_at_parts),
             (
                 "Look at one row of the picture: some grey before its first box, some in the "
                 "middle, some behind its last box.",
@@ -164,6 +157,8 @@ CHAPTER = Chapter(
                 0.5: "Half would mean that two ranks compute at any moment. Which two could that "
                 "be, with a single batch on its way?",
             },
+            most=1.0,
+            over=lambda share: {(4, 1): 1 - share},
         ),
         "03.speed": Choose(
             "The same model on one rank, and split over four: how much faster is a step?",

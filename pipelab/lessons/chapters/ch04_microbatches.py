@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pipelab.action import Kind
 from pipelab.engine import Pipeline, verify_gradients
 from pipelab.errors import ScheduleError
-from pipelab.lessons.exercise import Chapter, Choice, Choose, Estimate, Exercise
+from pipelab.lessons.exercise import Chapter, Choice, Choose, Estimates, Exercise
 from pipelab.lessons.fresh import Function
 from pipelab.lessons.rows import each, equal, function_of, ratio
 from pipelab.lessons.verdict import Result, Shown
@@ -19,6 +19,7 @@ from pipelab.trace import Trace, expected_bubble_fraction
 
 _GPIPE = "a function gpipe(rank, p, m): the tokens of one rank, in order"
 _ENOUGH = "a function enough(p, share): a number of microbatches"
+SWEEP = (1, 2, 4, 8, 16)  # microbatches
 _PACE = Cost(0.006, 0.006, 0.006)
 
 
@@ -142,6 +143,11 @@ def _look_at_number(name: str, value: int, p: int, share: float) -> Result:
     return equal(name, fewest, value, look)
 
 
+def _drawn(shares: tuple[float, ...]) -> dict[tuple[int, int], float]:
+    """Predicted shares by ranks and microbatches; what is no share cannot be drawn."""
+    return {(4, m): share for m, share in zip(SWEEP, shares, strict=True) if share <= 1}
+
+
 CHAPTER = Chapter(
     "Microbatches and overlap",
     {
@@ -171,20 +177,24 @@ CHAPTER = Chapter(
         ),
     },
     {
-        "04": Estimate(
-            "4 ranks, the batch cut into 8 microbatches that follow each other at once: what is "
+        "04": Estimates(
+            "4 ranks, the batch cut into m microbatches that follow each other at once: what is "
             "the bubble fraction?",
-            "Each rank works in 8 of 8 + 3 slots: the bubble is 3/11, about 27 %. A recorded run "
-            "has a little more, since messages take time.",
+            tuple(f"m = {m}" for m in SWEEP),
+            "Each rank works in m of m + 3 slots, so the bubble is 3/(m + 3): it does not halve "
+            "when m doubles. A recorded run has a little more, since messages take time.",
             {
-                0.375: "3/8 is idle time over *busy* time, the bubble overhead; the fraction is "
-                "over the whole.",
-                0.75: "That is the bubble of lesson 3, with one microbatch on its way at a time.",
-                0.09375: "An eighth of 75 %? The corners become smaller, but the work between "
-                "them does not become longer: it is the share that shrinks, not by a factor of m.",
-                0.0: "The corners at both ends stay, however many microbatches there are.",
+                (0.75,) * 5: "That is the bubble of lesson 3, with one microbatch on its way at a "
+                "time, however many there are.",
+                (0.75, 0.375, 0.1875, 0.09375, 0.046875): "Half of it each time? The corners do "
+                "not become smaller; the work between them becomes longer.",
+                (0.75, 0.0, 0.0, 0.0, 0.0): "The corners at both ends stay, however many "
+                "microbatches there are.",
+                (3.0, 1.5, 0.75, 0.375, 0.1875): "That is idle time over *busy* time, the bubble "
+                "overhead, which can exceed 1; the fraction is over the whole.",
             },
-            tolerance=0.35,
+            most=4.0,
+            over=_drawn,
         ),
         "04.more": Choose(
             "The same batch in 64 microbatches instead of 4, as fast as this machine can: the step "

@@ -3,22 +3,27 @@
 const SIZE = { width: 380, height: 210, left: 44, right: 12, top: 12, bottom: 36 };
 const MARKS = { gpipe: "G", "1f1b": "1", interleaved: "i", zero_bubble_h1: "H", zero_bubble_v: "V", sequential: "S" };
 
-/** Places of the runs and of theory's curve; `by` is "m" or "p". Shares go up to a round value. */
-export function chartOf(runs, curve, by) {
+/**
+ * Places of the runs, of what was predicted before them, and of theory's curve; `by` is "m" or "p".
+ * Shares go up to a round value.
+ */
+export function chartOf(runs, curve, by, guesses = []) {
+  const all = [...runs, ...guesses];
   const points = curve?.[by] ?? [];
-  const last = Math.max(by === "m" ? 16 : 8, ...runs.map((run) => run[by]));
-  const highest = Math.max(0.1, ...runs.map((run) => run.bubble), ...points.map(([, share]) => share));
+  const last = Math.max(by === "m" ? 16 : 8, ...all.map((run) => run[by]));
+  const highest = Math.max(0.1, ...all.map((run) => run.bubble), ...points.map(([, share]) => share));
   const top = Math.min(1, Math.ceil(highest * 10) / 10);
   const x = (value) => SIZE.left + ((SIZE.width - SIZE.left - SIZE.right) * value) / last;
   const y = (share) => SIZE.height - SIZE.bottom - ((SIZE.height - SIZE.top - SIZE.bottom) * share) / top;
   const line = points.map(([value, share], i) => `${i ? "L" : "M"}${x(value).toFixed(1)} ${y(share).toFixed(1)}`).join("");
-  return { line, top, last, x, y, marks: runs.map((run) => ({ run, x: x(run[by]), y: y(run.bubble) })) };
+  const place = (run) => ({ run, x: x(run[by]), y: y(run.bubble) });
+  return { line, top, last, x, y, marks: runs.map(place), crosses: guesses.map(place) };
 }
 
 /** The chart with its choice of axis and its twin in words. */
 function sessionChart() {
   let by = "m";
-  let [runs, curve] = [[], null];
+  let [runs, curve, guesses] = [[], null, []];
   const drawing = svg("svg", { viewBox: `0 0 ${SIZE.width} ${SIZE.height}`, class: "pl-chart", role: "img" });
   const title = element("b");
   const axis = (name, words) => {
@@ -44,8 +49,9 @@ function sessionChart() {
   function show() {
     for (const axis of choice.children) axis.setAttribute("aria-pressed", axis.dataset.by === by);
     title.textContent = "Bubble of every run";
-    says.textContent = curve?.name ? `line: ${curve.name} in theory, ${curve.fixed[by]}` : "";
-    const { line, top, last, x, y, marks } = chartOf(runs, curve, by);
+    says.textContent = [curve?.name && `line: ${curve.name} in theory, ${curve.fixed[by]}`,
+      guesses.length && "×: your prediction"].filter(Boolean).join(" · ");
+    const { line, top, last, x, y, marks, crosses } = chartOf(runs, curve, by, guesses);
     const low = SIZE.height - SIZE.bottom;
     const parts = [];
     for (let k = 0; k <= 4; k++) {
@@ -66,19 +72,24 @@ function sessionChart() {
       mark.append(hint);
       parts.push(mark);
     });
+    for (const { run, x: at, y: up } of crosses) { // last, so that a run does not hide it
+      const hint = svg("title");
+      hint.textContent = run.words;
+      parts.push(svg("path", { class: "pl-cross", d: `M${at - 5} ${up - 5}l10 10m0 -10l-10 10` }, hint));
+    }
     drawing.replaceChildren(...parts);
     drawing.setAttribute("aria-label", `The bubble of ${runs.length} runs against ${by === "m" ? "microbatches" : "ranks"}`);
-    list.replaceChildren(...runs.map((run) => element("li", {}, run.words)));
+    list.replaceChildren(...[...guesses, ...runs].map((run) => element("li", {}, run.words)));
     node.hidden = !runs.length;
   }
   return {
     node,
     /** New runs, or theory's curve for the latest; the axis is the one that was changed last. */
-    show(newRuns, newCurve) {
+    show(newRuns, newCurve, newGuesses) {
       const [a, b] = newRuns.slice(-2);
       if (newRuns.length > runs.length && b && a.p !== b.p) by = "p";
       if (newRuns.length > runs.length && b && a.m !== b.m) by = "m";
-      [runs, curve] = [newRuns, newCurve];
+      [runs, curve, guesses] = [newRuns, newCurve, newGuesses ?? []];
       show();
     },
   };

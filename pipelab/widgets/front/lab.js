@@ -104,8 +104,8 @@ function renderLab({ model, el }) {
     summary: () => (summary.textContent = get("summary")),
     error: () => (error.textContent = get("error")),
     figures: () => fillFigures(figures, get("figures")),
-    session: () => chart.show(get("session"), get("curves")),
-    curves: () => chart.show(get("session"), get("curves")),
+    session: () => chart.show(get("session"), get("curves"), get("guesses")),
+    curves: () => chart.show(get("session"), get("curves"), get("guesses")),
     live: () => (root.dataset.plLive = get("live")),
   };
   for (const [name, { show }] of Object.entries(panel.inputs)) views[name] = () => show(get(name));

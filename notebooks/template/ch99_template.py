@@ -1,0 +1,134 @@
+"""Lesson 99, a template: replace its question, its two exercises, and this line."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from pipelab.engine import Pipeline
+from pipelab.lessons.exercise import Chapter, Choice, Choose, Exercise
+from pipelab.lessons.rows import each, equal, function_of, ratio
+from pipelab.lessons.verdict import Result, Shown
+from pipelab.models import mlp
+from pipelab.schedules import gpipe
+from pipelab.simulator import Cost, simulate
+from pipelab.trace import Trace
+
+_IDLE = "a function idle_slots(p, m): how many of its slots a rank has nothing to do in"
+_TIME = "a function step_time(p, m, forward, backward): seconds of one step"
+
+
+def _record(p: int, m: int, cost: Cost) -> Trace:
+    """The least disturbed of three steps on real ranks."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, inputs = mlp(width=32, depth=8), torch.randn(32, 16)
+    targets = torch.zeros(32, dtype=torch.long)
+    loss = nn.functional.cross_entropy
+    with Pipeline(model, gpipe(p, m), loss=loss, pace=cost) as pipeline:
+        traces = [pipeline.step(inputs, targets).trace for _ in range(3)]
+    return min(traces, key=lambda trace: trace.duration)
+
+
+# ----------------------------------------------------------------------- 99.1, structure: exact
+
+
+def _judge_idle(answer: object) -> Iterator[Result | Shown]:
+    function, wrong = function_of(answer, _IDLE)
+    yield from wrong
+    if function is None:
+        return
+    cases: dict[str, tuple[object, ...]] = {  # always: m = 1, m < p, p = 1
+        "2 ranks, 4 microbatches": (2, 4),
+        "a single microbatch": (4, 1),
+        "fewer microbatches than ranks": (4, 2),
+        "3 ranks, 7 microbatches": (3, 7),
+        "one rank": (1, 4),
+    }
+    yield from (result for result, _ in each(function, cases, _look_at_idle))
+
+
+def _look_at_idle(name: str, value: object, p: int, m: int) -> Result:
+    # The truth comes from the simulator, never from a formula that could be read off here.
+    trace = simulate(gpipe(p, m), Cost(1.0, 0.5, 0.5))
+    look = "print the schedule, and count the dots of one row"
+    return equal(name, round(trace.duration * trace.bubble_fraction), value, look)
+
+
+# ----------------------------------------------------- 99.2, time: as a ratio, on a paced run
+
+
+def _judge_time(answer: object) -> Iterator[Result | Shown]:
+    function, wrong = function_of(answer, _TIME)
+    yield from wrong
+    if function is None:
+        return
+    cases: dict[str, tuple[object, ...]] = {
+        "2 ranks, 4 microbatches": (2, 4, 0.01, 0.02),
+        "a single microbatch": (4, 1, 0.01, 0.02),
+        "a backward as short as a forward": (4, 8, 0.01, 0.01),
+        "one rank": (1, 3, 0.02, 0.04),
+    }
+    found = list(each(function, cases, _look_at_time))
+    yield from (result for result, _ in found)
+    if all(result.ok for result, _ in found):
+        trace = _record(2, 4, Cost(0.01, 0.01, 0.01))
+        yield Shown("2 ranks, 4 microbatches, as two real processes ran it", trace)
+        said = found[0][1]
+        assert isinstance(said, float)
+        look = "other programs on this machine? run the check again"
+        yield ratio("recorded, over your formula", trace.duration / said, 0.95, 1.35, look)
+
+
+def _look_at_time(name: str, value: object, p: int, m: int, f: float, b: float) -> Result:
+    look = "how many slots has the longest row, and how long is each?"
+    return equal(name, simulate(gpipe(p, m), Cost(f, b / 2, b / 2)).duration, value, look)
+
+
+CHAPTER = Chapter(
+    "A template",
+    {
+        "99.1": Exercise(
+            "count the idle slots",
+            _IDLE,
+            _judge_idle,
+            (
+                "Print gpipe(2, 4), and then gpipe(2, 8): what has changed in a row, what has not?",
+                "The dots of a row are the way to the last rank and back.",
+                "That way has as many steps, in each direction, as there are neighbours.",
+            ),
+        ),
+        "99.2": Exercise(
+            "how long is a step",
+            _TIME,
+            _judge_time,
+            (
+                "Follow one row: how many forwards, how many backwards, how much waiting?",
+                "The waiting has two parts: one as long as some forwards, one as some backwards.",
+                "Of each there are as many as there are other ranks; the microbatches come on top.",
+            ),
+        ),
+    },
+    {
+        "99": Choose(
+            "2 ranks, GPipe, 8 microbatches instead of 4. The bubble's share ...",
+            {
+                "a": Choice(
+                    "stays",
+                    "The idle time stays, in seconds; but the step becomes longer around it.",
+                ),
+                "b": Choice(
+                    "becomes smaller",
+                    "As much idle time as before, in a step that is longer: a smaller share.",
+                ),
+                "c": Choice(
+                    "becomes larger",
+                    "More microbatches mean more messages, but these wait for nobody here: only "
+                    "the way there and back is idle.",
+                ),
+            },
+            settle=lambda x: "b" if x < 0.9 else "a" if x < 1.1 else "c",
+            unit=" times the bubble",
+        ),
+    },
+)

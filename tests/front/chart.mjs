@@ -1,0 +1,19 @@
+// The chart of a session: runs, theory, and what was predicted before them.
+import assert from "node:assert/strict";
+import { chartOf } from "./front.mjs";
+
+const run = { p: 4, m: 8, bubble: 0.31 };
+const guesses = [{ p: 4, m: 8, bubble: 0.27 }, { p: 4, m: 32, bubble: 0.9 }];
+const curve = { m: [[8, 0.2727]], p: [] };
+
+const plain = chartOf([run], curve, "m");
+assert.deepEqual(plain.crosses, []);
+assert.equal(plain.top, 0.4);
+assert.equal(plain.last, 16);
+
+// A prediction stands where its run will: at the same m, higher if it is a larger bubble.
+const { marks, crosses, top, last } = chartOf([run], curve, "m", guesses);
+assert.equal(crosses[0].x, marks[0].x);
+assert.ok(crosses[0].y > marks[0].y, "y goes down");
+assert.ok(crosses[1].y < marks[0].y);
+assert.deepEqual([top, last], [0.9, 32], "the chart has room for what was predicted");
