@@ -105,7 +105,7 @@ def in_words(trace: Trace, idle: Idle) -> str:
     row = link(trace)[idle.rank]
     node = next((n for n in row if n.event.start >= idle.end), None)
     if idle.reason not in ("waiting", "imbalance", "message") or not (node and node.producer):
-        return f"{who} {_WORDS[idle.reason]}"
+        return f"{who} {WORDS[idle.reason]}"
     producer = node.producer
     if idle.reason == "message":
         return f"{who} waits for the message from rank {idle.peer} with {producer.token}"
@@ -116,7 +116,7 @@ def in_words(trace: Trace, idle: Idle) -> str:
     return text if len(names) == 1 else f"{text}: rank {idle.root} holds it up"
 
 
-_WORDS: dict[Reason, str] = {
+WORDS: dict[Reason, str] = {
     "waiting": "waits for a message",
     "imbalance": "waits for a rank with more work",
     "message": "waits for a message that is under way",

@@ -18,7 +18,7 @@ from pipelab.plots.palette import STYLES, edge, shade, text_on
 from pipelab.plots.picture import stages_of
 from pipelab.plots.terminal import bubble_text, idle_shares, number, percent, time_text
 from pipelab.trace import Event, Trace, explain_idle
-from pipelab.trace.idle import Idle
+from pipelab.trace.idle import WORDS, Idle
 from pipelab.trace.links import Node, link
 from pipelab.trace.memory import memory_curve
 from pipelab.widgets.tables import idle_table, rank_table, totals
@@ -166,7 +166,7 @@ class _Words:
             case "message" if producer is not None:
                 return f"waits for the message with {producer.token} from rank {piece.peer}"
             case reason:
-                return _WHY[reason]
+                return WORDS[reason]
 
     def _producer(self, piece: Idle) -> Node | None:
         row, at = self._rows[piece.rank], self._next[piece.rank]
@@ -174,17 +174,6 @@ class _Words:
             at += 1
         self._next[piece.rank] = at
         return row[at].producer if at < len(row) else None
-
-
-_WHY = {
-    "waiting": "waits for a message",
-    "imbalance": "waits for a rank with more work",
-    "message": "waits for a message that is under way",
-    "step": "is in its optimizer step, or waits for others to come to theirs",
-    "blocked": "is held up in a SEND",
-    "done": "has nothing left to compute",
-    "overhead": "is between two actions",
-}
 
 
 def _memory(trace: Trace) -> Json:

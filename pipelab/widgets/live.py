@@ -172,8 +172,7 @@ class _Watcher:
     """Looks at the ranks from a thread of its own, for the length of a ``with`` block."""
 
     def __init__(self, pipeline: Pipeline, seen: Callable[[tuple[Event, ...], float], None]):
-        progress = pipeline._ranks.progress
-        self._watch = Watch(progress.read, pipeline.schedule, pipeline.replicas)
+        self._watch = Watch(lambda: pipeline.begun, pipeline.schedule, pipeline.replicas)
         self._seen = seen
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._main, name="pipelab watch", daemon=True)
@@ -190,10 +189,7 @@ class _Watcher:
         told = 0.0
         while not self._over.wait(LOOK):
             clock = time.monotonic()
-            try:
-                self._watch.look(clock)
-            except ValueError:  # the pipeline has been closed, and its page with it
-                return
+            self._watch.look(clock)
             bars, now = self._watch.bars(clock)
             if bars and clock - told >= TELL:
                 told = clock
