@@ -9,18 +9,18 @@ All words that a learner reads about a trace are written here, so that they can 
 
 import sys
 from array import array
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from pipelab.action import COMPUTE, Kind
 from pipelab.plots import describe
 from pipelab.plots.palette import STYLES, edge, shade, text_on
 from pipelab.plots.picture import stages_of
-from pipelab.plots.terminal import bubble_text, idle_shares, number, percent, time_text
-from pipelab.trace import Event, Trace, explain_idle
-from pipelab.trace.idle import WORDS, Idle
+from pipelab.plots.terminal import bubble_text, idle_shares, number, percent, table, time_text
+from pipelab.schedules.collector import paused_collector
+from pipelab.trace import Event, Trace
+from pipelab.trace.idle import WORDS, Idle, explained, idle_seconds
 from pipelab.trace.links import Node, link
-from pipelab.trace.memory import memory_curve
+from pipelab.trace.memory import memory_curves
 from pipelab.widgets.tables import idle_table, rank_table, totals
 
 Json = dict[str, object]
@@ -68,18 +68,24 @@ def packed(events: Iterable[Event]) -> bytes:
     return b"".join(column.tobytes() for column in columns)
 
 
+@paused_collector()
 def head(trace: Trace) -> Json:
     """All that the front end knows of a trace besides its events."""
-    pieces = explain_idle(trace)
+    links = link(trace)
+    pieces = explained(trace, links)
+    sums, ranks, memory = idle_seconds(trace, pieces), table(trace), _Memory(trace)
     return {
         **frame(trace),
         "sentence": sentence(trace),
         "alt": describe(trace),
-        "idle": _idle(trace, pieces),
+        "idle": _idle(links, pieces),
         "shares": [percent(share) for share in idle_shares(trace)],
-        "memory": _memory(trace),
-        "totals": totals(trace, pieces),
-        "tables": [rank_table(trace), idle_table(trace, pieces)],
+        "memory": {"unit": memory.unit, "curves": memory.curves},
+        "totals": totals(ranks, sums),
+        "tables": [
+            rank_table(trace, ranks, memory.peaks if memory.measured else ()),
+            idle_table(trace, sums),
+        ],
     }
 
 
@@ -128,9 +134,9 @@ def _kind(kind: Kind, stages: int) -> Json:
     }
 
 
-def _idle(trace: Trace, pieces: Sequence[Idle]) -> Json:
+def _idle(links: list[list[Node]], pieces: Sequence[Idle]) -> Json:
     """Each piece of idle time in columns; equal words are told once, in ``texts``."""
-    words = _Words(trace)
+    words = _Words(links)
     texts: dict[str, int] = {}
     return {
         "rank": [piece.rank for piece in pieces],
@@ -149,8 +155,8 @@ class _Words:
     ``pipelab.trace.idle.in_words`` says it for one piece and reads the whole trace each time.
     """
 
-    def __init__(self, trace: Trace):
-        self._rows = link(trace)
+    def __init__(self, links: list[list[Node]]):
+        self._rows = links
         self._next = [0] * len(self._rows)  # pieces come in order of time, so each row is read once
 
     def of(self, piece: Idle) -> str:
@@ -176,24 +182,30 @@ class _Words:
         return row[at].producer if at < len(row) else None
 
 
-def _memory(trace: Trace) -> Json:
-    """For each rank its curve: times and what it holds; activations counted if no bytes are known.
+class _Memory:
+    """What each rank holds; activations counted if no bytes are known.
 
     A prediction without sizes still knows how many activations a rank keeps.
+
+    Attributes:
+        curves: for each rank, times in seconds, and what it holds from then on.
+        peaks: for each rank, the most that it holds at once.
     """
-    measured = any(e.bytes for e in trace.events if e.kind in COMPUTE) or bool(trace.memory)
-    if not measured:
-        counted = tuple(e._replace(bytes=int(e.kind is Kind.F)) for e in trace.events)
-        trace = Trace(counted, trace.source, trace.setting)
-    rows: dict[int, list[Event]] = defaultdict(list)
-    for event in trace.events:
-        rows[event.rank].append(event)
-    curves = []
-    for rank in range(trace.num_ranks):  # of its own events: memory_curve looks at all of them
-        own = Trace(tuple(rows[rank]), trace.source, trace.setting, trace.memory)
-        points = memory_curve(own, rank)
-        curves.append([[_short(p.time) for p in points], [p.total for p in points]])
-    return {"unit": "bytes" if measured else "activations", "curves": curves}
+
+    def __init__(self, trace: Trace):
+        self.measured = any(e.bytes for e in trace.events if e.kind in COMPUTE) or bool(
+            trace.memory
+        )
+        self.unit = "bytes" if self.measured else "activations"
+        if not self.measured:
+            computing = (e for e in trace.events if e.kind in COMPUTE)
+            counted = tuple(Event(*e[:6], int(e.kind is Kind.F)) for e in computing)
+            trace = Trace(counted, trace.source, trace.setting)
+        points = [list(curve) for curve in memory_curves(trace)]
+        held = [[point.total for point in curve] for curve in points]
+        times = [[_short(point.time) for point in curve] for curve in points]
+        self.curves = [list(curve) for curve in zip(times, held, strict=True)]
+        self.peaks = [max(totals) for totals in held]
 
 
 def _short(seconds: float) -> float:
