@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from pipelab.engine import Pipeline, StepResult
-from pipelab.errors import PipelineClosed, ScheduleError
+from pipelab.errors import PipelabError, PipelineClosed, ScheduleError
 from pipelab.models import mlp
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS
@@ -113,6 +113,14 @@ class LiveRun:
         self._stopping = False
         self._pipeline: Pipeline | None = None
         threading.Thread(target=self._main, name=f"pipelab run {number}", daemon=True).start()
+
+    @property
+    def predicted(self) -> Trace | None:
+        """What it should record; None if it is unpaced, or cannot run at all."""
+        try:
+            return self.settings.prediction
+        except PipelabError:  # the run itself says what is wrong
+            return None
 
     def stop(self) -> None:
         """End the run and its processes, wherever it is. May be called twice, from any thread."""
