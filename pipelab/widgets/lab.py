@@ -48,7 +48,7 @@ class TimelineLab(anywidget.AnyWidget):
         pace: seconds per action of a rank.
     """
 
-    _esm = front.script(*front.PARTS, "chart", "lab")
+    _esm = front.script(*front.PARTS, "controls", "chart", "lab")
     _css = front.style("timeline", "lab")
 
     # From the controls. Choices are words, as a <select> has them.

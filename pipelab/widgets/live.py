@@ -134,6 +134,8 @@ class LiveRun:
         try:
             self._tell("running")
             with _ONE_AT_A_TIME:
+                if self._stopping:  # while another run came to its end: launch nothing for this one
+                    raise PipelineClosed("stopped before it began")
                 self.result = self._record()
             self._tell("done")
         except Exception as error:  # shown in the widget, and raised by its wait()

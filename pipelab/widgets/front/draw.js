@@ -186,6 +186,13 @@ function flat(parent) {
   };
 }
 
+/** Boxes [from, to, kind, tint] of one row as flat shapes: as they are, or as columns of shares. */
+function crowd(shapes, boxes, width, asTheyAre, y, height) {
+  if (asTheyAre) for (const [a, b, kind, tint] of boxes) shapes.box(`${kind} ${tint}`, a, y, Math.max(1, b - a), height);
+  else for (const [at, below, above, kind] of columns(boxes, width))
+    shapes.box(`${kind} 0`, at, y + height * (1 - above), COLUMN, height * (above - below));
+}
+
 const tintOf = (trace, i) => Math.max(0, trace.stages[trace.rank[i]].indexOf(trace.stage[i]));
 
 /** Actions: wide ones as nodes with letters, narrow ones flat. Returns how many nodes are left. */
@@ -210,12 +217,7 @@ function drawBoxes(view, s, { from, to, x, width }) {
   });
   narrow.forEach((boxes, rank) => {
     const [y, height] = view.place.rows[rank].box;
-    if (boxes.length < width / 8) {
-      for (const [a, b, kind, tint] of boxes) dense.box(`${kind} ${tint}`, a, y, Math.max(1, b - a), height);
-    } else {
-      for (const [at, below, above, kind] of columns(boxes, width))
-        dense.box(`${kind} 0`, at, y + height * (1 - above), COLUMN, height * (above - below));
-    }
+    crowd(dense, boxes, width, boxes.length < width / 8, y, height);
   });
   dense.finish((key) => {
     const [kind, tint] = key.split(" ");
@@ -315,15 +317,12 @@ function drawGhost(view, s, { from, to, x }) {
     const boxes = [];
     for (let k = low; k < high; k++) {
       const i = row.boxes.order[k];
-      boxes.push([x(ghost.start[i]), x(ghost.end[i]), ghost.kind[i]]);
+      boxes.push([x(ghost.start[i]), x(ghost.end[i]) - 0.6, ghost.kind[i], 0]);
     }
-    const crowded = boxes.length * COLUMN > view.place.plot * 2;
-    if (!crowded) for (const [a, b, kind] of boxes) shapes.box(kind, a, y, Math.max(1, b - a - 0.6), height - 2);
-    else for (const [a, low, high, kind] of columns(boxes, x(to)))
-      shapes.box(kind, a, y + (height - 2) * (1 - high), COLUMN, (height - 2) * (high - low));
+    crowd(shapes, boxes, x(to), boxes.length * COLUMN <= view.place.plot * 2, y, height - 2);
   });
-  shapes.finish((kind) => {
-    const { tints, name } = ghost.head.kinds[kind];
+  shapes.finish((key) => {
+    const { tints, name } = ghost.head.kinds[parseInt(key)];
     return { fill: tints[0][0], stroke: tints[0][2], "data-kind": name };
   });
 }
