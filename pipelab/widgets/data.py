@@ -110,13 +110,14 @@ def sentence(trace: Trace) -> str:
     work = f"in one step of {s.schedule} with {number(s.microbatches, 'microbatch')}"
     copies = f", {number(s.replicas, 'replica')} of the pipeline" if s.replicas > 1 else ""
     if trace.source == "recorded":
-        pace = f"each action padded to a set time ({s.paced})" if s.paced else "as fast as they can"
+        pace = f"each action padded to a set time: {s.paced}" if s.paced else "as fast as they can"
         what = (
             f"Recorded: what {number(s.ranks, 'rank')}, real processes, did {work}{copies}, {pace}."
         )
     else:
         what = f"Predicted, nothing ran: what {number(s.ranks, 'rank')} would do {work}{copies}."
-    return f"{what} It took {time_text(trace.duration)}; {bubble_text(trace)}."
+    took = "took" if trace.source == "recorded" else "would take"
+    return f"{what} It {took} {time_text(trace.duration)}; {bubble_text(trace)}."
 
 
 def _kind(kind: Kind, stages: int) -> Json:

@@ -5,6 +5,7 @@
 
 const MARGIN = 0.5; // of the window: how much is drawn beyond each of its edges
 const LETTERS = 12; // px
+const SMALL = 10.5; // px: of a letter above its number, in a box too narrow for both side by side
 const MOST_LETTERS = 400;
 let patterns = 0;
 
@@ -77,7 +78,8 @@ export function picture() {
     set(veil, { x: from.toFixed(1), width: over ? 0 : (width - from).toFixed(1), height: bottom });
     const at = s.guess ? (s.guess.time - s.window.from) * shown(s) : -1;
     set(guess, { d: at < 0 || at > width ? "" : `M${at.toFixed(1)} 0V${bottom}` });
-    set(guessText, { x: at - 5, y: 14 });
+    const right = at < 150; // no room for the words at its left
+    set(guessText, { x: right ? at + 5 : at - 5, y: 13, "text-anchor": right ? "start" : "end" });
     guessText.textContent = at < 0 || at > width ? "" : s.guess.text;
   }
   function draw(s, width) {
@@ -230,7 +232,7 @@ function drawBoxes(view, s, { from, to, x, width }) {
   return labels;
 }
 
-/** One action as a node; returns 1 if it got a label. */
+/** One action as a node; returns how many labels it got. */
 function drawBox(view, s, i, x, width, mayLabel) {
   const { trace, followed } = s;
   const kind = trace.head.kinds[trace.kind[i]];
@@ -243,15 +245,20 @@ function drawBox(view, s, i, x, width, mayLabel) {
     fill: fillOf(view, kind, place, width >= HATCHED && height >= HATCHED), stroke: tint[2], "data-i": i,
   });
   if (!mayLabel || height < LETTERS || width < 10) return 0;
-  const short = `${kind.letter}${trace.microbatch[i] < 0 ? "" : trace.microbatch[i]}`;
+  const digits = trace.microbatch[i] < 0 ? "" : String(trace.microbatch[i]);
   const many = trace.stages[trace.rank[i]].length > 1;
-  const text = fitting(many ? [token(trace, i), short, kind.letter] : [short, kind.letter], width, LETTERS);
-  if (!text) return 0;
-  const node = view.nodes.labels.next();
-  node.textContent = text;
+  const inLine = fitting([...(many ? [token(trace, i)] : []), kind.letter + digits], width, LETTERS);
+  const stacked = !inLine && height >= 2.2 * LETTERS && fitting([digits], width, SMALL);
+  const middle = y + height / 2 + 4.3;
   const stroke = kind.hatch ? tint[0] : "none"; // keeps the hatch from crossing the letters
-  set(node, { x: (x + width / 2).toFixed(1), y: y + height / 2 + 4.3, fill: tint[1], stroke, class: `pl-label${bare}` });
-  return 1;
+  const write = (text, at, looks) => {
+    const node = view.nodes.labels.next();
+    node.textContent = text;
+    set(node, { x: (x + width / 2).toFixed(1), y: at, fill: tint[1], stroke, class: `pl-label${looks}${bare}` });
+  };
+  if (!stacked) write(inLine || kind.letter, middle, "");
+  else [kind.letter, digits].forEach((text, line) => write(text, middle - 6 + line * 11, " pl-stacked"));
+  return stacked ? 2 : 1;
 }
 
 /** Idle time, in three shades by its reason, with the reason in words where there is room. */
