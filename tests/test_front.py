@@ -27,7 +27,8 @@ def test_front(case, tmp_path):
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node here: the front end's functions are tried in the browser only")
-    (tmp_path / "front.mjs").write_text(front.script(*front.PARTS, "chart", "lab"), "utf-8")
+    module = front.script(*front.PARTS, "controls", "chart", "lab")
+    (tmp_path / "front.mjs").write_text(module, "utf-8")
     write_trace(simulate(one_f_one_b(4, 8), Cost(latency=0.1)), tmp_path / "1f1b.json")
     write_trace(simulate(zero_bubble_v(2, 4), Cost(latency=0.1)), tmp_path / "v.json")
     shutil.copy(case, tmp_path / case.name)

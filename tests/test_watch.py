@@ -1,12 +1,14 @@
 """Bars of a step that goes on: from looks at what ranks are in, whenever they come."""
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelab.action import COMPUTE, Action, Kind
+from pipelab.engine.progress import Begun, Progress, Wanted
 from pipelab.schedules import one_f_one_b
 from pipelab.schedules.catalogue import build
 from pipelab.schedules.communication import lower
@@ -15,7 +17,7 @@ from pipelab.widgets.watch import Watch
 
 
 def at_work(schedule, cost):
-    """What each rank's page says at any time: (how many actions begun, the last of them).
+    """What the shared page says of each rank at any time.
 
     Of a step that goes as the simulator predicts it, with its waits; sends take no time.
     """
@@ -28,11 +30,12 @@ def at_work(schedule, cost):
         row.sort(key=lambda entry: entry[0])
 
     def read_at(now):
-        def read(rank):
-            begun = [action for start, action in rows[rank] if start <= now]
-            return (5 + len(begun), begun[-1]) if begun else (5, Action(0, Kind.STEP))
-
-        return read
+        found = []
+        for row in rows:
+            begun = [entry for entry in row if entry[0] <= now]
+            start, action = begun[-1] if begun else (-3.0, Action(0, Kind.STEP))
+            found.append(Begun(5 + len(begun), action, start))
+        return found
 
     return trace, read_at
 
@@ -43,11 +46,11 @@ def at_work(schedule, cost):
     st.integers(2, 4),
     st.sampled_from([0.07, 0.3, 0.9]),  # actions take 1: from a sharp look to one just in time
 )
-def test_bars_are_right_to_the_time_between_two_looks(name, p, pause):
+def test_bars_start_when_the_rank_says_and_are_right_to_a_look_in_all_else(name, p, pause):
     schedule = build(name, p, 2 * p)
     trace, read_at = at_work(schedule, Cost())
     clock = [-1.0]
-    watch = Watch(lambda rank: read_at(clock[0])(rank), schedule)
+    watch = Watch(lambda: read_at(clock[0]), schedule)
     for k in itertools.count():
         clock[0] = k * pause
         if clock[0] > trace.duration:
@@ -61,14 +64,15 @@ def test_bars_are_right_to_the_time_between_two_looks(name, p, pause):
             for bar, e in zip(row, computing, strict=False):
                 assert (bar.stage, bar.kind, bar.microbatch) == (e.stage, e.kind, e.microbatch)
                 assert bar.start <= bar.end <= now + 1e-9
-                assert bar.start == pytest.approx(e.start, abs=2 * pause + 1e-9)
+                assert bar.start == pytest.approx(e.start, abs=1e-9), "all are seen: they take 1"
+                assert bar.end <= max(e.end, now) + 1e-9
             begun = [e for e in computing if e.start <= now]
             assert len(row) >= len(begun) - 1, "all that has begun is seen, but for the last look"
             assert all(a.end <= b.start + 1e-9 for a, b in itertools.pairwise(row))
 
 
 def test_the_step_before_is_not_seen():
-    watch = Watch(lambda rank: (7, Action(0, Kind.STEP)), one_f_one_b(2, 2))
+    watch = Watch(lambda: [Begun(7, Action(0, Kind.STEP), 0.5)] * 2, one_f_one_b(2, 2))
     watch.look(1.0)
     assert watch.bars(2.0) == ((), 0.0)
 
@@ -76,10 +80,10 @@ def test_the_step_before_is_not_seen():
 def test_sends_and_the_optimizer_end_an_action():
     schedule = one_f_one_b(2, 1)
     lowered = lower(schedule)
-    said = {0: (0, None), 1: (0, None)}
-    watch = Watch(said.get, schedule)
+    said = [Begun(), Begun()]
+    watch = Watch(lambda: said, schedule)
     for clock, action in enumerate(lowered.ranks[0]):
-        said[0] = (clock + 1, action)
+        said[0] = Begun(clock + 1, action, clock - 0.5)
         watch.look(float(clock))
     bars, _ = watch.bars(10.0)
     assert [(b.kind, b.microbatch) for b in bars] == [(Kind.F, 0), (Kind.B, 0)]
@@ -87,9 +91,44 @@ def test_sends_and_the_optimizer_end_an_action():
 
 
 def test_replicas_are_watched_too():
-    said = dict.fromkeys(range(4), (0, None))
-    watch = Watch(said.get, one_f_one_b(2, 2), replicas=2)
-    said[2] = (1, Action(0, Kind.F, 0))
-    watch.look(0.0)
-    bars, now = watch.bars(0.5)
+    said = [Begun()] * 4
+    watch = Watch(lambda: said, one_f_one_b(2, 2), replicas=2)
+    said[2] = Begun(1, Action(0, Kind.F, 0), 7.0)
+    watch.look(7.25)
+    bars, now = watch.bars(7.5)
     assert [(b.rank, b.end) for b in bars] == [(2, 0.5)] and now == 0.5
+
+
+def test_actions_that_nobody_saw_share_the_time_since_the_look_before():
+    said = [Begun()]
+    watch = Watch(lambda: said, one_f_one_b(1, 2))  # F0 B0 F1 B1
+    said[0] = Begun(1, Action(0, Kind.F, 0), 10.0)
+    watch.look(13.0)
+    said[0] = Begun(3, Action(0, Kind.F, 1), 14.0)
+    watch.look(14.5)
+    bars, _ = watch.bars(15.0)
+    assert [(b.start, b.end) for b in bars] == [(0.0, 3.0), (3.0, 4.0), (4.0, 5.0)]
+
+
+def test_a_page_without_ranks_ends_nothing_and_begins_nothing():
+    said = [Begun()]
+    watch = Watch(lambda: said, one_f_one_b(1, 1))
+    said[0] = Begun(1, Action(0, Kind.F, 0), 1.0)
+    watch.look(1.0)
+    said.clear()  # the pipeline was closed
+    watch.look(2.0)
+    assert [(b.start, b.end) for b in watch.bars(3.0)[0]] == [(0.0, 2.0)]
+
+
+def test_the_page_tells_what_each_rank_began_and_when(tmp_path):
+    page, rank = Progress(tmp_path, 2), Progress(tmp_path, 2)
+    assert page.begun() == (Begun(), Begun())
+    before = time.monotonic()
+    rank.write(1, Action(1, Kind.WAIT, 3), Wanted(Action(0, Kind.SEND_F, 3), 0))
+    number, action, since = page.begun()[1]
+    assert (number, action) == page.read(1) == (1, Action(1, Kind.WAIT, 3))
+    assert before <= since <= time.monotonic()
+    assert page.wanted(1) == Wanted(Action(0, Kind.SEND_F, 3), 0) and page.wanted(0) is None
+    page.close()
+    assert page.begun() == ()
+    rank.close()

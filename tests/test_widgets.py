@@ -1,5 +1,6 @@
 """The widgets without a browser: runs, words, traits, and what a stored notebook keeps of them."""
 
+import _thread
 import base64
 import io
 import re
@@ -273,6 +274,32 @@ def test_a_displayed_lab_whose_run_fails_still_shows_its_controls(make):
     data, _ = lab._repr_mimebundle_()
     assert "image/png" not in data and data["text/plain"] == repr(lab)
     assert lab.state == "error"
+
+
+def test_a_run_that_takes_long_is_displayed_at_once_to_be_watched(make):
+    lab = make(num_ranks=2, num_microbatches=8, pace=SLOW)
+    data, _ = lab._repr_mimebundle_()
+    assert lab.state == "running" and lab.trace is None
+    assert '<img alt="Predicted timeline' in data["text/html"]
+    assert "predicted" in data["text/plain"], "nothing is called recorded that was not"
+
+
+def test_an_interrupt_while_the_first_run_is_shown_ends_it(make):
+    """A kernel interrupted in the cell that displays the lab, before it has buttons."""
+    lab = make(num_ranks=2, num_microbatches=8, pace=SLOW)
+    lab.run()
+    lab._run.settings.__dict__["prediction"] = None  # as of an unpaced run: it is waited for
+    wait_for(lambda: len(ranks()) == 2)
+    interrupt = threading.Timer(0.1, _thread.interrupt_main)
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        lab._repr_mimebundle_()
+    interrupt.join()
+    wait_for(lambda: lab.state == "idle")
+    assert not ranks()
+    lab._pace = QUICK
+    lab.num_microbatches = 2
+    assert lab.wait().source == "recorded", "the lab can be used again"
 
 
 def test_repr_names_no_address(lab):

@@ -14,6 +14,7 @@ from pipelab.engine.commands import Done, Fetch, Load, Loss, LrSchedule, Optimiz
 from pipelab.engine.deal import Count, Rule, deal
 from pipelab.engine.device import choose
 from pipelab.engine.prefetch import Prefetch
+from pipelab.engine.progress import Begun
 from pipelab.engine.ranks import start_ranks
 from pipelab.engine.result import StepResult, merged, setting_of, step_result
 from pipelab.engine.tree import join, signature
@@ -92,7 +93,7 @@ class Pipeline:
         self._shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         self._names = [name for name, _ in model.named_parameters()]
         self._rule, self._steps, self._accumulating = Rule(count, reduction), 0, False
-        self._ranks = start_ranks(self._num_ranks, replicas, timeout, idle_timeout)
+        self._ranks = start_ranks(schedule.num_ranks * replicas, replicas, timeout, idle_timeout)
         self._build(modules)
 
     def step(self, inputs: Any, targets: Any, *, update: bool = True) -> StepResult:
@@ -168,8 +169,7 @@ class Pipeline:
             CheckpointError: gradients of steps with ``update=False`` wait, and would be lost.
         """
         saved.check_whole(self._accumulating)
-        optimizer = merged(self._fetch("optimizer"))
-        state = saved.Checkpoint(self.state_dict(), optimizer, self._steps)
+        state = saved.Checkpoint(self.state_dict(), merged(self._fetch("optimizer")), self._steps)
         return saved.save(Path(folder), state)
 
     def load(self, folder: str | PathLike[str]) -> None:
@@ -188,6 +188,11 @@ class Pipeline:
         """The processes of the ranks, in rank order; empty once closed."""
         found = (process.pid for process in self._ranks.processes if not self._ranks.is_closed)
         return tuple(pid for pid in found if pid is not None)
+
+    @property
+    def begun(self) -> tuple[Begun, ...]:
+        """What each rank began last, and when: to watch a step that another thread waits for."""
+        return self._ranks.progress.begun()
 
     def close(self) -> None:
         """End all processes. May be called twice."""
@@ -236,11 +241,11 @@ class Pipeline:
 
     def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
         saved.check_parameters(self._shapes, parameters)
-        self._ask([Load(parameters, optimizer)] * self._num_ranks)
+        self._ask([Load(parameters, optimizer)] * len(self._ranks.processes))
         self._accumulating = False  # gradients of other parameters are of no use to these
 
     def _fetch(self, what: str) -> list[Done]:
-        return self._ask([Fetch(what)] * self._num_ranks)
+        return self._ask([Fetch(what)] * len(self._ranks.processes))
 
     def _ask(
         self, commands: Sequence[object], meanwhile: Callable[[], None] | None = None
@@ -248,7 +253,3 @@ class Pipeline:
         if self._ranks.is_closed:
             raise checks.closed(self._ranks.why_closed)
         return self._ranks.ask(commands, meanwhile)
-
-    @property
-    def _num_ranks(self) -> int:
-        return self.schedule.num_ranks * self.replicas

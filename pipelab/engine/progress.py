@@ -6,12 +6,14 @@ it was doing. It is a file in the pipeline's private folder, mapped by all.
 
 import mmap
 import struct
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from pipelab.action import Action, Kind
 
-_ENTRY = struct.Struct("=qiiiiii")  # how many actions so far, the action, a message, its peer
+# how many actions so far, the action, a message and its peer, when the action began
+_ENTRY = struct.Struct("=qiiiiiid")
 _KINDS = list(Kind)
 _NUMBER = {kind: number for number, kind in enumerate(_KINDS)}
 _NONE = -1
@@ -24,10 +26,25 @@ class Wanted(NamedTuple):
     peer: int
 
 
+class Begun(NamedTuple):
+    """What a rank began last.
+
+    Attributes:
+        number: how many actions it has begun in all, over all steps.
+        action: the last of them; None before the first.
+        since: when, on the clock of ``time.monotonic``, which all processes of a machine share.
+    """
+
+    number: int = 0
+    action: Action | None = None
+    since: float = 0.0
+
+
 class Progress:
-    """One entry per rank: the action it began last, and how many it has begun."""
+    """One entry per rank: the action it began last, when, and how many it has begun."""
 
     def __init__(self, folder: Path, num_ranks: int):
+        self._num_ranks = num_ranks
         path = folder / "progress"
         size = _ENTRY.size * num_ranks
         if not path.exists():
@@ -44,18 +61,33 @@ class Progress:
         rest = (_NONE, _NONE, _NONE)
         if wanted is not None:
             rest = (wanted.message.stage, _NUMBER[wanted.message.kind], wanted.peer)
-        _ENTRY.pack_into(self._page, rank * _ENTRY.size, self._count, *place, *rest)
+        entry = (self._count, *place, *rest, time.monotonic())
+        _ENTRY.pack_into(self._page, rank * _ENTRY.size, *entry)
+
+    def begun(self) -> tuple[Begun, ...]:
+        """What each rank began last, in rank order; empty once closed.
+
+        Any thread may ask at any time. Under torchrun a process knows of its own rank alone.
+        """
+        try:
+            return tuple(self._begun(rank) for rank in range(self._num_ranks))
+        except ValueError:  # closed, perhaps at this moment by another thread
+            return ()
 
     def read(self, rank: int) -> tuple[int, Action | None]:
         """How many actions a rank has begun, and the last of them; None before the first."""
-        count, stage, kind, microbatch, *_ = self._entry(rank)
+        return self._begun(rank)[:2]
+
+    def _begun(self, rank: int) -> Begun:
+        count, stage, kind, microbatch, *_, since = self._entry(rank)
         if count == 0:
-            return 0, None
-        return count, Action(stage, _KINDS[kind], None if microbatch < 0 else microbatch)
+            return Begun()
+        action = Action(stage, _KINDS[kind], None if microbatch < 0 else microbatch)
+        return Begun(count, action, since)
 
     def wanted(self, rank: int) -> Wanted | None:
         """The message that a rank waits for, if that is what it does."""
-        count, _, _, microbatch, stage, kind, peer = self._entry(rank)
+        count, _, _, microbatch, stage, kind, peer, _ = self._entry(rank)
         return (
             None
             if count == 0 or peer == _NONE

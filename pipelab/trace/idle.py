@@ -10,7 +10,7 @@ action without waiting: rank 1 is the *root*, where a cure would help.
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
@@ -71,7 +71,11 @@ def explain_idle(trace: Trace) -> tuple[Idle, ...]:
     In order of rank and time. The pieces of a rank are exactly the time in which it does not
     compute: they sum to duration - busy.
     """
-    rows = link(trace)
+    return explained(trace, link(trace))
+
+
+def explained(trace: Trace, rows: list[list[Node]]) -> tuple[Idle, ...]:
+    """The same from ``link(trace)``, for who has it already."""
     computing = [node.event for row in rows for node in row]
     if not computing:
         return ()
@@ -89,12 +93,17 @@ def explain_idle(trace: Trace) -> tuple[Idle, ...]:
     return tuple(found)
 
 
-def idle_seconds(trace: Trace) -> tuple[dict[tuple[Reason, Phase], float], ...]:
-    """For each rank, the seconds that it was idle for each reason in each phase."""
+def idle_seconds(
+    trace: Trace, pieces: Iterable[Idle] | None = None
+) -> tuple[dict[tuple[Reason, Phase], float], ...]:
+    """For each rank, the seconds that it was idle for each reason in each phase.
+
+    ``pieces``: of ``explain_idle``, where one has them already.
+    """
     sums: list[dict[tuple[Reason, Phase], float]] = [
         defaultdict(float) for _ in range(trace.num_ranks)
     ]
-    for idle in explain_idle(trace):
+    for idle in explain_idle(trace) if pieces is None else pieces:
         sums[idle.rank][idle.reason, idle.phase] += idle.seconds
     return tuple(dict(row) for row in sums)
 
@@ -105,7 +114,7 @@ def in_words(trace: Trace, idle: Idle) -> str:
     row = link(trace)[idle.rank]
     node = next((n for n in row if n.event.start >= idle.end), None)
     if idle.reason not in ("waiting", "imbalance", "message") or not (node and node.producer):
-        return f"{who} {_WORDS[idle.reason]}"
+        return f"{who} {WORDS[idle.reason]}"
     producer = node.producer
     if idle.reason == "message":
         return f"{who} waits for the message from rank {idle.peer} with {producer.token}"
@@ -116,7 +125,7 @@ def in_words(trace: Trace, idle: Idle) -> str:
     return text if len(names) == 1 else f"{text}: rank {idle.root} holds it up"
 
 
-_WORDS: dict[Reason, str] = {
+WORDS: dict[Reason, str] = {
     "waiting": "waits for a message",
     "imbalance": "waits for a rank with more work",
     "message": "waits for a message that is under way",

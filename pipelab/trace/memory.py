@@ -58,11 +58,15 @@ def memory_curve(trace: Trace, rank: int) -> list[MemoryPoint]:
 
 def peak_bytes(trace: Trace) -> tuple[MemoryPoint, ...]:
     """For each rank, the (first) point at which it holds most: its ``total`` and its parts."""
+    return tuple(max(curve, key=lambda point: point.total) for curve in memory_curves(trace))
+
+
+def memory_curves(trace: Trace) -> Iterator[Iterator[MemoryPoint]]:
+    """For each rank the points of ``memory_curve``, as they are asked for."""
     rows: list[list[Event]] = [[] for _ in range(trace.num_ranks)]
     for event in trace.events:
         rows[event.rank].append(event)
-    curves = (_curve(row, _memory(trace, rank)) for rank, row in enumerate(rows))
-    return tuple(max(curve, key=lambda point: point.total) for curve in curves)
+    return (_curve(row, _memory(trace, rank)) for rank, row in enumerate(rows))
 
 
 def _memory(trace: Trace, rank: int) -> Memory:

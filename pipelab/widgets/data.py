@@ -9,18 +9,18 @@ All words that a learner reads about a trace are written here, so that they can 
 
 import sys
 from array import array
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from pipelab.action import COMPUTE, Kind
 from pipelab.plots import describe
 from pipelab.plots.palette import STYLES, edge, shade, text_on
 from pipelab.plots.picture import stages_of
-from pipelab.plots.terminal import bubble_text, idle_shares, number, percent, time_text
-from pipelab.trace import Event, Trace, explain_idle
-from pipelab.trace.idle import Idle
+from pipelab.plots.terminal import bubble_text, idle_shares, number, percent, table, time_text
+from pipelab.schedules.collector import paused_collector
+from pipelab.trace import Event, Trace
+from pipelab.trace.idle import WORDS, Idle, explained, idle_seconds
 from pipelab.trace.links import Node, link
-from pipelab.trace.memory import memory_curve
+from pipelab.trace.memory import memory_curves
 from pipelab.widgets.tables import idle_table, rank_table, totals
 
 Json = dict[str, object]
@@ -68,18 +68,24 @@ def packed(events: Iterable[Event]) -> bytes:
     return b"".join(column.tobytes() for column in columns)
 
 
+@paused_collector()
 def head(trace: Trace) -> Json:
     """All that the front end knows of a trace besides its events."""
-    pieces = explain_idle(trace)
+    links = link(trace)
+    pieces = explained(trace, links)
+    sums, ranks, memory = idle_seconds(trace, pieces), table(trace), _Memory(trace)
     return {
         **frame(trace),
         "sentence": sentence(trace),
         "alt": describe(trace),
-        "idle": _idle(trace, pieces),
+        "idle": _idle(links, pieces),
         "shares": [percent(share) for share in idle_shares(trace)],
-        "memory": _memory(trace),
-        "totals": totals(trace, pieces),
-        "tables": [rank_table(trace), idle_table(trace, pieces)],
+        "memory": {"unit": memory.unit, "curves": memory.curves},
+        "totals": totals(ranks, sums),
+        "tables": [
+            rank_table(trace, ranks, memory.peaks if memory.measured else ()),
+            idle_table(trace, sums),
+        ],
     }
 
 
@@ -104,13 +110,14 @@ def sentence(trace: Trace) -> str:
     work = f"in one step of {s.schedule} with {number(s.microbatches, 'microbatch')}"
     copies = f", {number(s.replicas, 'replica')} of the pipeline" if s.replicas > 1 else ""
     if trace.source == "recorded":
-        pace = f"each action padded to a set time ({s.paced})" if s.paced else "as fast as they can"
+        pace = f"each action padded to a set time: {s.paced}" if s.paced else "as fast as they can"
         what = (
             f"Recorded: what {number(s.ranks, 'rank')}, real processes, did {work}{copies}, {pace}."
         )
     else:
         what = f"Predicted, nothing ran: what {number(s.ranks, 'rank')} would do {work}{copies}."
-    return f"{what} It took {time_text(trace.duration)}; {bubble_text(trace)}."
+    took = "took" if trace.source == "recorded" else "would take"
+    return f"{what} It {took} {time_text(trace.duration)}; {bubble_text(trace)}."
 
 
 def _kind(kind: Kind, stages: int) -> Json:
@@ -128,9 +135,9 @@ def _kind(kind: Kind, stages: int) -> Json:
     }
 
 
-def _idle(trace: Trace, pieces: Sequence[Idle]) -> Json:
+def _idle(links: list[list[Node]], pieces: Sequence[Idle]) -> Json:
     """Each piece of idle time in columns; equal words are told once, in ``texts``."""
-    words = _Words(trace)
+    words = _Words(links)
     texts: dict[str, int] = {}
     return {
         "rank": [piece.rank for piece in pieces],
@@ -149,8 +156,8 @@ class _Words:
     ``pipelab.trace.idle.in_words`` says it for one piece and reads the whole trace each time.
     """
 
-    def __init__(self, trace: Trace):
-        self._rows = link(trace)
+    def __init__(self, links: list[list[Node]]):
+        self._rows = links
         self._next = [0] * len(self._rows)  # pieces come in order of time, so each row is read once
 
     def of(self, piece: Idle) -> str:
@@ -166,7 +173,7 @@ class _Words:
             case "message" if producer is not None:
                 return f"waits for the message with {producer.token} from rank {piece.peer}"
             case reason:
-                return _WHY[reason]
+                return WORDS[reason]
 
     def _producer(self, piece: Idle) -> Node | None:
         row, at = self._rows[piece.rank], self._next[piece.rank]
@@ -176,35 +183,30 @@ class _Words:
         return row[at].producer if at < len(row) else None
 
 
-_WHY = {
-    "waiting": "waits for a message",
-    "imbalance": "waits for a rank with more work",
-    "message": "waits for a message that is under way",
-    "step": "is in its optimizer step, or waits for others to come to theirs",
-    "blocked": "is held up in a SEND",
-    "done": "has nothing left to compute",
-    "overhead": "is between two actions",
-}
-
-
-def _memory(trace: Trace) -> Json:
-    """For each rank its curve: times and what it holds; activations counted if no bytes are known.
+class _Memory:
+    """What each rank holds; activations counted if no bytes are known.
 
     A prediction without sizes still knows how many activations a rank keeps.
+
+    Attributes:
+        curves: for each rank, times in seconds, and what it holds from then on.
+        peaks: for each rank, the most that it holds at once.
     """
-    measured = any(e.bytes for e in trace.events if e.kind in COMPUTE) or bool(trace.memory)
-    if not measured:
-        counted = tuple(e._replace(bytes=int(e.kind is Kind.F)) for e in trace.events)
-        trace = Trace(counted, trace.source, trace.setting)
-    rows: dict[int, list[Event]] = defaultdict(list)
-    for event in trace.events:
-        rows[event.rank].append(event)
-    curves = []
-    for rank in range(trace.num_ranks):  # of its own events: memory_curve looks at all of them
-        own = Trace(tuple(rows[rank]), trace.source, trace.setting, trace.memory)
-        points = memory_curve(own, rank)
-        curves.append([[_short(p.time) for p in points], [p.total for p in points]])
-    return {"unit": "bytes" if measured else "activations", "curves": curves}
+
+    def __init__(self, trace: Trace):
+        self.measured = any(e.bytes for e in trace.events if e.kind in COMPUTE) or bool(
+            trace.memory
+        )
+        self.unit = "bytes" if self.measured else "activations"
+        if not self.measured:
+            computing = (e for e in trace.events if e.kind in COMPUTE)
+            counted = tuple(Event(*e[:6], int(e.kind is Kind.F)) for e in computing)
+            trace = Trace(counted, trace.source, trace.setting)
+        points = [list(curve) for curve in memory_curves(trace)]
+        held = [[point.total for point in curve] for curve in points]
+        times = [[_short(point.time) for point in curve] for curve in points]
+        self.curves = [list(curve) for curve in zip(times, held, strict=True)]
+        self.peaks = [max(totals) for totals in held]
 
 
 def _short(seconds: float) -> float:

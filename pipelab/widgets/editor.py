@@ -37,7 +37,7 @@ class ScheduleEditor(anywidget.AnyWidget):
         schedule: to start from; it may be one that cannot run.
     """
 
-    _esm = front.script(*front.PARTS, "editor")
+    _esm = front.script(*front.PARTS, "controls", "editor")
     _css = front.style("timeline", "editor")
 
     rows: List[list[str]] = List().tag(sync=True)  # tokens, one row for each rank

@@ -31,7 +31,8 @@ _SETTINGS = (
     "budget",
 )  # fmt: skip
 _FIRST = 20.0  # seconds for a first picture, or a last end: the fork server may just be starting
-_NOTE = "A still picture of a run: run this cell to get the controls."
+_WATCHED = 1.5  # seconds that a run must be predicted to take, to be displayed before it is over
+_NOTE = "A still picture: run this cell to get the controls."
 
 
 class TimelineLab(anywidget.AnyWidget):
@@ -53,7 +54,7 @@ class TimelineLab(anywidget.AnyWidget):
         TraceError: ``over`` holds something else.
     """
 
-    _esm = front.script(*front.PARTS, "chart", "lab")
+    _esm = front.script(*front.PARTS, "controls", "chart", "lab")
     _css = front.style("timeline", "lab")
 
     # From the controls. Choices are words, as a <select> has them.
@@ -179,15 +180,29 @@ class TimelineLab(anywidget.AnyWidget):
         """The widget, and beside it a still picture for notebooks that no kernel runs."""
         if self._run is None and not self._closed:
             self.run()
-        if self._run is not None:
-            self._run.ended.wait(_FIRST)
+        shown = self._first_picture()
         bundle = super()._repr_mimebundle_(**options)
-        if bundle is not None and self._trace is not None:
-            above = overlay(self._trace, self._over)
-            bundle[0].update(still(self._trace, png(self._trace, above.line), above.words, _NOTE))
-            lines = timeline_text(self._trace), above.words
+        if bundle is not None and shown is not None:
+            above = overlay(shown, self._over)
+            bundle[0].update(still(shown, png(shown, above.line), above.words, _NOTE))
+            lines = timeline_text(shown), above.words
             bundle[0]["text/plain"] = "\n".join(filter(None, lines))
         return bundle
+
+    def _first_picture(self) -> Trace | None:
+        """What the run recorded; of one that takes long, and is to be watched, the prediction."""
+        run = self._run
+        if run is None:
+            return self._trace
+        predicted = run.predicted
+        if predicted is not None and predicted.duration > _WATCHED:
+            return self._trace or predicted
+        try:
+            run.ended.wait(_FIRST)
+        except KeyboardInterrupt:  # the learner wants no more of it, and has no Stop button yet
+            run.stop()
+            raise
+        return self._trace
 
     def _settings(self) -> Settings:
         pace = None

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from pipelab.engine import Pipeline, StepResult
-from pipelab.errors import PipelineClosed, ScheduleError
+from pipelab.errors import PipelabError, PipelineClosed, ScheduleError
 from pipelab.models import mlp
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS
@@ -122,6 +122,14 @@ class LiveRun:
         self._pipeline: Pipeline | None = None
         threading.Thread(target=self._main, name=f"pipelab run {number}", daemon=True).start()
 
+    @property
+    def predicted(self) -> Trace | None:
+        """What it should record; None if it is unpaced, or cannot run at all."""
+        try:
+            return self.settings.prediction
+        except PipelabError:  # the run itself says what is wrong
+            return None
+
     def stop(self) -> None:
         """End the run and its processes, wherever it is. May be called twice, from any thread."""
         with self._guard:
@@ -134,6 +142,8 @@ class LiveRun:
         try:
             self._tell("running")
             with _ONE_AT_A_TIME:
+                if self._stopping:  # while another run came to its end: launch nothing for this one
+                    raise PipelineClosed("stopped before it began")
                 self.result = self._record()
             self._tell("done")
         except Exception as error:  # shown in the widget, and raised by its wait()
@@ -180,8 +190,7 @@ class _Watcher:
     """Looks at the ranks from a thread of its own, for the length of a ``with`` block."""
 
     def __init__(self, pipeline: Pipeline, seen: Callable[[tuple[Event, ...], float], None]):
-        progress = pipeline._ranks.progress
-        self._watch = Watch(progress.read, pipeline.schedule, pipeline.replicas)
+        self._watch = Watch(lambda: pipeline.begun, pipeline.schedule, pipeline.replicas)
         self._seen = seen
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._main, name="pipelab watch", daemon=True)
@@ -198,10 +207,7 @@ class _Watcher:
         told = 0.0
         while not self._over.wait(LOOK):
             clock = time.monotonic()
-            try:
-                self._watch.look(clock)
-            except ValueError:  # the pipeline has been closed, and its page with it
-                return
+            self._watch.look(clock)
             bars, now = self._watch.bars(clock)
             if bars and clock - told >= TELL:
                 told = clock

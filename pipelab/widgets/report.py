@@ -21,7 +21,7 @@ def _live(run: LiveRun) -> Traits:
     s, prediction = run.settings, run.settings.prediction
     setting = Setting(s.schedule, s.num_ranks * s.replicas, s.num_microbatches, replicas=s.replicas)
     told = frame(Trace(prediction.events if prediction else run.bars, "recorded", setting))
-    told["sentence"] = f"Live: {words.what(s)}. Bars appear as the ranks work, a little unsharp."
+    told["sentence"] = f"Live: {words.what(s)}. Bars appear as the ranks work; the record follows."
     if prediction is not None:  # how much work there will be, and so where a guessed end is
         told["guess"] = overlay(prediction, s.guesses).guess
     return {

@@ -7,10 +7,10 @@ from pipelab.plots import terminal
 from pipelab.plots.terminal import bytes_text, percent, time_text
 from pipelab.trace import Trace
 from pipelab.trace.compare import Comparison
-from pipelab.trace.idle import Idle, Phase, Reason
-from pipelab.trace.memory import peak_bytes
+from pipelab.trace.idle import Phase, Reason
 
 Table = dict[str, object]
+Sums = dict[tuple[Reason, Phase], float]  # seconds idle
 
 _PHASES = ("warmup", "steady", "cooldown")
 
@@ -20,9 +20,8 @@ def table(caption: str, heads: list[str], rows: list[list[str]]) -> Table:
     return {"caption": caption, "heads": heads, "rows": rows}
 
 
-def rank_table(trace: Trace) -> Table:
-    """One row per rank: busy, idle, and the most bytes that it held at once."""
-    peaks = [point.total for point in peak_bytes(trace)]
+def rank_table(trace: Trace, ranks: Sequence[terminal.Row], peaks: Sequence[int]) -> Table:
+    """One row per rank: busy, idle, and the most bytes that it held at once, where known."""
     rows = [
         [
             f"rank {row.rank}",
@@ -33,18 +32,18 @@ def rank_table(trace: Trace) -> Table:
             str(row.backwards),
             *([bytes_text(peaks[row.rank])] if any(peaks) else []),
         ]
-        for row in terminal.table(trace)
+        for row in ranks
     ]
     heads = ["rank", "busy", "idle", "idle share", "forwards", "backwards"]
     return table(trace.source_line, heads + ["most bytes at once"] * any(peaks), rows)
 
 
-def totals(trace: Trace, pieces: Sequence[Idle]) -> list[str]:
+def totals(ranks: Sequence[terminal.Row], sums: Sequence[Sums]) -> list[str]:
     """What each rank did in all, in a few words."""
     found = []
-    for row, sums in zip(terminal.table(trace), _sums(trace, pieces), strict=True):
+    for row, own in zip(ranks, sums, strict=True):
         by_reason: dict[str, float] = defaultdict(float)
-        for (reason, _), seconds in sums.items():
+        for (reason, _), seconds in own.items():
             by_reason[reason] += seconds
         most = max(by_reason, key=lambda reason: by_reason[reason], default="")
         idle = f", idle {time_text(row.idle_ms / 1e3)}, most of it {_MOSTLY[most]}" if most else ""
@@ -63,29 +62,19 @@ _MOSTLY = {
 }
 
 
-def idle_table(trace: Trace, pieces: Sequence[Idle]) -> Table:
+def idle_table(trace: Trace, sums: Sequence[Sums]) -> Table:
     """Per rank and reason, the shares of the step in which it was idle, phase by phase."""
     whole = trace.duration or 1.0
     rows = []
-    for rank, sums in enumerate(_sums(trace, pieces)):
+    for rank, own in enumerate(sums):
         reasons: dict[str, dict[str, float]] = defaultdict(dict)
-        for (reason, phase), seconds in sums.items():
+        for (reason, phase), seconds in own.items():
             reasons[reason][phase] = seconds
         for why, phases in sorted(reasons.items(), key=lambda item: -sum(item[1].values())):
             shares = [percent(phases.get(phase, 0.0) / whole, 1) for phase in _PHASES]
             rows.append([f"rank {rank}", why, *shares, time_text(sum(phases.values()))])
     heads = ["rank", "reason", *_PHASES, "in all"]
     return table("Why ranks were idle, as shares of the step", heads, rows)
-
-
-def _sums(trace: Trace, pieces: Sequence[Idle]) -> list[dict[tuple[Reason, Phase], float]]:
-    """For each rank, the seconds that it was idle for each reason in each phase."""
-    sums: list[dict[tuple[Reason, Phase], float]] = [
-        defaultdict(float) for _ in range(trace.num_ranks)
-    ]
-    for piece in pieces:
-        sums[piece.rank][piece.reason, piece.phase] += piece.seconds
-    return sums
 
 
 def comparison_table(found: Comparison, names: tuple[str, str]) -> Table:

@@ -1,17 +1,18 @@
 """Watch ranks at work: bars of a step that is not over yet.
 
 Ranks tell what they did when the step is over. Until then a shared page says what each is in at
-this moment; looked at often enough, that is a timeline, as sharp as the looks are frequent. It is
-provisional: the recorded trace takes its place.
+this moment, and since when; looked at often enough, that is a timeline. Only what began and ended
+between two looks is guessed. It is provisional: the recorded trace takes its place.
 """
 
 from collections.abc import Callable, Sequence
 
 from pipelab.action import COMPUTE, Action, Kind
+from pipelab.engine.progress import Begun
 from pipelab.schedules import Schedule
 from pipelab.trace import Event
 
-Read = Callable[[int], tuple[int, Action | None]]  # rank -> actions begun so far, the last of them
+Read = Callable[[], Sequence[Begun]]
 
 
 class _Row:
@@ -25,14 +26,14 @@ class _Row:
         self.under_way: float | None = None  # since when
         self.seen = 0.0  # when it was last looked at
 
-    def look(self, action: Action, now: float) -> None:
-        """What the rank is in now; what came before it is over."""
+    def look(self, action: Action, since: float, now: float) -> None:
+        """What the rank is in now, and since when; what came before it is over."""
         begun = self.place.get(action)
         over = begun if begun is not None else self._over_before(action)
         if over > len(self.bars):
-            self._end(over, now)
+            self._end(over, since)
         if begun is not None and self.under_way is None:
-            self.under_way = now
+            self.under_way = since
         self.seen = now
 
     def _over_before(self, action: Action) -> int:
@@ -47,15 +48,15 @@ class _Row:
         sent = [self.place.get(Action(stage, k, microbatch), -1) + 1 for k in made]
         return max([done, *sent])
 
-    def _end(self, over: int, now: float) -> None:
+    def _end(self, over: int, until: float) -> None:
         """Actions up to there are over; those that nobody saw share the time since a look."""
         begin = self.seen if self.under_way is None else self.under_way
         first = len(self.bars)
-        if self.under_way is not None:  # it was seen: it ended somewhere since the last look
-            cut = now if over == first + 1 else self.seen
-            self._bar(begin, max(begin, cut))
-            begin, first = max(begin, cut), first + 1
-        share = (now - begin) / max(1, over - first)
+        share = (until - begin) / (over - first)
+        if self.under_way is not None and begin + share < self.seen:  # then it still went on
+            self._bar(begin, self.seen)
+            begin, first = self.seen, first + 1
+            share = (until - begin) / max(1, over - first)
         for k in range(over - first):
             self._bar(begin + k * share, begin + (k + 1) * share)
         self.under_way = None
@@ -76,7 +77,7 @@ class Watch:
     """The bars of one step, from looks at what each rank is in.
 
     Args:
-        read: of the shared page, see ``pipelab.engine.progress``.
+        read: what each rank began last; empty once nobody knows. See ``Pipeline.begun``.
         schedule: what the ranks of one replica follow.
         replicas: how many copies of the pipeline are at work.
     """
@@ -85,18 +86,20 @@ class Watch:
         self._read = read
         p = schedule.num_ranks
         self._rows = [_Row(rank, schedule.ranks[rank % p]) for rank in range(p * replicas)]
-        self._before = [read(row.rank)[0] for row in self._rows]
+        self._before = [begun.number for begun in read()]
         self._zero: float | None = None  # when the first rank began
 
     def look(self, clock: float) -> None:
-        """See what each rank is in; ``clock`` in seconds, from anywhere."""
-        for row, before in zip(self._rows, self._before, strict=True):
-            count, action = self._read(row.rank)
-            if action is None or count == before:
-                continue
-            if self._zero is None:
-                self._zero = clock
-            row.look(action, clock - self._zero)
+        """See what each rank is in; ``clock``: seconds now, on the clock of ``Begun.since``."""
+        seen = [
+            (row, begun.action, begun.since)
+            for row, begun, before in zip(self._rows, self._read(), self._before, strict=False)
+            if begun.action is not None and begun.number != before
+        ]
+        if seen and self._zero is None:
+            self._zero = min(since for _, _, since in seen)
+        for row, action, since in seen:
+            row.look(action, since - (self._zero or 0.0), clock - (self._zero or 0.0))
 
     def bars(self, clock: float) -> tuple[tuple[Event, ...], float]:
         """All bars so far, and the time of the step: 0.0 before it began."""

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
+from browser_steps import PATIENCE, wait_for
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 LABCONFIG = ROOT / "pipelab" / "widgets" / "labconfig" / "default_setting_overrides.json"
 TOKEN = uuid.uuid4().hex
-PATIENCE = 60_000  # ms; shared machines have slow minutes
 
 BROWSER_ARGS = [
     "--no-sandbox",
@@ -38,6 +39,7 @@ KERNEL_IS_CONNECTED = """() => {
     const kernel = jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel;
     return kernel && kernel.connectionStatus === 'connected' && kernel.status === 'idle';
 }"""
+NOTEBOOK = "jupyterapp.shell.currentWidget"
 NO_CELL_IS_BUSY = """() => [...document.querySelectorAll(
     '.jp-NotebookPanel:not(.lm-mod-hidden) .jp-InputArea-prompt')]
     .every((prompt) => !prompt.textContent.includes('*'))"""
@@ -74,6 +76,7 @@ class Server:
 
     home: Path
     port: int
+    pid: int = 0
 
     @property
     def notebooks(self) -> Path:
@@ -116,7 +119,9 @@ class Server:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         env = {**os.environ, "PATH": path, **{name: str(p) for name, p in places.items()}}
         with (self.home / "server.log").open("wb") as log:
-            return subprocess.Popen(command, env=env, stdout=log, stderr=log)
+            process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+        self.pid = process.pid
+        return process
 
     @property
     def saves_widget_state(self) -> bool:
@@ -134,7 +139,7 @@ class Server:
         (folder / LABCONFIG.name).write_text(json.dumps(settings), "utf-8")
 
     def wait_until_up(self, process: "subprocess.Popen[bytes]") -> None:
-        until = time.monotonic() + PATIENCE / 1000
+        until = time.monotonic() + PATIENCE
         while True:
             try:
                 self.api("status")
@@ -144,11 +149,29 @@ class Server:
                     pytest.fail(f"no server:\n{(self.home / 'server.log').read_text('utf-8')}")
                 time.sleep(0.1)
 
+    def ranks(self) -> list[int]:
+        """The processes of all pipelines in all kernels: the children of their fork servers."""
+        found = []
+        for process in psutil.Process(self.pid).children(recursive=True):
+            with suppress(psutil.Error):  # it may end at this moment
+                servers = [word for word in process.parent().cmdline() if "forkserver" in word]
+                if servers and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process.pid)
+        return found
+
     def end_kernels(self) -> None:
-        """A closed page leaves its kernel behind."""
+        """A closed page leaves its kernel behind; with it goes every process that it started."""
+        family = psutil.Process(self.pid).children(recursive=True)
         with suppress(OSError):  # it may have ended before
             for session in self.api("sessions"):
                 self.api(f"sessions/{session['id']}", "DELETE")
+        wait_for(lambda: not any(map(is_alive, family)))
+
+
+def is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE  # whose parent ended, and nobody reaps it
+    return False
 
 
 def free_port() -> int:
@@ -177,16 +200,8 @@ class Lab:
     page: Page
     server: Server
 
-    def open(self, name: str, *cells: str) -> None:
-        """Open a notebook in a workspace of its own, or the tabs of earlier tests come back.
-
-        ``cells`` are put at its end.
-        """
-        if cells:
-            path = self.server.notebooks / name
-            book = nbformat.read(path, 4)
-            book.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
-            nbformat.write(book, path)
+    def open(self, name: str) -> None:
+        """Open a notebook in a workspace of its own, or the tabs of earlier tests come back."""
         workspace = f"lab/workspaces/{uuid.uuid4().hex}/tree/{name}"
         address = f"http://127.0.0.1:{self.server.port}/{workspace}?token={TOKEN}"
         self.page.goto(address, wait_until="domcontentloaded")
@@ -202,6 +217,17 @@ class Lab:
         self.connect()
         self.command("notebook:run-all-cells")
         self.page.wait_for_function(NO_CELL_IS_BUSY)
+
+    def run_cell(self, place: int) -> None:
+        """Start one cell, and do not wait for it."""
+        self.connect()
+        self.page.evaluate(f"() => {{ {NOTEBOOK}.content.activeCellIndex = {place}; }}")
+        self.command("notebook:run-cell")
+
+    def output(self, place: int) -> Locator:
+        """What a cell put out."""
+        cells = self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell")
+        return cells.nth(place).locator(".jp-OutputArea-output")
 
     def command(self, name: str, **arguments: object) -> None:
         call = f"jupyterapp.commands.execute({name!r}, {json.dumps(arguments)})"
@@ -247,8 +273,8 @@ def lab(browser: Browser, server: Server) -> Iterator[Lab]:
     """A fresh page. At its end: nothing on the console, nothing asked of another machine."""
     complaints: list[str] = []
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
+    context.set_default_timeout(PATIENCE * 1000)
+    expect.set_options(timeout=PATIENCE * 1000)
 
     def guard(route, request):
         if request.url.startswith((f"http://127.0.0.1:{server.port}/", "data:", "blob:")):
@@ -303,13 +329,16 @@ def lesson(server: Server) -> str:
 
 
 @pytest.fixture
-def notebook(server: Server) -> str:
-    """A notebook of one cell, the lab."""
-    name = f"{uuid.uuid4().hex[:8]}.ipynb"
-    source = "from pipelab.widgets import TimelineLab\n\nTimelineLab()"
-    book = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(source)],
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
-    )
-    nbformat.write(book, server.notebooks / name)
-    return name
+def notebook(server: Server) -> Callable[..., str]:
+    """Writes a notebook of these cells."""
+
+    def write(*cells: str) -> str:
+        name = f"{uuid.uuid4().hex[:8]}.ipynb"
+        book = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
+            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+        )
+        nbformat.write(book, server.notebooks / name)
+        return name
+
+    return write

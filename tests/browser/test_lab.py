@@ -1,8 +1,17 @@
 """The first lesson in a real JupyterLab, by mouse and by keyboard."""
 
 import re
+from itertools import dropwhile
 
+from browser_steps import under_way, wait_for
 from playwright.sync_api import expect
+
+LAB = "from pipelab.widgets import TimelineLab\n\nTimelineLab()"
+EDITOR = """from pipelab.schedules import one_f_one_b
+from pipelab.widgets import ScheduleEditor
+
+editor = ScheduleEditor(one_f_one_b(2, 2))
+editor"""
 
 TABS = ["Schedule", "Ranks p", "Microbatches m", "Run again", "Stop", "More"]
 FOCUSED = """() => {
@@ -10,6 +19,18 @@ FOCUSED = """() => {
     const style = getComputedStyle(node);
     const name = node.labels?.[0]?.textContent ?? node.textContent;
     return [name.trim(), style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2];
+}"""
+RECORD_WHAT_IS_LIVE = """() => {
+    window.seen = [];
+    const lab = document.querySelector('[data-pl-state]');
+    const count = (parts) => lab.querySelectorAll(parts).length;
+    const look = () => {
+        const words = lab.querySelector('.pl-sentence').textContent;
+        if (lab.dataset.plLive === 'true')
+            window.seen.push([count('.pl-box'), count('.pl-ghost path[d^=M]'), words]);
+        requestAnimationFrame(look);
+    };
+    look();
 }"""
 SHOWN = "image => image.complete && image.naturalWidth > 1000"
 
@@ -84,10 +105,11 @@ def test_a_learner_runs_the_lesson_and_changes_the_pipeline(lab, lesson):
     expect(lab.root.get_by_role("checkbox", name="Messages travel")).to_be_checked()
 
     # A change during a run wins over it; Stop ends it, and the last picture stays.
-    lab.root.get_by_role("slider", name="Microbatches m").fill("16")
-    lab.root.get_by_label("Schedule", exact=True).select_option("sequential")  # 2 s if left alone
-    lab.root.get_by_role("slider", name="Ranks p").fill("8")  # 4 s
-    expect(lab.root).to_have_attribute("data-pl-state", "running")
+    lab.root.get_by_label("Pacing").select_option("30")  # 6 s if left alone
+    expect(lab.root).to_have_attribute("data-pl-live", "true")
+    lab.root.get_by_label("Schedule", exact=True).select_option("sequential")  # 14 s
+    lab.root.get_by_role("slider", name="Ranks p").fill("8")
+    expect(lab.root.locator(".pl-summary")).to_contain_text("sequential on 8 ranks")
     lab.root.get_by_role("button", name="Stop").click()
     expect(lab.root).to_have_attribute("data-pl-state", "idle")
     assert "was stopped. The picture shows run 2." in summary(lab)
@@ -95,32 +117,30 @@ def test_a_learner_runs_the_lesson_and_changes_the_pipeline(lab, lesson):
 
 
 def test_a_learner_watches_replays_and_reads_while_ranks_and_kernel_work(lab, notebook):
-    lab.open(notebook, "import time; time.sleep(4)")
-    lab.run_all()
+    lab.open(notebook(LAB, "import time; time.sleep(600)"))
+    lab.run_cell(0)
     lab.expect_run(1)
     root = lab.root
     root.scroll_into_view_if_needed()
 
     # Live: bars come while the ranks work, over the prediction, and the trace takes their place.
     root.get_by_text("More", exact=True).click()
+    lab.page.evaluate(RECORD_WHAT_IS_LIVE)  # seen from inside: from here, a second may be missed
     root.get_by_label("Pacing").select_option("5")
-    expect(root).to_have_attribute("data-pl-live", "true")
-    first = root.locator(".pl-box").count()
-    assert first < 64
-    lab.page.wait_for_function(f"() => document.querySelectorAll('.pl-box').length > {first + 5}")
-    assert root.locator(".pl-ghost path[d^=M]").count()
-    assert "Live: 1f1b on 4 ranks" in root.locator(".pl-sentence").inner_text()
     lab.expect_run(2)
     expect_picture(lab, 8)
+    seen = lab.page.evaluate("() => window.seen")
+    counts = [boxes for boxes, _, _ in dropwhile(lambda look: look[0] == 64, seen)]  # still run 1
+    assert counts == sorted(counts) and len(set(counts)) > 3
+    assert all(ghosts and words.startswith("Live: 1f1b on 4 ranks") for _, ghosts, words in seen)
     assert root.locator(".pl-mark").count() == 2
 
-    # The kernel is busy for 4 s; the replay does not need it.
-    lab.page.evaluate("() => { jupyterapp.shell.currentWidget.content.activeCellIndex = 1; }")
-    lab.command("notebook:run-cell")
+    # The kernel is busy; the replay does not need it.
+    lab.run_cell(1)
     expect(lab.page.locator(".jp-InputArea-prompt", has_text="*")).to_be_visible()
     root.get_by_role("button", name="To the start").click()
     root.get_by_role("button", name="Play").click()
-    lab.page.wait_for_function("() => document.querySelector('.pl-timeline').dataset.plTime > 0.1")
+    under_way(lab.page, 0.1)
     root.get_by_role("button", name="Pause").click()
     picture = root.locator(".pl-picture")
     picture.focus()
@@ -132,6 +152,8 @@ def test_a_learner_watches_replays_and_reads_while_ranks_and_kernel_work(lab, no
     lab.page.keyboard.press("d")
     lab.page.keyboard.press("d")
     assert lab.page.locator(".jp-Cell").count() == cells
+    lab.command("notebook:interrupt-kernel")
+    expect(lab.output(1)).to_contain_text("KeyboardInterrupt")
 
 
 def test_a_fresh_clone_shows_its_pictures_in_words_too(lab, lesson):
@@ -149,17 +171,95 @@ def test_a_fresh_clone_shows_its_pictures_in_words_too(lab, lesson):
 def test_tomorrow_the_last_run_is_still_there(lab, notebook):
     """A notebook that its learner saved, and opens again without a kernel."""
     assert lab.server.saves_widget_state, "the package's labconfig lets JupyterLab save the state"
-    lab.open(notebook)
+    name = notebook(LAB)
+    lab.open(name)
     lab.run_all()
     lab.expect_run(1)
     lab.root.get_by_label("Schedule", exact=True).select_option("gpipe")
     lab.expect_run(2)
     lab.save()
     lab.server.end_kernels()
-    lab.open(notebook)
+    lab.open(name)
     lab.expect_run(2)
     lab.root.scroll_into_view_if_needed()
     expect_picture(lab, 8)
     assert summary(lab).startswith("Run 2: gpipe on 4 ranks")
     lab.root.get_by_role("slider", name="Microbatches m").fill("3")
     expect(lab.root.get_by_text("No answer from the kernel")).to_be_visible()
+
+
+def test_an_interrupt_leaves_the_run_and_stop_leaves_no_process(lab, notebook):
+    """The kernel's Stop sends SIGINT to all that it started; a live run goes on until its own."""
+    lab.open(notebook(LAB, "import time; time.sleep(600)"))
+    lab.run_cell(0)
+    lab.expect_run(1)
+    root = lab.root
+    root.scroll_into_view_if_needed()
+    root.get_by_text("More", exact=True).click()
+    root.get_by_label("Pacing").select_option("30")  # 10 s
+    expect(root).to_have_attribute("data-pl-live", "true")
+
+    lab.command("notebook:interrupt-kernel")  # nothing is to be interrupted
+    expect_bars_to_come(lab)
+    lab.run_cell(1)
+    expect(lab.page.locator(".jp-InputArea-prompt", has_text="*")).to_be_visible()
+    lab.command("notebook:interrupt-kernel")
+    expect(lab.output(1)).to_contain_text("KeyboardInterrupt")
+    expect_bars_to_come(lab)
+    assert len(lab.server.ranks()) == 4
+
+    root.get_by_role("button", name="Stop").click()
+    expect(root).to_have_attribute("data-pl-state", "idle")
+    assert "Run 2 was stopped. The picture shows run 1." in summary(lab)
+    wait_for(lambda: not lab.server.ranks())
+    expect_picture(lab, 8)
+
+    root.get_by_label("Pacing").select_option("1")
+    lab.expect_run(3)
+    expect_picture(lab, 8)
+    wait_for(lambda: not lab.server.ranks())
+
+
+def expect_bars_to_come(lab) -> None:
+    count = "document.querySelectorAll('.pl-box').length"
+    before = lab.page.evaluate(f"() => {count}")
+    lab.page.wait_for_function(f"() => {count} > {before}")
+    expect(lab.root).to_have_attribute("data-pl-live", "true")
+
+
+def test_a_learner_edits_a_schedule_and_real_ranks_run_it(lab, notebook):
+    """By dragging and by keyboard; JupyterLab, which has its own use for these keys, gets none."""
+    lab.open(notebook(EDITOR, "print(*editor.rows, editor.trace.source)"))
+    lab.run_cell(0)
+    root, verdict = lab.root, lab.root.locator(".pl-verdict")
+    expect(verdict).to_contain_text("It can run: 2 ranks, 2 microbatches, predicted bubble 33.3 %")
+    root.scroll_into_view_if_needed()
+
+    root.get_by_role("button", name="1B0, rank 1, place 2").drag_to(
+        root.get_by_role("button", name="1F0, rank 1, place 1"), target_position={"x": 3, "y": 9}
+    )
+    expect(verdict).to_contain_text("rank 1 runs 1B0 (position 0) before 1F0")
+    expect(root.locator(".pl-token[aria-invalid=true]")).to_have_text(["1B0", "1F0"])
+    expect(root.get_by_role("button", name="Run it")).to_have_attribute("aria-disabled", "true")
+    root.get_by_role("button", name="Undo").click()
+    expect(verdict).to_contain_text("It can run")
+
+    cells = lab.page.locator(".jp-Cell").count()
+    root.get_by_role("button", name="0F1, rank 0, place 2").focus()
+    lab.page.keyboard.press("Shift+ArrowRight")
+    expect(root.get_by_role("button", name="0F1, rank 0, place 3")).to_be_focused()
+    for key in ("d", "d", "Delete"):
+        lab.page.keyboard.press(key)
+    expect(verdict).to_contain_text("found 0 F, 1 B")
+    root.get_by_role("button", name="Undo").click()
+    expect(verdict).to_contain_text("It can run")
+    assert lab.page.locator(".jp-Cell").count() == cells
+
+    root.get_by_role("button", name="Run it").focus()
+    lab.page.keyboard.press("Enter")
+    expect(verdict).to_contain_text("It ran: bubble")
+    expect(root.locator(".pl-sentence")).to_contain_text("Recorded: what 2 ranks, real processes")
+    lab.run_cell(1)
+    rows = "['0F0', '0B0', '0F1', '0B1'] ['1F0', '1B0', '1F1', '1B1'] recorded"
+    expect(lab.output(1)).to_have_text(rows)
+    wait_for(lambda: not lab.server.ranks())

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from browser_steps import settled, under_way
 from playwright.sync_api import Page, expect
 from traces import recorded_like
 
@@ -23,20 +24,6 @@ def step(tmp_path_factory):
 
 def data(page: Page, name: str) -> float:
     return float(page.locator(".pl-timeline").get_attribute(f"data-pl-{name}"))
-
-
-def settled(page: Page) -> None:
-    """Wait until what was asked for is drawn."""
-    page.evaluate("() => new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)))")
-
-
-def under_way(page: Page, time: float) -> None:
-    """Wait until the replay, which stood at its end, has begun again and is past ``time``."""
-    page.wait_for_function(
-        """(time) => { const now = document.querySelector('.pl-timeline').dataset;
-        return now.plTime > time && +now.plTime < +now.plTo; }""",
-        arg=time,
-    )
 
 
 def place_of(page: Page, token: str) -> tuple[float, float]:

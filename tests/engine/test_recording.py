@@ -1,13 +1,15 @@
 """Recorded means recorded: every event is what a rank did, on one clock."""
 
 import itertools
+import threading
+import time
 from functools import partial
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from pipelab.action import Kind
+from pipelab.action import COMPUTE, Action, Kind
 from pipelab.engine import Pipeline
 from pipelab.models import mlp
 from pipelab.schedules import gpipe, one_f_one_b
@@ -59,6 +61,31 @@ def test_waiting_is_not_hidden_in_computation():
     assert wait.end <= first.start
     assert wait.end - wait.start > 0.005  # rank 1 waited while rank 0 was in 0F0
     assert first.end - first.start < 0.018
+
+
+def test_another_thread_sees_what_each_rank_began_and_when():
+    pace, schedule = 0.03, gpipe(2, 3)
+    with Pipeline(
+        mlp(), schedule, loss=cross_entropy, pace=Cost(pace, pace / 2, pace / 2)
+    ) as pipeline:
+        before = pipeline.begun
+        began = time.monotonic()
+        thread = threading.Thread(target=pipeline.step, args=(X, Y))
+        thread.start()
+        seen = set()
+        while thread.is_alive():
+            seen |= {(rank, *begun) for rank, begun in enumerate(pipeline.begun)}
+            time.sleep(0.001)
+    assert pipeline.begun == () and len(before) == 2
+    for rank, row in enumerate(schedule.ranks):
+        mine = sorted((number, action, since) for r, number, action, since in seen if r == rank)
+        new = [(action, since) for number, action, since in mine if number > before[rank].number]
+        computed = [(action, since) for action, since in new if action.kind in COMPUTE]
+        order = [row.index(action) for action, _ in computed]
+        assert len(order) >= 3 and order == sorted(set(order))
+        assert all(isinstance(action, Action) and since >= began for action, since in new)
+        for (_, a), (_, b) in itertools.pairwise(computed):
+            assert b - a >= 0.9 * pace, "since when is told, not when it was looked at"
 
 
 def test_paced_runs_match_their_prediction():

@@ -5,6 +5,7 @@
 
 const MARGIN = 0.5; // of the window: how much is drawn beyond each of its edges
 const LETTERS = 12; // px
+const SMALL = 10.5; // px: of a letter above its number, in a box too narrow for both side by side
 const MOST_LETTERS = 400;
 let patterns = 0;
 
@@ -77,7 +78,8 @@ export function picture() {
     set(veil, { x: from.toFixed(1), width: over ? 0 : (width - from).toFixed(1), height: bottom });
     const at = s.guess ? (s.guess.time - s.window.from) * shown(s) : -1;
     set(guess, { d: at < 0 || at > width ? "" : `M${at.toFixed(1)} 0V${bottom}` });
-    set(guessText, { x: at - 5, y: 14 });
+    const right = at < 150; // no room for the words at its left
+    set(guessText, { x: right ? at + 5 : at - 5, y: 13, "text-anchor": right ? "start" : "end" });
     guessText.textContent = at < 0 || at > width ? "" : s.guess.text;
   }
   function draw(s, width) {
@@ -186,6 +188,13 @@ function flat(parent) {
   };
 }
 
+/** Boxes [from, to, kind, tint] of one row as flat shapes: as they are, or as columns of shares. */
+function crowd(shapes, boxes, width, asTheyAre, y, height) {
+  if (asTheyAre) for (const [a, b, kind, tint] of boxes) shapes.box(`${kind} ${tint}`, a, y, Math.max(1, b - a), height);
+  else for (const [at, below, above, kind] of columns(boxes, width))
+    shapes.box(`${kind} 0`, at, y + height * (1 - above), COLUMN, height * (above - below));
+}
+
 const tintOf = (trace, i) => Math.max(0, trace.stages[trace.rank[i]].indexOf(trace.stage[i]));
 
 /** Actions: wide ones as nodes with letters, narrow ones flat. Returns how many nodes are left. */
@@ -210,12 +219,7 @@ function drawBoxes(view, s, { from, to, x, width }) {
   });
   narrow.forEach((boxes, rank) => {
     const [y, height] = view.place.rows[rank].box;
-    if (boxes.length < width / 8) {
-      for (const [a, b, kind, tint] of boxes) dense.box(`${kind} ${tint}`, a, y, Math.max(1, b - a), height);
-    } else {
-      for (const [at, below, above, kind] of columns(boxes, width))
-        dense.box(`${kind} 0`, at, y + height * (1 - above), COLUMN, height * (above - below));
-    }
+    crowd(dense, boxes, width, boxes.length < width / 8, y, height);
   });
   dense.finish((key) => {
     const [kind, tint] = key.split(" ");
@@ -228,7 +232,7 @@ function drawBoxes(view, s, { from, to, x, width }) {
   return labels;
 }
 
-/** One action as a node; returns 1 if it got a label. */
+/** One action as a node; returns how many labels it got. */
 function drawBox(view, s, i, x, width, mayLabel) {
   const { trace, followed } = s;
   const kind = trace.head.kinds[trace.kind[i]];
@@ -241,15 +245,20 @@ function drawBox(view, s, i, x, width, mayLabel) {
     fill: fillOf(view, kind, place, width >= HATCHED && height >= HATCHED), stroke: tint[2], "data-i": i,
   });
   if (!mayLabel || height < LETTERS || width < 10) return 0;
-  const short = `${kind.letter}${trace.microbatch[i] < 0 ? "" : trace.microbatch[i]}`;
+  const digits = trace.microbatch[i] < 0 ? "" : String(trace.microbatch[i]);
   const many = trace.stages[trace.rank[i]].length > 1;
-  const text = fitting(many ? [token(trace, i), short, kind.letter] : [short, kind.letter], width, LETTERS);
-  if (!text) return 0;
-  const node = view.nodes.labels.next();
-  node.textContent = text;
+  const inLine = fitting([...(many ? [token(trace, i)] : []), kind.letter + digits], width, LETTERS);
+  const stacked = !inLine && height >= 2.2 * LETTERS && fitting([digits], width, SMALL);
+  const middle = y + height / 2 + 4.3;
   const stroke = kind.hatch ? tint[0] : "none"; // keeps the hatch from crossing the letters
-  set(node, { x: (x + width / 2).toFixed(1), y: y + height / 2 + 4.3, fill: tint[1], stroke, class: `pl-label${bare}` });
-  return 1;
+  const write = (text, at, looks) => {
+    const node = view.nodes.labels.next();
+    node.textContent = text;
+    set(node, { x: (x + width / 2).toFixed(1), y: at, fill: tint[1], stroke, class: `pl-label${looks}${bare}` });
+  };
+  if (!stacked) write(inLine || kind.letter, middle, "");
+  else [kind.letter, digits].forEach((text, line) => write(text, middle - 6 + line * 11, " pl-stacked"));
+  return stacked ? 2 : 1;
 }
 
 /** Idle time, in three shades by its reason, with the reason in words where there is room. */
@@ -315,15 +324,12 @@ function drawGhost(view, s, { from, to, x }) {
     const boxes = [];
     for (let k = low; k < high; k++) {
       const i = row.boxes.order[k];
-      boxes.push([x(ghost.start[i]), x(ghost.end[i]), ghost.kind[i]]);
+      boxes.push([x(ghost.start[i]), x(ghost.end[i]) - 0.6, ghost.kind[i], 0]);
     }
-    const crowded = boxes.length * COLUMN > view.place.plot * 2;
-    if (!crowded) for (const [a, b, kind] of boxes) shapes.box(kind, a, y, Math.max(1, b - a - 0.6), height - 2);
-    else for (const [a, low, high, kind] of columns(boxes, x(to)))
-      shapes.box(kind, a, y + (height - 2) * (1 - high), COLUMN, (height - 2) * (high - low));
+    crowd(shapes, boxes, x(to), boxes.length * COLUMN <= view.place.plot * 2, y, height - 2);
   });
-  shapes.finish((kind) => {
-    const { tints, name } = ghost.head.kinds[kind];
+  shapes.finish((key) => {
+    const { tints, name } = ghost.head.kinds[parseInt(key)];
     return { fill: tints[0][0], stroke: tints[0][2], "data-kind": name };
   });
 }

@@ -154,18 +154,9 @@ function renderEditor({ model, el }) {
     live: () => (root.dataset.plLive = get("live")),
   };
   draw(false);
-  for (const [name, tell] of Object.entries(told)) {
-    model.on(`change:${name}`, tell);
-    tell();
-  }
-  const free = bind(model, view);
+  const ends = [hear(model, told), bind(model, view), view.end, send.cancel];
   el.append(root);
-  return () => {
-    for (const [name, tell] of Object.entries(told)) model.off(`change:${name}`, tell);
-    send.cancel();
-    free();
-    view.end();
-  };
+  return () => ends.forEach((end) => end());
 }
 
 export default { render: renderEditor };

@@ -2,7 +2,7 @@
 //
 // Words and figures come from Python, in traits; this file lays them out and sends what was chosen.
 
-const DEBOUNCE = 100; // ms that a control must rest before it starts a run
+const DEBOUNCE = 100; // ms that a slider must rest before it starts a run, unless it is let go
 const PATIENCE = 3000; // ms without an answer before the view says so
 const NO_ANSWER =
   "No answer from the kernel: it is busy, or not running. " +
@@ -19,7 +19,7 @@ function fillFigures(node, figures) {
   node.replaceChildren(...figures.map(item));
 }
 
-/** The controls: a change sends all settings that differ, once it has rested. */
+/** The controls: a change sends all settings that differ; one of a slider, once it has rested. */
 function controls(model, sent) {
   const choices = model.get("choices");
   const get = (name) => model.get(name);
@@ -33,9 +33,12 @@ function controls(model, sent) {
     model.save_changes();
     sent();
   };
-  const { soon } = commit;
-  const range = (label, letter, name) => slider(label, letter, choices[name], get(name), soon);
-  const choice = (label, name) => dropdown(label, choices[name], get(name), soon);
+  const now = () => {
+    commit.soon();
+    commit.flush();
+  };
+  const range = (label, letter, name) => slider(label, letter, choices[name], get(name), commit);
+  const choice = (label, name) => dropdown(label, choices[name], get(name), now);
   const inputs = {
     schedule: choice("Schedule", "schedule"),
     num_ranks: range("Ranks", "p", "num_ranks"),
@@ -44,7 +47,7 @@ function controls(model, sent) {
     latency: choice("A message takes", "latency"),
     replicas: choice("Replicas", "replicas"),
     budget: choice("Memory of a rank", "budget"),
-    overlap: checkbox(choices.overlap, "", get("overlap"), soon),
+    overlap: checkbox(choices.overlap, "", get("overlap"), now),
   };
   const ask = (name) => {
     model.set(name, get(name) + 1);
@@ -109,19 +112,9 @@ function renderLab({ model, el }) {
     live: () => (root.dataset.plLive = get("live")),
   };
   for (const [name, { show }] of Object.entries(panel.inputs)) views[name] = () => show(get(name));
-  for (const [name, show] of Object.entries(views)) {
-    model.on(`change:${name}`, show);
-    show();
-  }
-  const free = bind(model, view);
+  const ends = [hear(model, views), bind(model, view), view.end, panel.end, () => clearTimeout(patience)];
   el.append(root);
-  return () => {
-    for (const [name, show] of Object.entries(views)) model.off(`change:${name}`, show);
-    clearTimeout(patience);
-    free();
-    view.end();
-    panel.end();
-  };
+  return () => ends.forEach((end) => end());
 }
 
 export default { render: renderLab };

@@ -6,7 +6,7 @@ const MOST_NODES = 1000; // boxes that are nodes of their own: a frame of more t
 const COLUMN = 4; // px: where narrow boxes crowd, each column shows how its time was spent
 
 /** Rows of the picture from top to bottom; each part is [y, height]. */
-export function layout({ head, ghost, lanes, curves }, width) {
+export function layout({ head, ghost, lanes, curves, guess }, width) {
   const { ranks } = head;
   const left = 68;
   const right = width < 620 ? 48 : 82;
@@ -18,7 +18,7 @@ export function layout({ head, ghost, lanes, curves }, width) {
   };
   const gap = box > 12 ? 9 : 1;
   const rows = [];
-  let y = 6;
+  let y = guess ? 22 : 6; // its words stand above the first row
   for (let rank = 0; rank < ranks; rank++) {
     const row = { top: y, ghost: [y, part.ghost] };
     y += part.ghost;

@@ -43,7 +43,8 @@ function makeParts(s, image, act) {
   function show() {
     if (s.live && known === s.head) return; // bars grow; nothing around them changes
     known = s.head;
-    says.textContent = s.head.sentence ?? "";
+    // no line ends between a number and its unit
+    says.textContent = (s.head.sentence ?? "").replace(/(\d) (?=%|s\b|ms\b|µs)/g, "$1\u00a0");
     image.node.setAttribute("aria-label", `${s.head.alt ?? s.head.sentence ?? "Timeline"} ${HELP}`);
     lines = fillNow(s, now, image);
     fillLegend(s, legend, image);
@@ -107,12 +108,11 @@ function makeBar(s, act) {
   return {
     node: element("div", { class: "pl-bar" }, replay, look, lanes),
     show() {
-      const { offered, usual } = speeds(s.trace.span.to - s.trace.span.from);
-      if (!s.live && !offered.some(([value]) => Number(value) === s.speed && shown)) s.speed = usual;
-      if (!s.live) {
-        speed.replaceChildren(...offered.map(([value, words]) => element("option", { value }, words)));
-        speed.value = String(s.speed);
-      }
+      const { from, to } = s.live ? s.whole : s.trace.span;
+      const { offered, usual } = speeds(to - from);
+      if (!offered.some(([value]) => Number(value) === s.speed && shown)) s.speed = usual;
+      speed.replaceChildren(...offered.map(([value, words]) => element("option", { value }, words)));
+      speed.value = String(s.speed);
       toggles.memory.hidden = !s.curves;
       toggles.ghost.hidden = !s.ghostFrom;
       toggles.ghost.firstChild.textContent = s.ghostName === "predicted" ? "Prediction" : "Other run";
@@ -159,19 +159,24 @@ function fillNow(s, list, image) {
   });
 }
 
-const SHADES = { waiting: "idle: waits for another rank", message: "idle: its message is under way",
-  imbalance: "idle: another rank has more work", step: "idle: end of the step", done: "idle: nothing left to do",
-  overhead: "idle: between two actions", blocked: "idle: held up in a send" };
+// What each shade of idle time stands for: two reasons share one where neither can be cured.
+const SHADES = [{ waiting: "waits for another rank" }, { message: "its message is under way" },
+  { imbalance: "another rank has more work" }, { done: "nothing left to do", step: "end of the step" },
+  { overhead: "between two actions", blocked: "held up in a send" }];
 
 /** What occurs in this trace, with its sign. */
 function fillLegend(s, list, image) {
   const there = new Set(s.live && s.ghost ? s.ghost.kind : s.trace.kind); // a live one has more to come
   const items = s.trace.head.kinds.filter((kind, place) => there.has(place) && kind.name !== "WAIT")
     .map((kind) => element("li", {}, swatch(image, kind), kind.words.replace(/^. /, "")));
-  for (const reason of new Set(s.head.idle?.reason ?? [])) {
+  const reasons = new Set(s.head.idle?.reason ?? []);
+  for (const shade of SHADES) {
+    const [reason, ...more] = Object.keys(shade).filter((name) => reasons.has(name));
+    if (!reason) continue;
+    const words = [reason, ...more].map((name) => shade[name]).join(", or ");
     const sign = svg("svg", { width: 24, height: 17, "aria-hidden": true, class: "pl-swatch" },
       svg("rect", { width: 24, height: 17, class: `pl-why pl-${reason}` }));
-    items.push(element("li", {}, sign, SHADES[reason]));
+    items.push(element("li", {}, sign, `idle: ${words}`));
   }
   if (s.trace.stages.some((stages) => stages.length > 1)) items.push(element("li", {}, "lighter: a later stage of the rank"));
   if (s.budget && s.curves) items.push(element("li", {}, `dashed: memory budget, ${bytesText(s.budget)}`));

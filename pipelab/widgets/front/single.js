@@ -5,10 +5,7 @@ function render({ model, el }) {
   view.node.classList.add("pl-root");
   el.append(view.node);
   const free = bind(model, view);
-  return () => {
-    free();
-    view.end();
-  };
+  return () => [free, view.end].forEach((end) => end());
 }
 
 export default { render };

@@ -1,9 +1,18 @@
 // Between a widget's traits and the timeline.
 
+/** Calls each of `views` now, and whenever the trait of its name changes; returns what ends that. */
+export function hear(model, views) {
+  const each = Object.entries(views);
+  for (const [name, show] of each) {
+    model.on(`change:${name}`, show);
+    show();
+  }
+  return () => each.forEach(([name, show]) => model.off(`change:${name}`, show));
+}
+
 /** All that the traits of one trace hold, shown; again whenever they change. */
 export function bind(model, view) {
   const names = ["data", "head", "ghost_data", "ghost_head"];
-  const changing = [...names, "live", "now"];
   let due = false;
   const show = () => {
     due = false;
@@ -16,8 +25,6 @@ export function bind(model, view) {
     if (!due) queueMicrotask(show);
     due = true;
   };
-  for (const name of changing) model.on(`change:${name}`, soon);
-  show();
-  return () => changing.forEach((name) => model.off(`change:${name}`, soon));
+  return hear(model, Object.fromEntries([...names, "live", "now"].map((name) => [name, soon])));
 }
 
