@@ -44,7 +44,10 @@ class TimelineLab(anywidget.AnyWidget):
         schedule: ``"gpipe"``, ``"1f1b"``, ``"interleaved"``, ``"zero_bubble_h1"``,
             ``"zero_bubble_v"`` or ``"sequential"``.
         paced: pad each action to ``pace``; without it, ranks run as fast as this machine can.
-        pace: seconds per action of a rank.
+        pace: seconds per action of a rank; its latency is paid by every message.
+        shared: ``pace`` is the whole model's and the whole batch's: each action takes its part,
+            so that more ranks, or more microbatches, have less to do at a time.
+        budget: bytes that a rank may hold, one of ``words.BUDGETS``; 0: all there is.
     """
 
     _esm = front.script(*front.PARTS, "chart", "lab")
@@ -86,20 +89,23 @@ class TimelineLab(anywidget.AnyWidget):
         *,
         paced: bool = True,
         pace: Cost = PACE,
+        shared: bool = False,
+        budget: int = 0,
     ):
         self._gate = threading.RLock()  # the run's threads and the comm's thread set traits
         self._run: LiveRun | None = None
         self._trace: Trace | None = None
         self._kept: dict[str, object] = {}  # the traits of the last picture that was whole
         self._shown = 0  # the run that it shows
-        self._pace = pace
+        self._pace, self._shared = pace, shared
         self._closed = False
         super().__init__(
             num_ranks=num_ranks,
             num_microbatches=num_microbatches,
             schedule=schedule,
             pacing="1" if paced else "off",
-            choices=words.choices(pace),
+            budget=str(budget),
+            choices=words.choices(pace, shared),
         )
         self.observe(self._on_setting, names=list(_SETTINGS))
         self.observe(lambda change: self.run(), names=["run_asked"])
@@ -181,7 +187,9 @@ class TimelineLab(anywidget.AnyWidget):
     def _settings(self) -> Settings:
         pace = None
         if self.pacing != "off":
-            pace = words.slowed(self._pace, float(self.pacing), float(self.latency) / 100)
+            parts = self.num_ranks * self.num_microbatches if self._shared else 1
+            pace = words.part(self._pace, parts)
+            pace = words.slowed(pace, float(self.pacing), float(self.latency) / 100)
         return Settings(
             self.num_ranks, self.num_microbatches, self.schedule, pace, self.overlap,
             int(self.replicas), int(self.budget) or None,
