@@ -67,11 +67,11 @@ def fastest(candidates: Iterable[Candidate]) -> Trace:
 
 
 @cache
-def fitting(budget: int) -> tuple[Candidate, ...]:
-    """The candidates that train under a budget: two real steps each, as fast as they can."""
+def fitting(budget: int, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+    """Those that train under a budget: two real steps each, as fast as they can."""
     model, inputs, targets = _experiment()
     found = []
-    for candidate in CANDIDATES:
+    for candidate in candidates:
         try:
             with _pipeline(model, candidate, budget) as pipeline:
                 for _ in range(2):  # the second has the optimizer's state from its beginning

@@ -24,7 +24,7 @@ NAMES = {
 }
 SLOWDOWNS = (1, 5, 30)
 LATENCIES = (0, 10, 25, 50, 100)  # per cent of F
-BUDGETS = (0, 3_000_000, 4_500_000, 6_000_000)  # bytes; 4.5 MB holds 1F1B at p=4, m=8, not GPipe
+BUDGETS = (0, 3_000_000, 4_500_000, 6_000_000)  # bytes; 3 MB hold 1F1B at p=4, m=8, not GPipe
 MOST_RANKS, MOST_MICROBATCHES = 8, 16
 
 

@@ -56,7 +56,10 @@ def _measure(name: str, budget: int, choice: Candidate) -> Iterator[Result | Sho
     most = max(point.total for point in peak_bytes(own))
     yield Result(row, expected, f"{most:,} on the fullest", True)
     trials.again(choice, own)
-    best = trials.fastest(fitting := trials.fitting(budget))
+    fitting = CANDIDATES
+    for larger in sorted((b for b in BUDGETS.values() if b >= budget), reverse=True):
+        fitting = trials.fitting(larger, fitting)  # what does not fit in more, does not in less
+    best = trials.fastest(fitting)
     own = trials.again(choice, own)  # or an earlier run, or one that the search has made
     over = own.duration / best.duration
     look = f"{len(fitting)} candidates fit, and one of them is faster: measure them"
@@ -163,9 +166,8 @@ CHAPTER = Chapter(
                 1.0: "That was lesson 3, with a single microbatch.",
                 16.0: "More microbatches make the bubble smaller; the work is done by 4 ranks all "
                 "the same.",
-                3.0: "That would be a bubble of a quarter; with 16 microbatches it is smaller.",
             },
-            tolerance=0.1,
+            tolerance=0.17,  # a busy machine; but 4 is never near 3.37
             unit=" times as fast",
         ),
         "06.cores": Choose(
