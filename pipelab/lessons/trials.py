@@ -82,9 +82,9 @@ def fitting(budget: int, candidates: tuple[Candidate, ...]) -> tuple[Candidate, 
     return tuple(found)
 
 
-def race(work: float, p: int, m: int) -> tuple[Trace, Trace]:
-    """The same work in m microbatches on one rank and on p, GPipe, messages free."""
-    one, many = (_paced(("gpipe", ranks, m), share(work, ranks, m)) for ranks in (1, p))
+def race(p: int, m: int, latency: float) -> tuple[Trace, Trace]:
+    """The same work in m microbatches on one rank and on p, GPipe, ``latency`` s a message."""
+    one, many = (_paced(("gpipe", ranks, m), share(WORK, ranks, m, latency)) for ranks in (1, p))
     return one, many
 
 

@@ -125,6 +125,8 @@ def test_06_more_ranks_are_not_always_faster():
     free, dear = [row[1] for row in rows], [row[2] for row in rows]
     assert free == sorted(free, reverse=True)
     assert dear[3] > 1.05 * min(dear)
+    eight, *_ = [numbers(line) for line in said("06", "eight").splitlines() if "idle" in line]
+    assert eight[-1] > 80 and round(100 * 7 / 11) == 64
 
 
 def test_06_cores_bound_what_is_not_paced():

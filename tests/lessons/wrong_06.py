@@ -40,35 +40,42 @@ def in_another_order(budget):
     return (4, 8, "gpipe")
 
 
-def p_times(p, m):
+def p_times(p, m, message):
     return float(p)
 
 
-def share_of_busy_time(p, m):
+def messages_for_nothing(p, m, message):
+    return m * p / (m + p - 1)
+
+
+def messages_there_only(p, m, message):
+    return 1 / ((m + p - 1) / (m * p) + (p - 1) * message)
+
+
+def every_message_waited_for(p, m, message):
+    return 1 / ((m + p - 1) / (m * p) + 2 * m * (p - 1) * message)
+
+
+def share_of_busy_time(p, m, message):
     """The efficiency: 1 minus the bubble fraction."""
     return m / (m + p - 1)
 
 
-def staircase_counted_once_too_often(p, m):
-    return m * p / (m + p)
+def staircase_counted_once_too_often(p, m, message):
+    return 1 / ((m + p) / (m * p) + 2 * (p - 1) * message)
 
 
-def never_more_than_m(p, m):
-    return min(p, m)
+def one_rank_sends_too(p, m, message):
+    return 1 / ((m + p - 1) / (m * p) + 2 * p * message)
 
 
-def bubble_gone_at_four_p(p, m):
-    """The rule of thumb taken for the whole truth."""
-    return p if m >= 4 * p else m * p / (m + p - 1)
-
-
-def overhead_for_fraction(p, m):
+def overhead_for_fraction(p, m, message):
     """p times 1 minus the overhead (p - 1)/m."""
     return p * (1 - (p - 1) / m)
 
 
-def time_not_speed(p, m):
-    return (m + p - 1) / (m * p)
+def time_not_speed(p, m, message):
+    return (m + p - 1) / (m * p) + 2 * (p - 1) * message
 
 
 WRONG = {
@@ -83,12 +90,14 @@ WRONG = {
         (in_another_order, "roomy: a candidate"),
     ],
     "06.2": [
-        (p_times, "4 ranks, 16 microbatches"),
-        (share_of_busy_time, "4 ranks, 16 microbatches"),
-        (staircase_counted_once_too_often, "one rank"),
-        (never_more_than_m, "4 ranks, 8 microbatches"),
-        (bubble_gone_at_four_p, "4 ranks, 16 microbatches"),
+        (p_times, "4 ranks, 16 microbatches, free messages"),
+        (messages_for_nothing, "4 ranks, messages of 1 %"),
+        (messages_there_only, "4 ranks, messages of 1 %"),
+        (every_message_waited_for, "8 ranks, messages of 3 %"),
+        (share_of_busy_time, "4 ranks, 16 microbatches, free messages"),
+        (staircase_counted_once_too_often, "a single microbatch"),
+        (one_rank_sends_too, "one rank, which sends nothing"),
         (overhead_for_fraction, "a single microbatch"),
-        (time_not_speed, "4 ranks, 16 microbatches"),
+        (time_not_speed, "4 ranks, 16 microbatches, free messages"),
     ],
 }

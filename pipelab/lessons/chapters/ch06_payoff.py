@@ -12,12 +12,14 @@ from pipelab.lessons.exercise import Chapter, Choice, Choose, Estimate, Exercise
 from pipelab.lessons.rows import each, equal, function_of, ratio
 from pipelab.lessons.trials import CANDIDATES, Candidate, trial
 from pipelab.lessons.verdict import Result, Shown
+from pipelab.schedules import gpipe
+from pipelab.simulator import simulate
 from pipelab.trace.memory import peak_bytes
 
 BUDGETS = {"tight": 700_000, "roomy": 1_100_000}  # bytes on each rank
 
 _CHOOSE = "a function choose(budget): schedule, ranks, microbatches, such as ('gpipe', 2, 4)"
-_SPEEDUP = "a function speedup(p, m): how many times as fast as one rank"
+_SPEEDUP = "a function speedup(p, m, message): how many times as fast as one rank"
 
 
 # ------------------------------------------------------------------------------ 06.1, choose
@@ -78,35 +80,41 @@ def _judge_speedup(answer: object) -> Iterator[Result | Shown]:
     if function is None:
         return
     cases: dict[str, tuple[object, ...]] = {
-        "4 ranks, 16 microbatches": (4, 16),
-        "4 ranks, 8 microbatches": (4, 8),
-        "a single microbatch": (4, 1),
-        "fewer microbatches than ranks": (8, 3),
-        "one rank": (1, 8),
-        "64 ranks, 64 microbatches": (64, 64),
+        "4 ranks, 16 microbatches, free messages": (4, 16, 0.0),
+        "a single microbatch": (4, 1, 0.0),
+        "fewer microbatches than ranks": (8, 3, 0.0),
+        "one rank, which sends nothing": (1, 8, 0.05),
+        "4 ranks, messages of 1 %": (4, 8, 0.01),
+        "8 ranks, messages of 3 %": (8, 4, 0.03),
+        "a message as long as the whole step": (2, 2, 1.0),
     }
     found = list(each(function, cases, _look_at_speedup))
     yield from (result for result, _ in found)
     if all(result.ok for result, _ in found):
-        for p, m in ((4, 8), (2, 1)):
-            yield from _race(p, m)
+        for p, m, message in ((4, 8, 0.01), (2, 1, 0.0)):
+            yield from _race(p, m, message)
 
 
-def _look_at_speedup(name: str, value: float, p: int, m: int) -> Result:
+def _look_at_speedup(name: str, value: float, p: int, m: int, message: float) -> Result:
     look = (
-        "how many slots does one rank need for a batch, how many do p ranks need, and how much "
-        "shorter are theirs?"
+        "how long are the slots of a rank, how many follow one another from the first start to the "
+        "last end, and for how many messages is there nothing else to do?"
     )
-    return equal(name, m * p / (m + p - 1), float(value), look)
+    return equal(name, _on_paper(p, m, message), float(value), look)
 
 
-def _race(p: int, m: int) -> Iterator[Result | Shown]:
-    one, many = trials.race(0.32, p, m)
+def _on_paper(p: int, m: int, message: float) -> float:
+    """The simulator's word: one rank's step is 1 s."""
+    return 1 / simulate(gpipe(p, m), trials.share(1.0, p, m, message)).duration
+
+
+def _race(p: int, m: int, message: float) -> Iterator[Result | Shown]:
+    one, many = trials.race(p, m, message * trials.WORK)
     measured = one.duration / many.duration
     yield Shown(f"p = {p}, m = {m}, recorded: {measured:.2f} times as fast as one rank", many)
     look = "other programs on this machine? run the check again"
     name = f"p = {p}, m = {m}: recorded over yours"
-    yield ratio(name, measured * (m + p - 1) / (m * p), 0.7, 1.05, look)
+    yield ratio(name, measured / _on_paper(p, m, message), 0.7, 1.05, look)
 
 
 CHAPTER = Chapter(
@@ -132,11 +140,13 @@ CHAPTER = Chapter(
             _SPEEDUP,
             _judge_speedup,
             (
-                "Give one rank's step the length 1. How long is one microbatch on one rank? And "
-                "how long on a rank that holds a p-th of the layers?",
-                "p ranks take m + p - 1 such short slots: m of work, and the staircase.",
-                "The speed-up is one rank's time divided by that of p ranks; or p times the share "
-                "of the time in which ranks compute, 1 minus the bubble fraction.",
+                "One rank's step has the length 1. How long is a slot, the forward and backward of "
+                "one microbatch on a rank that holds a p-th of the layers? Without messages there "
+                "are m + p - 1 of them.",
+                "Now the messages. Most travel while both sides compute. Follow the first "
+                "microbatch down the stairs, and the last one up: who waits there, for how many?",
+                "p - 1 messages are waited for on the way there, and p - 1 on the way back. Add "
+                "their time to that of the slots, and divide 1 by the sum.",
             ),
         ),
     },
