@@ -27,7 +27,7 @@ from pipelab.trace import Setting, Trace
 from pipelab.widgets import Timeline, TimelineLab
 from pipelab.widgets.data import packed
 from pipelab.widgets.still import png
-from pipelab.widgets.words import choices, curves, error_text, formula_of, slowed
+from pipelab.widgets.words import choices, curves, error_text, formula_of, part, slowed
 
 QUICK = Cost(forward=0.002, backward_input=0.002, backward_weight=0.002)
 SLOW = Cost(forward=5.0, backward_input=5.0, backward_weight=5.0)
@@ -397,12 +397,32 @@ def test_latency_replicas_and_a_budget_reach_the_ranks(make):
     assert "ran out of memory" in lab.error and lab.state == "error"
 
 
+def test_shared_work_gets_shorter_with_more_ranks(make):
+    """One pace for the whole step: twice the ranks, half of it each."""
+    whole = Cost(0.04, 0.04, 0.04, latency=0.003)
+    lab = make(num_ranks=1, num_microbatches=2, pace=whole, shared=True, budget=6_000_000)
+    assert lab.budget == "6000000" and dict(lab.choices["latency"])["0"] == "3 ms"
+    assert lab.choices["pacing"][0][1] == "F 40 ms, B 80 ms in all, shared"
+    with pytest.raises(RankOutOfMemory, match="budget of 6,000,000"):
+        lab.wait()
+    lab.budget = "0"
+    assert lab.wait().setting.paced.startswith("F 20 ms, B 40 ms, latency 3 ms")
+    lab.num_ranks = 4
+    assert lab.wait().setting.paced.startswith("F 5 ms, B 10 ms, latency 3 ms")
+
+
 # ------------------------------------------------------------------------------------ words
 
 
 def test_a_slower_pace_keeps_its_proportions():
     slow = slowed(Cost([1.0, 2.0], 1.0, 0.5, latency=0.1), 5, 0.5)
     assert (slow.forward, slow.backward_weight, slow.latency) == ((5.0, 10.0), 2.5, 2.5)
+
+
+def test_a_part_of_the_work_is_shorter_and_its_message_is_not():
+    quarter = part(Cost(1.0, [1.0, 2.0], 0.5, latency=0.1), 4)
+    assert (quarter.forward, quarter.backward_input, quarter.latency) == (0.25, (0.25, 0.5), 0.1)
+    assert part(QUICK, 0) == QUICK, "no ranks: the schedule says why not"
 
 
 def test_every_choice_of_the_lab_can_be_built():

@@ -139,10 +139,7 @@ class Pipeline:
         self.schedule = schedule
 
     def gradients(self) -> dict[str, Tensor]:
-        """The gradients of the last step, under the model's own parameter names.
-
-        After steps with ``update=False``, what they have added up so far.
-        """
+        """The gradients of the last step, or all since the last update, by the model's names."""
         # until an update, each replica knows only what its own rows have given
         found = merged(self._fetch("gradients"), add=self._accumulating)
         return {name: found[name] for name in self._names if name in found}
@@ -186,8 +183,8 @@ class Pipeline:
     @property
     def pids(self) -> tuple[int, ...]:
         """The processes of the ranks, in rank order; empty once closed."""
-        found = (process.pid for process in self._ranks.processes if not self._ranks.is_closed)
-        return tuple(pid for pid in found if pid is not None)
+        processes = () if self._ranks.is_closed else self._ranks.processes
+        return tuple(process.pid for process in processes if process.pid is not None)
 
     @property
     def begun(self) -> tuple[Begun, ...]:
@@ -214,13 +211,9 @@ class Pipeline:
             raise
 
     def _step(
-        self,
-        inputs: Any,
-        targets: Any,
-        update: bool,
-        meanwhile: Callable[[], None] | None = None,
+        self, inputs: Any, targets: Any, update: bool, meanwhile: Callable[[], None] | None = None,
         profiled: bool = False,
-    ) -> StepResult:
+    ) -> StepResult:  # fmt: skip
         answers = self._run(
             inputs, targets, meanwhile=meanwhile, train=True, fresh=not self._accumulating,
             update=update, number=self._steps, profiled=profiled,
@@ -234,9 +227,9 @@ class Pipeline:
     ) -> list[Done]:
         m = self.schedule.num_microbatches
         rows = checks.check_batch(inputs, targets, m * self.replicas, options["train"])
-        options["signature"] = signature(inputs)
         shares = deal(inputs, targets, rows, m, self.replicas, self._rule)
         checks.check_even(self._options.worker, options["train"], [s.sizes for s in shares])
+        options["signature"] = signature(inputs)
         return self._ask(plan.runs(shares, self.schedule, options), meanwhile)
 
     def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any]) -> None:

@@ -70,5 +70,6 @@ def profile_step(pipeline: Pipeline, inputs: Any, targets: Any) -> Profile:
     Raises:
         BatchError, RankError: as ``step`` does.
     """
-    pipeline._ask([GetProfiler()] * pipeline._num_ranks)  # or the slowest start would show
+    # or the slowest start would show
+    pipeline._ask([GetProfiler()] * len(pipeline._ranks.processes))
     return Profile(pipeline._step(inputs, targets, update=True, profiled=True))

@@ -85,13 +85,10 @@ def plot_timeline(
     size = extent.width / figure.dpi * POINTS, extent.height / figure.dpi * POINTS
     has_messages = any(e.kind in MESSAGES for e in trace.events)
     band = _Band(-0.44, 0.2, 0.25, 0.42) if has_messages else _Band(-0.4, 0.4)
-    first, last = span(trace.events)
-    last = max(last, until or last, line[0] if line else last)
-    ax.set_xlim(first - (last - first) * 0.004, last + (last - first) * 0.004)
-    ax.set_ylim(trace.num_ranks - 0.5, -0.5)
+    length = _set_limits(ax, trace, until or 0.0, line[0] if line else 0.0)
     _draw_idle(ax, trace, band)
     fills = _fills(trace.events)
-    _draw_boxes(ax, trace.events, fills, band, size[0] / (last - first))
+    _draw_boxes(ax, trace.events, fills, band, size[0] / length)
     _draw_labels(ax, trace, fills, band, size)
     _draw_frame(ax, trace, band, size[1] / trace.num_ranks)
     if line:
@@ -185,6 +182,16 @@ def _draw_labels(
                 if STYLES[e.kind].hatch:  # keep the hatch from crossing the letters
                     label.set_path_effects([withStroke(linewidth=3, foreground=fills[e])])
                 break
+
+
+def _set_limits(ax: Axes, trace: Trace, *ends: float) -> float:
+    """Show all events, and the time on to ``ends``; returns the seconds that this is."""
+    first, last = span(trace.events)
+    last = max(last, *ends)
+    length = last - first
+    ax.set_xlim(first - length * 0.004, last + length * 0.004)
+    ax.set_ylim(trace.num_ranks - 0.5, -0.5)
+    return length
 
 
 def _draw_line(ax: Axes, seconds: float, words: str) -> None:

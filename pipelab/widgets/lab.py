@@ -31,7 +31,6 @@ _SETTINGS = (
     "budget",
 )  # fmt: skip
 _FIRST = 20.0  # seconds for a first picture, or a last end: the fork server may just be starting
-_WATCHED = 1.5  # seconds that a run must be predicted to take, to be displayed before it is over
 _NOTE = "A still picture: run this cell to get the controls."
 
 
@@ -46,9 +45,12 @@ class TimelineLab(anywidget.AnyWidget):
         schedule: ``"gpipe"``, ``"1f1b"``, ``"interleaved"``, ``"zero_bubble_h1"``,
             ``"zero_bubble_v"`` or ``"sequential"``.
         paced: pad each action to ``pace``; without it, ranks run as fast as this machine can.
-        pace: seconds per action of a rank.
+        pace: seconds per action of a rank; its latency is paid by every message.
         over: bubble fractions that somebody predicted, by (ranks, microbatches); each is drawn
             over the runs of these sizes, and in the chart of all runs.
+        shared: ``pace`` is the whole model's and the whole batch's: each action takes its part,
+            so that more ranks, or more microbatches, have less to do at a time.
+        budget: bytes that a rank may hold, one of ``words.BUDGETS``; 0: all there is.
 
     Raises:
         TraceError: ``over`` holds something else.
@@ -95,20 +97,23 @@ class TimelineLab(anywidget.AnyWidget):
         paced: bool = True,
         pace: Cost = PACE,
         over: Shares | None = None,
+        shared: bool = False,
+        budget: int = 0,
     ):
         self._gate = threading.RLock()  # the run's threads and the comm's thread set traits
         self._run: LiveRun | None = None
         self._trace: Trace | None = None
         self._kept: dict[str, object] = {}  # the traits of the last picture that was whole
         self._shown = 0  # the run that it shows
-        self._pace, self._over = pace, shares(over)
+        self._pace, self._over, self._shared = pace, shares(over), shared
         self._closed = False
         super().__init__(
             num_ranks=num_ranks,
             num_microbatches=num_microbatches,
             schedule=schedule,
             pacing="1" if paced else "off",
-            choices=words.choices(pace),
+            budget=str(budget),
+            choices=words.choices(pace, shared),
             guesses=words.guesses(self._over),
         )
         self.observe(self._on_setting, names=list(_SETTINGS))
@@ -180,7 +185,8 @@ class TimelineLab(anywidget.AnyWidget):
         """The widget, and beside it a still picture for notebooks that no kernel runs."""
         if self._run is None and not self._closed:
             self.run()
-        shown = self._first_picture()
+        watched = self._run.first_look(_FIRST) if self._run is not None else None
+        shown = self._trace or watched
         bundle = super()._repr_mimebundle_(**options)
         if bundle is not None and shown is not None:
             above = overlay(shown, self._over)
@@ -189,25 +195,12 @@ class TimelineLab(anywidget.AnyWidget):
             bundle[0]["text/plain"] = "\n".join(filter(None, lines))
         return bundle
 
-    def _first_picture(self) -> Trace | None:
-        """What the run recorded; of one that takes long, and is to be watched, the prediction."""
-        run = self._run
-        if run is None:
-            return self._trace
-        predicted = run.predicted
-        if predicted is not None and predicted.duration > _WATCHED:
-            return self._trace or predicted
-        try:
-            run.ended.wait(_FIRST)
-        except KeyboardInterrupt:  # the learner wants no more of it, and has no Stop button yet
-            run.stop()
-            raise
-        return self._trace
-
     def _settings(self) -> Settings:
         pace = None
         if self.pacing != "off":
-            pace = words.slowed(self._pace, float(self.pacing), float(self.latency) / 100)
+            parts = self.num_ranks * self.num_microbatches if self._shared else 1
+            pace = words.part(self._pace, parts)
+            pace = words.slowed(pace, float(self.pacing), float(self.latency) / 100)
         return Settings(
             self.num_ranks, self.num_microbatches, self.schedule, pace, self.overlap,
             int(self.replicas), int(self.budget) or None,

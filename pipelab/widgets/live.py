@@ -25,6 +25,7 @@ from pipelab.widgets.watch import Watch
 
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero_bubble_h1", "zero_bubble_v", "sequential")
 LAYERS, WIDTH, ROWS = 16, 256, 256  # the model and the batch of every run
+_WATCHED = 1.5  # seconds that a run must be predicted to take, to be displayed before it is over
 LOOK, TELL = 0.01, 0.1  # seconds between two looks at the ranks, and between two reports
 
 State = Literal["running", "done", "stopped", "error"]
@@ -137,6 +138,20 @@ class LiveRun:
             pipeline = self._pipeline
         if pipeline is not None:
             pipeline.close()
+
+    def first_look(self, seconds: float) -> Trace | None:
+        """The prediction of a run that takes long, and is to be watched; any other is awaited.
+
+        An interrupt meanwhile ends the run: its learner has no Stop button yet.
+        """
+        if self.predicted is not None and self.predicted.duration > _WATCHED:
+            return self.predicted
+        try:
+            self.ended.wait(seconds)
+        except KeyboardInterrupt:
+            self.stop()
+            raise
+        return None
 
     def _main(self) -> None:
         try:

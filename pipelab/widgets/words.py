@@ -24,18 +24,20 @@ NAMES = {
 }
 SLOWDOWNS = (1, 5, 30)
 LATENCIES = (0, 10, 25, 50, 100)  # per cent of F
-BUDGETS = (0, 3_000_000, 4_500_000, 6_000_000)  # bytes; 4.5 MB holds 1F1B at p=4, m=8, not GPipe
+BUDGETS = (0, 3_000_000, 4_500_000, 6_000_000)  # bytes; 3 MB hold 1F1B at p=4, m=8, not GPipe
 MOST_RANKS, MOST_MICROBATCHES = 8, 16
 
 
-def choices(pace: Cost) -> dict[str, object]:
-    """What the controls offer."""
+def choices(pace: Cost, shared: bool = False) -> dict[str, object]:
+    """What the controls offer; ``shared``: the pace is that of a whole step on one rank."""
     seconds = (pace.forward, pace.backward_input, pace.backward_weight)
     f, i, w = (s if isinstance(s, float | int) else s[0] for s in seconds)
+    of = " in all, shared" if shared else ""
     paces = [
-        (str(k), f"F {time_text(f * k)}, B {time_text((i + w) * k)}{_EXTRA.get(k, '')}")
+        (str(k), f"F {time_text(f * k)}, B {time_text((i + w) * k)}{of}{_EXTRA.get(k, '')}")
         for k in SLOWDOWNS
     ]
+    least = time_text(pace.latency) if pace.latency else "none"
     return {
         "num_ranks": [1, MOST_RANKS],
         "num_microbatches": [1, MOST_MICROBATCHES],
@@ -44,7 +46,7 @@ def choices(pace: Cost) -> dict[str, object]:
         "pacingHelp": "Real processes and real messages. Paced, each action is padded to a set "
         "time, as a device of that speed would take it. Unpaced, the ranks share this machine's "
         "cores.",
-        "latency": [(str(k), f"{k} % of F" if k else "none") for k in LATENCIES],
+        "latency": [(str(k), f"{k} % of F" if k else least) for k in LATENCIES],
         "overlap": "Messages travel while ranks compute",
         "replicas": [("1", "1"), ("2", "2, on ranks of their own")],
         "budget": [(str(b), bytes_text(b) if b else "all there is") for b in BUDGETS],
@@ -193,16 +195,30 @@ def error_text(error: Exception | None) -> str:
     return re.sub(r'File "[^"]*[/\\]([^"/\\]+)"', r'File "\1"', text)
 
 
+def part(pace: Cost, parts: int) -> Cost:
+    """One of so many equal parts of the work; a message costs what it costs.
+
+    >>> part(Cost(8.0, 8.0, 8.0, latency=0.5), 4).forward
+    2.0
+    """
+    return _times(pace, 1 / max(1, parts))  # without ranks there is no run, and it says why
+
+
 def slowed(pace: Cost, factor: float, latency: float) -> Cost:
     """A pace so many times slower, whose messages take at least a share (0 to 1) of F.
 
     >>> slowed(Cost(1.0, 1.0, 1.0), 5, 0.1).latency
     0.5
     """
+    slow = _times(pace, factor)
+    first = slow.forward[0] if isinstance(slow.forward, Sequence) else slow.forward
+    return replace(slow, latency=max(pace.latency * factor, first * latency))
+
+
+def _times(pace: Cost, factor: float) -> Cost:
+    """Another length for every action, the same latency."""
     f, i, w = (
         [s * factor for s in seconds] if isinstance(seconds, Sequence) else seconds * factor
         for seconds in (pace.forward, pace.backward_input, pace.backward_weight)
     )
-    first = f[0] if isinstance(f, list) else f
-    message = max(pace.latency * factor, first * latency)
-    return replace(pace, forward=f, backward_input=i, backward_weight=w, latency=message)
+    return replace(pace, forward=f, backward_input=i, backward_weight=w)

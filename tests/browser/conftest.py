@@ -218,7 +218,7 @@ class Lab:
         self.command("notebook:run-all-cells")
         self.page.wait_for_function(NO_CELL_IS_BUSY)
 
-    def run_cell(self, place: int) -> None:
+    def start_cell(self, place: int) -> None:
         """Start one cell, and do not wait for it."""
         self.connect()
         self.page.evaluate(f"() => {{ {NOTEBOOK}.content.activeCellIndex = {place}; }}")

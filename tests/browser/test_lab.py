@@ -118,7 +118,7 @@ def test_a_learner_runs_the_lesson_and_changes_the_pipeline(lab, lesson):
 
 def test_a_learner_watches_replays_and_reads_while_ranks_and_kernel_work(lab, notebook):
     lab.open(notebook(LAB, "import time; time.sleep(600)"))
-    lab.run_cell(0)
+    lab.start_cell(0)
     lab.expect_run(1)
     root = lab.root
     root.scroll_into_view_if_needed()
@@ -136,7 +136,7 @@ def test_a_learner_watches_replays_and_reads_while_ranks_and_kernel_work(lab, no
     assert root.locator(".pl-mark").count() == 2
 
     # The kernel is busy; the replay does not need it.
-    lab.run_cell(1)
+    lab.start_cell(1)
     expect(lab.page.locator(".jp-InputArea-prompt", has_text="*")).to_be_visible()
     root.get_by_role("button", name="To the start").click()
     root.get_by_role("button", name="Play").click()
@@ -191,7 +191,7 @@ def test_tomorrow_the_last_run_is_still_there(lab, notebook):
 def test_an_interrupt_leaves_the_run_and_stop_leaves_no_process(lab, notebook):
     """The kernel's Stop sends SIGINT to all that it started; a live run goes on until its own."""
     lab.open(notebook(LAB, "import time; time.sleep(600)"))
-    lab.run_cell(0)
+    lab.start_cell(0)
     lab.expect_run(1)
     root = lab.root
     root.scroll_into_view_if_needed()
@@ -201,7 +201,7 @@ def test_an_interrupt_leaves_the_run_and_stop_leaves_no_process(lab, notebook):
 
     lab.command("notebook:interrupt-kernel")  # nothing is to be interrupted
     expect_bars_to_come(lab)
-    lab.run_cell(1)
+    lab.start_cell(1)
     expect(lab.page.locator(".jp-InputArea-prompt", has_text="*")).to_be_visible()
     lab.command("notebook:interrupt-kernel")
     expect(lab.output(1)).to_contain_text("KeyboardInterrupt")
@@ -230,7 +230,7 @@ def expect_bars_to_come(lab) -> None:
 def test_a_learner_edits_a_schedule_and_real_ranks_run_it(lab, notebook):
     """By dragging and by keyboard; JupyterLab, which has its own use for these keys, gets none."""
     lab.open(notebook(EDITOR, "print(*editor.rows, editor.trace.source)"))
-    lab.run_cell(0)
+    lab.start_cell(0)
     root, verdict = lab.root, lab.root.locator(".pl-verdict")
     expect(verdict).to_contain_text("It can run: 2 ranks, 2 microbatches, predicted bubble 33.3 %")
     root.scroll_into_view_if_needed()
@@ -259,7 +259,7 @@ def test_a_learner_edits_a_schedule_and_real_ranks_run_it(lab, notebook):
     lab.page.keyboard.press("Enter")
     expect(verdict).to_contain_text("It ran: bubble")
     expect(root.locator(".pl-sentence")).to_contain_text("Recorded: what 2 ranks, real processes")
-    lab.run_cell(1)
+    lab.start_cell(1)
     rows = "['0F0', '0B0', '0F1', '0B1'] ['1F0', '1B0', '1F1', '1B1'] recorded"
     expect(lab.output(1)).to_have_text(rows)
     wait_for(lambda: not lab.server.ranks())

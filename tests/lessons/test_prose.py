@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pipelab.errors import RankOutOfMemory
 from pipelab.lessons.edition import read
+from pipelab.simulator import Cost
+from pipelab.widgets import TimelineLab, words
+from pipelab.widgets.live import Settings
 
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 
@@ -90,3 +94,66 @@ def test_05_adam_hides_what_sgd_shows():
     assert adam == adam_wrong
     assert sgd[0] == sgd_wrong[0] and abs(sgd[1] - sgd_wrong[1]) > 0.1
     assert sgd_wrong[-1] < sgd_wrong[0], "even the wrong one falls"
+
+
+def test_06_twice_the_ranks_twice_the_layers():
+    text = said("06", "grow")
+    found = re.findall(r"p = (\d): (\d+) layers train", text)
+    assert found == [("1", "5"), ("2", "10"), ("4", "20")]
+    assert text.count("ran out of memory in") == text.count("STEP (") == 3
+    assert numbers(said("06", "reveal"))[0] == 20
+    held, budget, parameters, gradients, _ = numbers(said("06", "width").partition("it held")[2])[
+        :5
+    ]
+    assert held > budget == 1.5e6 and parameters + gradients > budget, "one layer alone"
+
+
+def test_06_faster_but_never_p_times():
+    rows = [numbers(line) for line in said("06", "speed").splitlines() if "%" in line]
+    assert [row[0] for row in rows] == [1, 2, 4]
+    for p, _, _, times, efficiency in rows:
+        assert 0.85 * 16 * p / (15 + p) < times < 1.03 * 16 * p / (15 + p)
+        assert efficiency == pytest.approx(100 * times / p, abs=1)
+    assert "equal bit for bit: True" in said("06", "learn")
+    one, four = (float(x) for x in re.findall(r"took (\d\.\d+) s", said("06", "learn")))
+    assert four < 0.45 * one
+
+
+def test_06_more_ranks_are_not_always_faster():
+    rows = [numbers(line) for line in said("06", "limit").splitlines() if "#" in line]
+    assert [row[0] for row in rows] == [1, 2, 4, 8]
+    free, dear = [row[1] for row in rows], [row[2] for row in rows]
+    assert free == sorted(free, reverse=True)
+    assert dear[3] > 1.05 * min(dear)
+    eight, *_ = [numbers(line) for line in said("06", "eight").splitlines() if "idle" in line]
+    assert eight[-1] > 80 and round(100 * 7 / 11) == 64
+
+
+def test_06_cores_bound_what_is_not_paced():
+    cores, *_ = numbers(said("06", "cores"))
+    times = [numbers(line)[2] for line in said("06", "cores").splitlines() if "times" in line]
+    assert times[0] == 1 and max(times) < 1.1 * cores
+
+
+def test_06_answers_beside_the_lab():
+    """The lab's model and pace: on paper the seconds, on real ranks the bytes."""
+    whole = Cost(0.3, 0.3, 0.3, latency=0.012)
+
+    def milliseconds(p: int, m: int, schedule: str = "gpipe") -> float:
+        settings = Settings(p, m, schedule, words.part(whole, p * m))
+        return settings.prediction.duration * 1000
+
+    def near(*stated: int) -> object:
+        return pytest.approx(stated, abs=0.6)
+
+    assert tuple(milliseconds(p, 16) for p in (1, 2, 4, 8)) == near(900, 502, 339, 330)
+    assert tuple(milliseconds(p, 2) for p in (1, 2, 4, 8)) == near(900, 699, 635, 674)
+    assert (milliseconds(4, 8, "1f1b"), milliseconds(8, 8)) == near(501, 379)
+    lab = TimelineLab(4, 8, "1f1b", paced=False, budget=3_000_000)
+    lab.wait()
+    lab.set_state({"num_ranks": 8, "schedule": "gpipe"})
+    lab.wait()
+    lab.num_ranks = 4
+    with pytest.raises(RankOutOfMemory, match="backward"):
+        lab.wait()
+    lab.close()

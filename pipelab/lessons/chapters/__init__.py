@@ -13,6 +13,7 @@ MODULES = {
     "03": "ch03_waiting",
     "04": "ch04_microbatches",
     "05": "ch05_gradient",
+    "06": "ch06_payoff",
 }
 
 

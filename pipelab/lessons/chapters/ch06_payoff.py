@@ -1,0 +1,207 @@
+"""Lesson 6, the payoff and its limits: what fits, how fast it is, and what eats the rest.
+
+The speed-up on paper follows from the bubble of lesson 4 (GPipe, Huang et al. 2019, arXiv
+1811.06965, section 2.3): one rank works m slots for a batch, p ranks work m + p - 1 shorter ones.
+"""
+
+from collections.abc import Iterator
+
+from pipelab.errors import RankOutOfMemory
+from pipelab.lessons import trials
+from pipelab.lessons.exercise import Chapter, Choice, Choose, Estimate, Exercise
+from pipelab.lessons.rows import each, equal, function_of, ratio
+from pipelab.lessons.trials import CANDIDATES, Candidate, trial
+from pipelab.lessons.verdict import Result, Shown
+from pipelab.schedules import gpipe
+from pipelab.simulator import simulate
+from pipelab.trace.memory import peak_bytes
+
+BUDGETS = {"tight": 700_000, "roomy": 1_100_000}  # bytes on each rank
+
+_CHOOSE = "a function choose(budget): schedule, ranks, microbatches, such as ('gpipe', 2, 4)"
+_SPEEDUP = "a function speedup(p, m, message): how many times as fast as one rank"
+
+
+# ------------------------------------------------------------------------------ 06.1, choose
+
+
+def _judge_choose(answer: object) -> Iterator[Result | Shown]:
+    function, wrong = function_of(answer, _CHOOSE)
+    yield from wrong
+    if function is None:
+        return
+    cases = {f"{name}: a candidate": (budget,) for name, budget in BUDGETS.items()}
+    found = list(each(function, cases, _look_at_choice))
+    yield from (result for result, _ in found)
+    if all(result.ok for result, _ in found):
+        for (name, budget), (_, value) in zip(BUDGETS.items(), found, strict=True):
+            assert isinstance(value, list)
+            schedule, p, m = value
+            yield from _measure(name, budget, (schedule, p, m))
+
+
+def _look_at_choice(name: str, value: list[object], budget: int) -> Result:
+    look = "'gpipe' or '1f1b', on 1, 2 or 4 ranks, with 2, 4 or 8 microbatches"
+    expected, got = f"one of the {len(CANDIDATES)} candidates", tuple(value)
+    return Result(name, expected, str(got), got in CANDIDATES, look)
+
+
+def _measure(name: str, budget: int, choice: Candidate) -> Iterator[Result | Shown]:
+    """Does it fit, and how long does it take, over the best that fits?"""
+    row, expected = f"{name}: fits", f"at most {budget:,} bytes on each rank"
+    try:
+        own = trial(*choice, budget)
+    except RankOutOfMemory as error:
+        got, look = str(error).splitlines()[0], "which candidates keep fewer activations at a time?"
+        yield Result(row, expected, got, False, look)
+        return
+    most = max(point.total for point in peak_bytes(own))
+    yield Result(row, expected, f"{most:,} on the fullest", True)
+    trials.again(choice, own)
+    fitting = CANDIDATES
+    for larger in sorted((b for b in BUDGETS.values() if b >= budget), reverse=True):
+        fitting = trials.fitting(larger, fitting)  # what does not fit in more, does not in less
+    best = trials.fastest(fitting)
+    own = trials.again(choice, own)  # or an earlier run, or one that the search has made
+    over = own.duration / best.duration
+    look = f"{len(fitting)} candidates fit, and one of them is faster: measure them"
+    yield ratio(f"{name}: time over the best that fits", over, 0.9, 1.1, look)
+    yield Shown(f"{name}: yours, {own.duration * 1000:.0f} ms a step", own)
+    if over > 1.1:
+        yield Shown(f"{name}: the best that fits, {best.duration * 1000:.0f} ms a step", best)
+
+
+# ---------------------------------------------------------------------------- 06.2, speed-up
+
+
+def _judge_speedup(answer: object) -> Iterator[Result | Shown]:
+    function, wrong = function_of(answer, _SPEEDUP)
+    yield from wrong
+    if function is None:
+        return
+    cases: dict[str, tuple[object, ...]] = {
+        "4 ranks, 16 microbatches, free messages": (4, 16, 0.0),
+        "a single microbatch": (4, 1, 0.0),
+        "fewer microbatches than ranks": (8, 3, 0.0),
+        "one rank, which sends nothing": (1, 8, 0.05),
+        "4 ranks, messages of 1 %": (4, 8, 0.01),
+        "8 ranks, messages of 3 %": (8, 4, 0.03),
+        "a message as long as the whole step": (2, 2, 1.0),
+    }
+    found = list(each(function, cases, _look_at_speedup))
+    yield from (result for result, _ in found)
+    if all(result.ok for result, _ in found):
+        for p, m, message in ((4, 8, 0.01), (2, 1, 0.0)):
+            yield from _race(p, m, message)
+
+
+def _look_at_speedup(name: str, value: float, p: int, m: int, message: float) -> Result:
+    look = (
+        "how long are the slots of a rank, how many follow one another from the first start to the "
+        "last end, and for how many messages is there nothing else to do?"
+    )
+    return equal(name, _on_paper(p, m, message), float(value), look)
+
+
+def _on_paper(p: int, m: int, message: float) -> float:
+    """The simulator's word: one rank's step is 1 s."""
+    return 1 / simulate(gpipe(p, m), trials.share(1.0, p, m, message)).duration
+
+
+def _race(p: int, m: int, message: float) -> Iterator[Result | Shown]:
+    one, many = trials.race(p, m, message * trials.WORK)
+    measured = one.duration / many.duration
+    yield Shown(f"p = {p}, m = {m}, recorded: {measured:.2f} times as fast as one rank", many)
+    look = "other programs on this machine? run the check again"
+    name = f"p = {p}, m = {m}: recorded over yours"
+    yield ratio(name, measured / _on_paper(p, m, message), 0.7, 1.05, look)
+
+
+CHAPTER = Chapter(
+    "The payoff and its limits",
+    {
+        "06.1": Exercise(
+            "the fastest that fits",
+            _CHOOSE,
+            _judge_choose,
+            (
+                "Begin with the memory: bytes are the same in every run. Which of the two "
+                "schedules has to keep all microbatches until the backwards begin, and which one "
+                "keeps fewer the more ranks come behind?",
+                "Among those that fit: more ranks and more microbatches make a step shorter. And "
+                "who waits for a message between two actions, while others compute on?",
+                "Let the machine decide, outside of your function: a loop over the 18 candidates, "
+                "trial(schedule, p, m, budget) in a try, .duration kept if there was no "
+                "RankOutOfMemory. The smallest wins; write down what you find, for each budget.",
+            ),
+        ),
+        "06.2": Exercise(
+            "the speed-up on paper",
+            _SPEEDUP,
+            _judge_speedup,
+            (
+                "One rank's step has the length 1. How long is a slot, the forward and backward of "
+                "one microbatch on a rank that holds a p-th of the layers? Without messages there "
+                "are m + p - 1 of them.",
+                "Now the messages. Most travel while both sides compute. Follow the first "
+                "microbatch down the stairs, and the last one up: who waits there, for how many?",
+                "p - 1 messages are waited for on the way there, and p - 1 on the way back. Add "
+                "their time to that of the slots, and divide 1 by the sum.",
+            ),
+        ),
+    },
+    {
+        "06": Estimate(
+            "A budget of 1.5 million bytes on each rank; one rank trains 5 layers in it. How many "
+            "layers train on 4 ranks?",
+            "Each rank pays for its own layers alone, so each of the 4 has room for 5.",
+            {
+                5.0: "That is what one rank holds. On 4 ranks, no rank holds all layers.",
+                10.0: "That is what 2 ranks hold.",
+                8.0: "That was the model of the lessons before; there is more room than that.",
+                15.0: "Does each rank pay something that it would not pay alone? The messages at "
+                "its cuts, but they are small beside the bytes of a layer.",
+            },
+            tolerance=0.1,
+            unit=" layers",
+        ),
+        "06.speed": Estimate(
+            "4 ranks instead of one, of the same speed, 16 microbatches: how many times as fast is "
+            "a step?",
+            "16 + 3 = 19 slots, each a quarter as long as one rank's: 16 × 4/19, about 3.4. The "
+            "bubble takes the rest, and messages a little more.",
+            {
+                4.0: "Four times the hands, but not from the first moment to the last: 3 of 19 "
+                "slots are bubble.",
+                1.0: "That was lesson 3, with a single microbatch.",
+                16.0: "More microbatches make the bubble smaller; the work is done by 4 ranks all "
+                "the same.",
+            },
+            tolerance=0.17,  # a busy machine; but 4 is never near 3.37
+            unit=" times as fast",
+        ),
+        "06.cores": Choose(
+            "The same without pacing: real arithmetic, as fast as this machine can, 4 ranks "
+            "against one, 8 microbatches. A step is ...",
+            {
+                "a": Choice(
+                    "4 times as fast, for there are 4 processes",
+                    "A process is no device: processes share the cores that there are. And the "
+                    "bubble stays in any case.",
+                ),
+                "b": Choice(
+                    "almost 3 times as fast, as the formula says",
+                    "The formula wants a device of its own for each rank. Where a machine has "
+                    "enough free cores, it holds for real arithmetic, too; elsewhere it cannot.",
+                ),
+                "c": Choice(
+                    "as fast as the free cores of this machine allow, whatever the formula says",
+                    "Ranks beyond the number of free cores only take turns. What you measured "
+                    "there is your machine.",
+                ),
+            },
+            settle=lambda x: "a" if x > 3.5 else "b" if x > 2.4 else "c",
+            unit=" times as fast",
+        ),
+    },
+)
