@@ -1,6 +1,5 @@
 """One rank's side of the conversation: each command of the parent, and its answer."""
 
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -122,7 +121,7 @@ class Session:
                 parameter.grad = None
         worker.begin(Batch(run, self.device), route, route.actions(len(run.sizes), run.update))
         computing = max(1, sum(a.kind in COMPUTE for a in worker.actions))
-        start = time.thread_time()
+        self.seat.begin()
         seen = Operators(run.profiled, self.watch)
         with seen, torch.set_grad_enabled(run.train), _mode(stages, run.train):
             if self.torch is not None and run.train:
@@ -132,7 +131,7 @@ class Session:
             worker.pace.settle()
         self.messages.finish(self.recorder.held_by)
         if not paced:
-            self.seat.choose((time.thread_time() - start) / computing)
+            self.seat.end(computing)
         held = worker.ledger.held
         return Done(
             loss=worker.batch.loss,
