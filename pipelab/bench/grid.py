@@ -12,7 +12,8 @@ NUM_RANKS = (2, 4, 8)
 NUM_MICROBATCHES = (4, 8, 16, 32)
 BLOCKS, SECONDS = 5, 0.1  # short blocks: the whole grid has 96 points
 
-_HEAD = ["step", "p", "m", "schedule", "ours, ms", "torch, ms", "ours / torch (quartiles)", "load"]
+_HEAD = ["step", "p", "m", "schedule", "ours, ms", "torch, ms", "ours / torch (quartiles)",
+         "cpu", "others"]  # fmt: skip
 
 
 def points(
@@ -43,8 +44,9 @@ def _row(result: StepResult) -> list[object]:
     case = result.case
     times = [f"{1000 * median(t):.1f}" if t else "" for t in (result.ours, result.torch)]
     what = result.ratio or "torch refuses"
+    cpu = f"{result.cpu_ratio:.2f}" if result.cpu_ratio else ""
     return [case.workload, case.num_ranks, case.num_microbatches, case.schedule, *times, what,
-            result.load]  # fmt: skip
+            cpu, f"{result.others:.0%}"]  # fmt: skip
 
 
 def mean_of(results: Sequence[StepResult]) -> float | None:
@@ -58,10 +60,12 @@ def _means(results: Sequence[StepResult]) -> list[str]:
     for model in dict.fromkeys(result.case.workload for result in results):
         own = [result for result in results if result.case.workload == model]
         ratios = [result.ratio.median for result in own if result.ratio]
+        cpu = [result.cpu_ratio for result in own if result.cpu_ratio]
         if ratios:
             lines.append(
                 f"{model}: geometric mean {geometric_mean(ratios):.2f} over {len(ratios)} points, "
                 f"from {min(ratios):.2f} to {max(ratios):.2f}; "
                 f"ahead at {sum(ratio < 1 for ratio in ratios)}"
+                + (f"; of the processor's time {geometric_mean(cpu):.2f}" if cpu else "")
             )
     return lines

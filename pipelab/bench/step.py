@@ -21,6 +21,9 @@ What is in a step, and why it is fair, leaning towards torch:
 Both zero the gradients, step the optimizer and turn the loss into a number. torch scales the
 gradients by 1/m after the last backward (its default, right for these equal microbatches), we
 scale the loss. Blocks alternate, A B A B; a ratio compares two blocks that are neighbours.
+
+On a busy machine seconds are half chance: the table says what share other processes had, and
+compares the processor's seconds too, our parent's included.
 """
 
 import os
@@ -32,6 +35,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from pipelab.bench.meter import Meter
 from pipelab.bench.ratio import Ratio
 from pipelab.bench.torch_rank import Job
 from pipelab.bench.torch_ranks import TorchRanks
@@ -74,13 +78,15 @@ class Case(NamedTuple):
 class StepResult(NamedTuple):
     """What a case measured: seconds per step, one entry per block; torch's may be none.
 
-    ``refusal``: why torch does not run this case, in its words. ``load``: of the machine.
+    ``refusal``: why torch does not run this case, in its words. ``others``: the share of the
+    machine that other processes had. ``cpu``: the processor's seconds of a step, ours and torch's.
     """
 
     case: Case
     num_parameters: int
     steps_per_block: int
-    load: float
+    others: float
+    cpu: tuple[float, float]
     ours: list[float]
     torch: list[float]
     loss: tuple[float, float] | None = None
@@ -91,6 +97,11 @@ class StepResult(NamedTuple):
     def ratio(self) -> Ratio | None:
         """Our time over torch's."""
         return Ratio.of(self.ours, self.torch) if self.torch else None
+
+    @property
+    def cpu_ratio(self) -> float | None:
+        """The same of the processor's time; None where torch has none."""
+        return self.cpu[0] / self.cpu[1] if self.cpu[1] else None
 
     def to_json(self) -> dict[str, object]:
         """Plain data, seconds."""
@@ -103,11 +114,12 @@ class StepResult(NamedTuple):
             "microbatches": case.num_microbatches,
             "threads_per_rank": threads_per_rank(case.num_ranks),
             "steps_per_block": self.steps_per_block,
-            "load": self.load,
+            "share_of_other_processes": self.others,
             "loss": self.loss and {"ours": self.loss[0], "torch": self.loss[1]},
             "gradient_difference": self.gradient_difference,
             "seconds_per_step": {"ours": self.ours, "torch": self.torch},
             "ours_over_torch": ratio and ratio._asdict(),
+            "cpu_seconds_per_step": {"ours": self.cpu[0], "torch": self.cpu[1]},
             "torch_refuses": self.refusal,
         }
 
@@ -130,15 +142,20 @@ def bench_case(case: Case, others: TorchRanks) -> StepResult:
         loss, difference = (None, 0.0) if refusal else _agree(pipeline, others, work)
         steps = max(1, round(case.block_seconds / min(_seconds(once, 1) for _ in range(_WARMUP))))
         found: tuple[list[float], list[float]] = [], []
+        meters = Meter([*pipeline.pids, os.getpid()]), Meter(others.pids)
         if not refusal:
             others.run(_WARMUP)
-        load = os.getloadavg()[0]
         for _ in range(case.num_blocks):
-            found[0].append(_seconds(once, steps) / steps)
+            with meters[0]:
+                found[0].append(_seconds(once, steps) / steps)
             if not refusal:
-                found[1].append(others.run(steps)[0] / steps)
+                with meters[1]:
+                    found[1].append(others.run(steps)[0] / steps)
+    per_step = 1 / (steps * case.num_blocks)
+    cpu = meters[0].own * per_step, meters[1].own * per_step
+    share = max(meter.others for meter in meters)
     size = work.num_parameters
-    return StepResult(case, size, steps, round(load, 1), *found, loss, difference, refusal)
+    return StepResult(case, size, steps, share, cpu, *found, loss, difference, refusal)
 
 
 def jobs(work: Workload, case: Case) -> list[Job]:

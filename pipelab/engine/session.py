@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipelab.action import MESSAGES, PER_STAGE, Kind
+from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Kind
 from pipelab.engine import tree
 from pipelab.engine.batch import Batch
 from pipelab.engine.commands import Build, Done, Fetch, GetProfiler, Load, Run, Use
@@ -120,6 +120,8 @@ class Session:
             for parameter in (p for stage in stages for p in stage.parameters):
                 parameter.grad = None
         worker.begin(Batch(run, self.device), route, route.actions(len(run.sizes), run.update))
+        computing = max(1, sum(a.kind in COMPUTE for a in worker.actions))
+        self.seat.begin()
         seen = Operators(run.profiled, self.watch)
         with seen, torch.set_grad_enabled(run.train), _mode(stages, run.train):
             if self.torch is not None and run.train:
@@ -128,6 +130,8 @@ class Session:
             worker.run_step()
             worker.pace.settle()
         self.messages.finish(self.recorder.held_by)
+        if not paced:
+            self.seat.end(computing)
         held = worker.ledger.held
         return Done(
             loss=worker.batch.loss,
