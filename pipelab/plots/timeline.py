@@ -67,8 +67,7 @@ def plot_timeline(
     """The timeline as a figure of its own, or drawn into ``ax``. Never uses pyplot.
 
     Times on the axis are the events' own, in seconds below and in a fitting unit on the labels.
-    Labels that do not fit into their boxes are left out. The per cent at the end of each row is
-    1 - utilisation.
+    Labels that do not fit into their boxes are left out. Each row ends with its 1 - utilisation.
 
     Args:
         title: instead of the schedule and its sizes.
@@ -81,20 +80,27 @@ def plot_timeline(
         ax = _new_axes(trace, width)
     figure = ax.get_figure()
     assert figure is not None
-    extent = ax.get_window_extent()
-    size = extent.width / figure.dpi * POINTS, extent.height / figure.dpi * POINTS
+    size = _points(ax, figure.dpi)
     has_messages = any(e.kind in MESSAGES for e in trace.events)
     band = _Band(-0.44, 0.2, 0.25, 0.42) if has_messages else _Band(-0.4, 0.4)
-    length = _set_limits(ax, trace, until or 0.0, line[0] if line else 0.0)
+    first, last = span(trace.events)
+    last = max(last, until or last, line[0] if line else last)
+    air = (last - first) * 0.004
+    ax.set(xlim=(first - air, last + air), ylim=(trace.num_ranks - 0.5, -0.5))
     _draw_idle(ax, trace, band)
     fills = _fills(trace.events)
-    _draw_boxes(ax, trace.events, fills, band, size[0] / length)
+    _draw_boxes(ax, trace.events, fills, band, size[0] / (last - first))
     _draw_labels(ax, trace, fills, band, size)
     _draw_frame(ax, trace, band, size[1] / trace.num_ranks)
-    if line:
-        _draw_line(ax, *line)
+    _draw_line(ax, line)
     write_around(ax, trace, title, notes_of(trace, size[0] + RIGHT * POINTS))
     return figure if isinstance(figure, Figure) else figure.figure
+
+
+def _points(ax: Axes, dpi: float) -> tuple[float, float]:
+    """Width and height of the room to draw in."""
+    extent = ax.get_window_extent()
+    return extent.width / dpi * POINTS, extent.height / dpi * POINTS
 
 
 def _new_axes(trace: Trace, width: float) -> Axes:
@@ -184,18 +190,11 @@ def _draw_labels(
                 break
 
 
-def _set_limits(ax: Axes, trace: Trace, *ends: float) -> float:
-    """Show all events, and the time on to ``ends``; returns the seconds that this is."""
-    first, last = span(trace.events)
-    last = max(last, *ends)
-    length = last - first
-    ax.set_xlim(first - length * 0.004, last + length * 0.004)
-    ax.set_ylim(trace.num_ranks - 0.5, -0.5)
-    return length
-
-
-def _draw_line(ax: Axes, seconds: float, words: str) -> None:
-    """A dotted line at a time; its words at the right, above, where no box is."""
+def _draw_line(ax: Axes, line: tuple[float, str] | None) -> None:
+    """A dotted line at a time, if any; its words at the right, above, where no box is."""
+    if line is None:
+        return
+    seconds, words = line
     dots = ax.axvline(seconds, color=BLACK, linewidth=2, linestyle=(0, (1, 2)), zorder=5)
     dots.set_path_effects([withStroke(linewidth=5, foreground="white")])
     place = ScaledTranslation(0, 24 / POINTS, ax.figure.dpi_scale_trans)
