@@ -232,7 +232,7 @@ class TimelineLab(anywidget.AnyWidget):
                 for name, value in {**shown, "run_number": run.number}.items():
                     setattr(self, name, value)
         if run.state == "done":  # after the picture: it takes a moment, and changes little
-            self._show_theory(run)
+            threading.Thread(target=self._show_theory, args=(run,), daemon=True).start()
 
     def _show_theory(self, run: LiveRun) -> None:
         s = run.settings

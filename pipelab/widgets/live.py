@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Literal
 
 import torch
@@ -159,8 +159,7 @@ class LiveRun:
             with _ONE_AT_A_TIME:
                 if self._stopping:  # while another run came to its end: launch nothing for this one
                     raise PipelineClosed("stopped before it began")
-                self.result = self._record()
-            self._tell("done")
+                self._record()
         except Exception as error:  # shown in the widget, and raised by its wait()
             self.error = None if self._stopping else error
             self._tell("stopped" if self._stopping else "error")
@@ -171,8 +170,8 @@ class LiveRun:
         self.state = state
         self._report(self)
 
-    def _record(self) -> StepResult:
-        """The second of two steps: the first, unpaced, has what a first step pays once."""
+    def _record(self) -> None:
+        """Launch, run, report, and then end the processes, which nobody has to wait for."""
         model, inputs, targets = _experiment()
         settings = self.settings
         with Pipeline(
@@ -188,13 +187,20 @@ class LiveRun:
                 self._pipeline = pipeline
                 if self._stopping:
                     raise PipelineClosed("stopped before its first step")
-            pipeline.step(inputs, targets)
-            if settings.cost is None:  # over before anybody could watch
-                return pipeline.step(inputs, targets)
-            pipeline.pace = settings.cost
-            pipeline.use(pipeline.schedule)
-            with _Watcher(pipeline, self._seen):
-                return pipeline.step(inputs, targets)
+            self.result = self._second_step(pipeline, inputs, targets)
+            self._tell("done")
+
+    def _second_step(
+        self, pipeline: Pipeline, inputs: torch.Tensor, targets: torch.Tensor
+    ) -> StepResult:
+        """The first, unpaced, has what a first step pays once."""
+        pipeline.step(inputs, targets)
+        if self.settings.cost is None:  # over before anybody could watch
+            return pipeline.step(inputs, targets)
+        pipeline.pace = self.settings.cost
+        pipeline.use(pipeline.schedule)
+        with _Watcher(pipeline, self._seen):
+            return pipeline.step(inputs, targets)
 
     def _seen(self, bars: tuple[Event, ...], now: float) -> None:
         self.bars, self.now = bars, now
@@ -229,8 +235,9 @@ class _Watcher:
                 self._seen(bars, now)
 
 
+@cache
 def _experiment() -> tuple[torch.nn.Sequential, torch.Tensor, torch.Tensor]:
-    """The same model and the same batch every time, whatever else this process draws."""
+    """The same model and batch every time, whatever else is drawn; ranks train copies."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = mlp(WIDTH, LAYERS, features=WIDTH)
