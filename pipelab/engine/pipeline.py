@@ -209,13 +209,9 @@ class Pipeline:
             raise
 
     def _step(
-        self,
-        inputs: Any,
-        targets: Any,
-        update: bool,
-        meanwhile: Callable[[], None] | None = None,
+        self, inputs: Any, targets: Any, update: bool, meanwhile: Callable[[], None] | None = None,
         profiled: bool = False,
-    ) -> StepResult:
+    ) -> StepResult:  # fmt: skip
         answers = self._run(
             inputs, targets, meanwhile=meanwhile, train=True, fresh=not self._accumulating,
             update=update, number=self._steps, profiled=profiled,
