@@ -52,11 +52,13 @@ def _step(options: argparse.Namespace) -> dict[str, object]:
     about = machine()
     print(described(about), flush=True)
     cases, results = _cases(options), list[StepResult]()
-    for result in bench_cases(cases):
-        results.append(result)
-        found = result.ratio or result.refusal
-        print(f"{len(results)}/{len(cases)} {result.case[:4]}: {found}", file=sys.stderr)
-    print(grid.step_table(results))
+    try:
+        for result in bench_cases(cases):
+            results.append(result)
+            found = result.ratio or result.refusal
+            print(f"{len(results)}/{len(cases)} {result.case[:4]}: {found}", file=sys.stderr)
+    finally:  # what was measured before a failure, or a Ctrl-C, is worth reading
+        print(grid.step_table(results))
     return {
         "bench": "step",
         "machine": about,

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from pipelab.engine import Pipeline, host, torchrun, verify_gradients
+from pipelab.engine import Pipeline, host, profile_step, torchrun, verify_gradients
 from pipelab.errors import RankError
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b
@@ -62,6 +62,16 @@ def train():
         state = training.state_dict()
         told["state"] = [tensor.double().sum().item().hex() for tensor in state.values()]
         steps[-1].trace.save(FOLDER / f"trace-{RANK}.json")
+        profile = profile_step(training, torch.randn(10, 16), torch.randint(10, (10,)))
+        room, bars = profile.clock_error + 1e-4, profile.result.trace.events
+        linears = [o for o in profile.operators if o.name == "aten::linear"]
+        told["linears"] = [sum(o.rank == rank for o in linears) for rank in (0, 1)]
+        told["in their F"] = sum(
+            e.start - room <= o.start <= o.end <= e.end + room
+            for o in linears
+            for e in bars
+            if e.kind == "F" and e.rank == o.rank
+        )
     wide = mlp(width=200)  # its gradients are too large for the store
     report = verify_gradients(
         wide, SCHEDULE, torch.randn(8, 16), torch.randint(10, (8,)), cross_entropy

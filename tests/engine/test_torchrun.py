@@ -100,6 +100,13 @@ def test_each_process_is_one_rank(one_node, two_nodes):
         assert len(set(told(folder, 0)["pids"])) == 2
 
 
+def test_operators_lie_under_their_bars_whatever_the_clocks_say(alone, one_node, two_nodes):
+    for folder in (alone, one_node, two_nodes[0]):
+        found = told(folder, 0)
+        assert found["linears"] == [4 * 4, 4 * 4]  # four layers a stage, four microbatches
+        assert found["in their F"] == sum(found["linears"])
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_every_rank_has_the_whole_trace(one_node, rank):
     trace = Trace.load(one_node / f"trace-{rank}.json")
