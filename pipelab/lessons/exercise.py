@@ -87,7 +87,7 @@ class Estimate:
         tolerance: how near counts as right, as a share of what was measured.
         unit: of the number.
         most: a larger one cannot be meant.
-        over: from the number to what can be drawn over a run.
+        over: from the number to what can be drawn over a run, if it can.
     """
 
     question: str
@@ -96,7 +96,7 @@ class Estimate:
     tolerance: float = 0.15
     unit: str = ""
     most: float = 1e12
-    over: Callable[[float], Over] | None = None
+    over: Callable[[float], Over | None] | None = None
 
     def accept(self, value: object) -> float:
         """The number. Raises LessonError if it is none."""

@@ -194,6 +194,8 @@ def test_prediction_is_drawn_over_the_run():
     assert predicted("01") is predicted("03") is predicted("04") is None, "nothing was predicted"
     predict("01", 8)
     assert predicted("01") == pytest.approx(8 * MINUTE)  # seconds
+    predict("01", 0)
+    assert predicted("01") is None, "no line where the run begins"
     predict("03", 0.25)  # the share that each rank computes
     assert predicted("03") == {(4, 1): 0.75}
     predict("04", [0.75, 3, 0.4, 0.3, 0.2])

@@ -239,7 +239,7 @@ CHAPTER = Chapter(
             },
             tolerance=0.1,
             unit=" minutes",
-            over=lambda minutes: minutes * MINUTE,
+            over=lambda minutes: minutes * MINUTE or None,
         ),
     },
 )
