@@ -17,6 +17,9 @@ for (const ranks of [1, 4, 32, 200]) {
   assert.equal(rankAt(place, place.height + 99), -1);
 }
 
+const guessed = layout({ head: { ranks: 2 }, lanes: {}, guess: { time: 1, text: "mine" } }, 900);
+assert.ok(guessed.rows[0].top >= 20, "a guess has room for its words above the first row");
+
 assert.equal(nodeWidth([1, 2, 50, 60]), 3);
 const many = Array.from({ length: 5000 }, (_, i) => 3 + i / 100);
 assert.ok(many.filter((width) => width >= nodeWidth(many)).length <= 1000);
