@@ -34,14 +34,13 @@ SLOW = Cost(forward=5.0, backward_input=5.0, backward_weight=5.0)
 
 def ranks() -> list[int]:
     """The processes of all pipelines: the living children of this process's fork server."""
-    return [
-        rank.pid
-        for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE  # a fork server that a test of faults killed
-        if any("multiprocessing.forkserver" in word for word in child.cmdline())
-        for rank in child.children()
-        if rank.status() != psutil.STATUS_ZOMBIE
-    ]
+    found = []
+    for child in psutil.Process().children():
+        if child.status() == psutil.STATUS_ZOMBIE:  # a fork server that a test of faults killed
+            continue
+        if any("multiprocessing.forkserver" in word for word in child.cmdline()):
+            found += [rank.pid for rank in child.children() if alive(rank.pid)]
+    return found
 
 
 def wait_for(condition, seconds=20.0) -> None:
@@ -356,10 +355,11 @@ def test_the_session_collects_every_finished_run(lab):
 
 
 def test_a_rank_with_two_stages_does_as_much_in_all(make):
-    lab = make(num_ranks=2, num_microbatches=4, schedule="interleaved", pace=QUICK)
+    pace = Cost(0.02, 0.02, 0.02)  # long beside what a busy machine adds to an action
+    lab = make(num_ranks=2, num_microbatches=4, schedule="interleaved", pace=pace)
     trace = lab.wait()
     busy = [share * trace.duration for share in trace.utilisation]
-    assert min(busy) == pytest.approx(4 * 0.006, rel=0.5)
+    assert min(busy) == pytest.approx(4 * 0.06, rel=0.5)
     assert lab.head["kinds"][0]["tints"][1:], "the second stage has a tint of its own"
 
 
