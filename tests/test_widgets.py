@@ -36,14 +36,13 @@ SLOW = Cost(forward=5.0, backward_input=5.0, backward_weight=5.0)
 
 def ranks() -> list[int]:
     """The processes of all pipelines: the living children of this process's fork server."""
-    return [
-        rank.pid
-        for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE  # a fork server that a test of faults killed
-        if any("multiprocessing.forkserver" in word for word in child.cmdline())
-        for rank in child.children()
-        if rank.status() != psutil.STATUS_ZOMBIE
-    ]
+    found = []
+    for child in psutil.Process().children():
+        if child.status() == psutil.STATUS_ZOMBIE:  # a fork server that a test of faults killed
+            continue
+        if any("multiprocessing.forkserver" in word for word in child.cmdline()):
+            found += [rank.pid for rank in child.children() if alive(rank.pid)]
+    return found
 
 
 def wait_for(condition, seconds=20.0) -> None:
