@@ -1,9 +1,10 @@
 """The widgets without a browser: runs, words, traits, and what a stored notebook keeps of them."""
 
-import _thread
 import base64
 import io
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -290,7 +291,7 @@ def test_an_interrupt_while_the_first_run_is_shown_ends_it(make):
     lab.run()
     lab._run.settings.__dict__["prediction"] = None  # as of an unpaced run: it is waited for
     wait_for(lambda: len(ranks()) == 2)
-    interrupt = threading.Timer(0.1, _thread.interrupt_main)
+    interrupt = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
     interrupt.start()
     with pytest.raises(KeyboardInterrupt):
         lab._repr_mimebundle_()

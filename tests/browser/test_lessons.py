@@ -94,6 +94,7 @@ def test_lesson_1_from_the_first_cell_to_a_passed_check(lab, lesson):
     expect(verdict.locator("img")).to_have_attribute("alt", re.compile("Recorded timeline of"))
 
 
+@pytest.mark.slow  # as many seconds again; the suite has few left
 def test_lesson_4_from_the_first_cell_to_a_passed_check(lab, lesson):
     waits = lesson("04")
     halves = "[0.75, 0.38, 0.19, 0.09, 0.05]"

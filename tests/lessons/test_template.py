@@ -67,6 +67,7 @@ def make(project: Path) -> None:
     run(project, "jupyter", "nbconvert", *EXECUTE.split(), "notebooks/13_mine.ipynb")
 
 
+@pytest.mark.slow
 def test_template_passes_the_lint(project):
     make(project)
     said = run(project, "pytest", "-q", "tests/test_notebooks.py", "-k", "13_mine")
