@@ -46,7 +46,7 @@ def start() -> None:
         try:
             forkserver.ensure_running()  # inherits the held signal; ``preload`` ignores it for good
         finally:
-            del os.environ[_SOCKETS]
+            os.environ.pop(_SOCKETS, None)  # another thread may have started one, too
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
