@@ -5,7 +5,6 @@ descend from this one, its open files, the folders of pipelines, and the memory 
 and the ranks hold for themselves (PSS: shared pages count their share).
 """
 
-import multiprocessing
 import os
 import tempfile
 import threading
@@ -80,7 +79,6 @@ def soak_table(parts: list[Part]) -> str:
 
 def held() -> Held:
     """Count what this process holds now (Linux)."""
-    multiprocessing.active_children()  # lets go of those that ended after their pipeline closed
     folders = Path(tempfile.gettempdir()).glob("pipelab-*")
     files = len(os.listdir("/proc/self/fd"))
     return Held(len(_descendants(os.getpid())), files, len(list(folders)), pss(os.getpid()))

@@ -70,19 +70,25 @@ def wait_until_up() -> None:
         return
     first = CONTEXT.Process(target=int, name="pipelab rank: is the server up?", daemon=True)
     failures: list[Exception] = []
-    # hears of no Ctrl-C
-    starter = threading.Thread(target=_quietly, args=(first.start, failures), daemon=True)
+    starter = threading.Thread(  # hears of no Ctrl-C
+        target=_quietly, args=(first.start, failures), daemon=True
+    )
     starter.start()
     while starter.is_alive():
         starter.join(0.1)
     if failures:
-        raise LaunchError(
-            "the process that ranks are forked from ended while it loaded torch "
-            f"({failures[0]!r}); its last words are above. Is memory short? Try once more"
-        ) from failures[0]
+        raise ended(failures[0])
     first.join()
     first.close()
     _up.add(pid)
+
+
+def ended(error: Exception) -> LaunchError:
+    """What to raise when the server did not answer a launch with a process."""
+    return LaunchError(
+        f"the process that ranks are forked from has ended ({error!r}). Was it killed, or is "
+        f"memory short? Try once more: the next launch starts another"
+    )
 
 
 def _quietly(start: Callable[[], object], failures: list[Exception]) -> None:
@@ -99,16 +105,12 @@ def prefix(pid: int) -> str:
 
 
 def sweep(pid: int) -> None:
-    """Remove the folders that a process which was killed has left: the server's last act.
-
-    Then it ends at once: to take torch down piece by piece would last a second.
-    """
+    """Remove the folders that a process which was killed has left."""
     left = [*Path(tempfile.gettempdir()).glob(prefix(pid) + "*")]
     if _SOCKETS in os.environ and _is_orphan(pid):
         left.append(Path(os.environ[_SOCKETS]))  # Python removes it if the process can still act
     for folder in left:
         shutil.rmtree(folder, ignore_errors=True)
-    os._exit(0)
 
 
 def _is_orphan(pid: int) -> bool:

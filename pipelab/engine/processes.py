@@ -27,6 +27,7 @@ from pipelab.engine.progress import Progress
 
 _OURS = "pipelab "  # how the names of all our processes begin
 _FAREWELL = 0.2  # seconds for ranks to end by themselves
+_DEATH = 5.0  # seconds for all that were killed to be gone: a busy system takes its time
 _preparation_data = spawn.get_preparation_data
 
 
@@ -74,7 +75,10 @@ class Processes:
                     daemon=True,
                 )  # fmt: skip
                 self.all.append(process)
-                process.start()
+                try:
+                    process.start()
+                except (EOFError, ConnectionError) as error:
+                    raise fork_server.ended(error) from error
                 theirs.close()
 
     def forget_folder(self) -> None:
@@ -99,8 +103,10 @@ class Processes:
                 process.join(max(0.0, until - time.monotonic()))
                 if process.is_alive():
                     process.kill()
-                    process.join(1.0)
-                with suppress(ValueError):  # not even killed yet: the system is busy
+            until = time.monotonic() + _DEATH
+            for process in started:
+                process.join(max(0.0, until - time.monotonic()))
+                with suppress(ValueError):  # not even now: Python closes it at the next launch
                     process.close()
             self._their_line.close()
             self.progress.close()

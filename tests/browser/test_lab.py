@@ -4,7 +4,7 @@ import re
 from itertools import dropwhile
 
 from browser_steps import under_way, wait_for
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 LAB = "from pipelab.widgets import TimelineLab\n\nTimelineLab()"
 EDITOR = """from pipelab.schedules import one_f_one_b
@@ -117,14 +117,9 @@ def test_a_learner_runs_the_lesson_and_changes_the_pipeline(lab, lesson):
 
 
 def test_a_learner_watches_replays_and_reads_while_ranks_and_kernel_work(lab, notebook):
-    lab.open(notebook(LAB, "import time; time.sleep(600)"))
-    lab.start_cell(0)
-    lab.expect_run(1)
-    root = lab.root
-    root.scroll_into_view_if_needed()
+    root = open_beside_a_long_cell(lab, notebook)
 
     # Live: bars come while the ranks work, over the prediction, and the trace takes their place.
-    root.get_by_text("More", exact=True).click()
     lab.page.evaluate(RECORD_WHAT_IS_LIVE)  # seen from inside: from here, a second may be missed
     root.get_by_label("Pacing").select_option("5")
     lab.expect_run(2)
@@ -190,12 +185,7 @@ def test_tomorrow_the_last_run_is_still_there(lab, notebook):
 
 def test_an_interrupt_leaves_the_run_and_stop_leaves_no_process(lab, notebook):
     """The kernel's Stop sends SIGINT to all that it started; a live run goes on until its own."""
-    lab.open(notebook(LAB, "import time; time.sleep(600)"))
-    lab.start_cell(0)
-    lab.expect_run(1)
-    root = lab.root
-    root.scroll_into_view_if_needed()
-    root.get_by_text("More", exact=True).click()
+    root = open_beside_a_long_cell(lab, notebook)
     root.get_by_label("Pacing").select_option("30")  # 10 s
     expect(root).to_have_attribute("data-pl-live", "true")
 
@@ -218,6 +208,16 @@ def test_an_interrupt_leaves_the_run_and_stop_leaves_no_process(lab, notebook):
     lab.expect_run(3)
     expect_picture(lab, 8)
     wait_for(lambda: not lab.server.ranks())
+
+
+def open_beside_a_long_cell(lab, notebook) -> Locator:
+    """A lab after its first run, all its controls shown; the cell below it would last minutes."""
+    lab.open(notebook(LAB, "import time; time.sleep(600)"))
+    lab.start_cell(0)
+    lab.expect_run(1)
+    lab.root.scroll_into_view_if_needed()
+    lab.root.get_by_text("More", exact=True).click()
+    return lab.root
 
 
 def expect_bars_to_come(lab) -> None:

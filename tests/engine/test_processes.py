@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,7 @@ from pipelab.engine.p2p import Messages
 from pipelab.engine.processes import Processes
 from pipelab.engine.transport import MessageError, Tagged
 from pipelab.engine.tree import take_apart
-from pipelab.errors import PipelineClosed, RankDied, RankError, RankTimeout
+from pipelab.errors import LaunchError, PipelineClosed, RankDied, RankError, RankTimeout
 from pipelab.models import mlp
 from pipelab.schedules import gpipe, one_f_one_b
 
@@ -46,6 +47,48 @@ def is_alive(pid):
 
 def open_pipeline(model=None, schedule=None, **options):
     return Pipeline(model or mlp(), schedule or one_f_one_b(4, 3), loss=cross_entropy, **options)
+
+
+def server():
+    """The process that ranks are forked from."""
+    return forkserver._forkserver._forkserver_pid
+
+
+ENDED = "the process that ranks are forked from has ended .* Try once more"
+
+
+def test_a_server_killed_just_before_a_launch_is_told_in_words():
+    open_pipeline().close()
+    os.kill(server(), signal.SIGSTOP)  # or Python may notice its death, and start another
+    killer = threading.Timer(0.2, os.kill, (server(), signal.SIGKILL))
+    killer.start()
+    with pytest.raises(LaunchError, match=ENDED):
+        open_pipeline()
+    killer.join()
+    with open_pipeline() as pipeline:
+        assert pipeline.step(X, Y).loss > 0
+
+
+def test_a_server_killed_while_it_loads_is_told_in_words_and_the_next_launch_starts_another():
+    open_pipeline().close()
+    before = server()
+    os.kill(before, signal.SIGKILL)
+    assert gone([before])
+
+    def kill_the_next():
+        until = time.monotonic() + 10.0
+        while server() in (before, None) and time.monotonic() < until:
+            time.sleep(0.01)
+        os.kill(server(), signal.SIGKILL)  # it takes a second to load torch
+
+    killer = threading.Thread(target=kill_the_next)
+    killer.start()
+    with pytest.raises(LaunchError, match=ENDED):
+        open_pipeline()
+    killer.join()
+    assert server() != before
+    with open_pipeline() as pipeline:
+        assert pipeline.step(X, Y).loss > 0
 
 
 def test_one_process_per_rank_with_the_threads_that_are_left():

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 import pytest
 import torch
@@ -234,12 +233,12 @@ def test_waits_stand_apart_from_paced_computation():
     cost, schedule = Cost(0.01, 0.01, 0.01), gpipe(2, 2)
     with Pipeline(linears(), schedule, loss=cross_entropy, pace=cost, worker="torch") as pipeline:
         pipeline.step(*batch(8))
-        events = [e for _ in range(5) for e in pipeline.step(*batch(8)).trace.events]
-    times = {kind: [e.end - e.start for e in events if e.kind is kind] for kind in Kind}
-    for kind, seconds in ((Kind.F, 0.01), (Kind.B, 0.02)):
-        assert len(times[kind]) == 5 * 4 and min(times[kind]) > 0.6 * seconds
-        assert median(times[kind]) < 1.4 * seconds  # a busy machine holds up some of them
-    assert len(times[Kind.WAIT]) == len(times[Kind.SEND_F] + times[Kind.SEND_B]) == 5 * 4
+        traces = [pipeline.step(*batch(8)).trace for _ in range(5)]
+    trace = min(traces, key=lambda trace: trace.duration)  # the least disturbed
+    times = {kind: [e.end - e.start for e in trace.events if e.kind is kind] for kind in Kind}
+    assert times[Kind.F] == pytest.approx([0.01] * 4, rel=0.4)
+    assert times[Kind.B] == pytest.approx([0.02] * 4, rel=0.4)
+    assert len(times[Kind.WAIT]) == len(times[Kind.SEND_F] + times[Kind.SEND_B]) == 4
     assert max(times[Kind.WAIT]) > 0.015  # rank 0 waits for the other's F and B
 
 
