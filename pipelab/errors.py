@@ -60,6 +60,10 @@ class TraceError(PipelabError):
 class LessonError(PipelabError):
     """There is no such exercise or prediction, or a value is none that it can take."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the words alone. A typing error is no matter for a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class EngineError(PipelabError):
     """Something went wrong on the ranks, or on the way to them."""

@@ -6,6 +6,8 @@ import os
 import time
 from threading import Thread
 
+import nbclient
+import nbformat
 import pytest
 
 from pipelab.cli.main import main
@@ -255,3 +257,18 @@ def test_progress_is_printed_as_markdown(capsys):
     assert "| 01.1 | not yet | 1 | 0 | an answer |" in out
     assert "| 01 | 6 | not yet |" in out
     assert "| 04 | 0.75, 0.6, 0.43, 0.27, 0.16 | not yet |" in out
+
+
+def test_a_slip_of_the_pen_is_told_in_one_line_in_a_notebook(home):
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(
+                "from pipelab.lessons import predict\n\npredict('06.speed', 'many')"
+            )
+        ]
+    )
+    client = nbclient.NotebookClient(notebook, allow_errors=True, kernel_name="python3")
+    client.execute(env=os.environ)
+    (output,) = notebook.cells[0].outputs
+    words = "LessonError: 'many' is no number: write one, such as 12 or 0.5"
+    assert output.output_type == "error" and output.traceback == [words]
