@@ -3,10 +3,13 @@
 A rank drives its device as with a GPU: it does an action's real work, goes on to send the result
 and to open the next buffer, and waits for the device only before the next action. The device is
 busy until the action is due: the later of its last due time and the message's arrival, plus what
-the action costs. Due times follow from due times (a message carries its own as a stamp), so the
-machine's small delays, a late wake-up or a slow hand-over, are made up for instead of piling up:
-by at most a tenth of an action, so none is ever much shorter than its cost. Work that takes longer
-than its cost is an *overrun*: it is counted, and the clock goes on from where the rank really is.
+the action costs. Due times follow from due times (a message carries its own as a stamp).
+
+The machine's small delays, a late wake-up or a slow hand-over, are not the device's. So a rank
+takes a message, and begins an action's real work, a little before the device is free for it, as a
+GPU's driver lays the next work into the queue; what comes later than that is made up for, by at
+most a tenth of an action, so none is ever much shorter than its cost. Work that takes longer than
+its cost is an *overrun*: it is counted, and the clock goes on from where the rank really is.
 """
 
 import time
@@ -17,6 +20,8 @@ from pipelab.engine.device import Moment
 from pipelab.simulator import Cost
 
 _TOLERANCE = 0.1  # of an action's cost: what it may make up for, or be late by, uncounted
+_AHEAD = 0.2  # of an action's cost: how long before the device is free its real work may begin,
+_AT_MOST = 0.003  # but not more seconds than this
 
 
 class Pace:
@@ -32,7 +37,7 @@ class Pace:
         """A step starts now."""
         self.due, self.overruns = time.monotonic(), 0
 
-    def now(self) -> Moment:
+    def now(self) -> float:
         """The paced device's clock: what it is given now starts when all before it is through."""
         return max(time.monotonic(), self.due)
 
@@ -46,10 +51,15 @@ class Pace:
         if self.cost is not None:
             _sleep_until(self.due)
 
-    def wait_for_message(self, send: Action, left: float) -> None:
-        """Wait until a message that left at ``left`` has been under way for its time."""
+    def make_ready(self, action: Action) -> None:
+        """Wait until it is time to begin an action's real work, which the device does next."""
         if self.cost is not None:
-            self.wait_until(left + self.cost.message_seconds(send))
+            _sleep_until(self.due - min(_AHEAD * self.cost.seconds(action), _AT_MOST))
+
+    def message_came(self, send: Action, left: float) -> None:
+        """The device has to wait until a message that left at ``left`` was under way its time."""
+        if self.cost is not None:
+            self.due = max(self.due, left + self.cost.message_seconds(send))
 
     def keep_busy(self, action: Action, start: float) -> None:
         """An action began at ``start``, and its real work is done: say until when it lasts."""

@@ -53,15 +53,17 @@ class Progress:
             self._page = mmap.mmap(file.fileno(), size)
         self._count = 0
 
-    def write(self, rank: int, action: Action, wanted: Wanted | None = None) -> None:
-        """Say what a rank begins now, and in a wait for which message."""
+    def write(
+        self, rank: int, action: Action, wanted: Wanted | None = None, since: float | None = None
+    ) -> None:
+        """Say what a rank begins, in a wait for which message, and since when: now, if None."""
         self._count += 1
         stage, kind, microbatch = action
         place = (stage, _NUMBER[kind], _NONE if microbatch is None else microbatch)
         rest = (_NONE, _NONE, _NONE)
         if wanted is not None:
             rest = (wanted.message.stage, _NUMBER[wanted.message.kind], wanted.peer)
-        entry = (self._count, *place, *rest, time.monotonic())
+        entry = (self._count, *place, *rest, time.monotonic() if since is None else since)
         _ENTRY.pack_into(self._page, rank * _ENTRY.size, *entry)
 
     def begun(self) -> tuple[Begun, ...]:

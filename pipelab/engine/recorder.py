@@ -4,6 +4,9 @@
 Between machines, ``clocks`` measures what to add.
 """
 
+import time
+from collections.abc import Callable
+
 from pipelab.action import Action, Kind
 from pipelab.engine.commands import Row
 from pipelab.engine.device import HostWatch, Moment, Watch
@@ -30,6 +33,7 @@ class Recorder:
         self.keeps = True  # False: only say where the rank is, keep no events
         self.progress = progress
         self.watch: Watch = HostWatch()
+        self.clock: Callable[[], float] = time.monotonic  # of the progress page
         self.untold: frozenset[Kind] = frozenset()  # kinds that the progress page leaves out
         self.events: list[_Marks] = []
         self.action: Action | None = None  # the one under way, for error messages
@@ -42,7 +46,7 @@ class Recorder:
         """Time one action with this as a context manager; a wait says what it waits for."""
         self.action, self.bytes, self.peer, self.until = action, 0, None, 0.0
         if action.kind not in self.untold:
-            self.progress.write(self.rank, action, wanted)
+            self.progress.write(self.rank, action, wanted, self.clock())
         return self
 
     def held_by(self, send: Action, peer: int) -> None:

@@ -1,5 +1,6 @@
 """One rank's side of the conversation: each command of the parent, and its answer."""
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,7 @@ class Session:
             self.torch.use(use.csv)
         self.worker.pace, self.worker.overlap = Pace(use.pace, self.watch.finish), use.overlap
         self.recorder.watch = self.worker.pace if use.pace else self.watch
+        self.recorder.clock = self.worker.pace.now if use.pace else time.monotonic
         # what a paced rank prepares beside its busy device is not what it is in
         self.recorder.untold = MESSAGES | {Kind.REDUCE_GRAD} if use.pace else frozenset()
         (self.seat.leave if use.pace else self.seat.take)()

@@ -87,12 +87,13 @@ class Worker:
         and the norm of the whole model, for the first STEP.
         """
         if action.kind in _BUSY:
-            self.pace.settle()
+            self.pace.make_ready(action)
         recv = self.route.needs_message.get(action)
         if recv is not None:
             wanted = Wanted(sent_as(recv), self.route.peer(recv))
             with self.recorder.record(waiting_for(action), wanted):
                 self.take_message(action, recv)
+            self.pace.make_ready(action)
         elif action.kind is Kind.STEP and (self.reductions or self.others_count):
             with self.recorder.record(waiting_for(action)):
                 self.settle_gradients()
@@ -100,7 +101,7 @@ class Worker:
     def take_message(self, action: Action, recv: Action) -> None:
         """Lay a message where its action finds it."""
         message, stamp, peer = self.messages.wait(recv, self.batch.rows(action))
-        self.pace.wait_for_message(sent_as(recv), stamp)
+        self.pace.message_came(sent_as(recv), stamp)
         if action.kind is Kind.F:
             self.batch.values[action] = message
         else:

@@ -99,7 +99,8 @@ class Watch:
         if seen and self._zero is None:
             self._zero = min(since for _, _, since in seen)
         for row, action, since in seen:
-            row.look(action, since - (self._zero or 0.0), clock - (self._zero or 0.0))
+            # a paced rank tells when its device will begin, a moment before it does
+            row.look(action, min(since, clock) - (self._zero or 0.0), clock - (self._zero or 0.0))
 
     def bars(self, clock: float) -> tuple[tuple[Event, ...], float]:
         """All bars so far, and the time of the step: 0.0 before it began."""

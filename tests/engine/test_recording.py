@@ -95,6 +95,8 @@ def test_paced_runs_match_their_prediction():
         predicted = simulate(schedule, PACE)
         best = min(record(schedule, 5, pace=PACE), key=lambda trace: trace.duration)
         assert 0.98 <= best.duration / predicted.duration < 1.25
+        bubble, formula = best.bubble_fraction, predicted.bubble_fraction
+        assert formula - 0.02 < bubble < formula + 0.1, "late hand-overs are not the device's"
         assert best.setting.paced == "F 10 ms, B 20 ms"
         short = min(e.end - e.start for e in best.events if e.kind is Kind.F)
         assert short > 0.00899  # an action makes up for at most a tenth
