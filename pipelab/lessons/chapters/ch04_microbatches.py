@@ -182,7 +182,7 @@ CHAPTER = Chapter(
             "the bubble fraction?",
             tuple(f"m = {m}" for m in SWEEP),
             "Each rank works in m of m + 3 slots, so the bubble is 3/(m + 3): it does not halve "
-            "when m doubles. A recorded run has a little more, since messages take time.",
+            "when m doubles.",
             {
                 (0.75,) * 5: "That is the bubble of lesson 3, with one microbatch on its way at a "
                 "time, however many there are.",

@@ -169,7 +169,7 @@ CHAPTER = Chapter(
             "4 ranks instead of one, of the same speed, 16 microbatches: how many times as fast is "
             "a step?",
             "16 + 3 = 19 slots, each a quarter as long as one rank's: 16 × 4/19, about 3.4. The "
-            "bubble takes the rest, and messages a little more.",
+            "bubble takes the rest.",
             {
                 4.0: "Four times the hands, but not from the first moment to the last: 3 of 19 "
                 "slots are bubble.",
