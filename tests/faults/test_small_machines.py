@@ -1,21 +1,26 @@
 """One core and two gigabytes: Binder's machine. What it runs on, and what each rank takes."""
 
+import json
 import os
 import resource
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from torch import randint, randn
 from torch.nn.functional import cross_entropy
 
-from pipelab.bench.soak import pss
+from pipelab.bench.soak import _descendants, pss
 from pipelab.engine import Pipeline
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b
 
 ROOT = Path(__file__).parents[2]
+NOTEBOOKS = ROOT / "notebooks"
+LESSONS = [*NOTEBOOKS.glob("00*.ipynb"), *sorted((NOTEBOOKS / "teacher").glob("0*.ipynb"))]
 GIGABYTE = 1 << 30
 
 
@@ -25,14 +30,46 @@ def small():
     resource.setrlimit(resource.RLIMIT_DATA, (2 * GIGABYTE, 2 * GIGABYTE))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux knows them")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux knows them")
+PATH = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+
+
+@LINUX
 def test_the_demo_runs_on_one_core_with_two_gigabytes():
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-m", "pipelab", "demo"], cwd=ROOT, env=os.environ | {"PYTHONPATH": path},
+        [sys.executable, "-m", "pipelab", "demo"], cwd=ROOT, env=os.environ | {"PYTHONPATH": PATH},
         preexec_fn=small, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
+
+
+@pytest.mark.slow
+@LINUX
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_passes_all_its_checks_on_one_core_with_two_gigabytes(lesson, tmp_path):
+    """Kernel, launcher and ranks share the core, and together stay below 2 GB."""
+    run = ["-m", "nbconvert", "--execute", "--to", "notebook", "--output-dir", str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": PATH, "PIPELAB_HOME": str(tmp_path)}
+    began, most = time.monotonic(), 0
+    with (tmp_path / "log").open("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, *run, lesson],
+            env=environment,
+            preexec_fn=small,
+            stdout=log,
+            stderr=log,
+        )
+        while process.poll() is None:
+            with suppress(OSError):  # a process that has just ended
+                most = max(most, sum(map(pss, [process.pid, *_descendants(process.pid)])))
+            time.sleep(1.0)
+    seconds = time.monotonic() - began
+    print(f"{lesson.stem}: {seconds:.0f} s, {most / 1e6:.0f} MB at most")
+    assert process.returncode == 0, (tmp_path / "log").read_text()[-2000:]
+    assert most < 2e9
+    if lesson.parent.name == "teacher":
+        checks = json.loads((tmp_path / "progress.json").read_text())["checks"]
+        assert checks and all(row["passed"] for row in checks.values()), checks
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PSS as Linux tells it")
@@ -41,8 +78,6 @@ def test_what_a_pipeline_takes():
         with Pipeline(mlp(depth=8), one_f_one_b(num_ranks, 8), loss=cross_entropy) as pipeline:
             pipeline.step(randn(32, 16), randint(10, (32,)))
             ranks = [pss(pid) for pid in pipeline.pids]
-            from pipelab.bench.soak import _descendants
-
             return pss(os.getpid()) + sum(map(pss, _descendants(os.getpid()))), sum(ranks)
 
     whole, _ = all_below(4)

@@ -1,0 +1,70 @@
+"""From a control's change to the picture, as a learner in front of JupyterLab sees it.
+
+Takes a minute and wants a quiet machine: ``python -m pytest -m slow -s tests/browser``.
+"""
+
+from statistics import median
+
+import pytest
+from test_lab import open_beside_a_long_cell
+
+pytestmark = pytest.mark.slow
+
+CHOICES = ["gpipe", "1f1b"] * 4
+SIZES = [6, 8] * 4
+WATCH = """() => {
+    const lab = document.querySelector('[data-pl-state]');
+    const old = () => lab.dataset.plRun;
+    const clock = () => performance.now();
+    for (const what of ['input', 'change'])
+        lab.addEventListener(what, () => { window.asked ??= [clock(), old()]; }, true);
+    const look = () => {
+        if (window.asked) {
+            const boxes = lab.querySelectorAll('.pl-box').length;
+            const isLive = lab.dataset.plLive === 'true';
+            if (isLive && boxes && boxes < window.whole) window.first ??= clock() - window.asked[0];
+            if (lab.dataset.plState === 'done' && old() !== window.asked[1])
+                window.last ??= clock() - window.asked[0];
+        }
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+AGAIN = """() => {
+    const lab = document.querySelector('[data-pl-state]');
+    window.whole = lab.querySelectorAll('.pl-box').length;
+    window.asked = window.first = window.last = undefined;
+}"""
+
+
+def seconds(lab, change, what):
+    """From a change of a control until it is seen: the first live bar, or the whole picture."""
+    run = int(lab.root.get_attribute("data-pl-run"))
+    lab.page.evaluate(AGAIN)
+    change()
+    lab.expect_run(run + 1)
+    return lab.page.wait_for_function(f"() => window.{what}").json_value() / 1000
+
+
+def test_what_a_change_takes(lab, notebook, capsys):
+    root = open_beside_a_long_cell(lab, notebook)  # p = 4, m = 8
+    lab.page.evaluate(WATCH)
+    schedule = root.get_by_label("Schedule", exact=True)
+    size = root.get_by_role("slider", name="Microbatches m")
+    changes = {
+        "a choice": [lambda name=name: schedule.select_option(name) for name in CHOICES],
+        "a slider": [lambda m=m: size.fill(str(m)) for m in SIZES],
+    }
+    for pacing, what, name, most in (
+        ("1", "first", "paced, first bar", 0.5),
+        ("off", "last", "unpaced, new picture", 0.4),
+    ):
+        run = int(root.get_attribute("data-pl-run"))
+        if root.get_by_label("Pacing").input_value() != pacing:
+            root.get_by_label("Pacing").select_option(pacing)
+            lab.expect_run(run + 1)
+        for control, acts in changes.items():
+            found = [seconds(lab, act, what) for act in acts]
+            line = f"{name}, {control}: median {median(found):.2f} s, {min(found):.2f} to"
+            with capsys.disabled():
+                print(f"\n{line} {max(found):.2f} s, wanted {most} s", end="")
