@@ -263,6 +263,15 @@ class Lab:
         """The lab's own element."""
         return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) [data-pl-state]")
 
+    def open_with_all_controls(self, name: str) -> Locator:
+        """Open a notebook that begins with a lab; its first run is over, all controls are shown."""
+        self.open(name)
+        self.start_cell(0)
+        self.expect_run(1)
+        self.root.scroll_into_view_if_needed()
+        self.root.get_by_text("More", exact=True).click()
+        return self.root
+
     def expect_run(self, number: int, state: str = "done") -> None:
         expect(self.root).to_have_attribute("data-pl-run", str(number))
         expect(self.root).to_have_attribute("data-pl-state", state)

@@ -4,9 +4,10 @@ import re
 from itertools import dropwhile
 
 from browser_steps import under_way, wait_for
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import expect
 
 LAB = "from pipelab.widgets import TimelineLab\n\nTimelineLab()"
+LONG = "import time; time.sleep(600)"
 EDITOR = """from pipelab.schedules import one_f_one_b
 from pipelab.widgets import ScheduleEditor
 
@@ -117,7 +118,7 @@ def test_a_learner_runs_the_lesson_and_changes_the_pipeline(lab, lesson):
 
 
 def test_a_learner_watches_replays_and_reads_while_ranks_and_kernel_work(lab, notebook):
-    root = open_beside_a_long_cell(lab, notebook)
+    root = lab.open_with_all_controls(notebook(LAB, LONG))
 
     # Live: bars come while the ranks work, over the prediction, and the trace takes their place.
     lab.page.evaluate(RECORD_WHAT_IS_LIVE)  # seen from inside: from here, a second may be missed
@@ -185,7 +186,7 @@ def test_tomorrow_the_last_run_is_still_there(lab, notebook):
 
 def test_an_interrupt_leaves_the_run_and_stop_leaves_no_process(lab, notebook):
     """The kernel's Stop sends SIGINT to all that it started; a live run goes on until its own."""
-    root = open_beside_a_long_cell(lab, notebook)
+    root = lab.open_with_all_controls(notebook(LAB, LONG))
     root.get_by_label("Pacing").select_option("30")  # 10 s
     expect(root).to_have_attribute("data-pl-live", "true")
 
@@ -208,16 +209,6 @@ def test_an_interrupt_leaves_the_run_and_stop_leaves_no_process(lab, notebook):
     lab.expect_run(3)
     expect_picture(lab, 8)
     wait_for(lambda: not lab.server.ranks())
-
-
-def open_beside_a_long_cell(lab, notebook) -> Locator:
-    """A lab after its first run, all its controls shown; the cell below it would last minutes."""
-    lab.open(notebook(LAB, "import time; time.sleep(600)"))
-    lab.start_cell(0)
-    lab.expect_run(1)
-    lab.root.scroll_into_view_if_needed()
-    lab.root.get_by_text("More", exact=True).click()
-    return lab.root
 
 
 def expect_bars_to_come(lab) -> None:

@@ -6,10 +6,10 @@ Takes a minute and wants a quiet machine: ``python -m pytest -m slow -s tests/br
 from statistics import median
 
 import pytest
-from test_lab import open_beside_a_long_cell
 
 pytestmark = pytest.mark.slow
 
+LAB = "from pipelab.widgets import TimelineLab\n\nTimelineLab()"
 CHOICES = ["gpipe", "1f1b"] * 4
 SIZES = [6, 8] * 4
 WATCH = """() => {
@@ -47,7 +47,7 @@ def seconds(lab, change, what):
 
 
 def test_what_a_change_takes(lab, notebook, capsys):
-    root = open_beside_a_long_cell(lab, notebook)  # p = 4, m = 8
+    root = lab.open_with_all_controls(notebook(LAB))  # p = 4, m = 8
     lab.page.evaluate(WATCH)
     schedule = root.get_by_label("Schedule", exact=True)
     size = root.get_by_role("slider", name="Microbatches m")

@@ -53,7 +53,7 @@ def test_untouched_learner_notebook_passes_no_check(source):
 
 @pytest.fixture(scope="module")
 def played(request, tmp_path_factory):
-    """The ledgers that the teacher's notebooks leave. Two play at once: paced ranks mostly sleep."""
+    """The ledgers that the teacher's notebooks leave. Two at a time: paced ranks mostly sleep."""
 
     def play(source):
         home = tmp_path_factory.mktemp(source.stem)

@@ -2,7 +2,8 @@
 //
 // Words and figures come from Python, in traits; this file lays them out and sends what was chosen.
 
-const DEBOUNCE = 100; // ms that a slider must rest before it starts a run, unless it is let go
+const DEBOUNCE = 50; // ms that a slider must rest before it starts a run, unless it is let go:
+                     // a key that is held comes again after 30 or so
 const PATIENCE = 3000; // ms without an answer before the view says so
 const NO_ANSWER =
   "No answer from the kernel: it is busy, or not running. " +
