@@ -113,8 +113,12 @@ def _threads() -> set[int]:
 def _step_back(threads: set[int]) -> None:
     """Let gloo's threads yield to the rank's own: they spin while a send holds their connection.
 
-    On a core that both share, the spinning takes half of it from the computation.
+    On a core that both share, the spinning takes half of it from the computation. And a thread
+    that cut in just then would spin until its turn ends, for the sender cannot go on: so on Linux
+    they wait until the rank waits, or has had its turn (SCHED_BATCH).
     """
     for thread in threads:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, thread, 5)
+            if hasattr(os, "sched_setscheduler"):
+                os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
