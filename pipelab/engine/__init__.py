@@ -5,14 +5,18 @@
 Importing this starts the fork server in the background, so that the first launch is fast too.
 """
 
+from contextlib import suppress
+
 from pipelab.engine import fork_server
+from pipelab.errors import LaunchError
 
-fork_server.start()  # first of all: it loads torch while this process does the same
+with suppress(LaunchError):  # raised again by the first launch
+    fork_server.start()  # first of all: it loads torch while this process does the same
 
-from pipelab.engine.pipeline import Pipeline  # noqa: E402
-from pipelab.engine.profile import Profile, profile_step  # noqa: E402
-from pipelab.engine.result import StepResult  # noqa: E402
-from pipelab.engine.verify import GradientReport, verify_gradients  # noqa: E402
+from pipelab.engine.pipeline import Pipeline
+from pipelab.engine.profile import Profile, profile_step
+from pipelab.engine.result import StepResult
+from pipelab.engine.verify import GradientReport, verify_gradients
 
 __all__ = [
     "GradientReport",

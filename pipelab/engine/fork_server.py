@@ -34,7 +34,11 @@ def is_inside() -> bool:
 
 
 def start() -> None:
-    """Start the server, if it does not run; returns at once. Ranks of torchrun's need none."""
+    """Start the server, if it does not run; returns at once. Ranks of torchrun's need none.
+
+    Raises:
+        LaunchError: it cannot be started.
+    """
     # The server and its ranks import this module too: they must not start servers of their own.
     if is_inside() or under_torchrun():
         return
@@ -45,9 +49,18 @@ def start() -> None:
         os.environ[_SOCKETS] = util.get_temp_dir()
         try:
             forkserver.ensure_running()  # inherits the held signal; ``preload`` ignores it for good
+        except OSError as error:
+            raise LaunchError(_no_server(error)) from None
         finally:
             os.environ.pop(_SOCKETS, None)  # another thread may have started one, too
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _no_server(error: OSError) -> str:
+    said = f"the process that ranks are forked from did not start ({error})"
+    if "too long" in str(error):  # a socket's path has about 100 characters
+        return f"{said}: set TMPDIR to a shorter path than {tempfile.gettempdir()}, and start again"
+    return f"{said}: is there room, and leave to write, in {tempfile.gettempdir()}?"
 
 
 def refuse_within_ranks() -> None:

@@ -26,6 +26,7 @@ from pipelab.errors import LaunchError, PipelineClosed, RankDied, RankError, Ran
 from pipelab.models import mlp
 from pipelab.schedules import gpipe, one_f_one_b
 
+ROOT = Path(__file__).parents[2]
 X, Y = torch.randn(12, 16), torch.randint(10, (12,))
 
 
@@ -89,6 +90,28 @@ def test_a_server_killed_while_it_loads_is_told_in_words_and_the_next_launch_sta
     assert server() != before
     with open_pipeline() as pipeline:
         assert pipeline.step(X, Y).loss > 0
+
+
+def test_a_temporary_folder_with_too_long_a_path_is_told_in_words(tmp_path):
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    code = (
+        "import torch, pipelab\n"
+        "from pipelab.engine import Pipeline\n"
+        "from pipelab.errors import LaunchError\n"
+        "from pipelab.models import mlp\n"
+        "from pipelab.schedules import gpipe\n"
+        "try:\n"
+        "    Pipeline(mlp(), gpipe(2, 2), loss=torch.nn.functional.cross_entropy)\n"
+        "except LaunchError as error:\n"
+        "    print(error)\n"
+    )
+    environment = os.environ | {"TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert f"(AF_UNIX path too long): set TMPDIR to a shorter path than {folder}" in done.stdout
+    assert not done.stderr and not list(folder.glob("pipelab*"))
 
 
 def test_one_process_per_rank_with_the_threads_that_are_left():

@@ -5,10 +5,12 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 
 import psutil
 import pytest
@@ -125,19 +127,15 @@ def ranks_below(pid):
     return _descendants(pid)
 
 
-def killed_at(tmp_path, rng):
+def killed_at(folder, rng):
     """Seconds from the death of the parent to that of the last of its processes; what it left."""
-    folder = tmp_path / f"{rng.random()}"
-    folder.mkdir()
     script = subprocess.Popen(
         [sys.executable, str(SCRIPT)],
         env=os.environ | {"TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         text=True,
     )
-    for line in script.stdout:
-        if line == "ready\n":
-            break
+    assert "ready\n" in iter(script.stdout.readline, ""), "it did not begin"
     time.sleep(rng.uniform(0.0, 0.5))
     below = ranks_below(script.pid)
     if rng.random() < 0.3 and below:
@@ -146,6 +144,7 @@ def killed_at(tmp_path, rng):
         if psutil.Process(stopped).ppid() == script.pid:  # the fork server, the resource tracker
             os.kill(stopped, signal.SIGCONT)
     below = ranks_below(script.pid)
+    assert below, "the fork server at least"
     script.kill()
     started = time.monotonic()
     while alive := [pid for pid in below if is_alive(pid)]:
@@ -157,9 +156,14 @@ def killed_at(tmp_path, rng):
     took = time.monotonic() - started
     script.communicate()
     until = time.monotonic() + 5.0
-    while (left := list(folder.iterdir())) and time.monotonic() < until:
+    while (left := ours(folder)) and time.monotonic() < until:
         time.sleep(0.02)  # the fork server sweeps as its last act
     return took, left
+
+
+def ours(folder):
+    """What lies there, but for the cache that torch makes for each user."""
+    return [path for path in folder.iterdir() if not path.name.startswith("torchinductor")]
 
 
 def is_alive(pid):
@@ -169,18 +173,21 @@ def is_alive(pid):
         return False
 
 
-def kill_at(tmp_path, times, seed):
-    rng = random.Random(seed)
+def kill_at(times, seed):
+    rng, found = random.Random(seed), []
     for _ in range(times):
-        took, left = killed_at(tmp_path, rng)
-        assert took < 1.0 + os.getloadavg()[0] / 2, f"{took:.2f} s"
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # a socket's path is a short one
+            took, left = killed_at(Path(folder), rng)
         assert left == []
+        assert took < 1.0 + os.getloadavg()[0] / 2, f"{took:.2f} s"
+        found.append(took)
+    print(f"all gone after {median(found):.3f} s in the median, {max(found):.3f} s at most")
 
 
-def test_all_ranks_follow_a_killed_parent(tmp_path):
-    kill_at(tmp_path, 4, seed=5)
+def test_all_ranks_follow_a_killed_parent():
+    kill_at(2, seed=5)
 
 
 @pytest.mark.slow
-def test_all_ranks_follow_a_parent_killed_20_times(tmp_path):
-    kill_at(tmp_path, 20, seed=6)
+def test_all_ranks_follow_a_parent_killed_20_times():
+    kill_at(20, seed=6)
