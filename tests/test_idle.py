@@ -260,6 +260,15 @@ def test_any_events_are_explained(trace):
         assert in_words(trace, idle).startswith(f"rank {idle.rank} ")
 
 
+def test_waits_that_overlap_are_cut_where_they_end():
+    # found by the test above: a second wait, longer than the gap, left a piece of no length
+    waits = [Event(0, Kind.WAIT, 0, m, 0, end, 0, 0) for m, end in ((2, 2), (0, 3))]
+    work = [
+        Event(0, Kind.F, 0, m, at, end, 0, 0) for m, at, end in ((2, 0, 0), (0, 0, 1), (0, 2, 2))
+    ]
+    covers_exactly_what_is_idle(Trace((*waits, *work), "predicted", Setting(ranks=3)))
+
+
 def test_two_stages_on_a_rank_need_no_message_between_them():
     trace = recorded_like(two_stages_a_rank())
     covers_exactly_what_is_idle(trace)

@@ -6,12 +6,13 @@ with a budget: after each action its sum is taken, of things that really lie in 
 
 from pipelab.action import Action, Kind
 
-_ACTIVATIONS, _BUFFERS = "activations", "receive buffers"
+_ACTIVATIONS, _BUFFERS, _REDUCED = "activations", "receive buffers", "all-reduce buffers"
 _FREES = {
     Kind.F: ((Kind.RECV_F, _BUFFERS),),
     Kind.I: ((Kind.RECV_B, _BUFFERS),),
     Kind.B: ((Kind.RECV_B, _BUFFERS), (Kind.F, _ACTIVATIONS)),
     Kind.W: ((Kind.F, _ACTIVATIONS),),
+    Kind.STEP: ((Kind.REDUCE_GRAD, _REDUCED),),
 }
 _BECOMES = {
     Kind.F: _ACTIVATIONS,
@@ -19,6 +20,7 @@ _BECOMES = {
     Kind.RECV_B: _BUFFERS,
     Kind.B: "gradients",
     Kind.W: "gradients",
+    Kind.REDUCE_GRAD: _REDUCED,
     Kind.STEP: "optimizer state",
 }
 
@@ -41,8 +43,9 @@ class Ledger:
             "parameters": parameters,
             "gradients": 0,
             "optimizer state": 0,
-            "activations": 0,
-            "receive buffers": 0,
+            _ACTIVATIONS: 0,
+            _BUFFERS: 0,
+            _REDUCED: 0,
         }
         self._kept: dict[tuple[Kind, int, int | None], int] = {}  # by the F or RECV that made them
         self._check()
@@ -50,7 +53,7 @@ class Ledger:
     def begin(self, gradients: int) -> None:
         """A batch starts with these bytes of gradients, from a step that was not finished."""
         self._kept.clear()
-        self.held |= {"gradients": gradients, "activations": 0, "receive buffers": 0}
+        self.held |= {"gradients": gradients, _ACTIVATIONS: 0, _BUFFERS: 0, _REDUCED: 0}
 
     def note(self, action: Action, bytes: int) -> None:
         """An action is through; ``bytes`` came into being in it. What it used up is free now.

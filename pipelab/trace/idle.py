@@ -177,7 +177,7 @@ def _pieces(
         at = start
         for i in range(skip, len(claims)):
             claim = claims[i]
-            if claim.start >= end:
+            if max(at, claim.start) >= end:
                 break
             if claim.end <= at or (rest == "done" and claim.reason != "step"):
                 continue

@@ -1,7 +1,8 @@
 """How many bytes each rank holds, over time and at its worst.
 
     activations   come at the end of F, go at the end of B, or of W where the backward is halved
-    buffers       come with RECV, go at the end of the action that uses the message
+    buffers       come with RECV, go at the end of the action that uses the message; those of an
+                  all-reduce, as large as its gradients, come with REDUCE_GRAD and go with STEP
     gradients     come at the end of the B, I or W in which they are first made
     optimizer     its state comes at the end of the first STEP
     parameters    are there all the time
@@ -16,10 +17,10 @@ from typing import NamedTuple
 from pipelab.action import Kind
 from pipelab.trace.trace import Event, Memory, Trace
 
-_RECEIVES = frozenset({Kind.RECV_F, Kind.RECV_B})
+_OPENS = frozenset({Kind.RECV_F, Kind.RECV_B, Kind.REDUCE_GRAD})
 _TAKES = {
     Kind.F: "activations",
-    **dict.fromkeys(_RECEIVES, "buffers"),
+    **dict.fromkeys(_OPENS, "buffers"),
     **dict.fromkeys((Kind.B, Kind.I, Kind.W), "gradients"),
     Kind.STEP: "optimizer",
 }
@@ -29,6 +30,7 @@ _GIVES_BACK = {
     Kind.B: (Kind.RECV_B, Kind.F),
     Kind.I: (Kind.RECV_B,),
     Kind.W: (Kind.F,),
+    Kind.STEP: (Kind.REDUCE_GRAD,),
 }
 
 
@@ -92,5 +94,5 @@ def _curve(events: Iterable[Event], after: Memory) -> Iterator[MemoryPoint]:
 
 
 def _time(event: Event) -> float:
-    """When its bytes count: a posted buffer at once, all else when the action is through."""
-    return event.start if event.kind in _RECEIVES else event.end
+    """When its bytes count: an open buffer at once, all else when the action is through."""
+    return event.start if event.kind in _OPENS else event.end

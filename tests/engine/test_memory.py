@@ -127,6 +127,29 @@ def number(text):
     return int(text.replace(",", ""))
 
 
+def test_an_all_reduce_needs_room_for_its_gradients_once_more():
+    (x, y), model = batch(16), linears(4, width=8)
+    train = {"loss": cross_entropy, "optimizer": ADAM, "replicas": 2}
+    with Pipeline(model, one_f_one_b(2, 2), **train) as pipeline:
+        pipeline.step(x, y)
+        trace = pipeline.step(x, y).trace
+    for rank, peak in enumerate(peak_bytes(trace)):
+        # flat, with a count for each of its two layers' weights and biases
+        reduced = 2 * (8 * 8 + 8) * FLOAT + 4 * FLOAT
+        assert peak.buffers == reduced and memory_curve(trace, rank)[-1].buffers == 0
+        assert [e.bytes for e in trace.events if e.kind is Kind.REDUCE_GRAD] == [reduced] * 4
+    least = min(peak.total for peak in peak_bytes(trace))
+    options = train | {"memory_budget": least - 1}
+    words = r"(?s)REDUCE_GRAD .* of all-reduce buffers"
+    with (
+        pytest.raises(RankOutOfMemory, match=words) as caught,
+        Pipeline(model, one_f_one_b(2, 2), **options) as pipeline,
+    ):
+        pipeline.step(x, y)
+        pipeline.step(x, y)
+    assert caught.value.action.endswith("REDUCE_GRAD")
+
+
 def test_1f1b_fits_where_gpipe_does_not():
     model, data = linears(4, width=16), batch(64, features=16)
     budget = max(peaks(model, one_f_one_b(4, 16), data))
