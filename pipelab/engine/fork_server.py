@@ -138,7 +138,8 @@ def end_with_server() -> None:
     """Let the system kill this rank when the fork server ends, as it does with the parent.
 
     A rank that is stopped, or in a loop in C, cannot see the parent's death by itself. Linux alone
-    offers this. The server ends only once no rank holds its own lifeline, as Python lets them do.
+    offers this. The server ends only once no rank holds its own lifeline, as Python lets them do:
+    a rank that is stopped before it comes to this line, a few milliseconds old, keeps both.
     """
     server = forkserver._forkserver
     line: int | None = getattr(server, "_forkserver_alive_fd", None)  # private: may go

@@ -33,12 +33,12 @@ def main(
     folder: Path, timeout: float, threads: int,
 ) -> NoReturn:  # fmt: skip
     """Be rank ``rank`` of ``num_ranks``, replicas included: the target of the process."""
+    end_with_server()
     try:
         _print_to(folder / f"rank-{rank}.log")
     except FileNotFoundError:
         os._exit(0)  # the pipeline was closed before this rank was born
     threading.Thread(target=_end_with_parent, args=(lifeline, folder), daemon=True).start()
-    end_with_server()
     torch.set_num_threads(threads)
     seat = Seat(rank, num_ranks, threads)
     seat.take()

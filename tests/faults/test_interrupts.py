@@ -137,9 +137,9 @@ def killed_at(folder, rng):
     )
     assert "ready\n" in iter(script.stdout.readline, ""), "it did not begin"
     time.sleep(rng.uniform(0.0, 0.5))
-    below = ranks_below(script.pid)
-    if rng.random() < 0.3 and below:
-        stopped = rng.choice(below)
+    grown = [pid for pid in ranks_below(script.pid) if is_grown(pid)]
+    if rng.random() < 0.3 and grown:
+        stopped = rng.choice(grown)
         os.kill(stopped, signal.SIGSTOP)  # it cannot see its parent's death by itself
         if psutil.Process(stopped).ppid() == script.pid:  # the fork server, the resource tracker
             os.kill(stopped, signal.SIGCONT)
@@ -164,6 +164,13 @@ def killed_at(folder, rng):
 def ours(folder):
     """What lies there, but for the cache that torch makes for each user."""
     return [path for path in folder.iterdir() if not path.name.startswith("torchinductor")]
+
+
+def is_grown(pid):
+    """Whether a process has had the time to tell the system with whom it is to end."""
+    with suppress(psutil.NoSuchProcess):
+        return time.time() - psutil.Process(pid).create_time() > 0.1
+    return False
 
 
 def is_alive(pid):
