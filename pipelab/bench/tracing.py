@@ -1,14 +1,18 @@
 """Tracing: a step that is recorded against one that is not, in turns.
 
 Two pipelines of the same model run blocks of steps in turns, A B A B. In each, seconds are taken
-in the parent from the call of ``step`` to its return, so the events' way home counts too.
+in the parent from the call of ``step`` to its return, so the events' way home counts too. Seconds
+are half chance where ranks share cores; the processor's seconds of both sides, our own share
+included, are compared beside them.
 """
 
+import os
 import time
 from functools import partial
 from statistics import median
 from typing import NamedTuple
 
+from pipelab.bench.meter import Meter
 from pipelab.bench.ratio import Ratio, table
 from pipelab.bench.workloads import OPTIMIZER, workload
 from pipelab.engine import Pipeline
@@ -16,12 +20,13 @@ from pipelab.schedules import one_f_one_b
 
 
 class TracingResult(NamedTuple):
-    """Seconds per step, one entry per block."""
+    """Seconds per step, one entry per block; and ``cpu``, the processor's, recorded over silent."""
 
     workload: str
     num_ranks: int
     recorded: list[float]
     silent: list[float]
+    cpu: float | None = None
 
     @property
     def ratio(self) -> Ratio:
@@ -46,20 +51,24 @@ def bench_tracing(model: str, num_ranks: int, blocks: int, seconds: float) -> Tr
         sides[1]()
         steps = max(1, round(seconds / (time.monotonic() - start)))
         times: list[list[float]] = [[], []]
+        meters = [Meter([*p.pids, os.getpid()]) for p in (recorded, silent)]
         for _ in range(blocks):
-            for step, found in zip(sides, times, strict=True):
+            for step, found, meter in zip(sides, times, meters, strict=True):
                 start = time.monotonic()
-                for _ in range(steps):
-                    step()
+                with meter:
+                    for _ in range(steps):
+                        step()
                 found.append((time.monotonic() - start) / steps)
-    return TracingResult(model, num_ranks, *times)
+    cpu = meters[0].own / meters[1].own if meters[1].own else None
+    return TracingResult(model, num_ranks, *times, cpu)
 
 
 def tracing_table(results: list[TracingResult]) -> str:
     """One line per workload."""
-    head = ["step", "p", "recorded, ms", "silent, ms", "recorded / silent (quartiles)"]
+    head = ["step", "p", "recorded, ms", "silent, ms", "recorded / silent (quartiles)", "cpu"]
     rows = []
     for result in results:
         times = [f"{1e3 * median(side):.2f}" for side in (result.recorded, result.silent)]
-        rows.append([result.workload, result.num_ranks, *times, result.ratio])
+        cpu = "" if result.cpu is None else f"{result.cpu:.3f}"
+        rows.append([result.workload, result.num_ranks, *times, result.ratio, cpu])
     return table(head, rows)
