@@ -60,7 +60,7 @@ def bench_tracing(model: str, num_ranks: int, blocks: int, seconds: float) -> Tr
                         step()
                 found.append((time.monotonic() - start) / steps)
     cpu = meters[0].own / meters[1].own if meters[1].own else None
-    return TracingResult(model, num_ranks, *times, cpu)
+    return TracingResult(model, num_ranks, times[0], times[1], cpu)
 
 
 def tracing_table(results: list[TracingResult]) -> str:

@@ -20,7 +20,7 @@ from pipelab.engine.device import Moment
 from pipelab.simulator import Cost
 
 _TOLERANCE = 0.1  # of an action's cost: what it may make up for, or be late by, uncounted
-_AHEAD = 0.2  # of an action's cost: how long before the device is free its real work may begin,
+_AHEAD = 0.5  # of an action's cost: how long before the device is free its real work may begin,
 _AT_MOST = 0.003  # but not more seconds than this
 
 

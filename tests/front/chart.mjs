@@ -17,3 +17,13 @@ assert.equal(crosses[0].x, marks[0].x);
 assert.ok(crosses[0].y > marks[0].y, "y goes down");
 assert.ok(crosses[1].y < marks[0].y);
 assert.deepEqual([top, last], [0.9, 32], "the chart has room for what was predicted");
+
+// Schedules with the same bubble stand side by side, around their place; the same ones on it.
+const at = (schedule, bubble = 0.27) => ({ p: 4, m: 8, bubble, schedule });
+const placesOf = (runs) => chartOf(runs, curve, "m").marks.map(({ x }) => x);
+const [alone] = placesOf([at("gpipe")]);
+const [first, second, again] = placesOf([at("gpipe"), at("1f1b"), at("gpipe")]);
+assert.equal(first, again);
+assert.ok(second - first >= 10);
+assert.equal((first + second) / 2, alone);
+assert.deepEqual(placesOf([at("gpipe", 0.1), at("1f1b", 0.4)]), [alone, alone]);

@@ -1,6 +1,7 @@
 // The small chart of the lab: the bubble of every run of this session, and what theory says.
 
 const SIZE = { width: 380, height: 210, left: 44, right: 12, top: 12, bottom: 36 };
+const RADIUS = 8; // of a mark
 const MARKS = { gpipe: "G", "1f1b": "1", interleaved: "i", zero_bubble_h1: "H", zero_bubble_v: "V", sequential: "S" };
 
 /**
@@ -17,7 +18,18 @@ export function chartOf(runs, curve, by, guesses = []) {
   const y = (share) => SIZE.height - SIZE.bottom - ((SIZE.height - SIZE.top - SIZE.bottom) * share) / top;
   const line = points.map(([value, share], i) => `${i ? "L" : "M"}${x(value).toFixed(1)} ${y(share).toFixed(1)}`).join("");
   const place = (run) => ({ run, x: x(run[by]), y: y(run.bubble) });
-  return { line, top, last, x, y, marks: runs.map(place), crosses: guesses.map(place) };
+  return { line, top, last, x, y, marks: apart(runs.map(place)), crosses: guesses.map(place) };
+}
+
+/** Schedules with the same bubble side by side: the last one would hide all others. */
+function apart(marks) {
+  const isNear = (a, b) => a.x === b.x && Math.abs(a.y - b.y) < RADIUS;
+  return marks.map((mark) => {
+    const near = marks.filter((other) => isNear(mark, other)).map(({ run }) => run.schedule);
+    const schedules = [...new Set(near)];
+    const place = schedules.indexOf(mark.run.schedule) - (schedules.length - 1) / 2;
+    return { ...mark, x: mark.x + 1.5 * RADIUS * place };
+  });
 }
 
 /** The chart with its choice of axis and its twin in words. */
@@ -66,7 +78,7 @@ function sessionChart() {
     marks.forEach(({ run, x: at, y: up }, i) => {
       const latest = i === marks.length - 1 ? " pl-latest" : "";
       const mark = svg("g", { class: `pl-mark${latest}${run.paced ? "" : " pl-free"}` },
-        svg("circle", { cx: at, cy: up, r: 8 }), text(MARKS[run.schedule] ?? "?", at, up + 4, { "text-anchor": "middle" }));
+        svg("circle", { cx: at, cy: up, r: RADIUS }), text(MARKS[run.schedule] ?? "?", at, up + 4, { "text-anchor": "middle" }));
       const hint = svg("title");
       hint.textContent = run.words;
       mark.append(hint);
