@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipelab"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = sorted({path.parent for path in MODULES} - {PACKAGE})
+FRONT = sorted((PACKAGE / "widgets" / "front").glob("*.*s"))  # .js and .css
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 MAX_FILE_LINES = 250
@@ -67,6 +68,12 @@ def test_file_and_functions_are_short(path):
                 f"{relative(path)}:{node.lineno}: {node.name} has {length} lines, "
                 f"at most {MAX_FUNCTION_LINES}: it wants to be two functions"
             )
+
+
+@pytest.mark.parametrize("path", FRONT, ids=relative)
+def test_file_of_the_front_end_is_short(path):
+    lines = len(path.read_text("utf-8").splitlines())
+    assert lines <= MAX_FILE_LINES, f"{relative(path)}: {lines} lines, at most {MAX_FILE_LINES}"
 
 
 # ---------------------------------------------------------------------------- public names

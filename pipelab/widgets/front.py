@@ -1,6 +1,6 @@
 """The front end: several short files, read as one ES module without imports.
 
-    parts scale data layout draw panel input timeline view     the timeline
+    parts scale data layout lanes draw panel input timeline view     the timeline
     single | controls chart lab | controls editor              what each widget makes of it
 
 Nothing is built, and nothing is fetched: the browser gets the files as they stand, without their
@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("front")
-PARTS = ("parts", "scale", "data", "layout", "draw", "panel", "input", "timeline", "view")
+PARTS = ("parts", "scale", "data", "layout", "lanes", "draw", "panel", "input", "timeline", "view")
 _COMMENT = re.compile(r"^(//.*|/\*\*?.*\*/|/\*\*?|\*.*)$")
 
 
