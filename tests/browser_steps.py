@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import Page
 
+LAB = "from pipelab.widgets import TimelineLab\n\nTimelineLab()"  # a cell
 PATIENCE = 60.0  # seconds; shared machines have slow minutes
 
 

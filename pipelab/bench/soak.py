@@ -81,13 +81,13 @@ def held() -> Held:
     """Count what this process holds now (Linux)."""
     folders = Path(tempfile.gettempdir()).glob("pipelab-*")
     files = len(os.listdir("/proc/self/fd"))
-    return Held(len(_descendants(os.getpid())), files, len(list(folders)), pss(os.getpid()))
+    return Held(len(descendants(os.getpid())), files, len(list(folders)), pss(os.getpid()))
 
 
 def pss(pid: int) -> int:
-    """The bytes that a process holds for itself, shared pages by their share."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
-    return next(int(line.split()[1]) * 1024 for line in text.splitlines() if line[:4] == "Pss:")
+    """The bytes that a process holds for itself, shared pages by their share; 0 once it ends."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line[:4] == "Pss:")
 
 
 def _part(name: str, run: Callable[[], tuple[int, ...]]) -> Part:
@@ -151,7 +151,7 @@ def _batch() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(32, 16), torch.randint(10, (32,))
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """All processes below one."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):

@@ -54,11 +54,11 @@ def bench_tracing(model: str, num_ranks: int, blocks: int, seconds: float) -> Tr
         meters = [Meter([*p.pids, os.getpid()]) for p in (recorded, silent)]
         for _ in range(blocks):
             for step, found, meter in zip(sides, times, meters, strict=True):
-                start = time.monotonic()
                 with meter:
+                    start = time.monotonic()
                     for _ in range(steps):
                         step()
-                found.append((time.monotonic() - start) / steps)
+                    found.append((time.monotonic() - start) / steps)
     cpu = meters[0].own / meters[1].own if meters[1].own else None
     return TracingResult(model, num_ranks, times[0], times[1], cpu)
 

@@ -47,7 +47,7 @@ class Ledger:
             _BUFFERS: 0,
             _REDUCED: 0,
         }
-        self._kept: dict[tuple[Kind, int, int | None], int] = {}  # by the F or RECV that made them
+        self._kept: dict[tuple[Kind, int, int | None], int] = {}  # by the action that made them
         self._check()
 
     def begin(self, gradients: int) -> None:

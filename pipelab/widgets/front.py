@@ -1,7 +1,7 @@
 """The front end: several short files, read as one ES module without imports.
 
     parts scale data layout lanes draw panel input timeline view     the timeline
-    single | controls chart lab | controls editor              what each widget makes of it
+    single | controls chart lab | controls editor                    what each widget makes of it
 
 Nothing is built, and nothing is fetched: the browser gets the files as they stand, without their
 comments and indentation, which would be half of what a notebook stores. That leaves 54 to 64 kB,

@@ -3,10 +3,9 @@
 import re
 from itertools import dropwhile
 
-from browser_steps import under_way, wait_for
+from browser_steps import LAB, under_way, wait_for
 from playwright.sync_api import expect
 
-LAB = "from pipelab.widgets import TimelineLab\n\nTimelineLab()"
 LONG = "import time; time.sleep(600)"
 EDITOR = """from pipelab.schedules import one_f_one_b
 from pipelab.widgets import ScheduleEditor

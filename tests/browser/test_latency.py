@@ -6,24 +6,24 @@ Takes a minute and wants a quiet machine: ``python -m pytest -m slow -s tests/br
 from statistics import median
 
 import pytest
+from browser_steps import LAB
 
 pytestmark = pytest.mark.slow
 
-LAB = "from pipelab.widgets import TimelineLab\n\nTimelineLab()"
 CHOICES = ["gpipe", "1f1b"] * 4
 SIZES = [6, 8] * 4
 WATCH = """() => {
     const lab = document.querySelector('[data-pl-state]');
-    const old = () => lab.dataset.plRun;
+    const run = () => lab.dataset.plRun;
     const clock = () => performance.now();
     for (const what of ['input', 'change'])
-        lab.addEventListener(what, () => { window.asked ??= [clock(), old()]; }, true);
+        lab.addEventListener(what, () => { window.asked ??= [clock(), run()]; }, true);
     const look = () => {
         if (window.asked) {
             const boxes = lab.querySelectorAll('.pl-box').length;
             const isLive = lab.dataset.plLive === 'true';
             if (isLive && boxes && boxes < window.whole) window.first ??= clock() - window.asked[0];
-            if (lab.dataset.plState === 'done' && old() !== window.asked[1])
+            if (lab.dataset.plState === 'done' && run() !== window.asked[1])
                 window.last ??= clock() - window.asked[0];
         }
         requestAnimationFrame(look);

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from datetime import timedelta
@@ -182,6 +183,7 @@ def _rank(trial, rank, folder, pipe):
     except Exception as error:
         traceback.print_exc()
         pipe.send(f"{type(error).__name__}: {error}")
+        time.sleep(0.3)  # for gloo to read what is under way: the system would reset the connection
     os._exit(0)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import random
-import re
 import subprocess
 import sys
 from functools import partial
@@ -153,8 +152,7 @@ def test_sum_loss_is_said_to_be_one(worker, raw):
 
 def test_uneven_batches(raw):
     for trial in ("uneven", "smaller"):
-        # all that rank 0 is told; "reset" where something was still under way to rank 1
-        assert re.search("Connection (closed|reset) by peer", raw[trial][0])
+        assert "Connection closed by peer" in raw[trial][0]  # all that rank 0 is told
         assert "batch_size" in raw[trial][1]
     check_step(linears(), gpipe(2, 4), *batch(7))
     with Pipeline(linears(), gpipe(2, 4), loss=cross_entropy, worker="torch") as pipeline:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import psutil
 
-from pipelab.bench.soak import _descendants
+from pipelab.bench.soak import descendants
 
 
 class Held(NamedTuple):
@@ -26,7 +26,7 @@ class Held(NamedTuple):
         shared = [p for p in Path("/dev/shm").glob("*") if p.owner() == me()]
         folders = list(Path(tempfile.gettempdir()).glob("pipelab-*"))
         return cls(
-            len(_descendants(os.getpid())),
+            len(descendants(os.getpid())),
             len(os.listdir("/proc/self/fd")),
             len(shared),
             len(folders),

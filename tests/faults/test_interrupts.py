@@ -18,7 +18,7 @@ import torch
 from faults.leftovers import Held, nothing_more
 from torch.nn.functional import cross_entropy
 
-from pipelab.bench.soak import _descendants
+from pipelab.bench.soak import descendants
 from pipelab.engine import Pipeline
 from pipelab.engine.interrupt import Uninterrupted
 from pipelab.errors import PipelabError
@@ -41,7 +41,7 @@ def interrupted_after(seconds, whole_group):
         time.sleep(seconds)
         os.kill(pid, signal.SIGINT)
         if whole_group:  # as the notebook's Stop: the fork server and the ranks get it too
-            for child in _descendants(pid):
+            for child in descendants(pid):
                 with suppress(ProcessLookupError):
                     os.kill(child, signal.SIGINT)
 
@@ -122,11 +122,6 @@ def test_an_interrupt_is_held_back_and_then_raised():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def ranks_below(pid):
-    """The fork server and all that it has forked."""
-    return _descendants(pid)
-
-
 def killed_at(folder, rng):
     """Seconds from the death of the parent to that of the last of its processes; what it left."""
     script = subprocess.Popen(
@@ -137,13 +132,13 @@ def killed_at(folder, rng):
     )
     assert "ready\n" in iter(script.stdout.readline, ""), "it did not begin"
     time.sleep(rng.uniform(0.0, 0.5))
-    grown = [pid for pid in ranks_below(script.pid) if is_grown(pid)]
+    grown = [pid for pid in descendants(script.pid) if is_grown(pid)]
     if rng.random() < 0.3 and grown:
         stopped = rng.choice(grown)
         os.kill(stopped, signal.SIGSTOP)  # it cannot see its parent's death by itself
         if psutil.Process(stopped).ppid() == script.pid:  # the fork server, the resource tracker
             os.kill(stopped, signal.SIGCONT)
-    below = ranks_below(script.pid)
+    below = descendants(script.pid)
     assert below, "the fork server at least"
     script.kill()
     started = time.monotonic()
@@ -192,7 +187,7 @@ def kill_at(times, seed):
 
 
 def test_all_ranks_follow_a_killed_parent():
-    kill_at(2, seed=5)
+    kill_at(4, seed=5)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 from torch import randint, randn
 from torch.nn.functional import cross_entropy
 
-from pipelab.bench.soak import _descendants, pss
+from pipelab.bench.soak import descendants, pss
 from pipelab.engine import Pipeline
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b
@@ -61,7 +61,7 @@ def test_a_lesson_passes_all_its_checks_on_one_core_with_two_gigabytes(lesson, t
         )
         while process.poll() is None:
             with suppress(OSError):  # a process that has just ended
-                most = max(most, sum(map(pss, [process.pid, *_descendants(process.pid)])))
+                most = max(most, sum(map(pss, [process.pid, *descendants(process.pid)])))
             time.sleep(1.0)
     seconds = time.monotonic() - began
     print(f"{lesson.stem}: {seconds:.0f} s, {most / 1e6:.0f} MB at most")
@@ -78,7 +78,7 @@ def test_what_a_pipeline_takes():
         with Pipeline(mlp(depth=8), one_f_one_b(num_ranks, 8), loss=cross_entropy) as pipeline:
             pipeline.step(randn(32, 16), randint(10, (32,)))
             ranks = [pss(pid) for pid in pipeline.pids]
-            return pss(os.getpid()) + sum(map(pss, _descendants(os.getpid()))), sum(ranks)
+            return pss(os.getpid()) + sum(map(pss, descendants(os.getpid()))), sum(ranks)
 
     whole, _ = all_below(4)
     more, _ = all_below(8)
