@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 _LONG = 0.004  # seconds of an action: about as often as Linux looks for a better core
 _CROWD = 0.2  # seconds in line for each second on the core
+_RECENT = 0.2  # what the last step counts in the crowd; one in twenty has a chance guest
 
 
 def cores() -> int:
@@ -33,6 +34,10 @@ class Seat:
         where actions are long      the system has time to move it to a core that rests
         where it should be alone,   a rank for each core, and is not: another program sits there
         when it is paced            it sleeps most of the time, and wakes up where there is room
+
+    Where a rank has its core alone, it gives way to gloo's threads, which do not cut in (see
+    ``mesh``): a message would wait for as long as the rank computes. In a crowd it does not, since
+    its next turn would come too late.
     """
 
     def __init__(self, rank: int, num_ranks: int, threads: int):
@@ -43,7 +48,8 @@ class Seat:
                 self.all = set()
         self.own = sorted(self.all)[rank % len(self.all)] if self.all else 0
         self.is_alone = num_ranks <= len(self.all)
-        self.is_taken = False
+        self.is_taken = self.gives_way = False
+        self.crowd = 0.0  # seconds in line for each second on a core, of late
         self._begun = _Spent(0.0, 0.0)
 
     def begin(self) -> None:
@@ -60,8 +66,15 @@ class Seat:
 
     def choose(self, action: float, crowd: float) -> None:
         """After a step with actions of so many seconds; ``crowd``: seconds in line for each."""
-        is_crowded = self.is_alone and crowd > _CROWD
+        self.crowd += _RECENT * (crowd - self.crowd)
+        is_crowded = self.is_alone and self.crowd > _CROWD
         (self.leave if action > _LONG or is_crowded else self.take)()
+        self.gives_way = self.is_alone and not is_crowded
+
+    def give_way(self) -> None:
+        """Let a thread of gloo's that waits for this core have its turn."""
+        if self.gives_way:
+            os.sched_yield()
 
     def take(self) -> None:
         """Stay on one core."""
@@ -71,6 +84,7 @@ class Seat:
 
     def leave(self) -> None:
         """Run on any core again."""
+        self.gives_way = False
         if self.is_taken:
             self.is_taken = False
             _move(self.all)

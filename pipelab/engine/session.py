@@ -71,7 +71,7 @@ class Session:
         self.seat = seat
         self.messages = messages
         recorder.keeps = build.options.record
-        self.worker = Worker(recorder, messages, data_parallel, build)
+        self.worker = Worker(recorder, messages, data_parallel, seat, build)
         self.torch: TorchSteps | None = None
         self.routes: dict[tuple[bool, bool], Route] = {}
 

@@ -14,6 +14,7 @@ from pipelab.action import COMPUTE, Action, Kind, produces
 from pipelab.engine import tree
 from pipelab.engine.batch import Batch, number
 from pipelab.engine.commands import Build
+from pipelab.engine.cores import Seat
 from pipelab.engine.data_parallel import DataParallel, Reduction
 from pipelab.engine.ledger import Ledger
 from pipelab.engine.p2p import Messages
@@ -31,9 +32,11 @@ class Worker:
     """One rank: its stages, its row of the schedule, its messages and its recorder."""
 
     def __init__(
-        self, recorder: Recorder, messages: Messages, data_parallel: DataParallel, build: Build
-    ):
+        self, recorder: Recorder, messages: Messages, data_parallel: DataParallel, seat: Seat,
+        build: Build,
+    ):  # fmt: skip
         self.rank = recorder.rank
+        self.seat = seat
         self.last_stage = build.num_stages - 1
         self.stages = {
             number: Stage(number, module, number == self.last_stage, build.options)
@@ -87,6 +90,7 @@ class Worker:
         and the norm of the whole model, for the first STEP.
         """
         if action.kind in _BUSY:
+            self.seat.give_way()
             self.pace.make_ready(action)
         recv = self.route.needs_message.get(action)
         if recv is not None:
@@ -160,6 +164,7 @@ class Worker:
         """SEND: start to hand a result to the next rank. Blocks only without ``overlap``."""
         value, peer = self.batch.leaving.pop(action), self.route.peer(action)
         size = self.messages.send(action, value, peer, self.batch.rows(action), self.pace.due)
+        self.seat.give_way()
         until = self.pace.under_way(action)
         if not self.overlap:
             self.messages.block(action, self.batch.rows(action))
