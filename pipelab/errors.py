@@ -21,12 +21,26 @@ Each message says what happened, with its numbers, and what to do next.
 """
 
 import re
+import sysconfig
+from pathlib import Path
+from traceback import extract_tb
 
+_INSTALLED = map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))
+_NOT_THEIRS = (str(Path(__file__).parent), *_INSTALLED)  # folders of files that no learner wrote
 _TOKEN = re.compile("([0-9]+)[A-Z_]+([0-9]*)")
 
 
 class PipelabError(Exception):
     """The root: ``except PipelabError`` catches all that pipelab refuses or reports."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the learner's own lines that led here, and the words.
+
+        The rest of the way, through files of ours, would be a page. ``%debug`` still goes it.
+        """
+        way = [f for f in extract_tb(self.__traceback__) if not f.filename.startswith(_NOT_THEIRS)]
+        lines = [f"{_place(f.filename)}line {f.lineno}: {f.line}" for f in way]
+        return [*lines, f"{type(self).__name__}: {self}"]
 
 
 class ScheduleError(PipelabError):
@@ -118,3 +132,8 @@ class RankTimeout(RankError):
 
 class RankOutOfMemory(RankError):
     """A rank held more bytes than its ``memory_budget``; the message says of what."""
+
+
+def _place(filename: str) -> str:
+    """The name of a file; nothing for a notebook's cell, whose file is made up."""
+    return f"{Path(filename).name}, " if Path(filename).exists() else ""
