@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pipelab.lessons.fresh import NOT_TRIED, Function, call
 from pipelab.lessons.verdict import Result
 
+_NOTHING = "the function gave nothing back: did you write return? print only shows"
+
 
 def equal(name: str, expected: object, got: object, hint: str = "") -> Result:
     """Equal or not; numbers that differ by rounding are equal.
@@ -53,7 +55,8 @@ def each(
             yield judge(name, outcome.value, *case), outcome.value
         except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
             wrong = f"an answer of another form: {_text(outcome.value)}"
-            yield Result(name, "the form asked for", wrong, False, str(error)), None
+            look = _NOTHING if outcome.value is None else str(error)
+            yield Result(name, "the form asked for", wrong, False, look), None
 
 
 def _same(a: object, b: object) -> bool:

@@ -91,9 +91,9 @@ WRONG = {
     ],
     "06.2": [
         (p_times, "4 ranks, 16 microbatches, free messages"),
-        (messages_for_nothing, "4 ranks, messages of 1 %"),
-        (messages_there_only, "4 ranks, messages of 1 %"),
-        (every_message_waited_for, "8 ranks, messages of 3 %"),
+        (messages_for_nothing, "4 ranks, 8 microbatches, messages of 1 %"),
+        (messages_there_only, "4 ranks, 8 microbatches, messages of 1 %"),
+        (every_message_waited_for, "8 ranks, 4 microbatches, messages of 3 %"),
         (share_of_busy_time, "4 ranks, 16 microbatches, free messages"),
         (staircase_counted_once_too_often, "a single microbatch"),
         (one_rank_sends_too, "one rank, which sends nothing"),

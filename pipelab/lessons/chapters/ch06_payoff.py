@@ -41,7 +41,7 @@ def _judge_choose(answer: object) -> Iterator[Result | Shown]:
 
 
 def _look_at_choice(name: str, value: list[object], budget: int) -> Result:
-    look = "'gpipe' or '1f1b', on 1, 2 or 4 ranks, with 2, 4 or 8 microbatches"
+    look = "in this order: 'gpipe' or '1f1b'; 1, 2 or 4 ranks; 2, 4 or 8 microbatches"
     expected, got = f"one of the {len(CANDIDATES)} candidates", tuple(value)
     return Result(name, expected, str(got), got in CANDIDATES, look)
 
@@ -84,9 +84,9 @@ def _judge_speedup(answer: object) -> Iterator[Result | Shown]:
         "a single microbatch": (4, 1, 0.0),
         "fewer microbatches than ranks": (8, 3, 0.0),
         "one rank, which sends nothing": (1, 8, 0.05),
-        "4 ranks, messages of 1 %": (4, 8, 0.01),
-        "8 ranks, messages of 3 %": (8, 4, 0.03),
-        "a message as long as the whole step": (2, 2, 1.0),
+        "4 ranks, 8 microbatches, messages of 1 %": (4, 8, 0.01),
+        "8 ranks, 4 microbatches, messages of 3 %": (8, 4, 0.03),
+        "2 ranks, 2 microbatches, a message of 100 %": (2, 2, 1.0),
     }
     found = list(each(function, cases, _look_at_speedup))
     yield from (result for result, _ in found)
@@ -127,7 +127,7 @@ CHAPTER = Chapter(
             (
                 "Begin with the memory: bytes are the same in every run. Which of the two "
                 "schedules has to keep all microbatches until the backwards begin, and which one "
-                "keeps fewer the more ranks come behind?",
+                "at most as many as there are ranks from it to the end?",
                 "Among those that fit: more ranks and more microbatches make a step shorter. And "
                 "who waits for a message between two actions, while others compute on?",
                 "Let the machine decide, outside of your function: a loop over the 18 candidates, "
