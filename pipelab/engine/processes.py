@@ -9,6 +9,7 @@ nothing is left on the disk, however they die.
 import os
 import shutil
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from multiprocessing import spawn
@@ -57,6 +58,7 @@ class Processes:
         self.progress = Progress(self.folder, num_ranks)
         self.logs = LogReader(self.folder, num_ranks)
         self._their_line, self._lifeline = CONTEXT.Pipe(duplex=False)
+        self._one = threading.RLock()  # two threads would close the line's file twice
 
     def start(self, num_ranks: int, replicas: int, timeout: float) -> None:
         """Fork all ranks; they begin to look for each other."""
@@ -87,9 +89,12 @@ class Processes:
 
     def cut(self) -> None:
         """Let all ranks end, whatever they do."""
-        with suppress(OSError):  # cut already
-            self._lifeline.send_bytes(b"end")  # a forked child of the learner's may hold it open
-        self._lifeline.close()
+        with self._one:
+            with suppress(OSError):  # cut already
+                self._lifeline.send_bytes(
+                    b"end"
+                )  # a forked child of the learner's may hold it open
+            self._lifeline.close()
 
     def end(self) -> None:
         """Let all ranks end, kill those that do not, and close all that is open."""
