@@ -20,13 +20,16 @@
 Each message says what happened, with its numbers, and what to do next.
 """
 
+import os
 import re
 import sysconfig
 from pathlib import Path
 from traceback import extract_tb
 
 _INSTALLED = map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))
-_NOT_THEIRS = (str(Path(__file__).parent), *_INSTALLED)  # folders of files that no learner wrote
+_NOT_THEIRS = tuple(  # folders of files that no learner wrote
+    os.path.join(folder, "") for folder in (str(Path(__file__).parent), *_INSTALLED)
+)
 _TOKEN = re.compile("([0-9]+)[A-Z_]+([0-9]*)")
 
 

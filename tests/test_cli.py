@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -202,10 +202,13 @@ def asked(address, path, token=None, data=None):
         return error.code
 
 
-def lasting(processes):
-    """Without those that a starting kernel runs for a moment."""
-    time.sleep(0.5)
-    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+def seen(processes):
+    """Each one's command line and connections; one that has ended meanwhile shows nothing."""
+    found = []
+    for process in processes:
+        with suppress(psutil.Error):
+            found.append((" ".join(process.cmdline()), process.net_connections()))
+    return found
 
 
 def test_lab_serves_a_lesson_to_the_token_alone_and_ends_on_ctrl_c(course):
@@ -218,16 +221,16 @@ def test_lab_serves_a_lesson_to_the_token_alone_and_ends_on_ctrl_c(course):
         assert asked(address, "/api/status") == 403
         assert asked(address, "/lab/tree/01_bubbles.ipynb", token) == 200
         assert asked(address, "/api/kernels", token, data=b'{"name": "python3"}') == 201
-        processes = lasting(marked(command.mark))
+        processes = seen(marked(command.mark))
         assert len(processes) >= 3, "want the command, the server and the kernel"
         listening = {
             connection.laddr.ip
-            for process in processes
-            for connection in process.net_connections()
+            for _, connections in processes
+            for connection in connections
             if connection.status == psutil.CONN_LISTEN
         }
         assert listening == {"127.0.0.1"}
-        assert not [p for p in processes if token in " ".join(p.cmdline())], "ps shows the token"
+        assert not [line for line, _ in processes if token in line], "ps shows the token"
         assert interrupt(command) == "Stopped by Ctrl-C."
         assert command.returncode == 130
         assert survivors(command.mark) == []

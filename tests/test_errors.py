@@ -1,11 +1,13 @@
 """What a notebook shows of an error: the learner's lines and the words, not our files."""
 
 import re
+from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
 
+import pipelab
 from pipelab.errors import PipelabError, ScheduleError
 from pipelab.schedules import gpipe
 
@@ -37,3 +39,11 @@ def test_a_line_of_a_file_has_the_file_s_name():
 
 def test_an_error_that_was_never_raised_has_words_alone():
     assert PipelabError("so it is")._render_traceback_() == ["PipelabError: so it is"]
+
+
+def test_a_folder_that_only_begins_as_ours_does_is_the_learner_s():
+    path = Path(pipelab.__file__).parent.with_name("pipelab_mine") / "mine.py"
+    code = compile("from pipelab.schedules import gpipe\ngpipe(0, 4)", str(path), "exec")
+    with pytest.raises(ScheduleError) as caught:
+        exec(code)
+    assert "line 2: " in caught.value._render_traceback_()[1]

@@ -115,7 +115,7 @@ def _step_back(threads: set[int]) -> None:
 
     On a core that both share, the spinning takes half of it from the computation. And a thread
     that cut in just then would spin until its turn ends, for the sender cannot go on: so on Linux
-    they wait until the rank waits, or has had its turn (SCHED_BATCH).
+    they wait until the rank waits, has had its turn (SCHED_BATCH), or gives way (see ``Seat``).
     """
     for thread in threads:
         with suppress(OSError):

@@ -58,7 +58,7 @@ class Processes:
         self.progress = Progress(self.folder, num_ranks)
         self.logs = LogReader(self.folder, num_ranks)
         self._their_line, self._lifeline = CONTEXT.Pipe(duplex=False)
-        self._one = threading.RLock()  # two threads would close the line's file twice
+        self._cutting = threading.RLock()  # two threads would close the line's file twice
 
     def start(self, num_ranks: int, replicas: int, timeout: float) -> None:
         """Fork all ranks; they begin to look for each other."""
@@ -89,11 +89,9 @@ class Processes:
 
     def cut(self) -> None:
         """Let all ranks end, whatever they do."""
-        with self._one:
+        with self._cutting:
             with suppress(OSError):  # cut already
-                self._lifeline.send_bytes(
-                    b"end"
-                )  # a forked child of the learner's may hold it open
+                self._lifeline.send_bytes(b"end")  # a child that the learner forked may hold it
             self._lifeline.close()
 
     def end(self) -> None:

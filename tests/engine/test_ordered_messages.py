@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from pipelab.action import COMPUTE, Kind
 from pipelab.engine import plan
 from pipelab.engine.commands import Options, Run
 from pipelab.engine.cores import Seat
@@ -187,6 +188,23 @@ def test_paced_messages_keep_their_order_too(sessions):
     for _ in range(2):
         losses = [done.loss for done in step(found, schedule, x, y) if done.loss is not None]
     assert losses == [pytest.approx(cross_entropy(model(x), y).item(), rel=1e-5)]
+
+
+def test_a_rank_gives_way_after_each_send_and_before_whatever_keeps_it_busy(sessions):
+    schedule, turns = build("interleaved", 2, 4), {}
+    found, _ = sessions(mlp(width=8, depth=schedule.num_stages), schedule)
+    for session in found:
+        mine = turns[session] = []
+        session.seat.give_way = lambda r=session.recorder, mine=mine: mine.append(r.action)
+    step(found, schedule, torch.randn(8, 16), torch.arange(8))
+    for session, mine in turns.items():
+        sends = (Kind.SEND_F, Kind.SEND_B)
+        wanted = [
+            action if action.kind in sends else None  # None: before it, in no action
+            for action in session.worker.actions
+            if action.kind in {*COMPUTE, Kind.STEP, *sends}
+        ]
+        assert any(wanted) and mine == wanted
 
 
 @pytest.mark.parametrize("name", ["interleaved", "looped_bfs", "zero_bubble_v"])

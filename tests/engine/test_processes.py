@@ -377,3 +377,24 @@ def test_a_message_that_cannot_be_started_is_an_echo_not_the_cause():
     value = take_apart(torch.zeros(4, 2))
     with pytest.raises(MessageError, match="0SEND_F0: the message with rank 1 failed"):
         messages.send(Action(0, Kind.SEND_F, 0), value, peer=1, rows=4, stamp=0.0)
+
+
+def test_two_threads_that_close_at_once_close_the_line_once():
+    """They closed its file twice, which some other part of the program may have owned by then."""
+    pipeline, errors = open_pipeline(), []
+    line = pipeline._ranks._processes._lifeline
+    close = line._close
+    line._close = lambda: (time.sleep(0.1), close())  # long enough for the other thread
+
+    def end():
+        try:
+            pipeline.close()
+        except OSError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=end) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []

@@ -52,3 +52,8 @@ def test_chapter_is_whole(number):
         choices = getattr(prediction, "choices", {}).values()
         assert all(len(choice.explanation) > 40 for choice in choices)
         assert choices or len(prediction.slips) >= 2
+
+
+def test_a_function_that_prints_and_returns_nothing_is_told_so():
+    verdict = check("06.1", lambda budget: print("gpipe"))
+    assert "did you write return? print only shows" in str(verdict)
