@@ -368,6 +368,20 @@ def test_a_stopped_run_gives_the_last_picture_back(lab):
     assert lab.data == whole and not lab.live
 
 
+def test_a_first_run_that_is_stopped_leaves_what_was_seen_and_says_so(make):
+    """It went on saying that it was live, and that a record would follow."""
+    lab = make(num_ranks=2, num_microbatches=8, pace=SLOW)
+    lab.run()
+    wait_for(lambda: lab.live)
+    lab.stop()
+    wait_for(lambda: lab.state == "idle")
+    assert lab.data and not lab.live
+    assert lab.head["sentence"] == (
+        "What was seen of 1f1b on 2 ranks, 8 microbatches until the run was stopped: there is no "
+        "record of it."
+    )
+
+
 def test_the_session_collects_every_finished_run(lab):
     lab.wait()
     lab.schedule = "zero_bubble_v"

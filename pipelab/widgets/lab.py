@@ -226,7 +226,7 @@ class TimelineLab(anywidget.AnyWidget):
                 self._trace, self._shown, self._kept = run.result.trace, run.number, shown
                 shown = {**shown, "session": [*self.session, words.point(run, self._trace)]}
             elif run.state != "running":
-                shown = self._kept | {"live": False}
+                shown = (self._kept or shown) | {"live": False}
             shown = {"error": "", **shown, **words.status(run, self._shown)}
             with self.hold_sync():
                 for name, value in {**shown, "run_number": run.number}.items():

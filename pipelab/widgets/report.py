@@ -11,24 +11,24 @@ Traits = dict[str, object]
 
 
 def traits(run: LiveRun) -> Traits:
-    """The traits that hold the picture; none while there is nothing to see yet."""
+    """The traits that hold the picture; none where there is nothing to see."""
     if run.state == "done" and run.result is not None:
         return _recorded(run)
-    return _live(run) if run.state == "running" and run.bars else {}
+    return _seen(run) if run.bars else {}
 
 
-def _live(run: LiveRun) -> Traits:
+def _seen(run: LiveRun) -> Traits:
     s, prediction = run.settings, run.settings.prediction
     setting = Setting(s.schedule, s.num_ranks * s.replicas, s.num_microbatches, replicas=s.replicas)
     told = frame(Trace(prediction.events if prediction else run.bars, "recorded", setting))
-    told["sentence"] = f"Live: {words.what(s)}. Bars appear as the ranks work; the record follows."
+    told["sentence"] = words.seen(run)
     if prediction is not None:  # how much work there will be, and so where a guessed end is
         told["guess"] = overlay(prediction, s.guesses).guess
     return {
         "data": packed(run.bars),
         "head": told,
         **_ghost(run),
-        "live": True,
+        "live": run.state == "running",
         "now": run.now,
     }
 

@@ -81,6 +81,14 @@ def status(run: LiveRun, shown: int) -> dict[str, object]:
             return {"state": "running", "summary": f"Run {run.number} is going: {text} …"}
 
 
+def seen(run: LiveRun) -> str:
+    """What the picture shows of a run that has no record: not yet, or it ended without one."""
+    if run.state == "running":
+        return f"Live: {what(run.settings)}. Bars appear as the ranks work; the record follows."
+    end = "was stopped" if run.state == "stopped" else "failed"
+    return f"What was seen of {what(run.settings)} until the run {end}: there is no record of it."
+
+
 def sentence(result: StepResult, guess: float | None) -> str:
     """The bubble, measured, by the formula and as it was guessed; the loss."""
     trace = result.trace
