@@ -61,7 +61,7 @@ def gpus() -> Iterator[Finding]:
     count = torch.cuda.device_count()
     names = {torch.cuda.get_device_name(i) for i in range(count)}
     text = f"{count} ({', '.join(sorted(names))}), CUDA {torch.version.cuda}, {nccl}"
-    yield Finding("ok", "GPUs", f"{text}; ranks run on the CPU so far")
+    yield Finding("ok", "GPUs", f"{text}; device='cpu' keeps ranks off them")
 
 
 def versions() -> Iterator[Finding]:

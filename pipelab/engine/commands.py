@@ -65,13 +65,12 @@ class Build:
 class Use:
     """Follow another schedule from now on.
 
-    ``rows`` are this rank's rows of the lowered schedule, by (train, careful): for training and
-    for evaluation, and where receives meet their messages instead of being posted ahead. ``home``
-    names the rank of each stage. Without ``overlap``, sends block. ``csv``: the whole schedule,
-    where torch follows it.
+    ``rows`` are this rank's rows of the lowered schedule: for training (True) and for evaluation.
+    ``home`` names the rank of each stage. Without ``overlap``, sends block. ``csv``: the whole
+    schedule, where torch follows it.
     """
 
-    rows: dict[tuple[bool, bool], tuple[Action, ...]]
+    rows: dict[bool, tuple[Action, ...]]
     home: dict[int, int]
     pace: Cost | None
     overlap: bool = True

@@ -6,14 +6,16 @@ mean. One all-reduce per stage, started as soon as the stage's last backward is 
 in the background while the rank still computes.
 """
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.futures import Future
+
+from pipelab.engine.device import Moment, watch_for
 
 
 class ReduceError(RuntimeError):
@@ -28,7 +30,8 @@ class Reduction:
     flat: Tensor
     parameters: Sequence[nn.Parameter]
     buffers: Sequence[Tensor]
-    ended: list[float] = field(default_factory=list)  # the moment, once it is there
+    ended: list[Moment]  # one, once ``told`` is through
+    told: Future[None]
 
     @property
     def bytes(self) -> int:
@@ -53,6 +56,7 @@ class DataParallel:
         self.pipeline = pipeline
         self.timeout = timedelta(seconds=timeout)
         self.device = device
+        self.watch = watch_for(device)
 
     def start(self, stage: nn.Module) -> Reduction | None:
         """Begin to add up the gradients of a stage over its replicas; never blocks.
@@ -72,17 +76,18 @@ class DataParallel:
         parts.append(torch.tensor([float(p.grad is not None) for p in trained]))
         flat = torch.cat([part.flatten().to(self.device) for part in parts])
         work = self.replicas.allreduce([flat])
-        reduction = Reduction(work, flat, trained, buffers)
-        work.get_future().then(lambda _: reduction.ended.append(time.monotonic()))
-        return reduction
+        ended: list[Moment] = []
+        # gloo calls when it is through; NCCL at once, on a stream that waits until it is
+        told = work.get_future().then(lambda _: ended.append(self.watch.now()))
+        return Reduction(work, flat, trained, buffers, ended, told)
 
-    def finish(self, reduction: Reduction) -> float:
+    def finish(self, reduction: Reduction) -> Moment:
         """Block until a reduction is through, and put the gradients where they belong.
 
         Returns the moment at which it was through.
         """
         self._wait(reduction.work)
-        now = time.monotonic()
+        reduction.told.wait()
         tensors = [*reduction.parameters, *reduction.buffers]
         sizes = [*(tensor.numel() for tensor in tensors), len(reduction.parameters)]
         *parts, counts = torch.split(reduction.flat, sizes)
@@ -93,7 +98,7 @@ class DataParallel:
                 parameter.grad = part.view_as(parameter).to(parameter)
         for buffer, part in zip(reduction.buffers, parts[len(reduction.parameters) :], strict=True):
             buffer.copy_(part.view_as(buffer))
-        return reduction.ended[0] if reduction.ended else now
+        return reduction.ended[0]
 
     def total(self, value: float) -> float:
         """A number added up over the ranks of this copy of the pipeline; blocks."""

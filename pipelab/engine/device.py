@@ -5,11 +5,13 @@ GPU's action is taken by marks in that stream, and turned into the rank's clock 
 over.
 """
 
+import os
 import time
 from typing import NamedTuple, Protocol
 
 import torch
 
+from pipelab.engine.host import under_torchrun
 from pipelab.errors import PipelabError
 
 Moment = float | torch.cuda.Event
@@ -33,6 +35,8 @@ CPU = Place("cpu", "gloo")
 def choose(device: str, num_ranks: int) -> Place:
     """NCCL where each rank has a GPU, gloo over pinned host memory where ranks share them.
 
+    Each machine of torchrun's has GPUs for its own ranks alone.
+
     Raises:
         PipelabError: a device that is unknown, or not in this machine.
     """
@@ -43,20 +47,28 @@ def choose(device: str, num_ranks: int) -> Place:
         raise PipelabError("device='cuda', but this machine shows no GPU: use device='cpu'")
     if not gpus:
         return CPU
-    return Place("cuda", "nccl" if gpus >= num_ranks > 1 else "gloo")
+    here = int(os.environ["LOCAL_WORLD_SIZE"]) if under_torchrun() else num_ranks
+    return Place("cuda", "nccl" if gpus >= here and num_ranks > 1 else "gloo")
 
 
 def device_of(place: Place, rank: int) -> torch.device:
-    """The device of one rank: GPUs are dealt out in turn."""
+    """The device of one rank: the GPUs of its machine are dealt out in turn."""
     if place.device == "cpu":
         return torch.device("cpu")
-    device = torch.device("cuda", rank % torch.cuda.device_count())
+    # Streams beyond this number share queues, where computation would stand behind a message that
+    # waits for it. CUDA's own 8 are too few for a rank that talks to many; it reads this once.
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
+    place_here = int(os.environ["LOCAL_RANK"]) if under_torchrun() else rank
+    device = torch.device("cuda", place_here % torch.cuda.device_count())
     torch.cuda.set_device(device)
     return device
 
 
 class Watch(Protocol):
     """Tells the time on a device."""
+
+    def begin(self) -> None:
+        """A step begins; the device is idle."""
 
     def now(self) -> Moment:
         """A mark at what the device does next."""
@@ -65,11 +77,14 @@ class Watch(Protocol):
         """A mark as seconds on the clock of ``time.monotonic``; the device must be through."""
 
     def finish(self) -> None:
-        """Block until the device has done all its work."""
+        """Block until the device has done all its work, messages that it waits for included."""
 
 
 class HostWatch:
     """For CPUs, which do what they are told at once."""
+
+    def begin(self) -> None:
+        """There is nothing to set."""
 
     def now(self) -> Moment:
         """The time."""
@@ -85,10 +100,18 @@ class HostWatch:
 
 
 class DeviceWatch:
-    """For GPUs: marks in the stream, counted from one that was made while the host looked on."""
+    """For GPUs: marks in the stream, counted from one that was made while the host looked on.
+
+    Each step counts from a mark of its own: CUDA tells the milliseconds between two marks as a
+    float32, which knows none below 0.25 after an hour, and the GPU's clock drifts from the host's.
+    """
 
     def __init__(self) -> None:
-        self.zero, self.at_zero = self._mark(), 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from here on."""
+        self.zero = self._mark()
         self.zero.synchronize()
         self.at_zero = time.monotonic()
 
@@ -97,14 +120,18 @@ class DeviceWatch:
         return self._mark()
 
     def seconds(self, moment: Moment) -> float:
-        """From the first mark on."""
+        """From the step's first mark on."""
         if isinstance(moment, float):
             return moment
         return self.at_zero + float(self.zero.elapsed_time(moment)) / 1000.0
 
     def finish(self) -> None:
-        """All streams of this GPU."""
-        torch.cuda.synchronize()
+        """The stream of computation alone.
+
+        It waits for each message when a rank needs it. To wait for all streams would be to wait
+        for messages that were posted ahead, whose senders may still wait for this rank.
+        """
+        torch.cuda.current_stream().synchronize()
 
     @staticmethod
     def _mark() -> torch.cuda.Event:

@@ -39,8 +39,10 @@ def _tensors(command: object) -> Iterable[Tensor]:
 
 def _words(command: object) -> str:
     match command:
+        case Build(options=options):
+            return str(options.place)  # a machine's own GPUs decide it, if the script does not
         case Use(rows=rows):
-            return " ".join(action.token for action in rows[True, False])
+            return " ".join(action.token for action in rows[True])
         case Fetch(what=what):
             return what
         case Run():

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import FileStore, PrefixStore, ProcessGroupGloo, Store
 
@@ -79,13 +80,23 @@ def _gloo(store: Store, rank: int, size: int, address: str | None) -> dist.Proce
     return gloo(store, rank, size, options)  # type: ignore[return-value]  # a Backend, same face
 
 
-def nccl(store: Store, name: str, rank: int, size: int) -> dist.ProcessGroup:
-    """A group of GPUs, outside of torch's registry; each of its ranks makes it under one name."""
+def nccl(
+    store: Store, name: str, rank: int, size: int, device: torch.device, timeout: float
+) -> dist.ProcessGroup:
+    """A group of GPUs, outside of torch's registry; each of its ranks makes it under one name.
+
+    Blocks until all of them do. Beyond ``timeout`` NCCL ends the process without a word, so it gets
+    a minute more: the parent, or torchrun's other ranks, say before that who is late.
+    """
     from torch.distributed import ProcessGroupNCCL  # a build for CPUs alone has none
 
+    # it would tell learners that all messages of a group stand in one line: ours shall
+    os.environ.setdefault("TORCH_NCCL_SHOW_EAGER_INIT_P2P_SERIALIZATION_WARNING", "false")
     options = ProcessGroupNCCL.Options()
-    options._timeout = timedelta(seconds=PATIENCE)
-    return ProcessGroupNCCL(PrefixStore(name, store), rank, size, options)  # type: ignore[return-value]
+    options._timeout = timedelta(seconds=timeout + PATIENCE)
+    group = ProcessGroupNCCL(PrefixStore(name, store), rank, size, options)
+    group.eager_connect_single_device(device)
+    return group  # type: ignore[return-value]  # a Backend, same face
 
 
 def _groups(rank: int, num_ranks: int, p: int, store: Store) -> Mesh:

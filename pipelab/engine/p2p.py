@@ -4,6 +4,8 @@ A tag carries kind, stage and microbatch, so a message that is out of place is n
 another one; where there are no tags, the proven order of the channel does that (``transport``).
 Forms are learnt once: before the first value of a new shape a small header travels; as long as
 batches keep their shape, none does. A gradient has the form of its value, so it never needs one.
+Without tags no buffer may be opened before its form is known, so the first batch of a form goes by
+way of the host, whatever way the others take.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,16 +42,18 @@ class Messages:
     """One rank's open sends and receives.
 
     Args:
-        transport: takes tensors from rank to rank; ``headers`` takes headers, by their tags.
+        transport: takes tensors from rank to rank, once their form is known.
+        host: takes headers, and what comes behind them, by tags.
         window: sends of which no answer tells that they arrived, that may be open at once.
     """
 
     def __init__(
-        self, transport: Transport, headers: Tagged, num_stages: int, timeout: float,
+        self, transport: Transport, host: Tagged, num_stages: int, timeout: float,
         window: int = 8,
     ):  # fmt: skip
         self.transport = transport
-        self.headers = headers
+        self.host = host
+        self.way: Transport = host  # of this batch's messages
         self.num_stages = num_stages
         self.timeout = timedelta(seconds=timeout)
         self.window = window
@@ -76,15 +80,8 @@ class Messages:
             self.forms.clear()
             self.described.clear()
             self.learnt.clear()
-
-    @property
-    def is_careful(self) -> bool:
-        """Whether this batch must meet each message as it comes: its forms are not known yet.
-
-        Without tags no buffer may be opened out of order, nor before its form is known.
-        """
-        new = {(rows, self.train) for rows in self.sizes} - self.learnt
-        return self.transport.is_ordered and bool(new)
+        known = self.learnt.issuperset((rows, train) for rows in sizes)
+        self.way = self.transport if known else self.host
 
     def post(self, recv: Action, peer: int, rows: int) -> int:
         """Open a receive for a microbatch of ``rows``; it never blocks. Returns its bytes."""
@@ -93,10 +90,8 @@ class Messages:
             self.posted[recv] = self._open(recv, peer, self.forms[key])
         elif forward:
             header = torch.empty(HEADER_BYTES, dtype=torch.uint8)
-            works = [self._receive(self.headers, recv, header, peer, _HEADER)]
+            works = [self._receive(self.host, recv, header, peer, _HEADER)]
             self.posted[recv] = _Posted(peer, works, [], header)
-            if self.transport.is_ordered:
-                self.posted[recv] = self._learn(recv, self.posted[recv], key)
         else:  # our own forward will tell the form: until then there is nothing to open
             self.posted[recv] = _Posted(peer, [], [])
         return sum(buffer.nbytes for buffer in self.posted[recv].buffers)
@@ -111,7 +106,7 @@ class Messages:
             posted = self._learn(recv, posted, key)
         self._finish(posted.works, recv, posted.peer)
         stamp = posted.buffers.pop().item() - self.clock_offset if self.stamped else 0.0
-        tensors = [self.transport.arrived(buffer) for buffer in posted.buffers]
+        tensors = [self.way.arrived(buffer) for buffer in posted.buffers]
         if recv.kind is Kind.RECV_B:
             # the gradient of what we sent: that message has arrived, to be sure
             self.through(recv._replace(kind=Kind.SEND_F))
@@ -131,13 +126,13 @@ class Messages:
                 raise ValueError(_changed(send, form, self.forms[key], rows))
             if key not in self.described:
                 header = tree.encode(form)
-                works.append(self._start(self.headers, send, header, peer, _HEADER))
-        tensors = [self.transport.outgoing(tensor) for tensor in tensors]
+                works.append(self._start(self.host, send, header, peer, _HEADER))
+        way = self.way
+        tensors = [way.outgoing(tensor) for tensor in tensors]
         size: int = sum(tensor.nbytes for tensor in tensors)
         if self.stamped:
             left = torch.tensor(stamp + self.clock_offset, dtype=torch.float64)
-            tensors.append(self.transport.outgoing(left))
-        way = self.transport
+            tensors.append(way.outgoing(left))
         works += [self._start(way, send, t, peer, i) for i, t in self._numbered(tensors)]
         self.sent[send] = (peer, works, tensors)
         self._keep_within_window()
@@ -174,10 +169,10 @@ class Messages:
         leaves = form.tensors
         if recv.kind is Kind.RECV_B:
             leaves = [leaf for leaf in leaves if leaf.needs]
-        buffers = [self.transport.buffer(leaf.shape, leaf.dtype) for leaf in leaves]
+        way = self.way
+        buffers = [way.buffer(leaf.shape, leaf.dtype) for leaf in leaves]
         if self.stamped:
-            buffers.append(self.transport.buffer((), torch.float64))
-        way = self.transport
+            buffers.append(way.buffer((), torch.float64))
         works = [self._receive(way, recv, b, peer, i) for i, b in self._numbered(buffers)]
         return _Posted(peer, works, buffers)
 

@@ -13,10 +13,9 @@ its cost is an *overrun*: it is counted, and the clock goes on from where the ra
 """
 
 import time
-from collections.abc import Callable
 
 from pipelab.action import Action, Kind
-from pipelab.engine.device import Moment
+from pipelab.engine.device import HostWatch, Moment, Watch
 from pipelab.simulator import Cost
 
 _TOLERANCE = 0.1  # of an action's cost: what it may make up for, or be late by, uncounted
@@ -27,9 +26,9 @@ _AT_MOST = 0.003  # but not more seconds than this
 class Pace:
     """The due times of one rank; without a cost, nothing is ever held."""
 
-    def __init__(self, cost: Cost | None, finish: Callable[[], None] = lambda: None):
+    def __init__(self, cost: Cost | None, watch: Watch | None = None):
         self.cost = cost
-        self.finish = finish  # blocks until the rank's real device is through
+        self.watch = watch or HostWatch()  # of the rank's real device
         self.due = 0.0  # when the device is through; on the clock of ``time.monotonic``
         self.overruns = 0
 
@@ -42,9 +41,12 @@ class Pace:
         return max(time.monotonic(), self.due)
 
     def seconds(self, moment: Moment) -> float:
-        """As it is: with ``now`` and ``finish`` this is a ``Watch``."""
-        assert isinstance(moment, float)
-        return moment
+        """A mark of the real device, such as an all-reduce of NCCL's gives, on the host's clock."""
+        return self.watch.seconds(moment)
+
+    def finish(self) -> None:
+        """Block until the real device is through: with this, too, a pace is a ``Watch``."""
+        self.watch.finish()
 
     def settle(self) -> None:
         """Wait until the device is through with what it has."""

@@ -28,15 +28,11 @@ def uses(
     schedule: Schedule, replicas: int, pace: Cost | None, overlap: bool, options: Options
 ) -> list[Use]:
     """Each rank gets its row of the schedule with its messages."""
-    lowered = {
-        (train, careful): lower(rows, replicas if train else 1, ahead=0 if careful else 1)
-        for train, rows in ((True, schedule), (False, _forwards(schedule)))
-        for careful in ((False, True) if options.place.is_ordered else (False,))
-    }
+    lowered = {True: lower(schedule, replicas), False: lower(_forwards(schedule))}
     csv = schedule.compute.to_csv() if options.worker == "torch" else ""
     return [
         Use(
-            {how: _row(rows, rank, train=how[0]) for how, rows in lowered.items()},
+            {train: _row(rows, rank, train) for train, rows in lowered.items()},
             _homes(schedule, replica),
             pace,
             overlap,

@@ -60,19 +60,17 @@ class Recorder:
         """
         self.bytes, self.peer, self.until = bytes, peer, until
 
-    def end_at(self, place: int, end: float) -> None:
-        """What the event at ``place`` started in the background ended then."""
+    def end_at(self, place: int, end: Moment, until: float) -> None:
+        """What the event at ``place`` started in the background ended then; paced, no sooner."""
         if self.keeps:
             row = self.events[place]
-            self.events[place] = (*row[:5], end, *row[6:])
+            self.events[place] = (*row[:5], self._not_before(end, until), *row[6:])
 
     def __enter__(self) -> None:
         self.start = self.watch.now()
 
     def __exit__(self, *error: object) -> None:
-        end = self.watch.now()
-        if self.until:  # paced, so by the host's clock
-            end = max(self.watch.seconds(end), self.until)
+        end = self._not_before(self.watch.now(), self.until)
         if error[0] is not None or self.action is None:
             return
         if self.keeps:
@@ -80,6 +78,9 @@ class Recorder:
             self.events.append((self.rank, _PLACE[kind], stage, microbatch, self.start, end,
                                 self.bytes, self.peer))  # fmt: skip
         self.action = None
+
+    def _not_before(self, end: Moment, until: float) -> Moment:
+        return max(self.watch.seconds(end), until) if until else end
 
     def take(self) -> list[Row]:
         """The events so far; the next step starts with none."""

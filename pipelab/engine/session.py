@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Kind
 from pipelab.engine import tree
@@ -36,15 +37,15 @@ def open_session(
     """A rank that has met the others and knows its stages: its device, its ways to the others."""
     place, rank = build.options.place, recorder.rank
     device = device_of(place, rank)
-    host = Tagged(groups.everyone, torch.device("cpu"))
-    transport: Transport = Tagged(groups.everyone, device)
+    transport: Transport
+    transport = host = Tagged(groups.everyone, device)
     replicas = groups.replicas
     if place.is_ordered:
-        transport = Channels(rank, device, groups.store)
+        transport = Channels(rank, device, groups.store, timeout)
         if replicas is not None:
-            column = rank % (groups.everyone.size() // replicas.size())
-            name = f"replicas of rank {column}"
-            replicas = nccl(groups.store, name, replicas.rank(), replicas.size())
+            number, size = replicas.rank(), replicas.size()
+            name = f"replicas of rank {rank % (groups.everyone.size() // size)}"
+            replicas = nccl(groups.store, name, number, size, device, timeout)
     messages = Messages(transport, host, build.num_stages, timeout)
     on_device = device if place.is_ordered else torch.device("cpu")
     data_parallel = DataParallel(replicas, groups.pipeline, timeout, on_device)
@@ -64,8 +65,9 @@ class Session:
         device: torch.device, build: Build,
     ):  # fmt: skip
         self.device = device
-        for module in build.stages.values():
-            module.to(device)
+        for module in (*build.stages.values(), build.options.loss):
+            if isinstance(module, nn.Module):  # a loss may have weights too
+                module.to(device)
         self.watch = watch_for(device)
         self.recorder = recorder
         self.seat = seat
@@ -73,7 +75,7 @@ class Session:
         recorder.keeps = build.options.record
         self.worker = Worker(recorder, messages, data_parallel, seat, build)
         self.torch: TorchSteps | None = None
-        self.routes: dict[tuple[bool, bool], Route] = {}
+        self.routes: dict[bool, Route] = {}
 
     def answer(self, command: object) -> Done:
         """Do what a command asks."""
@@ -100,12 +102,12 @@ class Session:
 
     def use(self, use: Use) -> None:
         """Follow another schedule from now on."""
-        self.routes = {how: Route(row, use.home) for how, row in use.rows.items()}
+        self.routes = {train: Route(row, use.home) for train, row in use.rows.items()}
         ways = (route.channels(self.recorder.rank) for route in self.routes.values())
         self.messages.transport.open(channel for way in ways for channel in way)
         if self.torch is not None:
             self.torch.use(use.csv)
-        self.worker.pace, self.worker.overlap = Pace(use.pace, self.watch.finish), use.overlap
+        self.worker.pace, self.worker.overlap = Pace(use.pace, self.watch), use.overlap
         self.recorder.watch = self.worker.pace if use.pace else self.watch
         self.recorder.clock = self.worker.pace.now if use.pace else time.monotonic
         # what a paced rank prepares beside its busy device is not what it is in
@@ -116,8 +118,9 @@ class Session:
         """Run one batch: follow the schedule, and report."""
         worker, stages = self.worker, self.worker.stages.values()
         paced = worker.pace.cost is not None
+        self.watch.begin()
         self.messages.begin(run.signature, run.sizes, run.train, stamped=paced)
-        route = self.routes[run.train, self.messages.is_careful]
+        route = self.routes[run.train]
         if run.train and run.fresh:
             for parameter in (p for stage in stages for p in stage.parameters):
                 parameter.grad = None

@@ -126,7 +126,9 @@ class TorchrunRanks:
         if isinstance(command, Run):
             self._compare_clocks()
             command = replace(command, inputs=_own(command.inputs), targets=_own(command.targets))
-        with torch.random.fork_rng(devices=[]):
+        device = self.session.device
+        gpus = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus):
             # dropout seeds differ from rank to rank; what the script draws next must not
             answer = self.session.answer(command)
         offset = self.clock.offset

@@ -5,6 +5,10 @@ Tagged     gloo. Messages may overtake each other: a tag tells them apart. Tenso
 Channels   NCCL, one GPU per rank. No tags: on each way from one rank to another, messages
            arrive in the order in which they left. A communicator for each such way, or two
            ranks that both send would wait for each other.
+
+A message of NCCL's is a kernel that waits on its GPU for the other end. Whatever makes the whole
+GPU wait, to take more memory or to load a kernel for the first time, waits for it too, and two such
+GPUs wait for each other for ever. So the first batch of a form goes by way of the host (``p2p``).
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,9 +45,7 @@ def named(action: Action, peer: int) -> Iterator[None]:
 
 
 class Transport(Protocol):
-    """What ``Messages`` needs. ``is_ordered``: no tags, the order of a channel counts."""
-
-    is_ordered: bool
+    """What ``Messages`` needs."""
 
     def open(self, channels: Iterable[Channel]) -> None:
         """Be ready for messages of these channels; all ranks call it at once."""
@@ -66,8 +68,6 @@ class Transport(Protocol):
 
 class Tagged:
     """Messages over gloo, told apart by their tags."""
-
-    is_ordered = False
 
     def __init__(self, group: dist.ProcessGroup, device: torch.device):
         self.group = group
@@ -101,28 +101,30 @@ class Tagged:
 class Channels:
     """Messages over NCCL, in order."""
 
-    is_ordered = True
-
-    def __init__(self, rank: int, device: torch.device, store: Store):
+    def __init__(self, rank: int, device: torch.device, store: Store, timeout: float):
         self.rank = rank
         self.device = device
         self.store = store
+        self.timeout = timeout
         self.groups: dict[Channel, dist.ProcessGroup] = {}
 
     def open(self, channels: Iterable[Channel]) -> None:
         """A communicator for each channel.
 
-        In the same order on all ranks, and with a first message, since NCCL connects two ranks
-        when both use a communicator for the first time, and blocks until they do.
+        In the same order on all ranks, and with a first message that is waited for: NCCL connects
+        two ranks when both use a communicator for the first time, and blocks until they do.
         """
         for channel in sorted(set(channels) - self.groups.keys()):
+            source, goal = channel
             place = channel.index(self.rank)  # the source is 0 in its group, the goal is 1
-            self.groups[channel] = nccl(self.store, f"from {channel[0]} to {channel[1]}", place, 2)
+            self.groups[channel] = nccl(
+                self.store, f"from {source} to {goal}", place, 2, self.device, self.timeout
+            )
             first = torch.zeros(1, device=self.device)
-            if place == 0:
-                self.send(first, channel[1], 0).wait()
-            else:
-                self.receive(first, channel[0], 0).wait()
+            is_source = place == 0
+            work = self.send(first, goal, 0) if is_source else self.receive(first, source, 0)
+            work.wait()
+            torch.cuda.current_stream().synchronize()
 
     def send(self, tensor: Tensor, peer: int, tag: int) -> dist.Work:
         """Start to send; the tag goes nowhere."""

@@ -109,24 +109,33 @@ class Update:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take up what ``state`` gave, also where the model is cut into other stages now."""
-        settings = next((state[key] for key in state if key.startswith("stage ")), None)
-        for number, optimizer in self.optimizers.items():
-            if settings is not None:
-                optimizer.state.clear()
-            for name, parameter in self._named(number):
-                if name in state:
-                    optimizer.state[parameter] = {
-                        key: value.clone() if isinstance(value, Tensor) else value
-                        for key, value in state[name].items()
-                    }
-            if settings is not None:
-                for group, saved in zip(optimizer.param_groups, settings["groups"], strict=True):
-                    group.update(saved)
-            if settings and "lr_schedule" in settings and number in self.lr_schedules:
-                self.lr_schedules[number].load_state_dict(settings["lr_schedule"])
+        settings = [state[key] for key in state if key.startswith("stage ")]
+        if settings:
+            for number in self.optimizers:
+                self._load_one(number, state, settings[0])
         if self.loss_scale is not None and "loss scale" in state:
             self.loss_scale = LossScale(**state["loss scale"])
         self._grown = {number for number, optimizer in self.optimizers.items() if optimizer.state}
+
+    def _load_one(self, number: int, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Give one stage's optimizer copies of what ``state`` has by name; it wants them by number.
+
+        It lays each tensor where its parameter is, on a GPU or not.
+        """
+        optimizer = self.optimizers[number]
+        names = {id(p): name for name, p in self._named(number)}
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        entries = {
+            i: {k: v.clone() if isinstance(v, Tensor) else v for k, v in state[name].items()}
+            for i, name in enumerate(names[id(p)] for p in parameters)
+            if name in state
+        }
+        own = optimizer.state_dict()["param_groups"]
+        pairs = zip(settings["groups"], own, strict=True)
+        groups = [{**saved, "params": group["params"]} for saved, group in pairs]
+        optimizer.load_state_dict({"state": entries, "param_groups": groups})
+        if "lr_schedule" in settings and number in self.lr_schedules:
+            self.lr_schedules[number].load_state_dict(settings["lr_schedule"])
 
     def _named(self, number: int) -> list[tuple[str, nn.Parameter]]:
         return list(self.stages[number].module.named_parameters())

@@ -53,7 +53,13 @@ _WORDS = {
     "Fetch": "give its state or gradients",
     "Load": "load a state",
 }
-_DATA = {"Build": "model", "Use": "schedule", "Run": "batch", "Fetch": "question", "Load": "state"}
+_DATA = {
+    "Build": "model, or device,",
+    "Use": "schedule",
+    "Run": "batch",
+    "Fetch": "question",
+    "Load": "state",
+}
 
 
 def _absent(missing: dict[int, Life | None], timeout: float) -> RankError | None:

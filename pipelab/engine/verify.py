@@ -71,7 +71,8 @@ def verify_gradients(
 
     The one process runs a plain loop over the same microbatches, on a copy of the model.
     ``options`` are those of ``Pipeline``, such as ``replicas=2``; of these, the one process
-    heeds ``replicas``, ``count``, ``reduction``, ``autocast`` and ``seed``.
+    heeds ``replicas``, ``count``, ``reduction``, ``autocast`` and ``seed``. A first step's
+    messages go by way of the host, also where later ones take NCCL's (see ``p2p``).
     """
     with Pipeline(model, schedule, loss=loss, **options) as pipeline:
         ours = pipeline.step(inputs, targets).loss

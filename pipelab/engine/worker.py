@@ -182,9 +182,9 @@ class Worker:
     def settle_gradients(self) -> None:
         """Before the first STEP: all gradients are whole, and none is too large."""
         for reduction, place, due in self.reductions:
-            ended = max(due, self.data_parallel.finish(reduction))
+            ended = self.data_parallel.finish(reduction)
             self.pace.wait_until(due)
-            self.recorder.end_at(place, ended)
+            self.recorder.end_at(place, ended, due)
         self.reductions.clear()
         if self.others_count:
             self.gradient_norm = self.update.settle()

@@ -51,15 +51,13 @@ def message_of(action: Action, schedule: Schedule) -> Message | None:
 
 
 @paused_collector()
-def lower(schedule: Schedule, replicas: int = 1, ahead: int = 1) -> Schedule:
+def lower(schedule: Schedule, replicas: int = 1) -> Schedule:
     """The same schedule with SEND, RECV and, at the end of each rank's row, STEP.
 
     Args:
         replicas: with more than one, each stage's gradients are averaged over them: REDUCE_GRAD
             stands right behind the stage's last backward (and its SEND, for which others wait),
             so that it overlaps with the cooldown.
-        ahead: computing actions by which a receive is posted before its message leaves. With 0
-            it stands where the SEND meets it: that runs even if both block until they do.
 
     Raises:
         DeadlockError: the actions wait for each other, whatever the messages do.
@@ -77,7 +75,7 @@ def lower(schedule: Schedule, replicas: int = 1, ahead: int = 1) -> Schedule:
         groups[rank].append([action])
         if message := message_of(action, schedule):
             groups[rank][-1].append(message.send)
-            slot = max(0, len(groups[message.destination]) - ahead)
+            slot = max(0, len(groups[message.destination]) - 1)
             posted[message.destination][slot].append(message.recv)
     rows = []
     for rank, slots in enumerate(groups):

@@ -1,12 +1,26 @@
-"""What only a GPU can show; skipped, and said so, where there is none."""
+"""GPUs: first what a stand-in can show, then what only a GPU can, skipped where there is none."""
 
+import os
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
-from pipelab.engine import Pipeline, verify_gradients
+from pipelab.engine import Pipeline, device, transport, verify_gradients
+from pipelab.engine.commands import Build, Options
+from pipelab.engine.cores import Seat
+from pipelab.engine.data_parallel import DataParallel
+from pipelab.engine.device import DeviceWatch, Place, choose, device_of
+from pipelab.engine.p2p import Messages
+from pipelab.engine.progress import Progress
+from pipelab.engine.recorder import Recorder
+from pipelab.engine.session import Session
+from pipelab.engine.stage import Stage
+from pipelab.engine.transport import Channels, Tagged
+from pipelab.engine.update import Update
 from pipelab.errors import PipelabError
 from pipelab.models import mlp
 from pipelab.schedules import Schedule
@@ -26,6 +40,145 @@ def test_a_device_that_is_not_there_is_refused():
     if GPUS == 0:
         with pytest.raises(PipelabError, match="shows no GPU: use device='cpu'"):
             Pipeline(mlp(), build("gpipe", 2, 2), loss=cross_entropy, device="cuda")
+
+
+def torchrun(monkeypatch, rank, ranks, local_rank, local_ranks):
+    found = {"RANK": rank, "WORLD_SIZE": ranks, "TORCHELASTIC_RUN_ID": 1}
+    found |= {"LOCAL_RANK": local_rank, "LOCAL_WORLD_SIZE": local_ranks}
+    for name, value in found.items():
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "ranks", "backend"), [(8, 8, "nccl"), (8, 4, "nccl"), (2, 4, "gloo"), (8, 1, "gloo")]
+)
+def test_nccl_wants_a_gpu_for_each_rank(gpus, ranks, backend, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert choose("auto", ranks) == choose("cuda", ranks) == Place("cuda", backend)
+    assert choose("cpu", ranks) == Place("cpu", "gloo")
+
+
+def test_each_machine_of_torchruns_has_gpus_for_its_own_ranks(monkeypatch):
+    chosen = []
+    monkeypatch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", "8")  # what a user has set stays
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    torchrun(monkeypatch, rank=4, ranks=6, local_rank=1, local_ranks=3)  # 3 on each of 2 machines
+    place = choose("auto", 6)
+    assert place.backend == "nccl"
+    assert device_of(place, 4) == torch.device("cuda", 1) == chosen[0]
+    torchrun(monkeypatch, rank=9, ranks=10, local_rank=4, local_ranks=5)
+    assert choose("auto", 10).backend == "gloo"  # 5 ranks here on 4 GPUs
+    assert device_of(place, 9) == torch.device("cuda", 0)
+    monkeypatch.setenv("PIPELAB_TORCHRUN", "0")  # ranks of our own, all of them here
+    assert choose("auto", 6).backend == "gloo"
+    assert device_of(place, 3) == torch.device("cuda", 3)
+    assert os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] == "8"
+
+
+class Gpu:
+    """A clock that runs a little fast, and events that tell milliseconds as CUDA does."""
+
+    def __init__(self, monkeypatch):
+        self.now = 1000.0
+        monkeypatch.setattr(device, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: Mark(self))
+
+    @property
+    def milliseconds(self):
+        return self.now * 1e3 * (1 + 20e-6)
+
+
+class Mark:
+    def __init__(self, gpu):
+        self.gpu = gpu
+
+    def record(self):
+        self.at = self.gpu.milliseconds
+
+    def synchronize(self):
+        pass
+
+    def elapsed_time(self, later):
+        return torch.tensor(later.at - self.at, dtype=torch.float32).item()
+
+
+def test_times_of_a_gpu_stay_exact_for_days(monkeypatch):
+    gpu = Gpu(monkeypatch)
+    watch = DeviceWatch()
+    for _ in range(3):
+        gpu.now += 86_400.0
+        watch.begin()
+        for seconds in (0.0, 0.0005, 1.0):
+            gpu.now += seconds
+            assert watch.seconds(watch.now()) == pytest.approx(gpu.now, abs=50e-6, rel=0)
+
+
+def test_a_rank_that_waits_for_its_gpu_does_not_wait_for_messages_posted_ahead(monkeypatch):
+    Gpu(monkeypatch)
+    waited = []
+    stream = SimpleNamespace(synchronize=lambda: waited.append("computation"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append("all streams"))
+    DeviceWatch().finish()
+    assert waited == ["computation"]
+
+
+def test_both_ends_of_a_channel_make_the_same_group_and_greet_each_other(monkeypatch):
+    seen = []
+
+    def nccl(store, name, rank, size, device, timeout):
+        def start(how):
+            return lambda tensors, peer, tag: SimpleNamespace(
+                wait=lambda: seen.append((name, rank, how, peer))
+            )
+
+        return SimpleNamespace(send=start("send"), recv=start("receive"))
+
+    monkeypatch.setattr(transport, "nccl", nccl)
+    stream = SimpleNamespace(synchronize=lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    ends = {}
+    for rank in (1, 2):
+        channels = Channels(rank, torch.device("cpu"), store=None, timeout=1.0)
+        channels.open([(2, 1), (1, 2)])
+        channels.open([(1, 2)])  # the next schedule may use the same ones
+        ends[rank], seen = seen, []
+    assert ends[1] == [("from 1 to 2", 0, "send", 1), ("from 2 to 1", 1, "receive", 0)]
+    assert ends[2] == [("from 1 to 2", 1, "receive", 0), ("from 2 to 1", 0, "send", 1)]
+
+
+META = torch.device("meta")  # tensors elsewhere than on the host, as those of a GPU are
+
+
+def test_the_weights_of_a_loss_go_where_its_stage_is(tmp_path):
+    loss = nn.CrossEntropyLoss(weight=torch.ones(10))
+    built = Build({0: nn.Linear(3, 10)}, 1, Options(loss, SGD))
+    host = Tagged(None, META)
+    messages, alone = Messages(host, host, 1, 1.0), DataParallel(None, None, 1.0, META)
+    session = Session(
+        Recorder(0, Progress(tmp_path, 1)), messages, alone, Seat(0, 1, threads=0), META, built
+    )
+    (stage,) = session.worker.stages.values()
+    assert {p.device for p in [*stage.parameters, *stage.loss.buffers()]} == {META}
+
+
+def test_an_optimizers_state_is_loaded_to_where_its_parameters_are():
+    def update_of(module):
+        options = Options(cross_entropy, partial(torch.optim.Adam, lr=0.1))
+        stages = {0: Stage(0, module, True, options)}
+        return Update(stages, options, DataParallel(None, None, 1.0, torch.device("cpu")))
+
+    here, there = update_of(nn.Linear(2, 2)), update_of(nn.Linear(2, 2, device=META))
+    for parameter in here.stages[0].parameters:
+        parameter.grad = torch.ones_like(parameter)
+    here.step(0)
+    there.load(here.state())
+    entries = list(there.optimizers[0].state.values())
+    assert len(entries) == 2
+    for entry in entries:
+        assert entry["exp_avg"].device == entry["exp_avg_sq"].device == META
+        assert entry["step"] == 1
 
 
 def gradients_are_right(schedule: Schedule, device: str, **options: object) -> None:
@@ -71,6 +224,11 @@ def test_replicas_memory_and_pacing_on_gpus():
 @pytest.mark.parametrize("name", BUILDERS)
 def test_nccl(name):
     schedule = build(name, 2, 3)
-    with Pipeline(mlp(), schedule, loss=cross_entropy, device="cuda") as pipeline:
-        assert pipeline.step(X, Y).trace.setting.backend == "nccl"
     gradients_are_right(schedule, "cuda")
+    with Pipeline(mlp(), schedule, loss=cross_entropy, device="cuda") as pipeline:
+        pipeline.step(X, Y)
+        by_the_host = pipeline.gradients()  # the first batch of a form
+        for _ in range(2):
+            assert pipeline.step(X, Y).trace.setting.backend == "nccl"
+            for name, gradient in pipeline.gradients().items():
+                assert torch.allclose(gradient, by_the_host[name], atol=1e-6), name

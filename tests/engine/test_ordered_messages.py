@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from pipelab.action import COMPUTE, Kind
+from pipelab.action import COMPUTE, Action, Kind
 from pipelab.engine import plan
 from pipelab.engine.commands import Options, Run
 from pipelab.engine.cores import Seat
@@ -23,6 +23,7 @@ from pipelab.engine.device import Place
 from pipelab.engine.p2p import Messages
 from pipelab.engine.progress import Progress
 from pipelab.engine.recorder import Recorder
+from pipelab.engine.route import Route
 from pipelab.engine.session import Session
 from pipelab.models import mlp
 from pipelab.partition import split
@@ -34,10 +35,11 @@ PATIENCE = 5.0
 
 
 class Wire:
-    """All channels between all ranks. With ``tags``, gloo's rules: for the headers."""
+    """All channels between all ranks. With ``tags``, gloo's rules: by way of the host."""
 
     def __init__(self, tags):
         self.tags = tags
+        self.sent = 0
         self.change = threading.Condition()
         self.sends, self.receives = defaultdict(deque), defaultdict(deque)
 
@@ -46,6 +48,7 @@ class Wire:
         mine, other = (self.sends, self.receives) if sends else (self.receives, self.sends)
         work = Work(self.change, tensor)
         with self.change:
+            self.sent += sends
             mine[key].append(work)
             while mine[key] and other[key]:
                 source, goal = self.sends[key].popleft(), self.receives[key].popleft()
@@ -74,7 +77,7 @@ class End:
     """One rank's end of a wire, with the face of a transport."""
 
     def __init__(self, wire, rank):
-        self.wire, self.rank, self.is_ordered, self.channels = wire, rank, not wire.tags, set()
+        self.wire, self.rank, self.channels = wire, rank, set()
 
     def open(self, channels):
         self.channels.update(channels)
@@ -119,14 +122,14 @@ def in_threads(calls):
 
 @pytest.fixture
 def sessions(tmp_path):
-    """Opens a session for each rank of a schedule, all on one ordered wire."""
+    """Opens a session for each rank of a schedule, on one ordered wire and one with tags."""
 
     def open_all(model, schedule, pace=None):
-        wire, headers, stages = Wire(tags=False), Wire(tags=True), split(model, schedule.num_stages)
+        wire, host, stages = Wire(tags=False), Wire(tags=True), split(model, schedule.num_stages)
         options = Options(cross_entropy, place=NCCL)
         found = []
         for rank, made in enumerate(plan.builds(stages, schedule, 1, options)):
-            messages = Messages(End(wire, rank), End(headers, rank), schedule.num_stages, PATIENCE)
+            messages = Messages(End(wire, rank), End(host, rank), schedule.num_stages, PATIENCE)
             alone = DataParallel(None, None, PATIENCE, torch.device("cpu"))
             recorder = Recorder(rank, Progress(tmp_path, schedule.num_ranks))
             seat = Seat(rank, 1, threads=0)
@@ -135,7 +138,7 @@ def sessions(tmp_path):
             found, plan.uses(schedule, 1, pace, overlap=True, options=options), strict=True
         ):
             session.answer(use)
-        return found, wire
+        return found, wire, host
 
     return open_all
 
@@ -169,7 +172,7 @@ def test_every_schedule_runs_under_the_rules_of_nccl(name, p, m, sessions):
         torch.randn(2 * m + 1, 16),
         torch.arange(2 * m + 1) % 10,
     )
-    found, wire = sessions(model, schedule)
+    found, wire, host = sessions(model, schedule)
     for rows in (len(x), len(x), max(m, len(x) - 1)):  # learning, knowing, and other sizes
         step(found, schedule, x[:rows], y[:rows], train=False)  # evaluation in between
         step(found, schedule, x[:rows], y[:rows])
@@ -178,12 +181,32 @@ def test_every_schedule_runs_under_the_rules_of_nccl(name, p, m, sessions):
         assert ours.keys() == expected.keys()
         for parameter, gradient in expected.items():
             assert torch.allclose(ours[parameter], gradient, rtol=1e-5, atol=1e-7), parameter
-    assert not any(wire.sends.values()) and not any(wire.receives.values())
+    for each in (wire, host):
+        assert not any(each.sends.values()) and not any(each.receives.values())
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_a_batch_of_a_new_form_goes_by_way_of_the_host_and_no_other_does(train, sessions):
+    # a GPU loads its kernels, and takes its memory, before any message of NCCL's waits on it
+    schedule = build("1f1b", 2, 4)
+    found, wire, host = sessions(mlp(width=8, depth=2), schedule)
+    values = 4 * (1 + train)  # activations, and their gradients
+    x, y = torch.randn(9, 16), torch.arange(9)
+
+    def sent(rows):
+        before = wire.sent, host.sent
+        step(found, schedule, x[:rows], y[:rows], train)
+        return wire.sent - before[0], host.sent - before[1]
+
+    assert sent(8) == (0, 4 + values)  # with a header before each value
+    assert sent(8) == sent(8) == (values, 0)
+    assert sent(9) == (0, 1 + values)  # one microbatch of 3 rows, three of the old 2
+    assert sent(9) == sent(8) == (values, 0)
 
 
 def test_paced_messages_keep_their_order_too(sessions):
     schedule, model = build("1f1b", 3, 4), mlp(width=8, depth=3)
-    found, _ = sessions(model, schedule, pace=Cost(0.001, 0.001, 0.001, latency=0.001))
+    found, _, _ = sessions(model, schedule, pace=Cost(0.001, 0.001, 0.001, latency=0.001))
     x, y = torch.randn(8, 16), torch.arange(8)
     for _ in range(2):
         losses = [done.loss for done in step(found, schedule, x, y) if done.loss is not None]
@@ -192,7 +215,7 @@ def test_paced_messages_keep_their_order_too(sessions):
 
 def test_a_rank_gives_way_after_each_send_and_before_whatever_keeps_it_busy(sessions):
     schedule, turns = build("interleaved", 2, 4), {}
-    found, _ = sessions(mlp(width=8, depth=schedule.num_stages), schedule)
+    found, _, _ = sessions(mlp(width=8, depth=schedule.num_stages), schedule)
     for session in found:
         mine = turns[session] = []
         session.seat.give_way = lambda r=session.recorder, mine=mine: mine.append(r.action)
@@ -207,13 +230,34 @@ def test_a_rank_gives_way_after_each_send_and_before_whatever_keeps_it_busy(sess
         assert any(wanted) and mine == wanted
 
 
-@pytest.mark.parametrize("name", ["interleaved", "looped_bfs", "zero_bubble_v"])
-def test_the_double_notices_what_nccl_would_not_forgive(name, sessions, monkeypatch):
-    # buffers opened ahead before their form is known: on some rank they cross, or wait for ever
-    monkeypatch.setattr(Messages, "is_careful", False)
+def post_later(session, recv, behind):
+    """Let a rank open a buffer only after another of its actions."""
+    route = session.routes[True]
+    row = [action for action in route.row if action != recv]
+    row.insert(row.index(behind) + 1, recv)
+    session.routes[True] = Route(tuple(row), route.home)
+
+
+def test_the_double_notices_buffers_that_are_opened_in_another_order(sessions):
+    schedule = build("gpipe", 2, 4)
+    found, _, _ = sessions(mlp(width=8, depth=2), schedule)
+    post_later(found[1], Action(1, Kind.RECV_F, 0), behind=Action(1, Kind.RECV_F, 1))
+    x, y = torch.randn(9, 16), torch.arange(9)  # microbatches of 3, 2, 2 and 2 rows
+    step(found, schedule, x, y)  # by way of the host: tags forgive it
+    with pytest.raises(RuntimeError, match="crossed"):
+        step(found, schedule, x, y)
+
+
+def test_the_double_notices_two_ranks_that_both_wait(sessions, monkeypatch):
     monkeypatch.setitem(globals(), "PATIENCE", 0.5)
-    schedule = build(name, 3, 4)
-    model = mlp(width=8, depth=schedule.num_stages)
-    found, _ = sessions(model, schedule)
-    with pytest.raises((RuntimeError, KeyError)):
-        step(found, schedule, torch.randn(8, 16), torch.arange(8))
+    schedule = build("1f1b", 2, 4)
+    found, _, _ = sessions(mlp(width=8, depth=2), schedule)
+    x, y = torch.randn(8, 16), torch.arange(8)
+    step(found, schedule, x, y)
+    for session in found:
+        session.worker.overlap = False
+    step(found, schedule, x, y)  # sends that block run, since buffers are open before them
+    post_later(found[0], Action(0, Kind.RECV_B, 1), behind=Action(0, Kind.SEND_F, 2))
+    post_later(found[1], Action(1, Kind.RECV_F, 2), behind=Action(1, Kind.SEND_B, 1))
+    with pytest.raises(RuntimeError, match="deadlock"):
+        step(found, schedule, x, y)

@@ -1,23 +1,23 @@
 """A decoder as a list of layers: the same logits and gradients as the model that it comes from.
 
-Every test runs on stand-ins; and on the real classes, with random weights, where transformers is.
+On the real classes, with random weights.
 """
 
 import pytest
 import torch
 from torch import nn
 
+from pipelab.engine import verify_gradients
 from pipelab.errors import PartitionError
+from pipelab.models import next_byte_loss
 from pipelab.models.hugging_face import layers_of
 from pipelab.partition import as_model, call, measure, split
+from pipelab.schedules.catalogue import build
 
-from . import stand_ins
 
+def decoder(kind, attention):
+    import transformers  # takes seconds
 
-def real(kind, attention):
-    transformers = pytest.importorskip(
-        "transformers", reason="transformers is not installed: only the stand-ins are tried"
-    )
     if kind == "gpt2":
         config = transformers.GPT2Config(
             n_layer=3, n_embd=32, n_head=4, vocab_size=61, n_positions=32,
@@ -31,10 +31,6 @@ def real(kind, attention):
     return transformers.LlamaForCausalLM(config)
 
 
-def stand_in(kind, attention):
-    return {"gpt2": stand_ins.Gpt2, "llama": stand_ins.Llama}[kind](attention)
-
-
 @pytest.fixture(params=["gpt2", "llama"])
 def kind(request):
     return request.param
@@ -45,11 +41,10 @@ def attention(request):
     return request.param
 
 
-@pytest.fixture(params=[stand_in, real])
-def model(request, kind, attention):
+@pytest.fixture
+def model(kind, attention):
     torch.manual_seed(0)
-    model = request.param(kind, attention)
-    return model.train()  # dropout too
+    return decoder(kind, attention).train()  # dropout too
 
 
 def tokens():
@@ -96,7 +91,7 @@ def test_no_token_sees_a_later_one(model):
 
 
 def test_tied_weights_are_refused_by_name_or_untied_by_a_copy():
-    model = stand_in("gpt2", "sdpa")
+    model = decoder("gpt2", "sdpa")
     with pytest.raises(PartitionError, match=r"4\.head\.weight .* same tensor as 0\.wte\.weight"):
         split(layers_of(model), 2)
     layers = layers_of(model, untie=True)
@@ -107,7 +102,7 @@ def test_tied_weights_are_refused_by_name_or_untied_by_a_copy():
 
 
 def test_untie_leaves_what_is_not_tied():
-    model = stand_in("llama", "sdpa")
+    model = decoder("llama", "sdpa")
     assert layers_of(model, untie=True)[-1].head is model.lm_head
 
 
@@ -118,12 +113,22 @@ def test_it_is_measured_and_cut_by_time(model):
     assert len(split(chain, 3, "time", tokens())) == 3
 
 
+def test_it_trains_on_real_ranks_bit_for_bit(kind):
+    torch.manual_seed(0)
+    layers = layers_of(decoder(kind, "sdpa").train(), untie=True)
+    x = torch.randint(61, (6, 9))
+    schedule = build("zero_bubble_h1", 2, 3)
+    report = verify_gradients(layers, schedule, x[:, :-1], x[:, 1:], next_byte_loss)
+    assert report.ok and all(row.exact for row in report.parameters), str(report)
+
+
 def test_other_models_are_refused():
-    model = stand_in("llama", "flash_attention_2")
+    model = decoder("llama", "sdpa")
+    model.config._attn_implementation = "flash_attention_2"
     with pytest.raises(PartitionError, match=r"'flash_attention_2'.*attn_implementation='sdpa'"):
         layers_of(model)
     model.config.model_type = "gemma"
-    with pytest.raises(PartitionError, match="is a Llama \\(of type gemma\\), neither"):
+    with pytest.raises(PartitionError, match="is a LlamaForCausalLM \\(of type gemma\\), neither"):
         layers_of(model)
     with pytest.raises(PartitionError, match="is a Linear"):
         layers_of(nn.Linear(2, 2))

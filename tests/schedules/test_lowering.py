@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipelab.action import COMPUTE, MESSAGES, Action, Kind
 from pipelab.errors import DeadlockError, ScheduleError
-from pipelab.schedules import Schedule, gpipe, one_f_one_b, validate
+from pipelab.schedules import Schedule, gpipe, validate
 from pipelab.schedules.catalogue import BUILDERS, build
 from pipelab.schedules.communication import lower
 from tests.schedules.strategies import valid_schedules
@@ -42,10 +42,10 @@ def test_reductions_of_every_builder(name, p, m, v):
     assert tuple(map(tuple, rest)) == lower(schedule).ranks
 
 
-@given(valid_schedules(), st.integers(1, 3), st.integers(0, 4))
+@given(valid_schedules(), st.integers(1, 3))
 @settings(max_examples=150, deadline=None)
-def test_lowered_schedules_of_any_kind_are_sound(schedule, replicas, ahead):
-    lowered = lower(schedule, replicas, ahead)
+def test_lowered_schedules_of_any_kind_are_sound(schedule, replicas):
+    lowered = lower(schedule, replicas)
     validate(lowered, rendezvous=True)
     computed = tuple(tuple(a for a in row if a.kind in COMPUTE) for row in lowered.ranks)
     assert computed == schedule.ranks
@@ -55,47 +55,12 @@ def test_lowered_schedules_of_any_kind_are_sound(schedule, replicas, ahead):
         assert all(a.kind is not Kind.REDUCE_GRAD for row in lowered.ranks for a in row)
 
 
-@pytest.mark.parametrize("ahead", [0, 1, 2])
-def test_receives_are_posted_so_many_actions_before_their_message_leaves(ahead):
+def test_receives_are_posted_one_action_before_their_message_leaves():
     # rank 0 is through with F<i> at i + 1, just before rank 1 is with F<i-1>
-    row = lower(gpipe(2, 4), ahead=ahead).ranks[1]
+    row = lower(gpipe(2, 4)).ranks[1]
     for i in range(4):
         before = row[: row.index(Action(1, Kind.RECV_F, i))]
-        assert sum(a.kind in COMPUTE for a in before) == max(0, i - 1 - ahead)
-
-
-def runs_hand_in_hand(lowered):
-    """Whether it runs where a SEND and its RECV both block until they meet, each at its rank."""
-    rows = [[*row] for row in lowered.ranks]
-    moved = True
-    while moved:
-        moved = False
-        for row in rows:
-            while row and row[0].kind not in MESSAGES:
-                row.pop(0)
-                moved = True
-            for other in rows:
-                if row and other and row[0].kind in SENDS and other[0] == _receive(row[0]):
-                    row.pop(0)
-                    other.pop(0)
-                    moved = True
-    return not any(rows)
-
-
-def _receive(send):
-    if send.kind is Kind.SEND_F:
-        return Action(send.stage + 1, Kind.RECV_F, send.microbatch)
-    return Action(send.stage - 1, Kind.RECV_B, send.microbatch)
-
-
-@given(valid_schedules())
-@settings(max_examples=150, deadline=None)
-def test_not_ahead_at_all_even_receives_may_block(schedule):
-    assert runs_hand_in_hand(lower(schedule, ahead=0))
-
-
-def test_one_action_ahead_receives_must_not_block():
-    assert not runs_hand_in_hand(lower(one_f_one_b(2, 4), ahead=1))
+        assert sum(a.kind in COMPUTE for a in before) == max(0, i - 2)
 
 
 def by_hand(*rows):
