@@ -146,12 +146,13 @@ class Failed:
     summary: str
     details: str
     echo: bool
-    over_budget: bool = False
+    out_of_memory: bool = False
 
 
 def _reduce(tensor: Tensor) -> Any:
-    if tensor.device.type != "cpu" or tensor.requires_grad:
+    if tensor.requires_grad:
         return tensor.__reduce_ex__(5)  # type: ignore[no-untyped-call]
+    tensor = tensor.cpu()  # each rank lays it where it computes
     raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     return _tensor, (raw, tensor.dtype, tuple(tensor.shape))
 

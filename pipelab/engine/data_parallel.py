@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.futures import Future
 
+from pipelab.engine import mesh
 from pipelab.engine.device import Moment, watch_for
 
 
@@ -54,7 +55,7 @@ class DataParallel:
     ):  # fmt: skip
         self.replicas = replicas
         self.pipeline = pipeline
-        self.timeout = timedelta(seconds=timeout)
+        self.timeout = timeout
         self.device = device
         self.watch = watch_for(device)
 
@@ -86,7 +87,7 @@ class DataParallel:
 
         Returns the moment at which it was through.
         """
-        self._wait(reduction.work)
+        self._wait(reduction.work, is_nccls=self.device.type == "cuda")
         reduction.told.wait()
         tensors = [*reduction.parameters, *reduction.buffers]
         sizes = [*(tensor.numel() for tensor in tensors), len(reduction.parameters)]
@@ -107,8 +108,16 @@ class DataParallel:
             self._wait(self.pipeline.allreduce([tensor]))
         return tensor.item()
 
-    def _wait(self, work: dist.Work) -> None:
+    def close(self) -> None:
+        """Let NCCL go; groups of gloo's are not ours."""
+        if self.replicas is not None and self.device.type == "cuda":
+            self.replicas.abort()
+
+    def _wait(self, work: dist.Work, is_nccls: bool = False) -> None:
         try:
-            work.wait(self.timeout)
+            if is_nccls:
+                mesh.finish(work, self.timeout)
+            else:
+                work.wait(timedelta(seconds=self.timeout))
         except RuntimeError as error:
             raise ReduceError(f"the all-reduce failed: {error}") from None

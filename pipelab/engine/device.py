@@ -32,17 +32,20 @@ class Place(NamedTuple):
 CPU = Place("cpu", "gloo")
 
 
-def choose(device: str, num_ranks: int) -> Place:
+def choose(device: str, num_ranks: int, worker: str = "pipelab") -> Place:
     """NCCL where each rank has a GPU, gloo over pinned host memory where ranks share them.
 
-    Each machine of torchrun's has GPUs for its own ranks alone.
+    Each machine of torchrun's has GPUs for its own ranks alone. Torch's own worker runs on CPUs.
 
     Raises:
         PipelabError: a device that is unknown, or not in this machine.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise PipelabError(f"device={device!r} is unknown: choose 'auto', 'cpu' or 'cuda'")
-    gpus = 0 if device == "cpu" else torch.cuda.device_count()
+    is_wanted = device == "cuda" or (device == "auto" and worker == "pipelab")
+    gpus = torch.cuda.device_count() if is_wanted else 0
+    if gpus and not torch.cuda.is_available():  # a driver that is too old for this torch
+        gpus = 0
     if device == "cuda" and not gpus:
         raise PipelabError("device='cuda', but this machine shows no GPU: use device='cpu'")
     if not gpus:
@@ -54,6 +57,8 @@ def choose(device: str, num_ranks: int) -> Place:
 def device_of(place: Place, rank: int) -> torch.device:
     """The device of one rank: the GPUs of its machine are dealt out in turn."""
     if place.device == "cpu":
+        if not under_torchrun():  # else each step of Adam's would take memory of the first GPU
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return torch.device("cpu")
     # Streams beyond this number share queues, where computation would stand behind a message that
     # waits for it. CUDA's own 8 are too few for a rank that talks to many; it reads this once.

@@ -26,7 +26,8 @@ class LossScale:
         """Scale the gradients down; False if any rank's have overflowed. Sets the next scale."""
         for gradient in gradients:
             gradient.div_(self.scale)
-        overflowed = sum(not bool(gradient.isfinite().all()) for gradient in gradients)
+        values = [g._values() if g.is_sparse else g for g in gradients]  # an embedding's may be
+        overflowed = sum(not bool(x.isfinite().all()) for x in values)
         if data_parallel.total(float(overflowed)) > 0:
             self.scale, self.good_steps = self.scale / 2, 0
             return False

@@ -6,6 +6,7 @@ for strangers; the connections between them are bound to the loopback interface.
 
 import os
 import sys
+import time
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -38,6 +39,7 @@ def join(folder: Path, rank: int, num_ranks: int, replicas: int) -> Mesh:
     """
     before = _threads()
     os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
+    os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")  # its first contact, not its messages
     store = FileStore(str(folder / "meeting-point"), num_ranks)
     dist.init_process_group(
         "gloo",
@@ -97,6 +99,20 @@ def nccl(
     group = ProcessGroupNCCL(PrefixStore(name, store), rank, size, options)
     group.eager_connect_single_device(device)
     return group  # type: ignore[return-value]  # a Backend, same face
+
+
+def finish(work: dist.Work, seconds: float) -> None:
+    """Block until a message of NCCL's, or an all-reduce, is through; raise RuntimeError if late.
+
+    Its own ``wait`` returns at once or, given a time, looks once a millisecond, and counts from the
+    moment at which the message was posted.
+    """
+    until = time.monotonic() + seconds
+    while not work.is_completed():
+        if time.monotonic() > until:
+            raise RuntimeError(f"Timed out after {seconds:g} s")
+        time.sleep(0)  # this process's other threads
+    work.wait()  # what is computed next follows it
 
 
 def _groups(rank: int, num_ranks: int, p: int, store: Store) -> Mesh:

@@ -4,13 +4,12 @@ A tag carries kind, stage and microbatch, so a message that is out of place is n
 another one; where there are no tags, the proven order of the channel does that (``transport``).
 Forms are learnt once: before the first value of a new shape a small header travels; as long as
 batches keep their shape, none does. A gradient has the form of its value, so it never needs one.
-Without tags no buffer may be opened before its form is known, so the first batch of a form goes by
+Without tags no buffer may be opened before its form is known, so the first batch of a kind goes by
 way of the host, whatever way the others take.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from pipelab.action import Action, Kind
 from pipelab.engine import tree
+from pipelab.engine.commands import Run
 from pipelab.engine.transport import Tagged, Transport, named
 from pipelab.engine.tree import HEADER_BYTES, Form
 
@@ -42,8 +42,8 @@ class Messages:
     """One rank's open sends and receives.
 
     Args:
-        transport: takes tensors from rank to rank, once their form is known.
-        host: takes headers, and what comes behind them, by tags.
+        transport: takes tensors from rank to rank, but for those of the first batch of a kind.
+        host: takes these, and headers, by tags.
         window: sends of which no answer tells that they arrived, that may be open at once.
     """
 
@@ -55,33 +55,37 @@ class Messages:
         self.host = host
         self.way: Transport = host  # of this batch's messages
         self.num_stages = num_stages
-        self.timeout = timedelta(seconds=timeout)
+        self.timeout = timeout
         self.window = window
         self.posted: dict[Action, _Posted] = {}
         self.sent: dict[Action, tuple[int, list[dist.Work], list[Tensor]]] = {}
         self.forms: dict[_Key, Form] = {}
         self.described: set[_Key] = set()  # those whose header has travelled
-        self.learnt: set[tuple[int, bool]] = set()  # (rows, train) of whole batches that passed
-        self.sizes: tuple[int, ...] = ()
+        self.learnt: set[tuple[object, ...]] = set()  # kinds of batches that have passed before
+        self.kinds: set[tuple[object, ...]] = set()  # of this one
         self.signature: tuple[object, ...] = ()
         self.train = self.stamped = False
         self.clock_offset = 0.0  # seconds from this machine's clock to the one of all stamps
 
-    def begin(
-        self, signature: tuple[object, ...], sizes: tuple[int, ...], train: bool, stamped: bool
-    ) -> None:
+    def begin(self, run: Run, stamped: bool) -> None:
         """A batch comes. If its rows look new, the forms of its messages are learnt anew.
 
         With ``stamped``, each message carries the time at which it left (see ``pace``).
         """
-        self.sizes, self.train, self.stamped = sizes, train, stamped
-        if signature != self.signature:
-            self.signature = signature
+        self.train, self.stamped = run.train, stamped
+        if run.signature != self.signature:
+            self.signature = run.signature
             self.forms.clear()
             self.described.clear()
             self.learnt.clear()
-        known = self.learnt.issuperset((rows, train) for rows in sizes)
-        self.way = self.transport if known else self.host
+        # all that makes a rank do what it has not done before
+        how = run.train, run.fresh, run.update, run.collect
+        self.kinds = {(rows, *how) for rows in run.sizes}
+        self.way = self.transport if self.kinds <= self.learnt else self.host
+
+    def use(self) -> None:
+        """Another schedule comes, other actions with it: its first batch goes by the host again."""
+        self.learnt.clear()
 
     def post(self, recv: Action, peer: int, rows: int) -> int:
         """Open a receive for a microbatch of ``rows``; it never blocks. Returns its bytes."""
@@ -156,7 +160,7 @@ class Messages:
             tell(send, peer)
             self.through(send)
         self.described.update(self.forms)
-        self.learnt.update((rows, self.train) for rows in self.sizes)
+        self.learnt |= self.kinds
 
     def _learn(self, recv: Action, posted: _Posted, key: _Key) -> _Posted:
         """Open the buffers now that the form is known: from a header, or from our own forward."""
@@ -206,7 +210,7 @@ class Messages:
     def _finish(self, works: Sequence[dist.Work], action: Action, peer: int) -> None:
         with named(action, peer):
             for work in works:
-                work.wait(self.timeout)
+                self.way.finish(work, self.timeout)
 
     def _key(self, message: Action, rows: int) -> _Key:
         return _boundary(message), rows, self.train

@@ -83,7 +83,7 @@ class Pipeline:
         checks.check_times(timeout, idle_timeout)
         validate(schedule)
         checks.check_training(replicas, clip_norm, checkpoint, schedule.num_stages)
-        place = choose(device, schedule.num_ranks * replicas)
+        place = choose(device, schedule.num_ranks * replicas, worker)
         options = (memory_budget, checkpoint, autocast, seed, record, stop_at_nan, place, worker)
         self._options = Options(loss, optimizer, lr_schedule, clip_norm, *options)
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)

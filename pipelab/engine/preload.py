@@ -1,7 +1,8 @@
 """What the fork server loads before it forks a rank: all that is slow, nothing that touches CUDA.
 
 The first optimizer in a process imports ``torch._dynamo`` and hundreds of modules with it, which
-takes a second: make one here.
+takes a second: make one here. It must be SGD: a step of Adam's looks for GPUs, and a process that
+was forked from one which has looked can use none.
 """
 
 import atexit
@@ -24,4 +25,3 @@ if fork_server.is_inside():
 _parameter = torch.nn.Parameter(torch.zeros(1))
 _parameter.grad = torch.zeros(1)
 torch.optim.SGD([_parameter], lr=0.0).step()
-torch.optim.AdamW([_parameter], lr=0.0).step()

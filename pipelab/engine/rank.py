@@ -30,10 +30,11 @@ from pipelab.engine.transport import MessageError
 
 def main(
     rank: int, num_ranks: int, replicas: int, pipe: Connection, lifeline: Connection,
-    folder: Path, timeout: float, threads: int,
+    folder: Path, timeout: float, threads: int, environment: dict[str, str],
 ) -> NoReturn:  # fmt: skip
     """Be rank ``rank`` of ``num_ranks``, replicas included: the target of the process."""
     end_with_server()
+    os.environ.update(environment)
     try:
         _print_to(folder / f"rank-{rank}.log")
     except FileNotFoundError:
@@ -72,7 +73,7 @@ def last_words(recorder: Recorder, error: BaseException) -> Failed:
         summary=f"{type(error).__name__}: {error}".rstrip(": "),
         details="".join(traceback.format_exception(error)),
         echo=isinstance(error, (MessageError, ReduceError)),
-        over_budget=isinstance(error, OverBudget),
+        out_of_memory=isinstance(error, (OverBudget, torch.OutOfMemoryError)),
     )
 
 

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Kind
 from pipelab.engine import tree
@@ -15,6 +15,7 @@ from pipelab.engine.commands import Build, Done, Fetch, GetProfiler, Load, Run, 
 from pipelab.engine.cores import Seat
 from pipelab.engine.data_parallel import DataParallel
 from pipelab.engine.device import device_of, watch_for
+from pipelab.engine.losses import on_device
 from pipelab.engine.mesh import Mesh, nccl
 from pipelab.engine.operators import Operators
 from pipelab.engine.p2p import Messages
@@ -65,9 +66,11 @@ class Session:
         device: torch.device, build: Build,
     ):  # fmt: skip
         self.device = device
-        for module in (*build.stages.values(), build.options.loss):
-            if isinstance(module, nn.Module):  # a loss may have weights too
-                module.to(device)
+        for module in build.stages.values():
+            module.to(device)
+        build = replace(
+            build, options=replace(build.options, loss=on_device(build.options.loss, device))
+        )
         self.watch = watch_for(device)
         self.recorder = recorder
         self.seat = seat
@@ -79,6 +82,8 @@ class Session:
 
     def answer(self, command: object) -> Done:
         """Do what a command asks."""
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # each of a script's threads has its own
         match command:
             case Use():
                 self.use(command)
@@ -105,6 +110,7 @@ class Session:
         self.routes = {train: Route(row, use.home) for train, row in use.rows.items()}
         ways = (route.channels(self.recorder.rank) for route in self.routes.values())
         self.messages.transport.open(channel for way in ways for channel in way)
+        self.messages.use()
         if self.torch is not None:
             self.torch.use(use.csv)
         self.worker.pace, self.worker.overlap = Pace(use.pace, self.watch), use.overlap
@@ -119,7 +125,7 @@ class Session:
         worker, stages = self.worker, self.worker.stages.values()
         paced = worker.pace.cost is not None
         self.watch.begin()
-        self.messages.begin(run.signature, run.sizes, run.train, stamped=paced)
+        self.messages.begin(run, stamped=paced)
         route = self.routes[run.train]
         if run.train and run.fresh:
             for parameter in (p for stage in stages for p in stage.parameters):
@@ -150,6 +156,11 @@ class Session:
             seen=seen.found,
             clock_error=seen.clock_error,
         )
+
+    def close(self) -> None:
+        """Let NCCL go; the process may stay, under torchrun."""
+        self.messages.transport.close()
+        self.worker.data_parallel.close()
 
     def _allocated(self) -> int:
         """The most bytes that CUDA's allocator had given out in this step."""

@@ -12,7 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from pipelab.engine import tree
 from pipelab.engine.backward import WeightsLater, run_backward
-from pipelab.engine.commands import Loss, Options
+from pipelab.engine.commands import Options
+from pipelab.engine.losses import weighted_loss
 from pipelab.engine.tree import Form
 from pipelab.partition import call
 from pipelab.partition.saved import SavedBytes
@@ -109,8 +110,7 @@ class Stage:
 
     def seed(self, step: int, microbatch: int) -> None:
         """Random layers draw the same numbers wherever, and in whatever order, stages run."""
-        seed = seed_for(self.random_seed, step, self.number, microbatch)
-        (torch.cuda if self.device_type == "cuda" else torch.default_generator).manual_seed(seed)
+        seed_layers(seed_for(self.random_seed, step, self.number, microbatch), self.device_type)
 
     def gradient_bytes(self) -> int:
         """Bytes of the gradients that the parameters hold now."""
@@ -229,20 +229,8 @@ def seed_for(seed: int, step: int, stage: int, microbatch: int) -> int:
     return hash((seed, step, stage, microbatch)) % 2**63
 
 
-def weighted_loss(loss: Loss, output: Any, target: Any, weight: float) -> Tensor:
-    """The loss, if it is one number, times what the microbatch counts; raises TypeError otherwise.
-
-    A microbatch that counts nothing, all of its targets ignored, adds an exact 0: its own mean is
-    0/0, and a NaN would spread to all gradients. So would an output's own infinity times 0: the sum
-    is over none of its entries.
-    """
-    if weight == 0.0:
-        return sum((x.flatten()[:0].sum() for x in tree.tensors_of(output)), torch.zeros(()))
-    value = loss(output, target)
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise TypeError(
-            f"the loss returned {found}, not a tensor with one number: return the mean over the "
-            f"rows (reduction='mean')"
-        )
-    return value.reshape(()) * weight
+def seed_layers(seed: int, device_type: str) -> None:
+    """Seed what random layers draw from, there and on the host."""
+    torch.default_generator.manual_seed(seed)
+    if device_type == "cuda":
+        torch.cuda.manual_seed(seed)

@@ -190,6 +190,9 @@ class TorchrunRanks:
     def close(self) -> None:
         """Leave the others, who hear why; the process stays, it is the script's."""
         self._end()
+        if self.session is not None:
+            self.session.close()
+            self.session = None
 
 
 def _end(board: Board, wires: Wires) -> None:

@@ -8,11 +8,12 @@ Channels   NCCL, one GPU per rank. No tags: on each way from one rank to another
 
 A message of NCCL's is a kernel that waits on its GPU for the other end. Whatever makes the whole
 GPU wait, to take more memory or to load a kernel for the first time, waits for it too, and two such
-GPUs wait for each other for ever. So the first batch of a form goes by way of the host (``p2p``).
+GPUs wait for each other for ever. So the first batch of a kind goes by way of the host (``p2p``).
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Protocol
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch._C._distributed_c10d import Store
 
 from pipelab.action import Action
-from pipelab.engine.mesh import nccl
+from pipelab.engine import mesh
 
 Channel = tuple[int, int]  # from rank, to rank
 
@@ -44,6 +45,15 @@ def named(action: Action, peer: int) -> Iterator[None]:
         raise MessageError(text, peer) from None
 
 
+def as_bytes(tensor: Tensor) -> Tensor:
+    """The bytes of a contiguous tensor, in place: NCCL knows few types, and bytes are one of them.
+
+    >>> as_bytes(torch.tensor(1.0, dtype=torch.complex64))
+    tensor([  0,   0, 128,  63,   0,   0,   0,   0], dtype=torch.uint8)
+    """
+    return tensor.view(-1).view(torch.uint8)
+
+
 class Transport(Protocol):
     """What ``Messages`` needs."""
 
@@ -55,6 +65,12 @@ class Transport(Protocol):
 
     def receive(self, buffer: Tensor, peer: int, tag: int) -> dist.Work:
         """Open a buffer for a message; never blocks."""
+
+    def finish(self, work: dist.Work, timeout: float) -> None:
+        """Block until a message is through; raise RuntimeError if it is not in so many seconds."""
+
+    def close(self) -> None:
+        """Leave the other ranks, where the process may stay."""
 
     def buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """An empty tensor to receive into."""
@@ -84,6 +100,13 @@ class Tagged:
     def receive(self, buffer: Tensor, peer: int, tag: int) -> dist.Work:
         """Open a buffer."""
         return self.group.recv([buffer], peer, tag)
+
+    def finish(self, work: dist.Work, timeout: float) -> None:
+        """Block until it is through."""
+        work.wait(timedelta(seconds=timeout))
+
+    def close(self) -> None:
+        """Nothing to do: the group is not ours."""
 
     def buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """In host memory, pinned where a GPU copies from it."""
@@ -117,22 +140,31 @@ class Channels:
         for channel in sorted(set(channels) - self.groups.keys()):
             source, goal = channel
             place = channel.index(self.rank)  # the source is 0 in its group, the goal is 1
-            self.groups[channel] = nccl(
+            self.groups[channel] = mesh.nccl(
                 self.store, f"from {source} to {goal}", place, 2, self.device, self.timeout
             )
             first = torch.zeros(1, device=self.device)
             is_source = place == 0
             work = self.send(first, goal, 0) if is_source else self.receive(first, source, 0)
-            work.wait()
-            torch.cuda.current_stream().synchronize()
+            self.finish(work, self.timeout)
+
+    def close(self) -> None:
+        """Let NCCL go."""
+        for group in self.groups.values():
+            group.abort()
+        self.groups.clear()
 
     def send(self, tensor: Tensor, peer: int, tag: int) -> dist.Work:
         """Start to send; the tag goes nowhere."""
-        return self.groups[self.rank, peer].send([tensor], 1, 0)
+        return self.groups[self.rank, peer].send([as_bytes(tensor)], 1, 0)
 
     def receive(self, buffer: Tensor, peer: int, tag: int) -> dist.Work:
         """Open a buffer for the next message of this channel."""
-        return self.groups[peer, self.rank].recv([buffer], 0, 0)
+        return self.groups[peer, self.rank].recv([as_bytes(buffer)], 0, 0)
+
+    def finish(self, work: dist.Work, timeout: float) -> None:
+        """Block until it is through: the rank must know when to go on, and who is late."""
+        mesh.finish(work, timeout)
 
     def buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """On the GPU."""

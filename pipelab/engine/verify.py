@@ -13,9 +13,10 @@ from pipelab.engine import tree
 from pipelab.engine.checks import check_batch
 from pipelab.engine.commands import Loss
 from pipelab.engine.deal import Count, Rule, deal
+from pipelab.engine.losses import on_device, weighted_loss
 from pipelab.engine.pipeline import Pipeline
 from pipelab.engine.ranks import threads
-from pipelab.engine.stage import seed_for, weighted_loss
+from pipelab.engine.stage import seed_for, seed_layers
 from pipelab.partition import as_model, call, split
 from pipelab.schedules import Schedule
 
@@ -69,19 +70,21 @@ def verify_gradients(
 ) -> GradientReport:
     """Run one step on real ranks and in one process; compare all gradients.
 
-    The one process runs a plain loop over the same microbatches, on a copy of the model.
+    The one process runs a plain loop over the same microbatches, on a copy of the model, on the
+    ranks' kind of device.
     ``options`` are those of ``Pipeline``, such as ``replicas=2``; of these, the one process
     heeds ``replicas``, ``count``, ``reduction``, ``autocast`` and ``seed``. A first step's
     messages go by way of the host, also where later ones take NCCL's (see ``p2p``).
     """
     with Pipeline(model, schedule, loss=loss, **options) as pipeline:
-        ours = pipeline.step(inputs, targets).loss
+        ours = pipeline.step(inputs, targets)
         gradients = pipeline.gradients()
+    options |= {"device": ours.trace.setting.device}
     with _threads(threads(schedule.num_ranks * pipeline.replicas)):
         reference, theirs = one_process_gradients(model, inputs, targets, loss, schedule, **options)
     names = [name for name, _ in as_model(model).named_parameters()]
     rows = tuple(_compare(name, gradients.get(name), reference.get(name)) for name in names)
-    return GradientReport(rows, ours, theirs)
+    return GradientReport(rows, ours.loss, theirs)
 
 
 def one_process_gradients(
@@ -95,11 +98,14 @@ def one_process_gradients(
     reduction: Literal["mean", "sum"] = "mean",
     autocast: torch.dtype | None = None,
     seed: int = 0,
+    device: str = "cpu",
     **_: Any,
 ) -> tuple[dict[str, Tensor], float]:
     """Gradients and loss of a plain loop over microbatches, in this process: the reference."""
     model, inputs = copy.deepcopy((as_model(model), inputs))  # layers may work on them in place
-    model.zero_grad(set_to_none=True)
+    model.to(device).zero_grad(set_to_none=True)
+    inputs, targets = tree.to(inputs, device), tree.to(targets, device)
+    loss = on_device(loss, torch.device(device))
     stages = split(model, schedule.num_stages)
     m = schedule.num_microbatches
     rows = check_batch(inputs, targets, m * replicas, train=True)
@@ -107,17 +113,17 @@ def one_process_gradients(
     for share in deal(inputs, targets, rows, m, replicas, Rule(count, reduction)):
         cut = zip(*(tree.cut(x, share.sizes) for x in (share.inputs, share.targets)), strict=True)
         for (value, target), weight in zip(cut, share.weights, strict=True):
-            with torch.autocast("cpu", autocast, enabled=autocast is not None):
+            with torch.autocast(device, autocast, enabled=autocast is not None):
                 for place, stage in enumerate(stages):
                     # dropout draws what it draws on the ranks
-                    torch.default_generator.manual_seed(seed_for(seed, 0, place, number))
+                    seed_layers(seed_for(seed, 0, place, number), device)
                     value = call(stage, value)
                 scaled = weighted_loss(loss, value, target, weight)
             scaled.backward()  # type: ignore[no-untyped-call]
             total += scaled.item()
             number += 1
     named = model.named_parameters()
-    return {name: p.grad.to_dense() for name, p in named if p.grad is not None}, total
+    return {name: p.grad.to_dense().cpu() for name, p in named if p.grad is not None}, total
 
 
 def _compare(name: str, ours: Tensor | None, reference: Tensor | None) -> ParameterCheck:

@@ -17,8 +17,13 @@ import torch
 from pipelab.action import Action
 from pipelab.engine import processes  # noqa: F401 - a learner's script does not run again
 from pipelab.engine.fork_server import CONTEXT
+from pipelab.errors import LaunchError
 
 NOT_TRIED = "not tried, since the case before it did not end"
+_NO_RANKS = (
+    "it starts ranks, which it cannot where a check calls it: measure in a cell before, and let it "
+    "return what you have found"
+)
 Function = Callable[..., object]
 
 
@@ -82,6 +87,8 @@ def _outcome(function: Function, arguments: tuple[object, ...]) -> Outcome:
         return Outcome(None, "it is not written yet")
     except RecursionError:
         return Outcome(None, "it calls itself for ever, or returns a list that holds itself")
+    except LaunchError:
+        return Outcome(None, _NO_RANKS)
     except SystemExit:
         return Outcome(None, "it calls exit()")
     except Exception as error:

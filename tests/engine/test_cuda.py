@@ -1,6 +1,8 @@
 """GPUs: first what a stand-in can show, then what only a GPU can, skipped where there is none."""
 
 import os
+import subprocess
+import sys
 from functools import partial
 from types import SimpleNamespace
 
@@ -9,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from pipelab.engine import Pipeline, device, transport, verify_gradients
+from pipelab.engine import Pipeline, device, mesh, verify_gradients
 from pipelab.engine.commands import Build, Options
 from pipelab.engine.cores import Seat
 from pipelab.engine.data_parallel import DataParallel
@@ -18,10 +20,10 @@ from pipelab.engine.p2p import Messages
 from pipelab.engine.progress import Progress
 from pipelab.engine.recorder import Recorder
 from pipelab.engine.session import Session
-from pipelab.engine.stage import Stage
-from pipelab.engine.transport import Channels, Tagged
+from pipelab.engine.stage import Stage, seed_layers
+from pipelab.engine.transport import Channels, Tagged, as_bytes
 from pipelab.engine.update import Update
-from pipelab.errors import PipelabError
+from pipelab.errors import PipelabError, RankOutOfMemory
 from pipelab.models import mlp
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS, build
@@ -53,15 +55,29 @@ def torchrun(monkeypatch, rank, ranks, local_rank, local_ranks):
     ("gpus", "ranks", "backend"), [(8, 8, "nccl"), (8, 4, "nccl"), (2, 4, "gloo"), (8, 1, "gloo")]
 )
 def test_nccl_wants_a_gpu_for_each_rank(gpus, ranks, backend, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    shown(monkeypatch, gpus)
     assert choose("auto", ranks) == choose("cuda", ranks) == Place("cuda", backend)
-    assert choose("cpu", ranks) == Place("cpu", "gloo")
+    assert choose("cpu", ranks) == choose("auto", ranks, worker="torch") == Place("cpu", "gloo")
+    assert choose("cuda", ranks, worker="torch").device == "cuda"  # refused later, with reasons
+
+
+def test_gpus_that_this_torch_cannot_use_are_none(monkeypatch):
+    shown(monkeypatch, 4)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # the driver is too old
+    assert choose("auto", 4) == Place("cpu", "gloo")
+    with pytest.raises(PipelabError, match="shows no GPU: use device='cpu'"):
+        choose("cuda", 4)
+
+
+def shown(monkeypatch, gpus):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
 
 
 def test_each_machine_of_torchruns_has_gpus_for_its_own_ranks(monkeypatch):
     chosen = []
     monkeypatch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", "8")  # what a user has set stays
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    shown(monkeypatch, 4)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     torchrun(monkeypatch, rank=4, ranks=6, local_rank=1, local_ranks=3)  # 3 on each of 2 machines
     place = choose("auto", 6)
@@ -74,6 +90,43 @@ def test_each_machine_of_torchruns_has_gpus_for_its_own_ranks(monkeypatch):
     assert choose("auto", 6).backend == "gloo"
     assert device_of(place, 3) == torch.device("cuda", 3)
     assert os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] == "8"
+
+
+# The process that ranks are forked from must not look for GPUs: its children could use none.
+LOOKS = """
+import torch
+for name in ("is_available", "device_count", "_lazy_init", "current_device"):
+    setattr(torch.cuda, name, lambda *a, name=name: print("looked:", name))
+torch.accelerator.current_accelerator = lambda *a, **k: print("looked")
+import pipelab.engine.preload
+parameter = torch.nn.Parameter(torch.zeros(1))
+print("preloaded")
+parameter.grad = torch.zeros(1)
+torch.optim.Adam([parameter]).step()
+"""
+
+
+def test_the_fork_server_never_looks_for_gpus():
+    done = subprocess.run(
+        [sys.executable, "-c", LOOKS], capture_output=True, text=True, timeout=60, check=True
+    )
+    before, _, after = done.stdout.partition("preloaded")
+    assert "looked" not in before
+    assert "looked" in after  # as Adam does: the stubs see it
+
+
+class Reads(nn.Module):
+    def forward(self, x):
+        assert os.environ["NCCL_OF_A_LEARNER"] == "7"
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == ""  # else Adam would take memory of a GPU
+        return x
+
+
+def test_variables_for_gpus_that_are_set_late_reach_the_ranks(monkeypatch):
+    monkeypatch.setenv("NCCL_OF_A_LEARNER", "7")
+    model = nn.Sequential(nn.Linear(16, 10), Reads())
+    with Pipeline(model, build("gpipe", 2, 2), loss=cross_entropy, device="cpu") as pipeline:
+        pipeline.step(X, Y)
 
 
 class Gpu:
@@ -130,14 +183,12 @@ def test_both_ends_of_a_channel_make_the_same_group_and_greet_each_other(monkeyp
     def nccl(store, name, rank, size, device, timeout):
         def start(how):
             return lambda tensors, peer, tag: SimpleNamespace(
-                wait=lambda: seen.append((name, rank, how, peer))
+                is_completed=lambda: True, wait=lambda: seen.append((name, rank, how, peer))
             )
 
         return SimpleNamespace(send=start("send"), recv=start("receive"))
 
-    monkeypatch.setattr(transport, "nccl", nccl)
-    stream = SimpleNamespace(synchronize=lambda: None)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(mesh, "nccl", nccl)
     ends = {}
     for rank in (1, 2):
         channels = Channels(rank, torch.device("cpu"), store=None, timeout=1.0)
@@ -148,11 +199,47 @@ def test_both_ends_of_a_channel_make_the_same_group_and_greet_each_other(monkeyp
     assert ends[2] == [("from 1 to 2", 1, "receive", 0), ("from 2 to 1", 0, "send", 1)]
 
 
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 3)])
+@pytest.mark.parametrize(
+    "dtype", [torch.bool, torch.int16, torch.uint32, torch.bfloat16, torch.complex64]
+)
+def test_messages_of_nccl_are_bytes_in_place_whatever_they_hold(shape, dtype):
+    tensor, other = torch.ones(shape).to(dtype), torch.zeros(shape).to(dtype)
+    assert as_bytes(tensor).dtype is torch.uint8 and as_bytes(tensor).dim() == 1
+    as_bytes(other).copy_(as_bytes(tensor))
+    assert other.tolist() == tensor.tolist()
+
+
+def test_a_message_of_nccl_is_late_by_when_it_is_waited_for():
+    waited = []
+    ready = iter([False, False, True])
+    work = SimpleNamespace(is_completed=lambda: next(ready), wait=lambda: waited.append("stream"))
+    mesh.finish(work, 10.0)
+    assert waited == ["stream"]
+    never = SimpleNamespace(is_completed=lambda: False)
+    with pytest.raises(RuntimeError, match=r"Timed out after 0\.01 s"):
+        mesh.finish(never, 0.01)
+
+
+def test_random_layers_are_seeded_on_a_gpu_and_on_its_host(monkeypatch):
+    seeds = []
+    monkeypatch.setattr(torch.cuda, "manual_seed", seeds.append)
+    with torch.random.fork_rng(devices=[]):
+        seed_layers(5, "cuda")
+        seed_layers(6, "cpu")
+        assert (seeds, torch.initial_seed()) == ([5], 6)
+
+
 META = torch.device("meta")  # tensors elsewhere than on the host, as those of a GPU are
 
 
-def test_the_weights_of_a_loss_go_where_its_stage_is(tmp_path):
-    loss = nn.CrossEntropyLoss(weight=torch.ones(10))
+WEIGHT = torch.ones(10)
+
+
+@pytest.mark.parametrize(
+    "loss", [nn.CrossEntropyLoss(weight=WEIGHT), partial(cross_entropy, weight=WEIGHT)]
+)
+def test_the_weights_of_a_loss_go_where_its_stage_is(loss, tmp_path):
     built = Build({0: nn.Linear(3, 10)}, 1, Options(loss, SGD))
     host = Tagged(None, META)
     messages, alone = Messages(host, host, 1, 1.0), DataParallel(None, None, 1.0, META)
@@ -160,7 +247,9 @@ def test_the_weights_of_a_loss_go_where_its_stage_is(tmp_path):
         Recorder(0, Progress(tmp_path, 1)), messages, alone, Seat(0, 1, threads=0), META, built
     )
     (stage,) = session.worker.stages.values()
-    assert {p.device for p in [*stage.parameters, *stage.loss.buffers()]} == {META}
+    there = stage.loss.weight if isinstance(loss, nn.Module) else stage.loss.keywords["weight"]
+    assert {t.device for t in [*stage.parameters, there]} == {META}
+    assert WEIGHT.device.type == "cpu"
 
 
 def test_an_optimizers_state_is_loaded_to_where_its_parameters_are():
@@ -181,6 +270,30 @@ def test_an_optimizers_state_is_loaded_to_where_its_parameters_are():
         assert entry["step"] == 1
 
 
+class TooLarge(nn.Linear):
+    """Fails as CUDA's allocator does."""
+
+    def forward(self, x):
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 "
+            "GiB of which 1.25 GiB is free. Including non-PyTorch memory, this process has 77 GiB."
+        )
+
+
+def test_a_gpu_without_room_is_told_as_a_budget_that_is_used_up():
+    model = nn.Sequential(nn.Linear(16, 16), TooLarge(16, 10))
+    words = (
+        r"rank 1 ran out of memory in 1F0 .*: Tried to allocate 2.00 GiB; GPU 0 has a total "
+        r"capacity of 79.10 GiB of which 1.25 GiB is free.\n.*Cut the model into more stages"
+    )
+    with (
+        pytest.raises(RankOutOfMemory, match=words) as caught,
+        Pipeline(model, build("gpipe", 2, 2), loss=cross_entropy) as pipeline,
+    ):
+        pipeline.step(X, Y)
+    assert caught.value.rank == 1 and caught.value.action == "1F0"
+
+
 def gradients_are_right(schedule: Schedule, device: str, **options: object) -> None:
     report = verify_gradients(mlp(), schedule, X, Y, cross_entropy, device=device, **options)
     worst = max(row.max_difference for row in report.parameters)
@@ -196,7 +309,8 @@ def test_every_schedule_on_gpus(name):
 @needs_gpu
 def test_ranks_share_gpus_by_way_of_the_host():
     schedule = build("1f1b", GPUS + 1, 4)  # one rank more than there are GPUs: gloo, staged
-    with Pipeline(mlp(), schedule, loss=cross_entropy, optimizer=SGD, device="cuda") as pipeline:
+    model = mlp(depth=GPUS + 1)
+    with Pipeline(model, schedule, loss=cross_entropy, optimizer=SGD, device="cuda") as pipeline:
         result = [pipeline.step(X, Y) for _ in range(2)][-1]
         state, trace = pipeline.state_dict(), result.trace
     assert (trace.setting.device, trace.setting.backend) == ("cuda", "gloo")

@@ -67,3 +67,22 @@ def test_an_overflow_on_one_rank_leaves_out_the_update_on_all(replicas, tmp_path
     with open_pipeline(build("gpipe", 1, 2), replicas=replicas) as pipeline:
         pipeline.load(tmp_path)
         assert not pipeline.step(X, far).skipped  # the scale was taken up, too
+
+
+def test_sparse_gradients_may_overflow_too():
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Embedding(9, 8, sparse=True), nn.Linear(8, 8))
+    words = torch.randint(9, (12,))
+    schedule = build("1f1b", 2, 2)
+    with Pipeline(
+        layers, schedule, loss=mse_loss, optimizer=SGD, autocast=torch.float16, clip_norm=1e3
+    ) as pipeline:
+        result = pipeline.step(words, Y)
+        found = pipeline.gradients()
+        assert pipeline.step(words, Y * 1e6).skipped
+    for x, y in zip(words.split(6), Y.split(6), strict=True):
+        (mse_loss(layers(x), y) / 2).backward()
+    assert not result.skipped
+    for name, parameter in layers.named_parameters():
+        expected = parameter.grad.to_dense()
+        assert torch.allclose(found[name], expected, rtol=2e-2, atol=1e-4), name

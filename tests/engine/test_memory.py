@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
+from pipelab.engine.commands import Run
 from pipelab.engine.p2p import Messages
 from pipelab.engine.transport import Tagged
 from pipelab.engine.tree import take_apart
@@ -227,7 +228,7 @@ def test_sent_tensors_are_let_go():
     value = take_apart(x)
     messages.forms.update({(boundary, 2, True): value[1] for boundary in (1, 2)})
     messages.described.update(messages.forms)
-    messages.begin((), (2,), train=True, stamped=False)
+    messages.begin(Run(True, None, None, (2,), (1.0,), ()), stamped=False)
     for i in range(50):
         messages.send(Action(1, Kind.SEND_B, i), [x], 0, 2, 0.0)
         assert len(group.open) == len(messages.sent) == min(i + 1, 5)

@@ -90,6 +90,12 @@ class End:
         assert self.wire.tags or (peer, self.rank) in self.channels
         return self.wire.put((peer, self.rank), tag, buffer, sends=False)
 
+    def finish(self, work, timeout):
+        work.wait(timeout)
+
+    def close(self):
+        pass
+
     def buffer(self, shape, dtype):
         return torch.empty(shape, dtype=dtype)
 
@@ -143,11 +149,11 @@ def sessions(tmp_path):
     return open_all
 
 
-def step(found, schedule, x, y, train=True):
+def step(found, schedule, x, y, train=True, **options):
     rows, m = len(x), schedule.num_microbatches
     shares = deal(x, y, rows, m, 1, Rule())
     signature = (tuple(x.shape[1:]), x.dtype)
-    runs = plan.runs(shares, schedule, {"train": train, "signature": signature})
+    runs = plan.runs(shares, schedule, {"train": train, "signature": signature} | options)
     calls = [lambda s=s, r=r: s.answer(r) for s, r in zip(found, runs, strict=True)]
     assert isinstance(runs[0], Run)
     return in_threads(calls)
@@ -186,22 +192,34 @@ def test_every_schedule_runs_under_the_rules_of_nccl(name, p, m, sessions):
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_a_batch_of_a_new_form_goes_by_way_of_the_host_and_no_other_does(train, sessions):
-    # a GPU loads its kernels, and takes its memory, before any message of NCCL's waits on it
+def test_the_first_batch_of_a_kind_goes_by_way_of_the_host_and_no_other_does(train, sessions):
+    # a GPU loads its kernels, and takes its memory, while no message of NCCL's waits on it
     schedule = build("1f1b", 2, 4)
     found, wire, host = sessions(mlp(width=8, depth=2), schedule)
     values = 4 * (1 + train)  # activations, and their gradients
     x, y = torch.randn(9, 16), torch.arange(9)
 
-    def sent(rows):
+    def sent(rows, **options):
         before = wire.sent, host.sent
-        step(found, schedule, x[:rows], y[:rows], train)
+        step(found, schedule, x[:rows], y[:rows], train, **options)
         return wire.sent - before[0], host.sent - before[1]
 
     assert sent(8) == (0, 4 + values)  # with a header before each value
     assert sent(8) == sent(8) == (values, 0)
     assert sent(9) == (0, 1 + values)  # one microbatch of 3 rows, three of the old 2
     assert sent(9) == sent(8) == (values, 0)
+    other = {"update": False} if train else {"collect": True}
+    assert sent(8, **other) == (0, values)  # the forms are known, but not what is done
+    assert sent(8, **other) == (values, 0)
+    if train:
+        assert sent(8, fresh=False) == (0, values)  # adds up for the first time
+    options = Options(cross_entropy, place=NCCL)
+    for session, use in zip(
+        found, plan.uses(build("gpipe", 2, 4), 1, None, True, options), strict=True
+    ):
+        session.answer(use)
+    assert sent(8) == (0, values)
+    assert sent(8) == (values, 0)
 
 
 def test_paced_messages_keep_their_order_too(sessions):

@@ -16,6 +16,7 @@ from pipelab.lessons import check, hint, ledger, predict, predicted, reveal
 from pipelab.lessons.chapters.ch01_relay import MINUTE
 from pipelab.lessons.exercise import Choice, Choose
 from pipelab.lessons.fresh import NOT_TRIED, call
+from pipelab.lessons.trials import trial
 from pipelab.lessons.verdict import Result, Verdict
 
 
@@ -64,6 +65,7 @@ def test_endless_loop_is_stopped_and_what_came_before_it_counts():
         (lambda: os._exit(3), "its process ended"),
         (lambda: [][0], "IndexError"),
         (lambda: object(), "it returned a object"),
+        (lambda: trial("gpipe", 2, 2), "it starts ranks"),
     ],
 )
 def test_harm_stays_in_its_process(harm, words):

@@ -96,10 +96,18 @@ def _judge_speedup(answer: object) -> Iterator[Result | Shown]:
 
 
 def _look_at_speedup(name: str, value: float, p: int, m: int, message: float) -> Result:
-    look = (
-        "how long are the slots of a rank, how many follow one another from the first start to the "
-        "last end, and for how many messages is there nothing else to do?"
-    )
+    if p == 1:
+        look = "one rank has nobody to send to: what does it take, whatever a message costs?"
+    elif message == 0.0:
+        look = (
+            "p ranks share the layers, m microbatches the rows: how long is a slot then, and how "
+            "many slots follow one another from the first start to the last end?"
+        )
+    else:
+        look = (
+            "right without messages? Then add those for which there is nothing else to do: how "
+            "many does the first microbatch meet on its way down, and the last one on its way up?"
+        )
     return equal(name, _on_paper(p, m, message), float(value), look)
 
 
@@ -195,7 +203,8 @@ CHAPTER = Chapter(
                     "enough free cores, it holds for real arithmetic, too; elsewhere it cannot.",
                 ),
                 "c": Choice(
-                    "as fast as the free cores of this machine allow, whatever the formula says",
+                    "slower than the formula says, for the ranks share the free cores of this "
+                    "machine",
                     "Ranks beyond the number of free cores only take turns. What you measured "
                     "there is your machine.",
                 ),
