@@ -23,11 +23,17 @@ pytestmark = [
     ),
 ]
 TEACHER = Path(__file__).parent.parent.parent / "notebooks" / "teacher"
-LESSON = "01_the_relay_team.ipynb"
 WRONG = {
-    "order_of": "    return [[f'{c}F{d}' for d in range(dishes)] for c in range(cooks)]",
-    "minutes": "    return sum(costs) * dishes",
+    "01_the_relay_team.ipynb": {
+        "order_of": "    return [[f'{c}F{d}' for d in range(dishes)] for c in range(cooks)]",
+        "minutes": "    return sum(costs) * dishes",
+    },
+    "06_the_payoff_and_its_limits.ipynb": {
+        "choose": "    return 'gpipe', 4, 8",
+        "speedup": "    return p",
+    },
 }
+GUESS = dict(zip(WRONG, ("guess = 8", "guess = 20"), strict=True))
 
 
 def nbgrader(course: Path, *arguments: str) -> str:
@@ -36,51 +42,55 @@ def nbgrader(course: Path, *arguments: str) -> str:
     env = os.environ | {name: str(course.parent / folder) for name, folder in paths.items()}
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"  # it calls alembic
     done = subprocess.run(
-        command, cwd=course, env=env, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=course, env=env, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stderr
 
 
-def submit(course: Path, student: str, answers: dict[str, str]) -> None:
+def submit(course: Path, lesson: str, student: str, answers: dict[str, str]) -> None:
     """The released notebook, with these bodies where a cell defines these functions."""
-    notebook = read(course / "release" / "relay" / LESSON)
+    notebook = read(course / "release" / "week" / lesson)
     for cell in notebook.cells:
         for name, body in answers.items():
             if cell.cell_type == "code" and cell.source.startswith(f"def {name}("):
                 assert "raise NotImplementedError()" in cell.source, "released with a solution"
                 cell.source = cell.source.splitlines()[0] + "\n" + body
-    folder = course / "submitted" / student / "relay"
+    folder = course / "submitted" / student / "week"
     folder.mkdir(parents=True)
-    write(notebook, folder / LESSON)
+    write(notebook, folder / lesson)
 
 
-def solutions() -> dict[str, str]:
+def solutions(lesson: str) -> dict[str, str]:
     """The bodies that the teacher's notebook has between the two lines."""
     found = {}
-    for cell in read(TEACHER / LESSON).cells:
+    for cell in read(TEACHER / lesson).cells:
         if cell.cell_type == "code" and cell.source.startswith("def ") and BEGIN in cell.source:
             name = cell.source.removeprefix("def ").partition("(")[0]
             found[name] = "\n".join(cell.source.splitlines()[1:])
     return found
 
 
-def test_right_answers_get_all_points_and_wrong_ones_none(tmp_path):
+@pytest.mark.parametrize("lesson", WRONG)
+def test_right_answers_get_all_points_and_wrong_ones_none(lesson, tmp_path):
     course = tmp_path / "course"
     generate("nbgrader", TEACHER, tmp_path / "all")
-    source = course / "source" / "relay"
+    source = course / "source" / "week"
     source.mkdir(parents=True)
-    (tmp_path / "all" / LESSON).rename(source / LESSON)
+    (tmp_path / "all" / lesson).rename(source / lesson)
 
-    nbgrader(course, "generate_assignment", "relay", "--create")
-    released = (course / "release" / "relay" / LESSON).read_text("utf-8")
-    assert "BEGIN SOLUTION" not in released and "guess = 8" not in released
+    nbgrader(course, "generate_assignment", "week", "--create")
+    cells = read(course / "release" / "week" / lesson).cells
+    released = "\n".join(cell.source for cell in cells)
+    right = solutions(lesson)
+    assert right.keys() == WRONG[lesson].keys()
+    lines = [line for body in right.values() for line in body.splitlines()]
+    assert not [secret for secret in (*lines, GUESS[lesson]) if secret in released]
 
-    assert solutions().keys() == WRONG.keys()
-    submit(course, "right", solutions())
-    submit(course, "wrong", WRONG)
-    submit(course, "untouched", {})
-    nbgrader(course, "autograde", "relay", "--create", "--ExecutePreprocessor.timeout=120")
+    submit(course, lesson, "right", right)
+    submit(course, lesson, "wrong", WRONG[lesson])
+    submit(course, lesson, "untouched", {})
+    nbgrader(course, "autograde", "week", "--create", "--ExecutePreprocessor.timeout=120")
     nbgrader(course, "export", "--to", "grades.csv")
     with (course / "grades.csv").open(newline="") as file:
         rows = {row["student_id"]: row for row in csv.DictReader(file)}
