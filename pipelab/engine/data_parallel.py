@@ -18,6 +18,8 @@ from torch.futures import Future
 from pipelab.engine import mesh
 from pipelab.engine.device import Moment, watch_for
 
+_HOST = torch.device("cpu")
+
 
 class ReduceError(RuntimeError):
     """An all-reduce did not come to its end: another rank is gone, or stuck."""
@@ -33,6 +35,7 @@ class Reduction:
     buffers: Sequence[Tensor]
     ended: list[Moment]  # one, once ``told`` is through
     told: Future[None]
+    is_nccls: bool
 
     @property
     def bytes(self) -> int:
@@ -46,18 +49,23 @@ class DataParallel:
     Args:
         replicas: the ranks that hold the same stages, or None if this rank is the only one.
         pipeline: the ranks of one copy of the pipeline, or None if this rank is the only one.
-        device: where gradients are added up: the host for gloo, the rank's GPU for NCCL.
+        gpus: the replicas as a group of NCCL's, where each rank has a GPU, and ``device``, which.
     """
 
     def __init__(
         self, replicas: dist.ProcessGroup | None, pipeline: dist.ProcessGroup | None,
-        timeout: float, device: torch.device,
+        timeout: float, gpus: dist.ProcessGroup | None = None, device: torch.device = _HOST,
     ):  # fmt: skip
         self.replicas = replicas
         self.pipeline = pipeline
         self.timeout = timeout
+        self.gpus = gpus
         self.device = device
-        self.watch = watch_for(device)
+        self.by_host = False
+
+    def begin(self, by_host: bool) -> None:
+        """A batch comes; the first of its kind adds up by way of the host (see ``transport``)."""
+        self.by_host = by_host
 
     def start(self, stage: nn.Module) -> Reduction | None:
         """Begin to add up the gradients of a stage over its replicas; never blocks.
@@ -68,6 +76,10 @@ class DataParallel:
         trained = [p for p in stage.parameters() if p.requires_grad]
         if self.replicas is None or not trained:
             return None
+        is_nccls = self.gpus is not None and not self.by_host
+        group, device = (self.gpus, self.device) if is_nccls else (self.replicas, _HOST)
+        assert group is not None
+        watch, ended = watch_for(device), list[Moment]()
         buffers = [b for b in stage.buffers() if b.is_floating_point()]
         first = self.replicas.rank() == 0
         # One flat tensor, with a count of gradients behind it: a parameter that no replica used
@@ -75,19 +87,18 @@ class DataParallel:
         parts = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in trained]
         parts += [b if first else torch.zeros_like(b) for b in buffers]
         parts.append(torch.tensor([float(p.grad is not None) for p in trained]))
-        flat = torch.cat([part.flatten().to(self.device) for part in parts])
-        work = self.replicas.allreduce([flat])
-        ended: list[Moment] = []
+        flat = torch.cat([part.flatten().to(device) for part in parts])
+        work = group.allreduce([flat])
         # gloo calls when it is through; NCCL at once, on a stream that waits until it is
-        told = work.get_future().then(lambda _: ended.append(self.watch.now()))
-        return Reduction(work, flat, trained, buffers, ended, told)
+        told = work.get_future().then(lambda _: ended.append(watch.now()))
+        return Reduction(work, flat, trained, buffers, ended, told, is_nccls)
 
     def finish(self, reduction: Reduction) -> Moment:
         """Block until a reduction is through, and put the gradients where they belong.
 
         Returns the moment at which it was through.
         """
-        self._wait(reduction.work, is_nccls=self.device.type == "cuda")
+        self._wait(reduction.work, reduction.is_nccls)
         reduction.told.wait()
         tensors = [*reduction.parameters, *reduction.buffers]
         sizes = [*(tensor.numel() for tensor in tensors), len(reduction.parameters)]
@@ -110,8 +121,8 @@ class DataParallel:
 
     def close(self) -> None:
         """Let NCCL go; groups of gloo's are not ours."""
-        if self.replicas is not None and self.device.type == "cuda":
-            self.replicas.abort()
+        if self.gpus is not None:
+            self.gpus.abort()
 
     def _wait(self, work: dist.Work, is_nccls: bool = False) -> None:
         try:

@@ -14,11 +14,13 @@ import torch
 from pipelab.engine.host import under_torchrun
 from pipelab.errors import PipelabError
 
+_OF_GPUS = ("CUDA_", "NCCL_", "PYTORCH_", "TORCH_NCCL_")
+
 Moment = float | torch.cuda.Event
 
 
 class Place(NamedTuple):
-    """What a pipeline's ranks compute on. ``shared``: several of them on one GPU."""
+    """What a pipeline's ranks compute on, and what carries their messages."""
 
     device: str
     backend: str
@@ -57,7 +59,9 @@ def choose(device: str, num_ranks: int, worker: str = "pipelab") -> Place:
 def device_of(place: Place, rank: int) -> torch.device:
     """The device of one rank: the GPUs of its machine are dealt out in turn."""
     if place.device == "cpu":
-        if not under_torchrun():  # else each step of Adam's would take memory of the first GPU
+        # Each step of Adam's looks for GPUs, and takes some memory of the first: let it see none.
+        # A process of torchrun's is the script's, which may have other uses for them.
+        if not under_torchrun():
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return torch.device("cpu")
     # Streams beyond this number share queues, where computation would stand behind a message that
@@ -67,6 +71,18 @@ def device_of(place: Place, rank: int) -> torch.device:
     device = torch.device("cuda", place_here % torch.cuda.device_count())
     torch.cuda.set_device(device)
     return device
+
+
+def gpu_variables() -> dict[str, str]:
+    """What this process's environment says of GPUs: which ones, and how to use them."""
+    return {name: value for name, value in os.environ.items() if name.startswith(_OF_GPUS)}
+
+
+def take_over(variables: dict[str, str]) -> None:
+    """Let this process's environment say the same of GPUs as another's, no more and no less."""
+    for name in gpu_variables():
+        del os.environ[name]
+    os.environ.update(variables)
 
 
 class Watch(Protocol):
@@ -82,7 +98,7 @@ class Watch(Protocol):
         """A mark as seconds on the clock of ``time.monotonic``; the device must be through."""
 
     def finish(self) -> None:
-        """Block until the device has done all its work, messages that it waits for included."""
+        """Block until the rank's own work is done, and the messages that this needed are there."""
 
 
 class HostWatch:
@@ -131,10 +147,10 @@ class DeviceWatch:
         return self.at_zero + float(self.zero.elapsed_time(moment)) / 1000.0
 
     def finish(self) -> None:
-        """The stream of computation alone.
+        """Wait for the stream of computation alone, which waits for messages as it needs them.
 
-        It waits for each message when a rank needs it. To wait for all streams would be to wait
-        for messages that were posted ahead, whose senders may still wait for this rank.
+        To wait for all streams would be to wait for messages that were posted ahead, too, whose
+        senders may still wait for this rank.
         """
         torch.cuda.current_stream().synchronize()
 

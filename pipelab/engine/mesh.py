@@ -92,7 +92,7 @@ def nccl(
     """
     from torch.distributed import ProcessGroupNCCL  # a build for CPUs alone has none
 
-    # it would tell learners that all messages of a group stand in one line: ours shall
+    # else it warns that a group's messages wait in one line, as those of one way shall
     os.environ.setdefault("TORCH_NCCL_SHOW_EAGER_INIT_P2P_SERIALIZATION_WARNING", "false")
     options = ProcessGroupNCCL.Options()
     options._timeout = timedelta(seconds=timeout + PATIENCE)
@@ -112,7 +112,8 @@ def finish(work: dist.Work, seconds: float) -> None:
         if time.monotonic() > until:
             raise RuntimeError(f"Timed out after {seconds:g} s")
         time.sleep(0)  # this process's other threads
-    work.wait()  # what is computed next follows it
+    # what is computed next follows it; and given a time, it raises what went wrong
+    work.wait(timedelta(seconds=seconds))
 
 
 def _groups(rank: int, num_ranks: int, p: int, store: Store) -> Mesh:

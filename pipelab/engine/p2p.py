@@ -83,6 +83,11 @@ class Messages:
         self.kinds = {(rows, *how) for rows in run.sizes}
         self.way = self.transport if self.kinds <= self.learnt else self.host
 
+    @property
+    def is_by_host(self) -> bool:
+        """Whether this batch goes by way of the host."""
+        return self.way is self.host
+
     def use(self) -> None:
         """Another schedule comes, other actions with it: its first batch goes by the host again."""
         self.learnt.clear()

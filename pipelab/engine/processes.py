@@ -21,13 +21,13 @@ import torch
 
 from pipelab.engine import fork_server
 from pipelab.engine import rank as rank_process
+from pipelab.engine.device import gpu_variables
 from pipelab.engine.fork_server import CONTEXT
 from pipelab.engine.interrupt import Uninterrupted
 from pipelab.engine.logs import LogReader
 from pipelab.engine.progress import Progress
 
 _OURS = "pipelab "  # how the names of all our processes begin
-_FOR_GPUS = ("CUDA_", "NCCL_", "PYTORCH_", "TORCH_NCCL_")
 _FAREWELL = 0.2  # seconds for ranks to end by themselves
 _DEATH = 5.0  # seconds for all that were killed to be gone: a busy system takes its time
 _preparation_data = spawn.get_preparation_data
@@ -66,8 +66,7 @@ class Processes:
         fork_server.start()
         fork_server.wait_until_up()
         threads = threads_per_rank(num_ranks)
-        # the server has the variables of its own start: these decide what is done on which GPU
-        environment = {k: v for k, v in os.environ.items() if k.startswith(_FOR_GPUS)}
+        variables = gpu_variables()  # as they are now: the server has those of its own start
         for rank in range(num_ranks):
             with Uninterrupted():  # half a request would be the end of Python's server
                 ours, theirs = CONTEXT.Pipe()
@@ -75,7 +74,7 @@ class Processes:
                 process = CONTEXT.Process(
                     target=rank_process.main,
                     args=(rank, num_ranks, replicas, theirs, self._their_line, self.folder,
-                          timeout, threads, environment),
+                          timeout, threads, variables),
                     name=f"{_OURS}rank {rank}",
                     daemon=True,
                 )  # fmt: skip

@@ -20,6 +20,7 @@ from pipelab.engine import mesh
 from pipelab.engine.commands import Build, Done, Failed, receive, send
 from pipelab.engine.cores import Seat
 from pipelab.engine.data_parallel import ReduceError
+from pipelab.engine.device import take_over
 from pipelab.engine.fork_server import end_with_server
 from pipelab.engine.ledger import OverBudget
 from pipelab.engine.progress import Progress
@@ -30,11 +31,11 @@ from pipelab.engine.transport import MessageError
 
 def main(
     rank: int, num_ranks: int, replicas: int, pipe: Connection, lifeline: Connection,
-    folder: Path, timeout: float, threads: int, environment: dict[str, str],
+    folder: Path, timeout: float, threads: int, variables: dict[str, str],
 ) -> NoReturn:  # fmt: skip
     """Be rank ``rank`` of ``num_ranks``, replicas included: the target of the process."""
     end_with_server()
-    os.environ.update(environment)
+    take_over(variables)
     try:
         _print_to(folder / f"rank-{rank}.log")
     except FileNotFoundError:

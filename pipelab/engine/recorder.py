@@ -61,7 +61,10 @@ class Recorder:
         self.bytes, self.peer, self.until = bytes, peer, until
 
     def end_at(self, place: int, end: Moment, until: float) -> None:
-        """What the event at ``place`` started in the background ended then; paced, no sooner."""
+        """What the event at ``place`` started in the background ended then.
+
+        If paced, not before ``until``.
+        """
         if self.keeps:
             row = self.events[place]
             self.events[place] = (*row[:5], self._not_before(end, until), *row[6:])

@@ -60,7 +60,7 @@ def doing(command: object) -> str:
 def failed(rank: int, report: Failed, when: str) -> RankError:
     """An exception on a rank: its own words, and the learner's line that raised it."""
     if report.out_of_memory:
-        return _out_of_memory(rank, report)
+        return _out_of_memory(rank, report, when)
     where = f"in {_in_words(report.action)}" if report.action else when
     lines = [f"rank {rank} failed {where}: {report.summary}"]
     if line := _own_line(report.details):
@@ -74,15 +74,15 @@ def _in_words(token: str) -> str:
     return f"{token} (waiting for the others)" if "WAIT" in token else words(Action.parse(token))
 
 
-def _out_of_memory(rank: int, report: Failed) -> RankOutOfMemory:
+def _out_of_memory(rank: int, report: Failed, when: str) -> RankOutOfMemory:
     """The memory budget is used up, or a GPU's memory is."""
-    when = f"in {_in_words(report.action)}" if report.action else "while its stages were built"
+    where = f"in {_in_words(report.action)}" if report.action else when
     kind, _, words = report.summary.partition(": ")
     what = f"it held {words}"
     if kind != "OverBudget":  # CUDA goes on about its allocator: what was asked, and what there is
         what = "; ".join(words.split(". ")[1:3]) or words
     return RankOutOfMemory(
-        f"rank {rank} ran out of memory {when}: {what}.\n"
+        f"rank {rank} ran out of memory {where}: {what}.\n"
         f"All ranks were stopped. Cut the model into more stages, on more ranks; or keep fewer\n"
         f"activations: smaller microbatches, a schedule such as 1f1b, or checkpoint=True.",
         rank,

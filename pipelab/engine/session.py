@@ -40,16 +40,15 @@ def open_session(
     device = device_of(place, rank)
     transport: Transport
     transport = host = Tagged(groups.everyone, device)
-    replicas = groups.replicas
+    replicas, gpus = groups.replicas, None
     if place.is_ordered:
         transport = Channels(rank, device, groups.store, timeout)
         if replicas is not None:
             number, size = replicas.rank(), replicas.size()
             name = f"replicas of rank {rank % (groups.everyone.size() // size)}"
-            replicas = nccl(groups.store, name, number, size, device, timeout)
+            gpus = nccl(groups.store, name, number, size, device, timeout)
     messages = Messages(transport, host, build.num_stages, timeout)
-    on_device = device if place.is_ordered else torch.device("cpu")
-    data_parallel = DataParallel(replicas, groups.pipeline, timeout, on_device)
+    data_parallel = DataParallel(replicas, groups.pipeline, timeout, gpus, device)
     session = Session(recorder, messages, data_parallel, seat, device, build)
     if build.options.worker == "torch":
         from pipelab.engine.torch_worker import TorchSteps  # loads what other ranks do not need
@@ -126,6 +125,7 @@ class Session:
         paced = worker.pace.cost is not None
         self.watch.begin()
         self.messages.begin(run, stamped=paced)
+        worker.data_parallel.begin(by_host=self.messages.is_by_host)
         route = self.routes[run.train]
         if run.train and run.fresh:
             for parameter in (p for stage in stages for p in stage.parameters):

@@ -16,6 +16,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -190,9 +191,10 @@ class TorchrunRanks:
     def close(self) -> None:
         """Leave the others, who hear why; the process stays, it is the script's."""
         self._end()
-        if self.session is not None:
-            self.session.close()
-            self.session = None
+        session, self.session = self.session, None
+        if session is not None:
+            with suppress(RuntimeError):  # CUDA's own: what led here is the cause
+                session.close()
 
 
 def _end(board: Board, wires: Wires) -> None:

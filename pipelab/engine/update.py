@@ -118,27 +118,34 @@ class Update:
         self._grown = {number for number, optimizer in self.optimizers.items() if optimizer.state}
 
     def _load_one(self, number: int, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-        """Give one stage's optimizer copies of what ``state`` has by name; it wants them by number.
-
-        It lays each tensor where its parameter is, on a GPU or not.
-        """
+        """Give one stage's optimizer copies of what ``state`` has under its parameters' names."""
         optimizer = self.optimizers[number]
-        names = {id(p): name for name, p in self._named(number)}
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        entries = {
-            i: {k: v.clone() if isinstance(v, Tensor) else v for k, v in state[name].items()}
-            for i, name in enumerate(names[id(p)] for p in parameters)
-            if name in state
-        }
-        own = optimizer.state_dict()["param_groups"]
-        pairs = zip(settings["groups"], own, strict=True)
-        groups = [{**saved, "params": group["params"]} for saved, group in pairs]
-        optimizer.load_state_dict({"state": entries, "param_groups": groups})
+        for group, saved in zip(optimizer.param_groups, settings["groups"], strict=True):
+            group.update(saved)
+        optimizer.state.clear()
+        for name, parameter in self._named(number):
+            if name in state:
+                optimizer.state[parameter] = {
+                    key: _copy(key, value, optimizer, parameter)
+                    for key, value in state[name].items()
+                }
         if "lr_schedule" in settings and number in self.lr_schedules:
             self.lr_schedules[number].load_state_dict(settings["lr_schedule"])
 
     def _named(self, number: int) -> list[tuple[str, nn.Parameter]]:
         return list(self.stages[number].module.named_parameters())
+
+
+def _copy(key: str, value: Any, optimizer: torch.optim.Optimizer, parameter: Tensor) -> Any:
+    """One entry of a parameter's state, where torch's optimizers want it, in its own type.
+
+    That is where the parameter is, but for the number of steps, which most count on the host.
+    """
+    if not isinstance(value, Tensor):
+        return value
+    counts_there = any(g.get("fused") or g.get("capturable") for g in optimizer.param_groups)
+    at_host = key == "step" and not counts_there
+    return value.to("cpu" if at_host else parameter.device, copy=True)
 
 
 def load_parameters(stages: Mapping[int, Stage], state: Mapping[str, Tensor]) -> None:

@@ -12,6 +12,7 @@ from pipelab.action import Action, Kind
 from pipelab.engine import board as module
 from pipelab.engine.board import Board, Life, Note, Round
 from pipelab.engine.commands import Build, Done, Failed, Fetch, Options, Run
+from pipelab.engine.device import Place
 from pipelab.engine.fingerprint import fingerprint
 from pipelab.engine.verdict import verdict
 from pipelab.errors import RankDied, RankError, RankTimeout
@@ -73,6 +74,14 @@ def test_other_data_or_another_call_comes_first():
 
 
 # ------------------------------------------------------------------------------ fingerprints
+
+
+def test_a_machine_with_other_gpus_is_no_equal():
+    there, here = (
+        fingerprint([Build({}, 1, Options(loss=torch.sum, place=place))])
+        for place in (Place("cuda", "nccl"), Place("cpu", "gloo"))
+    )
+    assert there[0] == here[0] == "Build" and there[1] != here[1]
 
 
 def run(inputs, targets):

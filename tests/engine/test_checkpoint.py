@@ -1,5 +1,6 @@
 """A training on disk: it goes on where it was, and a bad file is refused in words."""
 
+import math
 import os
 import pickle
 import signal
@@ -13,10 +14,14 @@ from engine.one_process import Draws, assert_same, batch, linears
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import MultiStepLR
+from torch.nn.functional import cross_entropy, mse_loss
+from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR
 
 from pipelab.engine import Pipeline, checkpoint
+from pipelab.engine.commands import Options
+from pipelab.engine.data_parallel import DataParallel
+from pipelab.engine.stage import Stage
+from pipelab.engine.update import Update
 from pipelab.errors import CheckpointError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
@@ -34,6 +39,35 @@ def model_with_buffers(seed=0):
 def open_pipeline(model, schedule, **options):
     given = {"loss": cross_entropy, "optimizer": ADAM, "lr_schedule": RATES} | options
     return Pipeline(model, schedule, **given)
+
+
+def test_a_state_keeps_its_own_types():
+    # NAdam's product of momenta is fp32, also for parameters of bf16: a cast changes what follows
+    def update_of(module):
+        options = Options(mse_loss, partial(torch.optim.NAdam, lr=0.01))
+        return Update({0: Stage(0, module, True, options)}, options, DataParallel(None, None, 1.0))
+
+    saved, loaded = (update_of(nn.Linear(2, 2).bfloat16()) for _ in range(2))
+    for parameter in saved.stages[0].parameters:
+        parameter.grad = torch.ones_like(parameter)
+    saved.step(0)
+    loaded.load(saved.state())
+    states = (update.optimizers[0].state.values() for update in (saved, loaded))
+    for before, after in zip(*states, strict=True):
+        assert before.keys() == after.keys()
+        for key, value in before.items():
+            assert after[key].dtype is value.dtype and torch.equal(after[key], value), key
+            assert after[key] is not value
+
+
+def test_a_schedule_of_rates_may_come_with_the_load(tmp_path):
+    rates = partial(OneCycleLR, max_lr=0.1, total_steps=9)
+    with open_pipeline(model_with_buffers(), gpipe(2, 2), lr_schedule=None) as pipeline:
+        pipeline.step(*batch(8))
+        pipeline.save(tmp_path)
+    with open_pipeline(model_with_buffers(), gpipe(2, 2), lr_schedule=rates) as pipeline:
+        pipeline.load(tmp_path)
+        assert [math.isfinite(pipeline.step(*batch(8)).loss) for _ in range(3)] == [True] * 3
 
 
 @pytest.mark.parametrize(("name", "p"), [("1f1b", 2), ("gpipe", 4), ("zero_bubble_v", 2)])

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from functools import partial
 from types import SimpleNamespace
 
@@ -11,16 +12,25 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline, device, mesh, verify_gradients
 from pipelab.engine.commands import Build, Options
 from pipelab.engine.cores import Seat
 from pipelab.engine.data_parallel import DataParallel
-from pipelab.engine.device import DeviceWatch, Place, choose, device_of
+from pipelab.engine.device import (
+    DeviceWatch,
+    Place,
+    choose,
+    device_of,
+    gpu_variables,
+    take_over,
+)
 from pipelab.engine.p2p import Messages
 from pipelab.engine.progress import Progress
 from pipelab.engine.recorder import Recorder
 from pipelab.engine.session import Session
 from pipelab.engine.stage import Stage, seed_layers
+from pipelab.engine.torchrun import TorchrunRanks
 from pipelab.engine.transport import Channels, Tagged, as_bytes
 from pipelab.engine.update import Update
 from pipelab.errors import PipelabError, RankOutOfMemory
@@ -115,6 +125,59 @@ def test_the_fork_server_never_looks_for_gpus():
     assert "looked" in after  # as Adam does: the stubs see it
 
 
+def test_a_rank_has_the_variables_of_its_parent_no_others(monkeypatch):
+    monkeypatch.setenv("NCCL_OLD", "1")
+    monkeypatch.setenv("NCCL_BOTH", "1")
+    parents = gpu_variables() | {"NCCL_BOTH": "2", "CUDA_NEW": "3"}
+    del parents["NCCL_OLD"]
+    before = gpu_variables()
+    take_over(parents)
+    assert gpu_variables() == parents
+    take_over(before)
+
+
+def test_a_failure_to_let_nccl_go_hides_no_cause():
+    class Stuck:
+        closed = 0
+
+        def close(self):
+            self.closed += 1
+            raise RuntimeError("unhandled cuda error")
+
+    ranks, session, ends = object.__new__(TorchrunRanks), Stuck(), []
+    ranks.session, ranks._end = session, lambda: ends.append(1)
+    ranks.close()
+    ranks.close()
+    assert session.closed == 1 and len(ends) == 2
+
+
+def test_replicas_add_up_by_the_host_in_a_first_batch_and_else_by_nccl():
+    class Group:
+        def __init__(self, name):
+            self.name = name
+
+        def rank(self):
+            return 0
+
+        def allreduce(self, tensors):
+            used.append(self.name)
+            future = torch.futures.Future()
+            future.set_result(tensors)
+            return SimpleNamespace(get_future=lambda: future)
+
+        def abort(self):
+            used.append("abort")
+
+    used, stage = [], nn.Linear(2, 2)
+    replicas = DataParallel(Group("gloo"), None, 1.0, Group("nccl"))
+    for by_host in (True, False):
+        replicas.begin(by_host)
+        assert replicas.start(stage).is_nccls is not by_host
+    DataParallel(Group("gloo"), None, 1.0).close()
+    replicas.close()
+    assert used == ["gloo", "nccl", "abort"]
+
+
 class Reads(nn.Module):
     def forward(self, x):
         assert os.environ["NCCL_OF_A_LEARNER"] == "7"
@@ -183,7 +246,7 @@ def test_both_ends_of_a_channel_make_the_same_group_and_greet_each_other(monkeyp
     def nccl(store, name, rank, size, device, timeout):
         def start(how):
             return lambda tensors, peer, tag: SimpleNamespace(
-                is_completed=lambda: True, wait=lambda: seen.append((name, rank, how, peer))
+                is_completed=lambda: True, wait=lambda _: seen.append((name, rank, how, peer))
             )
 
         return SimpleNamespace(send=start("send"), recv=start("receive"))
@@ -213,9 +276,9 @@ def test_messages_of_nccl_are_bytes_in_place_whatever_they_hold(shape, dtype):
 def test_a_message_of_nccl_is_late_by_when_it_is_waited_for():
     waited = []
     ready = iter([False, False, True])
-    work = SimpleNamespace(is_completed=lambda: next(ready), wait=lambda: waited.append("stream"))
+    work = SimpleNamespace(is_completed=lambda: next(ready), wait=waited.append)
     mesh.finish(work, 10.0)
-    assert waited == ["stream"]
+    assert waited == [timedelta(seconds=10)]
     never = SimpleNamespace(is_completed=lambda: False)
     with pytest.raises(RuntimeError, match=r"Timed out after 0\.01 s"):
         mesh.finish(never, 0.01)
@@ -242,7 +305,7 @@ WEIGHT = torch.ones(10)
 def test_the_weights_of_a_loss_go_where_its_stage_is(loss, tmp_path):
     built = Build({0: nn.Linear(3, 10)}, 1, Options(loss, SGD))
     host = Tagged(None, META)
-    messages, alone = Messages(host, host, 1, 1.0), DataParallel(None, None, 1.0, META)
+    messages, alone = Messages(host, host, 1, 1.0), DataParallel(None, None, 1.0)
     session = Session(
         Recorder(0, Progress(tmp_path, 1)), messages, alone, Seat(0, 1, threads=0), META, built
     )
@@ -256,7 +319,7 @@ def test_an_optimizers_state_is_loaded_to_where_its_parameters_are():
     def update_of(module):
         options = Options(cross_entropy, partial(torch.optim.Adam, lr=0.1))
         stages = {0: Stage(0, module, True, options)}
-        return Update(stages, options, DataParallel(None, None, 1.0, torch.device("cpu")))
+        return Update(stages, options, DataParallel(None, None, 1.0))
 
     here, there = update_of(nn.Linear(2, 2)), update_of(nn.Linear(2, 2, device=META))
     for parameter in here.stages[0].parameters:
@@ -267,7 +330,20 @@ def test_an_optimizers_state_is_loaded_to_where_its_parameters_are():
     assert len(entries) == 2
     for entry in entries:
         assert entry["exp_avg"].device == entry["exp_avg_sq"].device == META
-        assert entry["step"] == 1
+        assert entry["step"].device.type == "cpu" and entry["step"] == 1
+
+
+def test_an_all_reduce_of_a_paced_gpu_ends_when_it_is_due(monkeypatch, tmp_path):
+    gpu = Gpu(monkeypatch)
+    recorder = Recorder(0, Progress(tmp_path, 1))
+    recorder.watch = DeviceWatch()
+    for _ in range(2):
+        with recorder.record(Action(0, Kind.REDUCE_GRAD)):
+            pass
+    ended = recorder.watch.now()
+    recorder.end_at(0, ended, until=gpu.now + 5.0)
+    recorder.end_at(1, ended, until=gpu.now - 5.0)
+    assert [row[5] for row in recorder.events] == [gpu.now + 5.0, pytest.approx(gpu.now)]
 
 
 class TooLarge(nn.Linear):

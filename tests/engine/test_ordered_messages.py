@@ -136,7 +136,7 @@ def sessions(tmp_path):
         found = []
         for rank, made in enumerate(plan.builds(stages, schedule, 1, options)):
             messages = Messages(End(wire, rank), End(host, rank), schedule.num_stages, PATIENCE)
-            alone = DataParallel(None, None, PATIENCE, torch.device("cpu"))
+            alone = DataParallel(None, None, PATIENCE)
             recorder = Recorder(rank, Progress(tmp_path, schedule.num_ranks))
             seat = Seat(rank, 1, threads=0)
             found.append(Session(recorder, messages, alone, seat, torch.device("cpu"), made))

@@ -33,7 +33,10 @@ WRONG = {
         "speedup": "    return p",
     },
 }
-GUESS = dict(zip(WRONG, ("guess = 8", "guess = 20"), strict=True))
+GUESS = {
+    "01_the_relay_team.ipynb": "guess = 8",
+    "06_the_payoff_and_its_limits.ipynb": "guess = 20",
+}
 
 
 def nbgrader(course: Path, *arguments: str) -> str:
@@ -80,8 +83,8 @@ def test_right_answers_get_all_points_and_wrong_ones_none(lesson, tmp_path):
     (tmp_path / "all" / lesson).rename(source / lesson)
 
     nbgrader(course, "generate_assignment", "week", "--create")
-    cells = read(course / "release" / "week" / lesson).cells
-    released = "\n".join(cell.source for cell in cells)
+    path = course / "release" / "week" / lesson
+    released = "\n".join([path.read_text("utf-8"), *(cell.source for cell in read(path).cells)])
     right = solutions(lesson)
     assert right.keys() == WRONG[lesson].keys()
     lines = [line for body in right.values() for line in body.splitlines()]

@@ -80,6 +80,24 @@ def test_any_cut_computes_what_the_model_does(model):
         assert all(torch.equal(a, b) for a, b in zip(gradients, expected, strict=True))
 
 
+def test_blocks_of_older_releases_return_tuples(kind):
+    class Tupled(nn.Module):
+        def __init__(self, block):
+            super().__init__()
+            self.block = block
+
+        def forward(self, *given, **options):
+            output = self.block(*given, **options)
+            return output if isinstance(output, tuple) else (output,)
+
+    torch.manual_seed(0)
+    layers = layers_of(decoder(kind, "sdpa").eval(), untie=True)
+    wanted = as_model(layers)(tokens())
+    for layer in layers[1:-1]:
+        layer.block = Tupled(layer.block)
+    assert torch.equal(as_model(layers)(tokens()), wanted)
+
+
 def test_no_token_sees_a_later_one(model):
     chain = as_model(layers_of(model.eval()))
     x = tokens()
