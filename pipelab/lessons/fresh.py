@@ -20,10 +20,6 @@ from pipelab.engine.fork_server import CONTEXT
 from pipelab.errors import LaunchError
 
 NOT_TRIED = "not tried, since the case before it did not end"
-_NO_RANKS = (
-    "it starts ranks, which it cannot where a check calls it: measure in a cell before, and let it "
-    "return what you have found"
-)
 Function = Callable[..., object]
 
 
@@ -88,7 +84,7 @@ def _outcome(function: Function, arguments: tuple[object, ...]) -> Outcome:
     except RecursionError:
         return Outcome(None, "it calls itself for ever, or returns a list that holds itself")
     except LaunchError:
-        return Outcome(None, _NO_RANKS)
+        return Outcome(None, "it starts ranks; measure in a cell instead")
     except SystemExit:
         return Outcome(None, "it calls exit()")
     except Exception as error:
