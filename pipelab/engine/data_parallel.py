@@ -6,6 +6,7 @@ mean. One all-reduce per stage, started as soon as the stage's last backward is 
 in the background while the rank still computes.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -61,6 +62,7 @@ class DataParallel:
         self.timeout = timeout
         self.gpus = gpus
         self.device = device
+        self.watch = watch_for(_HOST if gpus is None else device)  # made once: it waits for a GPU
         self.by_host = False
 
     def begin(self, by_host: bool) -> None:
@@ -79,7 +81,7 @@ class DataParallel:
         is_nccls = self.gpus is not None and not self.by_host
         group, device = (self.gpus, self.device) if is_nccls else (self.replicas, _HOST)
         assert group is not None
-        watch, ended = watch_for(device), list[Moment]()
+        now, ended = self.watch.now if is_nccls else time.monotonic, list[Moment]()
         buffers = [b for b in stage.buffers() if b.is_floating_point()]
         first = self.replicas.rank() == 0
         # One flat tensor, with a count of gradients behind it: a parameter that no replica used
@@ -90,7 +92,7 @@ class DataParallel:
         flat = torch.cat([part.flatten().to(device) for part in parts])
         work = group.allreduce([flat])
         # gloo calls when it is through; NCCL at once, on a stream that waits until it is
-        told = work.get_future().then(lambda _: ended.append(watch.now()))
+        told = work.get_future().then(lambda _: ended.append(now()))
         return Reduction(work, flat, trained, buffers, ended, told, is_nccls)
 
     def finish(self, reduction: Reduction) -> Moment:

@@ -13,12 +13,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pipelab.action import Action, Kind
-from pipelab.engine import Pipeline, device, mesh, verify_gradients
+from pipelab.engine import Pipeline, data_parallel, device, mesh, verify_gradients
 from pipelab.engine.commands import Build, Options
 from pipelab.engine.cores import Seat
 from pipelab.engine.data_parallel import DataParallel
 from pipelab.engine.device import (
     DeviceWatch,
+    HostWatch,
     Place,
     choose,
     device_of,
@@ -151,7 +152,7 @@ def test_a_failure_to_let_nccl_go_hides_no_cause():
     assert session.closed == 1 and len(ends) == 2
 
 
-def test_replicas_add_up_by_the_host_in_a_first_batch_and_else_by_nccl():
+def test_replicas_add_up_by_the_host_in_a_first_batch_and_else_by_nccl(monkeypatch):
     class Group:
         def __init__(self, name):
             self.name = name
@@ -168,11 +169,14 @@ def test_replicas_add_up_by_the_host_in_a_first_batch_and_else_by_nccl():
         def abort(self):
             used.append("abort")
 
+    made = []  # watches: a GPU's waits for the GPU when it is made, and to start must not
+    monkeypatch.setattr(data_parallel, "watch_for", lambda d: made.append(d) or HostWatch())
     used, stage = [], nn.Linear(2, 2)
     replicas = DataParallel(Group("gloo"), None, 1.0, Group("nccl"))
     for by_host in (True, False):
         replicas.begin(by_host)
         assert replicas.start(stage).is_nccls is not by_host
+    assert len(made) == 1
     DataParallel(Group("gloo"), None, 1.0).close()
     replicas.close()
     assert used == ["gloo", "nccl", "abort"]
