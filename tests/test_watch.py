@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelab.action import COMPUTE, Action, Kind
-from pipelab.engine.progress import Begun, Progress, Wanted
+from pipelab.engine.protocol.progress import Begun, Progress, Wanted
 from pipelab.schedules import one_f_one_b
 from pipelab.schedules.catalogue import build
 from pipelab.schedules.communication import lower

@@ -27,7 +27,7 @@ import torch
 
 from pipelab.bench.ratio import Ratio, machine, table
 from pipelab.engine import Pipeline
-from pipelab.engine.launch import Ranks
+from pipelab.engine.launch.ranks import Ranks
 from pipelab.errors import PipelabError
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b

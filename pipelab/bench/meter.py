@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pipelab.engine.cores import cores
+from pipelab.engine.rank.affinity import cores
 
 _PROC = Path("/proc")
 

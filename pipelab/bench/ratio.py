@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 import pipelab
-from pipelab.engine.cores import cores
+from pipelab.engine.rank.affinity import cores
 
 
 class Ratio(NamedTuple):

@@ -41,7 +41,7 @@ from pipelab.bench.torch_rank import Job
 from pipelab.bench.torch_ranks import TorchRanks
 from pipelab.bench.workloads import OPTIMIZER, Workload, workload
 from pipelab.engine import Pipeline
-from pipelab.engine.processes import threads_per_rank
+from pipelab.engine.launch.processes import threads_per_rank
 from pipelab.errors import PipelabError
 from pipelab.partition import split
 from pipelab.schedules import Schedule

@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pipelab.engine.commands import Loss, Optimizer, receive, send
+from pipelab.engine.protocol.commands import Loss, Optimizer, receive, send
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pipelab.bench import torch_rank
 from pipelab.bench.torch_rank import Block, Job, Refused
-from pipelab.engine import fork_server
-from pipelab.engine.commands import receive, send
-from pipelab.engine.processes import threads_per_rank
+from pipelab.engine.launch import fork_server
+from pipelab.engine.launch.processes import threads_per_rank
+from pipelab.engine.protocol.commands import receive, send
 from pipelab.errors import PipelabError
 
 _CONTEXT = multiprocessing.get_context("forkserver")

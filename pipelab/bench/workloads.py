@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipelab.engine.commands import Loss
+from pipelab.engine.protocol.commands import Loss
 from pipelab.models import batches, mlp, next_byte_loss, tiny_gpt
 
 OPTIMIZER = partial(torch.optim.SGD, lr=0.01)

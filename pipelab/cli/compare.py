@@ -103,7 +103,7 @@ def timelines(traces: dict[str, Trace], columns: int) -> list[str]:
 
 def summary(turns: Turns, predicted: float) -> str:
     """All turns in words, and what too few cores have to do with it."""
-    from pipelab.engine.cores import cores
+    from pipelab.engine.rank.affinity import cores
 
     paced = turns.ours[0].setting.paced
     at = "the set pace" if paced else "what pipelab's actions took here"

@@ -8,16 +8,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipelab.engine import checkpoint as saved
-from pipelab.engine import checks, plan
-from pipelab.engine.commands import Done, Fetch, Load, Loss, LrSchedule, Optimizer, Options
-from pipelab.engine.deal import Count, Rule, deal
-from pipelab.engine.device import choose
-from pipelab.engine.prefetch import Prefetch
-from pipelab.engine.progress import Begun
+from pipelab.engine.driver import checkpoint as saved
+from pipelab.engine.driver import checks, plan
+from pipelab.engine.driver.microbatches import Count, Rule, deal
+from pipelab.engine.driver.prefetch import Prefetch
+from pipelab.engine.driver.result import StepResult, merged, setting_of, step_result
+from pipelab.engine.protocol.commands import Done, Fetch, Load, Loss, LrSchedule, Optimizer, Options
+from pipelab.engine.protocol.device import choose
+from pipelab.engine.protocol.progress import Begun
+from pipelab.engine.protocol.tree import join, signature
 from pipelab.engine.ranks import start_ranks
-from pipelab.engine.result import StepResult, merged, setting_of, step_result
-from pipelab.engine.tree import join, signature
 from pipelab.partition import as_model, split
 from pipelab.schedules import Schedule, validate
 from pipelab.simulator import Cost

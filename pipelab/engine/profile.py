@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipelab.engine.commands import GetProfiler
+from pipelab.engine.driver.result import StepResult
 from pipelab.engine.pipeline import Pipeline
-from pipelab.engine.result import StepResult
+from pipelab.engine.protocol.commands import GetProfiler
 from pipelab.trace.chrome import chrome_json
 from pipelab.trace.operators import Operator
 from pipelab.trace.trace import write_whole

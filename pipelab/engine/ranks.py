@@ -2,10 +2,10 @@
 
 import torch
 
-from pipelab.engine.host import under_torchrun
-from pipelab.engine.launch import Ranks
-from pipelab.engine.processes import threads_per_rank
-from pipelab.engine.torchrun import TorchrunRanks
+from pipelab.engine.launch.processes import threads_per_rank
+from pipelab.engine.launch.ranks import Ranks
+from pipelab.engine.protocol.host import under_torchrun
+from pipelab.engine.torchrun.ranks import TorchrunRanks
 
 
 def start_ranks(

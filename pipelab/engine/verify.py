@@ -9,14 +9,14 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipelab.engine import tree
-from pipelab.engine.checks import check_batch
-from pipelab.engine.commands import Loss
-from pipelab.engine.deal import Count, Rule, deal
-from pipelab.engine.losses import on_device, weighted_loss
+from pipelab.engine.driver.checks import check_batch
+from pipelab.engine.driver.microbatches import Count, Rule, deal
 from pipelab.engine.pipeline import Pipeline
+from pipelab.engine.protocol import tree
+from pipelab.engine.protocol.commands import Loss
+from pipelab.engine.rank.losses import on_device, weighted_loss
+from pipelab.engine.rank.stage import seed_for, seed_layers
 from pipelab.engine.ranks import threads
-from pipelab.engine.stage import seed_for, seed_layers
 from pipelab.partition import as_model, call, split
 from pipelab.schedules import Schedule
 

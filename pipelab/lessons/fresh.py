@@ -15,8 +15,8 @@ import cloudpickle
 import torch
 
 from pipelab.action import Action
-from pipelab.engine import processes  # noqa: F401 - a learner's script does not run again
-from pipelab.engine.fork_server import CONTEXT
+from pipelab.engine.launch import processes  # noqa: F401 - a learner's script does not run again
+from pipelab.engine.launch.fork_server import CONTEXT
 from pipelab.errors import LaunchError
 
 NOT_TRIED = "not tried, since the case before it did not end"

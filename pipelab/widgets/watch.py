@@ -8,7 +8,7 @@ between two looks is guessed. It is provisional: the recorded trace takes its pl
 from collections.abc import Callable, Sequence
 
 from pipelab.action import COMPUTE, Action, Kind
-from pipelab.engine.progress import Begun
+from pipelab.engine.protocol.progress import Begun
 from pipelab.schedules import Schedule
 from pipelab.trace import Event
 

@@ -15,7 +15,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from pipelab.engine import Pipeline, host, profile_step, torchrun, verify_gradients
+from pipelab.engine import Pipeline, profile_step, verify_gradients
+from pipelab.engine.protocol import host
+from pipelab.engine.torchrun import ranks as torchrun
 from pipelab.errors import RankError
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b

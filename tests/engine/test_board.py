@@ -9,12 +9,12 @@ from torch import nn
 from torch.distributed import HashStore
 
 from pipelab.action import Action, Kind
-from pipelab.engine import board as module
-from pipelab.engine.board import Board, Life, Note, Round
-from pipelab.engine.commands import Build, Done, Failed, Fetch, Options, Run
-from pipelab.engine.device import Place
-from pipelab.engine.fingerprint import fingerprint
-from pipelab.engine.verdict import verdict
+from pipelab.engine.protocol.commands import Build, Done, Failed, Fetch, Options, Run
+from pipelab.engine.protocol.device import Place
+from pipelab.engine.torchrun import store as module
+from pipelab.engine.torchrun.fingerprint import fingerprint
+from pipelab.engine.torchrun.store import Board, Life, Note, Round
+from pipelab.engine.torchrun.verdict import verdict
 from pipelab.errors import RankDied, RankError, RankTimeout
 
 ASKED = ("Run", 7)

@@ -17,11 +17,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR
 
-from pipelab.engine import Pipeline, checkpoint
-from pipelab.engine.commands import Options
-from pipelab.engine.data_parallel import DataParallel
-from pipelab.engine.stage import Stage
-from pipelab.engine.update import Update
+from pipelab.engine import Pipeline
+from pipelab.engine.driver import checkpoint
+from pipelab.engine.protocol.commands import Options
+from pipelab.engine.rank.data_parallel import DataParallel
+from pipelab.engine.rank.stage import Stage
+from pipelab.engine.rank.update import Update
 from pipelab.errors import CheckpointError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
@@ -244,7 +245,7 @@ def test_an_interrupted_save_leaves_the_old_file_whole(tmp_path, monkeypatch):
 SAVES_FOR_EVER = """
 import sys, torch
 from pathlib import Path
-from pipelab.engine import checkpoint
+from pipelab.engine.driver import checkpoint
 number = 0
 while True:
     number += 1

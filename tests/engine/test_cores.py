@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.action import Kind
 from pipelab.engine import Pipeline
-from pipelab.engine.cores import _CROWD, _LONG, _RECENT, Seat, cores
+from pipelab.engine.rank.affinity import _CROWD, _LONG, _RECENT, Seat, cores
 from pipelab.schedules import gpipe, one_f_one_b
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux seats processes")

@@ -13,11 +13,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pipelab.action import Action, Kind
-from pipelab.engine import Pipeline, data_parallel, device, mesh, verify_gradients
-from pipelab.engine.commands import Build, Options
-from pipelab.engine.cores import Seat
-from pipelab.engine.data_parallel import DataParallel
-from pipelab.engine.device import (
+from pipelab.engine import Pipeline, verify_gradients
+from pipelab.engine.protocol import device
+from pipelab.engine.protocol.commands import Build, Options
+from pipelab.engine.protocol.device import (
     DeviceWatch,
     HostWatch,
     Place,
@@ -26,14 +25,18 @@ from pipelab.engine.device import (
     gpu_variables,
     take_over,
 )
-from pipelab.engine.p2p import Messages
-from pipelab.engine.progress import Progress
-from pipelab.engine.recorder import Recorder
-from pipelab.engine.session import Session
-from pipelab.engine.stage import Stage, seed_layers
-from pipelab.engine.torchrun import TorchrunRanks
-from pipelab.engine.transport import Channels, Tagged, as_bytes
-from pipelab.engine.update import Update
+from pipelab.engine.protocol.progress import Progress
+from pipelab.engine.rank import data_parallel
+from pipelab.engine.rank.affinity import Seat
+from pipelab.engine.rank.data_parallel import DataParallel
+from pipelab.engine.rank.recorder import Recorder
+from pipelab.engine.rank.session import Session
+from pipelab.engine.rank.stage import Stage, seed_layers
+from pipelab.engine.rank.update import Update
+from pipelab.engine.torchrun.ranks import TorchrunRanks
+from pipelab.engine.transport import groups
+from pipelab.engine.transport.backends import Channels, Tagged, as_bytes
+from pipelab.engine.transport.p2p import Messages
 from pipelab.errors import PipelabError, RankOutOfMemory
 from pipelab.models import mlp
 from pipelab.schedules import Schedule
@@ -109,7 +112,7 @@ import torch
 for name in ("is_available", "device_count", "_lazy_init", "current_device"):
     setattr(torch.cuda, name, lambda *a, name=name: print("looked:", name))
 torch.accelerator.current_accelerator = lambda *a, **k: print("looked")
-import pipelab.engine.preload
+import pipelab.engine.launch.preload
 parameter = torch.nn.Parameter(torch.zeros(1))
 print("preloaded")
 parameter.grad = torch.zeros(1)
@@ -255,7 +258,7 @@ def test_both_ends_of_a_channel_make_the_same_group_and_greet_each_other(monkeyp
 
         return SimpleNamespace(send=start("send"), recv=start("receive"))
 
-    monkeypatch.setattr(mesh, "nccl", nccl)
+    monkeypatch.setattr(groups, "nccl", nccl)
     ends = {}
     for rank in (1, 2):
         channels = Channels(rank, torch.device("cpu"), store=None, timeout=1.0)
@@ -281,11 +284,11 @@ def test_a_message_of_nccl_is_late_by_when_it_is_waited_for():
     waited = []
     ready = iter([False, False, True])
     work = SimpleNamespace(is_completed=lambda: next(ready), wait=waited.append)
-    mesh.finish(work, 10.0)
+    groups.finish(work, 10.0)
     assert waited == [timedelta(seconds=10)]
     never = SimpleNamespace(is_completed=lambda: False)
     with pytest.raises(RuntimeError, match=r"Timed out after 0\.01 s"):
-        mesh.finish(never, 0.01)
+        groups.finish(never, 0.01)
 
 
 def test_random_layers_are_seeded_on_a_gpu_and_on_its_host(monkeypatch):

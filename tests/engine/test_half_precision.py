@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from pipelab.engine import Pipeline
-from pipelab.engine.loss_scale import START
+from pipelab.engine.rank.update import START
 from pipelab.schedules.catalogue import build
 
 SGD = partial(torch.optim.SGD, lr=0.01)

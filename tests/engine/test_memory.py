@@ -11,10 +11,10 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
-from pipelab.engine.commands import Run
-from pipelab.engine.p2p import Messages
-from pipelab.engine.transport import Tagged
-from pipelab.engine.tree import take_apart
+from pipelab.engine.protocol.commands import Run
+from pipelab.engine.protocol.tree import take_apart
+from pipelab.engine.transport.backends import Tagged
+from pipelab.engine.transport.p2p import Messages
 from pipelab.errors import RankOutOfMemory
 from pipelab.models import mlp
 from pipelab.schedules import gpipe, one_f_one_b

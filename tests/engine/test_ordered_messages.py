@@ -14,17 +14,17 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from pipelab.action import COMPUTE, Action, Kind
-from pipelab.engine import plan
-from pipelab.engine.commands import Options, Run
-from pipelab.engine.cores import Seat
-from pipelab.engine.data_parallel import DataParallel
-from pipelab.engine.deal import Rule, deal
-from pipelab.engine.device import Place
-from pipelab.engine.p2p import Messages
-from pipelab.engine.progress import Progress
-from pipelab.engine.recorder import Recorder
-from pipelab.engine.route import Route
-from pipelab.engine.session import Session
+from pipelab.engine.driver import plan
+from pipelab.engine.driver.microbatches import Rule, deal
+from pipelab.engine.protocol.commands import Options, Run
+from pipelab.engine.protocol.device import Place
+from pipelab.engine.protocol.progress import Progress
+from pipelab.engine.rank.affinity import Seat
+from pipelab.engine.rank.batch import Route
+from pipelab.engine.rank.data_parallel import DataParallel
+from pipelab.engine.rank.recorder import Recorder
+from pipelab.engine.rank.session import Session
+from pipelab.engine.transport.p2p import Messages
 from pipelab.models import mlp
 from pipelab.partition import split
 from pipelab.schedules.catalogue import BUILDERS, build

@@ -18,10 +18,10 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
-from pipelab.engine.p2p import Messages
-from pipelab.engine.processes import Processes
-from pipelab.engine.transport import MessageError, Tagged
-from pipelab.engine.tree import take_apart
+from pipelab.engine.launch.processes import Processes
+from pipelab.engine.protocol.tree import take_apart
+from pipelab.engine.transport.backends import MessageError, Tagged
+from pipelab.engine.transport.p2p import Messages
 from pipelab.errors import LaunchError, PipelineClosed, RankDied, RankError, RankTimeout
 from pipelab.models import mlp
 from pipelab.schedules import gpipe, one_f_one_b

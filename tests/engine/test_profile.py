@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.action import COMPUTE, Kind
 from pipelab.engine import Pipeline, profile_step
-from pipelab.engine.operators import _offset, _Read
+from pipelab.engine.rank.profiler import _offset, _Read
 from pipelab.schedules import one_f_one_b
 
 BESIDE = 100e-6  # seconds beyond the clock's error that recorder and profiler may be apart

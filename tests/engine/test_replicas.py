@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from pipelab.action import Kind
 from pipelab.engine import Pipeline, verify_gradients
-from pipelab.engine.commands import Fetch
+from pipelab.engine.protocol.commands import Fetch
 from pipelab.errors import BatchError, PipelabError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build

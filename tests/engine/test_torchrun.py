@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from pipelab.action import Kind
-from pipelab.engine import torchrun
-from pipelab.engine.host import under_torchrun
-from pipelab.engine.torchrun import Member, TorchrunRanks, _address
+from pipelab.engine.protocol.host import under_torchrun
+from pipelab.engine.torchrun import ranks as torchrun
+from pipelab.engine.torchrun.ranks import Member, TorchrunRanks, _address
 from pipelab.errors import LaunchError
 from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost, simulate

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelab.engine import tree
+from pipelab.engine.protocol import tree
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float64, torch.int64, torch.bool, torch.complex64)
 KEYS = st.one_of(st.text(max_size=4), st.integers(-3, 3))

@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelab.engine import checkpoint
+from pipelab.engine.driver import checkpoint
 from pipelab.errors import CheckpointError, TraceError
 from pipelab.schedules import gpipe
 from pipelab.simulator import Cost, simulate

@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.bench.soak import descendants
 from pipelab.engine import Pipeline
-from pipelab.engine.interrupt import Uninterrupted
+from pipelab.engine.launch.interrupt import Uninterrupted
 from pipelab.errors import PipelabError
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b

@@ -17,8 +17,8 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
-from pipelab.engine.progress import Progress, Wanted
-from pipelab.engine.waits import Late, cycle, timed_out
+from pipelab.engine.failures.stalled import Late, cycle, timed_out
+from pipelab.engine.protocol.progress import Progress, Wanted
 from pipelab.errors import PipelabError, PipelineClosed, RankError, RankTimeout
 from pipelab.schedules import gpipe
 
@@ -148,7 +148,7 @@ def test_warnings_come_home_too_and_a_flood_is_bounded(capsys):
 
 
 def test_a_flood_that_nobody_reads_does_not_fill_the_disk(monkeypatch, capsys):
-    monkeypatch.setattr("pipelab.engine.logs._LARGE", 200_000)
+    monkeypatch.setattr("pipelab.engine.protocol.logs._LARGE", 200_000)
 
     class Endless(nn.Module):
         def forward(self, x):

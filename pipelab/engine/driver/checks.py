@@ -1,0 +1,212 @@
+"""Refuse before anything runs: what can be known to be wrong without the ranks."""
+
+import math
+import warnings
+from collections.abc import Collection, Sequence
+
+import cloudpickle
+import torch
+from torch import Tensor, nn
+
+from pipelab.engine.protocol import tree
+from pipelab.engine.protocol.commands import Loss, Options
+from pipelab.engine.protocol.host import under_torchrun
+from pipelab.errors import BatchError, LossError, PipelabError, PipelineClosed, ScheduleError
+from pipelab.schedules import Schedule
+from pipelab.simulator import Cost
+
+TRIED = ("2.13",)
+"""Versions of PyTorch that ``worker="torch"`` was tried with: it leans on private names."""
+
+_LONGEST = 1e6  # seconds: what the system can wait for
+_OUTPUT = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.3, 0.9]])
+_TARGETS = torch.tensor([0, 2]), torch.tensor([[0.3, 0.1, 0.8], [0.9, 0.2, 0.4]])
+
+
+def check_batch(inputs: object, targets: object, smallest: int, train: bool) -> int:
+    """The rows of a batch. Raises BatchError if it has fewer than ``smallest`` to train on."""
+    rows = _rows("inputs", inputs)
+    if targets is not None or train:
+        found = _rows("targets", targets)
+        if found != rows:
+            raise BatchError(f"inputs have {rows} rows, targets have {found}: give one a row")
+    if rows == 0:
+        raise BatchError("the batch is empty (0 rows): give at least one row per microbatch")
+    if train and rows < smallest:
+        raise BatchError(
+            f"a batch of {rows} rows cannot be cut into {smallest} microbatches: "
+            f"give at least {smallest} rows, or a schedule with at most {rows} microbatches"
+        )
+    return rows
+
+
+def _rows(name: str, batch: object) -> int:
+    """The rows that all tensors of a batch agree on."""
+    kind = type(batch).__name__
+    tensors = tree.tensors_of(batch)
+    if not tensors:
+        raise BatchError(f"{name} is a {kind}: give a tensor, or a tuple or dict, rows first")
+    if any(tensor.dim() == 0 for tensor in tensors):
+        raise BatchError(f"{name} holds a single number: give tensors, rows first")
+    try:
+        tree.take_apart(batch)
+    except TypeError as error:
+        raise BatchError(f"{name}: {error}") from None
+    lengths = sorted({len(tensor) for tensor in tensors})
+    if len(lengths) > 1:
+        raise BatchError(f"{name} holds tensors of {lengths} rows: give all the same rows")
+    return lengths[0]
+
+
+def check_loss(loss: Loss, reduction: str = "mean") -> None:
+    """Raise LossError if a loss is no number, or not the mean (or sum) that it is said to be.
+
+    A copy of the loss is tried on a few small rows. Only what it answers is judged: what cannot
+    be tried here, since it wants other shapes, is judged on the last rank.
+    """
+    if not callable(loss):
+        raise LossError(f"the loss is a {type(loss).__name__}: give a function (output, target)")
+    own = loss.named_parameters() if isinstance(loss, nn.Module) else ()
+    if trained := [name for name, parameter in own if parameter.requires_grad]:
+        raise LossError(
+            f"the loss has parameters of its own ({', '.join(trained)}), which no optimizer would "
+            f"train: move them into the model's last layer"
+        )
+    copy = _copied(loss)
+    found: list[str] = []
+    for target in _TARGETS:
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of our shapes, not of the learner's
+                value = copy(_OUTPUT.clone(), target.clone())
+                twice = copy(torch.cat([_OUTPUT] * 2), torch.cat([target] * 2))
+        except Exception:  # the loss wants other shapes: nothing is learnt from this try
+            continue
+        if isinstance(value, Tensor) and value.numel() == 1:
+            return _check_reduction(float(value), float(twice), reduction)
+        is_tensor = isinstance(value, Tensor)
+        found.append(f"shape {tuple(value.shape)}" if is_tensor else f"a {type(value).__name__}")
+    if found:
+        raise LossError(
+            f"the loss returned {found[0]} for 2 rows: it must return one number, a scalar tensor, "
+            f"the mean over its rows (reduction='mean')"
+        )
+
+
+def _copied(loss: Loss) -> Loss:
+    try:
+        copy: Loss = cloudpickle.loads(cloudpickle.dumps(loss))
+    except Exception as error:
+        raise LossError(
+            f"the loss cannot travel to its rank: {type(error).__name__}: {error}\n"
+            f"Ranks are processes of their own: what they get is pickled. Open files, locks and "
+            f"generators cannot be."
+        ) from error
+    return copy
+
+
+def _check_reduction(value: float, twice: float, reduction: str) -> None:
+    """A loss that adds up is twice as large for the same rows given twice; a mean stays."""
+    adds_up = math.isclose(twice, 2 * value, rel_tol=1e-4) and value != 0.0
+    stays = math.isclose(twice, value, rel_tol=1e-4)
+    tried = f"(2 rows {value:.4g}, the same rows twice {twice:.4g})"
+    if reduction == "mean" and adds_up:
+        raise LossError(
+            f"the loss adds up over its rows {tried}: let it average (reduction='mean'), or say "
+            f"Pipeline(..., reduction='sum'), and its gradients are averaged all the same"
+        )
+    if reduction == "sum" and stays and not adds_up:
+        raise LossError(
+            f"the loss averages over its rows {tried}, but reduction='sum' says that it adds up: "
+            f"leave reduction= out"
+        )
+
+
+def check_training(
+    replicas: int, clip_norm: float | None, checkpoint: bool | Collection[int], num_stages: int
+) -> None:
+    """Raise PipelabError for replicas, a norm or stages that there cannot be."""
+    if replicas < 1:
+        raise PipelabError(f"replicas={replicas}: there is at least 1 copy of the pipeline")
+    if clip_norm is not None and not clip_norm > 0:
+        raise PipelabError(f"clip_norm={clip_norm}: a norm to clip to is above 0")
+    chosen = () if isinstance(checkpoint, bool) else checkpoint
+    if strange := sorted(set(chosen) - set(range(num_stages))):
+        raise PipelabError(
+            f"checkpoint={strange}: this model has stages 0 to {num_stages - 1}; name some of them"
+        )
+
+
+def check_worker(
+    options: Options, num_ranks: int, replicas: int, pace: Cost | None, overlap: bool
+) -> None:
+    """Raise PipelabError if torch cannot run these options, or this torch was not tried."""
+    if options.worker == "pipelab":
+        return
+    if options.worker != "torch":
+        raise PipelabError(f"worker={options.worker!r}: the workers are 'pipelab' and 'torch'")
+    version = torch.__version__
+    if ".".join(version.split(".")[:2]) not in TRIED:
+        raise PipelabError(
+            f"worker='torch' leans on private names of PyTorch's and was tried with PyTorch "
+            f"{', '.join(TRIED)} alone; here is {version}: install one of those, or leave worker= "
+            f"out"
+        )
+    slow_messages = pace is not None and (pace.latency > 0 or pace.bandwidth < math.inf)
+    not_torchs = {
+        "device='cuda' (it was tried on CPUs alone)": options.place.device != "cpu",
+        "ranks of torchrun's": under_torchrun(),
+        "checkpoint=": bool(options.checkpoint),
+        "memory_budget= (its receive buffers go uncounted)": options.memory_budget is not None,
+        "overlap=False": not overlap,
+        "stop_at_nan=": options.stop_at_nan,
+        "pace= with latency or bandwidth (its messages bear no stamps)": slow_messages,
+        "replicas= of a single rank": replicas > 1 and num_ranks == 1,
+    }
+    if found := [name for name, is_asked in not_torchs.items() if is_asked]:
+        raise PipelabError(
+            f"worker='torch' does not go with {'; '.join(found)}: leave that out, or worker='torch'"
+        )
+
+
+def check_even(worker: str, train: bool, sizes: Sequence[tuple[int, ...]]) -> None:
+    """Raise BatchError if torch would meet microbatches of different sizes."""
+    flat = [size for share in sizes for size in share]
+    if worker == "torch" and train and len(set(flat)) > 1:
+        raise BatchError(
+            f"{sum(flat)} rows make microbatches of {', '.join(map(str, flat))} rows, and "
+            f"torch.distributed.pipelining has buffers of one size: give a multiple of {len(flat)} "
+            f"rows, or leave worker='torch' out"
+        )
+
+
+def check_same_stages(old: Schedule, new: Schedule) -> None:
+    """Raise ScheduleError if the running ranks cannot follow another schedule."""
+    if new.num_ranks != old.num_ranks:
+        raise ScheduleError(
+            f"the schedule is for {new.num_ranks} ranks, this pipeline runs {old.num_ranks}: "
+            f"open a new Pipeline for it"
+        )
+    if new.rank_of_stage != old.rank_of_stage:
+        raise ScheduleError(
+            f"the schedule puts the stages elsewhere ({_places(new)}; here {_places(old)}): "
+            f"open a new Pipeline for it"
+        )
+
+
+def check_times(timeout: float, idle_timeout: float | None) -> None:
+    """Raise PipelabError for a time that is none."""
+    for name, seconds in (("timeout", timeout), ("idle_timeout", idle_timeout)):
+        if seconds is not None and not 0.0 < seconds <= _LONGEST:
+            raise PipelabError(f"{name}={seconds}: give seconds, above 0 and at most {_LONGEST:g}")
+
+
+def closed(why: str) -> PipelineClosed:
+    """The error of a pipeline that is used after its end."""
+    because = f" ({why}; save() what shall outlast that)" if why else ""
+    return PipelineClosed(f"this pipeline is closed{because}: open a new Pipeline to go on")
+
+
+def _places(schedule: Schedule) -> str:
+    homes: Sequence[tuple[int, int]] = sorted(schedule.rank_of_stage.items())
+    return ", ".join(f"stage {stage} on rank {rank}" for stage, rank in homes)

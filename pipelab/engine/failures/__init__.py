@@ -1,0 +1,1 @@
+"""What is said when a rank fails, dies or stalls."""

@@ -1,0 +1,87 @@
+"""The life of a rank's process: join the others, then answer the parent's commands until it ends.
+
+A rank never writes to the parent's output: what it prints goes to a file of its own, which the
+parent replays in rank order. It ends with its parent, whatever happens to the parent.
+"""
+
+import os
+import shutil
+import sys
+import threading
+from multiprocessing import connection, parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from pipelab.engine.launch.fork_server import end_with_server
+from pipelab.engine.protocol.commands import Build, Done, receive, send
+from pipelab.engine.protocol.device import take_over
+from pipelab.engine.protocol.progress import Progress
+from pipelab.engine.rank.affinity import Seat
+from pipelab.engine.rank.recorder import Recorder
+from pipelab.engine.rank.session import Session, last_words, open_session
+from pipelab.engine.transport import groups
+
+
+def main(
+    rank: int, num_ranks: int, replicas: int, pipe: Connection, lifeline: Connection,
+    folder: Path, timeout: float, threads: int, variables: dict[str, str],
+) -> NoReturn:  # fmt: skip
+    """Be rank ``rank`` of ``num_ranks``, replicas included: the target of the process."""
+    end_with_server()
+    take_over(variables)
+    try:
+        _print_to(folder / f"rank-{rank}.log")
+    except FileNotFoundError:
+        os._exit(0)  # the pipeline was closed before this rank was born
+    threading.Thread(target=_end_with_parent, args=(lifeline, folder), daemon=True).start()
+    torch.set_num_threads(threads)
+    seat = Seat(rank, num_ranks, threads)
+    seat.take()
+    recorder = Recorder(rank, Progress(folder, num_ranks))
+    try:
+        joined = groups.join(folder, rank, num_ranks, replicas)
+        send(pipe, Done())
+        session: Session | None = None
+        while True:
+            command = receive(pipe)
+            if isinstance(command, Build):
+                session = open_session(recorder, joined, seat, command, timeout)
+                answer = Done()
+            else:
+                assert session is not None, "the first command is Build"
+                answer = session.answer(command)
+            _flush()
+            send(pipe, answer)
+    except (EOFError, BrokenPipeError):
+        os._exit(0)  # the parent has closed the pipeline
+    except BaseException as error:  # SystemExit from a learner's code included
+        _flush()
+        send(pipe, last_words(recorder, error))
+        os._exit(1)
+
+
+def _print_to(path: Path) -> None:
+    """Send all that this process prints, from Python or from C, to a file."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _end_with_parent(lifeline: Connection, folder: Path) -> None:
+    """Wait for the pipeline's end or the parent's death, and follow at once."""
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([lifeline, parent.sentinel])
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)

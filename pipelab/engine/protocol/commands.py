@@ -1,0 +1,194 @@
+"""What the parent asks of a rank, what the rank answers, and how both travel through a pipe.
+
+The pipe is a private socket pair between the parent and one rank. Classes and functions of a
+notebook cell travel by value (cloudpickle); tensors as raw bytes, which is several times faster
+than their own pickling. What travels in every step holds no classes of a learner's, and takes
+pickle's fast way.
+"""
+
+import copyreg
+import io
+import pickle
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+import cloudpickle
+import torch
+from torch import Tensor, nn
+
+from pipelab.action import Action
+from pipelab.engine.protocol.device import CPU, Place
+from pipelab.simulator import Cost
+from pipelab.trace import Memory
+
+Row = tuple[int, int, int, int | None, float, float, int, int | None]
+"""An ``Event`` on its way home: its kind is its place in ``Kind``, which pickles faster."""
+
+Seen = tuple[str, str, int, float, float]
+"""An ``Operator`` on its way home: name, device, thread, start and end on the machine's clock."""
+
+Loss = Callable[[Any, Any], Tensor]
+Optimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+LrSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the ranks train: the arguments of ``Pipeline`` that each of them needs."""
+
+    loss: Loss
+    optimizer: Optimizer | None = None
+    lr_schedule: LrSchedule | None = None
+    clip_norm: float | None = None
+    memory_budget: int | None = None
+    checkpoint: bool | Collection[int] = False
+    autocast: torch.dtype | None = None
+    seed: int = 0
+    record: bool = True
+    stop_at_nan: bool = False
+    place: Place = CPU
+    worker: str = "pipelab"
+
+
+@dataclass(frozen=True)
+class Build:
+    """First command: what this rank runs."""
+
+    stages: dict[int, nn.Module]
+    num_stages: int
+    options: Options
+
+
+@dataclass(frozen=True)
+class Use:
+    """Follow another schedule from now on.
+
+    ``rows`` are this rank's rows of the lowered schedule: for training (True) and for evaluation.
+    ``home`` names the rank of each stage. Without ``overlap``, sends block. ``csv``: the whole
+    schedule, where torch follows it.
+    """
+
+    rows: dict[bool, tuple[Action, ...]]
+    home: dict[int, int]
+    pace: Cost | None
+    overlap: bool = True
+    csv: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pass over one batch. ``inputs`` go to the first stage's rank, ``targets`` to the last's.
+
+    ``sizes``: rows of each microbatch. ``weights``: the share of each microbatch in the mean.
+    ``signature``: shape of a row and dtype of the inputs; while it stays, message shapes do too.
+    ``first``: the number of this replica's first microbatch within the whole batch. ``profiled``:
+    under PyTorch's profiler, which slows it down.
+    """
+
+    train: bool
+    inputs: Any
+    targets: Any
+    sizes: tuple[int, ...]
+    weights: tuple[float, ...]
+    signature: tuple[object, ...]
+    collect: bool = False  # bring the last stage's outputs home
+    fresh: bool = True  # forget the gradients of the step before
+    update: bool = True  # end with the optimizer's step
+    number: int = 0  # of this batch in the training
+    first: int = 0
+    profiled: bool = False
+
+
+@dataclass(frozen=True)
+class GetProfiler:
+    """Start PyTorch's profiler once and stop it: the first start takes a second."""
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Bring home ``"gradients"``, ``"parameters"`` (buffers too) or ``"optimizer"`` state."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class Load:
+    """Take up parameters, by the model's own names, and the optimizers' state."""
+
+    parameters: dict[str, Tensor]
+    optimizer: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A rank's answer to a command that went well."""
+
+    loss: float | None = None
+    outputs: Any = None
+    events: list[Row] = field(default_factory=list)
+    memory: Memory = Memory()
+    found: dict[str, Any] = field(default_factory=dict)
+    gradient_norm: float | None = None
+    overruns: int = 0
+    skipped: bool = False
+    allocated: int = 0
+    seen: list[Seen] = field(default_factory=list)
+    clock_error: float = 0.0  # seconds: of the times of what was seen
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A rank's last words. ``echo``: it only saw a neighbour go away; the cause is elsewhere."""
+
+    action: str | None
+    summary: str
+    details: str
+    echo: bool
+    out_of_memory: bool = False
+
+
+def _reduce(tensor: Tensor) -> Any:
+    if tensor.requires_grad:
+        return tensor.__reduce_ex__(5)  # type: ignore[no-untyped-call]
+    tensor = tensor.cpu()  # each rank lays it where it computes
+    raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return _tensor, (raw, tensor.dtype, tuple(tensor.shape))
+
+
+def _tensor(raw: bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    if not raw:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(bytearray(raw), dtype=dtype).reshape(shape)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle, with tensors as raw bytes."""
+
+    def reducer_override(self, obj: object) -> Any:
+        return _reduce(obj) if type(obj) is Tensor else super().reducer_override(obj)
+
+
+class _FastPickler(pickle.Pickler):
+    """pickle, with tensors as raw bytes."""
+
+    dispatch_table = {**copyreg.dispatch_table, Tensor: _reduce}  # noqa: RUF012
+
+
+def dumps(message: object) -> bytes:
+    """One message as bytes."""
+    buffer = io.BytesIO()
+    pickler = _FastPickler if isinstance(message, Run | Done) else _Pickler
+    pickler(buffer, protocol=5).dump(message)
+    return buffer.getvalue()
+
+
+def send(pipe: Connection, message: object) -> None:
+    """Write one message. Raises OSError when the other end is gone."""
+    pipe.send_bytes(dumps(message))
+
+
+def receive(pipe: Connection) -> Any:
+    """Read one message. Raises EOFError when the other end is gone."""
+    return cloudpickle.loads(pipe.recv_bytes())

@@ -1,0 +1,136 @@
+"""Add up what several ranks know: gradients over replicas, squared norms over stages.
+
+Replicas are copies of the whole pipeline; each trains on its own rows. A gradient is scaled by
+rows over all rows of the batch already (see ``stage``), so adding over the replicas gives the
+mean. One all-reduce per stage, started as soon as the stage's last backward is through: it runs
+in the background while the rank still computes.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.futures import Future
+
+from pipelab.engine.protocol.device import Moment, watch_for
+from pipelab.engine.transport import groups
+
+_HOST = torch.device("cpu")
+
+
+class ReduceError(RuntimeError):
+    """An all-reduce did not come to its end: another rank is gone, or stuck."""
+
+
+@dataclass
+class Reduction:
+    """One stage's all-reduce under way."""
+
+    work: dist.Work
+    flat: Tensor
+    parameters: Sequence[nn.Parameter]
+    buffers: Sequence[Tensor]
+    ended: list[Moment]  # one, once ``told`` is through
+    told: Future[None]
+    is_nccls: bool
+
+    @property
+    def bytes(self) -> int:
+        """Size of what is added up."""
+        return self.flat.nbytes
+
+
+class DataParallel:
+    """The groups of ranks that add up; with one replica and one rank there is nothing to do.
+
+    Args:
+        replicas: the ranks that hold the same stages, or None if this rank is the only one.
+        pipeline: the ranks of one copy of the pipeline, or None if this rank is the only one.
+        gpus: the replicas as a group of NCCL's, where each rank has a GPU, and ``device``, which.
+    """
+
+    def __init__(
+        self, replicas: dist.ProcessGroup | None, pipeline: dist.ProcessGroup | None,
+        timeout: float, gpus: dist.ProcessGroup | None = None, device: torch.device = _HOST,
+    ):  # fmt: skip
+        self.replicas = replicas
+        self.pipeline = pipeline
+        self.timeout = timeout
+        self.gpus = gpus
+        self.device = device
+        self.watch = watch_for(_HOST if gpus is None else device)  # made once: it waits for a GPU
+        self.by_host = False
+
+    def begin(self, by_host: bool) -> None:
+        """A batch comes; the first of its kind adds up by way of the host (see ``transport``)."""
+        self.by_host = by_host
+
+    def start(self, stage: nn.Module) -> Reduction | None:
+        """Begin to add up the gradients of a stage over its replicas; never blocks.
+
+        Its buffers travel along, such as BatchNorm's running statistics: those of the first copy
+        count for all, as in torch's DistributedDataParallel.
+        """
+        trained = [p for p in stage.parameters() if p.requires_grad]
+        if self.replicas is None or not trained:
+            return None
+        is_nccls = self.gpus is not None and not self.by_host
+        group, device = (self.gpus, self.device) if is_nccls else (self.replicas, _HOST)
+        assert group is not None
+        now, ended = self.watch.now if is_nccls else time.monotonic, list[Moment]()
+        buffers = [b for b in stage.buffers() if b.is_floating_point()]
+        first = self.replicas.rank() == 0
+        # One flat tensor, with a count of gradients behind it: a parameter that no replica used
+        # keeps None, as in one process.
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in trained]
+        parts += [b if first else torch.zeros_like(b) for b in buffers]
+        parts.append(torch.tensor([float(p.grad is not None) for p in trained]))
+        flat = torch.cat([part.flatten().to(device) for part in parts])
+        work = group.allreduce([flat])
+        # gloo calls when it is through; NCCL at once, on a stream that waits until it is
+        told = work.get_future().then(lambda _: ended.append(now()))
+        return Reduction(work, flat, trained, buffers, ended, told, is_nccls)
+
+    def finish(self, reduction: Reduction) -> Moment:
+        """Block until a reduction is through, and put the gradients where they belong.
+
+        Returns the moment at which it was through.
+        """
+        self._wait(reduction.work, reduction.is_nccls)
+        reduction.told.wait()
+        tensors = [*reduction.parameters, *reduction.buffers]
+        sizes = [*(tensor.numel() for tensor in tensors), len(reduction.parameters)]
+        *parts, counts = torch.split(reduction.flat, sizes)
+        for parameter, part, count in zip(
+            reduction.parameters, parts, counts.tolist(), strict=False
+        ):
+            if count:
+                parameter.grad = part.view_as(parameter).to(parameter)
+        for buffer, part in zip(reduction.buffers, parts[len(reduction.parameters) :], strict=True):
+            buffer.copy_(part.view_as(buffer))
+        return reduction.ended[0]
+
+    def total(self, value: float) -> float:
+        """A number added up over the ranks of this copy of the pipeline; blocks."""
+        tensor = torch.tensor([value], dtype=torch.float64)
+        if self.pipeline is not None:
+            self._wait(self.pipeline.allreduce([tensor]))
+        return tensor.item()
+
+    def close(self) -> None:
+        """Let NCCL go; groups of gloo's are not ours."""
+        if self.gpus is not None:
+            self.gpus.abort()
+
+    def _wait(self, work: dist.Work, is_nccls: bool = False) -> None:
+        try:
+            if is_nccls:
+                groups.finish(work, self.timeout)
+            else:
+                work.wait(timedelta(seconds=self.timeout))
+        except RuntimeError as error:
+            raise ReduceError(f"the all-reduce failed: {error}") from None

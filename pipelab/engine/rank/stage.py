@@ -1,0 +1,236 @@
+"""A stage on its rank: forward and backward of one microbatch, and what is kept in between."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+from torch.utils.checkpoint import checkpoint
+
+from pipelab.engine.protocol import tree
+from pipelab.engine.protocol.commands import Options
+from pipelab.engine.protocol.tree import Form
+from pipelab.engine.rank.backward import WeightsLater, run_backward
+from pipelab.engine.rank.losses import weighted_loss
+from pipelab.partition import call
+from pipelab.partition.saved import SavedBytes
+
+
+class _Kept(NamedTuple):
+    """A microbatch in flight: its graph from ``inputs`` that need a gradient to ``outputs``.
+
+    ``entry`` receives the gradients of the inputs.
+    """
+
+    entry: list[Tensor | None]
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+    @property
+    def node(self) -> Node | None:
+        """Where the graph begins; None on a first stage."""
+        return self.inputs[0].grad_fn if self.inputs else None
+
+
+class Stage:
+    """Some layers of the model, and the activations of the microbatches in flight.
+
+    Args:
+        number: 0 is the first.
+        is_last: this one computes the loss.
+    """
+
+    def __init__(self, number: int, module: nn.Module, is_last: bool, options: Options):
+        self.number = number
+        self.module = module
+        self.loss = options.loss if is_last else None
+        self.autocast = options.autocast
+        self.scale = 1.0  # of the gradients, see ``loss_scale``
+        self.device_type = options.place.device
+        self.random_seed = options.seed
+        chosen = options.checkpoint  # True, or the stages that run their forward twice
+        self.runs_twice = chosen if isinstance(chosen, bool) else number in chosen
+        self.parameters = list(module.parameters())
+        self.kept: dict[int, _Kept] = {}
+        self.halved: dict[int, WeightsLater] = {}  # after I, before W
+        self._saved_bytes: dict[Form, int] = {}
+
+    def forward(
+        self, microbatch: int, tensors: list[Tensor], form: Form, target: Any, weight: float
+    ) -> tuple[Any, int]:
+        """The output for the next stage, on the last the loss; and the bytes kept for backward.
+
+        The input comes as ``tree.take_apart`` gives it. The loss is scaled by ``weight``. The
+        graph from input to output stays until ``backward``.
+        """
+        entry: list[Tensor | None] = []
+        begun = _enter(tensors, form, entry)
+        if form in self._saved_bytes:
+            output = self._apply(tensors, form, target, weight)
+        else:
+            output = self._measured(tensors, form, target, weight)
+        outputs = [x for x in tree.tensors_of(output) if x.requires_grad]
+        self.kept[microbatch] = _Kept(entry, begun, outputs)
+        return output, self._saved_bytes[form]
+
+    def evaluate(self, inputs: Any) -> Any:
+        """The output alone; nothing is kept."""
+        with self._autocast():
+            return call(self.module, inputs)
+
+    def weighted_loss(self, output: Any, target: Any, weight: float) -> Tensor:
+        """The last stage's loss, times what the microbatch counts over the whole batch."""
+        assert self.loss is not None
+        with self._autocast():
+            return weighted_loss(self.loss, output, target, weight)
+
+    def backward(self, microbatch: int, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients of the input's tensors, given those of the output's (none on the last)."""
+        kept = self.kept.pop(microbatch)
+        if kept.outputs:  # a first stage of frozen layers has no graph
+            run_backward(kept.outputs, gradients or self._first_gradients(kept))
+        return self._gradients(kept)
+
+    def backward_input(self, microbatch: int, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients of the input alone; those of the weights wait for ``backward_weight``."""
+        kept = self.kept.pop(microbatch)
+        gradients = gradients or self._first_gradients(kept)
+        half = self.halved[microbatch] = WeightsLater(
+            kept.outputs, gradients, kept.node, self.runs_twice
+        )
+        half.backward_input(_anchor())
+        return self._gradients(kept)
+
+    def backward_weight(self, microbatch: int) -> None:
+        """The gradients of the weights, and the end of the microbatch's activations."""
+        self.halved.pop(microbatch).backward_weight()
+
+    def seed(self, step: int, microbatch: int) -> None:
+        """Random layers draw the same numbers wherever, and in whatever order, stages run."""
+        seed_layers(seed_for(self.random_seed, step, self.number, microbatch), self.device_type)
+
+    def gradient_bytes(self) -> int:
+        """Bytes of the gradients that the parameters hold now."""
+        return sum(_nbytes(p.grad) for p in self.parameters if p.grad is not None)
+
+    def _first_gradients(self, kept: _Kept) -> list[Tensor]:
+        return [torch.full_like(output, self.scale) for output in kept.outputs]
+
+    def _gradients(self, kept: _Kept) -> list[Tensor]:
+        """Those that came to the entry; zeros where a tensor of the input was not used."""
+        if kept.inputs and all(gradient is None for gradient in kept.entry):
+            raise RuntimeError(
+                f"no gradient reaches the input of stage {self.number}: its output does not "
+                f"depend on it; check for detach() or integer outputs between layers"
+            )
+        pairs = zip(kept.entry, kept.inputs, strict=True)
+        return [torch.zeros_like(x) if gradient is None else gradient for gradient, x in pairs]
+
+    def _measured(self, tensors: list[Tensor], form: Form, target: Any, weight: float) -> Any:
+        """The output; the bytes that it keeps are measured once for each form of the inputs."""
+        with SavedBytes(self.module) as saved:
+            output = self._apply(tensors, form, target, weight)
+        for tensor in (*tensors, *tree.tensors_of(output)):
+            saved.keep(tensor)
+        saved.keep_part((*tensors, *tree.tensors_of(target)))
+        self._saved_bytes[form] = saved.total
+        return output
+
+    def _apply(self, tensors: list[Tensor], form: Form, target: Any, weight: float) -> Any:
+        output = self._run(tree.put_together(tensors, form))
+        # the one place where a gradient is scaled
+        return output if self.loss is None else self.weighted_loss(output, target, weight)
+
+    def _run(self, inputs: Any) -> Any:
+        with self._autocast():
+            if self.runs_twice:
+                contexts = lambda: (nullcontext(), SpareBuffers(self.module))  # noqa: E731
+                return checkpoint(
+                    call, self.module, inputs, use_reentrant=False, context_fn=contexts
+                )
+            return call(self.module, inputs)
+
+    def _autocast(self) -> Any:
+        on = self.autocast is not None
+        return torch.autocast(self.device_type, self.autocast) if on else nullcontext()
+
+
+def _nbytes(gradient: Tensor) -> int:
+    """A gradient of an embedding may be sparse: rows, and where they belong."""
+    if gradient.is_sparse:
+        return gradient._values().nbytes + gradient._indices().nbytes
+    return gradient.nbytes
+
+
+class SpareBuffers:
+    """Copies of a module's buffers within ``with``: a forward run again leaves no trace.
+
+    BatchNorm would count its microbatch twice.
+    """
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.own = [(m, dict(m._buffers)) for m in self.module.modules() if m._buffers]
+        for module, buffers in self.own:
+            for name, buffer in buffers.items():
+                module._buffers[name] = None if buffer is None else buffer.clone()
+
+    def __exit__(self, *error: object) -> None:
+        for module, buffers in self.own:
+            module._buffers.update(buffers)
+
+
+def _enter(tensors: list[Tensor], form: Form, entry: list[Tensor | None]) -> list[Tensor]:
+    """Begin a graph at the tensors that need a gradient; put them, and return them, begun."""
+    needed = [i for i, leaf in enumerate(form.tensors) if leaf.needs]
+    if not needed:
+        return []
+    begun = _Entry.apply(_anchor(), entry, *(tensors[i] for i in needed))  # type: ignore[no-untyped-call]
+    for i, tensor in zip(needed, begun, strict=True):
+        tensors[i] = tensor
+    return list(begun)
+
+
+class _Entry(torch.autograd.Function):
+    """Where a stage's graph begins: lays the gradients that arrive there into a list.
+
+    A plain ``inputs.requires_grad_()`` would do, but for layers that work in place (such as
+    ``ReLU(inplace=True)`` at the start of a stage): those may not touch a leaf.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, anchor: Tensor, entry: list[Tensor | None], *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.entry = entry
+        ctx.set_materialize_grads(False)
+        ctx.mark_dirty(*inputs)
+        return inputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[None, ...]:
+        ctx.entry.extend(gradients)
+        return (None,) * (2 + len(gradients))
+
+
+@cache
+def _anchor() -> Tensor:
+    """Makes autograd follow the entry, although the input itself needs no gradient."""
+    return torch.zeros((), requires_grad=True)
+
+
+def seed_for(seed: int, step: int, stage: int, microbatch: int) -> int:
+    """One number for each forward of a training, the same on every run and under any schedule."""
+    return hash((seed, step, stage, microbatch)) % 2**63
+
+
+def seed_layers(seed: int, device_type: str) -> None:
+    """Seed what random layers draw from, there and on the host."""
+    torch.default_generator.manual_seed(seed)
+    if device_type == "cuda":
+        torch.cuda.manual_seed(seed)

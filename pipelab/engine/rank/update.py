@@ -1,0 +1,186 @@
+"""The end of a step: clip the gradients, step the optimizers, set the next learning rates."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipelab.engine.protocol.commands import Options
+from pipelab.engine.rank.data_parallel import DataParallel
+from pipelab.engine.rank.stage import Stage
+
+START, GROWTH_STEPS = 2.0**16, 2000
+
+
+class LossScale:
+    """fp16: scale the loss up before the backward, and the gradients down after it.
+
+    Half precision has no numbers between 0 and 6e-8, where many gradients are. Scaled up they
+    survive; scaled too far they overflow to infinity. Then the update is left out, on all ranks
+    alike, and the scale is halved (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2; as
+    torch.amp.GradScaler, but one decision for the whole model).
+    """
+
+    def __init__(self, scale: float = START, good_steps: int = 0):
+        self.scale = scale
+        self.good_steps = good_steps
+
+    def unscale(self, gradients: Sequence[Tensor], data_parallel: DataParallel) -> bool:
+        """Scale the gradients down; False if any rank's have overflowed. Sets the next scale."""
+        for gradient in gradients:
+            gradient.div_(self.scale)
+        values = [g._values() if g.is_sparse else g for g in gradients]  # an embedding's may be
+        overflowed = sum(not bool(x.isfinite().all()) for x in values)
+        if data_parallel.total(float(overflowed)) > 0:
+            self.scale, self.good_steps = self.scale / 2, 0
+            return False
+        self.good_steps += 1
+        if self.good_steps == GROWTH_STEPS:
+            self.scale, self.good_steps = self.scale * 2, 0
+        return True
+
+
+class Update:
+    """The optimizers of one rank's stages, one for each stage that has parameters."""
+
+    def __init__(self, stages: Mapping[int, Stage], options: Options, data_parallel: DataParallel):
+        self.stages = stages
+        self.clip_norm = options.clip_norm
+        self.data_parallel = data_parallel
+        self.optimizers = {
+            number: options.optimizer(stage.parameters)
+            for number, stage in stages.items()
+            if options.optimizer and stage.parameters
+        }
+        self.lr_schedules = {
+            number: options.lr_schedule(optimizer)
+            for number, optimizer in self.optimizers.items()
+            if options.lr_schedule
+        }
+        self.loss_scale = LossScale() if options.autocast is torch.float16 else None
+        self.is_scaled = self.skips = False
+        self._grown: set[int] = set()  # the stages whose optimizer has made its state
+
+    def begin(self) -> None:
+        """A batch comes: its backwards begin with the scale of this moment."""
+        self.skips, self.is_scaled = False, self.loss_scale is not None
+        for stage in self.stages.values():
+            stage.scale = self.loss_scale.scale if self.loss_scale else 1.0
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether the ranks must hear of each other before they update."""
+        return self.clip_norm is not None or self.loss_scale is not None
+
+    def settle(self) -> float | None:
+        """Ready the gradients, together with all ranks; the whole model's norm if it is clipped.
+
+        With fp16 they are scaled down, and the update is left out if any rank's have overflowed.
+        """
+        gradients = [p.grad for s in self.stages.values() for p in s.parameters]
+        found = [g for g in gradients if g is not None]
+        if self.loss_scale is not None:
+            self.skips = not self.loss_scale.unscale(found, self.data_parallel)
+            self.is_scaled = False
+        return None if self.clip_norm is None or self.skips else self._clip(found)
+
+    def _clip(self, found: list[Tensor]) -> float:
+        """Scale the gradients so that the *whole* model's norm is at most ``clip_norm``.
+
+        Each rank knows its own gradients alone. Returns the norm before clipping
+        (torch.nn.utils.clip_grad_norm_ is the same within one process).
+        """
+        assert self.clip_norm is not None
+        squares = sum(g.double().square().sum().item() for g in found)
+        norm = float(self.data_parallel.total(squares) ** 0.5)
+        factor = self.clip_norm / (norm + 1e-6)
+        if factor < 1.0:
+            for gradient in found:
+                gradient.mul_(factor)
+        return norm
+
+    def step(self, number: int) -> int:
+        """One step of a stage's optimizer; returns the bytes of state that came into being."""
+        if number not in self.optimizers or self.skips:
+            return 0
+        self.optimizers[number].step()
+        if number in self.lr_schedules:
+            self.lr_schedules[number].step()
+        if number in self._grown:
+            return 0
+        self._grown.add(number)
+        return self.state_bytes(number)
+
+    def state_bytes(self, number: int) -> int:
+        """Bytes of the state of one stage's optimizer."""
+        entries = self.optimizers[number].state.values() if number in self.optimizers else ()
+        return sum(v.nbytes for entry in entries for v in entry.values() if isinstance(v, Tensor))
+
+    def state(self) -> dict[str, Any]:
+        """For each parameter, under the model's own name, the state of its optimizer.
+
+        Besides, for each stage (``"stage 2"``), the settings of its optimizer and its schedule.
+        """
+        found: dict[str, Any] = {}
+        for number, optimizer in self.optimizers.items():
+            names = {id(p): name for name, p in self._named(number)}
+            for parameter, entry in optimizer.state.items():
+                found[names[id(parameter)]] = dict(entry)
+            groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+            found[f"stage {number}"] = {"kind": type(optimizer).__name__, "groups": groups}
+            if number in self.lr_schedules:
+                found[f"stage {number}"]["lr_schedule"] = self.lr_schedules[number].state_dict()
+        if self.loss_scale is not None:
+            scale = self.loss_scale
+            found["loss scale"] = {"scale": scale.scale, "good_steps": scale.good_steps}
+        return found
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take up what ``state`` gave, also where the model is cut into other stages now."""
+        settings = [state[key] for key in state if key.startswith("stage ")]
+        if settings:
+            for number in self.optimizers:
+                self._load_one(number, state, settings[0])
+        if self.loss_scale is not None and "loss scale" in state:
+            self.loss_scale = LossScale(**state["loss scale"])
+        self._grown = {number for number, optimizer in self.optimizers.items() if optimizer.state}
+
+    def _load_one(self, number: int, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Give one stage's optimizer copies of what ``state`` has under its parameters' names."""
+        optimizer = self.optimizers[number]
+        for group, saved in zip(optimizer.param_groups, settings["groups"], strict=True):
+            group.update(saved)
+        optimizer.state.clear()
+        for name, parameter in self._named(number):
+            if name in state:
+                optimizer.state[parameter] = {
+                    key: _copy(key, value, optimizer, parameter)
+                    for key, value in state[name].items()
+                }
+        if "lr_schedule" in settings and number in self.lr_schedules:
+            self.lr_schedules[number].load_state_dict(settings["lr_schedule"])
+
+    def _named(self, number: int) -> list[tuple[str, nn.Parameter]]:
+        return list(self.stages[number].module.named_parameters())
+
+
+def _copy(key: str, value: Any, optimizer: torch.optim.Optimizer, parameter: Tensor) -> Any:
+    """One entry of a parameter's state, where torch's optimizers want it, in its own type.
+
+    That is where the parameter is, but for the number of steps, which most count on the host.
+    """
+    if not isinstance(value, Tensor):
+        return value
+    counts_there = any(g.get("fused") or g.get("capturable") for g in optimizer.param_groups)
+    at_host = key == "step" and not counts_there
+    return value.to("cpu" if at_host else parameter.device, copy=True)
+
+
+def load_parameters(stages: Mapping[int, Stage], state: Mapping[str, Tensor]) -> None:
+    """Copy parameters and buffers into the stages, by the model's own names."""
+    with torch.no_grad():
+        for stage in stages.values():
+            own = stage.module.state_dict()
+            for name, tensor in own.items():
+                tensor.copy_(state[name])

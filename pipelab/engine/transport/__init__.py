@@ -1,0 +1,1 @@
+"""How tensors travel from rank to rank."""

@@ -1,0 +1,179 @@
+"""How tensors travel between ranks.
+
+Tagged     gloo. Messages may overtake each other: a tag tells them apart. Tensors of a GPU
+           go by way of pinned host memory, so that ranks may share one.
+Channels   NCCL, one GPU per rank. No tags: on each way from one rank to another, messages
+           arrive in the order in which they left. A communicator for each such way, or two
+           ranks that both send would wait for each other.
+
+A message of NCCL's is a kernel that waits on its GPU for the other end. Whatever makes the whole
+GPU wait, to take more memory or to load a kernel for the first time, waits for it too, and two such
+GPUs wait for each other for ever. So the first batch of a kind goes by way of the host (``p2p``).
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import Store
+
+from pipelab.action import Action
+from pipelab.engine.transport import groups
+
+Channel = tuple[int, int]  # from rank, to rank
+
+
+class MessageError(RuntimeError):
+    """A message did not come, or could not leave; ``peer`` is the rank at the other end."""
+
+    def __init__(self, text: str, peer: int):
+        super().__init__(text)
+        self.peer = peer
+
+
+@contextmanager
+def named(action: Action, peer: int) -> Iterator[None]:
+    """What goes wrong with a message, with its name."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = f"{action.token}: the message with rank {peer} failed: {error}"
+        raise MessageError(text, peer) from None
+
+
+def as_bytes(tensor: Tensor) -> Tensor:
+    """The bytes of a contiguous tensor, in place: NCCL knows few types, and bytes are one of them.
+
+    >>> as_bytes(torch.tensor(1.0, dtype=torch.complex64))
+    tensor([  0,   0, 128,  63,   0,   0,   0,   0], dtype=torch.uint8)
+    """
+    return tensor.view(-1).view(torch.uint8)
+
+
+class Transport(Protocol):
+    """What ``Messages`` needs."""
+
+    def open(self, channels: Iterable[Channel]) -> None:
+        """Be ready for messages of these channels; all ranks call it at once."""
+
+    def send(self, tensor: Tensor, peer: int, tag: int) -> dist.Work:
+        """Start to send what ``outgoing`` gave; never blocks."""
+
+    def receive(self, buffer: Tensor, peer: int, tag: int) -> dist.Work:
+        """Open a buffer for a message; never blocks."""
+
+    def finish(self, work: dist.Work, timeout: float) -> None:
+        """Block until a message is through; raise RuntimeError if it is not in so many seconds."""
+
+    def close(self) -> None:
+        """Leave the other ranks, where the process may stay."""
+
+    def buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """An empty tensor to receive into."""
+
+    def outgoing(self, tensor: Tensor) -> Tensor:
+        """A tensor as it leaves."""
+
+    def arrived(self, buffer: Tensor) -> Tensor:
+        """A received tensor where the stage computes."""
+
+
+class Tagged:
+    """Messages over gloo, told apart by their tags."""
+
+    def __init__(self, group: dist.ProcessGroup, device: torch.device):
+        self.group = group
+        self.device = device
+        self.is_staged = device.type == "cuda"
+
+    def open(self, channels: Iterable[Channel]) -> None:
+        """Nothing to do: gloo has connected all ranks."""
+
+    def send(self, tensor: Tensor, peer: int, tag: int) -> dist.Work:
+        """Start to send."""
+        return self.group.send([tensor], peer, tag)
+
+    def receive(self, buffer: Tensor, peer: int, tag: int) -> dist.Work:
+        """Open a buffer."""
+        return self.group.recv([buffer], peer, tag)
+
+    def finish(self, work: dist.Work, timeout: float) -> None:
+        """Block until it is through."""
+        work.wait(timedelta(seconds=timeout))
+
+    def close(self) -> None:
+        """Nothing to do: the group is not ours."""
+
+    def buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """In host memory, pinned where a GPU copies from it."""
+        return torch.empty(shape, dtype=dtype, pin_memory=self.is_staged)
+
+    def outgoing(self, tensor: Tensor) -> Tensor:
+        """In host memory."""
+        return tensor.detach().to("cpu").contiguous()
+
+    def arrived(self, buffer: Tensor) -> Tensor:
+        """On the rank's device."""
+        return buffer.to(self.device, non_blocking=True) if self.is_staged else buffer
+
+
+class Channels:
+    """Messages over NCCL, in order."""
+
+    def __init__(self, rank: int, device: torch.device, store: Store, timeout: float):
+        self.rank = rank
+        self.device = device
+        self.store = store
+        self.timeout = timeout
+        self.groups: dict[Channel, dist.ProcessGroup] = {}
+
+    def open(self, channels: Iterable[Channel]) -> None:
+        """A communicator for each channel.
+
+        In the same order on all ranks, and with a first message that is waited for: NCCL connects
+        two ranks when both use a communicator for the first time, and blocks until they do.
+        """
+        for channel in sorted(set(channels) - self.groups.keys()):
+            source, goal = channel
+            place = channel.index(self.rank)  # the source is 0 in its group, the goal is 1
+            self.groups[channel] = groups.nccl(
+                self.store, f"from {source} to {goal}", place, 2, self.device, self.timeout
+            )
+            first = torch.zeros(1, device=self.device)
+            is_source = place == 0
+            work = self.send(first, goal, 0) if is_source else self.receive(first, source, 0)
+            self.finish(work, self.timeout)
+
+    def close(self) -> None:
+        """Let NCCL go."""
+        for group in self.groups.values():
+            group.abort()
+        self.groups.clear()
+
+    def send(self, tensor: Tensor, peer: int, tag: int) -> dist.Work:
+        """Start to send; the tag goes nowhere."""
+        return self.groups[self.rank, peer].send([as_bytes(tensor)], 1, 0)
+
+    def receive(self, buffer: Tensor, peer: int, tag: int) -> dist.Work:
+        """Open a buffer for the next message of this channel."""
+        return self.groups[peer, self.rank].recv([as_bytes(buffer)], 0, 0)
+
+    def finish(self, work: dist.Work, timeout: float) -> None:
+        """Block until it is through: the rank must know when to go on, and who is late."""
+        groups.finish(work, timeout)
+
+    def buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """On the GPU."""
+        return torch.empty(shape, dtype=dtype, device=self.device)
+
+    def outgoing(self, tensor: Tensor) -> Tensor:
+        """As it is."""
+        return tensor.detach().to(self.device).contiguous()
+
+    def arrived(self, buffer: Tensor) -> Tensor:
+        """As it is."""
+        return buffer
