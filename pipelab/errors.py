@@ -2,7 +2,7 @@
 
     PipelabError
     ├── ScheduleError          a schedule that is incomplete, out of order or not ours to read
-    │   └── DeadlockError      ... or in which ranks wait for each other for ever
+    │   └── DeadlockError      ... or in which ranks wait for each other without end
     ├── PartitionError         a model that cannot be cut into these stages
     ├── BatchError             a batch that cannot be cut into these microbatches
     ├── LossError              a loss that is no mean over rows
@@ -12,7 +12,7 @@
     └── EngineError            something on the ranks
         ├── LaunchError        the ranks did not come up
         ├── RankError          one rank failed; names rank, action and the learner's traceback
-        │   ├── RankDied       its process ended without a word
+        │   ├── RankDied       its process ended without an answer
         │   ├── RankTimeout    it did not answer before the deadline
         │   └── RankOutOfMemory  it held more bytes than its memory budget
         └── PipelineClosed     the pipeline is used after its end
@@ -20,29 +20,18 @@
 Each message says what happened, with its numbers, and what to do next.
 """
 
-import os
-import re
-import sysconfig
-from pathlib import Path
-from traceback import extract_tb
-
-_INSTALLED = map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))
-_NOT_THEIRS = tuple(  # folders of files that no learner wrote
-    os.path.join(folder, "") for folder in (str(Path(__file__).parent), *_INSTALLED)
-)
-_TOKEN = re.compile("([0-9]+)[A-Z_]+([0-9]*)")
+from pipelab.tracebacks import own_lines
 
 
 class PipelabError(Exception):
     """The root: ``except PipelabError`` catches all that pipelab refuses or reports."""
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows: the learner's own lines that led here, and the words.
+        """What a notebook shows: the learner's own lines that led here, and the message.
 
-        The rest of the way, through files of ours, would be a page. ``%debug`` still goes it.
+        All frames, ours included, would fill a page. ``%debug`` still shows them.
         """
-        way = [f for f in extract_tb(self.__traceback__) if not f.filename.startswith(_NOT_THEIRS)]
-        lines = [f"{_place(f.filename)}line {f.lineno}: {f.line}" for f in way]
+        lines = [f"{line.place}: {line.text}" for line in own_lines(self.__traceback__)]
         return [*lines, f"{type(self).__name__}: {self}"]
 
 
@@ -78,7 +67,7 @@ class LessonError(PipelabError):
     """There is no such exercise or prediction, or a value is none that it can take."""
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows: the words alone. A typing error is no matter for a traceback."""
+        """What a notebook shows: the message alone. A mistyped name needs no traceback."""
         return [f"{type(self).__name__}: {self}"]
 
 
@@ -101,28 +90,29 @@ class RankError(EngineError):
         rank: the rank that failed first.
         action: the token of the action it was in, such as ``"2F0"``, or None outside of a step.
         details: the traceback as that rank saw it, or "".
+        stage: the stage of the action; None outside of actions.
+        microbatch: the microbatch of the action; None in STEP and outside of actions.
     """
 
-    def __init__(self, message: str, rank: int, action: str | None = None, details: str = ""):
+    def __init__(
+        self,
+        message: str,
+        rank: int,
+        action: str | None = None,
+        details: str = "",
+        stage: int | None = None,
+        microbatch: int | None = None,
+    ):
         super().__init__(message)
         self.rank = rank
         self.action = action
         self.details = details
+        self.stage = stage
+        self.microbatch = microbatch
 
-    @property
-    def stage(self) -> int | None:
-        """The stage of the action."""
-        found = _TOKEN.fullmatch(self.action or "")
-        return int(found[1]) if found else None
-
-    @property
-    def microbatch(self) -> int | None:
-        """The microbatch of the action; None in STEP and outside of actions."""
-        found = _TOKEN.fullmatch(self.action or "")
-        return int(found[2]) if found and found[2] else None
-
-    def __reduce__(self) -> tuple[type["RankError"], tuple[str, int, str | None, str]]:
-        return type(self), (str(self), self.rank, self.action, self.details)
+    def __reduce__(self) -> tuple[object, ...]:
+        fields = self.rank, self.action, self.details, self.stage, self.microbatch
+        return type(self), (str(self), *fields)
 
 
 class RankDied(RankError):
@@ -135,8 +125,3 @@ class RankTimeout(RankError):
 
 class RankOutOfMemory(RankError):
     """A rank held more bytes than its ``memory_budget``; the message says of what."""
-
-
-def _place(filename: str) -> str:
-    """The name of a file; nothing for a notebook's cell, whose file is made up."""
-    return f"{Path(filename).name}, " if Path(filename).exists() else ""

@@ -11,10 +11,10 @@ from traces import recorded_like, two_stages_a_rank
 
 from pipelab.action import PER_STAGE, Kind
 from pipelab.errors import TraceError
+from pipelab.files import replace_text
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Memory, Setting, Trace
-from pipelab.trace.trace import write_whole
 
 TRACES = {
     "predicted": simulate(gpipe(4, 8), Cost()),
@@ -59,10 +59,10 @@ def test_any_trace_comes_back(tmp_path_factory, rows, name):
 
 
 def test_the_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
-    path = write_whole(tmp_path / "file.json", "old")
+    path = replace_text(tmp_path / "file.json", "old")
     monkeypatch.setattr(os, "replace", lambda *names: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write_whole(path, "new")
+        replace_text(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file.json"]
 

@@ -125,10 +125,11 @@ def test_the_page_tells_what_each_rank_began_and_when(tmp_path):
     assert page.begun() == (Begun(), Begun())
     before = time.monotonic()
     rank.write(1, Action(1, Kind.WAIT, 3), Wanted(Action(0, Kind.SEND_F, 3), 0))
-    number, action, since = page.begun()[1]
-    assert (number, action) == page.read(1) == (1, Action(1, Kind.WAIT, 3))
-    assert before <= since <= time.monotonic()
-    assert page.wanted(1) == Wanted(Action(0, Kind.SEND_F, 3), 0) and page.wanted(0) is None
+    begun = page.begun()[1]
+    assert begun == page.read(1)
+    assert (begun.number, begun.action) == (1, Action(1, Kind.WAIT, 3))
+    assert before <= begun.since <= time.monotonic()
+    assert begun.wanted == Wanted(Action(0, Kind.SEND_F, 3), 0) and page.read(0).wanted is None
     page.close()
     assert page.begun() == ()
     rank.close()

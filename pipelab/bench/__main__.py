@@ -17,7 +17,7 @@ from pipelab.bench.step import SCHEDULES, Case, StepResult, bench_cases
 from pipelab.bench.tracing import bench_tracing, tracing_table
 from pipelab.bench.workloads import WORKLOADS
 from pipelab.errors import PipelabError
-from pipelab.trace.trace import write_whole
+from pipelab.files import replace_text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     if options.json:
-        write_whole(options.json, json.dumps(result, indent=1))
+        replace_text(options.json, json.dumps(result, indent=1))
     return 0
 
 

@@ -27,7 +27,7 @@ import torch
 
 from pipelab.bench.ratio import Ratio, machine, table
 from pipelab.engine import Pipeline
-from pipelab.engine.launch.ranks import Ranks
+from pipelab.engine.launch.launched import LaunchedRanks
 from pipelab.errors import PipelabError
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b
@@ -100,7 +100,7 @@ def bench_launch(num_ranks: int, repeats: int) -> LaunchResult:
 def launch_ranks(num_ranks: int) -> Launch:
     """Bare ranks of ours, that joined and answered."""
     start = time.monotonic()
-    ranks = Ranks(num_ranks, replicas=1, timeout=60.0)
+    ranks = LaunchedRanks(num_ranks, replicas=1, timeout=60.0)
     joined = time.monotonic()
     ranks.close()
     return Launch(joined - start, time.monotonic() - start)

@@ -24,32 +24,32 @@ from pipelab.simulator import Cost
 
 
 class Pipeline:
-    """A model cut into stages, each on a rank of its own, following a schedule.
+    """A model cut into stages on ranks, one process each, which follow a schedule.
 
-    Use it in a ``with`` block: at its end, however it comes, no process is left.
+    Use it in a ``with`` block: when it ends, also by an error, no process is left.
 
     Args:
         model: an ``nn.Sequential`` or a list of modules. Ranks train copies of its layers.
-        schedule: who runs what, in which order; one process is started for each of its ranks.
+        schedule: what each rank runs, in which order; each rank is a process.
         loss: ``loss(output, target)`` -> scalar tensor, the mean over the rows it was given.
         optimizer: called with each stage's parameters (``partial(torch.optim.SGD, lr=0.1)``).
-        replicas: copies of the pipeline, on ranks and rows of their own; gradients are averaged.
+        replicas: copies of the pipeline, each on its ranks and rows; gradients are averaged.
         pace: keep all actions and messages to this cost, as a device of that speed would.
         overlap: False makes sends block until their message has arrived.
-        memory_budget: bytes that a rank may hold; beyond, it fails as a device would.
-        checkpoint: True, or the stages that keep their input alone and run forward twice.
+        memory_budget: bytes that a rank may hold; with more, it fails as a device would.
+        checkpoint: True, or the stages that keep only their input and run forward twice.
         count: for a microbatch's targets, how many terms its loss averages; without it, rows.
-        reduction: ``"sum"`` for a loss that adds up; its gradients are averaged all the same.
+        reduction: ``"sum"`` for a loss that adds up its terms; gradients are still averaged.
         clip_norm: clip the gradients to this norm of the *whole* model before each update.
         lr_schedule: called with each stage's optimizer (``partial(StepLR, step_size=10)``).
         autocast: the dtype of forwards, ``torch.bfloat16``, or ``torch.float16`` with loss scale.
-        seed: of random layers, which draw for each stage and microbatch anew.
-        record: False leaves events out: traces are empty, and steps a trifle faster.
+        seed: of random layers; each stage and microbatch draws other numbers.
+        record: False leaves events out: traces are empty, and steps slightly faster.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"``: GPUs where there are any.
-        worker: ``"torch"`` has torch.distributed.pipelining run the steps, recorded all the same.
+        worker: ``"torch"`` lets torch.distributed.pipelining run the steps; they are recorded too.
         timeout: seconds that any wait may take before the step is given up.
-        idle_timeout: seconds without a call until the processes end, untold; None: never.
-        stop_at_nan: fail where a stage first gives a NaN or an infinity; else it is in ``.loss``.
+        idle_timeout: seconds without a call after which the processes end; None: never.
+        stop_at_nan: fail where a stage first gives a NaN or an infinity; else the loss shows it.
 
     Raises:
         PipelabError: a schedule, model or loss that cannot run, before any process starts.
@@ -83,17 +83,35 @@ class Pipeline:
         checks.check_times(timeout, idle_timeout)
         validate(schedule)
         checks.check_training(replicas, clip_norm, checkpoint, schedule.num_stages)
-        place = choose(device, schedule.num_ranks * replicas, worker)
-        options = (memory_budget, checkpoint, autocast, seed, record, stop_at_nan, place, worker)
-        self._options = Options(loss, optimizer, lr_schedule, clip_norm, *options)
+        self._num_processes = schedule.num_ranks * replicas
+        self._options = Options(
+            loss=loss,
+            optimizer=optimizer,
+            lr_schedule=lr_schedule,
+            clip_norm=clip_norm,
+            memory_budget=memory_budget,
+            checkpoint=checkpoint,
+            autocast=autocast,
+            seed=seed,
+            record=record,
+            stop_at_nan=stop_at_nan,
+            place=choose(device, self._num_processes, worker),
+            worker=worker,
+        )
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
-        modules = split(model := as_model(model), schedule.num_stages)
+        model = as_model(model)
+        modules = split(model, schedule.num_stages)
         checks.check_loss(loss, reduction)
-        self.schedule, self.replicas, self.pace, self.overlap = schedule, replicas, pace, overlap
+        self.schedule = schedule
+        self.replicas = replicas
+        self.pace = pace
+        self.overlap = overlap
         self._shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         self._names = [name for name, _ in model.named_parameters()]
-        self._rule, self._steps, self._accumulating = Rule(count, reduction), 0, False
-        self._ranks = start_ranks(schedule.num_ranks * replicas, replicas, timeout, idle_timeout)
+        self._rule = Rule(count, reduction)
+        self._steps = 0
+        self._accumulating = False  # gradients of steps with ``update=False`` wait for an update
+        self._ranks = start_ranks(self._num_processes, replicas, timeout, idle_timeout)
         self._build(modules)
 
     def step(self, inputs: Any, targets: Any, *, update: bool = True) -> StepResult:
@@ -183,13 +201,12 @@ class Pipeline:
     @property
     def pids(self) -> tuple[int, ...]:
         """The processes of the ranks, in rank order; empty once closed."""
-        processes = () if self._ranks.is_closed else self._ranks.processes
-        return tuple(process.pid for process in processes if process.pid is not None)
+        return self._ranks.pids
 
     @property
     def begun(self) -> tuple[Begun, ...]:
         """What each rank began last, and when: to watch a step that another thread waits for."""
-        return self._ranks.progress.begun()
+        return self._ranks.begun()
 
     def close(self) -> None:
         """End all processes. May be called twice."""
@@ -218,9 +235,12 @@ class Pipeline:
             inputs, targets, meanwhile=meanwhile, train=True, fresh=not self._accumulating,
             update=update, number=self._steps, profiled=profiled,
         )  # fmt: skip
-        self._steps, self._accumulating = self._steps + 1, not update
-        run_with = self.schedule, self.replicas, self._options, self.pace, self._ranks.clock_error
-        return step_result(answers, setting_of(*run_with))
+        self._steps += 1
+        self._accumulating = not update
+        setting = setting_of(
+            self.schedule, self.replicas, self._options, self.pace, self._ranks.clock_error
+        )
+        return step_result(answers, setting)
 
     def _run(
         self, inputs: Any, targets: Any, meanwhile: Callable[[], None] | None = None, **options: Any
@@ -234,11 +254,15 @@ class Pipeline:
 
     def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
         saved.check_parameters(self._shapes, parameters)
-        self._ask([Load(parameters, optimizer)] * len(self._ranks.processes))
+        self._ask_all(Load(parameters, optimizer))
         self._accumulating = False  # gradients of other parameters are of no use to these
 
     def _fetch(self, what: str) -> list[Done]:
-        return self._ask([Fetch(what)] * len(self._ranks.processes))
+        return self._ask_all(Fetch(what))
+
+    def _ask_all(self, command: object) -> list[Done]:
+        """Give all ranks the same command."""
+        return self._ask([command] * self._num_processes)
 
     def _ask(
         self, commands: Sequence[object], meanwhile: Callable[[], None] | None = None

@@ -10,9 +10,9 @@ from typing import Any
 from pipelab.engine.driver.result import StepResult
 from pipelab.engine.pipeline import Pipeline
 from pipelab.engine.protocol.commands import GetProfiler
+from pipelab.files import replace_text
 from pipelab.trace.chrome import chrome_json
 from pipelab.trace.operators import Operator
-from pipelab.trace.trace import write_whole
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Profile:
 
     def to_chrome(self, path: str | os.PathLike[str]) -> Path:
         """Write one file for Perfetto: below each rank's bars, the operators that ran in them."""
-        return write_whole(Path(path), self._json())
+        return replace_text(Path(path), self._json())
 
     def _json(self) -> str:
         # what ran before the first event, the batch being cut, say: no time may be negative there
@@ -71,5 +71,5 @@ def profile_step(pipeline: Pipeline, inputs: Any, targets: Any) -> Profile:
         BatchError, RankError: as ``step`` does.
     """
     # or the slowest start would show
-    pipeline._ask([GetProfiler()] * len(pipeline._ranks.processes))
+    pipeline._ask_all(GetProfiler())
     return Profile(pipeline._step(inputs, targets, update=True, profiled=True))

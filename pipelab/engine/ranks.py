@@ -1,20 +1,68 @@
 """Where the ranks of a pipeline come from: this process launches them, or torchrun has."""
 
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
 import torch
 
+from pipelab.engine.launch.launched import LaunchedRanks
 from pipelab.engine.launch.processes import threads_per_rank
-from pipelab.engine.launch.ranks import Ranks
+from pipelab.engine.protocol.commands import Done
 from pipelab.engine.protocol.host import under_torchrun
-from pipelab.engine.torchrun.ranks import TorchrunRanks
+from pipelab.engine.protocol.progress import Begun
+from pipelab.engine.torchrun.joined import TorchrunRanks
 
 
-def start_ranks(
-    num_ranks: int, replicas: int, timeout: float, idle_timeout: float | None
-) -> Ranks | TorchrunRanks:
-    """The ranks of one pipeline, all replicas, joined to each other."""
-    if under_torchrun():  # its processes are the script's: they end with it
+class Ranks(Protocol):
+    """The ranks of one pipeline, all replicas, connected to each other."""
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Their processes, in rank order; empty once closed."""
+
+    @property
+    def clock_error(self) -> float:
+        """Seconds by which two ranks' times may be wrong against each other."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether they have ended, or this process has left them."""
+
+    @property
+    def why_closed(self) -> str:
+        """Why they ended, if nobody asked them to."""
+
+    def begun(self) -> tuple[Begun, ...]:
+        """What each rank began last; any thread may ask at any time."""
+
+    def ask(
+        self, commands: Sequence[object], meanwhile: Callable[[], None] | None = None
+    ) -> list[Done]:
+        """Give each rank its command, do something meanwhile; return all answers, in rank order.
+
+        Raises:
+            RankError: a rank failed, died or was too late. The ranks are closed then.
+        """
+
+    def ready(self, meet_again: bool = False) -> None:
+        """The stages are built: from now on ``timeout`` holds.
+
+        ``meet_again``: ranks may have to connect to each other once more, for NCCL.
+        """
+
+    def close(self) -> None:
+        """End them. May be called twice."""
+
+
+def start_ranks(num_ranks: int, replicas: int, timeout: float, idle_timeout: float | None) -> Ranks:
+    """The ranks of one pipeline, all replicas, connected to each other.
+
+    Raises:
+        LaunchError: they did not start, or torchrun started another number.
+    """
+    if under_torchrun():  # its processes run the script: they end with it
         return TorchrunRanks(num_ranks, replicas, timeout)
-    return Ranks(num_ranks, replicas, timeout, idle_timeout)
+    return LaunchedRanks(num_ranks, replicas, timeout, idle_timeout)
 
 
 def threads(num_ranks: int) -> int:

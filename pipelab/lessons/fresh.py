@@ -5,7 +5,6 @@ that an object which calls itself equal to everything cannot pass a check.
 """
 
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -18,6 +17,7 @@ from pipelab.action import Action
 from pipelab.engine.launch import processes  # noqa: F401 - a learner's script does not run again
 from pipelab.engine.launch.fork_server import CONTEXT
 from pipelab.errors import LaunchError
+from pipelab.tracebacks import own_lines
 
 NOT_TRIED = "not tried, since the case before it did not end"
 Function = Callable[..., object]
@@ -88,17 +88,9 @@ def _outcome(function: Function, arguments: tuple[object, ...]) -> Outcome:
     except SystemExit:
         return Outcome(None, "it calls exit()")
     except Exception as error:
-        return Outcome(None, f"{type(error).__name__}{_line()}: {error}")
-
-
-def _line() -> str:
-    """Where in the learner's own code it happened."""
-    trace, line = sys.exc_info()[2], 0
-    while trace is not None:
-        if trace.tb_frame.f_globals.get("__name__") != __name__:
-            line = line or trace.tb_lineno
-        trace = trace.tb_next
-    return f" in line {line}" if line else ""
+        own = own_lines(error.__traceback__)
+        where = f" in line {own[0].number}" if own else ""
+        return Outcome(None, f"{type(error).__name__}{where}: {error}")
 
 
 def plain(value: object) -> object:

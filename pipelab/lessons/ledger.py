@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelab.trace.trace import write_whole
+from pipelab.files import replace_text
 
 Row = dict[str, object]
 Ledger = dict[str, dict[str, Row]]
@@ -103,6 +103,6 @@ def _change(change: Callable[[Ledger], None]) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)
             ledger = load()
             change(ledger)
-            write_whole(file, json.dumps(ledger, indent=1, sort_keys=True))
+            replace_text(file, json.dumps(ledger, indent=1, sort_keys=True))
     except OSError as error:
         warnings.warn(f"progress is not kept: {file} cannot be written ({error})", stacklevel=3)

@@ -7,7 +7,6 @@ for a message is an event of its own (``WAIT``), never hidden inside F or B.
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -16,8 +15,8 @@ from typing import Literal, NamedTuple
 
 from pipelab.action import PER_STAGE, Kind
 from pipelab.errors import TraceError
+from pipelab.files import check_plain, replace_text
 from pipelab.trace import metrics
-from pipelab.trace.files import check_plain
 
 VERSION = 1
 MAX_BYTES = 1 << 29  # a million events take about a tenth of that
@@ -149,7 +148,7 @@ class Trace:
             "fields": list(Event._fields),
             "events": [list(e) for e in self.events],
         }
-        return write_whole(Path(path), json.dumps(data))
+        return replace_text(Path(path), json.dumps(data))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Trace":
@@ -181,7 +180,7 @@ class Trace:
         """Write as Chrome trace JSON, which opens in Perfetto."""
         from pipelab.trace.chrome import chrome_json
 
-        return write_whole(Path(path), chrome_json(self))
+        return replace_text(Path(path), chrome_json(self))
 
 
 def _setting(row: dict[str, object]) -> Setting:
@@ -224,20 +223,6 @@ def _event(row: list[object], num_ranks: int) -> Event:
 def _count(number: int, noun: str) -> str:
     plural = noun + ("es" if noun.endswith("ch") else "s")
     return f"{number} {noun if number == 1 else plural}"
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Write a file at once: a failed write leaves the earlier file as it was."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-    return path
 
 
 def in_order(rows: Iterable[Event]) -> tuple[Event, ...]:

@@ -11,9 +11,9 @@ from typing import Any
 import anywidget
 from traitlets import Bytes, Dict
 
+from pipelab.files import replace_text
 from pipelab.plots import describe, plot_compare, plot_timeline, timeline_text
 from pipelab.trace import Trace
-from pipelab.trace.trace import write_whole
 from pipelab.widgets import front
 from pipelab.widgets.data import frame, head, packed
 from pipelab.widgets.over import Over, overlay
@@ -57,7 +57,7 @@ class Timeline(anywidget.AnyWidget):
 
     def to_html(self, path: str | PathLike[str]) -> Path:
         """Write one file that plays anywhere, without a kernel and without a network."""
-        return write_whole(Path(path), self._page())
+        return replace_text(Path(path), self._page())
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the still picture: PNG, SVG or PDF, as the file's name says.

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.engine import Pipeline, profile_step, verify_gradients
 from pipelab.engine.protocol import host
-from pipelab.engine.torchrun import ranks as torchrun
+from pipelab.engine.torchrun import members
 from pipelab.errors import RankError
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b
@@ -130,7 +130,7 @@ def main():
     torch.manual_seed(0)
     if MODE == "two nodes":
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # as a user of several machines may
-        torchrun.machine = lambda: f"{host.machine()} {RANK}"
+        members.machine = lambda: f"{host.machine()} {RANK}"
         real = time.monotonic
         time.monotonic = lambda: real() + SHIFT * RANK
     if MODE != "raise":

@@ -33,7 +33,7 @@ from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.rank.session import Session
 from pipelab.engine.rank.stage import Stage, seed_layers
 from pipelab.engine.rank.update import Update
-from pipelab.engine.torchrun.ranks import TorchrunRanks
+from pipelab.engine.torchrun.joined import TorchrunRanks
 from pipelab.engine.transport import groups
 from pipelab.engine.transport.backends import Channels, Tagged, as_bytes
 from pipelab.engine.transport.p2p import Messages
@@ -366,8 +366,9 @@ class TooLarge(nn.Linear):
 def test_a_gpu_without_room_is_told_as_a_budget_that_is_used_up():
     model = nn.Sequential(nn.Linear(16, 16), TooLarge(16, 10))
     words = (
-        r"rank 1 ran out of memory in 1F0 .*: Tried to allocate 2.00 GiB; GPU 0 has a total "
-        r"capacity of 79.10 GiB of which 1.25 GiB is free.\n.*Cut the model into more stages"
+        r"rank 1 ran out of memory in 1F0 .*: CUDA out of memory. Tried to allocate 2.00 GiB. "
+        r"GPU 0 has a total capacity of 79.10 GiB of which 1.25 GiB is free. Including non-PyTorch "
+        r"memory, this process has 77 GiB.\n.*Cut the model into more stages"
     )
     with (
         pytest.raises(RankOutOfMemory, match=words) as caught,

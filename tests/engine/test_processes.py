@@ -129,15 +129,15 @@ def test_one_process_per_rank_with_the_threads_that_are_left():
 
 def test_no_port_listens_beyond_loopback_and_the_folder_is_private(monkeypatch):
     seen = []
-    forget = Processes.forget_folder
+    remove = Processes.remove_folder
 
     def look_first(processes):
         if processes.folder.exists():
             modes = [stat.S_IMODE(p.stat().st_mode) for p in processes.folder.glob("*.log")]
             seen.append((stat.S_IMODE(processes.folder.stat().st_mode), *modes))
-        forget(processes)
+        remove(processes)
 
-    monkeypatch.setattr(Processes, "forget_folder", look_first)
+    monkeypatch.setattr(Processes, "remove_folder", look_first)
     with open_pipeline() as pipeline:
         folder = pipeline._ranks._processes.folder
         assert not folder.exists()  # the ranks have met: nothing is left, however they may die

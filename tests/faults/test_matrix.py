@@ -145,7 +145,7 @@ def judge(cell, slowness):
     if fault in ("construction", "unpicklable"):
         assert type(error) is LaunchError
         stage = SCHEDULES[name].stages_of(rank)[-1]
-        assert f".2 of stage {stage}, a Moody, cannot travel to rank {rank}" in text
+        assert f".2 of stage {stage}, a Moody, cannot be sent to rank {rank}" in text
         return
     assert type(error) is ERRORS.get(fault, RankError), repr(error)
     assert error.rank == rank or fault == "optimizer", text
@@ -166,7 +166,7 @@ def judge_place(cell, where, error, is_last):
         assert "raise Bang" in error.details
     if fault == "unpickling":
         assert error.action is None
-        assert f"while it took up stage{'s' * (name == 'interleaved')} " in text
+        assert f"while it built stage{'s' * (name == 'interleaved')} " in text
     elif fault == "optimizer":
         assert error.action == f"{SCHEDULES[name].stages_of(error.rank)[0]}STEP"
     else:

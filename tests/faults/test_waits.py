@@ -17,7 +17,9 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
-from pipelab.engine.failures.stalled import Late, cycle, timed_out
+from pipelab.engine.failures.findings import Absent, Findings, State
+from pipelab.engine.failures.stalled import cycle, timed_out
+from pipelab.engine.protocol.commands import Done
 from pipelab.engine.protocol.progress import Progress, Wanted
 from pipelab.errors import PipelabError, PipelineClosed, RankError, RankTimeout
 from pipelab.schedules import gpipe
@@ -55,9 +57,12 @@ def test_a_ring_of_waits_is_drawn(tmp_path):
     page.write(0, Action(0, Kind.WAIT, 1), Wanted(Action(1, Kind.SEND_B, 1), 1))
     page.write(1, Action(1, Kind.WAIT, 2), Wanted(Action(0, Kind.SEND_F, 2), 0))
     page.write(2, Action(2, Kind.STEP))
-    error = timed_out(Late([0, 0, 0], page, [0, 1], [2]), 5.0)
+    alive = Absent(State.ALIVE)
+    error = timed_out(
+        Findings([None] * 3, {2: Done()}, {0: alive, 1: alive}, page.begun(), timeout=5.0)
+    )
     assert "in a ring: rank 0 -> rank 1 -> rank 0" in str(error)
-    assert "rank 2 is through" in str(error)
+    assert "rank 2 has finished" in str(error)
     assert "rank 1 waits for a message, 0SEND_F2 from rank 0" in str(error)
     assert cycle({0: 1, 1: 2}) == []
 

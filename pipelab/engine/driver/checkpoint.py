@@ -6,7 +6,6 @@ it was. Loading runs no code (``weights_only``).
 
 import os
 import pickle
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from pipelab.errors import CheckpointError
-from pipelab.trace.files import check_plain
+from pipelab.files import check_plain, replacing
 
 FILE = "checkpoint.pt"
 _VERSION = 1
@@ -47,16 +46,10 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
         "optimizer": checkpoint.optimizer,
         "steps": checkpoint.steps,
     }
-    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{FILE}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(data, file)
-            file.flush()
-            os.fsync(file.fileno())  # whole on the disk before it takes the old one's place
-        os.replace(name, folder / FILE)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with replacing(folder / FILE, mode=0o600) as file:
+        torch.save(data, file)
+        file.flush()
+        os.fsync(file.fileno())  # complete on the disk before it takes the earlier one's place
     return folder / FILE
 
 

@@ -1,50 +1,31 @@
-"""Who waits for whom: the picture of ranks that neither answer nor go on.
+"""Who waits for whom: the error of ranks that neither answer nor advance.
 
-rank 0 waits for 1SEND_B0 from rank 1
-rank 1 is in 1F2 (stage 1, forward, microbatch 2)
+no answer for 30 s (timeout=30):
+  rank 0 waits for a message, 1SEND_B0 from rank 1, for stage 0, microbatch 0
+  rank 1 is in 1F2 (stage 1, forward, microbatch 2)
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
-
 from pipelab.action import Kind
-from pipelab.engine.failures.words import words
-from pipelab.engine.protocol.progress import Progress
+from pipelab.engine.failures.findings import Findings, State
+from pipelab.engine.failures.sentences import in_words, rank_error
+from pipelab.engine.protocol.commands import Done
+from pipelab.engine.protocol.progress import Begun
 from pipelab.errors import RankTimeout
 
 
-class Late(NamedTuple):
-    """What is known of all ranks when the deadline passes.
-
-    ``late``: those that have neither answered nor failed. ``through``: those that have answered.
-    """
-
-    pids: Sequence[int]
-    progress: Progress
-    late: Sequence[int]
-    through: Sequence[int]
-
-
-def timed_out(found: Late, timeout: float) -> RankTimeout:
-    """Ranks that neither answer nor go on: where each of them is, and whose fault it may be."""
-    ranks = range(len(found.pids))
-    lines = [f"no answer for {timeout:g} s (timeout={timeout:g}):"]
-    lines += [f"  rank {rank} {_place(found, rank)}" for rank in ranks]
-    ring = cycle({r: w.peer for r in ranks if (w := found.progress.wanted(r)) is not None})
+def timed_out(found: Findings) -> RankTimeout:
+    """Where each rank is, and which of them to look at first."""
+    waits = {r: w.peer for r in found.unfinished if (w := found.begun[r].wanted) is not None}
+    ring, culprit = cycle(waits), _culprit(found)
+    seconds = f"{found.timeout:g}"
+    lines = [f"no answer for {seconds} s (timeout={seconds}):"]
+    lines += [f"  rank {rank} {_state(found, rank)}" for rank in range(len(found.commands))]
     if ring:
         arrows = " -> ".join(f"rank {rank}" for rank in [*ring, ring[0]])
         lines.append(f"They wait for each other in a ring: {arrows}")
-    culprit = _culprit(found)
-    _, action = found.progress.read(culprit)
-    if _is_stopped(found.pids[culprit]):
-        advice = f"Rank {culprit} was stopped from outside (kill -STOP, a debugger): let it go on"
-    elif ring:
-        advice = "A message was lost: change the order of their messages in the schedule"
-    else:
-        advice = f"Look for an endless loop on rank {culprit}"
+    advice = _advice(found, culprit, bool(ring))
     lines.append(f"All ranks were stopped. {advice}, or give a larger timeout.")
-    return RankTimeout("\n".join(lines), culprit, action.token if action else None)
+    return rank_error(RankTimeout, "\n".join(lines), culprit, found.begun[culprit].action)
 
 
 def cycle(peers: dict[int, int]) -> list[int]:
@@ -54,60 +35,52 @@ def cycle(peers: dict[int, int]) -> list[int]:
     ([1, 2], [])
     """
     for rank in sorted(peers):
-        way: list[int] = []
-        while rank in peers and rank not in way:
-            way.append(rank)
+        path: list[int] = []
+        while rank in peers and rank not in path:
+            path.append(rank)
             rank = peers[rank]
-        if rank in way:
-            ring = way[way.index(rank) :]
-            least = ring.index(min(ring))
-            return ring[least:] + ring[:least]
+        if rank in path:
+            ring = path[path.index(rank) :]
+            lowest = ring.index(min(ring))
+            return ring[lowest:] + ring[:lowest]
     return []
 
 
-def _place(found: Late, rank: int) -> str:
-    """What one rank does now."""
-    if rank in found.through:
-        return "is through"
-    _, action = found.progress.read(rank)
-    if action is None:
-        return "has not begun" + _stopped(found.pids[rank])
-    wanted = found.progress.wanted(rank)
-    if wanted is None:
-        if action.kind is Kind.WAIT:  # before STEP
-            return "waits for the gradients of all ranks" + _stopped(found.pids[rank])
-        return f"is in {words(action)}" + _stopped(found.pids[rank])
-    if wanted.message == action:
-        text = f"waits until rank {wanted.peer} takes its message {action.token}"
-    else:
-        text = (
-            f"waits for a message, {wanted.message.token} from rank {wanted.peer}, for stage "
-            f"{action.stage}, microbatch {action.microbatch}"
-        )
-    return text + _stopped(found.pids[rank])
-
-
-def _culprit(found: Late) -> int:
-    """A process that is stopped, else a rank that is busy, else where the waits lead to."""
-    late = list(found.late) or [r for r in range(len(found.pids)) if r not in found.through]
-    stopped = [rank for rank in late if _is_stopped(found.pids[rank])]
-    busy = [rank for rank in late if not _waits(found.progress, rank)]
+def _culprit(found: Findings) -> int:
+    """A rank whose process is stopped, else one that is busy, else the first without an answer."""
+    late = sorted(found.absent) or found.unfinished
+    stopped = [*found.absent_as(State.STOPPED)]
+    busy = [rank for rank in late if not found.begun[rank].is_waiting]
     return (stopped or busy or late)[0]
 
 
-def _waits(progress: Progress, rank: int) -> bool:
-    _, action = progress.read(rank)
-    return action is not None and (action.kind is Kind.WAIT or progress.wanted(rank) is not None)
+def _advice(found: Findings, culprit: int, is_ring: bool) -> str:
+    if culprit in found.absent_as(State.STOPPED):
+        return f"Rank {culprit} was stopped from outside (kill -STOP, a debugger): let it continue"
+    if is_ring:
+        return "A message was lost: change the order of their messages in the schedule"
+    only_others = ", or for a call that only the other ranks make" if found.runs_script else ""
+    return f"Look for an endless loop on rank {culprit}{only_others}"
 
 
-def _stopped(pid: int) -> str:
-    return ": its process is stopped" if _is_stopped(pid) else ""
+def _state(found: Findings, rank: int) -> str:
+    if isinstance(found.answers.get(rank), Done):
+        return "has finished"
+    is_stopped = rank in found.absent_as(State.STOPPED)
+    return _doing(found.begun[rank]) + (": its process is stopped" if is_stopped else "")
 
 
-def _is_stopped(pid: int) -> bool:
-    """Whether a signal or a debugger holds a process (Linux; elsewhere nobody knows)."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-    except OSError:
-        return False
-    return text.rpartition(")")[2].split()[0] in "Tt"
+def _doing(begun: Begun) -> str:
+    action, wanted = begun.action, begun.wanted
+    if action is None:
+        return "has not begun"
+    if wanted is None:
+        if action.kind is Kind.WAIT:  # before STEP
+            return "waits for the gradients of all ranks"
+        return f"is in {in_words(action)}"
+    if wanted.message == action:
+        return f"waits until rank {wanted.peer} takes its message {action.token}"
+    return (
+        f"waits for a message, {wanted.message.token} from rank {wanted.peer}, for stage "
+        f"{action.stage}, microbatch {action.microbatch}"
+    )

@@ -1,8 +1,8 @@
 """The process that ranks are forked from: Python's own fork server, with torch loaded already.
 
 Its first start takes seconds, so it is started before this process loads torch itself. It and its
-ranks must not hear the terminal's Ctrl-C or the notebook's Stop, which reach the whole process
-group: ranks are stopped by their pipeline alone.
+ranks must ignore the terminal's Ctrl-C and the notebook's Stop, which reach the whole process
+group: only their pipeline stops ranks.
 """
 
 import ctypes
@@ -34,21 +34,21 @@ def is_inside() -> bool:
 
 
 def start() -> None:
-    """Start the server, if it does not run; returns at once. Ranks of torchrun's need none.
+    """Start the server, if it does not run; returns at once. Under torchrun none is needed.
 
     Raises:
         LaunchError: it cannot be started.
     """
-    # The server and its ranks import this module too: they must not start servers of their own.
+    # The server and its ranks import this module too: they must not start another server.
     if is_inside() or under_torchrun():
         return
     CONTEXT.set_forkserver_preload(["pipelab.engine.launch.preload"])
     with Uninterrupted():
-        resource_tracker.ensure_running()  # its start lets held signals through: so it goes first
+        resource_tracker.ensure_running()  # its start unblocks signals, so it comes first
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         os.environ[_SOCKETS] = util.get_temp_dir()
         try:
-            forkserver.ensure_running()  # inherits the held signal; ``preload`` ignores it for good
+            forkserver.ensure_running()  # inherits the blocked signal; ``preload`` ignores it
         except OSError as error:
             raise LaunchError(_no_server(error)) from None
         finally:
@@ -57,33 +57,34 @@ def start() -> None:
 
 
 def _no_server(error: OSError) -> str:
-    said = f"the process that ranks are forked from did not start ({error})"
-    if "too long" in str(error):  # a socket's path has about 100 characters
-        return f"{said}: set TMPDIR to a shorter path than {tempfile.gettempdir()}, and start again"
-    return f"{said}: is there room, and leave to write, in {tempfile.gettempdir()}?"
+    what = f"the process that ranks are forked from did not start ({error})"
+    folder = tempfile.gettempdir()
+    if error.errno is None:  # not from the system: Python found the socket's path too long
+        return f"{what}: set TMPDIR to a shorter path than {folder}, and start again"
+    return f"{what}: is there room, and permission to write, in {folder}?"
 
 
 def refuse_within_ranks() -> None:
-    """Raise LaunchError in a rank: it cannot have ranks of its own, and nobody means it to."""
+    """Raise LaunchError in a rank, which cannot start ranks itself."""
     if is_inside():
         raise LaunchError(
             "a rank was about to open a pipeline of its own. It imported this module, since a "
-            "layer or a loss that it was sent is defined here; and what a module does at its top, "
-            'each import does again. Put it behind `if __name__ == "__main__":`'
+            "layer or a loss that it was sent is defined here; and what stands at the top of a "
+            'module runs with each import. Put it behind `if __name__ == "__main__":`'
         )
 
 
 def wait_until_up() -> None:
-    """Block until the server has loaded what it preloads; at once but for the first time.
+    """Block until the server has loaded what it preloads; only the first call takes time.
 
-    These seconds are open to a Ctrl-C; to start a rank then takes milliseconds, which are not.
+    A Ctrl-C can interrupt these seconds; it cannot interrupt the milliseconds of a rank's start.
     """
     pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     if pid in _up:
         return
     first = CONTEXT.Process(target=int, name="pipelab rank: is the server up?", daemon=True)
     failures: list[Exception] = []
-    starter = threading.Thread(  # hears of no Ctrl-C
+    starter = threading.Thread(  # Ctrl-C interrupts the main thread only
         target=_quietly, args=(first.start, failures), daemon=True
     )
     starter.start()
@@ -97,7 +98,7 @@ def wait_until_up() -> None:
 
 
 def ended(error: Exception) -> LaunchError:
-    """What to raise when the server did not answer a launch with a process."""
+    """What to raise when the server ended while a rank was to be started."""
     return LaunchError(
         f"the process that ranks are forked from has ended ({error!r}). Was it killed, or is "
         f"memory short? Try once more: the next launch starts another"
@@ -113,12 +114,12 @@ def _quietly(start: Callable[[], object], failures: list[Exception]) -> None:
 
 
 def prefix(pid: int) -> str:
-    """How the private folders of a process's pipelines begin."""
+    """How the names of a process's private folders begin."""
     return f"pipelab-{pid}-"
 
 
-def sweep(pid: int) -> None:
-    """Remove the folders that a process which was killed has left."""
+def remove_leftovers(pid: int) -> None:
+    """Remove the folders of a process that was killed."""
     left = [*Path(tempfile.gettempdir()).glob(prefix(pid) + "*")]
     if _SOCKETS in os.environ and _is_orphan(pid):
         left.append(Path(os.environ[_SOCKETS]))  # Python removes it if the process can still act
@@ -127,7 +128,7 @@ def sweep(pid: int) -> None:
 
 
 def _is_orphan(pid: int) -> bool:
-    """Whether the parent has died: its files are closed a moment before its children are told."""
+    """Whether the parent has died: its files close a moment before its children get another."""
     until = time.monotonic() + 0.1
     while os.getppid() == pid and time.monotonic() < until:
         time.sleep(0.005)
@@ -135,16 +136,16 @@ def _is_orphan(pid: int) -> bool:
 
 
 def end_with_server() -> None:
-    """Let the system kill this rank when the fork server ends, as it does with the parent.
+    """Make the system kill this rank when the fork server ends, which ends with the parent.
 
-    A rank that is stopped, or in a loop in C, cannot see the parent's death by itself. Linux alone
-    offers this. The server ends only once no rank holds its own lifeline, as Python lets them do:
-    a rank that is stopped before it comes to this line, a few milliseconds old, keeps both.
+    A rank that is stopped, or in a loop in C, cannot notice the parent's death by itself. Only
+    Linux offers this. The server ends only once no rank holds the pipe that keeps it alive, which
+    Python lets ranks inherit: a rank that is stopped before this line keeps both.
     """
     server = forkserver._forkserver
-    line: int | None = getattr(server, "_forkserver_alive_fd", None)  # private: may go
-    if line is not None:
-        os.close(line)
+    alive: int | None = getattr(server, "_forkserver_alive_fd", None)  # private: may disappear
+    if alive is not None:
+        os.close(alive)
         setattr(server, "_forkserver_alive_fd", None)  # noqa: B010 - mypy does not know it
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,7 +1,7 @@
-"""End the processes of a pipeline that nobody has asked for long: thirty notebooks share a server.
+"""End the processes of a pipeline that is not used for long: thirty notebooks may share a server.
 
-Its parameters go with them, and the next call says so: to bring up ranks again in secret, with a
-state from some moment ago, would hide what happened.
+Its parameters are lost with them, and the next call says so: new ranks, started silently with an
+earlier state, would hide what happened.
 """
 
 import threading
@@ -10,8 +10,8 @@ import weakref
 from typing import Protocol
 
 
-class Sleeper(Protocol):
-    """What can be closed when it has been idle."""
+class Closeable(Protocol):
+    """What can be closed when it is idle."""
 
     lock: "threading.RLock"
     last_asked: float
@@ -24,21 +24,21 @@ class Sleeper(Protocol):
         """End it."""
 
 
-def watch_idle(ranks: Sleeper, seconds: float | None) -> None:
-    """Close these ranks when nobody has asked them for so long; None: never."""
+def close_when_idle(ranks: Closeable, seconds: float | None) -> None:
+    """Close these ranks after so many seconds without a question; None: never."""
     if seconds is None:
         return
-    over = threading.Event()
-    weakref.finalize(ranks, over.set)
+    gone = threading.Event()
+    weakref.finalize(ranks, gone.set)
     thread = threading.Thread(
-        target=_watch, args=(weakref.ref(ranks), seconds, over), name="pipelab idle", daemon=True
+        target=_wait, args=(weakref.ref(ranks), seconds, gone), name="pipelab idle", daemon=True
     )
     thread.start()
 
 
-def _watch(reference: "weakref.ref[Sleeper]", seconds: float, over: threading.Event) -> None:
+def _wait(reference: "weakref.ref[Closeable]", seconds: float, gone: threading.Event) -> None:
     left = seconds
-    while not over.wait(min(left, 1.0)):
+    while not gone.wait(min(left, 1.0)):
         ranks = reference()
         if ranks is None or ranks.is_closed:
             return
@@ -46,9 +46,9 @@ def _watch(reference: "weakref.ref[Sleeper]", seconds: float, over: threading.Ev
         if left <= 0.0 and ranks.lock.acquire(blocking=False):  # else they work right now
             try:
                 if ranks.last_asked + seconds <= time.monotonic():
-                    ranks.close(f"nobody had asked it for {seconds:g} s (idle_timeout={seconds:g})")
+                    ranks.close(f"it was not used for {seconds:g} s (idle_timeout={seconds:g})")
                     return
             finally:
                 ranks.lock.release()
         left = max(0.05, left)
-        del ranks  # so that the pipeline may end when nothing but this thread knows it
+        del ranks  # so that the pipeline can be collected when nothing else refers to it

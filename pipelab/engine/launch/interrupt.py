@@ -1,4 +1,4 @@
-"""Hold a Ctrl-C, or the notebook's Stop, back while something is half done."""
+"""Delay a Ctrl-C, or the notebook's Stop, while something is half done."""
 
 import signal
 import threading

@@ -2,8 +2,8 @@
 
 All hold the reading end of one pipe, the *lifeline*. They end at once when its other end is
 closed: by ``Processes.end``, or by the system when the parent dies, whatever they are doing and
-even if their start was cut short. Their folder is removed as soon as they have met, so that
-nothing is left on the disk, however they die.
+even if their start was interrupted. Their folder is removed as soon as they are connected, so that
+nothing is left on the disk, however they end.
 """
 
 import os
@@ -27,8 +27,8 @@ from pipelab.engine.protocol.logs import LogReader
 from pipelab.engine.protocol.progress import Progress
 
 _OURS = "pipelab "  # how the names of all our processes begin
-_FAREWELL = 0.2  # seconds for ranks to end by themselves
-_DEATH = 5.0  # seconds for all that were killed to be gone: a busy system takes its time
+_EXIT_TIME = 0.2  # seconds for ranks to end by themselves
+_KILL_TIME = 5.0  # seconds for killed ranks to be gone: a busy system is slow
 _preparation_data = spawn.get_preparation_data
 
 
@@ -44,7 +44,7 @@ def _preparation(name: str) -> dict[str, object]:
     return data
 
 
-# Once and for good: what came and went with each start could be left half done by a Ctrl-C.
+# Set once: a patch around each start could be left in place by a Ctrl-C.
 spawn.get_preparation_data = _preparation
 
 
@@ -57,22 +57,22 @@ class Processes:
         self.folder = Path(tempfile.mkdtemp(prefix=fork_server.prefix(os.getpid())))  # mode 0700
         self.progress = Progress(self.folder, num_ranks)
         self.logs = LogReader(self.folder, num_ranks)
-        self._their_line, self._lifeline = CONTEXT.Pipe(duplex=False)
-        self._cutting = threading.RLock()  # two threads would close the line's file twice
+        self._read_end, self._lifeline = CONTEXT.Pipe(duplex=False)
+        self._closing = threading.RLock()  # two threads would close the pipe's file twice
 
     def start(self, num_ranks: int, replicas: int, timeout: float) -> None:
-        """Fork all ranks; they begin to look for each other."""
+        """Fork all ranks; they begin to connect to each other."""
         fork_server.start()
         fork_server.wait_until_up()
         threads = threads_per_rank(num_ranks)
-        variables = gpu_variables()  # as they are now: the server has those of its own start
+        variables = gpu_variables()  # as they are now: the server has those of its start
         for rank in range(num_ranks):
-            with Uninterrupted():  # half a request would be the end of Python's server
+            with Uninterrupted():  # half a request would end Python's server
                 ours, theirs = CONTEXT.Pipe()
                 self.pipes.append(ours)
                 process = CONTEXT.Process(
                     target=rank_process.main,
-                    args=(rank, num_ranks, replicas, theirs, self._their_line, self.folder,
+                    args=(rank, num_ranks, replicas, theirs, self._read_end, self.folder,
                           timeout, threads, variables),
                     name=f"{_OURS}rank {rank}",
                     daemon=True,
@@ -84,44 +84,54 @@ class Processes:
                     raise fork_server.ended(error) from error
                 theirs.close()
 
-    def forget_folder(self) -> None:
-        """Remove the folder: the ranks have met, and hold open what they still need."""
+    def remove_folder(self) -> None:
+        """Remove the folder: the ranks are connected, and hold open what they still need."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def cut(self) -> None:
-        """Let all ranks end, whatever they do."""
-        with self._cutting:
-            with suppress(OSError):  # cut already
+    def close_lifeline(self) -> None:
+        """Make all ranks end, whatever they do."""
+        with self._closing:
+            with suppress(OSError):  # closed already
                 self._lifeline.send_bytes(b"end")  # a child that the learner forked may hold it
             self._lifeline.close()
 
     def end(self) -> None:
-        """Let all ranks end, kill those that do not, and close all that is open."""
+        """Make all ranks end, kill those that do not, and close all that is open."""
         with Uninterrupted():
-            self.cut()
+            self.close_lifeline()
             for pipe in self.pipes:
                 pipe.close()
-            until = time.monotonic() + _FAREWELL
+            until = time.monotonic() + _EXIT_TIME
             started = [process for process in self.all if process.pid is not None]
             for process in started:
                 process.join(max(0.0, until - time.monotonic()))
                 if process.is_alive():
                     process.kill()
-            until = time.monotonic() + _DEATH
+            until = time.monotonic() + _KILL_TIME
             for process in started:
                 process.join(max(0.0, until - time.monotonic()))
-                with suppress(ValueError):  # not even now: Python closes it at the next launch
+                with suppress(ValueError):  # still running: Python closes it at the next launch
                     process.close()
-            self._their_line.close()
+            self._read_end.close()
             self.progress.close()
             self.logs.close()
-            self.forget_folder()
+            self.remove_folder()
 
 
 def threads_per_rank(num_ranks: int) -> int:
-    """Threads for torch in each rank: this process's own number, shared out, at least one.
+    """Threads for torch in each rank: this process's number, divided among them, at least one.
 
-    More threads than cores would spin for each other: a tiny model gets ten times slower. And the
-    number matters to the last bit: a matrix product may add up differently with each.
+    With more threads than cores they would spin while they wait for each other: a tiny model gets
+    ten times slower. And the number changes the last bits: a matrix product may be summed in
+    another order with each.
     """
     return max(1, torch.get_num_threads() // num_ranks)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a signal or a debugger holds a process (Linux; elsewhere nobody can say)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] in "Tt"

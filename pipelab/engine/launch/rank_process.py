@@ -1,7 +1,7 @@
-"""The life of a rank's process: join the others, then answer the parent's commands until it ends.
+"""A rank's process: connect to the others, then answer the parent's commands until it ends.
 
-A rank never writes to the parent's output: what it prints goes to a file of its own, which the
-parent replays in rank order. It ends with its parent, whatever happens to the parent.
+A rank never writes to the parent's output: what it prints goes to a file, one for each rank, which
+the parent replays in rank order. It ends with its parent, whatever happens to the parent.
 """
 
 import os
@@ -20,8 +20,9 @@ from pipelab.engine.protocol.commands import Build, Done, receive, send
 from pipelab.engine.protocol.device import take_over
 from pipelab.engine.protocol.progress import Progress
 from pipelab.engine.rank.affinity import Seat
+from pipelab.engine.rank.raised import failure_of
 from pipelab.engine.rank.recorder import Recorder
-from pipelab.engine.rank.session import Session, last_words, open_session
+from pipelab.engine.rank.session import Session, open_session
 from pipelab.engine.transport import groups
 
 
@@ -35,7 +36,7 @@ def main(
     try:
         _print_to(folder / f"rank-{rank}.log")
     except FileNotFoundError:
-        os._exit(0)  # the pipeline was closed before this rank was born
+        os._exit(0)  # the pipeline was closed before this rank had started
     threading.Thread(target=_end_with_parent, args=(lifeline, folder), daemon=True).start()
     torch.set_num_threads(threads)
     seat = Seat(rank, num_ranks, threads)
@@ -59,7 +60,7 @@ def main(
         os._exit(0)  # the parent has closed the pipeline
     except BaseException as error:  # SystemExit from a learner's code included
         _flush()
-        send(pipe, last_words(recorder, error))
+        send(pipe, failure_of(recorder, error))
         os._exit(1)
 
 
@@ -79,7 +80,7 @@ def _flush() -> None:
 
 
 def _end_with_parent(lifeline: Connection, folder: Path) -> None:
-    """Wait for the pipeline's end or the parent's death, and follow at once."""
+    """Wait for the pipeline's end or the parent's death, and end at once."""
     parent = parent_process()
     assert parent is not None
     connection.wait([lifeline, parent.sentinel])

@@ -138,17 +138,6 @@ class Done:
     clock_error: float = 0.0  # seconds: of the times of what was seen
 
 
-@dataclass(frozen=True)
-class Failed:
-    """A rank's last words. ``echo``: it only saw a neighbour go away; the cause is elsewhere."""
-
-    action: str | None
-    summary: str
-    details: str
-    echo: bool
-    out_of_memory: bool = False
-
-
 def _reduce(tensor: Tensor) -> Any:
     if tensor.requires_grad:
         return tensor.__reduce_ex__(5)  # type: ignore[no-untyped-call]

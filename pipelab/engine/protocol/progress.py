@@ -1,7 +1,7 @@
 """Where each rank is right now: a few bytes of shared memory that outlive a rank that hangs.
 
-A rank that sits in a wait or in an endless loop cannot answer; this page tells the parent what
-it was doing. It is a file in the pipeline's private folder, mapped by all.
+A rank that is stuck in a wait or in an endless loop cannot answer; these bytes show the parent what
+it was doing. They are a file in the pipeline's private folder, mapped into memory by all.
 """
 
 import mmap
@@ -33,11 +33,20 @@ class Begun(NamedTuple):
         number: how many actions it has begun in all, over all steps.
         action: the last of them; None before the first.
         since: when, on the clock of ``time.monotonic``, which all processes of a machine share.
+        wanted: the message that it waits for, if that is what it does.
     """
 
     number: int = 0
     action: Action | None = None
     since: float = 0.0
+    wanted: Wanted | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the rank can only go on when another one does something."""
+        return self.wanted is not None or (
+            self.action is not None and self.action.kind is Kind.WAIT
+        )
 
 
 class Progress:
@@ -72,29 +81,21 @@ class Progress:
         Any thread may ask at any time. Under torchrun a process knows of its own rank alone.
         """
         try:
-            return tuple(self._begun(rank) for rank in range(self._num_ranks))
+            return tuple(self.read(rank) for rank in range(self._num_ranks))
         except ValueError:  # closed, perhaps at this moment by another thread
             return ()
 
-    def read(self, rank: int) -> tuple[int, Action | None]:
-        """How many actions a rank has begun, and the last of them; None before the first."""
-        return self._begun(rank)[:2]
-
-    def _begun(self, rank: int) -> Begun:
-        count, stage, kind, microbatch, *_, since = self._entry(rank)
+    def read(self, rank: int) -> Begun:
+        """What one rank began last."""
+        count, stage, kind, microbatch, *message, since = self._entry(rank)
         if count == 0:
             return Begun()
-        action = Action(stage, _KINDS[kind], None if microbatch < 0 else microbatch)
-        return Begun(count, action, since)
-
-    def wanted(self, rank: int) -> Wanted | None:
-        """The message that a rank waits for, if that is what it does."""
-        count, _, _, microbatch, stage, kind, peer, _ = self._entry(rank)
-        return (
-            None
-            if count == 0 or peer == _NONE
-            else Wanted(Action(stage, _KINDS[kind], microbatch), peer)
-        )
+        number = None if microbatch < 0 else microbatch
+        wanted_stage, wanted_kind, peer = message
+        wanted = None
+        if peer != _NONE:
+            wanted = Wanted(Action(wanted_stage, _KINDS[wanted_kind], number), peer)
+        return Begun(count, Action(stage, _KINDS[kind], number), since, wanted)
 
     def _entry(self, rank: int) -> tuple[int, ...]:
         return _ENTRY.unpack_from(self._page, rank * _ENTRY.size)

@@ -9,7 +9,6 @@ in the background while the rank still computes.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -24,6 +23,10 @@ _HOST = torch.device("cpu")
 
 class ReduceError(RuntimeError):
     """An all-reduce did not come to its end: another rank is gone, or stuck."""
+
+    def __init__(self, text: str, timed_out: bool = False):
+        super().__init__(text)
+        self.timed_out = timed_out
 
 
 @dataclass
@@ -131,6 +134,7 @@ class DataParallel:
             if is_nccls:
                 groups.finish(work, self.timeout)
             else:
-                work.wait(timedelta(seconds=self.timeout))
+                groups.wait(work, self.timeout)
         except RuntimeError as error:
-            raise ReduceError(f"the all-reduce failed: {error}") from None
+            timed_out = isinstance(error, groups.TimedOut)
+            raise ReduceError(f"the all-reduce failed: {error}", timed_out) from None

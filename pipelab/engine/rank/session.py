@@ -1,7 +1,6 @@
 """One rank's side of the conversation: each command of the parent, and its answer."""
 
 import time
-import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,20 +10,19 @@ import torch
 
 from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Kind
 from pipelab.engine.protocol import tree
-from pipelab.engine.protocol.commands import Build, Done, Failed, Fetch, GetProfiler, Load, Run, Use
+from pipelab.engine.protocol.commands import Build, Done, Fetch, GetProfiler, Load, Run, Use
 from pipelab.engine.protocol.device import device_of, watch_for
 from pipelab.engine.rank.affinity import Seat
 from pipelab.engine.rank.batch import Batch, Route
-from pipelab.engine.rank.data_parallel import DataParallel, ReduceError
+from pipelab.engine.rank.data_parallel import DataParallel
 from pipelab.engine.rank.losses import on_device
-from pipelab.engine.rank.memory_budget import OverBudget
 from pipelab.engine.rank.pace import Pace
 from pipelab.engine.rank.profiler import Operators
 from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.rank.stage import Stage
 from pipelab.engine.rank.update import load_parameters
 from pipelab.engine.rank.worker import Worker
-from pipelab.engine.transport.backends import Channels, MessageError, Tagged, Transport
+from pipelab.engine.transport.backends import Channels, Tagged, Transport
 from pipelab.engine.transport.groups import Groups, nccl
 from pipelab.engine.transport.p2p import Messages
 from pipelab.trace import Memory
@@ -58,17 +56,6 @@ def open_session(
 
         session.torch = TorchSteps(session.worker, groups.pipeline or groups.everyone, timeout)
     return session
-
-
-def last_words(recorder: Recorder, error: BaseException) -> Failed:
-    """What went wrong, where, with the traceback as this rank saw it."""
-    return Failed(
-        action=recorder.action.token if recorder.action else None,
-        summary=f"{type(error).__name__}: {error}".rstrip(": "),
-        details="".join(traceback.format_exception(error)),
-        echo=isinstance(error, (MessageError, ReduceError)),
-        out_of_memory=isinstance(error, (OverBudget, torch.OutOfMemoryError)),
-    )
 
 
 class Session:

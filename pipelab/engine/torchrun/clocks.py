@@ -1,9 +1,9 @@
 """How far this machine's clock is from rank 0's, and how well that is known.
 
-``time.monotonic`` counts from each machine's own start. A rank asks rank 0 for the time, some
+``time.monotonic`` counts from each machine's start. A rank asks rank 0 for the time, several
 times in a row. Rank 0 read its clock at some moment between question and answer, so half of the
-round trip bounds the error; the shortest round trip knows best (Mills, RFC 5905, section 8; this
-keeps the one stamp of rank 0 where NTP has two).
+round trip bounds the error; the shortest round trip gives the best bound (Mills, RFC 5905, section
+8; rank 0 sends one timestamp where NTP sends two).
 
     asked ──────▶ rank 0 reads its clock ──────▶ heard        offset = read - (asked + heard) / 2
 """
@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 ROUNDS = 16
-DRIFT = 50e-6  # seconds a second: what two quartz clocks may part by after the measurement
+DRIFT = 50e-6  # seconds a second: how fast two quartz clocks may drift apart
 
 
 class Clock(NamedTuple):
@@ -32,7 +32,7 @@ class Clock(NamedTuple):
 
 
 def measure(group: dist.ProcessGroup, rank: int, num_ranks: int, timeout: float) -> Clock:
-    """This rank's clock against rank 0's. All ranks call it at once; each asks in its turn."""
+    """This rank's clock against rank 0's. All ranks call it at once, and ask in turn."""
     clock, patience = Clock(), timedelta(seconds=timeout)
     for other in range(1, num_ranks):
         if rank == other:
@@ -40,13 +40,15 @@ def measure(group: dist.ProcessGroup, rank: int, num_ranks: int, timeout: float)
             clock = min(rounds, key=lambda c: c.error)
         elif rank == 0:
             for _ in range(ROUNDS):
-                _tell(group, other, patience)
+                _answer(group, other, patience)
     return clock
 
 
 def _ask(group: dist.ProcessGroup, patience: timedelta) -> Clock:
     answer = torch.empty(1, dtype=torch.float64)
-    coming = group.recv([answer], 0, 1)  # opened before the question: its cost is no way
+    coming = group.recv(
+        [answer], 0, 1
+    )  # opened before the question, so that it costs no time of the round trip
     asked = time.monotonic()
     group.send([torch.zeros(1, dtype=torch.float64)], 0, 0).wait(patience)
     coming.wait(patience)
@@ -54,7 +56,7 @@ def _ask(group: dist.ProcessGroup, patience: timedelta) -> Clock:
     return Clock(answer.item() - (asked + heard) / 2, (heard - asked) / 2, heard)
 
 
-def _tell(group: dist.ProcessGroup, other: int, patience: timedelta) -> None:
+def _answer(group: dist.ProcessGroup, other: int, patience: timedelta) -> None:
     group.recv([torch.empty(1, dtype=torch.float64)], other, 0).wait(patience)
     now = torch.tensor([time.monotonic()], dtype=torch.float64)
     group.send([now], other, 1).wait(patience)

@@ -1,19 +1,38 @@
-"""Whether several processes were asked the same: each ran the script, on data of its own making."""
+"""Whether all processes make the same calls on the same data: each runs the whole script."""
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from pipelab.engine.protocol import tree
 from pipelab.engine.protocol.commands import Build, Fetch, Load, Run, Use
+from pipelab.errors import RankError
+
+Fingerprint = tuple[str, int]
+"""The kind of a call, and a checksum of a sample of its data."""
 
 _SAMPLE = 1024  # numbers of each tensor: an unseeded tensor differs in the first
+_WORDS = {
+    "Build": "open a pipeline",
+    "Use": "use a schedule",
+    "Run": "run a batch",
+    "Fetch": "give its state or gradients",
+    "Load": "load a state",
+}
+_DATA = {
+    "Build": "model, or device,",
+    "Use": "schedule",
+    "Run": "batch",
+    "Fetch": "question",
+    "Load": "state",
+}
+_SCRIPT = "Under torchrun every process runs the whole script: "
 
 
-def fingerprint(commands: Sequence[object]) -> tuple[str, int]:
-    """The kind of a call, and a checksum of a sample of its data.
+def fingerprint(commands: Sequence[object]) -> Fingerprint:
+    """The fingerprint of a call with these commands.
 
     >>> fingerprint([Fetch("gradients")])[0]
     'Fetch'
@@ -24,6 +43,35 @@ def fingerprint(commands: Sequence[object]) -> tuple[str, int]:
             checksum = zlib.crc32(_sample(tensor), zlib.crc32(str(tensor.shape).encode(), checksum))
         checksum = zlib.crc32(_words(command).encode(), checksum)
     return type(commands[0]).__name__, checksum
+
+
+def difference(asked: Mapping[int, Fingerprint]) -> RankError | None:
+    """The error to raise where two ranks make different calls; None if all make the same.
+
+    ``asked``: the fingerprint of each rank that has answered.
+    """
+    first = min(asked)
+    kind, checksum = asked[first]
+    for rank, (other, other_checksum) in sorted(asked.items()):
+        if other != kind:
+            return RankError(
+                f"rank {rank} was asked to {_name(other)} when rank {first} was asked to "
+                f"{_name(kind)}.\n{_SCRIPT}let all make the same calls in the same order, also\n"
+                f"where only one of them prints the result.",
+                rank,
+            )
+        if other_checksum != checksum:
+            return RankError(
+                f"rank {rank} has another {_DATA.get(kind, 'command')} than rank {first}.\n"
+                f"{_SCRIPT}let all make the same data and models; seed them\n"
+                f"(torch.manual_seed(0)), and shard nothing by rank.",
+                rank,
+            )
+    return None
+
+
+def _name(kind: str) -> str:
+    return _WORDS.get(kind, f"do {kind}")
 
 
 def _tensors(command: object) -> Iterable[Tensor]:

@@ -1,7 +1,7 @@
-"""The connections of this rank, kept so that they can be cut.
+"""The connections of this rank, kept so that they can be closed.
 
-A process that failed lives on with its script. Its neighbours would wait for its messages until
-their deadline; once the connections are cut they know at once, as if the process had ended.
+A process that failed continues with its script. Its neighbours would wait for its messages until
+their deadline; once the connections are closed they notice at once, as if the process had ended.
 """
 
 import os
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 
-class Wires:
+class Sockets:
     """Second handles of sockets that libraries opened."""
 
     def __init__(self) -> None:
@@ -19,34 +19,34 @@ class Wires:
 
     @contextmanager
     def collect(self) -> Iterator[None]:
-        """Keep what is connected within the block. Not what listens: gloo aborts on its end."""
+        """Keep what is connected within the block, not what listens: gloo aborts without that."""
         before = _open_sockets()
         yield
         for number in _open_sockets() - before:
-            if (wire := _second_handle(number)) is not None:
-                self._sockets.append(wire)
+            if (handle := _second_handle(number)) is not None:
+                self._sockets.append(handle)
 
-    def cut(self) -> None:
-        """End the connections, whoever still uses them. May be called twice."""
+    def close(self) -> None:
+        """Close the connections, whoever still uses them. May be called twice."""
         while self._sockets:
-            wire = self._sockets.pop()
+            handle = self._sockets.pop()
             with suppress(OSError):
-                wire.shutdown(socket.SHUT_RDWR)
-            wire.close()
+                handle.shutdown(socket.SHUT_RDWR)
+            handle.close()
 
 
 def _second_handle(number: int) -> socket.socket | None:
-    """A handle of a connected socket, even if the number comes to mean another one."""
+    """A second handle of a connected socket: its number may be used for another one later."""
     try:
-        wire = socket.socket(fileno=os.dup(number))
-    except OSError:  # another thread's, and gone again
+        handle = socket.socket(fileno=os.dup(number))
+    except OSError:  # another thread had opened it, and closed it again
         return None
     try:
-        wire.getpeername()
+        handle.getpeername()
     except OSError:
-        wire.close()
+        handle.close()
         return None
-    return wire
+    return handle
 
 
 def _open_sockets() -> set[int]:
@@ -56,5 +56,5 @@ def _open_sockets() -> set[int]:
 def _is_socket(number: int) -> bool:
     try:
         return stat.S_ISSOCK(os.fstat(number).st_mode)
-    except OSError:  # the handle that listed the folder
+    except OSError:  # the handle with which the folder was listed
         return False

@@ -1,9 +1,15 @@
-"""What torchrun's ranks pin up for all to read, in the store that torchrun keeps.
+"""How torchrun's ranks learn of each other: through the key-value store that torchrun keeps.
 
-There is no parent that hears of everything. After each call every rank pins up a note: its answer,
-or its last words. Nobody goes on before all notes are there, or somebody's end is certain: so all
-ranks see the same answers, and the same cause of an error. Meanwhile a thread tells twice a second
-that the process lives, and where it is: that outlives a rank that hangs.
+There is no parent that collects answers. After each call every rank publishes its answer, or its
+failure. No rank continues before all answers are there, or it is certain that one will not come: so
+all ranks see the same answers, and raise the same error. Meanwhile a thread publishes a heartbeat
+twice a second, with what the rank is doing: it continues while the rank itself hangs.
+
+    key                  value
+    shared RANK          what the rank gave at the start (``share``)
+    answer CALL RANK     an ``Answer`` to one call
+    heartbeat RANK       a ``Heartbeat``, the latest
+    closed RANK          why the rank closed its pipeline
 """
 
 import pickle
@@ -11,86 +17,95 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple
 
 from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from pipelab.action import Action
-from pipelab.engine.protocol.commands import Done, Failed
+from pipelab.engine.failures.deadline import Deadline
+from pipelab.engine.failures.findings import Absent, State
+from pipelab.engine.protocol.commands import Done
+from pipelab.engine.protocol.failure import Failure
+from pipelab.engine.protocol.progress import Begun
 
-_BEAT = 0.5  # seconds between two signs of life
-_SILENT = 4 * _BEAT  # without one for so long, a process is gone
-_GRACE = 3.0  # seconds for the last words of the others, once one has failed
-
-Where = tuple[int, Action | None]  # how many actions a rank has begun, and the last of them
+_INTERVAL = 0.5  # seconds between two heartbeats
+_SILENT = 4 * _INTERVAL  # without a heartbeat for so long, a process is gone
+_GRACE = 3.0  # seconds for the other ranks to say why, once one has failed
 
 
-class Life(NamedTuple):
-    """The last sign of life of a rank: the how manieth, and where it was."""
+class Heartbeat(NamedTuple):
+    """That a rank's process lives: the number of the heartbeat, and what the rank began last."""
 
-    number: int
-    where: Where
-    left: str | None = None  # it closed its pipeline, and why
-    silent: bool = False  # none has come for a while
+    number: int = 0
+    begun: Begun = Begun()
 
 
 @dataclass(frozen=True)
-class Note:
-    """What one rank pins up after a call.
+class Answer:
+    """What one rank publishes after a call.
 
-    ``answer``: a number of bytes stands for an answer too large for the store. ``asked``: the kind
-    of call, and a checksum of its data. ``now`` and ``clock_error``: seconds on this rank's clock.
+    Attributes:
+        content: the rank's answer; for one that is too large for the store, its size in bytes.
+        asked: the kind of call, and a checksum of its data (see ``fingerprint``).
+        now: when, in seconds on this rank's clock.
+        clock_error: seconds by which that clock may be wrong.
     """
 
-    answer: Done | Failed | int
+    content: Done | Failure | int
     asked: tuple[str, int]
     now: float = 0.0
     clock_error: float = 0.0
 
 
-class Round(NamedTuple):
-    """The notes of one call, by rank; for ranks without one, the last sign of life."""
+@dataclass
+class Answers:
+    """The answers of one call, by rank, and what is known of the ranks without one."""
 
-    notes: dict[int, Note]
-    missing: dict[int, Life | None]
+    found: dict[int, Answer] = field(default_factory=dict)
+    absent: dict[int, Absent] = field(default_factory=dict)
+    begun: list[Begun] = field(default_factory=list)
 
 
-class Board:
-    """One rank's view of the notes and the signs of life.
+class AnswerStore:
+    """One rank's view of the store.
 
     Args:
-        where: asked by the thread that tells of this rank.
+        begun: called by the thread that sends heartbeats: what this rank began last.
     """
 
     store: Store
 
-    def __init__(self, rank: int, num_ranks: int, where: Callable[[], Where]):
-        self.rank, self.num_ranks, self.where = rank, num_ranks, where
-        self.round = 0
-        self._quiet = threading.Event()
+    def __init__(self, rank: int, num_ranks: int, begun: Callable[[], Begun]):
+        self.rank = rank
+        self.num_ranks = num_ranks
+        self.begun = begun
+        self.call = 0
+        self._closed = threading.Event()
 
     def open(self, name: str) -> None:
-        """Find the store, and live. ``name``: the same on all ranks, new for each pipeline."""
-        self.store, own = _connect(name), _connect(name)
-        threading.Thread(target=self._live, args=(own,), daemon=True).start()
+        """Connect, and begin to send heartbeats.
 
-    def _live(self, store: Store) -> None:
-        """Give signs of life, on a connection of its own: the other may be busy."""
+        ``name``: the same on all ranks, new for each pipeline.
+        """
+        self.store = _connect(name)
+        # a connection of its own for the heartbeats: the other one may be busy
+        threading.Thread(target=self._send_heartbeats, args=(_connect(name),), daemon=True).start()
+
+    def _send_heartbeats(self, store: Store) -> None:
         number = 0
-        with suppress(RuntimeError):  # the store is gone: nobody is left to hear
-            while not self._quiet.is_set():
+        with suppress(RuntimeError):  # the store is gone: nobody is left to read
+            while not self._closed.is_set():
                 number += 1
-                _set(store, f"life {self.rank}", Life(number, self.where()))
-                self._quiet.wait(_BEAT)
+                _set(store, f"heartbeat {self.rank}", Heartbeat(number, self.begun()))
+                self._closed.wait(_INTERVAL)
 
-    def leave(self, why: str) -> None:
-        """Tell the others that this rank takes part no more."""
-        self._quiet.set()
+    def close(self, why: str) -> None:
+        """Tell the others that this rank has closed its pipeline."""
+        self._closed.set()
         with suppress(RuntimeError, AttributeError):  # the store is gone, or was never found
-            self.store.set(f"left {self.rank}", why)
+            self.store.set(f"closed {self.rank}", why)
 
     def share(self, value: object) -> list[Any]:
         """Give a value and get those of all ranks, once, at the start.
@@ -98,97 +113,129 @@ class Board:
         Raises:
             RuntimeError: not all came within the store's time.
         """
-        _set(self.store, f"share {self.rank}", value)
-        keys = [f"share {rank}" for rank in range(self.num_ranks)]
+        _set(self.store, f"shared {self.rank}", value)
+        keys = [f"shared {rank}" for rank in range(self.num_ranks)]
         return [pickle.loads(text) for text in self.store.multi_get(keys)]
 
-    def pin(self, note: Note) -> None:
-        """Pin up this rank's note; the one before the last has been read by all: it goes."""
-        self.round, self.own = self.round + 1, note
-        with suppress(RuntimeError):  # the store is gone: ``read`` finds that out, too
-            _set(self.store, self._key(self.rank), note)
-            if self.round > 2:
-                self.store.delete_key(f"note {self.round - 2} {self.rank}")
+    def publish(self, answer: Answer) -> None:
+        """Publish this rank's answer to the next call.
 
-    def read(self, patience: float) -> Round:
-        """All notes of this call; some are missing only where a rank has ended, or hangs.
-
-        ``patience``: seconds for which none of the missing ranks may begin anything.
+        The one before the last has been read by all ranks, and is deleted.
         """
-        watch = _Watch(self, patience)
-        try:
-            return self._read(watch)
-        except RuntimeError:  # the store is gone, and with it the machine of rank 0, or its agent
-            lives = {r: watch.lives[r] for r in watch.missing if r != self.rank}
-            silent = {r: life and life._replace(silent=True) for r, life in lives.items()}
-            return Round({**watch.notes, self.rank: self.own}, silent)
+        self.call += 1
+        self.own = answer
+        with suppress(RuntimeError):  # the store is gone: ``collect`` finds that out, too
+            _set(self.store, self._key(self.rank), answer)
+            if self.call > 2:
+                self.store.delete_key(f"answer {self.call - 2} {self.rank}")
 
-    def _read(self, watch: "_Watch") -> Round:
-        keys, began = [self._key(rank) for rank in range(self.num_ranks)], time.monotonic()
+    def collect(self, timeout: float) -> Answers:
+        """All answers to this call; some are absent only where a rank has ended, or hangs.
+
+        ``timeout``: seconds in which none of the missing ranks begins anything.
+        """
+        search = _Search(self, timeout)
+        try:
+            return self._collect(search)
+        except RuntimeError:  # the store is gone, and with it rank 0's machine, or its agent
+            search.found[self.rank] = self.own
+            return search.answers(is_store_gone=True)
+
+    def _collect(self, search: "_Search") -> Answers:
+        keys = [self._key(rank) for rank in range(self.num_ranks)]
+        began = time.monotonic()
         while not self.store.check(keys):
-            if watch.is_over():
-                return Round(watch.notes, {rank: watch.lives[rank] for rank in watch.missing})
+            if search.is_over():
+                return search.answers()
             time.sleep(min(0.02, max(0.0002, 0.05 * (time.monotonic() - began))))  # 5 % late
         texts = self.store.multi_get(keys)
-        return Round({rank: pickle.loads(text) for rank, text in enumerate(texts)}, {})
+        search.found = {rank: pickle.loads(text) for rank, text in enumerate(texts)}
+        if search.has_failure():
+            search.look()  # where each of them is
+        return search.answers()
 
-    def note(self, rank: int) -> Note | None:
-        """A rank's note of this round, if it is there."""
-        note: Note | None = self._get(self._key(rank))
-        return note
+    def answer(self, rank: int) -> Answer | None:
+        """A rank's answer to this call, if it is there."""
+        answer: Answer | None = self._get(self._key(rank))
+        return answer
 
-    def life(self, rank: int) -> Life | None:
-        """The last sign of life of a rank; None if there was none yet."""
-        life: Life | None = self._get(f"life {rank}")
-        if self.store.check([f"left {rank}"]):
-            why = self.store.get(f"left {rank}").decode("utf-8", "replace")
-            life = (life or Life(0, (0, None)))._replace(left=why)
-        return life
+    def heartbeat(self, rank: int) -> Heartbeat:
+        """A rank's latest heartbeat; number 0 if there was none yet."""
+        heartbeat: Heartbeat | None = self._get(f"heartbeat {rank}")
+        return heartbeat or Heartbeat()
+
+    def why_closed(self, rank: int) -> str | None:
+        """Why a rank closed its pipeline; None if it has not."""
+        if not self.store.check([f"closed {rank}"]):
+            return None
+        return self.store.get(f"closed {rank}").decode("utf-8", "replace")
 
     def _get(self, key: str) -> Any:
         return pickle.loads(self.store.get(key)) if self.store.check([key]) else None
 
     def _key(self, rank: int) -> str:
-        return f"note {self.round} {rank}"
+        return f"answer {self.call} {rank}"
 
 
-class _Watch:
-    """A deadline that moves while any rank without a note makes progress."""
+class _Search:
+    """The wait for the answers to one call; looks at the ranks without one twice a second."""
 
-    def __init__(self, board: Board, patience: float):
-        self.board, self.patience = board, patience
-        self.notes: dict[int, Note] = {}
-        self.missing = [*range(board.num_ranks)]
-        self.lives: dict[int, Life | None] = dict.fromkeys(self.missing)
-        self.heard = dict.fromkeys(self.missing, time.monotonic())
-        self.next_look = self.moved = time.monotonic()
-        self.last = float("inf")
+    def __init__(self, store: AnswerStore, timeout: float):
+        self.store = store
+        self.deadline = Deadline(timeout)
+        self.deadline.note([0] * store.num_ranks)
+        self.found: dict[int, Answer] = {}
+        now = time.monotonic()
+        self.heartbeats = [Heartbeat()] * store.num_ranks
+        self.heard = [now] * store.num_ranks
+        self.silent = set(range(store.num_ranks))
+        self.closed: dict[int, str] = {}
+        self.next_look = now
 
     def is_over(self) -> bool:
-        """Whether waiting is of no use any more; looks twice a second."""
+        """Whether to wait longer is of no use."""
         now = time.monotonic()
-        if now < self.next_look:
-            return False
-        self.next_look = now + _BEAT
-        found = {rank: self.board.note(rank) for rank in self.missing}
-        self.notes.update((rank, note) for rank, note in found.items() if note is not None)
-        self.missing = [rank for rank, note in found.items() if note is None]
-        for rank in self.missing:
-            self._look_at(rank, now)
-        if any(isinstance(note.answer, Failed) for note in self.notes.values()):
-            self.last = min(self.last, now + _GRACE)  # the others have a moment left
-        left = any(life is not None and life.left is not None for life in self.lives.values())
-        return left or now > min(self.last, self.moved + self.patience)
+        if now >= self.next_look:
+            self.next_look = now + _INTERVAL
+            self.look()
+        return bool(self.closed) or self.deadline.is_over()
 
-    def _look_at(self, rank: int, now: float) -> None:
-        before, life = self.lives[rank], self.board.life(rank)
-        if life is None:
-            return
-        if before is None or life.number != before.number:
+    def look(self) -> None:
+        """Read the answers that are there, and the heartbeats."""
+        for rank in range(self.store.num_ranks):
+            if rank not in self.found and (answer := self.store.answer(rank)) is not None:
+                self.found[rank] = answer
+            self._hear(rank)
+        self.deadline.note([heartbeat.begun.number for heartbeat in self.heartbeats])
+        if self.has_failure():
+            self.deadline.end_within(_GRACE)
+
+    def _hear(self, rank: int) -> None:
+        heartbeat, now = self.store.heartbeat(rank), time.monotonic()
+        if heartbeat.number != self.heartbeats[rank].number:
             self.heard[rank] = now
-        if before is None or life.where[0] != before.where[0]:
-            self.moved = now
-        self.lives[rank] = life._replace(silent=now - self.heard[rank] > _SILENT)
+            self.silent.discard(rank)
+        elif now - self.heard[rank] > _SILENT:
+            self.silent.add(rank)
+        self.heartbeats[rank] = heartbeat
+        if rank not in self.found and (why := self.store.why_closed(rank)) is not None:
+            self.closed[rank] = why
+
+    def has_failure(self) -> bool:
+        """Whether a rank has answered that it failed."""
+        return any(isinstance(answer.content, Failure) for answer in self.found.values())
+
+    def answers(self, is_store_gone: bool = False) -> Answers:
+        """What was found, and what is known of the other ranks."""
+        missing = [rank for rank in range(self.store.num_ranks) if rank not in self.found]
+        absent = {rank: self._absent(rank, is_store_gone) for rank in missing}
+        return Answers(self.found, absent, [heartbeat.begun for heartbeat in self.heartbeats])
+
+    def _absent(self, rank: int, is_store_gone: bool) -> Absent:
+        if (why := self.closed.get(rank)) is not None:
+            return Absent(State.CLOSED, reason=why)
+        is_silent = rank in self.silent or is_store_gone
+        return Absent(State.SILENT if is_silent else State.ALIVE)
 
 
 def _connect(name: str) -> Store:

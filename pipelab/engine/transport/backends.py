@@ -13,7 +13,6 @@ GPUs wait for each other for ever. So the first batch of a kind goes by way of t
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Protocol
 
 import torch
@@ -30,9 +29,10 @@ Channel = tuple[int, int]  # from rank, to rank
 class MessageError(RuntimeError):
     """A message did not come, or could not leave; ``peer`` is the rank at the other end."""
 
-    def __init__(self, text: str, peer: int):
+    def __init__(self, text: str, peer: int, timed_out: bool = False):
         super().__init__(text)
         self.peer = peer
+        self.timed_out = timed_out
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def named(action: Action, peer: int) -> Iterator[None]:
         yield
     except RuntimeError as error:
         text = f"{action.token}: the message with rank {peer} failed: {error}"
-        raise MessageError(text, peer) from None
+        raise MessageError(text, peer, isinstance(error, groups.TimedOut)) from None
 
 
 def as_bytes(tensor: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class Tagged:
 
     def finish(self, work: dist.Work, timeout: float) -> None:
         """Block until it is through."""
-        work.wait(timedelta(seconds=timeout))
+        groups.wait(work, timeout)
 
     def close(self) -> None:
         """Nothing to do: the group is not ours."""

@@ -16,7 +16,11 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import FileStore, PrefixStore, ProcessGroupGloo, Store
 
-PATIENCE = 60.0  # seconds for a rank to come up and to build its stages on a busy machine
+START_TIMEOUT = 60.0  # seconds for a rank to come up and to build its stages on a busy machine
+
+
+class TimedOut(RuntimeError):
+    """A message, or an all-reduce, was not complete in time."""
 
 
 class Groups(NamedTuple):
@@ -46,7 +50,7 @@ def join(folder: Path, rank: int, num_ranks: int, replicas: int) -> Groups:
         store=store,
         rank=rank,
         world_size=num_ranks,
-        timeout=timedelta(seconds=PATIENCE),
+        timeout=timedelta(seconds=START_TIMEOUT),
     )
     mesh = _groups(rank, num_ranks, num_ranks // replicas, store)
     _step_back(_threads() - before)
@@ -76,7 +80,7 @@ def _gloo(store: Store, rank: int, size: int, address: str | None) -> dist.Proce
     """A group outside of torch's registry: it ends with its last user."""
     gloo = ProcessGroupGloo
     options = gloo._Options()  # type: ignore[attr-defined]
-    options._timeout = timedelta(seconds=PATIENCE)
+    options._timeout = timedelta(seconds=START_TIMEOUT)
     device = gloo.create_device(hostname=address) if address else gloo.create_default_device()
     options._devices = [device]
     return gloo(store, rank, size, options)  # type: ignore[return-value]  # a Backend, same face
@@ -95,7 +99,7 @@ def nccl(
     # else it warns that a group's messages wait in one line, as those of one way shall
     os.environ.setdefault("TORCH_NCCL_SHOW_EAGER_INIT_P2P_SERIALIZATION_WARNING", "false")
     options = ProcessGroupNCCL.Options()
-    options._timeout = timedelta(seconds=timeout + PATIENCE)
+    options._timeout = timedelta(seconds=timeout + START_TIMEOUT)
     group = ProcessGroupNCCL(PrefixStore(name, store), rank, size, options)
     group.eager_connect_single_device(device)
     return group  # type: ignore[return-value]  # a Backend, same face
@@ -110,10 +114,26 @@ def finish(work: dist.Work, seconds: float) -> None:
     until = time.monotonic() + seconds
     while not work.is_completed():
         if time.monotonic() > until:
-            raise RuntimeError(f"Timed out after {seconds:g} s")
+            raise TimedOut(f"not complete after {seconds:g} s")
         time.sleep(0)  # this process's other threads
     # what is computed next follows it; and given a time, it raises what went wrong
     work.wait(timedelta(seconds=seconds))
+
+
+def wait(work: dist.Work, seconds: float) -> None:
+    """Block until a message of gloo's, or an all-reduce, is complete.
+
+    Raises:
+        TimedOut: it was not, in so many seconds. gloo has no type of error for that.
+        RuntimeError: another rank is gone.
+    """
+    until = time.monotonic() + seconds
+    try:
+        work.wait(timedelta(seconds=seconds))
+    except RuntimeError as error:
+        if time.monotonic() >= until:
+            raise TimedOut(f"not complete after {seconds:g} s") from error
+        raise
 
 
 def _groups(rank: int, num_ranks: int, p: int, store: Store) -> Groups:
@@ -126,7 +146,7 @@ def _groups(rank: int, num_ranks: int, p: int, store: Store) -> Groups:
     mine = {}
     for kind, sets in (("replicas", same_stages), ("pipeline", copies if p > 1 else [])):
         for ranks in sets:
-            group = dist.new_group(ranks, timeout=timedelta(seconds=PATIENCE), backend="gloo")
+            group = dist.new_group(ranks, timeout=timedelta(seconds=START_TIMEOUT), backend="gloo")
             if rank in ranks:
                 mine[kind] = group
     return Groups(everyone, mine["replicas"], mine.get("pipeline"), store)

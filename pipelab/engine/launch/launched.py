@@ -1,0 +1,215 @@
+"""The ranks that this process starts: ask them, collect their answers, and leave none behind.
+
+Processes come from Python's fork server, which has torch loaded before it forks (see
+``fork_server``): four ranks are up in well under a tenth of a second.
+"""
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+
+from pipelab.engine.failures.cause import cause
+from pipelab.engine.failures.deadline import Deadline
+from pipelab.engine.failures.findings import Absent, Findings, State
+from pipelab.engine.failures.sentences import unsendable
+from pipelab.engine.launch.fork_server import refuse_within_ranks
+from pipelab.engine.launch.idle_timeout import close_when_idle
+from pipelab.engine.launch.interrupt import Uninterrupted
+from pipelab.engine.launch.processes import Processes, is_stopped
+from pipelab.engine.protocol.commands import Done, dumps, receive
+from pipelab.engine.protocol.failure import Failure, FailureKind
+from pipelab.engine.protocol.progress import Begun
+from pipelab.engine.transport.groups import START_TIMEOUT
+from pipelab.errors import LaunchError, PipelineClosed, RankError
+
+_SLACK = 0.5  # seconds: a rank's own timeout passes first, and its answer says more
+_GRACE = 1.0  # seconds for the other ranks to say why, once one has lost its connection
+_SHORT_GRACE = 0.3  # seconds after a timeout: a rank that hangs will say nothing
+_LOOK = 1.0  # seconds between two looks at the ranks' progress
+
+
+class LaunchedRanks:
+    """The processes of one pipeline, all its replicas. ``ask`` is the only way to talk to them.
+
+    Args:
+        timeout: seconds that any wait may take.
+        idle_timeout: seconds without a question after which the processes end; None: never.
+
+    Raises:
+        LaunchError: they did not start.
+    """
+
+    clock_error = 0.0  # seconds: they share one clock
+
+    def __init__(
+        self, num_ranks: int, replicas: int, timeout: float, idle_timeout: float | None = None
+    ):
+        refuse_within_ranks()
+        self.timeout = timeout
+        self.answer_timeout = max(timeout, START_TIMEOUT)  # until ``ready``
+        self.lock = threading.RLock()  # held while ranks work; a second thread may close
+        self.last_asked = time.monotonic()
+        self.why_closed = ""
+        self._is_closing = False
+        with Uninterrupted():
+            self._processes = Processes(num_ranks)
+            self._end = weakref.finalize(self, self._processes.end)
+        try:
+            self._processes.start(num_ranks, replicas, timeout)
+            self._answers([None] * num_ranks)
+            close_when_idle(self, idle_timeout)
+        except RankError as error:
+            self.close()
+            raise LaunchError(f"the ranks did not start: {error}") from None
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes, in rank order; empty once closed."""
+        processes = () if self.is_closed else self._processes.all
+        return tuple(process.pid for process in processes if process.pid is not None)
+
+    def begun(self) -> tuple[Begun, ...]:
+        """What each rank began last, in rank order; empty once closed."""
+        return self._processes.progress.begun()
+
+    def ready(self, meet_again: bool = False) -> None:
+        """The stages are built: from now on ``timeout`` holds.
+
+        ``meet_again``: ranks may have to connect to each other once more, for NCCL.
+        """
+        self.answer_timeout = self.timeout
+        if not meet_again:
+            self._processes.remove_folder()
+
+    def ask(
+        self, commands: Sequence[object], meanwhile: Callable[[], None] | None = None
+    ) -> list[Done]:
+        """Give each rank its command, do something meanwhile; return all answers, in rank order.
+
+        Raises:
+            RankError: a rank failed, died or was too late. All ranks are gone then.
+        """
+        with self.lock:
+            try:
+                for rank, command in enumerate(commands):
+                    self._send(rank, command)
+                if meanwhile is not None:
+                    meanwhile()
+                answers = self._answers(commands)
+                self._processes.logs.replay()
+                self.last_asked = time.monotonic()
+                return answers
+            except BaseException as error:
+                with Uninterrupted():
+                    was_closed = self._is_closing and isinstance(error, (RankError, OSError))
+                    if not was_closed:
+                        self._processes.logs.replay()
+                    self.close()
+                if was_closed:
+                    raise PipelineClosed("the pipeline was closed during its work") from None
+                raise
+
+    def _send(self, rank: int, command: object) -> None:
+        try:
+            message = dumps(command)
+        except Exception as error:  # whatever a learner's __reduce__ or a lock in a layer raises
+            raise unsendable(rank, command, error) from error
+        try:
+            self._processes.pipes[rank].send_bytes(message)
+        except OSError:
+            if self._is_closing:
+                raise
+            # a dead rank is found, and named, while we wait for its answer
+
+    def _answers(self, commands: Sequence[object]) -> list[Done]:
+        found = self._collect(commands)
+        if error := cause(found):
+            raise error
+        return [answer for _, answer in sorted(found.answers.items()) if isinstance(answer, Done)]
+
+    def _collect(self, commands: Sequence[object]) -> Findings:
+        """Wait for all answers, or until it is known why there will be none."""
+        answers: dict[int, Done | Failure] = {}
+        waiting = {pipe: rank for rank, pipe in enumerate(self._processes.pipes)}
+        ended: set[int] = set()
+        deadline = Deadline(self.answer_timeout + _SLACK)
+        deadline.note(self._numbers())
+        while waiting and not ended:
+            ready = connection.wait(list(waiting), min(_LOOK, deadline.left()))
+            if not ready:
+                self._processes.logs.bound()
+                deadline.note(self._numbers())
+                if deadline.is_over():
+                    break
+            for pipe in ready:
+                assert isinstance(pipe, Connection)
+                rank = waiting.pop(pipe)
+                answer = _receive(pipe)
+                if answer is None:
+                    ended.add(rank)
+                else:
+                    answers[rank] = answer
+                if isinstance(answer, Failure):
+                    deadline.end_within(_grace(answer))
+        return self._findings(commands, answers, {*waiting.values(), *ended}, ended)
+
+    def _findings(
+        self,
+        commands: Sequence[object],
+        answers: dict[int, Done | Failure],
+        missing: Iterable[int],
+        ended: set[int],
+    ) -> Findings:
+        has_failed = any(isinstance(answer, Failure) for answer in answers.values())
+        return Findings(
+            commands,
+            answers,
+            {rank: self._absent(rank, rank in ended) for rank in missing},
+            self.begun(),
+            self.timeout if has_failed else self.answer_timeout,
+        )
+
+    def _absent(self, rank: int, has_ended: bool) -> Absent:
+        process = self._processes.all[rank]
+        if has_ended:
+            process.join(1.0)
+            return Absent(State.ENDED, process.exitcode, self._processes.logs.fresh(rank))
+        return Absent(State.STOPPED if is_stopped(process.pid or 0) else State.ALIVE)
+
+    def _numbers(self) -> list[int]:
+        return [begun.number for begun in self.begun()]
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the ranks are gone."""
+        return not self._end.alive
+
+    def close(self, why: str = "") -> None:
+        """End all processes and remove the private folder. Any thread may call it, twice too."""
+        self._is_closing = True
+        self._processes.close_lifeline()  # another thread may wait for the ranks' answers
+        with self.lock:
+            self.why_closed = self.why_closed or why
+            self._end()
+
+
+def _receive(pipe: Connection) -> Done | Failure | None:
+    """A rank's answer; None if it ended without one."""
+    try:
+        answer: Done | Failure = receive(pipe)
+    except (EOFError, OSError):
+        return None
+    return answer
+
+
+def _grace(failure: Failure) -> float:
+    """Seconds to wait for the cause of a failure, if it is elsewhere."""
+    if not failure.is_consequence:
+        return 0.0
+    return _SHORT_GRACE if failure.kind is FailureKind.TIMED_OUT else _GRACE

@@ -1,0 +1,36 @@
+"""What a rank answers when something was raised in it."""
+
+import traceback
+
+import torch
+
+from pipelab.engine.protocol.failure import Failure, FailureKind
+from pipelab.engine.rank.data_parallel import ReduceError
+from pipelab.engine.rank.memory_budget import OverBudget
+from pipelab.engine.rank.recorder import Recorder
+from pipelab.engine.transport.backends import MessageError
+from pipelab.tracebacks import innermost_own_line
+
+
+def failure_of(recorder: Recorder, error: BaseException) -> Failure:
+    """What went wrong and where; the traceback is the one that this rank saw."""
+    return Failure(
+        kind=_kind(error),
+        summary=f"{type(error).__name__}: {error}".rstrip(": "),
+        reason=str(error),
+        action=recorder.action,
+        line=innermost_own_line(error),
+        traceback="".join(traceback.format_exception(error)),
+        peer=error.peer if isinstance(error, MessageError) else None,
+    )
+
+
+def _kind(error: BaseException) -> FailureKind:
+    match error:
+        case MessageError() | ReduceError():
+            return FailureKind.TIMED_OUT if error.timed_out else FailureKind.LOST_PEER
+        case OverBudget():
+            return FailureKind.OVER_BUDGET
+        case torch.OutOfMemoryError():
+            return FailureKind.OUT_OF_MEMORY
+    return FailureKind.EXCEPTION

@@ -1,0 +1,43 @@
+"""Files: replaced only when the new one is complete, and read only if reading does no harm."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """A new file that takes the place of ``path`` at the end of the block.
+
+    If the block fails, or the process is killed in it, the earlier file stays as it was.
+
+    Raises:
+        OSError: the folder cannot be written to, or the disk is full.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.chmod(name, mode)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def replace_text(path: Path, text: str) -> Path:
+    """Write a text file in one go: a failed write leaves the earlier file as it was."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))
+    return path
+
+
+def check_plain(path: Path, max_bytes: int) -> None:
+    """Raise ValueError for a file that would block its reader or fill the memory."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no plain file")
+    if (size := path.stat().st_size) > max_bytes:
+        raise ValueError(f"it has {size:,} bytes, at most {max_bytes:,} are read")
