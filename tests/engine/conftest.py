@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from engine.in_process import InProcessRanks
 
 collect_ignore = ["several.py", "raw_torch.py"]  # scripts
 
@@ -16,3 +17,13 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def in_process(monkeypatch, tmp_path_factory):
+    """Pipelines get ranks that are threads: see ``in_process.py`` for what these cannot test."""
+
+    def start(num_ranks, replicas, timeout, idle_timeout):
+        return InProcessRanks(num_ranks, replicas, tmp_path_factory.mktemp("ranks"))
+
+    monkeypatch.setattr("pipelab.engine.pipeline.start_ranks", start)

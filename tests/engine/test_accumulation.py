@@ -13,6 +13,7 @@ from pipelab.errors import BatchError, CheckpointError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
 
+IN_PROCESS = pytest.mark.usefixtures("in_process")
 SGD = partial(torch.optim.SGD, lr=0.5)
 
 
@@ -47,6 +48,7 @@ def test_steps_without_update_add_up_and_evaluation_in_between_changes_nothing(n
         assert_same(undisturbed.state_dict(), found[2][1])
 
 
+@IN_PROCESS
 def test_the_same_step_twice_and_three_times_is_exactly_twice_and_three_times():
     model, data = linears(4), batch(12)
     with open_pipeline(model, gpipe(2, 1)) as pipeline:  # of one microbatch: no sum to round
@@ -57,6 +59,7 @@ def test_the_same_step_twice_and_three_times_is_exactly_twice_and_three_times():
             assert_same(pipeline.gradients(), {name: times * g for name, g in one.items()})
 
 
+@IN_PROCESS
 def test_accumulation_is_one_sum_and_then_begins_anew():
     model, data = linears(4), batch(12)
     with open_pipeline(model) as pipeline:
@@ -79,6 +82,7 @@ def added(one, times):
     return gradients(model)
 
 
+@IN_PROCESS
 def test_a_refused_batch_neither_begins_nor_ends_an_accumulation():
     # a refused step(update=False) once let the next step add up with the one before
     model, data = linears(4), batch(12)
@@ -95,6 +99,7 @@ def test_a_refused_batch_neither_begins_nor_ends_an_accumulation():
         assert_same(pipeline.gradients(), added(one, 2))
 
 
+@IN_PROCESS
 def test_a_checkpoint_that_would_lose_gradients_is_refused(tmp_path):
     x, y = batch(8)
     with open_pipeline(nn.Sequential(*linears(2)), optimizer=SGD) as pipeline:

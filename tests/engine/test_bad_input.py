@@ -13,6 +13,8 @@ from pipelab.errors import BatchError, LossError, PartitionError, PipelabError, 
 from pipelab.models import mlp
 from pipelab.schedules import Schedule, gpipe, one_f_one_b
 
+IN_PROCESS = pytest.mark.usefixtures("in_process")
+
 
 def ranks_alive():
     me = psutil.Process()
@@ -65,6 +67,7 @@ def test_m_zero_and_unknown_device():
         Pipeline(mlp(), gpipe(2, 2), loss=cross_entropy, checkpoint=[0, 2])
 
 
+@IN_PROCESS
 def test_bad_batches_leave_the_pipeline_usable():
     x, y = torch.randn(6, 16), torch.randint(10, (6,))
     with Pipeline(mlp(), gpipe(2, 4), loss=cross_entropy) as pipeline:

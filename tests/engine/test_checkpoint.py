@@ -27,6 +27,7 @@ from pipelab.errors import CheckpointError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
 
+IN_PROCESS = pytest.mark.usefixtures("in_process")
 ADAM = partial(torch.optim.AdamW, lr=0.01)
 RATES = partial(MultiStepLR, milestones=[1, 3, 4], gamma=0.3)
 
@@ -61,6 +62,7 @@ def test_a_state_keeps_its_own_types():
             assert after[key] is not value
 
 
+@IN_PROCESS
 def test_a_schedule_of_rates_may_come_with_the_load(tmp_path):
     rates = partial(OneCycleLR, max_lr=0.1, total_steps=9)
     with open_pipeline(model_with_buffers(), gpipe(2, 2), lr_schedule=None) as pipeline:
@@ -71,6 +73,7 @@ def test_a_schedule_of_rates_may_come_with_the_load(tmp_path):
         assert [math.isfinite(pipeline.step(*batch(8)).loss) for _ in range(3)] == [True] * 3
 
 
+@IN_PROCESS
 @pytest.mark.parametrize(("name", "p"), [("1f1b", 2), ("gpipe", 4), ("zero_bubble_v", 2)])
 def test_a_training_goes_on_bit_for_bit_also_cut_otherwise(tmp_path, name, p):
     model = model_with_buffers()
@@ -109,6 +112,7 @@ def test_dropout_goes_on_too(tmp_path):
     assert len(set(drawn[:4].tolist())) == 4
 
 
+@IN_PROCESS
 def test_a_checkpoint_before_the_first_step_forgets_the_optimizers_past(tmp_path):
     # it holds no optimizer state; the momentum of the steps since once stayed
     model, data = linears(2), batch(6)
@@ -119,6 +123,7 @@ def test_a_checkpoint_before_the_first_step_forgets_the_optimizers_past(tmp_path
         assert [pipeline.step(*data).loss for _ in range(3)] == losses
 
 
+@IN_PROCESS
 def test_other_optimizers_and_rates(tmp_path):
     # a missing schedule, and another optimizer's state, once killed the ranks
     model, data = linears(2), batch(6)
@@ -145,6 +150,7 @@ class Evil:
         return os.mkdir, (os.environ["PIPELAB_EVIL"],)
 
 
+@IN_PROCESS
 def test_bad_files_are_refused_and_run_no_code(tmp_path, monkeypatch):
     monkeypatch.setenv("PIPELAB_EVIL", str(tmp_path / "evil"))
     model, data = linears(2), batch(6)
@@ -187,6 +193,7 @@ def test_bad_files_are_refused_and_run_no_code(tmp_path, monkeypatch):
     assert not (tmp_path / "evil").exists()
 
 
+@IN_PROCESS
 def test_states_of_another_model_are_refused_before_ranks_are_touched():
     model, data = model_with_buffers(), batch(6)
     with open_pipeline(model, gpipe(2, 2)) as pipeline:
@@ -221,6 +228,7 @@ def files(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+@IN_PROCESS
 def test_an_interrupted_save_leaves_the_old_file_whole(tmp_path, monkeypatch):
     model, data = linears(2), batch(6)
     with open_pipeline(model, gpipe(2, 2)) as pipeline:

@@ -6,11 +6,10 @@ goes into the n-th buffer that was opened there, whatever was meant; it is not t
 a buffer of another shape is an error. What deadlocks or swaps there, fails here.
 """
 
-import threading
-from collections import defaultdict, deque
-
 import pytest
 import torch
+from engine import in_process
+from engine.in_process import End, Link, in_threads, open_session
 from torch.nn.functional import cross_entropy
 
 from pipelab.action import COMPUTE, Action, Kind
@@ -19,132 +18,32 @@ from pipelab.engine.driver.microbatches import Rule, deal
 from pipelab.engine.protocol.commands import Options, Run
 from pipelab.engine.protocol.device import Place
 from pipelab.engine.protocol.progress import Progress
-from pipelab.engine.rank.affinity import Seat
 from pipelab.engine.rank.batch import Route
-from pipelab.engine.rank.data_parallel import DataParallel
 from pipelab.engine.rank.recorder import Recorder
-from pipelab.engine.rank.session import Session
-from pipelab.engine.transport.p2p import Messages
 from pipelab.models import mlp
 from pipelab.partition import split
 from pipelab.schedules.catalogue import BUILDERS, build
 from pipelab.simulator import Cost
 
 NCCL = Place("cpu", "nccl")  # NCCL's rules, on the host
-PATIENCE = 5.0
-
-
-class Wire:
-    """All channels between all ranks. With ``tags``, gloo's rules: by way of the host."""
-
-    def __init__(self, tags):
-        self.tags = tags
-        self.sent = 0
-        self.change = threading.Condition()
-        self.sends, self.receives = defaultdict(deque), defaultdict(deque)
-
-    def put(self, channel, tag, tensor, sends):
-        key = (*channel, tag if self.tags else None)
-        mine, other = (self.sends, self.receives) if sends else (self.receives, self.sends)
-        work = Work(self.change, tensor)
-        with self.change:
-            self.sent += sends
-            mine[key].append(work)
-            while mine[key] and other[key]:
-                source, goal = self.sends[key].popleft(), self.receives[key].popleft()
-                same = (source.tensor.shape, source.tensor.dtype)
-                source.crossed = goal.crossed = same != (goal.tensor.shape, goal.tensor.dtype)
-                if not goal.crossed:
-                    goal.tensor.copy_(source.tensor)
-                source.done = goal.done = True
-            self.change.notify_all()
-        return work
-
-
-class Work:
-    def __init__(self, change, tensor):
-        self.change, self.tensor, self.done, self.crossed = change, tensor, False, False
-
-    def wait(self, timeout=None):
-        with self.change:
-            if not self.change.wait_for(lambda: self.done, PATIENCE):
-                raise RuntimeError("deadlock: nobody meets this message")
-        if self.crossed:
-            raise RuntimeError("crossed: this message went into the buffer of another")
-
-
-class End:
-    """One rank's end of a wire, with the face of a transport."""
-
-    def __init__(self, wire, rank):
-        self.wire, self.rank, self.channels = wire, rank, set()
-
-    def open(self, channels):
-        self.channels.update(channels)
-
-    def send(self, tensor, peer, tag):
-        assert self.wire.tags or (self.rank, peer) in self.channels
-        return self.wire.put((self.rank, peer), tag, tensor, sends=True)
-
-    def receive(self, buffer, peer, tag):
-        assert self.wire.tags or (peer, self.rank) in self.channels
-        return self.wire.put((peer, self.rank), tag, buffer, sends=False)
-
-    def finish(self, work, timeout):
-        work.wait(timeout)
-
-    def close(self):
-        pass
-
-    def buffer(self, shape, dtype):
-        return torch.empty(shape, dtype=dtype)
-
-    def outgoing(self, tensor):
-        return tensor.detach().contiguous()
-
-    def arrived(self, buffer):
-        return buffer
-
-
-def in_threads(calls):
-    """The results of calls that run at once; the first error of any."""
-    results, errors = [None] * len(calls), []
-
-    def run(i):
-        try:
-            results[i] = calls[i]()
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return results
 
 
 @pytest.fixture
 def sessions(tmp_path):
-    """Opens a session for each rank of a schedule, on one ordered wire and one with tags."""
+    """Opens a session for each rank of a schedule, on one ordered link and one with tags."""
 
     def open_all(model, schedule, pace=None):
-        wire, host, stages = Wire(tags=False), Wire(tags=True), split(model, schedule.num_stages)
+        link, host, stages = Link(tags=False), Link(tags=True), split(model, schedule.num_stages)
         options = Options(cross_entropy, place=NCCL)
         found = []
         for rank, made in enumerate(plan.builds(stages, schedule, 1, options)):
-            messages = Messages(End(wire, rank), End(host, rank), schedule.num_stages, PATIENCE)
-            alone = DataParallel(None, None, PATIENCE)
             recorder = Recorder(rank, Progress(tmp_path, schedule.num_ranks))
-            seat = Seat(rank, 1, threads=0)
-            found.append(Session(recorder, messages, alone, seat, torch.device("cpu"), made))
+            found.append(open_session(recorder, made, End(link, rank), End(host, rank)))
         for session, use in zip(
             found, plan.uses(schedule, 1, pace, overlap=True, options=options), strict=True
         ):
             session.answer(use)
-        return found, wire, host
+        return found, link, host
 
     return open_all
 
@@ -178,7 +77,7 @@ def test_every_schedule_runs_under_the_rules_of_nccl(name, p, m, sessions):
         torch.randn(2 * m + 1, 16),
         torch.arange(2 * m + 1) % 10,
     )
-    found, wire, host = sessions(model, schedule)
+    found, link, host = sessions(model, schedule)
     for rows in (len(x), len(x), max(m, len(x) - 1)):  # learning, knowing, and other sizes
         step(found, schedule, x[:rows], y[:rows], train=False)  # evaluation in between
         step(found, schedule, x[:rows], y[:rows])
@@ -187,7 +86,7 @@ def test_every_schedule_runs_under_the_rules_of_nccl(name, p, m, sessions):
         assert ours.keys() == expected.keys()
         for parameter, gradient in expected.items():
             assert torch.allclose(ours[parameter], gradient, rtol=1e-5, atol=1e-7), parameter
-    for each in (wire, host):
+    for each in (link, host):
         assert not any(each.sends.values()) and not any(each.receives.values())
 
 
@@ -195,14 +94,14 @@ def test_every_schedule_runs_under_the_rules_of_nccl(name, p, m, sessions):
 def test_the_first_batch_of_a_kind_goes_by_way_of_the_host_and_no_other_does(train, sessions):
     # a GPU loads its kernels, and takes its memory, while no message of NCCL's waits on it
     schedule = build("1f1b", 2, 4)
-    found, wire, host = sessions(mlp(width=8, depth=2), schedule)
+    found, link, host = sessions(mlp(width=8, depth=2), schedule)
     values = 4 * (1 + train)  # activations, and their gradients
     x, y = torch.randn(9, 16), torch.arange(9)
 
     def sent(rows, **options):
-        before = wire.sent, host.sent
+        before = link.sent, host.sent
         step(found, schedule, x[:rows], y[:rows], train, **options)
-        return wire.sent - before[0], host.sent - before[1]
+        return link.sent - before[0], host.sent - before[1]
 
     assert sent(8) == (0, 4 + values)  # with a header before each value
     assert sent(8) == sent(8) == (values, 0)
@@ -267,7 +166,7 @@ def test_the_double_notices_buffers_that_are_opened_in_another_order(sessions):
 
 
 def test_the_double_notices_two_ranks_that_both_wait(sessions, monkeypatch):
-    monkeypatch.setitem(globals(), "PATIENCE", 0.5)
+    monkeypatch.setattr(in_process, "TIMEOUT", 0.5)
     schedule = build("1f1b", 2, 4)
     found, _, _ = sessions(mlp(width=8, depth=2), schedule)
     x, y = torch.randn(8, 16), torch.arange(8)

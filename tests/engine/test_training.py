@@ -17,6 +17,7 @@ from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
 from pipelab.simulator import Cost
 
+IN_PROCESS = pytest.mark.usefixtures("in_process")
 SGD = partial(torch.optim.SGD, lr=0.5)
 MOMENTUM = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 
@@ -28,6 +29,7 @@ def open_pipeline(model, schedule=None, loss=cross_entropy, **options):
 IGNORED = -100
 
 
+@IN_PROCESS
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_ignored_targets_count_nothing(reduction):
     model, (x, y) = linears(4), batch(12)
@@ -51,6 +53,7 @@ class Masked(nn.Module):
         return x.masked_fill(torch.arange(8) > 5, -torch.inf)
 
 
+@IN_PROCESS
 def test_a_microbatch_that_counts_nothing_may_hold_infinities():
     # infinity times 0 is NaN: the step's loss once was
     (x, y), model = batch(12, classes=5), nn.Sequential(*linears(2), Masked())
@@ -65,6 +68,7 @@ def test_a_microbatch_that_counts_nothing_may_hold_infinities():
         assert torch.allclose(ours[name], gradient, rtol=1e-5, atol=1e-7), name
 
 
+@IN_PROCESS
 def test_a_loss_that_adds_up_is_averaged_over_rows_and_a_false_word_is_refused():
     model, (x, y) = linears(4), batch(13)
     summed = partial(cross_entropy, reduction="sum")
@@ -84,6 +88,7 @@ def test_a_loss_that_adds_up_is_averaged_over_rows_and_a_false_word_is_refused()
             open_pipeline(model, loss=wrong, reduction="sum")
 
 
+@IN_PROCESS
 @pytest.mark.parametrize("clip", [1e-2, 1e3])
 def test_clipping_goes_by_the_whole_models_norm(clip):
     model, (x, y) = linears(4), batch(12)
@@ -102,6 +107,7 @@ def test_clipping_goes_by_the_whole_models_norm(clip):
         assert torch.allclose(after[name], model.state_dict()[name], rtol=1e-6), name
 
 
+@IN_PROCESS
 @pytest.mark.parametrize(
     "lr_schedule",
     [
@@ -190,6 +196,7 @@ def test_train_fetches_ahead_and_the_iterators_own_error_comes_in_its_turn(tmp_p
     assert_same(ours, model.state_dict())
 
 
+@IN_PROCESS
 def test_train_takes_no_batch_before_it_is_asked_for_one():
     batches = Batches(5, KeyError("no more"))
     with open_pipeline(linears(4), gpipe(2, 3)) as pipeline:

@@ -14,7 +14,7 @@ from pipelab.tracebacks import Line
 
 _SCRIPT = "Under torchrun every process runs the whole script: "
 _MEMORY = (
-    "Signal 9 often means that memory ran out: use a smaller model, batch or number of\nranks."
+    "Signal 9 often means that memory ran\nout: use a smaller model, batch or number of ranks."
 )
 _CUT = 300  # characters of an error of CUDA's, which continues with advice on its allocator
 _Error = TypeVar("_Error", bound=RankError)
@@ -112,13 +112,13 @@ def _how(absent: Absent) -> str:
     code = absent.exit_code
     if absent.state is State.SILENT:
         return (
-            "no heartbeat. Its process was killed, or its machine\ncannot be reached; torchrun "
-            f"on that machine prints more. {_MEMORY}"
+            "no heartbeat. Its process was killed,\nor its machine cannot be reached; torchrun on "
+            f"that machine prints more. {_MEMORY}"
         )
     if code is None or code >= 0:
         return f"exit code {code}. Something in it called os._exit: raise an error instead."
     if code == -signal.SIGKILL:
-        return f"killed by signal 9. {_MEMORY}"
+        return f"killed by signal {signal.SIGKILL:d}. {_MEMORY}"
     return f"killed by signal {-code}, which points to a crash in C code."
 
 

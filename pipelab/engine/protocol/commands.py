@@ -12,6 +12,7 @@ import pickle
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from types import CodeType
 from typing import Any
 
 import cloudpickle
@@ -152,11 +153,23 @@ def _tensor(raw: bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
     return torch.frombuffer(bytearray(raw), dtype=dtype).reshape(shape)
 
 
+def _code(make: Callable[..., CodeType], parts: tuple[object, ...], file: str) -> CodeType:
+    return make(*parts).replace(co_filename=file)
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle, with tensors as raw bytes."""
+    """cloudpickle, with tensors as raw bytes, and code with the name of its file.
+
+    Since 3.1.2 cloudpickle leaves that name out; tracebacks could not show the learner's line.
+    """
 
     def reducer_override(self, obj: object) -> Any:
-        return _reduce(obj) if type(obj) is Tensor else super().reducer_override(obj)
+        if type(obj) is Tensor:
+            return _reduce(obj)
+        if type(obj) is CodeType:
+            make, parts, *_ = self.dispatch_table[CodeType](obj)
+            return _code, (make, parts, obj.co_filename)
+        return super().reducer_override(obj)
 
 
 class _FastPickler(pickle.Pickler):

@@ -1,0 +1,154 @@
+"""Whose line is this? The learner's, wherever their file is; nobody else's."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+import pipelab
+from pipelab.errors import ScheduleError
+from pipelab.schedules import gpipe
+from pipelab.tracebacks import Line, innermost_own_line, is_installed, own_lines
+
+ROOT = Path(__file__).parents[1]
+SOURCE = "def fail():\n    raise KeyError('mine')\nfail()\n"
+
+
+def caught(call):
+    try:
+        call()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "torch",
+        "pipelab/engine",
+        "pipelab",
+        "lib/python3.11",
+        "multiprocessing",
+        ".venv",
+        "cloudpickle",
+    ],
+)
+def test_a_learner_s_file_is_theirs_in_a_folder_of_any_name(tmp_path, folder):
+    path = tmp_path / folder / "mine.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(SOURCE)
+    error = caught(lambda: exec(compile(SOURCE, str(path), "exec"), {"__name__": "mine"}))
+    line = innermost_own_line(error)
+    assert line == Line(str(path), 2, "fail")
+    assert (line.text, line.place) == ("raise KeyError('mine')", "mine.py, line 2")
+
+
+@pytest.mark.parametrize("name", ["<stdin>", "<string>", "<ipython-input-3-abc>", "/tmp/cell/1.py"])
+def test_a_cell_and_a_prompt_are_theirs(name):
+    error = caught(lambda: exec(compile(SOURCE, name, "exec"), {"__name__": "__main__"}))
+    assert innermost_own_line(error) == Line(name, 2, "fail")
+    assert innermost_own_line(error).place == "line 2"
+
+
+@pytest.mark.parametrize(
+    "path", [json.__file__, torch.__file__, numpy.__file__, pytest.__file__, pipelab.__file__]
+)
+def test_the_library_and_packages_are_not(path):
+    assert is_installed(path)
+
+
+def test_the_neighbours_of_what_is_installed_are_theirs(tmp_path):
+    package = Path(pipelab.__file__).parent
+    assert not is_installed(str(package.with_name("pipelab_mine") / "mine.py"))
+    assert not is_installed(str(ROOT / "tests" / "mine.py"))
+    assert not is_installed(os.path.join(sys.prefix, "mine.py"))  # an environment in their folder
+    link = tmp_path / "linked"
+    link.symlink_to(Path(torch.__file__).parent)
+    assert is_installed(str(link / "mine.py"))  # by another name, it is PyTorch all the same
+
+
+def test_packages_of_another_python_are_not_theirs(tmp_path, monkeypatch):
+    folder = tmp_path / "lib" / "site-packages"
+    monkeypatch.syspath_prepend(str(folder))
+    assert is_installed(str(folder / "package" / "code.py"))
+    assert not is_installed(str(tmp_path / "lib" / "mine.py"))
+
+
+def test_lines_between_those_of_libraries_are_found_outermost_first():
+    def hook(pairs):
+        return gpipe(0, 4)
+
+    error = caught(lambda: json.loads("{}", object_pairs_hook=hook))
+    assert isinstance(error, ScheduleError)
+    lines = own_lines(error.__traceback__)
+    assert [line.function for line in lines] == ["caught", "<lambda>", "hook"]
+    assert lines[-1].text == "return gpipe(0, 4)"
+
+
+def test_code_that_a_library_generates_is_its_own():
+    @dataclasses.dataclass
+    class Point:
+        x: int
+
+    error = caught(lambda: Point())
+    assert innermost_own_line(error).text == "error = caught(lambda: Point())"
+
+
+def test_an_error_without_own_lines_is_followed_to_the_one_that_led_to_it():
+    def fail():
+        raise KeyError("mine")
+
+    first = caught(fail)
+    wrapped = RuntimeError("theirs")
+    wrapped.__cause__ = first
+    assert innermost_own_line(wrapped).text == 'raise KeyError("mine")'
+    hidden = RuntimeError("theirs")
+    hidden.__context__ = first
+    hidden.__suppress_context__ = True
+    assert innermost_own_line(hidden) is None
+    first.__cause__, first.__traceback__ = wrapped, None  # a circle ends
+    assert innermost_own_line(wrapped) is None
+
+
+IN_RANK = """
+import torch
+from torch import nn
+from pipelab.engine import Pipeline
+from pipelab.errors import RankError
+from pipelab.schedules import gpipe
+
+class Mine(nn.Module):
+    def forward(self, x):
+        raise KeyError("my own bug")
+
+with Pipeline([nn.Linear(4, 4), Mine()], gpipe(2, 2), loss=nn.functional.mse_loss) as pipeline:
+    try:
+        pipeline.step(torch.ones(4, 4), torch.ones(4, 4))
+    except RankError as error:
+        print(error)
+"""
+
+
+def test_a_rank_names_the_line_of_a_script_in_a_folder_called_torch(tmp_path):
+    # the name of the folder once hid the line
+    script = tmp_path / "torch" / "engine" / "train.py"
+    script.parent.mkdir(parents=True)
+    script.write_text(IN_RANK)
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stderr == ""
+    first, second = done.stdout.splitlines()[:2]
+    assert first.startswith("rank 1 failed in 1F0 ") and "KeyError: 'my own bug'" in first
+    assert second == f'  at File "{script}", line 10, in forward: raise KeyError("my own bug")'
