@@ -1,7 +1,7 @@
 """Every error that pipelab raises on purpose.
 
     PipelabError
-    ├── ScheduleError          a schedule that is incomplete, out of order or not ours to read
+    ├── ScheduleError          a schedule that is incomplete, out of order or unreadable
     │   └── DeadlockError      ... or in which ranks wait for each other without end
     ├── PartitionError         a model that cannot be cut into these stages
     ├── BatchError             a batch that cannot be cut into these microbatches
@@ -10,7 +10,7 @@
     ├── TraceError             a trace file that cannot be read
     ├── LessonError            a lesson is asked for what it does not have
     └── EngineError            something on the ranks
-        ├── LaunchError        the ranks did not come up
+        ├── LaunchError        the ranks did not start
         ├── RankError          one rank failed; names rank, action and the learner's traceback
         │   ├── RankDied       its process ended without an answer
         │   ├── RankTimeout    it did not answer before the deadline
@@ -36,11 +36,11 @@ class PipelabError(Exception):
 
 
 class ScheduleError(PipelabError):
-    """A schedule breaks a rule; the message names rank, token, rule and remedy."""
+    """A schedule breaks a rule; the message names rank, token, rule and what to change."""
 
 
 class DeadlockError(ScheduleError):
-    """No rank can go on; the message says who waits for whom."""
+    """No rank can continue; the message says who waits for whom."""
 
 
 class PartitionError(PipelabError):
@@ -64,7 +64,7 @@ class TraceError(PipelabError):
 
 
 class LessonError(PipelabError):
-    """There is no such exercise or prediction, or a value is none that it can take."""
+    """There is no such exercise or prediction, or it cannot have such a value."""
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows: the message alone. A mistyped name needs no traceback."""
@@ -72,11 +72,11 @@ class LessonError(PipelabError):
 
 
 class EngineError(PipelabError):
-    """Something went wrong on the ranks, or on the way to them."""
+    """Something went wrong on the ranks, or in the messages to them."""
 
 
 class LaunchError(EngineError):
-    """The ranks' processes could not be started or joined."""
+    """The ranks' processes could not be started or connected."""
 
 
 class PipelineClosed(EngineError):
@@ -116,7 +116,7 @@ class RankError(EngineError):
 
 
 class RankDied(RankError):
-    """A rank's process ended without a word: killed, out of memory, or it called exit."""
+    """A rank's process ended without an answer: killed, out of memory, or it called exit."""
 
 
 class RankTimeout(RankError):

@@ -118,12 +118,12 @@ class Pipeline:
         """Train on one batch: all microbatches forward and backward, then one optimizer step.
 
         The gradient is that of the mean loss over all rows of the batch. The batch is cut into
-        microbatches by rows, as equal as can be, the larger ones first.
+        microbatches by rows, as equal as possible, the larger ones first.
 
         Args:
             inputs: a tensor, rows first, or a tuple or dict of such tensors, which the first
                 layer gets as positional or keyword arguments.
-            targets: what the loss gets besides the output: a tensor, tuple or dict, rows first.
+            targets: the loss's second argument: a tensor, tuple or dict, rows first.
             update: False leaves the optimizer's step out; the next step adds its gradients.
 
         Raises:
@@ -142,7 +142,7 @@ class Pipeline:
             yield self._step(inputs, targets, update=True, meanwhile=ahead.fetch)
 
     def evaluate(self, inputs: Any, targets: Any) -> float:
-        """The mean loss over a batch, in eval mode; nothing is learnt."""
+        """The mean loss over a batch, in eval mode; nothing is trained."""
         return sum(a.loss or 0.0 for a in self._run(inputs, targets, train=False))
 
     def predict(self, inputs: Any) -> Any:
@@ -168,7 +168,7 @@ class Pipeline:
         return {name: found[name] for name in self._shapes}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take up parameters and buffers, by the model's own names; optimizers stay as they are.
+        """Load parameters and buffers, by the model's own names; optimizers stay as they are.
 
         Raises:
             CheckpointError: names or shapes that are not this model's.
@@ -188,7 +188,7 @@ class Pipeline:
         return saved.save(Path(folder), state)
 
     def load(self, folder: str | PathLike[str]) -> None:
-        """Take up what ``save`` wrote, also into another schedule or number of stages.
+        """Load what ``save`` wrote, also into another schedule or number of stages.
 
         Raises:
             CheckpointError: no checkpoint, a damaged one, or another model's.
@@ -205,7 +205,7 @@ class Pipeline:
 
     @property
     def begun(self) -> tuple[Begun, ...]:
-        """What each rank began last, and when: to watch a step that another thread waits for."""
+        """What each rank began last, and when, also while another thread waits for a step."""
         return self._ranks.begun()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""One step under PyTorch's profiler: our bars and its operators, on one clock, in one file."""
+"""One step under PyTorch's profiler: the trace's events and its operators in one file."""
 
 import json
 import os
@@ -17,10 +17,10 @@ from pipelab.trace.operators import Operator
 
 @dataclass(frozen=True)
 class Profile:
-    """A step, and what each rank's profiler saw of it.
+    """A step, and the operators that each rank's profiler recorded in it.
 
     Attributes:
-        result: what the step gave, its trace among it.
+        result: the step's result, with its trace.
     """
 
     result: StepResult
@@ -38,17 +38,18 @@ class Profile:
 
     @property
     def clock_error(self) -> float:
-        """Seconds by which an operator may seem early or late beside the bars of its rank."""
+        """Seconds by which an operator may be early or late against the events of its rank."""
         return max(answer.clock_error for answer in self.result._answers)
 
     def to_chrome(self, path: str | os.PathLike[str]) -> Path:
-        """Write one file for Perfetto: below each rank's bars, the operators that ran in them."""
+        """Write one file for Perfetto: below each rank's events, the operators of these."""
         return replace_text(Path(path), self._json())
 
     def _json(self) -> str:
-        # what ran before the first event, the batch being cut, say: no time may be negative there
-        late = -min((operator.start for operator in self.operators), default=0.0)
-        trace, later = self.result.trace, max(0.0, late)
+        # operators may have run before the first event, while the batch was cut: times in the file
+        # must not be negative
+        trace = self.result.trace
+        later = max(0.0, -min((operator.start for operator in self.operators), default=0.0))
         events = (e._replace(start=e.start + later, end=e.end + later) for e in trace.events)
         operators = [o._replace(start=o.start + later, end=o.end + later) for o in self.operators]
         data = json.loads(chrome_json(replace(trace, events=tuple(events)), operators))
@@ -70,6 +71,6 @@ def profile_step(pipeline: Pipeline, inputs: Any, targets: Any) -> Profile:
     Raises:
         BatchError, RankError: as ``step`` does.
     """
-    # or the slowest start would show
+    # the profiler's first start takes a second, which would be part of the step
     pipeline._ask_all(GetProfiler())
     return Profile(pipeline._step(inputs, targets, update=True, profiled=True))

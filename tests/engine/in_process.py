@@ -33,6 +33,7 @@ from pipelab.engine.rank.data_parallel import DataParallel
 from pipelab.engine.rank.raised import failure_of
 from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.rank.session import Session
+from pipelab.engine.transport.groups import START_TIMEOUT  # the first optimizer loads for seconds
 from pipelab.engine.transport.p2p import Messages
 
 TIMEOUT = 5.0
@@ -250,7 +251,7 @@ class InProcessRanks:
             raise
 
     def _answers(self, commands):
-        answers = [cloudpickle.loads(queue.get(timeout=2 * TIMEOUT)) for queue in self.answers]
+        answers = [cloudpickle.loads(queue.get(timeout=START_TIMEOUT)) for queue in self.answers]
         found = Findings(commands, dict(enumerate(answers)), {}, self.begun(), TIMEOUT)
         if error := cause(found):
             raise error

@@ -1,8 +1,7 @@
-"""The answers of torchrun's ranks, and the cause of a failure: one, the same for all ranks."""
+"""What torchrun's ranks publish for each other, and whether they make the same calls."""
 
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,8 +9,7 @@ from torch import nn
 from torch.distributed import HashStore
 
 from pipelab.action import Action, Kind
-from pipelab.engine.failures.cause import cause
-from pipelab.engine.failures.findings import Absent, Findings, State
+from pipelab.engine.failures.findings import Absent, State
 from pipelab.engine.protocol.commands import Build, Done, Fetch, Options, Run
 from pipelab.engine.protocol.device import Place
 from pipelab.engine.protocol.failure import Failure, FailureKind
@@ -19,69 +17,16 @@ from pipelab.engine.protocol.progress import Begun
 from pipelab.engine.torchrun import store as module
 from pipelab.engine.torchrun.fingerprint import difference, fingerprint
 from pipelab.engine.torchrun.store import Answer, AnswerStore
-from pipelab.errors import RankDied, RankError, RankTimeout
 
 ASKED = ("Run", 7)
 FINE = Answer(Done(), ASKED)
-BUG = Failure(FailureKind.EXCEPTION, "KeyError: 'x'", "'x'", Action(1, Kind.F, 2))
 LOST = Failure(
     FailureKind.LOST_PEER, "MessageError: closed by peer", "", Action(0, Kind.B, 0), peer=1
 )
-LATE = replace(LOST, kind=FailureKind.TIMED_OUT)
 AT = Begun(9, Action(1, Kind.F, 3))
-SILENT, ALIVE = Absent(State.SILENT), Absent(State.ALIVE)
 
 
-def cause_of(answers, absent=None, begun=AT):
-    """The error of a call to as many ranks as there are answers or absent ranks."""
-    absent = absent or {}
-    found = {rank: answer for rank, answer in enumerate(answers) if answer is not None}
-    ranks = max([*found, *absent]) + 1
-    return cause(Findings([None] * ranks, found, absent, [begun] * ranks, 30.0, runs_script=True))
-
-
-def test_all_is_well():
-    assert cause_of([Done(), Done()]) is None
-
-
-def test_a_bug_comes_before_its_consequences():
-    error = cause_of([LOST, BUG, LATE], {3: SILENT})
-    assert (error.rank, error.action, error.stage, error.microbatch) == (1, "1F2", 1, 2)
-    assert "KeyError" in str(error) and "closed by peer" not in str(error)
-
-
-@pytest.mark.parametrize(
-    ("absent", "begun", "kind", "words"),
-    [
-        (SILENT, Begun(), RankDied, "rank 2 died without an answer: no heartbeat"),
-        (SILENT, AT, RankDied, r"rank 2 died in 1F3 \(.*\) without an answer: no heartbeat"),
-        (ALIVE, AT, RankTimeout, "no answer for 30 s(.*\n)*  rank 2 is in 1F3(.*\n)*.*on rank 2"),
-        (Absent(State.CLOSED, reason="ValueError: no file"), AT, RankError,
-         "rank 2 has left.*ValueError: no f"),
-        (Absent(State.ENDED, -9), AT, RankDied, "rank 2 died in 1F3.*killed by signal 9"),
-    ],
-)  # fmt: skip
-def test_a_rank_without_an_answer(absent, begun, kind, words):
-    error = cause_of([LOST, Done()], {2: absent}, begun)
-    assert type(error) is kind and error.rank == 2
-    with pytest.raises(kind, match=words):
-        raise error
-
-
-def test_a_dead_rank_comes_before_one_that_hangs_for_it():
-    error = cause_of([LOST], {1: ALIVE, 2: SILENT})
-    assert isinstance(error, RankDied) and error.rank == 2
-
-
-def test_a_broken_connection_between_ranks_that_all_live():
-    error = cause_of([Done(), LOST])
-    assert error.rank == 1 and "closed by peer" in str(error)
-    assert "rank 1 lost its connection with rank 1" in str(error)
-
-
-def test_ranks_that_all_gave_up_to_wait_are_shown_with_what_they_wait_for():
-    error = cause_of([LATE, LATE])
-    assert isinstance(error, RankTimeout) and "no answer for 30 s" in str(error)
+# ------------------------------------------------------------------------------ fingerprints
 
 
 def test_other_data_or_another_call_is_an_error():
@@ -90,9 +35,6 @@ def test_other_data_or_another_call_is_an_error():
     words = "rank 2 was asked to give its state or gradients when rank 0 was asked to run a batch"
     assert words in str(difference({0: ASKED, 1: ASKED, 2: ("Fetch", 7)}))
     assert "to do Unknown" in str(difference({0: ASKED, 1: ("Unknown", 7)}))
-
-
-# ------------------------------------------------------------------------------ fingerprints
 
 
 def test_a_machine_with_other_gpus_is_no_equal():
@@ -216,5 +158,5 @@ def test_a_store_that_is_gone_ends_the_waiting(stores):
     stores[0].publish(Answer(LOST, ASKED))
     stores[0].store = Gone()
     answers = stores[0].collect(timeout=60.0)
-    assert isinstance(cause_of([LOST, None, None], answers.absent), RankDied)
+    assert answers.absent == {1: Absent(State.SILENT), 2: Absent(State.SILENT)}
     assert answers.found == {0: Answer(LOST, ASKED)}

@@ -181,7 +181,10 @@ def test_bad_files_are_refused_and_run_no_code(tmp_path, monkeypatch):
             ({"format": good["format"], "version": 1}, "is damaged"),
             (good | {"model": {"0.weight": 1}}, "is damaged"),
             (good | {"optimizer": [1]}, "is damaged"),
-            (good | {"model": {**state, "9.bias": state["0.bias"]}}, r"it has 9\.bias besides"),
+            (
+                good | {"model": {**state, "9.bias": state["0.bias"]}},
+                r"it has 9\.bias, which the model",
+            ),
         ):
             torch.save(bad, path)
             refused(words)
@@ -203,7 +206,7 @@ def test_states_of_another_model_are_refused_before_ranks_are_touched():
         nothing = {name: torch.zeros(3) for name in "abcdefgh"}
         for bad, words in (
             (less, "it lacks 1.1.running_mean; load it into a pipeline of the same model"),
-            (state | {"w": torch.ones(1)}, "it has w besides"),
+            (state | {"w": torch.ones(1)}, "it has w, which the model has not"),
             (narrow, r"0.0.weight has shape \(8, 7\) in the state and \(8, 8\) in this model"),
             (nothing, r"it lacks .* and \d+ more"),
             (state | {"3.bias": 1}, "no dict of tensors"),

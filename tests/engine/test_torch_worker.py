@@ -197,7 +197,7 @@ def test_what_torch_cannot_do_is_refused_before_launch(options, word):
 
 def test_an_untried_version_is_refused(monkeypatch):
     monkeypatch.setattr(torch, "__version__", "2.99.0")
-    with pytest.raises(PipelabError, match=r"tried with PyTorch 2\.13 alone; here is 2\.99\.0"):
+    with pytest.raises(PipelabError, match=r"tried with PyTorch 2\.13; here is 2\.99\.0"):
         Pipeline(linears(), gpipe(2, 2), loss=cross_entropy, worker="torch")
 
 

@@ -1,6 +1,6 @@
 """A training on disk: parameters and optimizer state, under the model's own names.
 
-One file, replaced at once when the new one is whole, so an interrupted save leaves the old one as
+One file, replaced only when the new one is complete, so an interrupted save leaves the old one as
 it was. Loading runs no code (``weights_only``).
 """
 
@@ -18,7 +18,7 @@ from pipelab.files import check_plain, replacing
 
 FILE = "checkpoint.pt"
 _VERSION = 1
-_MAX_BYTES = 1 << 36  # 64 GiB: no model of a course's
+_MAX_BYTES = 1 << 36  # 64 GiB: more than any model of the course
 
 
 class Checkpoint(NamedTuple):
@@ -68,9 +68,9 @@ def load(folder: Path) -> Checkpoint:
     try:
         check_plain(path, _MAX_BYTES)
         data = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # bytes at random let torch fail in any way
+    except Exception as error:  # torch may fail in any way on random bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):  # torch would advise to run it all the same
+        if isinstance(error, pickle.UnpicklingError):  # torch would advise to run it
             reason = "damaged, or more than tensors and plain values, which might run code"
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
     if not isinstance(data, dict) or data.get("format") != "pipelab-checkpoint":
@@ -113,7 +113,8 @@ def check_optimizer(own: dict[str, Any], saved: dict[str, Any]) -> None:
 
     Either may be missing: that optimizer starts anew.
     """
-    ours, theirs = _kind(own), _kind(saved)
+    ours = _kind(own)
+    theirs = _kind(saved)
     if ours and theirs and ours != theirs:
         raise CheckpointError(
             f"the checkpoint was trained with {theirs}, this pipeline trains with {ours}: use the "
@@ -122,7 +123,7 @@ def check_optimizer(own: dict[str, Any], saved: dict[str, Any]) -> None:
 
 
 def _kind(optimizer: dict[str, Any]) -> str:
-    """The class of an optimizer, as ``Update.state`` tells it; "" without any."""
+    """The class of an optimizer, from ``Update.state``; "" without any."""
     first = next((key for key in optimizer if key.startswith("stage ")), "")
     return str(optimizer[first].get("kind", "unknown")) if first else ""
 
@@ -131,12 +132,12 @@ def check_parameters(own: dict[str, torch.Size], state: dict[str, Tensor]) -> No
     """Raise CheckpointError unless a state holds just the model's names and shapes."""
     if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
         raise CheckpointError("the state is no dict of tensors by name: give a state_dict")
-    missing, strange = [*(own.keys() - state.keys())], [*(state.keys() - own.keys())]
-    if missing or strange:
-        words = [f"lacks {name}" for name in missing] + [f"has {name} besides" for name in strange]
-        more = f" and {len(words) - 3} more" if len(words) > 3 else ""
+    missing = [f"lacks {name}" for name in own.keys() - state.keys()]
+    strange = [f"has {name}, which the model has not" for name in state.keys() - own.keys()]
+    if differences := missing + strange:
+        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise CheckpointError(
-            f"the state is not this model's: it {', '.join(words[:3])}{more}; "
+            f"the state is not this model's: it {', '.join(differences[:3])}{more}; "
             f"load it into a pipeline of the same model"
         )
     for name, shape in own.items():

@@ -1,4 +1,4 @@
-"""Refuse before anything runs: what can be known to be wrong without the ranks."""
+"""Refuse before anything runs what can be known to be wrong without the ranks."""
 
 import math
 import warnings
@@ -16,7 +16,7 @@ from pipelab.schedules import Schedule
 from pipelab.simulator import Cost
 
 TRIED = ("2.13",)
-"""Versions of PyTorch that ``worker="torch"`` was tried with: it leans on private names."""
+"""Versions of PyTorch that ``worker="torch"`` was tried with: it uses private names."""
 
 _LONGEST = 1e6  # seconds: what the system can wait for
 _OUTPUT = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.3, 0.9]])
@@ -61,8 +61,8 @@ def _rows(name: str, batch: object) -> int:
 def check_loss(loss: Loss, reduction: str = "mean") -> None:
     """Raise LossError if a loss is no number, or not the mean (or sum) that it is said to be.
 
-    A copy of the loss is tried on a few small rows. Only what it answers is judged: what cannot
-    be tried here, since it wants other shapes, is judged on the last rank.
+    A copy of the loss is tried on a few small rows. A loss that needs other shapes cannot be tried
+    here; the last rank checks what it returns.
     """
     if not callable(loss):
         raise LossError(f"the loss is a {type(loss).__name__}: give a function (output, target)")
@@ -125,7 +125,7 @@ def _check_reduction(value: float, twice: float, reduction: str) -> None:
 def check_training(
     replicas: int, clip_norm: float | None, checkpoint: bool | Collection[int], num_stages: int
 ) -> None:
-    """Raise PipelabError for replicas, a norm or stages that there cannot be."""
+    """Raise PipelabError for replicas, a norm or stages that cannot exist."""
     if replicas < 1:
         raise PipelabError(f"replicas={replicas}: there is at least 1 copy of the pipeline")
     if clip_norm is not None and not clip_norm > 0:
@@ -148,9 +148,8 @@ def check_worker(
     version = torch.__version__
     if ".".join(version.split(".")[:2]) not in TRIED:
         raise PipelabError(
-            f"worker='torch' leans on private names of PyTorch's and was tried with PyTorch "
-            f"{', '.join(TRIED)} alone; here is {version}: install one of those, or leave worker= "
-            f"out"
+            f"worker='torch' uses private names of PyTorch and was only tried with PyTorch "
+            f"{', '.join(TRIED)}; here is {version}: install one of those, or leave worker= out"
         )
     slow_messages = pace is not None and (pace.latency > 0 or pace.bandwidth < math.inf)
     not_torchs = {
@@ -160,12 +159,13 @@ def check_worker(
         "memory_budget= (its receive buffers go uncounted)": options.memory_budget is not None,
         "overlap=False": not overlap,
         "stop_at_nan=": options.stop_at_nan,
-        "pace= with latency or bandwidth (its messages bear no stamps)": slow_messages,
+        "pace= with latency or bandwidth (its messages have no timestamps)": slow_messages,
         "replicas= of a single rank": replicas > 1 and num_ranks == 1,
     }
     if found := [name for name, is_asked in not_torchs.items() if is_asked]:
         raise PipelabError(
-            f"worker='torch' does not go with {'; '.join(found)}: leave that out, or worker='torch'"
+            f"worker='torch' does not work with {'; '.join(found)}: leave that out, or "
+            f"worker='torch'"
         )
 
 
@@ -195,7 +195,7 @@ def check_same_stages(old: Schedule, new: Schedule) -> None:
 
 
 def check_times(timeout: float, idle_timeout: float | None) -> None:
-    """Raise PipelabError for a time that is none."""
+    """Raise PipelabError for a time that is no time."""
     for name, seconds in (("timeout", timeout), ("idle_timeout", idle_timeout)):
         if seconds is not None and not 0.0 < seconds <= _LONGEST:
             raise PipelabError(f"{name}={seconds}: give seconds, above 0 and at most {_LONGEST:g}")
@@ -203,8 +203,8 @@ def check_times(timeout: float, idle_timeout: float | None) -> None:
 
 def closed(why: str) -> PipelineClosed:
     """The error of a pipeline that is used after its end."""
-    because = f" ({why}; save() what shall outlast that)" if why else ""
-    return PipelineClosed(f"this pipeline is closed{because}: open a new Pipeline to go on")
+    because = f" ({why}; save() what you want to keep)" if why else ""
+    return PipelineClosed(f"this pipeline is closed{because}: open a new Pipeline to continue")
 
 
 def _places(schedule: Schedule) -> str:

@@ -23,7 +23,8 @@ class Deadline:
     def note(self, numbers: Sequence[int]) -> None:
         """How many actions each rank has begun by now; any change puts the end off."""
         if (now := list(numbers)) != self._numbers:
-            self._numbers, self._end = now, time.monotonic() + self.timeout
+            self._numbers = now
+            self._end = time.monotonic() + self.timeout
 
     def end_within(self, seconds: float) -> None:
         """A rank failed: whatever the others do, they have only so many seconds to say why."""

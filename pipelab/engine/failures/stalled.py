@@ -16,7 +16,8 @@ from pipelab.errors import RankTimeout
 def timed_out(found: Findings) -> RankTimeout:
     """Where each rank is, and which of them to look at first."""
     waits = {r: w.peer for r in found.unfinished if (w := found.begun[r].wanted) is not None}
-    ring, culprit = cycle(waits), _culprit(found)
+    ring = cycle(waits)
+    culprit = _culprit(found)
     seconds = f"{found.timeout:g}"
     lines = [f"no answer for {seconds} s (timeout={seconds}):"]
     lines += [f"  rank {rank} {_state(found, rank)}" for rank in range(len(found.commands))]
@@ -71,7 +72,8 @@ def _state(found: Findings, rank: int) -> str:
 
 
 def _doing(begun: Begun) -> str:
-    action, wanted = begun.action, begun.wanted
+    action = begun.action
+    wanted = begun.wanted
     if action is None:
         return "has not begun"
     if wanted is None:

@@ -23,7 +23,8 @@ class Uninterrupted:
                 self._before = before
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
-        self._was_pressed, self._held = True, frame
+        self._was_pressed = True
+        self._held = frame
 
     def __exit__(self, *error: object) -> None:
         if self._before is None:

@@ -9,7 +9,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def under_torchrun() -> bool:
-    """Whether torchrun made this process one of several ranks; PIPELAB_TORCHRUN=0 denies it."""
+    """Whether torchrun made this process one of several ranks; not with PIPELAB_TORCHRUN=0."""
     named = "TORCHELASTIC_RUN_ID" in os.environ and "WORLD_SIZE" in os.environ
     return named and os.environ.get("PIPELAB_TORCHRUN") != "0"
 

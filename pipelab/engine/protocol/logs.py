@@ -1,28 +1,28 @@
-"""What ranks print comes home, in rank order, each line marked with its rank.
+"""What ranks print appears in the parent's output, in rank order, each line marked with its rank.
 
-A rank writes to a file of its own, which has no name once all ranks are up. The parent replays it
-when the rank has answered, so that it appears in the cell, or the test, that asked.
+A rank writes to a file, which has no name once all ranks are up. The parent replays it when the
+rank has answered, so that it appears in the cell, or the test, that asked.
 """
 
 import os
 import sys
 from pathlib import Path
 
-_FLOOD = 20_000  # bytes of output that one rank may print per command
-_LARGE = 16_000_000  # bytes of a file that grows while nobody reads
+_MOST = 20_000  # bytes of output that are replayed of one rank per command
+_LARGE = 16_000_000  # bytes of a file that grows while nobody reads it
 
 
 class LogReader:
     """Replays what ranks print."""
 
     def __init__(self, folder: Path, num_ranks: int):
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND  # a rank's writes too: so it can be cut
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND  # ranks append too, so it can be shortened
         self.files = [os.open(folder / f"rank-{r}.log", flags, 0o600) for r in range(num_ranks)]
         self.offsets = [0] * num_ranks
-        self.dropped = [0] * num_ranks  # bytes that were cut since the last replay
+        self.dropped = [0] * num_ranks  # bytes that were thrown away since the last replay
 
     def replay(self) -> None:
-        """Print what came since the last time; a flood is cut, and says so."""
+        """Print what is new since the last time; of very much output the rest is counted."""
         for rank in range(len(self.files)):
             for line in self.fresh(rank).splitlines():
                 print(f"[rank {rank}] {line}", file=sys.stdout)
@@ -31,13 +31,15 @@ class LogReader:
         """What a rank printed since the last time."""
         if not self.files:
             return ""
-        file, offset = self.files[rank], self.offsets[rank]
+        file = self.files[rank]
+        offset = self.offsets[rank]
         size = os.fstat(file).st_size
         if size == offset and not self.dropped[rank]:
             return ""
-        text = os.pread(file, _FLOOD, offset).decode("utf-8", "replace")
-        left_out = max(0, size - offset - _FLOOD) + self.dropped[rank]
-        self.offsets[rank], self.dropped[rank] = size, 0
+        text = os.pread(file, _MOST, offset).decode("utf-8", "replace")
+        left_out = max(0, size - offset - _MOST) + self.dropped[rank]
+        self.offsets[rank] = size
+        self.dropped[rank] = 0
         return text + (f"\n... {left_out:,} bytes left out" if left_out else "")
 
     def bound(self) -> None:
@@ -45,7 +47,7 @@ class LogReader:
         for rank, file in enumerate(self.files):
             size = os.fstat(file).st_size
             if size > _LARGE:
-                text = os.pread(file, _FLOOD, self.offsets[rank])
+                text = os.pread(file, _MOST, self.offsets[rank])
                 os.ftruncate(file, 0)
                 os.write(file, text)
                 self.dropped[rank] += size - self.offsets[rank] - len(text)

@@ -43,7 +43,7 @@ class Begun(NamedTuple):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the rank can only go on when another one does something."""
+        """Whether the rank can only continue when another one does something."""
         return self.wanted is not None or (
             self.action is not None and self.action.kind is Kind.WAIT
         )
@@ -65,7 +65,7 @@ class Progress:
     def write(
         self, rank: int, action: Action, wanted: Wanted | None = None, since: float | None = None
     ) -> None:
-        """Say what a rank begins, in a wait for which message, and since when: now, if None."""
+        """Note what a rank begins, which message it waits for, and since when; None: now."""
         self._count += 1
         stage, kind, microbatch = action
         place = (stage, _NUMBER[kind], _NONE if microbatch is None else microbatch)
@@ -78,7 +78,7 @@ class Progress:
     def begun(self) -> tuple[Begun, ...]:
         """What each rank began last, in rank order; empty once closed.
 
-        Any thread may ask at any time. Under torchrun a process knows of its own rank alone.
+        Any thread may ask at any time. Under torchrun a process only knows of its own rank.
         """
         try:
             return tuple(self.read(rank) for rank in range(self._num_ranks))

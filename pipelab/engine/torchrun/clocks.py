@@ -33,30 +33,31 @@ class Clock(NamedTuple):
 
 def measure(group: dist.ProcessGroup, rank: int, num_ranks: int, timeout: float) -> Clock:
     """This rank's clock against rank 0's. All ranks call it at once, and ask in turn."""
-    clock, patience = Clock(), timedelta(seconds=timeout)
+    clock = Clock()
+    limit = timedelta(seconds=timeout)
     for other in range(1, num_ranks):
         if rank == other:
-            rounds = [_ask(group, patience) for _ in range(ROUNDS)]
+            rounds = [_ask(group, limit) for _ in range(ROUNDS)]
             clock = min(rounds, key=lambda c: c.error)
         elif rank == 0:
             for _ in range(ROUNDS):
-                _answer(group, other, patience)
+                _answer(group, other, limit)
     return clock
 
 
-def _ask(group: dist.ProcessGroup, patience: timedelta) -> Clock:
+def _ask(group: dist.ProcessGroup, limit: timedelta) -> Clock:
     answer = torch.empty(1, dtype=torch.float64)
     coming = group.recv(
         [answer], 0, 1
     )  # opened before the question, so that it costs no time of the round trip
     asked = time.monotonic()
-    group.send([torch.zeros(1, dtype=torch.float64)], 0, 0).wait(patience)
-    coming.wait(patience)
+    group.send([torch.zeros(1, dtype=torch.float64)], 0, 0).wait(limit)
+    coming.wait(limit)
     heard = time.monotonic()
     return Clock(answer.item() - (asked + heard) / 2, (heard - asked) / 2, heard)
 
 
-def _answer(group: dist.ProcessGroup, other: int, patience: timedelta) -> None:
-    group.recv([torch.empty(1, dtype=torch.float64)], other, 0).wait(patience)
+def _answer(group: dist.ProcessGroup, other: int, limit: timedelta) -> None:
+    group.recv([torch.empty(1, dtype=torch.float64)], other, 0).wait(limit)
     now = torch.tensor([time.monotonic()], dtype=torch.float64)
-    group.send([now], other, 1).wait(patience)
+    group.send([now], other, 1).wait(limit)

@@ -63,7 +63,8 @@ class TorchrunRanks:
     why_closed = ""
 
     def __init__(self, num_ranks: int, replicas: int, timeout: float):
-        self.rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        self.rank = int(os.environ["RANK"])
+        size = int(os.environ["WORLD_SIZE"])
         if size != num_ranks:
             raise LaunchError(_wrong_size(size, num_ranks, replicas))
         self.num_ranks = num_ranks

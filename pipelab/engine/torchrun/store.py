@@ -211,7 +211,8 @@ class _Search:
             self.deadline.end_within(_GRACE)
 
     def _hear(self, rank: int) -> None:
-        heartbeat, now = self.store.heartbeat(rank), time.monotonic()
+        heartbeat = self.store.heartbeat(rank)
+        now = time.monotonic()
         if heartbeat.number != self.heartbeats[rank].number:
             self.heard[rank] = now
             self.silent.discard(rank)

@@ -1,0 +1,95 @@
+"""Ranks that are threads do what ranks that are processes do, so that tests may use them."""
+
+from functools import partial
+
+import pytest
+import torch
+from engine.one_process import assert_same, batch, gradients, linears, plain_loop
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from pipelab.engine import Pipeline
+from pipelab.errors import LaunchError, PipelineClosed, RankError, ScheduleError
+from pipelab.schedules import Schedule, gpipe, one_f_one_b
+from pipelab.schedules.catalogue import build
+
+pytestmark = pytest.mark.usefixtures("in_process")
+
+
+class Fails(nn.Module):
+    def forward(self, x):
+        raise KeyError("my own bug")
+
+
+@pytest.mark.parametrize("name", ["gpipe", "1f1b", "interleaved", "zero_bubble_v"])
+def test_the_gradient_of_one_process_to_the_last_bit(name):
+    (x, y), schedule = batch(13), build(name, 2, 3)
+    model = linears(schedule.num_stages)
+    with Pipeline(model, schedule, loss=cross_entropy) as pipeline:
+        assert pipeline.pids == ()
+        loss, ours = pipeline.step(x, y).loss, pipeline.gradients()
+    assert loss == plain_loop(model, x, y, 3)
+    assert_same(ours, gradients(model))
+
+
+def test_replicas_add_up():
+    model, (x, y) = linears(4), batch(12)
+    options = {"optimizer": partial(torch.optim.SGD, lr=0.1), "clip_norm": 0.01, "replicas": 2}
+    with Pipeline(model, gpipe(2, 3), loss=cross_entropy, **options) as ranks:
+        result = ranks.step(x, y)
+        ours = ranks.gradients()
+    plain_loop(model, x, y, 6)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+    assert result.gradient_norm == pytest.approx(norm.item(), rel=1e-6)
+    for name, gradient in gradients(model).items():
+        assert torch.allclose(ours[name], gradient, rtol=1e-5, atol=1e-9), name
+
+
+def test_a_rank_that_fails_is_named_and_the_pipeline_is_closed():
+    layers = [nn.Linear(8, 8), Fails(), nn.Linear(8, 8)]
+    with Pipeline(layers, gpipe(3, 2), loss=cross_entropy) as pipeline:
+        with pytest.raises(RankError, match=r"rank 1 failed in 1F0 .*KeyError: 'my own") as caught:
+            pipeline.step(*batch(4))
+        with pytest.raises(PipelineClosed):
+            pipeline.step(*batch(4))
+    assert (caught.value.stage, caught.value.microbatch) == (1, 0)
+
+
+def test_what_cannot_be_pickled_is_refused_as_for_processes():
+    def generator():
+        yield
+
+    linear = nn.Linear(8, 8)
+    linear.open = generator()
+    with pytest.raises(LaunchError, match="layer 1 of stage 1, a Linear, cannot be sent to rank 1"):
+        Pipeline([nn.Linear(8, 8), linear], gpipe(2, 2), loss=cross_entropy)
+
+
+def test_another_schedule_is_followed_from_the_next_step_on():
+    model, (x, y) = linears(4), batch(12)
+    with Pipeline(model, gpipe(2, 3), loss=cross_entropy) as pipeline:
+        for schedule in (gpipe(2, 3), one_f_one_b(2, 3), one_f_one_b(2, 6), gpipe(2, 1)):
+            pipeline.use(schedule)
+            trace = pipeline.step(x, y).trace
+            for rank, row in enumerate(schedule.ranks):
+                ran = [e for e in trace.events if e.rank == rank and e.kind in "FB"]
+                assert [(e.stage, e.kind, e.microbatch) for e in ran] == [tuple(a) for a in row]
+            model.zero_grad()
+            plain_loop(model, x, y, schedule.num_microbatches)
+            assert_same(pipeline.gradients(), gradients(model))
+        with pytest.raises(ScheduleError, match="for 4 ranks, this pipeline runs 2"):
+            pipeline.use(gpipe(4, 4))
+        swapped = Schedule.from_tokens([["1F0", "1B0"], ["0F0", "0B0"]])
+        with pytest.raises(ScheduleError, match="stage 0 on rank 1"):
+            pipeline.use(swapped)
+        assert pipeline.step(x, y).loss > 0
+
+
+def test_the_state_has_the_model_s_names_in_its_order_and_predict_its_rows():
+    model, (x, _) = nn.Sequential(*linears(4), nn.BatchNorm1d(8)), batch(7)
+    with Pipeline(model, one_f_one_b(2, 3), loss=cross_entropy) as pipeline:
+        assert_same(pipeline.state_dict(), model.state_dict())
+        out = pipeline.predict(x)
+    model.eval()
+    with torch.no_grad():
+        assert torch.equal(out, torch.cat([model(rows) for rows in x.tensor_split(3)]))
