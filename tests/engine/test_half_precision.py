@@ -11,6 +11,7 @@ from pipelab.engine import Pipeline
 from pipelab.engine.rank.update import START
 from pipelab.schedules.catalogue import build
 
+IN_PROCESS = pytest.mark.usefixtures("in_process")
 SGD = partial(torch.optim.SGD, lr=0.01)
 X, Y = torch.randn(12, 8), torch.randn(12, 8)
 
@@ -46,6 +47,7 @@ def test_scaled_gradients_are_those_of_one_process(name):
             assert torch.allclose(found[parameter], expected, rtol=1e-2, atol=1e-5), parameter
 
 
+@IN_PROCESS
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_an_overflow_on_one_rank_leaves_out_the_update_on_all(replicas, tmp_path):
     far = torch.full_like(Y, 1e3)  # its gradients, scaled by 65536, are beyond 65504
@@ -69,6 +71,7 @@ def test_an_overflow_on_one_rank_leaves_out_the_update_on_all(replicas, tmp_path
         assert not pipeline.step(X, far).skipped  # the scale was taken up, too
 
 
+@IN_PROCESS
 def test_sparse_gradients_may_overflow_too():
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Embedding(9, 8, sparse=True), nn.Linear(8, 8))

@@ -10,6 +10,7 @@ from pipelab.action import Kind
 from pipelab.engine import Pipeline
 from pipelab.schedules.catalogue import build
 
+IN_PROCESS = pytest.mark.usefixtures("in_process")
 FLOAT = 4
 
 
@@ -19,6 +20,7 @@ def kept(trace):
 
 
 @pytest.mark.parametrize("checkpoint", [True, [1, 2]])
+@IN_PROCESS
 @pytest.mark.parametrize("name", ["gpipe", "zero_bubble_h1"])
 def test_checkpointing_keeps_input_and_output_alone_and_the_gradient(name, checkpoint):
     torch.manual_seed(0)

@@ -18,6 +18,7 @@ from pipelab.errors import BatchError, PipelabError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
 
+IN_PROCESS = pytest.mark.usefixtures("in_process")
 MOMENTUM = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 
 
@@ -42,7 +43,7 @@ def close(ours, theirs):
 
 def replicas_of(pipeline, replicas, what="parameters"):
     """What each copy of the pipeline holds, by name."""
-    answers = pipeline._ranks.ask([Fetch(what)] * len(pipeline.pids))
+    answers = pipeline._ranks.ask([Fetch(what)] * pipeline._num_processes)
     copies = zip(*[iter(answers)] * (len(answers) // replicas), strict=True)
     return [{n: v for answer in copy for n, v in answer.found.items()} for copy in copies]
 
@@ -86,6 +87,7 @@ def test_replicas_train_as_one_process_on_the_whole_batch(name, p, replicas, row
     close(ours, model.state_dict())
 
 
+@IN_PROCESS
 def test_parameters_that_few_or_none_use():
     torch.manual_seed(0)
     model, (x, y) = nn.Sequential(nn.Linear(8, 8), Unused(), nn.Linear(8, 8)), batch(12)
@@ -103,6 +105,7 @@ def test_parameters_that_few_or_none_use():
     close(ours, gradients(model))
 
 
+@IN_PROCESS
 @pytest.mark.parametrize("clip", [None, 0.01])
 def test_accumulation_and_clipping(clip):
     model = linears(4)
@@ -161,6 +164,7 @@ def test_gradients_are_reduced_while_the_rank_still_works(name, stages):
         assert all(a.start <= b.start for a, b in itertools.pairwise(events))
 
 
+@IN_PROCESS
 def test_fewer_rows_than_replicas_can_be_evaluated_but_not_trained():
     model, (x, y) = linears(4), batch(7)
     with Pipeline(model, gpipe(2, 2), loss=cross_entropy, replicas=3) as pipeline:
@@ -186,6 +190,7 @@ def test_each_replica_draws_its_own_dropout():
     assert report.ok, str(report)
 
 
+@IN_PROCESS
 def test_running_statistics_of_the_first_copy_count_for_all():
     # each copy saw other rows: evaluation used to differ by copy, and after a load
     x, y = torch.randn(16, 16), torch.arange(16) % 10

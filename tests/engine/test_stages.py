@@ -32,6 +32,7 @@ from pipelab.errors import PartitionError, RankError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import BUILDERS, build
 
+IN_PROCESS = pytest.mark.usefixtures("in_process")
 SGD = partial(torch.optim.SGD, lr=0.5)
 
 
@@ -85,6 +86,7 @@ def test_nested_values_masks_and_integers_under_every_schedule(name, p):
     assert torch.equal(side, torch.cat([row[1] for row in rows]))
 
 
+@IN_PROCESS
 def test_weights_that_reach_the_next_stage_past_the_input():
     # once, a halved backward forgot the weights of outputs that hang on no input
     layers = [nn.Linear(8, 8), Aside(), UseAside(), nn.Linear(8, 8)]
@@ -97,6 +99,7 @@ def test_weights_that_reach_the_next_stage_past_the_input():
 
 
 @pytest.mark.parametrize("name", ["gpipe", "zero_bubble_h1"])
+@IN_PROCESS
 @pytest.mark.parametrize("frozen", [2, 3])
 def test_no_gradient_goes_back_to_frozen_first_stages(name, frozen):
     model, (x, y) = linears(4), batch(7)
@@ -114,6 +117,7 @@ def test_no_gradient_goes_back_to_frozen_first_stages(name, frozen):
     assert sent == {(s, size) for s in range(1, 4) for size in (whole if s > frozen else {0})}
 
 
+@IN_PROCESS
 def test_a_model_that_is_frozen_altogether_has_no_gradients():
     with Pipeline(
         linears(2).requires_grad_(False), gpipe(2, 2), loss=cross_entropy, optimizer=SGD
@@ -122,6 +126,7 @@ def test_a_model_that_is_frozen_altogether_has_no_gradients():
         assert pipeline.gradients() == {}
 
 
+@IN_PROCESS
 def test_tied_weights_live_in_one_stage():
     torch.manual_seed(0)
     first = nn.Linear(8, 8, bias=False)
@@ -203,6 +208,7 @@ def test_dropout_draws_anew_for_each_stage_microbatch_and_step_but_the_same_on_e
     )
 
 
+@IN_PROCESS
 @pytest.mark.parametrize(
     ("layer", "rank", "words"),
     [
@@ -227,6 +233,7 @@ def test_what_cannot_be_trained_is_refused_in_words(layer, rank, words):
     assert caught.value.rank == rank
 
 
+@IN_PROCESS
 def test_batches_that_differ_in_what_is_none_or_how_it_is_called():
     # two batches with tensors of one shape, in other places, were once refused as a changed shape
     layers, (x, y) = [Either(), Whichever()], batch(6)
