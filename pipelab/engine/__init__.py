@@ -4,7 +4,7 @@
     driver/     the process that asks: checks, microbatches, plan, results, checkpoints
     launch/     ranks that this process starts: fork server, processes, their end
     torchrun/   ranks that torchrun has started: key-value store, clocks
-    failures/   what is said when a rank fails, dies or stalls
+    failures/   why a call failed: one deadline, one search for the cause, its sentences
     rank/       what one rank runs: THE MAIN LOOP (worker.py), stages, update, recorder
     transport/  how tensors travel
     protocol/   what both sides know: commands, trees of tensors, devices, progress, logs

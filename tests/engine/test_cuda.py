@@ -287,7 +287,7 @@ def test_a_message_of_nccl_is_late_by_when_it_is_waited_for():
     groups.finish(work, 10.0)
     assert waited == [timedelta(seconds=10)]
     never = SimpleNamespace(is_completed=lambda: False)
-    with pytest.raises(RuntimeError, match=r"Timed out after 0\.01 s"):
+    with pytest.raises(groups.TimedOut, match=r"not complete after 0\.01 s"):
         groups.finish(never, 0.01)
 
 

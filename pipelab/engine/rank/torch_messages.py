@@ -11,6 +11,7 @@ from pipelab.action import Action, Kind
 from pipelab.engine.rank.pace import Pace
 from pipelab.engine.rank.recorder import Recorder, waiting_for
 from pipelab.engine.rank.stage import Stage
+from pipelab.engine.transport import groups
 from pipelab.engine.transport.backends import MessageError
 
 Start = Callable[[list[dist.P2POp], str | None], list[dist.Work]]
@@ -77,7 +78,7 @@ class Messages:
     def _finish(self, works: list[dist.Work]) -> None:
         try:
             for work in works:
-                work.wait(self.timeout)
+                groups.wait(work, self.timeout.total_seconds())
         except RuntimeError as error:
             if isinstance(works, _Works):
                 raise _failed(works.action, works.peer, error) from None
@@ -85,4 +86,5 @@ class Messages:
 
 
 def _failed(action: Action, peer: int, error: RuntimeError) -> MessageError:
-    return MessageError(f"{action.token}: the message with rank {peer} failed: {error}", peer)
+    text = f"{action.token}: the message with rank {peer} failed: {error}"
+    return MessageError(text, peer, isinstance(error, groups.TimedOut))
