@@ -50,7 +50,9 @@ def test_a_learner_s_file_is_theirs_in_a_folder_of_any_name(tmp_path, folder):
     assert (line.text, line.place) == ("raise KeyError('mine')", "mine.py, line 2")
 
 
-@pytest.mark.parametrize("name", ["<stdin>", "<string>", "<ipython-input-3-abc>", "no/such/cell.py"])
+@pytest.mark.parametrize(
+    "name", ["<stdin>", "<string>", "<ipython-input-3-abc>", "no/such/cell.py"]
+)
 def test_a_cell_and_a_prompt_are_theirs(name):
     error = caught(lambda: exec(compile(SOURCE, name, "exec"), {"__name__": "__main__"}))
     assert innermost_own_line(error) == Line(name, 2, "fail")
