@@ -138,13 +138,14 @@ class LaunchedRanks:
         answers: dict[int, Done | Failure] = {}
         waiting = {pipe: rank for rank, pipe in enumerate(self._processes.pipes)}
         ended: set[int] = set()
+        progress = self._processes.progress
         deadline = Deadline(self.answer_timeout + _SLACK)
-        deadline.note(self._numbers())
+        deadline.note(progress.numbers())
         while waiting and not ended:
             ready = connection.wait(list(waiting), min(_LOOK, deadline.left()))
             if not ready:
                 self._processes.logs.bound()
-                deadline.note(self._numbers())
+                deadline.note(progress.numbers())
                 if deadline.is_over():
                     break
             for pipe in ready:
@@ -181,9 +182,6 @@ class LaunchedRanks:
             process.join(1.0)
             return Absent(State.ENDED, process.exitcode, self._processes.logs.fresh(rank))
         return Absent(State.STOPPED if is_stopped(process.pid or 0) else State.ALIVE)
-
-    def _numbers(self) -> list[int]:
-        return [begun.number for begun in self.begun()]
 
     @property
     def is_closed(self) -> bool:

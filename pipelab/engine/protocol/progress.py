@@ -85,6 +85,10 @@ class Progress:
         except ValueError:  # closed, perhaps at this moment by another thread
             return ()
 
+    def numbers(self) -> list[int]:
+        """How many actions each rank has begun, over all steps."""
+        return [int(self._entry(rank)[0]) for rank in range(self._num_ranks)]
+
     def read(self, rank: int) -> Begun:
         """What one rank began last."""
         count, stage, kind, microbatch, *message, since = self._entry(rank)
