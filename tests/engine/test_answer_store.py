@@ -150,6 +150,22 @@ def test_a_rank_that_closed_its_pipeline_is_not_waited_for(stores):
     assert answers.absent[1] == Absent(State.CLOSED, reason="ValueError: no file")
 
 
+def test_an_answer_that_came_just_before_its_rank_closed_is_not_missed(stores, monkeypatch):
+    # a rank that fails answers, sees that all have, and closes: between two reads of another one
+    stores[1].publish(Answer(LOST, ASKED))
+    stores[1].close("RankError: the cause")
+    read, reads = stores[0].answer, []
+
+    def too_early(rank):
+        reads.append(rank)
+        return None if rank == 1 and reads.count(1) == 1 else read(rank)
+
+    monkeypatch.setattr(stores[0], "answer", too_early)
+    stores[0].publish(FINE)
+    answers = stores[0].collect(timeout=0.3)
+    assert answers.found[1].content == LOST and set(answers.absent) == {2}
+
+
 def test_a_store_that_is_gone_ends_the_waiting(stores):
     class Gone:
         def __getattr__(self, name):

@@ -203,14 +203,21 @@ class _Search:
     def look(self) -> None:
         """Read the answers that are there, and the heartbeats."""
         for rank in range(self.store.num_ranks):
-            if rank not in self.found and (answer := self.store.answer(rank)) is not None:
-                self.found[rank] = answer
-            self._hear(rank)
+            self._read_answer(rank)
+            self._read_heartbeat(rank)
+            if rank not in self.found and (why := self.store.why_closed(rank)) is not None:
+                self._read_answer(rank)  # it may have answered, and closed, since the last line
+                if rank not in self.found:
+                    self.closed[rank] = why
         self.deadline.note([heartbeat.begun.number for heartbeat in self.heartbeats])
         if self.has_failure():
             self.deadline.end_within(_GRACE)
 
-    def _hear(self, rank: int) -> None:
+    def _read_answer(self, rank: int) -> None:
+        if rank not in self.found and (answer := self.store.answer(rank)) is not None:
+            self.found[rank] = answer
+
+    def _read_heartbeat(self, rank: int) -> None:
         heartbeat = self.store.heartbeat(rank)
         now = time.monotonic()
         if heartbeat.number != self.heartbeats[rank].number:
@@ -219,8 +226,6 @@ class _Search:
         elif now - self.heard[rank] > _SILENT:
             self.silent.add(rank)
         self.heartbeats[rank] = heartbeat
-        if rank not in self.found and (why := self.store.why_closed(rank)) is not None:
-            self.closed[rank] = why
 
     def has_failure(self) -> bool:
         """Whether a rank has answered that it failed."""
