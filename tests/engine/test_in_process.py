@@ -4,11 +4,13 @@ from functools import partial
 
 import pytest
 import torch
+from engine.in_process import InProcessRanks
 from engine.one_process import assert_same, batch, gradients, linears, plain_loop
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pipelab.engine import Pipeline
+from pipelab.engine.ranks import Ranks
 from pipelab.errors import LaunchError, PipelineClosed, RankError, ScheduleError
 from pipelab.schedules import Schedule, gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
@@ -19,6 +21,16 @@ pytestmark = pytest.mark.usefixtures("in_process")
 class Fails(nn.Module):
     def forward(self, x):
         raise KeyError("my own bug")
+
+
+def test_they_have_the_face_of_ranks():
+    face = [name for name in vars(Ranks) if not name.startswith("_")]
+    assert {"ask", "close", "pids", "begun"} <= {*face}
+    with Pipeline(linears(2), gpipe(2, 2), loss=cross_entropy) as pipeline:
+        assert isinstance(pipeline._ranks, InProcessRanks)
+        assert [name for name in face if not hasattr(pipeline._ranks, name)] == []
+        pipeline.step(*batch(4))
+        assert [begun.action.stage for begun in pipeline.begun] == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["gpipe", "1f1b", "interleaved", "zero_bubble_v"])

@@ -98,8 +98,8 @@ def _copied(loss: Loss) -> Loss:
         copy: Loss = cloudpickle.loads(cloudpickle.dumps(loss))
     except Exception as error:
         raise LossError(
-            f"the loss cannot travel to its rank: {type(error).__name__}: {error}\n"
-            f"Ranks are processes of their own: what they get is pickled. Open files, locks and "
+            f"the loss cannot be sent to its rank: {type(error).__name__}: {error}\n"
+            f"Each rank is a process, and what it gets is pickled. Open files, locks and "
             f"generators cannot be."
         ) from error
     return copy
@@ -113,7 +113,7 @@ def _check_reduction(value: float, twice: float, reduction: str) -> None:
     if reduction == "mean" and adds_up:
         raise LossError(
             f"the loss adds up over its rows {tried}: let it average (reduction='mean'), or say "
-            f"Pipeline(..., reduction='sum'), and its gradients are averaged all the same"
+            f"Pipeline(..., reduction='sum'); its gradients are then averaged too"
         )
     if reduction == "sum" and stays and not adds_up:
         raise LossError(

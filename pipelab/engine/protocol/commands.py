@@ -25,10 +25,10 @@ from pipelab.simulator import Cost
 from pipelab.trace import Memory
 
 Row = tuple[int, int, int, int | None, float, float, int, int | None]
-"""An ``Event`` on its way home: its kind is its place in ``Kind``, which pickles faster."""
+"""An ``Event`` as a rank sends it: its kind is its place in ``Kind``, which pickles faster."""
 
 Seen = tuple[str, str, int, float, float]
-"""An ``Operator`` on its way home: name, device, thread, start and end on the machine's clock."""
+"""An ``Operator`` as ranks send it: name, device, thread, start and end on the machine's clock."""
 
 Loss = Callable[[Any, Any], Tensor]
 Optimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -94,7 +94,7 @@ class Run:
     sizes: tuple[int, ...]
     weights: tuple[float, ...]
     signature: tuple[object, ...]
-    collect: bool = False  # bring the last stage's outputs home
+    collect: bool = False  # return the last stage's outputs
     fresh: bool = True  # forget the gradients of the step before
     update: bool = True  # end with the optimizer's step
     number: int = 0  # of this batch in the training
@@ -109,14 +109,14 @@ class GetProfiler:
 
 @dataclass(frozen=True)
 class Fetch:
-    """Bring home ``"gradients"``, ``"parameters"`` (buffers too) or ``"optimizer"`` state."""
+    """Return ``"gradients"``, ``"parameters"`` (buffers too) or ``"optimizer"`` state."""
 
     what: str
 
 
 @dataclass(frozen=True)
 class Load:
-    """Take up parameters, by the model's own names, and the optimizers' state."""
+    """Load parameters, by the model's own names, and the optimizers' state."""
 
     parameters: dict[str, Tensor]
     optimizer: dict[str, Any]
