@@ -132,7 +132,7 @@ def launch_torchrun(num_ranks: int) -> Launch:
         reports = [folder / f"rank-{rank}" for rank in range(num_ranks)]
         if code != 0 or not all(report.exists() for report in reports):
             words = log.read_text("utf-8", "replace")[-2000:]
-            raise PipelabError(f"torchrun ended with code {code}; its last words:\n{words}")
+            raise PipelabError(f"torchrun ended with code {code}; its last lines:\n{words}")
         joined = max(float(report.read_text("utf-8")) for report in reports)
     return Launch(joined - start, total)
 
@@ -153,7 +153,7 @@ def _run(command: list[str], log: Path) -> int:
     try:
         return process.wait(_DEADLINE)
     except subprocess.TimeoutExpired:
-        raise PipelabError(f"torchrun was not through after {_DEADLINE:g} s") from None
+        raise PipelabError(f"torchrun had not finished after {_DEADLINE:g} s") from None
     finally:
         process.stdin.close()
         _end(process)

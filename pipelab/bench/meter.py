@@ -1,6 +1,6 @@
 """What a side of a bench costs the processor, however busy the machine is with other things.
 
-Seconds on the clock tell who waits how long, and on a shared machine that is chance as well. The
+Seconds on the clock show who waits how long, and on a shared machine that is partly chance. The
 processor's seconds of a side's own processes hardly depend on others.
 """
 

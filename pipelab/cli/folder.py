@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelab.cli.terminal import CommandError
+from pipelab.cli.console import CommandError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,35 +1,13 @@
-"""The grid of the step bench: all its points, its table, and what they come to together."""
+"""The table of the step bench, and what all its cases come to together."""
 
 from collections.abc import Sequence
-from itertools import product
 from statistics import geometric_mean, median
 
 from pipelab.bench.ratio import table
-from pipelab.bench.step import SCHEDULES, Case, StepResult
-
-MODELS = ("tiny gpt", "medium gpt")
-NUM_RANKS = (2, 4, 8)
-NUM_MICROBATCHES = (4, 8, 16, 32)
-BLOCKS, SECONDS = 5, 0.1  # short blocks: the whole grid has 96 points
+from pipelab.bench.step import StepResult
 
 _HEAD = ["step", "p", "m", "schedule", "ours, ms", "torch, ms", "ours / torch (quartiles)",
          "cpu", "others"]  # fmt: skip
-
-
-def points(
-    models: Sequence[str] = MODELS,
-    num_ranks: Sequence[int] = NUM_RANKS,
-    num_microbatches: Sequence[int] = NUM_MICROBATCHES,
-    schedules: Sequence[str] = SCHEDULES,
-    blocks: int = BLOCKS,
-    seconds: float = SECONDS,
-    pin_torch: bool = False,
-) -> list[Case]:
-    """All combinations, by ranks first, so that torch's ranks need few launches."""
-    return [
-        Case(model, schedule, p, m, blocks, seconds, pin_torch)
-        for p, model, schedule, m in product(num_ranks, models, schedules, num_microbatches)
-    ]
 
 
 def step_table(results: Sequence[StepResult]) -> str:

@@ -1,6 +1,6 @@
 """``pipelab compare``: one schedule predicted, run by pipelab, and run by PyTorch's own engine.
 
-Both engines stay up, and take their steps in turns: what the machine does besides hits them alike.
+Both engines stay up and take their steps in turns, so that other programs slow both alike.
 """
 
 import argparse
@@ -9,13 +9,14 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from pipelab.cli import folder, signals, sources
+from pipelab.cli import console, folder, show
+from pipelab.cli.console import CommandError, ProgressLine, say, width
 from pipelab.cli.prices import Amount, prices
-from pipelab.cli.terminal import CommandError, ProgressLine, say, width
 from pipelab.plots.terminal import number, time_text, timeline_text
 from pipelab.schedules import Schedule
 from pipelab.simulator import Cost, simulate
-from pipelab.trace import Trace, compare
+from pipelab.trace import Trace
+from pipelab.trace import compare as differences
 
 WARMUP = 3  # steps of each engine that do not count
 CONTEXT, ROWS_PER_MICROBATCH = 64, 4  # of a tiny GPT's batches
@@ -33,10 +34,10 @@ class Turns(NamedTuple):
         return [b.duration / a.duration for a, b in zip(self.ours, self.torchs, strict=True)]
 
 
-def run(arguments: argparse.Namespace) -> int:
+def compare(arguments: argparse.Namespace) -> int:
     """Measure, print, save; returns the exit code."""
-    sources.check_options([arguments.schedule], arguments)
-    schedule = sources.load(arguments.schedule, arguments).compute
+    show.check_options([arguments.schedule], arguments)
+    schedule = show.load_alone(arguments.schedule, arguments).compute
     output, columns = folder.writable(arguments.output), arguments.width or width()
     pace = pace_of(arguments.pace, schedule)
     turns = measure(schedule, arguments.steps, pace)
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     predicted = simulate(schedule, pace or Cost.from_trace(ours))
     say("\n".join(timelines({"predicted": predicted, "pipelab": ours, "torch": torchs}, columns)))
     say("\n" + summary(turns, predicted.duration))
-    say(f"\nWhere the time goes\n\n{compare(ours, torchs)}")
+    say(f"\nWhere the time goes\n\n{differences(ours, torchs)}")
     _save(output, predicted, ours, torchs)
     return 0
 
@@ -54,13 +55,13 @@ def pace_of(forward: Amount | None, schedule: Schedule) -> Cost | None:
     if forward is None:
         return None
     if forward.unit == "units" or forward.value == 0:
-        raise CommandError(f"--pace {forward.value:g} is no time of a device: write 10ms, say")
+        raise CommandError(f"--pace {forward.value:g} is not the time of a device: write 10ms, say")
     return prices({"forward": forward}).cost(schedule.num_stages / schedule.num_ranks)
 
 
 def measure(schedule: Schedule, steps: int, pace: Cost | None = None) -> Turns:
     """Let both engines train a tiny GPT, step by step in turns."""
-    signals.import_engine()
+    console.import_engine()
     import torch
 
     from pipelab.engine import Pipeline

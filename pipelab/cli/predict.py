@@ -1,17 +1,26 @@
-"""Schedules side by side: the table that papers print, computed; as text and as data."""
+"""``pipelab simulate``: one predicted timeline, all schedules in a table, or a search for the best.
+
+simulate    what the command line asked for
+search      --best: the shortest schedule that fits, and the proof
+figures     what one schedule costs; the other functions show it
+"""
 
 import argparse
+import json
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from pipelab.cli.prices import PRICES, Prices
-from pipelab.cli.sources import load
+from pipelab.action import Kind
+from pipelab.cli.console import say, width
+from pipelab.cli.prices import PRICES, Prices, prices
+from pipelab.cli.show import MICROBATCHES, RANKS, check_options, load, load_alone
 from pipelab.errors import PipelabError
 from pipelab.plots.terminal import number, percent, timeline_text
 from pipelab.schedules import Schedule
-from pipelab.schedules.catalogue import count_messages, peak_activations
-from pipelab.simulator import simulate
+from pipelab.schedules.catalogue import BUILDERS, count_messages, peak_activations
+from pipelab.simulator import Best, best_schedule
+from pipelab.simulator import simulate as predict
 
 _TIED = "\N{NO-BREAK SPACE}"
 _LEGEND = (
@@ -37,16 +46,82 @@ class Figures:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A schedule that there is not, for these sizes; and why."""
+    """A schedule that cannot be had for these sizes, and why."""
 
     schedule: str
     refused: str
 
 
+def simulate(arguments: argparse.Namespace) -> int:
+    """Predict what was asked for; returns the exit code, 1 if a schedule named was refused."""
+    priced = prices({price.name: getattr(arguments, price.name) for price in PRICES})
+    columns = arguments.width or width()
+    if arguments.best:
+        search(arguments, priced, columns)
+        return 0
+    names = arguments.schedules or list(BUILDERS)
+    check_options(names, arguments)
+    if len(names) == 1:
+        schedule = load_alone(names[0], arguments).compute
+        rows: list[Figures | Refusal] = [figures(schedule, priced)]
+    else:
+        schedule, rows = None, compared(names, arguments, priced)
+    if arguments.json:
+        say(json.dumps(data(rows, priced), indent=2))
+    else:
+        if schedule:
+            say(timeline(schedule, priced, columns) + "\n")
+        say(table(rows, priced, columns) + "\n")
+        say(legend(rows, priced, columns))
+    refused = [row for row in rows if isinstance(row, Refusal)]
+    return 1 if refused and (arguments.schedules or len(refused) == len(rows)) else 0
+
+
+def search(arguments: argparse.Namespace, prices: Prices, width: int) -> None:
+    """Search, and show what was found beside all that it was compared with."""
+    p, m = arguments.ranks or RANKS, arguments.microbatches or MICROBATCHES
+    found = best_schedule(p, m, prices.cost(), arguments.memory_limit)
+    row = figures(found.schedule, prices)
+    if arguments.json:
+        keys = ("schedule", "duration", "peak_activations")
+        tried = [
+            dict(zip(keys, (c.schedule.name, c.duration, c.peak), strict=True)) for c in found.tried
+        ]
+        more = {"csv": found.schedule.to_csv(), "bound": found.bound, "tried": tried}
+        say(json.dumps(data([row], prices) | more, indent=2))
+        return
+    say(timeline(found.schedule, prices, width) + "\n")
+    say(table([row], prices, width) + "\n")
+    say(_proof(found, prices, arguments.memory_limit, width) + "\n")
+    say(legend([row], prices, width))
+
+
+def _proof(found: Best, prices: Prices, limit: int | None, width: int) -> str:
+    """Everything that was tried, the shortest first, and how short any schedule could be."""
+    above = found.duration / found.bound - 1 if found.bound else 0.0
+    bound = f"No schedule with one stage per rank is shorter than {prices.text(found.bound)} "
+    bound += f"{prices.unit}: the first forward's way to a rank, and all of that rank's work. The "
+    bound += f"best is {percent(above, 1)} above." if above > 1e-9 else "best is there."
+    left = [name for name, b in BUILDERS.items() if b.stages_per_rank == 1]
+    left = [name for name in left if name not in {c.schedule.name for c in found.tried}]
+    if limit and left:
+        bound += f" Above {number(limit, 'microbatch')} on a rank: {', '.join(left)}."
+    head = f"{'tried, one stage per rank':<28}{'duration':>10}{'peak activations':>18}"
+    rows = [
+        f"{_label(c.schedule):<28}{prices.text(c.duration):>10}{c.peak:>18g}" for c in found.tried
+    ]
+    return "\n".join([head, *dict.fromkeys(rows), textwrap.fill(bound, width)])
+
+
+def _label(schedule: Schedule) -> str:
+    halves = any(action.kind is Kind.W for action in schedule.ranks[0])
+    return schedule.name + (", I and W apart" if halves else ", B whole")
+
+
 def figures(schedule: Schedule, prices: Prices) -> Figures:
     """Predict one schedule."""
     stages_per_rank = schedule.num_stages / schedule.num_ranks
-    trace = simulate(schedule, prices.cost(stages_per_rank))
+    trace = predict(schedule, prices.cost(stages_per_rank))
     return Figures(
         schedule.name,
         schedule.num_ranks,
@@ -62,12 +137,12 @@ def figures(schedule: Schedule, prices: Prices) -> Figures:
 
 def timeline(schedule: Schedule, prices: Prices, width: int) -> str:
     """The predicted timeline in letters, its times in seconds or units."""
-    trace = simulate(schedule, prices.cost(schedule.num_stages / schedule.num_ranks))
+    trace = predict(schedule, prices.cost(schedule.num_stages / schedule.num_ranks))
     trace = replace(trace, setting=replace(trace.setting, paced=str(prices).replace(" ", _TIED)))
     return timeline_text(trace, width, "units" if prices.unit == "units" else "")
 
 
-def compare(
+def compared(
     names: Iterable[str], arguments: argparse.Namespace, prices: Prices
 ) -> list[Figures | Refusal]:
     """One row for each name, a refusal where it cannot be had."""
@@ -76,7 +151,7 @@ def compare(
         try:
             rows.append(figures(load(name, arguments).compute, prices))
         except PipelabError as error:
-            rows.append(Refusal(name, str(error).removeprefix(f"{name}: ")))
+            rows.append(Refusal(name, str(error)))
     return rows
 
 
