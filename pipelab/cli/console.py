@@ -101,7 +101,8 @@ def stopped_by(number: int) -> None:
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     line = f"Stopped by {name}.\n"
     with suppress(OSError):  # the terminal may be gone; and print() may be what was interrupted
-        os.write(2, ("\n" + line if os.isatty(2) else line).encode())
+        stderr = sys.stderr.fileno()
+        os.write(stderr, ("\n" + line if os.isatty(stderr) else line).encode())
 
 
 def end_fork_server() -> None:

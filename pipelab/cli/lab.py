@@ -41,6 +41,7 @@ def lab(arguments: argparse.Namespace) -> int:
         say("Ctrl-C here ends JupyterLab and its kernels; save your work first.")
 
     server.io_loop.add_callback(announce)  # after the server's own callback, which opens the port
+    _keep_kernels_quiet()
     return _serve(server)
 
 
@@ -91,6 +92,19 @@ def _server(options: list[str], token: str) -> "ServerApp":
             "--paths` says where it is"
         )
     return server
+
+
+def _keep_kernels_quiet() -> None:
+    """What kernels write to the descriptors that they inherit no longer reaches the terminal.
+
+    What this process says goes where it went before.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        ours = os.fdopen(os.dup(stream.fileno()), "w", encoding=stream.encoding, errors="replace")
+        os.dup2(nowhere, stream.fileno())
+        setattr(sys, name, ours)
 
 
 def _serve(server: "ServerApp") -> int:
