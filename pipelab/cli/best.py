@@ -9,10 +9,10 @@ from pipelab.cli.comparison import data, figures, legend, table, timeline
 from pipelab.cli.prices import Prices
 from pipelab.cli.sources import MICROBATCHES, RANKS
 from pipelab.cli.terminal import say
-from pipelab.plots.terminal import number, percent
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS
 from pipelab.simulator import Best, best_schedule
+from pipelab.words import number, percent
 
 
 def best(arguments: argparse.Namespace, prices: Prices, width: int) -> None:

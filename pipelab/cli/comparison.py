@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from pipelab.cli.prices import PRICES, Prices
 from pipelab.cli.sources import load
 from pipelab.errors import PipelabError
-from pipelab.plots.terminal import number, percent, timeline_text
+from pipelab.plots.terminal import timeline_text
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import count_messages, peak_activations
 from pipelab.simulator import simulate
+from pipelab.words import number, percent
 
 _TIED = "\N{NO-BREAK SPACE}"
 _LEGEND = (

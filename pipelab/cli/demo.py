@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pipelab.cli import folder, report, signals
 from pipelab.cli.terminal import ProgressLine, say
-from pipelab.plots.terminal import number, time_text
+from pipelab.words import number, time_text
 
 if TYPE_CHECKING:
     from pipelab.cli.recordings import Lesson

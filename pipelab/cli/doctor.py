@@ -6,7 +6,7 @@ from collections import Counter
 from pipelab.cli import jupyter, machine, ranks, signals
 from pipelab.cli.findings import Finding, run, show
 from pipelab.cli.terminal import CommandError, say
-from pipelab.plots.terminal import number
+from pipelab.words import number
 
 
 def doctor() -> int:

@@ -6,7 +6,7 @@ from functools import partial
 
 from pipelab.cli.findings import Finding
 from pipelab.errors import PipelabError
-from pipelab.plots.terminal import number, time_text
+from pipelab.words import number, time_text
 
 MICROBATCHES = 8
 

@@ -5,8 +5,9 @@ import textwrap
 
 from pipelab.action import Kind
 from pipelab.cli.terminal import say, width
-from pipelab.plots.terminal import bytes_text, number, percent, time_text, timeline_text
+from pipelab.plots.terminal import timeline_text
 from pipelab.trace import Memory, Trace, expected_bubble_fraction
+from pipelab.words import bytes_text, number, percent, time_text
 
 _HEADS = ("parameters", "gradients", "optimizer", "activations", "together")
 

@@ -19,26 +19,25 @@ QUIET = "#595959"  # small print: 7:1 on white
 
 
 class Style(NamedTuple):
-    """How one kind of event is drawn; ``words`` stand in the legend."""
+    """How one kind of event is drawn."""
 
     colour: str
     letter: str
     hatch: str
-    words: str
 
 
 STYLES: dict[Kind, Style] = {
-    Kind.F: Style(BLUE, "F", "", "F forward"),
-    Kind.B: Style(ORANGE, "B", "//", "B backward"),
-    Kind.I: Style(VERMILLION, "I", "\\\\", "I input gradient"),
-    Kind.W: Style(GREEN, "W", "..", "W weight gradient"),
-    Kind.REDUCE_GRAD: Style(YELLOW, "R", "++", "R reduce gradients"),
-    Kind.STEP: Style(PURPLE, "S", "xx", "S optimizer step"),
-    Kind.SEND_F: Style(BLUE, "", "", "send F"),
-    Kind.RECV_F: Style(SKY, "", "...", "receive F"),
-    Kind.SEND_B: Style(ORANGE, "", "//", "send B"),
-    Kind.RECV_B: Style(YELLOW, "", "\\\\", "receive B"),
-    Kind.WAIT: Style(PALE, "", "////", "idle, waiting for a message"),
+    Kind.F: Style(BLUE, "F", ""),
+    Kind.B: Style(ORANGE, "B", "//"),
+    Kind.I: Style(VERMILLION, "I", "\\\\"),
+    Kind.W: Style(GREEN, "W", ".."),
+    Kind.REDUCE_GRAD: Style(YELLOW, "R", "++"),
+    Kind.STEP: Style(PURPLE, "S", "xx"),
+    Kind.SEND_F: Style(BLUE, "", ""),
+    Kind.RECV_F: Style(SKY, "", "..."),
+    Kind.SEND_B: Style(ORANGE, "", "//"),
+    Kind.RECV_B: Style(YELLOW, "", "\\\\"),
+    Kind.WAIT: Style(PALE, "", "////"),
 }
 
 

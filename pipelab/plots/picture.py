@@ -16,8 +16,9 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from pipelab.action import MESSAGES
 from pipelab.plots.palette import BLUE, IDLE, QUIET, STYLES, edge, shade
-from pipelab.plots.terminal import bubble_text, number
+from pipelab.plots.terminal import bubble_text
 from pipelab.trace import Event, Trace
+from pipelab.words import KINDS, number
 
 POINTS = 72  # per inch
 LEFT, RIGHT, ABOVE = 0.8, 1.0, 0.66  # inches around the axes, for names, per cents and titles
@@ -54,7 +55,9 @@ class Notes(NamedTuple):
 def notes_of(trace: Trace, room: float) -> Notes:
     """Legend of what occurs, and the source line, broken so that they fit into ``room`` points."""
     present = {e.kind for e in trace.events}
-    shown = {k: _entry(s.words, s.colour, s.hatch) for k, s in STYLES.items() if k in present}
+    shown = {
+        k: _entry(KINDS[k].legend, s.colour, s.hatch) for k, s in STYLES.items() if k in present
+    }
     actions = [entry for kind, entry in shown.items() if kind not in MESSAGES]
     if any(len(stages) > 1 for stages in stages_of(trace.events).values()):
         actions.append(_entry("lighter: a later stage of the rank", shade(BLUE, 1, 2)))

@@ -38,9 +38,10 @@ from pipelab.plots.picture import (
     text_width,
     write_around,
 )
-from pipelab.plots.terminal import describe, idle_shares, percent, span, table, time_unit
+from pipelab.plots.terminal import describe, idle_shares, span, table
 from pipelab.trace import Event, Trace
 from pipelab.trace.metrics import gaps
+from pipelab.words import percent, time_unit
 
 __all__ = ["describe", "plot_timeline", "table"]
 

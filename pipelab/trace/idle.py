@@ -18,6 +18,7 @@ from pipelab.action import PER_STAGE, Kind
 from pipelab.trace.links import RESULT, Node, link
 from pipelab.trace.metrics import gaps
 from pipelab.trace.trace import Event, Trace
+from pipelab.words import REASONS
 
 Phase = Literal["warmup", "steady", "cooldown"]
 Reason = Literal["waiting", "imbalance", "message", "step", "blocked", "done", "overhead"]
@@ -114,7 +115,7 @@ def in_words(trace: Trace, idle: Idle) -> str:
     row = link(trace)[idle.rank]
     node = next((n for n in row if n.event.start >= idle.end), None)
     if idle.reason not in ("waiting", "imbalance", "message") or not (node and node.producer):
-        return f"{who} {WORDS[idle.reason]}"
+        return f"{who} {REASONS[idle.reason].rank}"
     producer = node.producer
     if idle.reason == "message":
         return f"{who} waits for the message from rank {idle.peer} with {producer.token}"
@@ -123,17 +124,6 @@ def in_words(trace: Trace, idle: Idle) -> str:
     if idle.reason == "imbalance":
         return f"{text}: rank {idle.root} has more work and holds it up"
     return text if len(names) == 1 else f"{text}: rank {idle.root} holds it up"
-
-
-WORDS: dict[Reason, str] = {
-    "waiting": "waits for a message",
-    "imbalance": "waits for a rank with more work",
-    "message": "waits for a message that is under way",
-    "step": "is in its optimizer step, or waits for others to come to theirs",
-    "blocked": "is held up in a SEND",
-    "done": "has nothing left to compute",
-    "overhead": "is between two actions",
-}
 
 
 def _claims(row: list[Node], events: list[Event]) -> Iterator[_Claim]:

@@ -18,6 +18,7 @@ from pipelab.action import PER_STAGE, Kind
 from pipelab.errors import TraceError
 from pipelab.trace import metrics
 from pipelab.trace.files import check_plain
+from pipelab.words import number
 
 VERSION = 1
 MAX_BYTES = 1 << 29  # a million events take about a tenth of that
@@ -126,15 +127,15 @@ class Trace:
         parts = [
             self.source,
             s.schedule,
-            _count(s.ranks, "rank"),
-            _count(s.microbatches, "microbatch"),
+            number(s.ranks, "rank"),
+            number(s.microbatches, "microbatch"),
         ]
-        parts += [_count(s.replicas, "replica")] if s.replicas > 1 else []
+        parts += [number(s.replicas, "replica")] if s.replicas > 1 else []
         if self.source == "recorded":
             parts += [f"{s.backend}/{s.device}", f"paced {s.paced}" if s.paced else "unpaced"]
         else:  # it ran nowhere, so nothing was paced either
             parts += ["simulator", s.paced]
-        parts += [_count(s.cpus, "cpu")] if s.cpus else []
+        parts += [number(s.cpus, "cpu")] if s.cpus else []
         parts += [f"clocks ± {s.clock_error * 1e3:.2g} ms"] if s.clock_error > 0 else []
         return " · ".join(part for part in parts if part)
 
@@ -219,11 +220,6 @@ def _event(row: list[object], num_ranks: int) -> Event:
     if whole != (microbatch is None) and kind != Kind.WAIT:
         raise ValueError(f"event {row}: all but REDUCE_GRAD, STEP and WAIT have a microbatch")
     return Event(rank, Kind(str(kind)), stage, microbatch, start, end, size, peer)  # type: ignore[arg-type]
-
-
-def _count(number: int, noun: str) -> str:
-    plural = noun + ("es" if noun.endswith("ch") else "s")
-    return f"{number} {noun if number == 1 else plural}"
 
 
 def write_whole(path: Path, text: str) -> Path:

@@ -15,39 +15,20 @@ from pipelab.action import COMPUTE, Kind
 from pipelab.plots import describe
 from pipelab.plots.palette import STYLES, edge, shade, text_on
 from pipelab.plots.picture import stages_of
-from pipelab.plots.terminal import bubble_text, idle_shares, number, percent, table, time_text
+from pipelab.plots.terminal import bubble_text, idle_shares, table
 from pipelab.schedules.collector import paused_collector
 from pipelab.trace import Event, Trace
-from pipelab.trace.idle import WORDS, Idle, explained, idle_seconds
+from pipelab.trace.idle import Idle, explained, idle_seconds
 from pipelab.trace.links import Node, link
 from pipelab.trace.memory import memory_curves
 from pipelab.widgets.tables import idle_table, rank_table, totals
+from pipelab.words import KINDS as WORDS
+from pipelab.words import REASONS, number, percent, time_text
 
 Json = dict[str, object]
 
 KINDS = list(Kind)
 _PLACE = {kind: place for place, kind in enumerate(KINDS)}
-_DOES = {
-    Kind.F: "forward",
-    Kind.B: "backward",
-    Kind.I: "gradient of the input",
-    Kind.W: "gradient of the weights",
-    Kind.SEND_F: "sends an output",
-    Kind.RECV_F: "opens a buffer for an output",
-    Kind.SEND_B: "sends a gradient",
-    Kind.RECV_B: "opens a buffer for a gradient",
-    Kind.REDUCE_GRAD: "adds up gradients over the replicas",
-    Kind.STEP: "optimizer step",
-    Kind.WAIT: "waits for a message",
-}
-_BYTES = {
-    Kind.F: "kept for its backward",
-    **dict.fromkeys((Kind.B, Kind.I, Kind.W), "of gradients made in it"),
-    **dict.fromkeys((Kind.SEND_F, Kind.SEND_B), "sent"),
-    **dict.fromkeys((Kind.RECV_F, Kind.RECV_B), "of buffer"),
-    Kind.REDUCE_GRAD: "reduced",
-    Kind.STEP: "of optimizer state made in it",
-}
 
 
 def packed(events: Iterable[Event]) -> bytes:
@@ -128,9 +109,9 @@ def _kind(kind: Kind, stages: int) -> Json:
         "name": kind.value,
         "letter": style.letter,
         "hatch": style.hatch,
-        "words": style.words,
-        "does": _DOES[kind],
-        "bytes": _BYTES.get(kind, ""),
+        "words": WORDS[kind].legend,
+        "does": WORDS[kind].name,
+        "bytes": WORDS[kind].bytes,
         "tints": [[fill, text_on(fill), edge(fill)] for fill in fills],
     }
 
@@ -173,7 +154,7 @@ class _Words:
             case "message" if producer is not None:
                 return f"waits for the message with {producer.token} from rank {piece.peer}"
             case reason:
-                return WORDS[reason]
+                return REASONS[reason].rank
 
     def _producer(self, piece: Idle) -> Node | None:
         row, at = self._rows[piece.rank], self._next[piece.rank]

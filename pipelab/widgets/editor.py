@@ -14,7 +14,6 @@ import anywidget
 from traitlets import Bool, Bytes, Dict, Float, Int, List, Unicode
 
 from pipelab.errors import PipelabError
-from pipelab.plots.terminal import number, percent
 from pipelab.schedules import Schedule, validate
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
@@ -22,6 +21,7 @@ from pipelab.widgets import front, report
 from pipelab.widgets.data import head, packed
 from pipelab.widgets.live import LiveRun, Settings
 from pipelab.widgets.words import error_text
+from pipelab.words import number, percent
 
 PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010)
 _MARKED = re.compile(r">([^<>\s]+)<|cannot start ([^:\s]+):")

@@ -7,12 +7,12 @@ from functools import lru_cache
 
 from pipelab.engine import StepResult
 from pipelab.errors import ScheduleError
-from pipelab.plots.terminal import bytes_text, number, percent, time_text
 from pipelab.schedules.catalogue import BUILDERS
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace, expected_bubble_fraction
 from pipelab.trace.memory import peak_bytes
 from pipelab.widgets.live import LAYERS, LiveRun, Settings
+from pipelab.words import bytes_text, number, percent, time_text
 
 NAMES = {
     "gpipe": "GPipe",
