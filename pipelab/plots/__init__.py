@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipelab.plots.compare import plot_compare
+    from pipelab.plots.side_by_side import plot_compare
     from pipelab.plots.terminal import describe, timeline_text
     from pipelab.plots.timeline import plot_timeline
 
@@ -11,7 +11,7 @@ __all__ = ["describe", "plot_compare", "plot_timeline", "timeline_text"]
 
 _HOME = {
     "describe": "terminal",
-    "plot_compare": "compare",
+    "plot_compare": "side_by_side",
     "plot_timeline": "timeline",
     "timeline_text": "terminal",
 }

@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from pipelab.action import COMPUTE, MESSAGES, Kind
+from pipelab.action import MESSAGES, Kind
 from pipelab.plots.palette import BLACK, IDLE, STYLES, edge, shade, text_on
 from pipelab.plots.picture import (
     ABOVE,
@@ -40,7 +40,7 @@ from pipelab.plots.picture import (
 )
 from pipelab.plots.terminal import describe, idle_shares, span, table
 from pipelab.trace import Event, Trace
-from pipelab.trace.metrics import gaps
+from pipelab.trace.metrics import idle_gaps
 from pipelab.words import percent, time_unit
 
 __all__ = ["describe", "plot_timeline", "table"]
@@ -122,16 +122,9 @@ def _new_axes(trace: Trace, width: float) -> Axes:
 
 def _draw_idle(ax: Axes, trace: Trace, band: _Band) -> None:
     """Shade what no F, B, I or W of a rank covers: its area is 1 - utilisation."""
-    rows: dict[int, list[Event]] = {rank: [] for rank in range(trace.num_ranks)}
-    for event in trace.events:
-        if event.kind in COMPUTE:
-            rows[event.rank].append(event)
-    computing = [e for row in rows.values() for e in row]
-    if computing:
-        first, last = min(e.start for e in computing), max(e.end for e in computing)
-        boxes = [
-            _box(r, gap, band[:2]) for r, row in rows.items() for gap in gaps(row, first, last)
-        ]
+    by_rank = enumerate(idle_gaps(trace.events, trace.num_ranks))
+    boxes = [_box(rank, gap, band[:2]) for rank, gaps in by_rank for gap in gaps]
+    if boxes:
         ax.add_collection(_collection(boxes, facecolors=IDLE, label="idle", zorder=1))
 
 

@@ -15,9 +15,10 @@ from itertools import accumulate
 from typing import Literal, NamedTuple
 
 from pipelab.action import PER_STAGE, Kind
+from pipelab.trace.event import Event
 from pipelab.trace.links import RESULT, Node, link
 from pipelab.trace.metrics import gaps
-from pipelab.trace.trace import Event, Trace
+from pipelab.trace.trace import Trace
 from pipelab.words import REASONS
 
 Phase = Literal["warmup", "steady", "cooldown"]

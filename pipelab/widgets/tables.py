@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pipelab.plots import terminal
 from pipelab.trace import Trace
-from pipelab.trace.compare import Comparison
+from pipelab.trace.differences import Comparison
 from pipelab.trace.idle import Phase, Reason
 from pipelab.words import REASONS, bytes_text, percent, points, signed_time, time_text
 

@@ -11,7 +11,7 @@ from pipelab.plots.picture import ABOVE, LEFT, NORMAL, POINTS, RIGHT, Picture, n
 from pipelab.plots.terminal import describe, span
 from pipelab.plots.timeline import ROW, TALLEST, plot_timeline
 from pipelab.trace import Trace, compare
-from pipelab.trace.compare import Comparison
+from pipelab.trace.differences import Comparison
 from pipelab.words import change, percent, points, time_text
 
 _TORCHS = "torch.distributed.pipelining"  # how the backend of its traces begins
