@@ -12,11 +12,12 @@ from typing import NamedTuple
 from pipelab.cli import console, folder, show
 from pipelab.cli.console import CommandError, ProgressLine, say, width
 from pipelab.cli.prices import Amount, prices
-from pipelab.plots.terminal import number, time_text, timeline_text
+from pipelab.plots.terminal import timeline_text
 from pipelab.schedules import Schedule
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
 from pipelab.trace import compare as differences
+from pipelab.words import number, time_text
 
 WARMUP = 3  # steps of each engine that do not count
 CONTEXT, ROWS_PER_MICROBATCH = 64, 4  # of a tiny GPT's batches

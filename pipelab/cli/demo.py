@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from pipelab.action import Kind
 from pipelab.cli import console, folder
 from pipelab.cli.console import ProgressLine, say, width
-from pipelab.plots.terminal import bytes_text, number, percent, time_text, timeline_text
+from pipelab.plots.terminal import timeline_text
 from pipelab.trace import Memory, Trace, expected_bubble_fraction
+from pipelab.words import bytes_text, number, percent, time_text
 
 if TYPE_CHECKING:
     from pipelab.cli.recordings import Lesson

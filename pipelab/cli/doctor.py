@@ -14,7 +14,7 @@ from pipelab.cli import console, jupyter, machine
 from pipelab.cli.console import CommandError, say, width
 from pipelab.cli.machine import Finding
 from pipelab.errors import PipelabError
-from pipelab.plots.terminal import number, time_text
+from pipelab.words import number, time_text
 
 MICROBATCHES = 8  # of the steps that are tried
 _NAME = 12  # columns

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pipelab
-from pipelab.plots.terminal import bytes_text
+from pipelab.words import bytes_text
 
 DISTRIBUTION = "pipelab-course"
 ENOUGH = 1_500_000_000  # bytes: torch, four ranks and a notebook

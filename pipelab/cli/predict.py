@@ -16,11 +16,13 @@ from pipelab.cli.console import say, width
 from pipelab.cli.prices import PRICES, Prices, prices
 from pipelab.cli.show import MICROBATCHES, RANKS, check_options, load, load_alone
 from pipelab.errors import PipelabError
-from pipelab.plots.terminal import number, percent, timeline_text
+from pipelab.plots.terminal import timeline_text
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS, count_messages, peak_activations
+from pipelab.schedules.communication import Lowered, lower
 from pipelab.simulator import Best, best_schedule
 from pipelab.simulator import simulate as predict
+from pipelab.words import number, percent
 
 _TIED = "\N{NO-BREAK SPACE}"
 _LEGEND = (
@@ -62,7 +64,7 @@ def simulate(arguments: argparse.Namespace) -> int:
     names = arguments.schedules or list(BUILDERS)
     check_options(names, arguments)
     if len(names) == 1:
-        schedule = load_alone(names[0], arguments).compute
+        schedule = load_alone(names[0], arguments)
         rows: list[Figures | Refusal] = [figures(schedule, priced)]
     else:
         schedule, rows = None, compared(names, arguments, priced)
@@ -81,7 +83,8 @@ def search(arguments: argparse.Namespace, prices: Prices, width: int) -> None:
     """Search, and show what was found beside all that it was compared with."""
     p, m = arguments.ranks or RANKS, arguments.microbatches or MICROBATCHES
     found = best_schedule(p, m, prices.cost(), arguments.memory_limit)
-    row = figures(found.schedule, prices)
+    best = lower(found.schedule)
+    row = figures(best, prices)
     if arguments.json:
         keys = ("schedule", "duration", "peak_activations")
         tried = [
@@ -90,7 +93,7 @@ def search(arguments: argparse.Namespace, prices: Prices, width: int) -> None:
         more = {"csv": found.schedule.to_csv(), "bound": found.bound, "tried": tried}
         say(json.dumps(data([row], prices) | more, indent=2))
         return
-    say(timeline(found.schedule, prices, width) + "\n")
+    say(timeline(best, prices, width) + "\n")
     say(table([row], prices, width) + "\n")
     say(_proof(found, prices, arguments.memory_limit, width) + "\n")
     say(legend([row], prices, width))
@@ -118,7 +121,7 @@ def _label(schedule: Schedule) -> str:
     return schedule.name + (", I and W apart" if halves else ", B whole")
 
 
-def figures(schedule: Schedule, prices: Prices) -> Figures:
+def figures(schedule: Lowered, prices: Prices) -> Figures:
     """Predict one schedule."""
     stages_per_rank = schedule.num_stages / schedule.num_ranks
     trace = predict(schedule, prices.cost(stages_per_rank))
@@ -130,12 +133,12 @@ def figures(schedule: Schedule, prices: Prices) -> Figures:
         trace.duration,
         trace.bubble_fraction,
         trace.bubble_overhead,
-        max(peak_activations(schedule)),
-        count_messages(schedule),
+        max(peak_activations(schedule.compute)),
+        count_messages(schedule.compute),
     )
 
 
-def timeline(schedule: Schedule, prices: Prices, width: int) -> str:
+def timeline(schedule: Lowered, prices: Prices, width: int) -> str:
     """The predicted timeline in letters, its times in seconds or units."""
     trace = predict(schedule, prices.cost(schedule.num_stages / schedule.num_ranks))
     trace = replace(trace, setting=replace(trace.setting, paced=str(prices).replace(" ", _TIED)))
@@ -149,7 +152,7 @@ def compared(
     rows: list[Figures | Refusal] = []
     for name in names:
         try:
-            rows.append(figures(load(name, arguments).compute, prices))
+            rows.append(figures(load(name, arguments), prices))
         except PipelabError as error:
             rows.append(Refusal(name, str(error)))
     return rows

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pipelab.cli.console import CommandError, say, width
 from pipelab.errors import ScheduleError
-from pipelab.schedules import Schedule, validate
+from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS, count_messages, peak_activations
-from pipelab.schedules.communication import lower
+from pipelab.schedules.communication import Lowered, lower
 
 RANKS, MICROBATCHES, STAGES_PER_RANK = 4, 8, 2  # where the command line does not say
 
@@ -21,18 +21,18 @@ RANKS, MICROBATCHES, STAGES_PER_RANK = 4, 8, 2  # where the command line does no
 def show(arguments: argparse.Namespace) -> None:
     """Print a schedule in the form asked for. Raises CommandError if it cannot run."""
     check_options([arguments.schedule], arguments)
-    schedule = load_alone(arguments.schedule, arguments)
+    lowered = load_alone(arguments.schedule, arguments)
     if arguments.csv:
-        say(schedule.compute.to_csv().rstrip())
+        say(lowered.compute.to_csv().rstrip())
     elif arguments.lowered:
-        say(_rows(schedule if schedule.is_lowered else lower(schedule)))
+        say(_rows(lowered))
     else:
-        say(str(schedule))
+        say(str(lowered.schedule))
         say()
-        say(_facts(schedule.compute))
+        say(_facts(lowered.compute))
 
 
-def _rows(lowered: Schedule) -> str:
+def _rows(lowered: Lowered) -> str:
     """Each rank's row as it stands: a RECV only posts a buffer, the action after it waits."""
     digits = len(str(lowered.num_ranks - 1))
     return "\n".join(
@@ -52,7 +52,7 @@ def _facts(schedule: Schedule) -> str:
     return "\n".join(textwrap.fill(line, width(), subsequent_indent=" " * 20) for line in lines)
 
 
-def load(name: str, arguments: argparse.Namespace) -> Schedule:
+def load(name: str, arguments: argparse.Namespace) -> Lowered:
     """A schedule that can run, by name or from a file.
 
     Raises:
@@ -65,7 +65,7 @@ def load(name: str, arguments: argparse.Namespace) -> Schedule:
             arguments.microbatches or MICROBATCHES,
             arguments.stages_per_rank or STAGES_PER_RANK,
         )
-        return builder.build(*sizes)
+        return lower(builder.build(*sizes))
     if not _is_file(name):
         raise CommandError(
             f"no schedule is called {name!r}: choose from {', '.join(BUILDERS)}, or name a CSV file"
@@ -73,7 +73,7 @@ def load(name: str, arguments: argparse.Namespace) -> Schedule:
     return _read(Path(name))
 
 
-def load_alone(name: str, arguments: argparse.Namespace) -> Schedule:
+def load_alone(name: str, arguments: argparse.Namespace) -> Lowered:
     """The only schedule of a command: the error of one that cannot run begins with its file.
 
     Raises:
@@ -108,7 +108,7 @@ def _key(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
-def _read(path: Path) -> Schedule:
+def _read(path: Path) -> Lowered:
     try:
         text = path.read_text("utf-8-sig")  # spreadsheets may put a mark in front
     except (OSError, ValueError) as error:
@@ -116,6 +116,4 @@ def _read(path: Path) -> Schedule:
         raise CommandError(
             f"cannot read {path} ({reason}): want one line per rank, such as 0F0,0F1,0B0,0B1"
         ) from None
-    schedule = Schedule.from_csv(text, path.name)
-    validate(schedule)
-    return schedule
+    return lower(Schedule.from_csv(text, path.name))

@@ -5,7 +5,7 @@
             └──┴──┴─────────────┴─────┴──┴───        for a message
                |  |        |          |              the lane below: sends and receives
 
-Boxes of one kind are one PolyCollection: 10,000 patches of their own would take seconds to draw.
+Boxes of one kind are one PolyCollection: 10,000 separate patches would take seconds to draw.
 """
 
 import math
@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from pipelab.action import COMPUTE, MESSAGES, Kind
+from pipelab.action import MESSAGES, Kind
 from pipelab.plots.palette import BLACK, IDLE, STYLES, edge, shade, text_on
 from pipelab.plots.picture import (
     ABOVE,
@@ -34,13 +34,13 @@ from pipelab.plots.picture import (
     SMALL,
     Picture,
     notes_of,
-    stages_of,
     text_width,
     write_around,
 )
-from pipelab.plots.terminal import describe, idle_shares, percent, span, table, time_unit
+from pipelab.plots.terminal import describe, idle_shares, span, table
 from pipelab.trace import Event, Trace
-from pipelab.trace.metrics import gaps
+from pipelab.trace.metrics import idle_gaps, stages_of
+from pipelab.words import percent, time_unit
 
 __all__ = ["describe", "plot_timeline", "table"]
 
@@ -70,7 +70,7 @@ def plot_timeline(
     until: float | None = None,
     line: tuple[float, str] | None = None,
 ) -> Figure:
-    """The timeline as a figure of its own, or drawn into ``ax``. Never uses pyplot.
+    """The timeline as a new figure, or drawn into ``ax``. Never uses pyplot.
 
     Times on the axis are the events' own, in seconds below and in a fitting unit on the labels.
     Labels that do not fit into their boxes are left out. Each row ends with its 1 - utilisation.
@@ -79,7 +79,7 @@ def plot_timeline(
         title: instead of the schedule and its sizes.
         ax: room to draw in, in place of a new figure; its size at this moment decides on labels.
         width: inches of a new figure; more inches, more labels.
-        until: seconds; the time axis goes on to there, so that pictures can be compared.
+        until: seconds; the time axis extends to there, so that pictures can be compared.
         line: seconds and words: a dotted line, where somebody predicted the end.
     """
     if ax is None:
@@ -121,16 +121,9 @@ def _new_axes(trace: Trace, width: float) -> Axes:
 
 def _draw_idle(ax: Axes, trace: Trace, band: _Band) -> None:
     """Shade what no F, B, I or W of a rank covers: its area is 1 - utilisation."""
-    rows: dict[int, list[Event]] = {rank: [] for rank in range(trace.num_ranks)}
-    for event in trace.events:
-        if event.kind in COMPUTE:
-            rows[event.rank].append(event)
-    computing = [e for row in rows.values() for e in row]
-    if computing:
-        first, last = min(e.start for e in computing), max(e.end for e in computing)
-        boxes = [
-            _box(r, gap, band[:2]) for r, row in rows.items() for gap in gaps(row, first, last)
-        ]
+    by_rank = enumerate(idle_gaps(trace.events, trace.num_ranks))
+    boxes = [_box(rank, gap, band[:2]) for rank, gaps in by_rank for gap in gaps]
+    if boxes:
         ax.add_collection(_collection(boxes, facecolors=IDLE, label="idle", zorder=1))
 
 
@@ -156,7 +149,7 @@ def _draw_boxes(
         sides = band[2:] if kind in MESSAGES else band[:2]
         boxes = _collection([_box(e.rank, (e.start, e.end), sides) for e in drawn], label=kind)
         roomy = sum(e.end - e.start for e in drawn) / len(drawn) * scale >= ROOMY
-        outlined = roomy or kind in MESSAGES  # a message is but a tick: its outline shows it
+        outlined = roomy or kind in MESSAGES  # a message is narrow: its outline shows it
         boxes.set(hatch=style.hatch if roomy and style.hatch else None)
         boxes.set_snap(None if outlined else False)  # whole pixels would swallow every other box
         inside = [fills[e] for e in drawn]

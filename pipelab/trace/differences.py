@@ -13,6 +13,7 @@ from pipelab.action import COMPUTE, PER_STAGE, Action, Kind
 from pipelab.errors import TraceError
 from pipelab.trace.idle import Reason, explain_idle
 from pipelab.trace.trace import Trace
+from pipelab.words import time_unit
 
 _RECEIVES = (Kind.RECV_F, Kind.RECV_B)
 _MATCHED = COMPUTE | PER_STAGE | {Kind.SEND_F, Kind.SEND_B}
@@ -125,8 +126,7 @@ def _missing(whole: Trace, other: Trace) -> tuple[tuple[int, Action], ...]:
 
 
 def _lines(c: Comparison) -> Iterator[str]:
-    longest = max(c.duration)
-    factor, unit = (1, "s") if longest >= 1 else (1e3, "ms") if longest >= 1e-3 else (1e6, "µs")
+    factor, unit = time_unit(max(c.duration))
     yield from (f"{name}: {source}" for name, source in zip("ab", c.sources, strict=True))
     yield ""
     yield f"{'':<19}{'a':>10}{'b':>10}{'b - a':>10}{'b / a':>7}{'mean a':>10}{'mean b':>10}  {unit}"

@@ -7,11 +7,12 @@ duration 330 ms, then 344 ms: +4.2 %
 
 from matplotlib.figure import Figure
 
+from pipelab.plots.figure import ROW, TALLEST, plot_timeline
 from pipelab.plots.picture import ABOVE, LEFT, NORMAL, POINTS, RIGHT, Picture, notes_of
-from pipelab.plots.terminal import describe, percent, span, time_text
-from pipelab.plots.timeline import ROW, TALLEST, plot_timeline
+from pipelab.plots.terminal import describe, span
 from pipelab.trace import Trace, compare
-from pipelab.trace.compare import Comparison
+from pipelab.trace.differences import Comparison
+from pipelab.words import change, percent, points, time_text
 
 _TORCHS = "torch.distributed.pipelining"  # how the backend of its traces begins
 _NUMBERS = 0.35  # inches, for the line of numbers at the foot
@@ -58,9 +59,9 @@ def _titles(a: Trace, b: Trace) -> list[str]:
 def _in_words(found: Comparison) -> str:
     """What changes from a to b."""
     whole, bubble = found.duration, found.bubble_fraction
-    change = "" if whole.ratio is None else f" ({100 * (whole.ratio - 1):+.1f} %)"
+    longer = "" if whole.ratio is None else f" ({change(whole.ratio)})"
     return (
-        f"duration {time_text(whole.a)} → {time_text(whole.b)}{change}; "
+        f"duration {time_text(whole.a)} → {time_text(whole.b)}{longer}; "
         f"bubble {percent(bubble.a, 1)} → {percent(bubble.b, 1)} "
-        f"({100 * bubble.difference:+.1f} points)"
+        f"({points(bubble.difference)})"
     )

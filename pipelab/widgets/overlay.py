@@ -1,4 +1,4 @@
-"""What can lie over a timeline: another trace, a schedule to predict, or a number that one guessed.
+"""What can be drawn over a timeline: another trace, a schedule to predict, or a guessed number.
 
 Timeline(recorded, over=simulate(schedule, cost))    predicted over recorded
 Timeline(recorded, over=gpipe(4, 8))                 predicted from what the recording's took
@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from pipelab.errors import TraceError
-from pipelab.plots.terminal import percent, time_text
 from pipelab.schedules import Schedule
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace, compare
 from pipelab.trace.metrics import busy
 from pipelab.widgets.tables import Table, comparison_table, table
+from pipelab.words import change, percent, points, time_text
 
 Shares = Mapping[tuple[int, int], float]  # bubble fractions, by (ranks, microbatches)
 Over = Trace | Schedule | float | str | Shares
@@ -100,8 +100,7 @@ def _read(text: str) -> float:
 
 def _guessed_seconds(trace: Trace, seconds: float) -> Overlay:
     guess, took = time_text(seconds), time_text(trace.duration)
-    off = trace.duration / seconds - 1
-    numbers = _numbers([["duration", guess, took, f"{100 * off:+.1f} %"]])
+    numbers = _numbers([["duration", guess, took, change(trace.duration / seconds)]])
     words = f"You predicted {guess}; it took {took}."
     return Overlay(None, _line(trace, seconds, guess), numbers, words)
 
@@ -110,8 +109,7 @@ def _guessed_share(trace: Trace, share: float) -> Overlay:
     """A bubble fraction; the line stands where the step would end, were it that."""
     work = sum(busy(trace.events, trace.num_ranks)) / trace.num_ranks
     guess, was = f"{percent(share)} bubble", percent(trace.bubble_fraction, 1)
-    points = 100 * (trace.bubble_fraction - share)
-    numbers = _numbers([["bubble", percent(share, 1), was, f"{points:+.1f} points"]])
+    numbers = _numbers([["bubble", percent(share, 1), was, points(trace.bubble_fraction - share)]])
     line = _line(trace, work / (1 - share), guess) if share < 1 else None
     return Overlay(None, line, numbers, f"You predicted {guess}; it was {was}.")
 
