@@ -108,7 +108,7 @@ def test_each_schedule_runs_on_both_sides_or_torch_says_why_not():
         assert len(result.ours) == len(result.torch) == 1 and result.gradient_difference <= 1e-5
         assert result.loss[0] == pytest.approx(result.loss[1], rel=1e-5)
         # two ranks and a parent cannot use more than three processors at once
-        if sys.platform != "linux":  # whose /proc tells
+        if sys.platform != "linux":  # only its /proc has these
             continue
         assert 0 < result.cpu[0] <= 3 * result.ours[0] + 0.02 and 0 < result.cpu_ratio < 5
         assert 0 <= result.others <= 1.1
@@ -144,7 +144,7 @@ def test_memory_of_both_sides(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_torchruns_last_words_are_told(monkeypatch, tmp_path):
+def test_torchruns_last_lines_are_in_the_error(monkeypatch, tmp_path):
     script = tmp_path / "broken.py"
     script.write_text("raise SystemExit('no such luck')", "utf-8")
     monkeypatch.setattr("pipelab.bench.launch._SCRIPT", script)

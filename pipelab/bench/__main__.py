@@ -60,7 +60,7 @@ def _step(options: argparse.Namespace) -> dict[str, object]:
             "optimizer": "SGD, lr 0.01",
             "recording": True,
             "backend": "gloo",
-            "torch_pinned": options.pin_torch,
+            "torch_affinity": options.torch_affinity,
         },
         "cases": [result.to_json() for result in results],
         "geometric_mean": {

@@ -21,15 +21,17 @@ def add_case_options(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=["gpipe", "1f1b"])
     bench.add_argument("--blocks", type=count, default=5, help="blocks of steps on each side")
     bench.add_argument("--seconds", type=float, default=0.1, help="length of one block")
-    bench.add_argument("--pin-torch", action="store_true", help="keep each of its ranks on a core")
+    bench.add_argument(
+        "--torch-affinity", action="store_true", help="keep each of its ranks on a core"
+    )
 
 
 def cases(options: argparse.Namespace) -> list[Case]:
     """All combinations, by ranks first, so that torch's ranks need few launches."""
     if options.quick:
-        return [SMALLEST._replace(pin_torch=options.pin_torch)]
+        return [SMALLEST._replace(torch_affinity=options.torch_affinity)]
     return [
-        Case(model, schedule, p, m, options.blocks, options.seconds, options.pin_torch)
+        Case(model, schedule, p, m, options.blocks, options.seconds, options.torch_affinity)
         for p, model in product(options.ranks, options.models)
         for schedule, m in product(options.schedules, options.microbatches)
     ]

@@ -160,7 +160,7 @@ def _run(command: list[str], log: Path) -> int:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Stop torchrun, which stops its ranks when it is asked to; they also watch their stdin."""
+    """Stop torchrun, which stops its ranks; they also end when their stdin closes."""
     if process.poll() is None:
         process.terminate()
         try:

@@ -52,7 +52,7 @@ class Meter:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """What a process has used, threads that live still."""
+    """Processor seconds of a process's threads, those that have not ended."""
     nanoseconds = 0
     for task in (_PROC / str(pid) / "task").iterdir():
         with suppress(OSError):  # it has ended meanwhile

@@ -127,9 +127,9 @@ def summary(turns: Turns, predicted: float) -> str:
         )
     elif ranks > cores():
         lines.append(
-            f"{ranks} ranks share {number(cores(), 'core')} here: both engines stand in line for a "
-            f"core, as no\nrank with a device of its own would. The prediction has a device for "
-            f"each rank, at prices\nmeasured in that crowd: it is no promise for this machine."
+            f"{ranks} ranks share {number(cores(), 'core')} here: both engines wait for a core,\n"
+            "as no rank with its own device would. The prediction has a device for each rank, at\n"
+            "prices measured while ranks shared cores: this machine may be slower."
         )
     return "\n".join(lines)
 

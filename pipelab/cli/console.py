@@ -49,7 +49,7 @@ def width() -> int:
 
 
 class ProgressLine:
-    """One line that moves; where lines cannot move, a line of its own every ``every`` steps."""
+    """One line that moves; where lines cannot move, a new line every ``every`` steps."""
 
     def __init__(self, total: int, every: int = 10):
         self.total = total

@@ -81,7 +81,7 @@ def run(name: str, check: Check) -> list[Finding]:
 
 
 def show(finding: Finding) -> None:
-    """Level, name, text; the remedy on lines of its own."""
+    """Level, name, text; the remedy on the lines below."""
     head = f"{finding.level:<5} {finding.name:<{_NAME}} "
     indent = " " * len(head)
     first, *rest = finding.text.splitlines() or [""]
@@ -106,13 +106,13 @@ def _wrapped(text: str, first: str, then: str) -> None:
     )
 
 
-def launches(num_ranks: int, since: float, note: str) -> Iterator[Finding]:
+def launches(num_ranks: int, since: float, about: str) -> Iterator[Finding]:
     """Launch, take a first step and some more.
 
     Args:
         since: when the launch began, on the monotonic clock; a program's first one begins with
             the start of its fork server.
-        note: what the launch's time holds.
+        about: what the launch's time includes.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -134,7 +134,7 @@ def launches(num_ranks: int, since: float, note: str) -> Iterator[Finding]:
         yield Finding("FAIL", name, str(error), remedy)
         return
     first, warm = times[0], sorted(times[1:])[len(times) // 2]
-    text = f"up after {time_text(up)} ({note}); a tiny step of {MICROBATCHES} microbatches takes "
+    text = f"up after {time_text(up)} ({about}); a tiny step of {MICROBATCHES} microbatches takes "
     yield Finding("ok", name, f"{text}{time_text(first)} at first, then {time_text(warm)}")
 
 

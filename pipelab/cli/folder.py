@@ -1,12 +1,12 @@
 """The folder that a command writes into: proven before the work, and nothing outside of it."""
 
-import os
 import tempfile
-from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelab.cli.console import CommandError
+from pipelab.trace.trace import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,14 +51,6 @@ def save(folder: Path, suffix: str, trace: "Trace", figure: "Figure") -> list[Pa
 
 def _save_picture(path: Path, figure: "Figure") -> Path:
     """A PNG that replaces the earlier one only when it is whole."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            figure.savefig(file, format="png", dpi=PIXELS_PER_INCH)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
-    return path
+    png = BytesIO()
+    figure.savefig(png, format="png", dpi=PIXELS_PER_INCH)
+    return write_whole(path, png.getvalue())

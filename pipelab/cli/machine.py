@@ -99,7 +99,7 @@ def versions() -> Iterator[Finding]:
 
 
 def _compared(requirements: list[str]) -> Iterator[tuple[str, str | None, str]]:
-    """Name, version found, and the range where the version lies outside of it or is missing."""
+    """Name, version found, and the range where the version is outside of it or missing."""
     from packaging.requirements import Requirement
 
     for requirement in map(Requirement, requirements):

@@ -118,7 +118,7 @@ def _compare(command: argparse.ArgumentParser) -> None:
 
 
 def _sizes(command: argparse.ArgumentParser) -> None:
-    """A file has sizes of its own: these are for schedules by name."""
+    """A file has its own sizes: these are for schedules by name."""
     command.add_argument("-p", "--ranks", type=_positive, metavar="N", help="ranks (4)")
     command.add_argument("-m", "--microbatches", type=_positive, metavar="N",
                          help="microbatches (8)")  # fmt: skip

@@ -2,10 +2,10 @@
 
     at rest   PSS after some steps: the process's own pages, and its share of those that it shares
     peak      at rest, and what its resident memory rose above that within further steps
-    buffers   bytes that wait for messages: ours at their most (the ledger's), torch's for good
+    buffers   bytes that wait for messages: ours at their most, by the trace; torch's for good
 
 Both sides stand at once, made from one fork server, with the same stages: what all processes share
-counts for both alike. Torch's processes load torch.distributed.pipelining besides.
+counts for both alike. Torch's processes load torch.distributed.pipelining too.
 """
 
 import sys
@@ -115,4 +115,4 @@ def _field(pid: int, file: str, name: str) -> int:
     for line in Path(f"/proc/{pid}/{file}").read_text("ascii").splitlines():
         if line.startswith(f"{name}:"):
             return 1024 * int(line.split()[1])
-    raise PipelabError(f"the /proc of this system tells no {name} of a process")
+    raise PipelabError(f"the /proc of this system has no {name} of a process")

@@ -5,7 +5,7 @@
     simulate   the same, and a predicted trace
     µs/action  all three together, per computing action
     growth     that, over the first row's
-    peak MB    most memory of Python objects at once; of a run of its own, as watching it is slow
+    peak MB    most memory of Python objects at once; of another run, since measuring it is slow
 
 Processor time of this process, the shortest of all repeats: what else runs is left aside.
 """

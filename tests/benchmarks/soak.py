@@ -115,7 +115,7 @@ def _many_steps(steps: int) -> tuple[int, ...]:
 
 
 def _at_once(number: int) -> tuple[int, ...]:
-    """Each in a thread of its own, as the notebooks of a class; all errors are raised."""
+    """Each in another thread, as the notebooks of a class; errors are raised."""
     errors: list[BaseException] = []
     sizes: list[int] = []
     ready = threading.Barrier(number)
