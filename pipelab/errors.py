@@ -20,6 +20,9 @@
 Each message says what happened, with its numbers, and what to do next.
 """
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from pipelab.tracebacks import own_lines
 
 
@@ -36,11 +39,52 @@ class PipelabError(Exception):
 
 
 class ScheduleError(PipelabError):
-    """A schedule breaks a rule; the message names rank, token, rule and what to change."""
+    """A schedule breaks a rule; the message names rank, token, rule and what to change.
+
+    Attributes:
+        cells: (rank, position in its row) of each action at fault; () where none is to be named.
+    """
+
+    def __init__(self, message: str, cells: Iterable[tuple[int, int]] = ()):
+        super().__init__(message)
+        self.cells = tuple(cells)
+
+
+class Blocked(NamedTuple):
+    """One rank that cannot continue.
+
+    Attributes:
+        rank: the rank that waits.
+        action: the token of the action that it cannot start, such as ``"0B1"``.
+        needs: the token of the action whose result it waits for.
+        peer: the rank that should run that one; None if no rank does.
+    """
+
+    rank: int
+    action: str
+    needs: str
+    peer: int | None
 
 
 class DeadlockError(ScheduleError):
-    """No rank can continue; the message says who waits for whom."""
+    """No rank can continue; the message says who waits for whom.
+
+    Attributes:
+        blocked: the ranks that wait, in rank order.
+        cycle: the ranks that wait for each other in a ring, each for the next and the last for
+            the first; () if there is no ring.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        cells: Iterable[tuple[int, int]] = (),
+        blocked: Iterable[Blocked] = (),
+        cycle: Iterable[int] = (),
+    ):
+        super().__init__(message, cells)
+        self.blocked = tuple(blocked)
+        self.cycle = tuple(cycle)
 
 
 class PartitionError(PipelabError):

@@ -11,11 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelab.bench.__main__ import main
-from pipelab.bench.grid import mean_of, points, step_table
+from pipelab.bench.__main__ import _parser
+from pipelab.bench.cases import cases
 from pipelab.bench.launch import launch_torchrun
 from pipelab.bench.step import SCHEDULES, Case, bench_cases, jobs
+from pipelab.bench.step_table import mean_of, step_table
 from pipelab.errors import PipelabError
+from tests.benchmarks.__main__ import GRID, main
 
 ROOT = Path(__file__).parent.parent
 MARK = "PIPELAB_TEST_MARK"  # in the environment of the bench and of all that it starts
@@ -98,14 +100,15 @@ def test_step_refuses_to_time_what_differs(monkeypatch):
 
 
 def test_each_schedule_runs_on_both_sides_or_torch_says_why_not():
-    cases = points(["mlp"], [2], [4], blocks=1, seconds=0.01)
-    assert [case.schedule for case in cases] == [*SCHEDULES]
-    results = [*bench_cases([*cases, Case("mlp", "1f1b", 2, 1, 1, 0.01)])]
+    line = "--models mlp --ranks 2 --microbatches 4 --blocks 1 --seconds 0.01 --schedules"
+    chosen = cases(_parser().parse_args(["step", *line.split(), *SCHEDULES]))
+    assert [case.schedule for case in chosen] == [*SCHEDULES]
+    results = [*bench_cases([*chosen, Case("mlp", "1f1b", 2, 1, 1, 0.01)])]
     for result in results[:-1]:
         assert len(result.ours) == len(result.torch) == 1 and result.gradient_difference <= 1e-5
         assert result.loss[0] == pytest.approx(result.loss[1], rel=1e-5)
         # two ranks and a parent cannot use more than three processors at once
-        if sys.platform != "linux":  # whose /proc tells
+        if sys.platform != "linux":  # only its /proc has these
             continue
         assert 0 < result.cpu[0] <= 3 * result.ours[0] + 0.02 and 0 < result.cpu_ratio < 5
         assert 0 <= result.others <= 1.1
@@ -118,11 +121,12 @@ def test_each_schedule_runs_on_both_sides_or_torch_says_why_not():
 
 
 def test_the_grid_has_all_points():
-    found = {case[:4] for case in points()}
-    assert len(found) == len(points()) == 2 * 3 * 4 * 4
+    points = cases(_parser().parse_args(GRID))
+    found = {case[:4] for case in points}
+    assert len(found) == len(points) == 2 * 3 * 4 * 4
     assert ("medium gpt", "zero_bubble_h1", 8, 32) in found
     # torch's ranks are started once for each number of ranks
-    assert [case.num_ranks for case in points()] == sorted(case.num_ranks for case in points())
+    assert [case.num_ranks for case in points] == sorted(case.num_ranks for case in points)
 
 
 def test_memory_of_both_sides(tmp_path, capsys):
@@ -140,7 +144,7 @@ def test_memory_of_both_sides(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_torchruns_last_words_are_told(monkeypatch, tmp_path):
+def test_torchruns_last_lines_are_in_the_error(monkeypatch, tmp_path):
     script = tmp_path / "broken.py"
     script.write_text("raise SystemExit('no such luck')", "utf-8")
     monkeypatch.setattr("pipelab.bench.launch._SCRIPT", script)
@@ -172,7 +176,7 @@ def test_tracing_compares_recorded_with_silent_steps(capsys, tmp_path):
 
 
 def test_soak_counts_what_is_left(capsys):
-    from pipelab.bench.soak import Held, Part, soak_table
+    from tests.benchmarks.soak import Held, Part, soak_table
 
     assert main(["soak", "--opened", "2", "--steps", "8", "--at-once", "2"]) == 0
     assert "8 steps on one" in capsys.readouterr().out

@@ -1,11 +1,14 @@
-"""Binder's two files name the same versions, and they lie within pyproject's ranges.
+"""What is imported is declared; Binder's two files name the same versions, within the ranges.
 
 Binder itself is not run here: these tests compare text.
 """
 
+import ast
 import os
 import re
+import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,45 @@ def project() -> dict[str, list[Requirement]]:
     data = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     groups = {"": data["dependencies"], **data["optional-dependencies"]}
     return {name: [Requirement(line) for line in lines] for name, lines in groups.items()}
+
+
+# Declared without being imported, each for its reason.
+NEEDED = {
+    "ipywidgets": "its front end shows anywidget's widgets, and older ones do not",
+    "import-linter": "the command lint-imports",
+    "mypy": "a command",
+    "nbval": "a plugin of pytest",
+    "ruff": "a command",
+}
+OURS = {"pipelab", "tests", *(path.stem for path in (ROOT / "tests").iterdir())}
+
+
+def imported(folder: str) -> set[str]:
+    """The distributions whose modules a folder's files import."""
+    modules = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                modules.add(node.module)
+    names = {name.partition(".")[0] for name in modules} - OURS - set(sys.stdlib_module_names)
+    distributions = metadata.packages_distributions()
+    return {canonicalize_name(distributions.get(name, [name])[0]) for name in names}
+
+
+def declared(*extras: str) -> set[str]:
+    return {canonicalize_name(r.name) for extra in extras for r in project()[extra]}
+
+
+def test_what_the_package_imports_is_declared_and_what_is_declared_is_imported():
+    assert imported("pipelab") - declared("") == set(), "pyproject's dependencies lack these"
+    assert declared("") - imported("pipelab") - set(NEEDED) == set(), "nothing imports these"
+
+
+def test_what_the_tests_import_is_declared_and_what_is_declared_is_imported():
+    assert imported("tests") - declared("", "test") == set(), "pyproject's extra lacks these"
+    assert declared("test") - imported("tests") - set(NEEDED) == set(), "nothing imports these"
 
 
 def test_environment_and_requirements_name_the_same_versions():

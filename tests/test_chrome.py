@@ -28,8 +28,12 @@ TRACES = {
 }
 
 
+def chrome_text(trace):
+    return chrome_json(trace.events, trace.setting, trace.source_line)
+
+
 def chrome(trace):
-    return json.loads(chrome_json(trace))
+    return json.loads(chrome_text(trace))
 
 
 def slices(data, *names):
@@ -143,7 +147,7 @@ def test_source_and_versions_travel_along():
 def test_to_chrome_writes_the_file(tmp_path):
     trace = TRACES["recorded 1f1b"]
     path = trace.to_chrome(tmp_path / "chrome.json")
-    assert path.read_text("utf-8") == chrome_json(trace)
+    assert path.read_text("utf-8") == chrome_text(trace)
 
 
 times = st.floats(0, 100)

@@ -21,10 +21,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipelab.cli import console, doctor, jupyter, lab, machine
+from pipelab.cli import course as course_command
 from pipelab.cli import demo as demo_command
-from pipelab.cli import doctor, jupyter, lab, lessons, machine, ranks, signals
+from pipelab.cli.console import ProgressLine
 from pipelab.cli.main import main
-from pipelab.cli.terminal import ProgressLine
 from pipelab.errors import RankError, ScheduleError
 
 MARK = "PIPELAB_TEST_MARK"  # in the environment of a command and of all that it starts
@@ -222,7 +223,7 @@ def test_lab_serves_a_lesson_to_the_token_alone_and_ends_on_ctrl_c(course):
         assert asked(address, "/lab/tree/01_bubbles.ipynb", token) == 200
         assert asked(address, "/api/kernels", token, data=b'{"name": "python3"}') == 201
         processes = seen(marked(command.mark))
-        assert len(processes) >= 3, "want the command, the server and the kernel"
+        assert len(processes) >= 2, "want the server, which is the command, and the kernel"
         listening = {
             connection.laddr.ip
             for _, connections in processes
@@ -243,6 +244,17 @@ def test_lab_ends_with_its_terminal(number, course):
         assert interrupt(command, number) == f"Stopped by {number.name}."
         assert command.returncode == 128 + number
         assert survivors(command.mark) == []
+
+
+def test_lab_that_is_killed_leaves_no_kernel(course):
+    with started("lab", "--no-browser", cwd=course) as command:
+        address = [command.stdout.readline().strip() for _ in range(3)][1]
+        token = address.partition("token=")[2]
+        assert asked(address, "/api/kernels", token, data=b'{"name": "python3"}') == 201
+        assert len(marked(command.mark)) >= 2, "want the server and the kernel"
+        command.kill()
+        command.wait(10)
+        assert survivors(command.mark, seconds=20.0) == []
 
 
 @pytest.mark.parametrize(
@@ -303,16 +315,16 @@ def test_packaged_lessons_are_copied_and_never_overwritten(tmp_path, monkeypatch
     (packaged / "images").mkdir(parents=True)
     (packaged / "00_start_here.ipynb").write_text("as it was shipped")
     (packaged / "images" / "a.png").write_bytes(b"png")
-    monkeypatch.setattr(lessons.pipelab, "__file__", str(packaged.parent / "__init__.py"))
-    monkeypatch.setattr(lessons, "files", lambda package: packaged.parent)
+    monkeypatch.setattr(course_command.pipelab, "__file__", str(packaged.parent / "__init__.py"))
+    monkeypatch.setattr(course_command, "files", lambda package: packaged.parent)
     monkeypatch.chdir(tmp_path)
     copy = tmp_path / "pipelab-notebooks"
-    assert lessons.find(0) == copy / "00_start_here.ipynb"
+    assert course_command.find(0) == copy / "00_start_here.ipynb"
     assert (copy / "images" / "a.png").read_bytes() == b"png"
     (copy / "00_start_here.ipynb").write_text("my own work")
     (packaged / "01_bubbles.ipynb").write_text("came with an update")
-    assert lessons.find(1).read_text() == "came with an update"
-    assert lessons.find(0).read_text() == "my own work"
+    assert course_command.find(1).read_text() == "came with an update"
+    assert course_command.find(0).read_text() == "my own work"
 
 
 # ----------------------------------------------------------------------------------- doctor
@@ -336,8 +348,8 @@ def test_doctor_is_content_here(tmp_path):
 @pytest.fixture
 def no_launch(monkeypatch):
     """The doctor without its ranks, which take seconds."""
-    monkeypatch.setattr(ranks, "launches", lambda *arguments: iter([]))
-    monkeypatch.setattr(signals, "import_engine", lambda: None)
+    monkeypatch.setattr(doctor, "launches", lambda *arguments: iter([]))
+    monkeypatch.setattr(console, "import_engine", lambda: None)
 
 
 def test_doctor_finds_a_kernel_of_another_python_and_a_front_end_switched_off(
@@ -358,7 +370,7 @@ def test_doctor_finds_a_kernel_of_another_python_and_a_front_end_switched_off(
     assert "jupyter labextension enable anywidget" in output
     assert "FAIL kernel python3 is another Python, ['/opt/other/bin/python']" in output
     assert "jupyter kernelspec remove python3" in output
-    assert "2 things to mend" in output
+    assert "2 things to repair" in output
 
 
 def test_doctor_finds_a_missing_front_end(tmp_path, monkeypatch, capsys, no_launch):
@@ -398,7 +410,7 @@ def test_doctor_goes_on_where_torch_is_missing_or_a_check_breaks(monkeypatch, ca
     def broken():
         raise RuntimeError("a thing nobody thought of")
 
-    monkeypatch.setattr(signals, "import_engine", missing)
+    monkeypatch.setattr(console, "import_engine", missing)
     monkeypatch.setattr(machine, "cores", broken)
     assert main(["doctor"]) == 1
     output = capsys.readouterr().out
@@ -411,7 +423,7 @@ def test_doctor_says_when_ranks_do_not_launch(monkeypatch):
         raise ScheduleError("nothing goes")
 
     monkeypatch.setattr("pipelab.engine.Pipeline", fails)
-    (finding,) = ranks.launches(4, time.monotonic(), "")
+    (finding,) = doctor.launches(4, time.monotonic(), "")
     assert (finding.level, finding.name, finding.text) == ("FAIL", "4 ranks", "nothing goes")
     assert finding.remedy
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelab.cli.compare import Turns, summary, timelines, typical
+from pipelab.cli.compare_engines import Turns, summary, timelines, typical
 from pipelab.cli.main import main
 from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost, simulate
@@ -61,4 +61,4 @@ def test_a_pace_is_kept_by_both_engines_and_predicted(tmp_path, capsys):
 @pytest.mark.parametrize("pace", ["10", "0ms"])
 def test_a_pace_is_a_time(pace, capsys, tmp_path):
     assert main(f"compare --pace {pace} --output {tmp_path}".split()) == 1
-    assert f"--pace {pace.rstrip('ms')} is no time of a device" in capsys.readouterr().err
+    assert f"--pace {pace.rstrip('ms')} is not the time of a device" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelab.cli import folder, signals
+from pipelab.cli import console, folder
 from pipelab.cli.main import main
 from pipelab.trace import Trace
 from tests.test_cli import interrupt, started, survivors
@@ -166,7 +166,7 @@ def never_trains(monkeypatch):
     def fails():
         raise AssertionError("it began to work")
 
-    monkeypatch.setattr(signals, "import_engine", fails)
+    monkeypatch.setattr(console, "import_engine", fails)
 
 
 def test_refuses_a_file_as_its_folder_before_it_trains(tmp_path, never_trains, capsys):

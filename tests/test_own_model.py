@@ -1,4 +1,4 @@
-"""The guide "From your own model": its files, written down and run by its own commands."""
+"""The guide "Your own model": its files, written down and run by its own commands."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GUIDE = (ROOT / "notebooks" / "from_your_own_model.md").read_text("utf-8")
+GUIDE = (ROOT / "notebooks" / "guides" / "your_own_model.md").read_text("utf-8")
 BLOCK = re.compile(r"<!-- (file: (\S+)|run) -->\n```\w+\n(.*?)```\n", re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""The README keeps its word: its code runs, its commands are whole, its tree is the real tree."""
+"""README and guides: code runs, commands are understood, links lead somewhere, the tree is real."""
 
 import os
 import re
@@ -9,9 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from pipelab.bench.__main__ import _parser as bench_parser
+from pipelab.cli.options import parse, parser
+from tests.tree import GUIDE, guide
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-PICTURE = ROOT / "notebooks" / "images" / "demo_timeline.png"
+PICTURE = ROOT / "notebooks" / "images" / "lab.png"
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("notebooks/*.md"), *ROOT.glob("notebooks/guides/*")])
+OUTPUT = re.compile(r"loss \d+\.\d+, bubble \d+%\n")  # of the block marked python
+MAX_BYTES = 8192  # of the README, which is a front door
 
 
 def block(marker: str) -> str:
@@ -34,7 +41,7 @@ def test_python_block_runs_as_a_script_without_a_main_guard(tmp_path):
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert re.fullmatch(r"loss \d+\.\d+, bubble \d+%\n", result.stdout), result.stdout
+    assert OUTPUT.fullmatch(result.stdout), result.stdout
     assert result.stderr == ""
     width, height = png_size(tmp_path / "timeline.png")
     assert width > 300 and height > 100
@@ -63,55 +70,85 @@ def test_ci_runs_the_very_command_of_the_readme():
 
 
 def test_picture_is_there_and_described():
-    assert re.search(r"!\[[^\]]{40,}\]\(notebooks/images/demo_timeline\.png\)", README)
+    assert re.search(r"!\[[^\]]{40,}\]\(notebooks/images/lab\.png\)", README)
     width, height = png_size(PICTURE)
     assert width > 300 and height > 100
+    assert PICTURE.stat().st_size < 150_000
 
 
-def test_links_lead_to_files():
-    targets = re.findall(r"\]\(([^)#]+)\)", README)
-    missing = [t for t in targets if "://" not in t and not (ROOT / t).exists()]
-    assert not missing, f"README.md links to {missing}"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_files_and_headings(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")):
+        name, _, heading = target.partition("#")
+        if "://" in target:
+            continue
+        path = page.parent / name if name else page
+        assert path.exists(), f"{page.name} links to {target}"
+        assert not heading or heading in headings(path), f"{page.name} links to {target}"
 
 
-def test_nobody_is_told_to_install_a_name_that_is_not_ours():
-    for path in (*ROOT.glob("*.md"), *ROOT.glob("binder/*"), *ROOT.glob("notebooks/*.ipynb")):
+def headings(path: Path) -> set[str]:
+    """The anchors of a page, as forges make them of headings."""
+    lines = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line).lower().replace(" ", "-") for line in lines}
+
+
+def test_readme_is_short_and_leads_to_every_guide():
+    assert len(README.encode()) <= MAX_BYTES
+    for path in ROOT.glob("notebooks/guides/*.md"):
+        assert f"](notebooks/guides/{path.name})" in README, f"no link to {path.name}"
+
+
+def test_the_course_has_the_same_lessons_and_minutes_everywhere():
+    rows = r"^\| (\d+) \| ([^|]+) \| (\d+) \|"
+    course = (ROOT / "notebooks" / "README.md").read_text("utf-8")
+    found = re.findall(rows, README, re.MULTILINE)
+    assert found == re.findall(rows, course, re.MULTILINE)
+    assert len(found) == len([*ROOT.glob("notebooks/[0-9]*.ipynb")])
+
+
+def commands(page: Path) -> list[str]:
+    """What follows ``pipelab`` or ``-m pipelab.bench`` in a page's shell blocks, less comments."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    lines = [line.partition("#")[0].split() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and line[0].startswith(".venv/bin/")]
+
+
+@pytest.mark.parametrize("line", commands(GUIDE.parent / "commands.md"), ids=" ".join)
+def test_commands_of_the_guide_have_arguments_that_are_understood(line):
+    if line[0].endswith("/pipelab"):
+        assert parse(line[1:]).command == line[1]
+    else:
+        assert line[1:3] == ["-m", "pipelab.bench"]
+        assert bench_parser().parse_args(line[3:]).bench == line[3]
+
+
+def test_guide_of_commands_names_every_command():
+    help = parser().format_help()
+    (names,) = re.findall(r"^  COMMAND$\n((?:    \w.*\n(?: {10,}.*\n)*)+)", help, re.MULTILINE)
+    wanted = set(re.findall(r"^    (\w+)", names, re.MULTILINE))
+    lines = commands(GUIDE.parent / "commands.md")
+    assert wanted == {line[1] for line in lines if line[0].endswith("/pipelab")}
+
+
+def test_output_is_that_of_the_python_block():
+    assert OUTPUT.fullmatch(block("output"))
+
+
+def test_no_page_says_to_install_a_name_that_is_not_ours():
+    for path in (*PAGES, *ROOT.glob("binder/*"), *ROOT.glob("notebooks/*.ipynb")):
         assert not re.search(r"pip3? install (-\S+ )*pipelab\b", path.read_text("utf-8")), path
 
 
-def test_tree_names_every_module_and_nothing_else():
-    named = tree_files(block("tree"))
-    modules = {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "pipelab").rglob("*.py")
-        if path.name != "__init__.py"
-    }
-    listed = {name for name in named if name.endswith(".py")}
-    assert not modules - listed, f"the README's tree lacks {sorted(modules - listed)}"
-    gone = sorted(name for name in named if not (ROOT / name).is_file())
-    assert not gone, f"the README's tree names {gone}, which are not there"
+def test_tree_is_the_real_tree():
+    assert GUIDE.read_text("utf-8") == guide(), "write it anew: python tests/tree.py"
 
 
-def test_tree_has_a_line_for_each_file():
-    for line in block("tree").splitlines():
-        name, *words = line.split()
-        assert words or name.endswith("/"), f"{name} says nothing about itself"
-
-
-def tree_files(text: str) -> set[str]:
-    """Paths of the files that an indented tree names; folders end in a slash."""
-    folders: list[tuple[int, str]] = []
-    files = set()
-    for line in text.splitlines():
-        indent, name = len(line) - len(line.lstrip()), line.split()[0]
-        while folders and folders[-1][0] >= indent:
-            folders.pop()
-        path = (folders[-1][1] if folders else "") + name
-        if name.endswith("/"):
-            folders.append((indent, path))
-        else:
-            files.add(path)
-    return files
+def test_tree_has_a_text_for_each_file():
+    silent = [line for line in guide().splitlines() if re.fullmatch(r" +\S+\.(py|js)", line)]
+    assert not silent, f"no first line: {silent}"
+    named = set(re.findall(r"^ +(\S+\.py) ", guide(), re.MULTILINE))
+    assert named >= {path.name for path in (ROOT / "pipelab").rglob("*.py")} - {"__init__.py"}
 
 
 def png_size(path: Path) -> tuple[int, int]:

@@ -131,7 +131,7 @@ def test_a_file_that_is_no_text_is_refused(run, tmp_path):
     (tmp_path / "table.csv").write_bytes(b"\xff\xfe0F0")
     code, _, errors = run(f"show {tmp_path / 'table.csv'}")
     assert code == 1
-    assert "table.csv (it is no text): want one line per rank" in errors
+    assert "table.csv (it is not text): want one line per rank" in errors
 
 
 def test_help_names_every_schedule(capsys):

@@ -11,18 +11,11 @@ from traces import recorded_like, two_stages_a_rank
 
 from pipelab.action import COMPUTE, Kind
 from pipelab.plots import describe, timeline_text
-from pipelab.plots.terminal import (
-    bubble_text,
-    bytes_text,
-    number,
-    percent,
-    table,
-    table_html,
-    time_text,
-)
+from pipelab.plots.terminal import bubble_text, table, table_html
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace
+from pipelab.words import bytes_text, number, percent, time_text
 
 UNIT = Cost(1, 1, 1)
 AROUND = len("rank 0 " + "  27 % idle")  # columns of a row that are not timeline
@@ -264,7 +257,7 @@ def test_text_needs_neither_matplotlib_nor_torch():
 import sys
 import pipelab.plots
 from pipelab.plots import describe, timeline_text
-from pipelab.plots.terminal import bytes_text
+from pipelab.words import bytes_text
 assert not {"matplotlib", "torch", "numpy"} & set(sys.modules)
 assert not hasattr(pipelab.plots, "nothing")
 from pipelab.plots import plot_timeline

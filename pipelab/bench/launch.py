@@ -132,7 +132,7 @@ def launch_torchrun(num_ranks: int) -> Launch:
         reports = [folder / f"rank-{rank}" for rank in range(num_ranks)]
         if code != 0 or not all(report.exists() for report in reports):
             words = log.read_text("utf-8", "replace")[-2000:]
-            raise PipelabError(f"torchrun ended with code {code}; its last words:\n{words}")
+            raise PipelabError(f"torchrun ended with code {code}; its last lines:\n{words}")
         joined = max(float(report.read_text("utf-8")) for report in reports)
     return Launch(joined - start, total)
 
@@ -153,14 +153,14 @@ def _run(command: list[str], log: Path) -> int:
     try:
         return process.wait(_DEADLINE)
     except subprocess.TimeoutExpired:
-        raise PipelabError(f"torchrun was not through after {_DEADLINE:g} s") from None
+        raise PipelabError(f"torchrun had not finished after {_DEADLINE:g} s") from None
     finally:
         process.stdin.close()
         _end(process)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Stop torchrun, which stops its ranks when it is asked to; they also watch their stdin."""
+    """Stop torchrun, which stops its ranks; they also end when their stdin closes."""
     if process.poll() is None:
         process.terminate()
         try:

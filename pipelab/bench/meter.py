@@ -1,6 +1,6 @@
 """What a side of a bench costs the processor, however busy the machine is with other things.
 
-Seconds on the clock tell who waits how long, and on a shared machine that is chance as well. The
+Seconds on the clock show who waits how long, and on a shared machine that is partly chance. The
 processor's seconds of a side's own processes hardly depend on others.
 """
 
@@ -52,7 +52,7 @@ class Meter:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """What a process has used, threads that live still."""
+    """Processor seconds of a process's threads, those that have not ended."""
     nanoseconds = 0
     for task in (_PROC / str(pid) / "task").iterdir():
         with suppress(OSError):  # it has ended meanwhile

@@ -62,7 +62,7 @@ class Case(NamedTuple):
     num_microbatches: int = 8
     num_blocks: int = 15
     block_seconds: float = 0.3
-    pin_torch: bool = False
+    torch_affinity: bool = False
 
     @property
     def actions(self) -> Schedule:
@@ -173,7 +173,7 @@ def jobs(work: Workload, case: Case) -> list[Job]:
             case.num_microbatches,
             work.inputs if rank == 0 else None,
             work.targets if rank == last else None,
-            case.pin_torch,
+            case.torch_affinity,
         )
         for rank in range(case.num_ranks)
     ]

@@ -2,7 +2,7 @@
 
 It is as well off as it can be: its process comes from the same fork server as ours, with the same
 number of threads; it holds its part of the batch already; it records nothing; and it takes its own
-time, from a barrier on, so that it pays for no pipe. With ``pinned`` it keeps to one core, rank
+time, from a barrier on, so that it pays for no pipe. With ``affinity`` it keeps to one core, rank
 modulo cores, which torch leaves to its user.
 """
 
@@ -27,7 +27,7 @@ from pipelab.engine.protocol.commands import Loss, Optimizer, receive, send
 
 @dataclass(frozen=True)
 class Job:
-    """What a rank is told to do from now on. Inputs go to the first, targets to the last rank."""
+    """What a rank has to do from now on. Inputs go to the first, targets to the last rank."""
 
     stages: dict[int, nn.Module]
     num_stages: int
@@ -37,7 +37,7 @@ class Job:
     num_microbatches: int
     inputs: Tensor | None
     targets: Tensor | None
-    pinned: bool
+    affinity: bool
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ class _Rank:
     def take(self, job: Job) -> Refused | None:
         """Do this from now on."""
         self.job = job
-        if job.pinned:
-            _pin(self.rank)
+        if job.affinity:
+            _set_affinity(self.rank)
         self.inputs = () if job.inputs is None else (job.inputs,)
         parameters = (p for stage in job.stages.values() for p in stage.parameters())
         self.optimizer = job.optimizer(list(parameters))
@@ -176,7 +176,7 @@ def _join(folder: Path, rank: int, num_ranks: int, timeout: float) -> None:
     )
 
 
-def _pin(rank: int) -> None:
+def _set_affinity(rank: int) -> None:
     """Keep all threads of this process, those of gloo too, on one core."""
     allowed = sorted(os.sched_getaffinity(0))
     for thread in os.listdir("/proc/self/task"):

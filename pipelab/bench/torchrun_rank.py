@@ -1,6 +1,6 @@
 """What torchrun starts, once per rank: join over gloo, pass one barrier, write down when.
 
-A script of its own, not a part of the package that anyone imports: a rank of torchrun's pays for
+A script that nothing imports: a rank of torchrun's pays for
 torch and for nothing of ours. It ends with the bench, whose end closes the pipe on its stdin.
 
     torchrun_rank.py FOLDER      writes FOLDER/rank-N: seconds on the machine's monotonic clock

@@ -1,78 +1,148 @@
-"""``pipelab demo``: four real ranks train a tiny GPT on real English, and one step is shown."""
+"""``pipelab demo``: four real ranks train a tiny GPT on real English, and one step is shown.
 
+What it records stands in ``recordings``; here is what it says about that: timelines, bubbles
+beside the formula, bytes.
+"""
+
+import argparse
 import math
+import statistics
+import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from pipelab.cli import folder, report, signals
-from pipelab.cli.terminal import ProgressLine, say
-from pipelab.plots.terminal import number, time_text
+from pipelab.action import Kind
+from pipelab.cli import console, folder
+from pipelab.cli.console import ProgressLine, say, width
+from pipelab.plots.terminal import timeline_text
+from pipelab.trace import Memory, Trace, expected_bubble_fraction
+from pipelab.words import bytes_text, number, percent, time_text
 
 if TYPE_CHECKING:
     from pipelab.cli.recordings import Lesson
-    from pipelab.trace import Trace
+
+_HEADS = ("parameters", "gradients", "optimizer", "activations", "together")
 
 
-class Setup(NamedTuple):
-    """What the command line asked for."""
-
-    steps: int
-    ranks: int
-    microbatches: int
-    output: str
-
-
-def demo(setup: Setup) -> None:
+def demo(arguments: argparse.Namespace) -> None:
     """Train, record, show, save. Raises CommandError before any work if it could not save."""
-    output = folder.writable(setup.output)
+    output = folder.writable(arguments.output)
     say("pipelab demo: a tiny GPT learns English on a pipeline of real processes")
-    signals.import_engine()
+    console.import_engine()
     from pipelab.cli.recordings import Lesson, pace_above
 
-    lesson = Lesson(setup.ranks, setup.microbatches)
-    unpaced = _train(lesson, setup)
-    report.unpaced(unpaced)
+    lesson = Lesson(arguments.ranks, arguments.microbatches)
+    unpaced = _train(lesson, arguments)
+    _show_unpaced(unpaced)
     paced = lesson.paced(pace_above(unpaced))
-    report.paced(paced)
-    report.memory(paced, lesson.one_process())
+    _show_paced(paced)
+    _show_memory(paced, lesson.one_process())
     _save(output, paced, unpaced)
     say("\nNext: pipelab lab    opens the first lesson, where you change ranks,")
     say("                     microbatches and schedule, and see it run again.")
 
 
-def _train(lesson: "Lesson", setup: Setup) -> "Trace":
+def _train(lesson: "Lesson", arguments: argparse.Namespace) -> Trace:
     """Train under one progress line; returns the trace of the last step."""
-    stages = f"{number(setup.ranks, 'stage')} on {number(setup.ranks, 'rank')}"
-    report.paragraph(
+    stages = f"{number(arguments.ranks, 'stage')} on {number(arguments.ranks, 'rank')}"
+    _paragraph(
         f"{lesson.num_parameters:,} parameters in {stages}, schedule {lesson.schedule.name}, "
-        f"{number(setup.microbatches, 'microbatch')} a batch; bytes of Python's own reference"
+        f"{number(arguments.microbatches, 'microbatch')} a batch; bytes of Python's own reference"
     )
-    line = ProgressLine(setup.steps)
-    digits = len(str(setup.steps))
+    line = ProgressLine(arguments.steps)
+    digits = len(str(arguments.steps))
 
     def launched(seconds: float) -> None:
-        say(f"{number(setup.ranks, 'rank')} up and joined after {time_text(seconds)}")
+        say(f"{number(arguments.ranks, 'rank')} up and joined after {time_text(seconds)}")
 
     def show(step: int, loss: float, seconds: float) -> None:
         rate = f"{step / seconds:.1f} steps/s"
-        line.show(step, f"step {step:>{digits}}/{setup.steps}   loss {loss:.3f}   {rate}")
+        line.show(step, f"step {step:>{digits}}/{arguments.steps}   loss {loss:.3f}   {rate}")
 
-    training = lesson.train(setup.steps, launched, show)
+    training = lesson.train(arguments.steps, launched, show)
     first, last = training.losses[0], training.losses[-1]
     guess = f"blind guessing costs ln 256 = {math.log(256):.2f} nats a byte"
-    report.paragraph(f"loss {first:.2f} at the start, {last:.2f} at the end; {guess}")
+    _paragraph(f"loss {first:.2f} at the start, {last:.2f} at the end; {guess}")
     return training.trace
 
 
-def _save(output: Path, paced: "Trace", unpaced: "Trace") -> None:
+def _save(output: Path, paced: Trace, unpaced: Trace) -> None:
     """Both recordings as picture, as trace and as Perfetto file."""
     from pipelab.plots import plot_timeline
 
-    report.heading(f"Files in {output}")
+    _heading(f"Files in {output}")
     for name, suffix, trace in (("paced", "", paced), ("unpaced", "-unpaced", unpaced)):
         paths = folder.save(output, suffix, trace, plot_timeline(trace))
         say(f"{name:<9}" + "  ".join(path.name for path in paths))
-    report.paragraph(
+    _paragraph(
         ".png is the picture; .json the trace, for Trace.load(path) in Python; .perfetto.json the "
         "same for https://ui.perfetto.dev"
     )
+
+
+def _heading(text: str) -> None:
+    """An empty line, a title, and a rule under it."""
+    say(f"\n{text}\n{'─' * min(len(text), width())}")
+
+
+def _paragraph(text: str) -> None:
+    """Words, broken to the width of the terminal."""
+    say(textwrap.fill(text, width()))
+
+
+def _show_unpaced(trace: Trace) -> None:
+    """One step as it came, and why its bubble is no textbook's."""
+    _heading("The last step, as fast as this machine goes")
+    _show_timeline(trace)
+    ranks, cpus = trace.setting.ranks, trace.setting.cpus
+    forward = statistics.median(e.end - e.start for e in trace.events if e.kind is Kind.F)
+    here = (
+        f"Here {number(ranks, 'rank')} share {number(cpus, 'core')}: a rank that could go on waits "
+        f"for a core, so this picture shows the machine as much as the schedule."
+        if cpus < ranks
+        else f"Here an F takes {time_text(forward)}, and beside that all of them weigh."
+    )
+    _paragraph(f"The formula counts on a core for each rank, equal stages, free messages. {here}")
+
+
+def _show_paced(trace: Trace) -> None:
+    """One paced step: the textbook's picture, on real ranks."""
+    _heading("The textbook's picture, recorded: one paced step")
+    _paragraph(
+        f"Paced: real processes, tensors and messages; each action is padded to a set time "
+        f"({trace.setting.paced}), as on a device of that speed."
+    )
+    _show_timeline(trace)
+
+
+def _show_timeline(trace: Trace) -> None:
+    """The step in letters; measured bubble beside the formula."""
+    say(timeline_text(trace, width()))
+    p, m = trace.setting.ranks, trace.setting.microbatches
+    formula = f"(p−1)/(m+p−1) = {p - 1}/{m + p - 1} = "
+    formula += percent(expected_bubble_fraction(p, m), 1)
+    say(f"bubble fraction: measured {percent(trace.bubble_fraction, 1)}, formula {formula}")
+
+
+def _show_memory(trace: Trace, alone: Trace) -> None:
+    """Bytes on each rank, beside one process that does it all."""
+    _heading("Bytes on each rank, and in one process that takes the whole batch at once")
+    ranks, (one,) = _bytes(trace), _bytes(alone)
+    names = [*(f"rank {rank}" for rank in range(len(ranks))), "one process"]
+    say(" " * len("one process") + "".join(head.rjust(13) for head in _HEADS))
+    for name, row in zip(names, [*ranks, one], strict=True):
+        cells = "".join(bytes_text(count).rjust(13) for count in (*row, sum(row)))
+        say(name.ljust(len("one process")) + cells)
+    m = trace.setting.microbatches
+    fullest = max(range(len(ranks)), key=lambda rank: sum(ranks[rank]))
+    _paragraph(
+        f"Activations at their peak, as autograd saves them. The fullest rank, {fullest}, holds "
+        f"{percent(sum(ranks[fullest]) / sum(one))} of what the one process holds: its own stage "
+        f"alone, with {min(m, trace.num_ranks - fullest)} of {m} microbatches in flight."
+    )
+
+
+def _bytes(trace: Trace) -> list[tuple[int, int, int, int]]:
+    """For each rank: parameters, gradients, optimizer, peak activations."""
+    held = trace.memory or (Memory(),) * trace.num_ranks
+    return [(*row, peak) for row, peak in zip(held, trace.peak_activation_bytes, strict=True)]

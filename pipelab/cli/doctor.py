@@ -1,15 +1,28 @@
-"""``pipelab doctor``: what this machine can do, what is wrong, and what to do about it."""
+"""``pipelab doctor``: what this machine can do, what is wrong, and what to do about it.
 
+The checks stand in ``machine`` and ``jupyter``, and here the last one: ranks are launched.
+"""
+
+import argparse
+import textwrap
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
 
-from pipelab.cli import jupyter, machine, ranks, signals
-from pipelab.cli.findings import Finding, run, show
-from pipelab.cli.terminal import CommandError, say
-from pipelab.plots.terminal import number
+from pipelab.cli import console, jupyter, machine
+from pipelab.cli.console import CommandError, say, width
+from pipelab.cli.machine import Finding
+from pipelab.errors import PipelabError
+from pipelab.words import number, time_text
+
+MICROBATCHES = 8  # of the steps that are tried
+_NAME = 12  # columns
+
+Check = Callable[[], Iterator[Finding]]
 
 
-def doctor() -> int:
+def doctor(arguments: argparse.Namespace) -> int:
     """Look at everything; the exit code is 1 if something is wrong, else 0."""
     found = [
         *run("versions", machine.versions),
@@ -17,7 +30,7 @@ def doctor() -> int:
         *run("memory", machine.memory),
     ]
     try:
-        signals.import_engine()
+        console.import_engine()
     except CommandError as error:
         found.append(Finding("FAIL", "torch", str(error)))
         show(found[-1])
@@ -26,9 +39,9 @@ def doctor() -> int:
         since = time.monotonic()  # the fork server starts now, and loads torch meanwhile
         found += run("GPUs", machine.gpus) + _jupyter()
         first, later = "the first launch starts the fork server", "as every later launch"
-        found += run("4 ranks", lambda: ranks.launches(4, since, first))
-        found += run("2 ranks", lambda: ranks.launches(2, time.monotonic(), later))
-    return _verdict(found)
+        found += run("4 ranks", lambda: launches(4, since, first))
+        found += run("2 ranks", lambda: launches(2, time.monotonic(), later))
+    return _conclusion(found)
 
 
 def _jupyter() -> list[Finding]:
@@ -41,11 +54,91 @@ def _jupyter() -> list[Finding]:
     return [finding for name, check in checks.items() for finding in run(name, check)]
 
 
-def _verdict(found: list[Finding]) -> int:
+def _conclusion(found: list[Finding]) -> int:
     count = Counter(finding.level for finding in found)
     if count["FAIL"]:
-        say(f"\n{number(count['FAIL'], 'thing')} to mend: do what the arrows say, then ask again.")
+        say(
+            f"\n{number(count['FAIL'], 'thing')} to repair: do what the arrows say, then ask again."
+        )
         return 1
     warned = f", with {number(count['warn'], 'warning')}" if count["warn"] else ""
     say(f"\nAll is well{warned}. Next: pipelab demo, then pipelab lab.")
     return 0
+
+
+def run(name: str, check: Check) -> list[Finding]:
+    """All findings of a check, each shown as it comes; a check that breaks is a finding too."""
+    findings = []
+    try:
+        for finding in check():
+            show(finding)
+            findings.append(finding)
+    except Exception as error:  # the doctor looks at broken installations: anything may be raised
+        text = f"{type(error).__name__}: {error}"
+        findings.append(Finding("FAIL", name, text, "repair this, then ask again"))
+        show(findings[-1])
+    return findings
+
+
+def show(finding: Finding) -> None:
+    """Level, name, text; the remedy on the lines below."""
+    head = f"{finding.level:<5} {finding.name:<{_NAME}} "
+    indent = " " * len(head)
+    first, *rest = finding.text.splitlines() or [""]
+    _wrapped(first, head, indent)
+    for line in rest:
+        _wrapped(line, indent, indent)
+    if finding.remedy:
+        _wrapped(finding.remedy, indent + "-> ", indent + "   ")
+
+
+def _wrapped(text: str, first: str, then: str) -> None:
+    """Paths and commands stay whole: whoever copies one wants one piece."""
+    say(
+        textwrap.fill(
+            text,
+            width(),
+            initial_indent=first,
+            subsequent_indent=then,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    )
+
+
+def launches(num_ranks: int, since: float, about: str) -> Iterator[Finding]:
+    """Launch, take a first step and some more.
+
+    Args:
+        since: when the launch began, on the monotonic clock; a program's first one begins with
+            the start of its fork server.
+        about: what the launch's time includes.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from pipelab.engine import Pipeline
+    from pipelab.models import mlp
+    from pipelab.schedules import one_f_one_b
+
+    schedule = one_f_one_b(num_ranks, MICROBATCHES)
+    inputs, targets = torch.randn(32, 16), torch.randint(10, (32,))
+    optimizer = partial(torch.optim.SGD, lr=0.1)
+    name = number(num_ranks, "rank")
+    try:
+        with Pipeline(mlp(), schedule, loss=cross_entropy, optimizer=optimizer) as pipeline:
+            up = time.monotonic() - since
+            times = [_seconds(lambda: pipeline.step(inputs, targets)) for _ in range(10)]
+    except PipelabError as error:
+        remedy = "look for what stops processes here: memory, limits, or a sandbox"
+        yield Finding("FAIL", name, str(error), remedy)
+        return
+    first, warm = times[0], sorted(times[1:])[len(times) // 2]
+    text = f"up after {time_text(up)} ({about}); a tiny step of {MICROBATCHES} microbatches takes "
+    yield Finding("ok", name, f"{text}{time_text(first)} at first, then {time_text(warm)}")
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.monotonic()
+    work()
+    return time.monotonic() - start

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelab.cli.terminal import CommandError
+from pipelab.cli.console import CommandError
 from pipelab.files import replacing
 
 if TYPE_CHECKING:

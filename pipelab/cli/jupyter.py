@@ -1,7 +1,7 @@
 """Whether lessons work in *this* Jupyter: widgets' front ends, their settings, the kernel.
 
 A widget has two halves. Python's half lives in the kernel's environment; the browser's half, a
-"labextension", must lie where the JupyterLab that is started looks for it. Two environments, or
+"labextension", must be where the JupyterLab that is started looks for it. Two environments, or
 one shadowed by an older folder of the user, and the lesson shows text instead of controls.
 """
 
@@ -14,7 +14,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipelab.cli.findings import Finding
+from pipelab.cli.machine import Finding
 
 FRONT_ENDS = {"anywidget": "anywidget", "@jupyter-widgets/jupyterlab-manager": "jupyterlab_widgets"}
 _RESTART = "then start JupyterLab again and reload its page"

@@ -1,4 +1,4 @@
-"""What the machine has: cores, memory, GPUs, and the versions of what is installed."""
+"""What the machine has: cores, memory, GPUs, versions; and what a finding of the doctor is."""
 
 import os
 import platform
@@ -7,14 +7,23 @@ from collections.abc import Iterator
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import pipelab
-from pipelab.cli.findings import Finding
-from pipelab.plots.terminal import bytes_text
+from pipelab.words import bytes_text
 
 DISTRIBUTION = "pipelab-course"
 ENOUGH = 1_500_000_000  # bytes: torch, four ranks and a notebook
 _CGROUPS = Path("/sys/fs/cgroup")
+
+
+class Finding(NamedTuple):
+    """``FAIL`` makes the doctor's exit code 1; ``warn`` leaves it 0."""
+
+    level: Literal["ok", "warn", "FAIL"]
+    name: str
+    text: str
+    remedy: str = ""
 
 
 def cores() -> Iterator[Finding]:
@@ -90,7 +99,7 @@ def versions() -> Iterator[Finding]:
 
 
 def _compared(requirements: list[str]) -> Iterator[tuple[str, str | None, str]]:
-    """Name, version found, and the range where the version lies outside of it or is missing."""
+    """Name, version found, and the range where the version is outside of it or missing."""
     from packaging.requirements import Requirement
 
     for requirement in map(Requirement, requirements):
@@ -106,7 +115,7 @@ def _compared(requirements: list[str]) -> Iterator[tuple[str, str | None, str]]:
 
 
 def _memory() -> tuple[int, int]:
-    """Bytes in all and free; where the system does not tell, free is all."""
+    """Bytes in all and free; where the system does not say, free is all."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text("ascii").splitlines():

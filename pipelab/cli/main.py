@@ -8,10 +8,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from pipelab.cli import signals
+from pipelab.cli import console
 from pipelab.cli.options import parse
-from pipelab.cli.terminal import prepare_streams
 from pipelab.errors import PipelabError, RankError
 
 
@@ -22,8 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     is_program = argv is None
     if is_program:
-        signals.leave_on_signals()
-    prepare_streams()
+        console.leave_on_signals()
+    console.prepare_streams()
     try:
         return _run(parse(argv))
     except PipelabError as error:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     finally:
         if is_program:
-            signals.end_fork_server()
+            console.end_fork_server()
 
 
 def _complain(error: PipelabError) -> None:
@@ -49,41 +49,7 @@ def _complain(error: PipelabError) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """Each command is loaded when it is asked for."""
-    match arguments.command:
-        case "demo":
-            from pipelab.cli.demo import Setup, demo
-
-            demo(Setup(arguments.steps, arguments.ranks, arguments.microbatches, arguments.output))
-            return 0
-        case "lab":
-            from pipelab.cli.lab import lab
-
-            return lab(arguments.lesson, browser=not arguments.no_browser, port=arguments.port)
-        case "show":
-            from pipelab.cli.show import show
-
-            show(arguments)
-            return 0
-        case "simulate":
-            from pipelab.cli.simulate import simulate
-
-            return simulate(arguments)
-        case "progress":
-            from pipelab.cli.course import progress
-
-            progress()
-            return 0
-        case "edition":
-            from pipelab.cli.course import edition
-
-            edition(arguments.edition, arguments.folder)
-            return 0
-        case "compare":
-            from pipelab.cli.compare import run
-
-            return run(arguments)
-        case _:
-            from pipelab.cli.doctor import doctor
-
-            return doctor()
+    """Load the command that was asked for, and carry it out."""
+    module, function = arguments.run.split(".")
+    code: int | None = getattr(import_module(f"pipelab.cli.{module}"), function)(arguments)
+    return code or 0

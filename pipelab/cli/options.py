@@ -1,7 +1,8 @@
 """What the command line understands: every command, its options, and their help."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import pipelab
 from pipelab.cli.prices import PRICES, RULE, amount
@@ -19,7 +20,7 @@ _DEMO = "Takes under a minute, needs no GPU, downloads nothing."
 _LAB = "Ctrl-C in this terminal ends it."
 _PROGRESS = "Markdown, from a file on this machine; nothing leaves it."
 _EDITION = "Made from the teacher's notebooks; run the learner's once before you hand them out."
-_DOCTOR = "Exit code 0: all is well; 1: something is to be mended."
+_DOCTOR = "Exit code 0: all is well; 1: something needs repair."
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -39,20 +40,14 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"pipelab {pipelab.__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    for name, words, epilog, options in (
-        ("demo", "train a tiny GPT on real ranks and see one step", _DEMO, _demo),
-        ("lab", "open the lessons in JupyterLab, on this machine only", _LAB, _lab),
-        ("show", "print a schedule: who runs what, in which order", _SCHEDULES, _show),
-        ("simulate", "predict a timeline, or compare all schedules", _SIMULATE, _simulate),
-        ("progress", "print what you have predicted and solved", _PROGRESS, None),
-        ("edition", "write the course for learners, teachers or nbgrader", _EDITION, _edition),
-        ("compare", "predicted, pipelab and PyTorch's engine, side by side", _COMPARE, _compare),
-        ("doctor", "say what this machine can do, and what is wrong", _DOCTOR, None),
-    ):
-        about = words[0].upper() + words[1:] + "."
-        command = commands.add_parser(name, help=words, description=about, epilog=epilog)
-        if options:
-            options(command)
+    for row in _COMMANDS:
+        about = row.words[0].upper() + row.words[1:] + "."
+        command = commands.add_parser(
+            row.name, help=row.words, description=about, epilog=row.epilog
+        )
+        command.set_defaults(run=row.run)
+        if row.options:
+            row.options(command)
     return root
 
 
@@ -123,7 +118,7 @@ def _compare(command: argparse.ArgumentParser) -> None:
 
 
 def _sizes(command: argparse.ArgumentParser) -> None:
-    """A file has sizes of its own: these are for schedules by name."""
+    """A file has its own sizes: these are for schedules by name."""
     command.add_argument("-p", "--ranks", type=_positive, metavar="N", help="ranks (4)")
     command.add_argument("-m", "--microbatches", type=_positive, metavar="N",
                          help="microbatches (8)")  # fmt: skip
@@ -133,7 +128,7 @@ def _sizes(command: argparse.ArgumentParser) -> None:
 
 def _number(text: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
     return int(text)
 
 
@@ -145,5 +140,31 @@ def _positive(text: str) -> int:
 
 def _port(text: str) -> int:
     if not 1 <= (value := _number(text)) <= 65535:
-        raise argparse.ArgumentTypeError(f"{value} is no port: 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{value} is not a port: 1 to 65535")
     return value
+
+
+class _Command(NamedTuple):
+    """A command: ``run`` is the module of ``pipelab.cli`` and the function that carry it out."""
+
+    name: str
+    run: str
+    words: str
+    epilog: str
+    options: Callable[[argparse.ArgumentParser], None] | None = None
+
+
+_COMMANDS = (
+    _Command("demo", "demo.demo", "train a tiny GPT on real ranks and see one step", _DEMO, _demo),
+    _Command("lab", "lab.lab", "open the lessons in JupyterLab, on this machine only", _LAB, _lab),
+    _Command("show", "show.show", "print a schedule: who runs what, in which order",
+             _SCHEDULES, _show),
+    _Command("simulate", "predict.simulate", "predict a timeline, or compare all schedules",
+             _SIMULATE, _simulate),
+    _Command("progress", "course.progress", "print what you have predicted and solved", _PROGRESS),
+    _Command("edition", "course.edition", "write the course for learners, teachers or nbgrader",
+             _EDITION, _edition),
+    _Command("compare", "compare_engines.compare",
+             "predicted, pipelab and PyTorch's engine, side by side", _COMPARE, _compare),
+    _Command("doctor", "doctor.doctor", "say what this machine can do, and what is wrong", _DOCTOR),
+)  # fmt: skip

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipelab.cli.terminal import CommandError
+from pipelab.cli.console import CommandError
 
 if TYPE_CHECKING:
     from pipelab.simulator import Cost
@@ -86,7 +86,7 @@ def amount(text: str) -> Amount:
     Amount(value=10.0, unit='ms')
     """
     if not (match := _TIME.fullmatch(text)) or not math.isfinite(float(match[1])):
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 2, 0.5, 10ms, 0.5s or 80us")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time: 2, 0.5, 10ms, 0.5s or 80us")
     return Amount(float(match[1]), match[2] or "units")
 
 

@@ -64,8 +64,8 @@ class Lesson:
         """Train on the ranks, and bring the parameters home.
 
         Args:
-            launched: told how many seconds the ranks took to start.
-            progress: told after each step its number, its loss, and the seconds so far.
+            launched: called with the seconds that the ranks took to start.
+            progress: called after each step with its number, its loss, and the seconds so far.
         """
         losses = []
         start = time.monotonic()

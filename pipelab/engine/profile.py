@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from pipelab.engine.pipeline import Pipeline
 from pipelab.engine.protocol.commands import GetProfiler
 from pipelab.files import replace_text
 from pipelab.trace.chrome import chrome_json
-from pipelab.trace.operators import Operator
+from pipelab.trace.operator import Operator
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Profile:
         # must not be negative
         trace = self.result.trace
         later = max(0.0, -min((operator.start for operator in self.operators), default=0.0))
-        events = (e._replace(start=e.start + later, end=e.end + later) for e in trace.events)
+        events = [e._replace(start=e.start + later, end=e.end + later) for e in trace.events]
         operators = [o._replace(start=o.start + later, end=o.end + later) for o in self.operators]
-        data = json.loads(chrome_json(replace(trace, events=tuple(events)), operators))
+        data = json.loads(chrome_json(events, trace.setting, trace.source_line, operators))
         data["otherData"]["profiled"] = (
             f"a step under PyTorch's profiler is slower than a bare one; operators are placed "
             f"within {self.clock_error * 1e6:.0f} µs"

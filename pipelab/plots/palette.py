@@ -1,13 +1,14 @@
-"""Colour, letter and hatch of each kind of event: three signs, so that none must be told by colour.
+"""Colour, letter and hatch of each kind of event: three signs, so that colour alone never matters.
 
-The eight colours of Okabe and Ito (2008, "Color Universal Design"), which people with any common
-colour vision tell apart. A message wears the colour of what it carries: strong where it is sent,
+The eight colours of Okabe and Ito (2008, "Color Universal Design"), distinct for people with
+any common colour vision. A message has the colour of what it carries: strong where it is sent,
 light where it is received.
 """
 
 from typing import NamedTuple
 
 from pipelab.action import Kind
+from pipelab.words import KINDS
 
 BLACK, WHITE = "#000000", "#FFFFFF"
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
@@ -19,27 +20,35 @@ QUIET = "#595959"  # small print: 7:1 on white
 
 
 class Style(NamedTuple):
-    """How one kind of event is drawn; ``words`` stand in the legend."""
+    """How one kind of event is drawn."""
 
     colour: str
     letter: str
     hatch: str
-    words: str
 
 
 STYLES: dict[Kind, Style] = {
-    Kind.F: Style(BLUE, "F", "", "F forward"),
-    Kind.B: Style(ORANGE, "B", "//", "B backward"),
-    Kind.I: Style(VERMILLION, "I", "\\\\", "I input gradient"),
-    Kind.W: Style(GREEN, "W", "..", "W weight gradient"),
-    Kind.REDUCE_GRAD: Style(YELLOW, "R", "++", "R reduce gradients"),
-    Kind.STEP: Style(PURPLE, "S", "xx", "S optimizer step"),
-    Kind.SEND_F: Style(BLUE, "", "", "send F"),
-    Kind.RECV_F: Style(SKY, "", "...", "receive F"),
-    Kind.SEND_B: Style(ORANGE, "", "//", "send B"),
-    Kind.RECV_B: Style(YELLOW, "", "\\\\", "receive B"),
-    Kind.WAIT: Style(PALE, "", "////", "idle, waiting for a message"),
+    Kind.F: Style(BLUE, "F", ""),
+    Kind.B: Style(ORANGE, "B", "//"),
+    Kind.I: Style(VERMILLION, "I", "\\\\"),
+    Kind.W: Style(GREEN, "W", ".."),
+    Kind.REDUCE_GRAD: Style(YELLOW, "R", "++"),
+    Kind.STEP: Style(PURPLE, "S", "xx"),
+    Kind.SEND_F: Style(BLUE, "", ""),
+    Kind.RECV_F: Style(SKY, "", "..."),
+    Kind.SEND_B: Style(ORANGE, "", "//"),
+    Kind.RECV_B: Style(YELLOW, "", "\\\\"),
+    Kind.WAIT: Style(PALE, "", "////"),
 }
+
+
+def legend_text(kind: Kind) -> str:
+    """The entry of a kind in a legend: its letter, if it has one, and its name.
+
+    >>> legend_text(Kind.F), legend_text(Kind.SEND_F)
+    ('F forward', 'send F')
+    """
+    return f"{STYLES[kind].letter} {KINDS[kind].legend}".strip()
 
 
 def luminance(colour: str) -> float:

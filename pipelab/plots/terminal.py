@@ -1,4 +1,4 @@
-"""A trace in letters and words: for terminals, for tables, for ears. No matplotlib, no torch.
+"""A trace in letters and words: for terminals, tables and screen readers. Without matplotlib.
 
 rank 0 F0─F1─······B0════F2─B1════···B2════  25 % idle
 rank 1 ···F0─B0════F1─B1════F2─B2════······  25 % idle
@@ -13,15 +13,16 @@ from html import escape
 from typing import NamedTuple
 
 from pipelab.action import COMPUTE, PER_STAGE, Kind
-from pipelab.plots.palette import STYLES
+from pipelab.plots.palette import STYLES, legend_text
 from pipelab.trace import Event, Trace, expected_bubble_fraction
 from pipelab.trace.metrics import busy
+from pipelab.words import bytes_text, number, percent, time_text, time_unit
 
 NARROWEST = 40  # columns; below, a row is more name than timeline
 _FILL = {Kind.F: "─", Kind.B: "═", Kind.I: "═", Kind.W: "━", Kind.STEP: "S", Kind.REDUCE_GRAD: "R"}
 _IDLE = "·"
 _TIED = "\N{NO-BREAK SPACE}"
-_CLOSED_FORM = {"gpipe", "1f1b"}  # schedules that expected_bubble_fraction speaks of
+_CLOSED_FORM = {"gpipe", "1f1b"}  # schedules for which expected_bubble_fraction holds
 
 
 class Row(NamedTuple):
@@ -120,55 +121,8 @@ def table_html(trace: Trace) -> str:
 
 
 def idle_shares(trace: Trace) -> tuple[float, ...]:
-    """For each rank, 1 - utilisation; 0 where nothing lasted, as the bubble fraction has it."""
+    """For each rank, 1 - utilisation; 0 where nothing lasted, as in the bubble fraction."""
     return tuple(1 - share if trace.duration else 0.0 for share in trace.utilisation)
-
-
-def bytes_text(count: int) -> str:
-    """Bytes in units of 1000, as disks and networks count: 1 kB = 1000 B.
-
-    >>> bytes_text(999), bytes_text(1_500_000)
-    ('999 B', '1.5 MB')
-    """
-    if count < 1000:
-        return f"{count} B"
-    value, unit = count / 1000, "kB"
-    for larger in ("MB", "GB", "TB"):
-        if value < 999.95:  # else it would be rounded to 1000.0
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.1f} {unit}"
-
-
-def time_text(seconds: float) -> str:
-    """Seconds in the unit that suits them, three digits.
-
-    >>> time_text(0.0123), time_text(33)
-    ('12.3 ms', '33 s')
-    """
-    factor, unit = time_unit(seconds)
-    value = seconds * factor
-    return f"{value:.3g} {unit}" if value < 999.5 else f"{value:.0f} {unit}"
-
-
-def time_unit(seconds: float) -> tuple[float, str]:
-    """The unit for times up to so many seconds, and how many of it are one second."""
-    return (1.0, "s") if seconds >= 1 else (1e3, "ms") if seconds >= 1e-3 else (1e6, "µs")
-
-
-def percent(share: float, decimals: int = 0) -> str:
-    """A share of 1 as ``27 %``; never ``-0 %``."""
-    return f"{abs(round(100 * share, decimals)):.{decimals}f} %"
-
-
-def number(count: int, noun: str) -> str:
-    """A count and its noun.
-
-    >>> number(1, "rank"), number(4, "microbatch")
-    ('1 rank', '4 microbatches')
-    """
-    plural = noun + ("es" if noun.endswith("ch") else "s")
-    return f"{count} {noun if count == 1 else plural}"
 
 
 def span(events: Iterable[Event]) -> tuple[float, float]:
@@ -237,7 +191,7 @@ def _axis(scale: _Scale, room: int, unit: str) -> str:
 
 def _legend(trace: Trace) -> str:
     present = {e.kind for e in trace.events}
-    words = [STYLES[kind].words for kind in STYLES if kind in present and kind in _FILL]
+    words = [legend_text(kind) for kind in STYLES if kind in present and kind in _FILL]
     words += [f"{_IDLE} idle"] * (trace.bubble_fraction > 1e-9)
     return "   ".join(text.replace(" ", _TIED) for text in words)
 

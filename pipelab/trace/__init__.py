@@ -1,10 +1,11 @@
 """WHEN it happened, or would: traces, the numbers read from them, and Perfetto's format."""
 
-from pipelab.trace.compare import compare
+from pipelab.trace.differences import compare
+from pipelab.trace.event import Event, Memory, Setting
 from pipelab.trace.idle import explain_idle
 from pipelab.trace.metrics import expected_bubble_fraction
 from pipelab.trace.path import critical_path
-from pipelab.trace.trace import Event, Memory, Setting, Trace
+from pipelab.trace.trace import Trace
 
 __all__ = [
     "Event",

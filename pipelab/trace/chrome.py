@@ -4,11 +4,11 @@
       thread 1         compute      X events "F 3", "B 3", "STEP"
       thread 2         messages     X events "SEND_F 3", "RECV_B 3"
       thread 3         idle         X events "WAIT 3", and "idle" for the rest
-      thread 1000      operators 1  X events "aten::linear", if a profiler looked on
+      thread 1000      operators 1  X events "aten::linear", if a profiler recorded them
       counter          "activation bytes"
 
 Times are microseconds with three decimals, so all is rounded to whole nanoseconds first: events
-that touch still touch. A sender's event has an arrow to the action that used its message. (Not to
+that touch still do. A sender's event has an arrow to the action that used its message. (Not to
 the WAIT for it: that began before the SEND, and Perfetto drops arrows that point back in time.)
 """
 
@@ -19,9 +19,9 @@ from itertools import count
 from typing import NamedTuple
 
 from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Kind
-from pipelab.trace.metrics import gaps, held_activations
-from pipelab.trace.operators import Operator, rows_of
-from pipelab.trace.trace import Event, Trace
+from pipelab.trace.event import Event, Setting
+from pipelab.trace.metrics import held_activations, idle_gaps
+from pipelab.trace.operator import Operator, rows_of
 
 _THREADS = ("compute", "messages", "idle")
 _COMPUTE, _MESSAGES, _IDLE = range(3)
@@ -32,7 +32,7 @@ Json = dict[str, object]
 
 
 class _Box(NamedTuple):
-    """One X event to be; times in nanoseconds."""
+    """One X event; times in nanoseconds."""
 
     rank: int
     thread: int
@@ -42,13 +42,25 @@ class _Box(NamedTuple):
     event: Event | None = None
 
 
-def chrome_json(trace: Trace, operators: Sequence[Operator] = ()) -> str:
-    """The whole trace as the text of a ``.json`` file, with a profiler's ``operators`` below."""
+def chrome_json(
+    events: Sequence[Event],
+    setting: Setting,
+    source_line: str,
+    operators: Sequence[Operator] = (),
+) -> str:
+    """A trace as the text of a ``.json`` file, with a profiler's ``operators`` below.
+
+    Args:
+        events: of the whole step, seconds.
+        setting: what the trace was made with.
+        source_line: where its numbers come from, see ``Trace.source_line``.
+        operators: what PyTorch's profiler saw, on the clock of the events.
+    """
     rows = rows_of(operators)
     boxes = sorted(
         [
-            *(_box(event) for event in trace.events),
-            *_idle(trace),
+            *(_box(event) for event in events),
+            *_idle(events, setting.ranks),
             *(_operator(found, len(_THREADS) + rows.index(found.row)) for found in operators),
         ],
         # at equal starts senders before users, and the longer first: the shorter nests in it
@@ -58,12 +70,12 @@ def chrome_json(trace: Trace, operators: Sequence[Operator] = ()) -> str:
     arrows = _arrows(boxes)
     data = {
         "traceEvents": [
-            *_names(boxes, lanes, trace.num_ranks, [*_THREADS, *rows]),
+            *_names(boxes, lanes, setting.ranks, [*_THREADS, *rows]),
             *(_slice(box, lanes[i], arrows.get(i)) for i, box in enumerate(boxes)),
-            *_activations(trace),
+            *_activations(events, setting.ranks),
         ],
         "displayTimeUnit": "ms",
-        "otherData": {"source": trace.source_line, **trace.setting.versions},
+        "otherData": {"source": source_line, **setting.versions},
     }
     return json.dumps(data, ensure_ascii=False)
 
@@ -79,19 +91,11 @@ def _operator(found: Operator, thread: int) -> _Box:
     return _Box(found.rank, thread, _ns(found.start), _ns(found.end), found.name)
 
 
-def _idle(trace: Trace) -> Iterator[_Box]:
+def _idle(events: Sequence[Event], num_ranks: int) -> Iterator[_Box]:
     """What is left of each rank's time when it neither computes, nor steps, nor waits."""
-    computing = [e for e in trace.events if e.kind in COMPUTE]
-    if not computing:
-        return
-    first, last = min(e.start for e in computing), max(e.end for e in computing)
-    taken = COMPUTE | PER_STAGE | {Kind.WAIT}
-    rows: dict[int, list[Event]] = {rank: [] for rank in range(trace.num_ranks)}
-    for event in trace.events:
-        if event.kind in taken:
-            rows[event.rank].append(event)
-    for rank, row in rows.items():
-        for start, end in gaps(row, first, last):
+    covering = COMPUTE | PER_STAGE | {Kind.WAIT}
+    for rank, gaps in enumerate(idle_gaps(events, num_ranks, covering)):
+        for start, end in gaps:
             if _ns(start) < _ns(end):
                 yield _Box(rank, _IDLE, _ns(start), _ns(end), "idle")
 
@@ -126,7 +130,7 @@ def _arrows(boxes: list[_Box]) -> dict[int, Json]:
     users: dict[tuple[int | None, int, Kind, int | None], int] = {}
     for i, box in enumerate(boxes):
         if (e := box.event) and e.kind in COMPUTE:
-            for rank in (e.rank, None):  # a SEND without a peer is taken at its stage's word
+            for rank in (e.rank, None):  # None: for a SEND without a peer, whose stage must do
                 users[rank, e.stage, e.kind, e.microbatch] = i
     found: dict[int, Json] = {}
     for i, box in enumerate(boxes):
@@ -175,11 +179,11 @@ def _meta(what: str, rank: int, tid: int, key: str, value: str | int) -> Json:
     return {"ph": "M", "name": what, "pid": rank + 1, "tid": tid, "args": {key: value}}
 
 
-def _activations(trace: Trace) -> Iterator[Json]:
+def _activations(events: Sequence[Event], num_ranks: int) -> Iterator[Json]:
     """Bytes that each rank holds: up by its own at the end of F, down again at that of B or W."""
-    if not any(e.bytes for e in trace.events if e.kind is Kind.F):
+    if not any(e.bytes for e in events if e.kind is Kind.F):
         return  # nothing was measured, as in a prediction
-    for e, held in held_activations(trace.events, trace.num_ranks):
+    for e, held in held_activations(events, num_ranks):
         yield {
             "ph": "C",
             "name": "activation bytes",

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pipelab.action import COMPUTE, Action, Kind, needs, produces
-from pipelab.trace.trace import Event, Trace
+from pipelab.trace.event import Event
+from pipelab.trace.trace import Trace
 
 RESULT = {Kind.SEND_F: Kind.F, Kind.SEND_B: Kind.I}  # what a message carries
-NOTICEABLE = 0.1  # of a computation's own time: a shorter recorded WAIT is only the look for mail
+# Of a computation's own time: a shorter recorded WAIT only checked for a message.
+NOTICEABLE = 0.1
 
 _Key = tuple[int, Action]  # a rank, and a result made on it
 
@@ -68,7 +70,7 @@ class Node:
 
     @property
     def root(self) -> "Node":
-        """The last of the chain: its rank came to it without waiting, so it held up all others."""
+        """The last of the chain: its rank reached it without waiting, so it delayed all others."""
         passed = []
         for node in self.chain():
             if node._root is not None:
@@ -132,7 +134,7 @@ def _find_waits(made: dict[_Key, Node], events: Iterable[Event]) -> None:
 
 
 def _imagine_messages(nodes: list[Node]) -> None:
-    """Traces predicted by earlier versions have none; all their idle time is waiting for some."""
+    """For a prediction of computations alone: all its idle time is waiting for messages."""
     zero = min((node.event.start for node in nodes), default=0.0)
     for node in nodes:
         free = node.previous.event.end if node.previous else zero

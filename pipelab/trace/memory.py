@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pipelab.action import Kind
-from pipelab.trace.trace import Event, Memory, Trace
+from pipelab.trace.event import Event, Memory
+from pipelab.trace.trace import Trace
 
 _OPENS = frozenset({Kind.RECV_F, Kind.RECV_B, Kind.REDUCE_GRAD})
 _TAKES = {

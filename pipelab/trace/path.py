@@ -8,8 +8,9 @@ rank 1         1F0    [1F1][1B0][1B1]─SEND─┘
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from pipelab.trace.event import Event
 from pipelab.trace.links import Node, link
-from pipelab.trace.trace import Event, Trace
+from pipelab.trace.trace import Trace
 
 Why = Literal["start", "rank", "sent", "message"]
 

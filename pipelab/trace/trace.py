@@ -1,75 +1,25 @@
-"""A trace says WHEN: events with start and end, predicted or recorded, one type for both.
-
-Recorded means recorded: an event is the start and the end of something that a rank did. Waiting
-for a message is an event of its own (``WAIT``), never hidden inside F or B.
-"""
+"""A trace says WHEN: events with start and end, predicted or recorded, one type for both."""
 
 import json
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pipelab.action import PER_STAGE, Kind
 from pipelab.errors import TraceError
 from pipelab.files import check_plain, replace_text
 from pipelab.trace import metrics
+from pipelab.trace.chrome import chrome_json
+from pipelab.trace.event import Event, Memory, Setting
+from pipelab.words import number
 
 VERSION = 1
 MAX_BYTES = 1 << 29  # a million events take about a tenth of that
 MAX_RANKS = 100_000  # a damaged file that names more must not eat the memory
-
-
-class Event(NamedTuple):
-    """One thing that one rank did, with start and end in seconds since the step began.
-
-    ``stage`` and ``microbatch`` of a WAIT are those of the action that waits. A SEND ends when the
-    message arrives where that is known (predicted or paced), else when it has been started.
-
-    ``bytes``: for F the activations that it keeps for its backward; for B, I and W the gradients
-    first made in it; for SEND the message; for RECV the buffer that it opens; for STEP the
-    optimizer state first made in it. ``peer``: the rank at the other end of a SEND, RECV or WAIT.
-    """
-
-    rank: int
-    kind: Kind
-    stage: int
-    microbatch: int | None
-    start: float
-    end: float
-    bytes: int = 0
-    peer: int | None = None
-
-
-class Memory(NamedTuple):
-    """Bytes that one rank holds for good: its slice of the model and what training adds to it."""
-
-    parameters: int = 0
-    gradients: int = 0
-    optimizer: int = 0
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What the trace was made with; the source line of every picture is written from it.
-
-    ``ranks`` counts all processes: those of one pipeline times ``replicas``. ``clock_error``: by
-    how many seconds the clocks of several machines may differ; 0.0 if all ranks shared a clock.
-    """
-
-    schedule: str = "custom"
-    ranks: int = 1
-    microbatches: int = 1
-    device: str = "cpu"
-    backend: str = "gloo"
-    paced: str = ""  # such as "F 10 ms, B 20 ms"; empty when nothing was padded
-    cpus: int = 0
-    versions: dict[str, str] = field(default_factory=dict)
-    replicas: int = 1
-    clock_error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -125,15 +75,15 @@ class Trace:
         parts = [
             self.source,
             s.schedule,
-            _count(s.ranks, "rank"),
-            _count(s.microbatches, "microbatch"),
+            number(s.ranks, "rank"),
+            number(s.microbatches, "microbatch"),
         ]
-        parts += [_count(s.replicas, "replica")] if s.replicas > 1 else []
+        parts += [number(s.replicas, "replica")] if s.replicas > 1 else []
         if self.source == "recorded":
             parts += [f"{s.backend}/{s.device}", f"paced {s.paced}" if s.paced else "unpaced"]
         else:  # it ran nowhere, so nothing was paced either
             parts += ["simulator", s.paced]
-        parts += [_count(s.cpus, "cpu")] if s.cpus else []
+        parts += [number(s.cpus, "cpu")] if s.cpus else []
         parts += [f"clocks ± {s.clock_error * 1e3:.2g} ms"] if s.clock_error > 0 else []
         return " · ".join(part for part in parts if part)
 
@@ -178,9 +128,8 @@ class Trace:
 
     def to_chrome(self, path: str | os.PathLike[str]) -> Path:
         """Write as Chrome trace JSON, which opens in Perfetto."""
-        from pipelab.trace.chrome import chrome_json
-
-        return replace_text(Path(path), chrome_json(self))
+        text = chrome_json(self.events, self.setting, self.source_line)
+        return replace_text(Path(path), text)
 
 
 def _setting(row: dict[str, object]) -> Setting:
@@ -218,11 +167,6 @@ def _event(row: list[object], num_ranks: int) -> Event:
     if whole != (microbatch is None) and kind != Kind.WAIT:
         raise ValueError(f"event {row}: all but REDUCE_GRAD, STEP and WAIT have a microbatch")
     return Event(rank, Kind(str(kind)), stage, microbatch, start, end, size, peer)  # type: ignore[arg-type]
-
-
-def _count(number: int, noun: str) -> str:
-    plural = noun + ("es" if noun.endswith("ch") else "s")
-    return f"{number} {noun if number == 1 else plural}"
 
 
 def in_order(rows: Iterable[Event]) -> tuple[Event, ...]:

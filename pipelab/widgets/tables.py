@@ -1,13 +1,13 @@
-"""The timeline's twin for ears and copies: what each rank did, and why ranks were idle."""
+"""The timeline as tables, for screen readers and for copying."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 
 from pipelab.plots import terminal
-from pipelab.plots.terminal import bytes_text, percent, time_text
 from pipelab.trace import Trace
-from pipelab.trace.compare import Comparison
+from pipelab.trace.differences import Comparison
 from pipelab.trace.idle import Phase, Reason
+from pipelab.words import REASONS, bytes_text, percent, points, signed_time, time_text
 
 Table = dict[str, object]
 Sums = dict[tuple[Reason, Phase], float]  # seconds idle
@@ -16,7 +16,7 @@ _PHASES = ("warmup", "steady", "cooldown")
 
 
 def table(caption: str, heads: list[str], rows: list[list[str]]) -> Table:
-    """What the front end lays out: the first cell of each row names the row."""
+    """A table for the front end: the first cell of each row names the row."""
     return {"caption": caption, "heads": heads, "rows": rows}
 
 
@@ -39,27 +39,18 @@ def rank_table(trace: Trace, ranks: Sequence[terminal.Row], peaks: Sequence[int]
 
 
 def totals(ranks: Sequence[terminal.Row], sums: Sequence[Sums]) -> list[str]:
-    """What each rank did in all, in a few words."""
+    """What each rank did in the whole step, in a few words."""
     found = []
     for row, own in zip(ranks, sums, strict=True):
         by_reason: dict[str, float] = defaultdict(float)
         for (reason, _), seconds in own.items():
             by_reason[reason] += seconds
-        most = max(by_reason, key=lambda reason: by_reason[reason], default="")
-        idle = f", idle {time_text(row.idle_ms / 1e3)}, most of it {_MOSTLY[most]}" if most else ""
-        found.append(f"computed {time_text(row.busy_ms / 1e3)}{idle}")
+        text = f"computed {time_text(row.busy_ms / 1e3)}"
+        if by_reason:
+            most = max(by_reason, key=lambda reason: by_reason[reason])
+            text += f", idle {time_text(row.idle_ms / 1e3)}, most of it {REASONS[most].mostly}"
+        found.append(text)
     return found
-
-
-_MOSTLY = {
-    "waiting": "waiting for others",
-    "imbalance": "waiting for a rank with more work",
-    "message": "waiting for messages",
-    "step": "at the step's end",
-    "blocked": "held up in sends",
-    "done": "with nothing left to do",
-    "overhead": "between actions",
-}
 
 
 def idle_table(trace: Trace, sums: Sequence[Sums]) -> Table:
@@ -81,7 +72,7 @@ def comparison_table(found: Comparison, names: tuple[str, str]) -> Table:
     """Two traces in numbers: duration, bubble, idle time by reason."""
     pairs = [("duration", found.duration), *((f"idle: {r}", p) for r, p in found.idle.items())]
     rows = [
-        [name, time_text(pair.a), time_text(pair.b), _signed(pair.difference),
+        [name, time_text(pair.a), time_text(pair.b), signed_time(pair.difference),
          "" if pair.ratio is None else f"{pair.ratio:.2f}"]
         for name, pair in pairs
     ]  # fmt: skip
@@ -89,11 +80,7 @@ def comparison_table(found: Comparison, names: tuple[str, str]) -> Table:
     rows.insert(
         1,
         ["bubble fraction", percent(bubble.a, 1), percent(bubble.b, 1),
-         f"{100 * bubble.difference:+.1f} points", ""],
+         points(bubble.difference), ""],
     )  # fmt: skip
     heads = ["", names[0], names[1], "difference", "ratio"]
     return table(f"{names[0]}, and {names[1]}", heads, rows)
-
-
-def _signed(seconds: float) -> str:
-    return f"{'−' if seconds < 0 else '+'}{time_text(abs(seconds))}"

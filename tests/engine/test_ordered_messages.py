@@ -23,6 +23,7 @@ from pipelab.engine.rank.recorder import Recorder
 from pipelab.models import mlp
 from pipelab.partition import split
 from pipelab.schedules.catalogue import BUILDERS, build
+from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost
 
 NCCL = Place("cpu", "nccl")  # NCCL's rules, on the host
@@ -34,13 +35,14 @@ def sessions(tmp_path):
 
     def open_all(model, schedule, pace=None):
         link, host, stages = Link(tags=False), Link(tags=True), split(model, schedule.num_stages)
+        lowered = lower(schedule)
         options = Options(cross_entropy, place=NCCL)
         found = []
-        for rank, made in enumerate(plan.builds(stages, schedule, 1, options)):
+        for rank, made in enumerate(plan.builds(stages, lowered, 1, options)):
             recorder = Recorder(rank, Progress(tmp_path, schedule.num_ranks))
             found.append(open_session(recorder, made, End(link, rank), End(host, rank)))
         for session, use in zip(
-            found, plan.uses(schedule, 1, pace, overlap=True, options=options), strict=True
+            found, plan.uses(lowered, 1, pace, overlap=True, options=options), strict=True
         ):
             session.answer(use)
         return found, link, host
@@ -114,7 +116,7 @@ def test_the_first_batch_of_a_kind_goes_by_way_of_the_host_and_no_other_does(tra
         assert sent(8, fresh=False) == (0, values)  # adds up for the first time
     options = Options(cross_entropy, place=NCCL)
     for session, use in zip(
-        found, plan.uses(build("gpipe", 2, 4), 1, None, True, options), strict=True
+        found, plan.uses(lower(build("gpipe", 2, 4)), 1, None, True, options), strict=True
     ):
         session.answer(use)
     assert sent(8) == (0, values)

@@ -12,7 +12,7 @@ from pipelab.models import mlp
 from pipelab.schedules import gpipe, one_f_one_b, zero_bubble_h1
 from pipelab.schedules.builders import eager_one_f_one_b
 from pipelab.simulator import Cost, simulate
-from pipelab.trace.metrics import hidden_message_share
+from pipelab.trace.overlap import hidden_message_share
 
 X, Y = torch.randn(16, 16), torch.randint(10, (16,))
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import psutil
 
-from pipelab.bench.soak import descendants
+from tests.benchmarks.soak import descendants
 
 
 class Held(NamedTuple):

@@ -18,12 +18,12 @@ import torch
 from faults.leftovers import Held, nothing_more
 from torch.nn.functional import cross_entropy
 
-from pipelab.bench.soak import descendants
 from pipelab.engine import Pipeline
 from pipelab.engine.launch.interrupt import Uninterrupted
 from pipelab.errors import PipelabError
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b
+from tests.benchmarks.soak import descendants
 
 SCRIPT = Path(__file__).with_name("script.py")
 X, Y = torch.randn(12, 16), torch.randint(10, (12,))

@@ -13,10 +13,10 @@ import pytest
 from torch import randint, randn
 from torch.nn.functional import cross_entropy
 
-from pipelab.bench.soak import descendants, pss
 from pipelab.engine import Pipeline
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b
+from tests.benchmarks.soak import descendants, pss
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"

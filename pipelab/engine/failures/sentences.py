@@ -5,12 +5,13 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from pipelab.action import Action, Kind
+from pipelab.action import Action
 from pipelab.engine.failures.findings import Absent, State
 from pipelab.engine.protocol.commands import Build, Fetch, GetProfiler, Load, Run, Use, dumps
 from pipelab.engine.protocol.failure import Failure, FailureKind
 from pipelab.errors import LaunchError, RankDied, RankError, RankOutOfMemory
 from pipelab.tracebacks import Line
+from pipelab.words import KINDS
 
 _SCRIPT = "Under torchrun every process runs the whole script: "
 _MEMORY = (
@@ -18,20 +19,6 @@ _MEMORY = (
 )
 _CUT = 300  # characters of an error of CUDA's, which continues with advice on its allocator
 _Error = TypeVar("_Error", bound=RankError)
-
-_KINDS = {
-    Kind.F: "forward",
-    Kind.B: "backward",
-    Kind.I: "backward of the input",
-    Kind.W: "backward of the weights",
-    Kind.SEND_F: "sending its output",
-    Kind.SEND_B: "sending back a gradient",
-    Kind.RECV_F: "opening a buffer for its input",
-    Kind.RECV_B: "opening a buffer for its gradient",
-    Kind.REDUCE_GRAD: "adding up its gradients over the replicas",
-    Kind.STEP: "its optimizer's step",
-    Kind.WAIT: "waiting for a message",
-}
 
 
 def rank_error(
@@ -49,7 +36,7 @@ def in_words(action: Action) -> str:
     >>> in_words(Action(2, Kind.F, 1))
     '2F1 (stage 2, forward, microbatch 1)'
     """
-    what = f"stage {action.stage}, {_KINDS[action.kind]}"
+    what = f"stage {action.stage}, {KINDS[action.kind].name}"
     end = "" if action.microbatch is None else f", microbatch {action.microbatch}"
     return f"{action.token} ({what}{end})"
 

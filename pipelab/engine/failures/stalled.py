@@ -11,6 +11,7 @@ from pipelab.engine.failures.sentences import in_words, rank_error
 from pipelab.engine.protocol.commands import Done
 from pipelab.engine.protocol.progress import Begun
 from pipelab.errors import RankTimeout
+from pipelab.schedules.walk import cycle
 
 
 def timed_out(found: Findings) -> RankTimeout:
@@ -27,24 +28,6 @@ def timed_out(found: Findings) -> RankTimeout:
     advice = _advice(found, culprit, bool(ring))
     lines.append(f"All ranks were stopped. {advice}, or give a larger timeout.")
     return rank_error(RankTimeout, "\n".join(lines), culprit, found.begun[culprit].action)
-
-
-def cycle(peers: dict[int, int]) -> list[int]:
-    """A ring of ranks that wait for each other, from its lowest; [] if there is none.
-
-    >>> cycle({0: 1, 1: 2, 2: 1}), cycle({0: 1, 1: 2})
-    ([1, 2], [])
-    """
-    for rank in sorted(peers):
-        path: list[int] = []
-        while rank in peers and rank not in path:
-            path.append(rank)
-            rank = peers[rank]
-        if rank in path:
-            ring = path[path.index(rank) :]
-            lowest = ring.index(min(ring))
-            return ring[lowest:] + ring[:lowest]
-    return []
 
 
 def _culprit(found: Findings) -> int:

@@ -1,0 +1,55 @@
+"""Which cases a bench measures, as its command line says it."""
+
+import argparse
+import os
+from itertools import product
+from pathlib import Path
+
+from pipelab.bench.step import SCHEDULES, Case
+from pipelab.bench.workloads import WORKLOADS
+
+SMALLEST = Case("mlp", "1f1b", num_ranks=2, num_blocks=3, block_seconds=0.05)
+
+
+def add_case_options(bench: argparse.ArgumentParser) -> None:
+    """The lists whose combinations are measured; each has a default."""
+    bench.add_argument("--quick", action="store_true", help="the smallest case alone")
+    bench.add_argument("--models", nargs="+", choices=[*WORKLOADS],
+                       default=["tiny gpt", "medium gpt"])  # fmt: skip
+    bench.add_argument("--ranks", nargs="+", type=count, default=[2, 4])
+    bench.add_argument("--microbatches", nargs="+", type=count, default=[8])
+    bench.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=["gpipe", "1f1b"])
+    bench.add_argument("--blocks", type=count, default=5, help="blocks of steps on each side")
+    bench.add_argument("--seconds", type=float, default=0.1, help="length of one block")
+    bench.add_argument(
+        "--torch-affinity", action="store_true", help="keep each of its ranks on a core"
+    )
+
+
+def cases(options: argparse.Namespace) -> list[Case]:
+    """All combinations, by ranks first, so that torch's ranks need few launches."""
+    if options.quick:
+        return [SMALLEST._replace(torch_affinity=options.torch_affinity)]
+    return [
+        Case(model, schedule, p, m, options.blocks, options.seconds, options.torch_affinity)
+        for p, model in product(options.ranks, options.models)
+        for schedule, m in product(options.schedules, options.microbatches)
+    ]
+
+
+def count(text: str) -> int:
+    """A number of 1 or more, from the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
+
+
+def add_json_option(bench: argparse.ArgumentParser) -> None:
+    """``--json PATH``: a file that can be written is better known before minutes of measuring."""
+    bench.add_argument("--json", type=_new_file, metavar="PATH", help="write all numbers there")
+
+
+def _new_file(text: str) -> Path:
+    if not os.access(Path(text).parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"no file can be written in {Path(text).parent}")
+    return Path(text)

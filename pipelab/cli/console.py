@@ -1,0 +1,128 @@
+"""What all commands share: lines that are flushed at once, one progress line, and Ctrl-C.
+
+Ctrl-C at any moment gives one line and exit code 130, and leaves no process and no traceback. The
+handler itself ends the program instead of raising KeyboardInterrupt: raised in the middle of the
+import of an extension module, or in a finalizer, that exception is lost, or printed.
+"""
+
+import atexit
+import io
+import os
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from types import FrameType
+
+from pipelab.errors import PipelabError
+
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_REDRAW = 0.05  # seconds between two states of a moving line: more often is flicker
+_NARROWEST, _WIDEST = 40, 110  # columns; longer lines are hard to read
+
+
+class CommandError(PipelabError):
+    """A command cannot do what it was asked; the message says why, and what to do."""
+
+
+def prepare_streams() -> None:
+    """A terminal that lacks a sign gets a question mark, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def say(text: str = "") -> None:
+    """Print, and flush: a pipe or a log shows it at once too."""
+    print(text, flush=True)
+
+
+def moves() -> bool:
+    """Whether stdout is a terminal on which a line can be drawn over."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")
+
+
+def width() -> int:
+    """Columns to fill: the terminal's, 100 where there is none."""
+    return max(_NARROWEST, min(shutil.get_terminal_size((100, 24)).columns, _WIDEST))
+
+
+class ProgressLine:
+    """One line that moves; where lines cannot move, a new line every ``every`` steps."""
+
+    def __init__(self, total: int, every: int = 10):
+        self.total = total
+        self.every = every
+        self.moves = moves()
+        self.shown = 0.0
+        self.length = 0
+
+    def show(self, step: int, text: str) -> None:
+        """Say where things stand after ``step`` of ``total`` steps; the last one always shows."""
+        last = step == self.total
+        if not self.moves:
+            if last or step == 1 or step % self.every == 0:
+                say(text)
+            return
+        if not last and time.monotonic() - self.shown < _REDRAW:
+            return
+        text = text[: width() - 1]
+        print("\r" + text.ljust(self.length), end="\n" if last else "", flush=True)
+        self.shown, self.length = time.monotonic(), len(text)
+
+
+def leave_on_signals() -> None:
+    """From now on, Ctrl-C, SIGTERM and the end of the terminal end this program cleanly.
+
+    A signal that whoever started us has silenced (nohup, a shell's background job) stays so.
+    """
+    for number in ENDINGS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    end_at_once()
+    stopped_by(number)
+    atexit._run_exitfuncs()  # pipelines end their ranks here
+    end_fork_server()
+    os._exit(128 + number)
+
+
+def end_at_once() -> None:
+    """From now on a signal ends the program at once: a second Ctrl-C does not wait."""
+    for number in ENDINGS:
+        signal.signal(number, lambda number, frame: os._exit(128 + number))
+
+
+def stopped_by(number: int) -> None:
+    """Say which signal ended the program; a signal handler may call this."""
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    line = f"Stopped by {name}.\n"
+    with suppress(OSError):  # the terminal may be gone; and print() may be what was interrupted
+        stderr = sys.stderr.fileno()
+        os.write(stderr, ("\n" + line if os.isatty(stderr) else line).encode())
+
+
+def end_fork_server() -> None:
+    """Kill the server that ranks come from, if it runs.
+
+    Left alone it would end by itself, but only once it has loaded torch: seconds after us.
+    """
+    module = sys.modules.get("multiprocessing.forkserver")
+    pid: int | None = getattr(getattr(module, "_forkserver", None), "_forkserver_pid", None)
+    if pid is not None:
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def import_engine() -> None:
+    """Import torch and ``pipelab.engine``. Raises CommandError where torch cannot be loaded."""
+    try:
+        import pipelab.engine  # noqa: F401 - the slow part: Ctrl-C ends it
+    except ImportError as error:
+        raise CommandError(
+            f"torch cannot be loaded ({error}): install it into this Python, {sys.executable}"
+        ) from None

@@ -1,0 +1,231 @@
+"""The timeline: one row per rank, one box per action, idle time shaded. Recorded or predicted.
+
+            ┌──┬──┬─────────────┬─────┬──┬───        boxes: F, B, I, W, STEP, with their microbatch
+    rank 0  │F0│F1│░░░░░░░░░░░░░│ B0  │F2│    27 %  ░: the rank does not compute; hatched: it waits
+            └──┴──┴─────────────┴─────┴──┴───        for a message
+               |  |        |          |              the lane below: sends and receives
+
+Boxes of one kind are one PolyCollection: 10,000 separate patches would take seconds to draw.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgba_array
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import ScaledTranslation
+from numpy.typing import NDArray
+
+from pipelab.action import MESSAGES, Kind
+from pipelab.plots.palette import BLACK, IDLE, STYLES, edge, shade, text_on
+from pipelab.plots.picture import (
+    ABOVE,
+    LEFT,
+    NORMAL,
+    POINTS,
+    RIGHT,
+    SMALL,
+    Picture,
+    notes_of,
+    text_width,
+    write_around,
+)
+from pipelab.plots.terminal import describe, idle_shares, span, table
+from pipelab.trace import Event, Trace
+from pipelab.trace.metrics import idle_gaps, stages_of
+from pipelab.words import percent, time_unit
+
+__all__ = ["describe", "plot_timeline", "table"]
+
+ROW, TALLEST = 0.56, 12.0  # inches: of one rank, and of all ranks at most
+# Points: where boxes are narrower on average, outlines would hide them, and hatches cost seconds.
+ROOMY = 3.0
+
+
+_Box = list[tuple[float, float]]  # its four corners
+
+
+class _Band(NamedTuple):
+    """Edges of a rank's boxes and of its lane of messages, in rows below the rank's own line."""
+
+    top: float
+    bottom: float
+    lane_top: float = 0.0
+    lane_bottom: float = 0.0
+
+
+def plot_timeline(
+    trace: Trace,
+    title: str | None = None,
+    *,
+    ax: Axes | None = None,
+    width: float = 10.0,
+    until: float | None = None,
+    line: tuple[float, str] | None = None,
+) -> Figure:
+    """The timeline as a new figure, or drawn into ``ax``. Never uses pyplot.
+
+    Times on the axis are the events' own, in seconds below and in a fitting unit on the labels.
+    Labels that do not fit into their boxes are left out. Each row ends with its 1 - utilisation.
+
+    Args:
+        title: instead of the schedule and its sizes.
+        ax: room to draw in, in place of a new figure; its size at this moment decides on labels.
+        width: inches of a new figure; more inches, more labels.
+        until: seconds; the time axis extends to there, so that pictures can be compared.
+        line: seconds and words: a dotted line, where somebody predicted the end.
+    """
+    if ax is None:
+        ax = _new_axes(trace, width)
+    figure = ax.get_figure()
+    assert figure is not None
+    size = _points(ax, figure.dpi)
+    has_messages = any(e.kind in MESSAGES for e in trace.events)
+    band = _Band(-0.44, 0.2, 0.25, 0.42) if has_messages else _Band(-0.4, 0.4)
+    first, last = span(trace.events)
+    last = max(last, until or last, line[0] if line else last)
+    air = (last - first) * 0.004
+    ax.set(xlim=(first - air, last + air), ylim=(trace.num_ranks - 0.5, -0.5))
+    _draw_idle(ax, trace, band)
+    fills = _fills(trace.events)
+    _draw_boxes(ax, trace.events, fills, band, size[0] / (last - first))
+    _draw_labels(ax, trace, fills, band, size)
+    _draw_frame(ax, trace, band, size[1] / trace.num_ranks)
+    _draw_line(ax, line)
+    write_around(ax, trace, title, notes_of(trace, size[0] + RIGHT * POINTS))
+    return figure if isinstance(figure, Figure) else figure.figure
+
+
+def _points(ax: Axes, dpi: float) -> tuple[float, float]:
+    """Width and height of the room to draw in."""
+    extent = ax.get_window_extent()
+    return extent.width / dpi * POINTS, extent.height / dpi * POINTS
+
+
+def _new_axes(trace: Trace, width: float) -> Axes:
+    rows = min(ROW * trace.num_ranks, TALLEST)
+    below = notes_of(trace, (width - LEFT) * POINTS).height / POINTS
+    height = ABOVE + rows + below
+    figure = Picture(figsize=(width, height), dpi=144)
+    figure.alt = describe(trace)
+    box = LEFT / width, below / height, 1 - (LEFT + RIGHT) / width, rows / height
+    return figure.add_axes(box)
+
+
+def _draw_idle(ax: Axes, trace: Trace, band: _Band) -> None:
+    """Shade what no F, B, I or W of a rank covers: its area is 1 - utilisation."""
+    by_rank = enumerate(idle_gaps(trace.events, trace.num_ranks))
+    boxes = [_box(rank, gap, band[:2]) for rank, gaps in by_rank for gap in gaps]
+    if boxes:
+        ax.add_collection(_collection(boxes, facecolors=IDLE, label="idle", zorder=1))
+
+
+def _fills(events: Sequence[Event]) -> dict[Event, str]:
+    """The colour of each box: its kind's, lighter for the later stages of a rank."""
+    stages, tint = stages_of(events), cache(shade)
+    fills = {}
+    for e in events:
+        own, colour = stages[e.rank], STYLES[e.kind].colour
+        fills[e] = tint(colour, 0 if e.kind in MESSAGES else own.index(e.stage), len(own))
+    return fills
+
+
+def _draw_boxes(
+    ax: Axes, events: Sequence[Event], fills: dict[Event, str], band: _Band, scale: float
+) -> None:
+    """One collection per kind; ``scale``: points per second."""
+    outline = cache(edge)
+    for kind, style in STYLES.items():
+        drawn = [e for e in events if e.kind is kind]
+        if not drawn:
+            continue
+        sides = band[2:] if kind in MESSAGES else band[:2]
+        boxes = _collection([_box(e.rank, (e.start, e.end), sides) for e in drawn], label=kind)
+        roomy = sum(e.end - e.start for e in drawn) / len(drawn) * scale >= ROOMY
+        outlined = roomy or kind in MESSAGES  # a message is narrow: its outline shows it
+        boxes.set(hatch=style.hatch if roomy and style.hatch else None)
+        boxes.set_snap(None if outlined else False)  # whole pixels would swallow every other box
+        inside = [fills[e] for e in drawn]
+        outside = [outline(colour) for colour in inside] if outlined else inside
+        boxes.set(facecolor=_rgba(inside), edgecolor=_rgba(outside))
+        boxes.set(linewidth=0.7 if outlined else 0.3, zorder=2 if kind is Kind.WAIT else 3)
+        ax.add_collection(boxes)
+
+
+def _collection(boxes: Sequence[_Box], **style: Any) -> PolyCollection:
+    """Boxes as one artist: from one array, which matplotlib takes far faster than single ones."""
+    return PolyCollection(np.array(boxes), **style)  # type: ignore[arg-type]  # its stubs want lists
+
+
+def _rgba(colours: Sequence[str]) -> NDArray[np.float64]:
+    """(colours, 4): each of the few colours is looked up once."""
+    places = {colour: place for place, colour in enumerate(dict.fromkeys(colours))}
+    found: NDArray[np.float64] = to_rgba_array(list(places))[[places[c] for c in colours]]
+    return found
+
+
+def _box(rank: int, times: tuple[float, float], sides: Sequence[float]) -> _Box:
+    (start, end), (top, bottom) = times, sides
+    return [(start, rank + top), (start, rank + bottom), (end, rank + bottom), (end, rank + top)]
+
+
+def _draw_labels(
+    ax: Axes, trace: Trace, fills: dict[Event, str], band: _Band, size: tuple[float, float]
+) -> None:
+    """Letter and microbatch in one line, else in two, else nothing."""
+    left, right = ax.get_xlim()
+    middle = (band.top + band.bottom) / 2
+    tall = (band.bottom - band.top) * size[1] / trace.num_ranks
+    for e in trace.events:
+        letter = STYLES[e.kind].letter
+        room = (e.end - e.start) / (right - left) * size[0] - 3
+        if not letter or room < 5:
+            continue
+        digits = "" if e.microbatch is None else str(e.microbatch)
+        for text, points, lines in (letter + digits, NORMAL, 1), (f"{letter}\n{digits}", SMALL, 2):
+            widest = max(text.split("\n"), key=len) if lines == 2 else text
+            if text_width(widest, points) <= room and lines * points * 1.15 <= tall:
+                label = ax.text((e.start + e.end) / 2, e.rank + middle, text, fontsize=points)
+                label.set(ha="center", va="center", linespacing=0.95, color=text_on(fills[e]))
+                label.set(zorder=4, clip_on=True)
+                if STYLES[e.kind].hatch:  # keep the hatch from crossing the letters
+                    label.set_path_effects([withStroke(linewidth=3, foreground=fills[e])])
+                break
+
+
+def _draw_line(ax: Axes, line: tuple[float, str] | None) -> None:
+    """A dotted line at a time, if any; its words at the right, above, where no box is."""
+    if line is None:
+        return
+    seconds, words = line
+    dots = ax.axvline(seconds, color=BLACK, linewidth=2, linestyle=(0, (1, 2)), zorder=5)
+    dots.set_path_effects([withStroke(linewidth=5, foreground="white")])
+    place = ScaledTranslation(0, 24 / POINTS, ax.figure.dpi_scale_trans)
+    label = ax.text(1, 1, f"┊ {words}", transform=ax.transAxes + place, fontsize=NORMAL)
+    label.set(ha="right", weight="bold", parse_math=False)
+
+
+def _draw_frame(ax: Axes, trace: Trace, band: _Band, row: float) -> None:
+    """Names at the left, idle per cent at the right, time below; ``row``: points per rank."""
+    every = math.ceil(13 / row)  # many ranks: name only some
+    middle = (band.top + band.bottom) / 2
+    idle = idle_shares(trace)
+    named = range(0, trace.num_ranks, every)
+    ax.set_yticks([rank + middle for rank in named], [f"rank {rank}" for rank in named])
+    for rank in named:
+        text = f"{percent(idle[rank])} idle"
+        at = ax.get_yaxis_transform()
+        ax.text(1.01, rank + middle, text, transform=at, va="center_baseline", fontsize=NORMAL)
+    factor, unit = time_unit(max(abs(x) for x in ax.get_xlim()))
+    ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x * factor + 0.0:.6g} {unit}"))
+    ax.tick_params(axis="both", labelsize=NORMAL)
+    ax.tick_params(axis="y", length=0)
+    ax.spines[["top", "left", "right"]].set_visible(False)

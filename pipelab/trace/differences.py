@@ -1,0 +1,152 @@
+"""Two traces side by side: a prediction and its recording, or two schedules.
+
+What a message or a wait is worth differs by source: a prediction has a WAIT only where a rank
+waits, a recording one for each message, and it alone has RECVs, which take no time.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pipelab.action import COMPUTE, PER_STAGE, Action, Kind
+from pipelab.errors import TraceError
+from pipelab.trace.idle import Reason, explain_idle
+from pipelab.trace.trace import Trace
+from pipelab.words import time_unit
+
+_RECEIVES = (Kind.RECV_F, Kind.RECV_B)
+_MATCHED = COMPUTE | PER_STAGE | {Kind.SEND_F, Kind.SEND_B}
+_SHOWN = 8  # missing events that the text names
+
+
+class Pair(NamedTuple):
+    """One number of both traces."""
+
+    a: float
+    b: float
+
+    @property
+    def difference(self) -> float:
+        """How much larger it is in b."""
+        return self.b - self.a
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times as large it is in b; None where it is 0 in a."""
+        return self.b / self.a if self.a else None
+
+
+class KindRow(NamedTuple):
+    """All events of one kind on one rank: how many, and their seconds in all and on average."""
+
+    rank: int
+    kind: Kind
+    number: Pair
+    total: Pair
+
+    @property
+    def mean(self) -> Pair:
+        """Seconds of one event; 0.0 where there is none."""
+        return Pair(*(t / n if n else 0.0 for t, n in zip(self.total, self.number, strict=True)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Where two traces differ; printed, a table.
+
+    Attributes:
+        sources: the source lines of both.
+        duration: seconds.
+        bubble_fraction: of both.
+        idle: for each reason, the seconds that all ranks together were idle.
+        rows: per rank and kind, RECVs left out.
+        missing_in_a: (rank, action) of b's that a lacks; kinds that a has none of are left out.
+        missing_in_b: the same the other way round.
+    """
+
+    sources: tuple[str, str]
+    duration: Pair
+    bubble_fraction: Pair
+    idle: dict[Reason, Pair] = field(default_factory=dict)
+    rows: tuple[KindRow, ...] = ()
+    missing_in_a: tuple[tuple[int, Action], ...] = ()
+    missing_in_b: tuple[tuple[int, Action], ...] = ()
+
+    def __str__(self) -> str:
+        """The table: seconds of all events of a line, all in one unit, and the mean of one."""
+        return "\n".join(line.rstrip() for line in _lines(self))
+
+
+def compare(a: Trace, b: Trace) -> Comparison:
+    """Where two traces of as many ranks differ. Raises TraceError if their ranks differ."""
+    if a.num_ranks != b.num_ranks:
+        raise TraceError(
+            f"one trace has {a.num_ranks} ranks, the other {b.num_ranks}: they are compared rank "
+            f"by rank; make both with the same number"
+        )
+    return Comparison(
+        (a.source_line, b.source_line),
+        Pair(a.duration, b.duration),
+        Pair(a.bubble_fraction, b.bubble_fraction),
+        _idle(a, b),
+        _rows(a, b),
+        _missing(b, a),
+        _missing(a, b),
+    )
+
+
+def _idle(a: Trace, b: Trace) -> dict[Reason, Pair]:
+    sums: list[dict[Reason, float]] = [defaultdict(float), defaultdict(float)]
+    for trace, row in zip((a, b), sums, strict=True):
+        for idle in explain_idle(trace):
+            row[idle.reason] += idle.seconds
+    return {reason: Pair(*(row[reason] for row in sums)) for reason in sorted({*sums[0], *sums[1]})}
+
+
+def _rows(a: Trace, b: Trace) -> tuple[KindRow, ...]:
+    count: dict[tuple[int, Kind], list[int]] = defaultdict(lambda: [0, 0])
+    total: dict[tuple[int, Kind], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for i, trace in enumerate((a, b)):
+        for e in trace.events:
+            if e.kind not in _RECEIVES:
+                count[e.rank, e.kind][i] += 1
+                total[e.rank, e.kind][i] += e.end - e.start
+    order = [*Kind]
+    keys = sorted(count, key=lambda key: (key[0], order.index(key[1])))
+    return tuple(KindRow(*key, Pair(*count[key]), Pair(*total[key])) for key in keys)
+
+
+def _missing(whole: Trace, other: Trace) -> tuple[tuple[int, Action], ...]:
+    """What the first has and the other lacks, of the kinds that the other has at all."""
+    there = {(e.rank, Action(e.stage, e.kind, e.microbatch)) for e in other.events}
+    kinds = {action.kind for _, action in there} & _MATCHED
+    found = ((e.rank, Action(e.stage, e.kind, e.microbatch)) for e in whole.events)
+    return tuple(key for key in found if key[1].kind in kinds and key not in there)
+
+
+def _lines(c: Comparison) -> Iterator[str]:
+    factor, unit = time_unit(max(c.duration))
+    yield from (f"{name}: {source}" for name, source in zip("ab", c.sources, strict=True))
+    yield ""
+    yield f"{'':<19}{'a':>10}{'b':>10}{'b - a':>10}{'b / a':>7}{'mean a':>10}{'mean b':>10}  {unit}"
+    yield _line("duration", c.duration, factor)
+    yield from (_line(f"idle: {reason}", pair, factor) for reason, pair in c.idle.items())
+    yield _line("bubble fraction, %", c.bubble_fraction, 100)
+    for row in c.rows:
+        means = "".join(f"{factor * mean:>10.2f}" for mean in row.mean)
+        number = " and ".join(f"{n:g}" for n in dict.fromkeys(row.number))
+        yield f"{_line(f'rank {row.rank} {row.kind}', row.total, factor)}{means}  x {number}"
+    for name, missing in (("a", c.missing_in_a), ("b", c.missing_in_b)):
+        if missing:
+            tokens = ", ".join(
+                f"{action.token} of rank {rank}" for rank, action in missing[:_SHOWN]
+            )
+            more = len(missing) - _SHOWN
+            yield f"{name} lacks {tokens}" + (f" and {more} more" if more > 0 else "")
+
+
+def _line(name: str, pair: Pair, factor: float) -> str:
+    a, b, difference = (factor * value for value in (*pair, pair.difference))
+    ratio = "" if pair.ratio is None else f"{pair.ratio:.2f}"
+    return f"{name:<19}{a:>10.2f}{b:>10.2f}{difference:>+10.2f}{ratio:>7}"

@@ -1,0 +1,59 @@
+"""The parts of a trace: what one rank did and when, what it holds, and how it was made.
+
+Recorded means recorded: an event is the start and the end of something that a rank did. Waiting
+for a message is a separate event (``WAIT``), never hidden inside F or B.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pipelab.action import Kind
+
+
+class Event(NamedTuple):
+    """One thing that one rank did, with start and end in seconds since the step began.
+
+    ``stage`` and ``microbatch`` of a WAIT are those of the action that waits. A SEND ends when the
+    message arrives where that is known (predicted or paced), else when it has been started.
+
+    ``bytes``: for F the activations that it keeps for its backward; for B, I and W the gradients
+    first made in it; for SEND the message; for RECV the buffer that it opens; for STEP the
+    optimizer state first made in it. ``peer``: the rank at the other end of a SEND, RECV or WAIT.
+    """
+
+    rank: int
+    kind: Kind
+    stage: int
+    microbatch: int | None
+    start: float
+    end: float
+    bytes: int = 0
+    peer: int | None = None
+
+
+class Memory(NamedTuple):
+    """Bytes that one rank holds after the step: its stages, and what training adds to them."""
+
+    parameters: int = 0
+    gradients: int = 0
+    optimizer: int = 0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the trace was made with; the source line of every picture is written from it.
+
+    ``ranks`` counts all processes: those of one pipeline times ``replicas``. ``clock_error``: by
+    how many seconds the clocks of several machines may differ; 0.0 if all ranks shared a clock.
+    """
+
+    schedule: str = "custom"
+    ranks: int = 1
+    microbatches: int = 1
+    device: str = "cpu"
+    backend: str = "gloo"
+    paced: str = ""  # such as "F 10 ms, B 20 ms"; empty when nothing was padded
+    cpus: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+    replicas: int = 1
+    clock_error: float = 0.0

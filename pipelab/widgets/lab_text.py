@@ -1,0 +1,241 @@
+"""All sentences and figures of the lab's view; the browser only lays them out."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from pipelab.engine import StepResult
+from pipelab.errors import ScheduleError
+from pipelab.schedules.catalogue import BUILDERS
+from pipelab.simulator import Cost, simulate
+from pipelab.trace import Trace, expected_bubble_fraction
+from pipelab.trace.memory import peak_bytes
+from pipelab.widgets.live import LAYERS, LiveRun, Settings
+from pipelab.words import bytes_text, number, percent, time_text
+
+NAMES = {
+    "gpipe": "GPipe",
+    "1f1b": "1F1B",
+    "interleaved": "interleaved 1F1B",
+    "zero_bubble_h1": "zero bubble H1",
+    "zero_bubble_v": "zero bubble V",
+    "sequential": "sequential",
+}
+MARKS = {
+    "gpipe": "G",
+    "1f1b": "1",
+    "interleaved": "i",
+    "zero_bubble_h1": "H",
+    "zero_bubble_v": "V",
+    "sequential": "S",
+}  # letters in the chart of all runs
+SLOWDOWNS = (1, 5, 30)
+LATENCIES = (0, 10, 25, 50, 100)  # per cent of F
+BUDGETS = (0, 3_000_000, 4_500_000, 6_000_000)  # bytes; in 3 MB fits 1F1B at p=4, m=8, not GPipe
+MOST_RANKS, MOST_MICROBATCHES = 8, 16
+
+
+def choices(pace: Cost, shared: bool = False) -> dict[str, object]:
+    """What the controls offer; ``shared``: the pace is that of a whole step on one rank."""
+    seconds = (pace.forward, pace.backward_input, pace.backward_weight)
+    f, i, w = (s if isinstance(s, float | int) else s[0] for s in seconds)
+    of = " in all, shared" if shared else ""
+    paces = [
+        (str(k), f"F {time_text(f * k)}, B {time_text((i + w) * k)}{of}{_EXTRA.get(k, '')}")
+        for k in SLOWDOWNS
+    ]
+    least = time_text(pace.latency) if pace.latency else "none"
+    return {
+        "num_ranks": [1, MOST_RANKS],
+        "num_microbatches": [1, MOST_MICROBATCHES],
+        "schedule": list(NAMES.items()),
+        "pacing": [*paces, ("off", "unpaced: as fast as they can")],
+        "pacingHelp": "Real processes and real messages. Paced, each action is padded to a set "
+        "time, as a device of that speed would take it. Unpaced, the ranks share this machine's "
+        "cores.",
+        "latency": [(str(k), f"{k} % of F" if k else least) for k in LATENCIES],
+        "overlap": "Messages are sent while ranks compute",
+        "replicas": [("1", "1"), ("2", "2, on separate ranks")],
+        "budget": [(str(b), bytes_text(b) if b else "no limit") for b in BUDGETS],
+    }
+
+
+_EXTRA = {5: ": slower", 30: ": slow enough to follow"}
+
+
+def what(settings: Settings) -> str:
+    """The experiment in a few words."""
+    ranks = settings.num_ranks * settings.replicas
+    microbatches = number(settings.num_microbatches, "microbatch")
+    copies = f", {settings.replicas} replicas" if settings.replicas > 1 else ""
+    return f"{settings.schedule} on {number(ranks, 'rank')}, {microbatches}{copies}"
+
+
+def status(run: LiveRun, shown: int) -> dict[str, object]:
+    """The run's state and the sentence for it; ``shown`` is the run that the picture shows."""
+    text = what(run.settings)
+    still = f" The picture shows run {shown}." if shown else ""
+    match run.state:
+        case "done" if run.result is not None:
+            text = f"Run {run.number}: {text}. {sentence(run.result, run.settings.guess)}"
+            return {"state": "done", "summary": text}
+        case "error":
+            text = f"Run {run.number} failed: {text}.{still}"
+            return {"state": "error", "summary": text, "error": error_text(run.error)}
+        case "stopped":
+            return {"state": "idle", "summary": f"Run {run.number} was stopped.{still}"}
+        case _:
+            return {"state": "running", "summary": f"Run {run.number} in progress: {text} …"}
+
+
+def seen(run: LiveRun) -> str:
+    """What the picture shows of a run that has no record: not yet, or it ended without one."""
+    if run.state == "running":
+        return f"Live: {what(run.settings)}. Bars appear as the ranks work; the record follows."
+    end = "was stopped" if run.state == "stopped" else "failed"
+    return f"What was seen of {what(run.settings)} until the run {end}: there is no record of it."
+
+
+def sentence(result: StepResult, guess: float | None) -> str:
+    """The bubble, measured, by the formula and as it was predicted; the loss."""
+    trace = result.trace
+    formula, share = formula_of(trace)
+    return (
+        f"Of the ranks' time, {percent(trace.bubble_fraction, 1)} was bubble; "
+        f"{formula} says {percent(share, 1)}"
+        f"{'' if guess is None else f'; you predicted {percent(guess)}'}. "
+        f"Loss {result.loss:.4f}."
+    )
+
+
+def figures(result: StepResult, settings: Settings) -> list[dict[str, str]]:
+    """The large numbers below the picture."""
+    trace = result.trace
+    formula, share = formula_of(trace)
+    most = max(point.total for point in peak_bytes(trace))
+    found = [("bubble, measured", percent(trace.bubble_fraction, 1))]
+    if settings.guess is not None:
+        found.append(("bubble, your prediction", percent(settings.guess)))
+    if (prediction := settings.prediction) is not None:
+        found.append(("bubble, predicted", percent(prediction.bubble_fraction, 1)))
+    found += [
+        (f"bubble by {formula}", percent(share, 1)),
+        ("one step", time_text(trace.duration)),
+        ("most bytes on a rank", bytes_text(most)),
+        ("loss", f"{result.loss:.4f}"),
+    ]
+    return [{"name": name, "value": value} for name, value in found]
+
+
+def formula_of(trace: Trace) -> tuple[str, float]:
+    """The bubble fraction on paper: equal stages, free messages, one device for each rank.
+
+    Where it has no short formula, the simulator's, with F, I and W equal.
+
+    >>> from pipelab.trace import Setting
+    >>> formula_of(Trace((), "predicted", Setting("sequential", 4, 8)))
+    ('the formula (p−1)/p', 0.75)
+    """
+    s = trace.setting
+    p, m = s.ranks // s.replicas, s.microbatches
+    if s.schedule == "sequential":
+        return "the formula (p−1)/p", (p - 1) / p
+    if s.schedule in ("gpipe", "1f1b"):
+        return "the formula (p−1)/(m+p−1)", expected_bubble_fraction(p, m)
+    return "the theory of free messages", theory(s.schedule, p, m) or trace.bubble_fraction
+
+
+@lru_cache(maxsize=1024)
+def theory(schedule: str, num_ranks: int, num_microbatches: int) -> float | None:
+    """The bubble fraction with F = I = W and free messages; None where there is no such pipeline.
+
+    >>> theory("1f1b", 4, 8), round(expected_bubble_fraction(4, 8), 9)
+    (0.272727273, 0.272727273)
+    """
+    try:
+        built = BUILDERS[schedule].build(num_ranks, num_microbatches, 2)
+    except (ScheduleError, KeyError):
+        return None
+    if built.num_stages > LAYERS:
+        return None
+    return round(simulate(built, Cost(1.0, 1.0, 1.0)).bubble_fraction, 9)
+
+
+def curves(schedule: str, num_ranks: int, num_microbatches: int) -> dict[str, object]:
+    """Theory's bubble against m and against p, around one setting: the lines of the small chart."""
+    against_m = ((m, theory(schedule, num_ranks, m)) for m in range(1, MOST_MICROBATCHES + 1))
+    against_p = ((p, theory(schedule, p, num_microbatches)) for p in range(1, MOST_RANKS + 1))
+    return {
+        "name": NAMES.get(schedule, schedule),
+        "m": [[m, share] for m, share in against_m if share is not None],
+        "p": [[p, share] for p, share in against_p if share is not None],
+        "fixed": {"m": f"p = {num_ranks}", "p": f"m = {num_microbatches}"},
+    }
+
+
+def point(run: LiveRun, trace: Trace) -> dict[str, object]:
+    """One finished run, as the small chart collects it."""
+    s = run.settings
+    return {
+        "run": run.number,
+        "schedule": s.schedule,
+        "mark": MARKS.get(s.schedule, "?"),
+        "name": NAMES.get(s.schedule, s.schedule),
+        "p": s.num_ranks,
+        "m": s.num_microbatches,
+        "bubble": round(trace.bubble_fraction, 6),
+        "paced": s.pace is not None,
+        "words": f"run {run.number}: {what(s)}, bubble {percent(trace.bubble_fraction, 1)}"
+        + ("" if s.pace is not None else ", unpaced"),
+    }
+
+
+def guesses(shares: Mapping[tuple[int, int], float]) -> list[dict[str, object]]:
+    """Predictions, as marks of the small chart."""
+    rows = ((p, m, share) for (p, m), share in sorted(shares.items()))
+    return [
+        {
+            "p": p,
+            "m": m,
+            "bubble": share,
+            "words": f"you predicted: {number(p, 'rank')}, {number(m, 'microbatch')}, "
+            f"bubble {percent(share)}",
+        }
+        for p, m, share in rows
+    ]
+
+
+def error_text(error: Exception | None) -> str:
+    """An error's type and message, without the folders of this machine."""
+    text = f"{type(error).__name__}: {error}"
+    return re.sub(r'File "[^"]*[/\\]([^"/\\]+)"', r'File "\1"', text)
+
+
+def part(pace: Cost, parts: int) -> Cost:
+    """One of ``parts`` equal parts of the work; the latency of a message stays.
+
+    >>> part(Cost(8.0, 8.0, 8.0, latency=0.5), 4).forward
+    2.0
+    """
+    return _times(pace, 1 / max(1, parts))  # without ranks there is no run, and it says why
+
+
+def slowed(pace: Cost, factor: float, latency: float) -> Cost:
+    """A pace ``factor`` times slower, whose messages take at least a share (0 to 1) of F.
+
+    >>> slowed(Cost(1.0, 1.0, 1.0), 5, 0.1).latency
+    0.5
+    """
+    slow = _times(pace, factor)
+    first = slow.forward[0] if isinstance(slow.forward, Sequence) else slow.forward
+    return replace(slow, latency=max(pace.latency * factor, first * latency))
+
+
+def _times(pace: Cost, factor: float) -> Cost:
+    """Another length for every action, the same latency."""
+    f, i, w = (
+        [s * factor for s in seconds] if isinstance(seconds, Sequence) else seconds * factor
+        for seconds in (pace.forward, pace.backward_input, pace.backward_weight)
+    )
+    return replace(pace, forward=f, backward_input=i, backward_weight=w)

@@ -1,0 +1,53 @@
+"""A trace for viewers without our front end: a picture, the same in a sentence, in a table.
+
+The picture is an HTML ``<img>``, since JupyterLab shows no alternative text for a bare PNG. The
+PNG is for PDF and for viewers without HTML. No SVG: untrusted notebooks drop it.
+"""
+
+import base64
+import io
+from html import escape
+
+from PIL import Image
+
+from pipelab.plots import describe, plot_timeline
+from pipelab.plots.terminal import table_html
+from pipelab.trace import Trace
+
+_DPI = 144  # sharp on a projector
+
+
+def png(trace: Trace, line: tuple[float, str] | None = None) -> bytes:
+    """The picture of a trace; in a palette of its own colours, a third of the usual size.
+
+    ``line``: seconds and words of what somebody predicted.
+    """
+    figure = plot_timeline(trace, line=line)
+    raw, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(raw, format="rgba", dpi=_DPI)
+    width, height = (int(inches * _DPI) for inches in figure.get_size_inches())
+    full = Image.frombytes("RGBA", (width, height), raw.getvalue()).convert("RGB")
+    full.quantize(128, Image.Quantize.FASTOCTREE).save(small, "png")
+    return small.getvalue()
+
+
+def still(trace: Trace, picture: bytes, said: str = "", note: str = "") -> dict[str, str]:
+    """The trace for viewers without our front end: as HTML and as PNG.
+
+    Args:
+        said: what was predicted and what was measured; also part of the alternative text.
+        note: a sentence to stand below the picture.
+    """
+    below = "".join(f"<p>{escape(text)}</p>" for text in (said, note) if text)
+    html = (
+        f"<div>{image(trace, picture, said)}</div>{below}"
+        f"<details><summary>The same as a table</summary>{table_html(trace)}</details>"
+    )
+    return {"text/html": html, "image/png": base64.b64encode(picture).decode("ascii")}
+
+
+def image(trace: Trace, picture: bytes, said: str = "") -> str:
+    """The picture as an element, with its words, and with what was predicted."""
+    data = base64.b64encode(picture).decode("ascii")
+    words = escape(f"{describe(trace)} {said}".strip())
+    return f'<img alt="{words}" src="data:image/png;base64,{data}" style="max-width: 100%">'

@@ -1,0 +1,154 @@
+"""The words that every output uses: names of kinds, reasons for idleness, numbers with units.
+
+Plots, widgets, the command line, lessons and error messages take them from here; the browser is
+given the same texts (see ``pipelab.widgets.phrases``). This is the ground floor: it imports nothing
+of pipelab, so kinds and reasons are looked up by their text form (``Kind`` is a string).
+"""
+
+from typing import NamedTuple
+
+
+class KindWords(NamedTuple):
+    """How one kind of action is named.
+
+    Attributes:
+        name: what is done, such as ``"input gradient"``.
+        legend: the entry in a legend, beside the letter of the box if it has one.
+        bytes: what the bytes of an event of this kind are, to stand after their number.
+    """
+
+    name: str
+    legend: str
+    bytes: str = ""
+
+
+KINDS: dict[str, KindWords] = {
+    "F": KindWords("forward", "forward", "kept for its backward"),
+    "B": KindWords("backward", "backward", "of gradients created in it"),
+    "I": KindWords("input gradient", "input gradient", "of gradients created in it"),
+    "W": KindWords("weight gradient", "weight gradient", "of gradients created in it"),
+    "SEND_F": KindWords("sending its output", "send F", "sent"),
+    "RECV_F": KindWords("opening a buffer for its input", "receive F", "of buffer"),
+    "SEND_B": KindWords("sending its input gradient", "send B", "sent"),
+    "RECV_B": KindWords("opening a buffer for its gradient", "receive B", "of buffer"),
+    "REDUCE_GRAD": KindWords("gradient all-reduce", "reduce gradients", "reduced"),
+    "STEP": KindWords("optimizer step", "optimizer step", "of optimizer state created in it"),
+    "WAIT": KindWords("waiting for a message", "idle, waiting for a message"),
+}
+
+
+class ReasonWords(NamedTuple):
+    """How one reason for idle time is named.
+
+    Attributes:
+        rank: what the rank does, to stand after "rank 1" or "it".
+        legend: the entry in a legend, to stand after "idle:".
+        mostly: to stand after "most of it".
+    """
+
+    rank: str
+    legend: str
+    mostly: str
+
+
+REASONS: dict[str, ReasonWords] = {
+    "waiting": ReasonWords("waits for a message", "waits for another rank", "waiting for others"),
+    "imbalance": ReasonWords(
+        "waits for a rank with more work",
+        "another rank has more work",
+        "waiting for a rank with more work",
+    ),
+    "message": ReasonWords(
+        "waits for a message in transit", "its message is in transit", "waiting for messages"
+    ),
+    "step": ReasonWords(
+        "is in its optimizer step, or waits for others to reach theirs",
+        "end of the step",
+        "at the end of the step",
+    ),
+    "blocked": ReasonWords("is blocked in a SEND", "blocked in a send", "blocked in sends"),
+    "done": ReasonWords(
+        "has nothing left to compute", "nothing left to compute", "with nothing left to compute"
+    ),
+    "overhead": ReasonWords("is between two actions", "between two actions", "between actions"),
+}
+
+# Largest first, with the size in seconds or bytes. Bytes count in units of 1000, as disks do.
+TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+BYTE_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+
+
+def number(count: int, noun: str) -> str:
+    """A count and its noun.
+
+    >>> number(1, "rank"), number(4, "microbatch")
+    ('1 rank', '4 microbatches')
+    """
+    plural = noun + ("es" if noun.endswith("ch") else "s")
+    return f"{count} {noun if count == 1 else plural}"
+
+
+def percent(share: float, decimals: int = 0) -> str:
+    """A share of 1 as ``27 %``; never ``-0 %``."""
+    return f"{abs(round(100 * share, decimals)):.{decimals}f} %"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares of 1, in percentage points.
+
+    >>> points(0.042), points(-0.3)
+    ('+4.2 points', '-30.0 points')
+    """
+    return f"{100 * difference:+.1f} points"
+
+
+def change(ratio: float) -> str:
+    """A ratio as what is gained or lost.
+
+    >>> change(1.042), change(0.5)
+    ('+4.2 %', '-50.0 %')
+    """
+    return f"{100 * (ratio - 1):+.1f} %"
+
+
+def bytes_text(count: int) -> str:
+    """Bytes in units of 1000, as disks and networks count: 1 kB = 1000 B.
+
+    >>> bytes_text(999), bytes_text(1_500_000)
+    ('999 B', '1.5 MB')
+    """
+    if count < 1000:
+        return f"{count} B"
+    # 999.95 of a unit would be rounded to 1000.0 of it
+    size, unit = next(u for u in BYTE_UNITS if count >= 0.99995 * u[0])
+    return f"{count / size:.1f} {unit}"
+
+
+def time_text(seconds: float) -> str:
+    """Seconds in the unit that suits them, three digits.
+
+    >>> time_text(0.0123), time_text(33)
+    ('12.3 ms', '33 s')
+    """
+    factor, unit = time_unit(seconds)
+    value = seconds * factor
+    return f"{value:.3g} {unit}" if value < 999.5 else f"{value:.0f} {unit}"
+
+
+def time_unit(seconds: float) -> tuple[float, str]:
+    """The unit for times up to ``seconds``, and how many of it are one second.
+
+    >>> time_unit(0.02)
+    (1000.0, 'ms')
+    """
+    size, unit = next((u for u in TIME_UNITS if seconds >= u[0]), TIME_UNITS[-1])
+    return 1 / size, unit
+
+
+def signed_time(seconds: float) -> str:
+    """A difference of two times, with its sign.
+
+    >>> signed_time(-0.02)
+    '−20 ms'
+    """
+    return f"{'−' if seconds < 0 else '+'}{time_text(abs(seconds))}"

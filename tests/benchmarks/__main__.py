@@ -1,0 +1,99 @@
+"""``python -m tests.benchmarks``: ``grid``, ``memory``, ``tracing``, ``soak`` or ``simulate``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pipelab.bench import __main__ as bench
+from pipelab.bench.cases import add_case_options, add_json_option, cases, count
+from pipelab.bench.ratio import described, machine
+from pipelab.bench.step import SCHEDULES
+from pipelab.bench.workloads import WORKLOADS
+from pipelab.errors import PipelabError
+from tests.benchmarks.memory import bench_memory, memory_table
+from tests.benchmarks.simulate import SIZES, bench_simulate
+from tests.benchmarks.soak import bench_soak, soak_table
+from tests.benchmarks.tracing import bench_tracing, tracing_table
+
+GRID = [
+    "step",
+    *("--ranks", "2", "4", "8"),
+    *("--microbatches", "4", "8", "16", "32"),
+    *("--schedules", *SCHEDULES),
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one benchmark; 0 if it ran to its end, 1 if it could not."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["grid"]:  # the bench step, with longer lists
+        return bench.main([*GRID, *words[1:]])
+    return bench.run(parser(), words)
+
+
+def memory(options: argparse.Namespace) -> dict[str, object]:
+    about = machine()
+    print(described(about), flush=True)
+    results = [bench_memory(case) for case in cases(options)]
+    print(memory_table(results))
+    return {"bench": "memory", "machine": about, "cases": [r.to_json() for r in results]}
+
+
+def tracing(options: argparse.Namespace) -> dict[str, object]:
+    about = machine()
+    print(described(about), flush=True)
+    results = [
+        bench_tracing(model, num_ranks, options.blocks, options.seconds)
+        for model in options.models
+        for num_ranks in options.ranks
+    ]
+    print(tracing_table(results))
+    return {"bench": "tracing", "machine": about, "cases": [r.to_json() for r in results]}
+
+
+def soak(options: argparse.Namespace) -> dict[str, object]:
+    about = machine()
+    print(described(about), flush=True)
+    parts = bench_soak(options.opened, options.steps, options.at_once)
+    print(soak_table(parts))
+    if not all(part.is_clean for part in parts):
+        raise PipelabError("something is left behind: see the table")
+    return {"bench": "soak", "machine": about, "parts": [part._asdict() for part in parts]}
+
+
+def simulate(options: argparse.Namespace) -> dict[str, object]:
+    result = bench_simulate(SIZES[:2] if options.quick else SIZES, options.repeats)
+    print(described(result.machine))
+    print(result)
+    return result.to_json()
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description=__doc__,
+        epilog="grid takes the options of `python -m pipelab.bench step`.",
+    )
+    benches = root.add_subparsers(dest="bench", required=True)
+    for run in (memory, tracing, soak, simulate):
+        benches.add_parser(run.__name__).set_defaults(run=run)
+    add_case_options(benches.choices["memory"])
+    command = benches.choices["tracing"]
+    command.add_argument("--models", nargs="+", choices=[*WORKLOADS], default=[*WORKLOADS])
+    command.add_argument("--ranks", nargs="+", type=count, default=[2, 4])
+    command.add_argument("--blocks", type=count, default=15, help="blocks of steps on each side")
+    command.add_argument("--seconds", type=float, default=0.3, help="length of one block")
+    command = benches.choices["soak"]
+    command.add_argument("--opened", type=count, default=200)
+    command.add_argument("--steps", type=count, default=2000)
+    command.add_argument("--at-once", type=count, default=30)
+    command = benches.choices["simulate"]
+    command.add_argument("--quick", action="store_true", help="the two smallest sizes alone")
+    command.add_argument("--repeats", type=count, default=3)
+    for command in benches.choices.values():
+        add_json_option(command)
+    return root
+
+
+if __name__ == "__main__":
+    sys.exit(main())
