@@ -13,7 +13,7 @@ class KindWords(NamedTuple):
 
     Attributes:
         name: what is done, such as ``"input gradient"``.
-        legend: the entry in a legend: the letter in the box and the name, or short for a message.
+        legend: the entry in a legend, beside the letter of the box if it has one.
         bytes: what the bytes of an event of this kind are, to stand after their number.
     """
 
@@ -23,16 +23,16 @@ class KindWords(NamedTuple):
 
 
 KINDS: dict[str, KindWords] = {
-    "F": KindWords("forward", "F forward", "kept for its backward"),
-    "B": KindWords("backward", "B backward", "of gradients created in it"),
-    "I": KindWords("input gradient", "I input gradient", "of gradients created in it"),
-    "W": KindWords("weight gradient", "W weight gradient", "of gradients created in it"),
+    "F": KindWords("forward", "forward", "kept for its backward"),
+    "B": KindWords("backward", "backward", "of gradients created in it"),
+    "I": KindWords("input gradient", "input gradient", "of gradients created in it"),
+    "W": KindWords("weight gradient", "weight gradient", "of gradients created in it"),
     "SEND_F": KindWords("sending its output", "send F", "sent"),
     "RECV_F": KindWords("opening a buffer for its input", "receive F", "of buffer"),
     "SEND_B": KindWords("sending its input gradient", "send B", "sent"),
     "RECV_B": KindWords("opening a buffer for its gradient", "receive B", "of buffer"),
-    "REDUCE_GRAD": KindWords("gradient all-reduce", "R reduce gradients", "reduced"),
-    "STEP": KindWords("optimizer step", "S optimizer step", "of optimizer state created in it"),
+    "REDUCE_GRAD": KindWords("gradient all-reduce", "reduce gradients", "reduced"),
+    "STEP": KindWords("optimizer step", "optimizer step", "of optimizer state created in it"),
     "WAIT": KindWords("waiting for a message", "idle, waiting for a message"),
 }
 

@@ -25,7 +25,7 @@ def wait_for(condition) -> None:
 
 def test_its_value_is_a_schedule(editor):
     assert editor.schedule.ranks == one_f_one_b(2, 2).ranks
-    assert editor.can_run and "predicted bubble 33.3 %" in editor.verdict
+    assert editor.can_run and "predicted bubble 33.3 %" in editor.message
     assert editor.head["source"] == "predicted"
     editor.set_state({"rows": [[a.token for a in row] for row in gpipe(2, 2).ranks]})
     assert editor.schedule.ranks == gpipe(2, 2).ranks and editor.can_run
@@ -42,10 +42,10 @@ def test_its_value_is_a_schedule(editor):
         (["0F0 0B0", ""], "rank 1 has no actions", []),
     ],
 )
-def test_a_refusal_is_said_in_words_with_its_tokens_marked(editor, rows, words, marks):
+def test_a_refusal_is_explained_with_its_tokens_marked(editor, rows, words, marks):
     data = editor.data
     editor.set_state({"rows": [row.split() for row in rows]})
-    assert not editor.can_run and words in editor.verdict
+    assert not editor.can_run and words in editor.message
     assert editor.marks == marks
     assert editor.data == data, "the last picture that was right stays"
     editor.run()
@@ -67,7 +67,7 @@ def test_run_it_records_it_on_real_ranks():
         editor.set_state({"run_asked": 1})
         assert editor.state == "running"
         wait_for(lambda: editor.state == "idle")
-        assert editor.trace.source == "recorded" and "real ranks" in editor.verdict
+        assert editor.trace.source == "recorded" and "real ranks" in editor.message
         order = [f"{e.stage}{e.kind}{e.microbatch}" for e in editor.trace.events if e.rank == 1]
         assert [token for token in order if token in mine[1]] == mine[1]
         assert editor.head["source"] == "recorded" and editor.ghost_head["source"] == "predicted"

@@ -1,7 +1,15 @@
-"""The front end's own functions, without a page: run by node, where there is one."""
+"""The front end's own functions, its types and its style: run by node, without a page.
 
+What it needs: node and npm, and the tools that ``tests/front/package.json`` names; npm installs
+those into a cache folder when they are first needed.
+"""
+
+import hashlib
+import json
+import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,30 +17,189 @@ import pytest
 from pipelab.schedules import one_f_one_b, zero_bubble_v
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
-from pipelab.widgets import front
+from pipelab.widgets import bundle
 from pipelab.widgets.data import head, packed
+from pipelab.widgets.phrases import words_module
 
-CASES = sorted(Path(__file__).parent.glob("front/*.mjs"))
+HERE = Path(__file__).parent / "front"
+CASES = sorted(HERE.glob("*.mjs"))
+SETTINGS = ("package.json", "tsconfig.json", "eslint.config.js")
+ENTRIES = ("single", "lab", "editor")
+
+
+def node() -> str:
+    """The machine's node, or the one that playwright brings along."""
+    if found := shutil.which("node"):
+        return found
+    from playwright._impl._driver import compute_driver_executable
+
+    bundled = Path(compute_driver_executable()[0])
+    assert bundled.is_file(), "no node here: install Node.js 20 or newer, or playwright"
+    return str(bundled)
+
+
+@pytest.fixture(scope="session")
+def tools() -> Path:
+    """The folder of typescript and eslint, installed once for each content of package.json."""
+    wanted = HERE.joinpath("package.json").read_bytes()
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path(tempfile.gettempdir()))
+    folder = caches / f"pipelab-front-{hashlib.sha256(wanted).hexdigest()[:12]}"
+    if not (folder / "installed").exists():
+        npm = shutil.which("npm")
+        assert npm, "no npm here to install typescript and eslint: install Node.js 20 or newer"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "package.json").write_bytes(wanted)
+        command = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock"]
+        result = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert result.returncode == 0, f"$ {' '.join(command)}\n{result.stderr}"
+        (folder / "installed").touch()
+    return folder
+
+
+@pytest.fixture
+def sources(tmp_path, tools) -> Path:
+    """The front end as the tools read it: its files, the words from Python, the settings."""
+    folder = tmp_path / "front"
+    shutil.copytree(bundle.FOLDER, folder)
+    (folder / "words.js").write_text(words_module(), "utf-8")
+    for name in SETTINGS:
+        shutil.copy(HERE / name, tmp_path / name)
+    (tmp_path / "node_modules").symlink_to(tools / "node_modules")
+    return folder
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def types(folder: Path) -> subprocess.CompletedProcess[str]:
+    return run(folder, node(), "node_modules/typescript/bin/tsc", "--project", ".")
+
+
+def style(folder: Path) -> subprocess.CompletedProcess[str]:
+    return run(folder, node(), "node_modules/eslint/bin/eslint.js", "--max-warnings=0", "front")
 
 
 def write_trace(trace: Trace, path: Path) -> None:
-    import json
-
     data = {"head": head(trace), "data": list(packed(trace.events))}
     path.write_text(json.dumps(data), "utf-8")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
 def test_front(case, tmp_path):
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("no node here: the front end's functions are tried in the browser only")
-    module = front.script(*front.PARTS, "controls", "chart", "lab")
-    (tmp_path / "front.mjs").write_text(module, "utf-8")
-    write_trace(simulate(one_f_one_b(4, 8), Cost(latency=0.1)), tmp_path / "1f1b.json")
-    write_trace(simulate(zero_bubble_v(2, 4), Cost(latency=0.1)), tmp_path / "v.json")
-    shutil.copy(case, tmp_path / case.name)
-    result = subprocess.run(
-        [node, case.name], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
+    folder = tmp_path / "front"
+    shutil.copytree(bundle.FOLDER, folder)
+    (folder / "words.js").write_text(words_module(), "utf-8")
+    (folder / "package.json").write_text('{"type": "module"}', "utf-8")
+    write_trace(simulate(one_f_one_b(4, 8), Cost(latency=0.1)), folder / "1f1b.json")
+    write_trace(simulate(zero_bubble_v(2, 4), Cost(latency=0.1)), folder / "v.json")
+    shutil.copy(case, folder / case.name)
+    result = run(folder, node(), case.name)
     assert result.returncode == 0, result.stderr
+
+
+def test_its_types_are_sound(sources):
+    for path in sources.glob("*.js"):
+        if path.name != "words.js":
+            assert path.read_text("utf-8").startswith("// @ts-check\n"), path.name
+    result = types(sources.parent)
+    assert result.returncode == 0, result.stdout
+
+
+def test_its_style_is_kept_and_no_function_is_long(sources):
+    result = style(sources.parent)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        ('export const wrong = say("no_such_phrase");\n', "no_such_phrase"),
+        ("export const wrong = clamp(1, 2);\n", "Expected 3 arguments"),
+    ],
+)
+def test_a_wrong_type_is_found(sources, fault, found):
+    path = sources / "hover.js"
+    text = path.read_text("utf-8").replace("import { bytesText, ", "import { bytesText, clamp, ")
+    path.write_text(text + fault, "utf-8")
+    result = types(sources.parent)
+    assert result.returncode != 0 and found in result.stdout
+
+
+def test_a_long_function_is_found(sources):
+    path = sources / "hover.js"
+    long = "export function long() {\n" + "  Math.random();\n" * 61 + "}\n"
+    path.write_text(path.read_text("utf-8") + long, "utf-8")
+    result = style(sources.parent)
+    assert result.returncode != 0 and "max-lines-per-function" in result.stdout
+
+
+# ----------------------------------------------------------------------------------- the bundle
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_a_bundle_is_a_module_by_itself(entry, tmp_path):
+    text = bundle.script(entry)
+    assert "import " not in text and text.count("export ") == 1
+    (tmp_path / "bundle.mjs").write_text(text, "utf-8")
+    check = (
+        'import view from "./bundle.mjs"; process.exit(typeof view.render === "function" ? 0 : 1)'
+    )
+    (tmp_path / "check.mjs").write_text(f"globalThis.window = globalThis; {check}", "utf-8")
+    result = run(tmp_path, node(), "check.mjs")
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_file_is_used_and_every_phrase():
+    imported = {
+        name
+        for path in bundle.FOLDER.glob("*.js")
+        for name in bundle._IMPORT.findall(path.read_text("utf-8"))
+    }
+    files = {path.stem for path in bundle.FOLDER.glob("*.js")}
+    assert files - imported - set(ENTRIES) == {"types"}, "types.js holds comments only"
+    from pipelab.widgets.phrases import PHRASES
+
+    text = "".join(path.read_text("utf-8") for path in bundle.FOLDER.glob("*.js"))
+    plain = [name for name in PHRASES if not name.endswith(("_predicted", "_recorded"))]
+    unused = [name for name in plain if f'"{name}"' not in text]
+    assert not unused, f"phrases that the front end never says: {unused}"
+
+
+def test_comments_go_and_literals_stay(tmp_path):
+    script = r"""
+// a comment
+const a = "// no comment"; // a comment "with" quotes
+/* one
+ * that goes on */
+const product = (x, y) => x
+  * y;
+const b = `/* no comment ${a + `${1 / 2} // inner`} */`;
+const c = /\/\/[/"]*/g.test(b) / 2; /** @type {number} */
+const d = { e: 4 / 2 / 1, f: '//' };
+console.log(JSON.stringify([a, b, c, d, product(6, 7)]));
+"""
+    outputs = []
+    for name, text in (("plain", script), ("short", bundle.without_comments(script))):
+        (tmp_path / f"{name}.mjs").write_text(text, "utf-8")
+        result = run(tmp_path, node(), f"{name}.mjs")
+        assert result.returncode == 0, result.stderr
+        outputs.append(result.stdout)
+    assert outputs[0] == outputs[1] and "42" in outputs[0]
+    short = bundle.without_comments(script)
+    assert "comment" not in short.replace("no comment", "") and "goes on" not in short
+
+
+def test_files_that_import_each_other_or_share_a_name_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle, "FOLDER", tmp_path)
+    (tmp_path / "a.js").write_text('import { b } from "./b.js";\nexport const a = b;\n')
+    (tmp_path / "b.js").write_text('import { a } from "./a.js";\nexport const b = a;\n')
+    with pytest.raises(ValueError, match="a > b > a"):
+        bundle.script.__wrapped__("a")
+    (tmp_path / "b.js").write_text("const a = 1;\nexport const b = a;\n")
+    with pytest.raises(ValueError, match="declare a: rename one"):
+        bundle.script.__wrapped__("a")

@@ -17,7 +17,7 @@ from pipelab.trace import Event, Setting, Trace, explain_idle
 from pipelab.trace.idle import in_words
 from pipelab.widgets import Timeline, front
 from pipelab.widgets.data import KINDS, head, packed, sentence
-from pipelab.widgets.over import overlay
+from pipelab.widgets.overlay import overlay
 from pipelab.widgets.page import page
 
 RECORDED = recorded_like(one_f_one_b(4, 8))

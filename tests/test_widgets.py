@@ -28,8 +28,8 @@ from pipelab.simulator import Cost, simulate
 from pipelab.trace import Setting, Trace
 from pipelab.widgets import Timeline, TimelineLab
 from pipelab.widgets.data import packed
-from pipelab.widgets.still import png
-from pipelab.widgets.words import choices, curves, error_text, formula_of, part, slowed
+from pipelab.widgets.lab_text import choices, curves, error_text, formula_of, part, slowed
+from pipelab.widgets.static_picture import png
 
 QUICK = Cost(forward=0.002, backward_input=0.002, backward_weight=0.002)
 SLOW = Cost(forward=5.0, backward_input=5.0, backward_weight=5.0)

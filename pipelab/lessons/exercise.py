@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pipelab.errors import LessonError
 from pipelab.lessons.verdict import Result, Shown
-from pipelab.widgets.over import Over
+from pipelab.widgets.overlay import Over
 
 Judge = Callable[[object], Iterator[Result | Shown]]
 

@@ -8,7 +8,7 @@ from pipelab.errors import LessonError
 from pipelab.lessons import ledger
 from pipelab.lessons.chapters import chapter_of
 from pipelab.lessons.exercise import Choose, Estimate, Estimates
-from pipelab.widgets.over import Over
+from pipelab.widgets.overlay import Over
 
 
 @dataclass(frozen=True)

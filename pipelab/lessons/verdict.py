@@ -90,7 +90,7 @@ def _short(text: str) -> str:
 
 
 def _picture(shown: Shown) -> str:
-    from pipelab.widgets.still import png, still  # draws: only where somebody looks
+    from pipelab.widgets.static_picture import png, still  # draws: only where somebody looks
 
     html = still(shown.trace, png(shown.trace))["text/html"]
     return f"<p>{escape(shown.title)}</p>{html}"

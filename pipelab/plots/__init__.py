@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pipelab.plots.figure import plot_timeline
     from pipelab.plots.side_by_side import plot_compare
     from pipelab.plots.terminal import describe, timeline_text
-    from pipelab.plots.timeline import plot_timeline
 
 __all__ = ["describe", "plot_compare", "plot_timeline", "timeline_text"]
 
 _HOME = {
     "describe": "terminal",
     "plot_compare": "side_by_side",
-    "plot_timeline": "timeline",
+    "plot_timeline": "figure",
     "timeline_text": "terminal",
 }
 

@@ -1,13 +1,14 @@
-"""Colour, letter and hatch of each kind of event: three signs, so that none must be told by colour.
+"""Colour, letter and hatch of each kind of event: three signs, so that colour alone never matters.
 
-The eight colours of Okabe and Ito (2008, "Color Universal Design"), which people with any common
-colour vision tell apart. A message wears the colour of what it carries: strong where it is sent,
-light where it is received.
+The eight colours of Okabe and Ito (2008, "Color Universal Design"), distinct for people with
+any common colour vision. A message has the colour of what it carries: strong where it is sent, light
+where it is received.
 """
 
 from typing import NamedTuple
 
 from pipelab.action import Kind
+from pipelab.words import KINDS
 
 BLACK, WHITE = "#000000", "#FFFFFF"
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
@@ -39,6 +40,15 @@ STYLES: dict[Kind, Style] = {
     Kind.RECV_B: Style(YELLOW, "", "\\\\"),
     Kind.WAIT: Style(PALE, "", "////"),
 }
+
+
+def legend_text(kind: Kind) -> str:
+    """The entry of a kind in a legend: its letter, if it has one, and its name.
+
+    >>> legend_text(Kind.F), legend_text(Kind.SEND_F)
+    ('F forward', 'send F')
+    """
+    return f"{STYLES[kind].letter} {KINDS[kind].legend}".strip()
 
 
 def luminance(colour: str) -> float:

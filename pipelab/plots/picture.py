@@ -1,9 +1,7 @@
-"""What every picture carries: its size and words for ears, title, legend and source line."""
+"""What every picture has: its size and alternative text, title, legend and source line."""
 
 import io
 import textwrap
-from collections import defaultdict
-from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -15,10 +13,11 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from pipelab.action import MESSAGES
-from pipelab.plots.palette import BLUE, IDLE, QUIET, STYLES, edge, shade
+from pipelab.plots.palette import BLUE, IDLE, QUIET, STYLES, edge, legend_text, shade
 from pipelab.plots.terminal import bubble_text
-from pipelab.trace import Event, Trace
-from pipelab.words import KINDS, number
+from pipelab.trace import Trace
+from pipelab.trace.metrics import stages_of
+from pipelab.words import number
 
 POINTS = 72  # per inch
 LEFT, RIGHT, ABOVE = 0.8, 1.0, 0.66  # inches around the axes, for names, per cents and titles
@@ -56,7 +55,7 @@ def notes_of(trace: Trace, room: float) -> Notes:
     """Legend of what occurs, and the source line, broken so that they fit into ``room`` points."""
     present = {e.kind for e in trace.events}
     shown = {
-        k: _entry(KINDS[k].legend, s.colour, s.hatch) for k, s in STYLES.items() if k in present
+        k: _entry(legend_text(k), s.colour, s.hatch) for k, s in STYLES.items() if k in present
     }
     actions = [entry for kind, entry in shown.items() if kind not in MESSAGES]
     if any(len(stages) > 1 for stages in stages_of(trace.events).values()):
@@ -116,18 +115,10 @@ def write_around(ax: Axes, trace: Trace, title: str | None, notes: Notes) -> Non
     ax.text(0, 0, text, transform=below, va="top", fontsize=SMALL, color=QUIET, parse_math=False)
 
 
-def stages_of(events: Sequence[Event]) -> dict[int, list[int]]:
-    """The stages of each rank, in order."""
-    stages: dict[int, set[int]] = defaultdict(set)
-    for event in events:
-        stages[event.rank].add(event.stage)
-    return {rank: sorted(numbers) for rank, numbers in stages.items()}
-
-
 @cache
 def text_width(text: str, points: float) -> float:
     """How wide a text is, in points; TextPath knows, without drawing."""
-    if not text:  # TextPath stumbles over nothing
+    if not text:  # TextPath fails on an empty text
         return 0.0
     text = text.replace("$", r"\$")  # a dollar sign in a name starts no formula
     return float(TextPath((0, 0), text, prop=FontProperties(size=points)).get_extents().width)

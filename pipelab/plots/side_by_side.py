@@ -7,9 +7,9 @@ duration 330 ms, then 344 ms: +4.2 %
 
 from matplotlib.figure import Figure
 
+from pipelab.plots.figure import ROW, TALLEST, plot_timeline
 from pipelab.plots.picture import ABOVE, LEFT, NORMAL, POINTS, RIGHT, Picture, notes_of
 from pipelab.plots.terminal import describe, span
-from pipelab.plots.timeline import ROW, TALLEST, plot_timeline
 from pipelab.trace import Trace, compare
 from pipelab.trace.differences import Comparison
 from pipelab.words import change, percent, points, time_text

@@ -1,4 +1,4 @@
-"""A trace in letters and words: for terminals, for tables, for ears. No matplotlib, no torch.
+"""A trace in letters and words: for terminals, tables and screen readers. Without matplotlib.
 
 rank 0 F0─F1─······B0════F2─B1════···B2════  25 % idle
 rank 1 ···F0─B0════F1─B1════F2─B2════······  25 % idle
@@ -13,16 +13,16 @@ from html import escape
 from typing import NamedTuple
 
 from pipelab.action import COMPUTE, PER_STAGE, Kind
-from pipelab.plots.palette import STYLES
+from pipelab.plots.palette import STYLES, legend_text
 from pipelab.trace import Event, Trace, expected_bubble_fraction
 from pipelab.trace.metrics import busy
-from pipelab.words import KINDS, bytes_text, number, percent, time_text, time_unit
+from pipelab.words import bytes_text, number, percent, time_text, time_unit
 
 NARROWEST = 40  # columns; below, a row is more name than timeline
 _FILL = {Kind.F: "─", Kind.B: "═", Kind.I: "═", Kind.W: "━", Kind.STEP: "S", Kind.REDUCE_GRAD: "R"}
 _IDLE = "·"
 _TIED = "\N{NO-BREAK SPACE}"
-_CLOSED_FORM = {"gpipe", "1f1b"}  # schedules that expected_bubble_fraction speaks of
+_CLOSED_FORM = {"gpipe", "1f1b"}  # schedules for which expected_bubble_fraction holds
 
 
 class Row(NamedTuple):
@@ -121,7 +121,7 @@ def table_html(trace: Trace) -> str:
 
 
 def idle_shares(trace: Trace) -> tuple[float, ...]:
-    """For each rank, 1 - utilisation; 0 where nothing lasted, as the bubble fraction has it."""
+    """For each rank, 1 - utilisation; 0 where nothing lasted, as in the bubble fraction."""
     return tuple(1 - share if trace.duration else 0.0 for share in trace.utilisation)
 
 
@@ -191,7 +191,7 @@ def _axis(scale: _Scale, room: int, unit: str) -> str:
 
 def _legend(trace: Trace) -> str:
     present = {e.kind for e in trace.events}
-    words = [KINDS[kind].legend for kind in STYLES if kind in present and kind in _FILL]
+    words = [legend_text(kind) for kind in STYLES if kind in present and kind in _FILL]
     words += [f"{_IDLE} idle"] * (trace.bubble_fraction > 1e-9)
     return "   ".join(text.replace(" ", _TIED) for text in words)
 

@@ -19,7 +19,6 @@ from pipelab.trace.event import Event
 from pipelab.trace.links import RESULT, Node, link
 from pipelab.trace.metrics import gaps
 from pipelab.trace.trace import Trace
-from pipelab.words import REASONS
 
 Phase = Literal["warmup", "steady", "cooldown"]
 Reason = Literal["waiting", "imbalance", "message", "step", "blocked", "done", "overhead"]
@@ -108,23 +107,6 @@ def idle_seconds(
     for idle in explain_idle(trace) if pieces is None else pieces:
         sums[idle.rank][idle.reason, idle.phase] += idle.seconds
     return tuple(dict(row) for row in sums)
-
-
-def in_words(trace: Trace, idle: Idle) -> str:
-    """One sentence on a piece of idle time: who waits for whom, down to the root."""
-    who = f"rank {idle.rank}"
-    row = link(trace)[idle.rank]
-    node = next((n for n in row if n.event.start >= idle.end), None)
-    if idle.reason not in ("waiting", "imbalance", "message") or not (node and node.producer):
-        return f"{who} {REASONS[idle.reason].rank}"
-    producer = node.producer
-    if idle.reason == "message":
-        return f"{who} waits for the message from rank {idle.peer} with {producer.token}"
-    names = [f"{n.token} of rank {n.event.rank}" for n in producer.chain()]
-    text = f"{who} waits for {', which waits for '.join(names)}"
-    if idle.reason == "imbalance":
-        return f"{text}: rank {idle.root} has more work and holds it up"
-    return text if len(names) == 1 else f"{text}: rank {idle.root} holds it up"
 
 
 def _claims(row: list[Node], events: list[Event]) -> Iterator[_Claim]:

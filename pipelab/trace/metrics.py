@@ -4,6 +4,7 @@ Bubble *fraction* (idle over the whole) and bubble *overhead* (idle over the com
 exist in the literature and get mixed: (p-1)/(m+p-1) and (p-1)/m for GPipe and 1F1B.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from pipelab.action import COMPUTE, Kind
@@ -61,6 +62,14 @@ def idle_gaps(
         if event.kind in covering:
             rows[event.rank].append(event)
     return [gaps(row, *span) for row in rows]
+
+
+def stages_of(events: Sequence[Event]) -> dict[int, list[int]]:
+    """The stages of each rank, in order."""
+    stages: dict[int, set[int]] = defaultdict(set)
+    for event in events:
+        stages[event.rank].add(event.stage)
+    return {rank: sorted(numbers) for rank, numbers in stages.items()}
 
 
 def utilisation(events: Sequence[Event], num_ranks: int) -> tuple[float, ...]:

@@ -4,26 +4,28 @@
             the other, little-endian: 10,000 events are 320 kB and need no parsing
     head    what the numbers are not: sentences, colours, why ranks are idle, memory, the table
 
-All words that a learner reads about a trace are written here, so that they can be tested here.
+All sentences about a whole trace are written here; those about one action are in ``phrases``.
 """
 
+import re
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
 
 from pipelab.action import COMPUTE, Kind
-from pipelab.plots import describe
 from pipelab.plots.palette import STYLES, edge, shade, text_on
-from pipelab.plots.picture import stages_of
-from pipelab.plots.terminal import bubble_text, idle_shares, table
+from pipelab.plots.terminal import bubble_text, describe, idle_shares, table
 from pipelab.schedules.collector import paused_collector
 from pipelab.trace import Event, Trace
 from pipelab.trace.idle import Idle, explained, idle_seconds
+from pipelab.trace.idle_text import IdleText, idle_texts
 from pipelab.trace.links import Node, link
 from pipelab.trace.memory import memory_curves
+from pipelab.trace.metrics import stages_of
+from pipelab.widgets.overlay import Over, overlay
 from pipelab.widgets.tables import idle_table, rank_table, totals
-from pipelab.words import KINDS as WORDS
-from pipelab.words import REASONS, number, percent, time_text
+from pipelab.words import KINDS as KIND_WORDS
+from pipelab.words import number, percent, time_text
 
 Json = dict[str, object]
 
@@ -51,13 +53,13 @@ def packed(events: Iterable[Event]) -> bytes:
 
 @paused_collector()
 def head(trace: Trace) -> Json:
-    """All that the front end knows of a trace besides its events."""
+    """All that the front end knows of a trace, except its events."""
     links = link(trace)
     pieces = explained(trace, links)
     sums, ranks, memory = idle_seconds(trace, pieces), table(trace), _Memory(trace)
     return {
         **frame(trace),
-        "sentence": sentence(trace),
+        "sentence": unbroken(sentence(trace)),
         "alt": describe(trace),
         "idle": _idle(links, pieces),
         "shares": [percent(share) for share in idle_shares(trace)],
@@ -71,7 +73,7 @@ def head(trace: Trace) -> Json:
 
 
 def frame(trace: Trace) -> Json:
-    """The part that does not depend on how long anything took: sizes, names, colours."""
+    """The part that does not depend on times: sizes, names, colours."""
     setting = trace.setting
     most = max((len(stages) for stages in stages_of(trace.events).values()), default=1)
     return {
@@ -86,7 +88,7 @@ def frame(trace: Trace) -> Json:
 
 
 def sentence(trace: Trace) -> str:
-    """What the learner is looking at."""
+    """What the picture shows."""
     s = trace.setting
     work = f"in one step of {s.schedule} with {number(s.microbatches, 'microbatch')}"
     copies = f", {number(s.replicas, 'replica')} of the pipeline" if s.replicas > 1 else ""
@@ -101,6 +103,15 @@ def sentence(trace: Trace) -> str:
     return f"{what} It {took} {time_text(trace.duration)}; {bubble_text(trace)}."
 
 
+def unbroken(text: str) -> str:
+    """A text in which no line can end between a number and its unit.
+
+    >>> unbroken("12 ms") == "12\N{NO-BREAK SPACE}ms"
+    True
+    """
+    return re.sub(r"(\d) (?=%|s\b|ms\b|µs)", "\\1\N{NO-BREAK SPACE}", text)
+
+
 def _kind(kind: Kind, stages: int) -> Json:
     """Name, words and looks of one kind; ``tints``: (fill, ink, edge) of a rank's stages."""
     style = STYLES[kind]
@@ -109,59 +120,25 @@ def _kind(kind: Kind, stages: int) -> Json:
         "name": kind.value,
         "letter": style.letter,
         "hatch": style.hatch,
-        "words": WORDS[kind].legend,
-        "does": WORDS[kind].name,
-        "bytes": WORDS[kind].bytes,
+        "words": KIND_WORDS[kind].legend,
         "tints": [[fill, text_on(fill), edge(fill)] for fill in fills],
     }
 
 
 def _idle(links: list[list[Node]], pieces: Sequence[Idle]) -> Json:
-    """Each piece of idle time in columns; equal words are told once, in ``texts``."""
-    words = _Words(links)
-    texts: dict[str, int] = {}
+    """Each piece of idle time in columns; ``words`` is its place in ``texts`` and ``labels``."""
+    place: dict[IdleText, int] = {}
+    words = [place.setdefault(text, len(place)) for text in idle_texts(links, pieces)]
     return {
         "rank": [piece.rank for piece in pieces],
         "start": [_short(piece.start) for piece in pieces],
         "end": [_short(piece.end) for piece in pieces],
         "phase": [piece.phase for piece in pieces],
         "reason": [piece.reason for piece in pieces],
-        "words": [texts.setdefault(words.of(piece), len(texts)) for piece in pieces],
-        "texts": list(texts),
+        "words": words,
+        "texts": [text.sentence for text in place],
+        "labels": [text.labels for text in place],
     }
-
-
-class _Words:
-    """Says of each piece of idle time whom its rank waits for.
-
-    ``pipelab.trace.idle.in_words`` says it for one piece and reads the whole trace each time.
-    """
-
-    def __init__(self, links: list[list[Node]]):
-        self._rows = links
-        self._next = [0] * len(self._rows)  # pieces come in order of time, so each row is read once
-
-    def of(self, piece: Idle) -> str:
-        """A few words, without the rank's own name: ``waits for 1F3 of rank 1``."""
-        producer = self._producer(piece)
-        match piece.reason:
-            case "waiting" | "imbalance" if producer is not None:
-                text = f"waits for {producer.token} of rank {producer.event.rank}"
-                if piece.reason == "imbalance":
-                    return f"{text}: rank {piece.root} has more work"
-                held = piece.root is not None and piece.root != producer.event.rank
-                return f"{text}, held up by rank {piece.root}" if held else text
-            case "message" if producer is not None:
-                return f"waits for the message with {producer.token} from rank {piece.peer}"
-            case reason:
-                return REASONS[reason].rank
-
-    def _producer(self, piece: Idle) -> Node | None:
-        row, at = self._rows[piece.rank], self._next[piece.rank]
-        while at < len(row) and row[at].event.start < piece.end:
-            at += 1
-        self._next[piece.rank] = at
-        return row[at].producer if at < len(row) else None
 
 
 class _Memory:
@@ -193,3 +170,28 @@ class _Memory:
 def _short(seconds: float) -> float:
     """Seconds in the seven digits that the columns have, too."""
     return float(f"{seconds:.7g}")
+
+
+def timeline_state(trace: Trace, over: Over | None = None, budget: int | None = None) -> Json:
+    """The four values that the front end shows: ``data``, ``head``, ``ghost_data``, ``ghost_head``.
+
+    Args:
+        trace: predicted or recorded.
+        over: what to draw over it, see ``pipelab.widgets.overlay``.
+        budget: bytes that a rank may hold, drawn as a line over the memory.
+
+    Raises:
+        TraceError: ``over`` cannot be compared with ``trace``.
+    """
+    above = overlay(trace, over)
+    added = {"comparison": above.numbers, "guess": above.guess, "budget": budget}
+    return {
+        "data": packed(trace.events),
+        "head": {
+            **head(trace),
+            "alt": f"{describe(trace)} {above.words}".strip(),
+            **{name: value for name, value in added.items() if value},
+        },
+        "ghost_data": packed(above.trace.events) if above.trace else b"",
+        "ghost_head": frame(above.trace) if above.trace else {},
+    }

@@ -1,8 +1,8 @@
-"""A live run: settings become a trace recorded on real ranks, in a thread of its own.
+"""A live run: settings become a trace recorded on real ranks, in a separate thread.
 
-The thread owns the pipeline, and so the processes. They live as long as the run does: four ranks
-are up in a tenth of a second, so nothing is kept between two runs. A second thread looks at what
-the ranks are in, and reports bars while they work.
+The thread owns the pipeline, and so the processes, which end with the run: four ranks start in a
+tenth of a second, so nothing is kept between two runs. A second thread reads what the ranks are in,
+and reports bars while they work.
 """
 
 import threading
@@ -21,12 +21,13 @@ from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Trace
-from pipelab.widgets.watch import Watch
+from pipelab.widgets.live_bars import LiveBars
 
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero_bubble_h1", "zero_bubble_v", "sequential")
 LAYERS, WIDTH, ROWS = 16, 256, 256  # the model and the batch of every run
-_WATCHED = 1.5  # seconds that a run must be predicted to take, to be displayed before it is over
-LOOK, TELL = 0.01, 0.1  # seconds between two looks at the ranks, and between two reports
+_LONG = 1.5  # seconds: a run predicted to take longer is displayed before it has ended
+POLL_SECONDS = 0.01  # between two readings of the ranks
+REPORT_SECONDS = 0.1  # between two reports of their bars
 
 State = Literal["running", "done", "stopped", "error"]
 
@@ -38,13 +39,13 @@ class Settings:
     """What the controls say.
 
     Attributes:
-        pace: what a rank's actions and messages take; None: as fast as this machine can. Where a
+        pace: seconds of a rank's actions and messages; None: as fast as this machine can. Where a
             rank has two stages, each takes half of it.
-        overlap: messages travel while ranks compute.
+        overlap: messages are sent while ranks compute.
         replicas: copies of the pipeline.
-        memory_budget: bytes that a rank may hold; None: all that there are.
+        memory_budget: bytes that a rank may hold; None: no limit.
         own: a schedule written by hand, in place of the one that ``schedule`` names.
-        guess: the bubble fraction that somebody predicted for so many ranks and microbatches.
+        guess: the predicted bubble fraction for so many ranks and microbatches.
     """
 
     num_ranks: int
@@ -59,7 +60,7 @@ class Settings:
 
     @property
     def guesses(self) -> dict[tuple[int, int], float]:
-        """The guess as ``pipelab.widgets.over`` takes it."""
+        """The guess as ``pipelab.widgets.overlay`` takes it."""
         sizes = self.num_ranks, self.num_microbatches
         return {} if self.guess is None else {sizes: self.guess}
 
@@ -100,10 +101,10 @@ class Settings:
 
 
 class LiveRun:
-    """One run, started at once. ``state`` says how far it is, ``bars`` what was seen of it.
+    """One run, started at once. ``state`` is its progress, ``bars`` what was seen of it.
 
     Args:
-        number: to tell runs apart.
+        number: of the run, from 1.
         settings: what to run.
         report: called from threads of the run whenever ``state`` or ``bars`` have changed.
     """
@@ -128,7 +129,7 @@ class LiveRun:
         """What it should record; None if it is unpaced, or cannot run at all."""
         try:
             return self.settings.prediction
-        except PipelabError:  # the run itself says what is wrong
+        except PipelabError:  # the run itself reports what is wrong
             return None
 
     def stop(self) -> None:
@@ -140,11 +141,11 @@ class LiveRun:
             pipeline.close()
 
     def first_look(self, seconds: float) -> Trace | None:
-        """The prediction of a run that takes long, and is to be watched; any other is awaited.
+        """The prediction of a run that takes long; any other run is awaited.
 
         An interrupt meanwhile ends the run: its learner has no Stop button yet.
         """
-        if self.predicted is not None and self.predicted.duration > _WATCHED:
+        if self.predicted is not None and self.predicted.duration > _LONG:
             return self.predicted
         try:
             self.ended.wait(seconds)
@@ -155,23 +156,23 @@ class LiveRun:
 
     def _main(self) -> None:
         try:
-            self._tell("running")
+            self._set_state("running")
             with _ONE_AT_A_TIME:
-                if self._stopping:  # while another run came to its end: launch nothing for this one
+                if self._stopping:  # while it waited for another run: launch nothing
                     raise PipelineClosed("stopped before it began")
                 self._record()
         except Exception as error:  # shown in the widget, and raised by its wait()
             self.error = None if self._stopping else error
-            self._tell("stopped" if self._stopping else "error")
+            self._set_state("stopped" if self._stopping else "error")
         finally:
             self.ended.set()
 
-    def _tell(self, state: State) -> None:
+    def _set_state(self, state: State) -> None:
         self.state = state
         self._report(self)
 
     def _record(self) -> None:
-        """Launch, run, report, and then end the processes, which nobody has to wait for."""
+        """Launch, run, report, and end the processes after that."""
         model, inputs, targets = _experiment()
         settings = self.settings
         with Pipeline(
@@ -188,18 +189,18 @@ class LiveRun:
                 if self._stopping:
                     raise PipelineClosed("stopped before its first step")
             self.result = self._second_step(pipeline, inputs, targets)
-            self._tell("done")
+            self._set_state("done")
 
     def _second_step(
         self, pipeline: Pipeline, inputs: torch.Tensor, targets: torch.Tensor
     ) -> StepResult:
-        """The first, unpaced, has what a first step pays once."""
+        """The first step, unpaced, pays what is paid once."""
         pipeline.step(inputs, targets)
-        if self.settings.cost is None:  # over before anybody could watch
+        if self.settings.cost is None:  # it ends before anybody could see it run
             return pipeline.step(inputs, targets)
         pipeline.pace = self.settings.cost
         pipeline.use(pipeline.schedule)
-        with _Watcher(pipeline, self._seen):
+        with _Poller(pipeline, self._seen):
             return pipeline.step(inputs, targets)
 
     def _seen(self, bars: tuple[Event, ...], now: float) -> None:
@@ -207,37 +208,37 @@ class LiveRun:
         self._report(self)
 
 
-class _Watcher:
-    """Looks at the ranks from a thread of its own, for the length of a ``with`` block."""
+class _Poller:
+    """Reads what the ranks are in from a separate thread, for the length of a ``with`` block."""
 
     def __init__(self, pipeline: Pipeline, seen: Callable[[tuple[Event, ...], float], None]):
-        self._watch = Watch(lambda: pipeline.begun, pipeline.schedule, pipeline.replicas)
+        self._bars = LiveBars(lambda: pipeline.begun, pipeline.schedule, pipeline.replicas)
         self._seen = seen
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="pipelab watch", daemon=True)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="pipelab poll", daemon=True)
 
-    def __enter__(self) -> "_Watcher":
+    def __enter__(self) -> "_Poller":
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._over.set()
+        self._ended.set()
         self._thread.join()
 
     def _main(self) -> None:
-        told = 0.0
-        while not self._over.wait(LOOK):
+        reported = 0.0
+        while not self._ended.wait(POLL_SECONDS):
             clock = time.monotonic()
-            self._watch.look(clock)
-            bars, now = self._watch.bars(clock)
-            if bars and clock - told >= TELL:
-                told = clock
+            self._bars.look(clock)
+            bars, now = self._bars.bars(clock)
+            if bars and clock - reported >= REPORT_SECONDS:
+                reported = clock
                 self._seen(bars, now)
 
 
 @cache
 def _experiment() -> tuple[torch.nn.Sequential, torch.Tensor, torch.Tensor]:
-    """The same model and batch every time, whatever else is drawn; ranks train copies."""
+    """The same model and batch every time; ranks train copies."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = mlp(WIDTH, LAYERS, features=WIDTH)

@@ -1,7 +1,8 @@
 """One HTML file that plays a trace: no kernel, no network, no other file.
 
 The front end is the widget's, unchanged: a page holds it as text, makes a module of it, and gives
-it a model that answers from the page.
+it a model that reads its values from the page. This needs neither torch nor matplotlib nor
+anywidget, so it also works where only Python is.
 """
 
 import base64
@@ -9,9 +10,13 @@ import json
 from collections.abc import Mapping
 from html import escape
 
-from pipelab.widgets import front
+from pipelab.plots.terminal import describe, table_html
+from pipelab.trace import Trace
+from pipelab.widgets import bundle
+from pipelab.widgets.data import timeline_state
+from pipelab.widgets.overlay import Over
 
-# No address but the page's own: what it holds cannot ask anybody.
+# No address but the page's own, so it can load nothing and send nothing.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; "
     "img-src data: blob:"
@@ -31,6 +36,26 @@ document.body.dataset.plReady = "true";
 """
 
 
+def timeline_page(trace: Trace, over: Over | None = None, *, budget: int | None = None) -> str:
+    """The text of an HTML file that plays a trace, with a table for browsers without scripts.
+
+    Args:
+        trace: predicted or recorded.
+        over: another trace, a schedule or a guess to draw over it, as in ``Timeline``.
+        budget: bytes that a rank may hold.
+
+    Raises:
+        TraceError: ``over`` cannot be compared with ``trace``.
+    """
+    return page(
+        bundle.script("single"),
+        bundle.style("timeline"),
+        timeline_state(trace, over, budget),
+        title=describe(trace),
+        still=table_html(trace),
+    )
+
+
 def page(script: str, style: str, state: Mapping[str, object], title: str, still: str) -> str:
     """The file's text.
 
@@ -39,14 +64,14 @@ def page(script: str, style: str, state: Mapping[str, object], title: str, still
         style: its style sheet.
         state: the traits that it asks for; bytes travel as base64.
         title: words for the tab.
-        still: HTML for readers without scripts.
+        still: HTML for readers whose browser runs no scripts.
     """
     data = {name: _portable(value) for name, value in state.items()}
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{front.style('page')}\n{style}\n</style>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{bundle.style('page')}\n{style}\n</style>\n"
         f'</head>\n<body>\n<div id="view"></div>\n<noscript>{still}</noscript>\n'
         f'<script type="application/json" id="state">{_inside(json.dumps(data))}</script>\n'
         f'<script type="text/plain" id="front-end">{_inside(script)}</script>\n'

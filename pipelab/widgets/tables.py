@@ -1,4 +1,4 @@
-"""The timeline's twin for ears and copies: what each rank did, and why ranks were idle."""
+"""The timeline as tables, for screen readers and for copying."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _PHASES = ("warmup", "steady", "cooldown")
 
 
 def table(caption: str, heads: list[str], rows: list[list[str]]) -> Table:
-    """What the front end lays out: the first cell of each row names the row."""
+    """A table for the front end: the first cell of each row names the row."""
     return {"caption": caption, "heads": heads, "rows": rows}
 
 
@@ -39,7 +39,7 @@ def rank_table(trace: Trace, ranks: Sequence[terminal.Row], peaks: Sequence[int]
 
 
 def totals(ranks: Sequence[terminal.Row], sums: Sequence[Sums]) -> list[str]:
-    """What each rank did in all, in a few words."""
+    """What each rank did in the whole step, in a few words."""
     found = []
     for row, own in zip(ranks, sums, strict=True):
         by_reason: dict[str, float] = defaultdict(float)

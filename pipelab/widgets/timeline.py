@@ -1,7 +1,7 @@
 """Timeline: a trace to play, to step through, to follow and to compare, in a notebook or a file.
 
-All of that happens in the browser, from data that came once: it goes on while the kernel works,
-and in the file that ``to_html`` writes. Viewers without our front end get a still picture.
+All of that happens in the browser, from data sent once: it works while the kernel is busy, and in
+the file that ``to_html`` writes. Viewers without our front end get a static picture.
 """
 
 from os import PathLike
@@ -14,11 +14,11 @@ from traitlets import Bytes, Dict
 from pipelab.plots import describe, plot_compare, plot_timeline, timeline_text
 from pipelab.trace import Trace
 from pipelab.trace.trace import write_whole
-from pipelab.widgets import front
-from pipelab.widgets.data import frame, head, packed
-from pipelab.widgets.over import Over, overlay
+from pipelab.widgets import bundle
+from pipelab.widgets.data import timeline_state
+from pipelab.widgets.overlay import Over, overlay
 from pipelab.widgets.page import page
-from pipelab.widgets.still import image, png, still
+from pipelab.widgets.static_picture import image, png, still
 
 
 class Timeline(anywidget.AnyWidget):
@@ -35,8 +35,8 @@ class Timeline(anywidget.AnyWidget):
         TraceError: ``over`` cannot be compared with ``trace``.
     """
 
-    _esm = front.script(*front.PARTS, "single")
-    _css = front.style("timeline")
+    _esm = bundle.script("single")
+    _css = bundle.style("timeline")
 
     data = Bytes(b"").tag(sync=True)
     head = Dict().tag(sync=True)
@@ -45,22 +45,15 @@ class Timeline(anywidget.AnyWidget):
 
     def __init__(self, trace: Trace, over: Over | None = None, *, budget: int | None = None):
         self.trace = trace
-        self._above = above = overlay(trace, over)
-        told = head(trace) | {"alt": f"{describe(trace)} {above.words}".strip()}
-        words = {"comparison": above.numbers, "guess": above.guess, "budget": budget}
-        super().__init__(
-            data=packed(trace.events),
-            head=told | {name: value for name, value in words.items() if value},
-            ghost_data=packed(above.trace.events) if above.trace else b"",
-            ghost_head=frame(above.trace) if above.trace else {},
-        )
+        self._above = overlay(trace, over)
+        super().__init__(**timeline_state(trace, over, budget))
 
     def to_html(self, path: str | PathLike[str]) -> Path:
         """Write one file that plays anywhere, without a kernel and without a network."""
         return write_whole(Path(path), self._page())
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the still picture: PNG, SVG or PDF, as the file's name says.
+        """Write the static picture: PNG, SVG or PDF, as the file's name says.
 
         With another trace over it, both stand one above the other.
         """
@@ -77,7 +70,7 @@ class Timeline(anywidget.AnyWidget):
         return "\n".join(filter(None, (timeline_text(self.trace), self._above.words)))
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """The widget, and beside it a still picture for notebooks that no kernel runs."""
+        """The widget, and beside it a static picture for notebooks without a kernel."""
         bundle = super()._repr_mimebundle_(**options)
         if bundle is not None:
             picture = png(self.trace, self._above.line)

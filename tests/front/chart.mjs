@@ -1,6 +1,6 @@
 // The chart of a session: runs, theory, and what was predicted before them.
 import assert from "node:assert/strict";
-import { chartOf } from "./front.mjs";
+import { chartOf } from "./chart.js";
 
 const run = { p: 4, m: 8, bubble: 0.31 };
 const guesses = [{ p: 4, m: 8, bubble: 0.27 }, { p: 4, m: 32, bubble: 0.9 }];

@@ -1,6 +1,7 @@
-// A control that rests starts something once; one that is let go, at once.
+// A control that rests starts something once; one that is released, at once.
 import assert from "node:assert/strict";
-import { changes, debounce } from "./front.mjs";
+import { debounce } from "./controls.js";
+import { changes } from "./lab_controls.js";
 
 const clock = {
   due: null,

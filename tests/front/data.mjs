@@ -1,7 +1,7 @@
 // The questions that the picture asks of a trace.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { at, atWork, bytesOf, details, doing, find, follow, readTrace, stops, token, within } from "./front.mjs";
+import { at, atWork, bytesOf, details, doing, find, follow, readTrace, stops, token, within } from "./data.js";
 
 const read = (name) => {
   const { head, data } = JSON.parse(readFileSync(name));
@@ -55,7 +55,7 @@ for (const { from, to, left, arrival } of arrows) {
 const first = trace.rows[2].boxes.order[0];
 const lines = details(trace, first);
 assert.equal(lines[0], "2F0 on rank 2: forward of microbatch 0, stage 2");
-assert.ok(lines.some((line) => /before it, .*the rank waited for the message with 1F0/.test(line)), lines.join());
+assert.ok(lines.some((line) => /^idle for .* before it: waits for the message with 1F0 from rank 1$/.test(line)), lines.join());
 assert.equal(find(trace, trace, first), first);
 
 const times = stops(trace);
@@ -89,4 +89,4 @@ assert.equal(atWork(cut(0.5), 0, trace).words, "0F0: forward, microbatch 0");
 assert.equal(atWork(cut(0.5), 2, trace).words, "waits for 1F0 of rank 1");
 assert.equal(atWork(cut(6), 0, trace).words, "waits for 1B0 of rank 1");
 assert.equal(atWork(cut(0.5), 2, null).words, "waits");
-assert.equal(atWork(cut(34), 3, trace).words, "has computed all it had to");
+assert.equal(atWork(cut(34), 3, trace).words, "has computed all its actions");

@@ -1,10 +1,10 @@
 // Where things stand, and what crowds.
 import assert from "node:assert/strict";
-import { columns, fitting, layout, nodeWidth, rankAt, stepPath } from "./front.mjs";
+import { columns, fitting, layout, nodeWidth, rankAt, stepPath } from "./layout.js";
 
 for (const ranks of [1, 4, 32, 200]) {
   const lanes = { messages: true, memory: true, ghost: true };
-  const place = layout({ head: { ranks }, ghost: {}, lanes, curves: [] }, 900);
+  const place = layout({ trace: { head: { ranks } }, ghost: {}, lanes, curves: [] }, 900);
   let last = 0;
   for (const { ghost, box, messages, memory, bottom } of place.rows) {
     for (const [y, height] of [ghost, box, messages, memory]) {
@@ -17,7 +17,7 @@ for (const ranks of [1, 4, 32, 200]) {
   assert.equal(rankAt(place, place.height + 99), -1);
 }
 
-const guessed = layout({ head: { ranks: 2 }, lanes: {}, guess: { time: 1, text: "mine" } }, 900);
+const guessed = layout({ trace: { head: { ranks: 2 } }, lanes: {}, guess: { time: 1, text: "mine" } }, 900);
 assert.ok(guessed.rows[0].top >= 20, "a guess has room for its words above the first row");
 
 assert.equal(nodeWidth([1, 2, 50, 60]), 3);

@@ -1,6 +1,6 @@
 // Numbers to words, times to places.
 import assert from "node:assert/strict";
-import { bytesText, clamp, first, panned, speeds, ticks, timeText, zoomed } from "./front.mjs";
+import { bytesText, clamp, first, panned, speeds, ticks, timeText, zoomed } from "./scale.js";
 
 assert.equal(clamp(5, 0, 3), 3);
 for (const n of [0, 1, 7]) for (let k = 0; k <= n; k++) assert.equal(first(n, (i) => i >= k), k);

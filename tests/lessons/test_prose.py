@@ -11,7 +11,8 @@ import pytest
 from pipelab.errors import RankOutOfMemory
 from pipelab.lessons.edition import read
 from pipelab.simulator import Cost
-from pipelab.widgets import TimelineLab, words
+from pipelab.widgets import TimelineLab
+from pipelab.widgets import lab_text as words
 from pipelab.widgets.live import Settings
 
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"

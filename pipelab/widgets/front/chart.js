@@ -1,12 +1,16 @@
+// @ts-check
 // The small chart of the lab: the bubble of every run of this session, and what theory says.
+/** @import { Run, Theory } from "./types.js" */
+import { button, element, svg } from "./parts.js";
+import { say } from "./scale.js";
 
+/** @typedef {"m" | "p"} Axis */
 const SIZE = { width: 380, height: 210, left: 44, right: 12, top: 12, bottom: 36 };
 const RADIUS = 8; // of a mark
-const MARKS = { gpipe: "G", "1f1b": "1", interleaved: "i", zero_bubble_h1: "H", zero_bubble_v: "V", sequential: "S" };
 
 /**
- * Places of the runs, of what was predicted before them, and of theory's curve; `by` is "m" or "p".
- * Shares go up to a round value.
+ * Places of the runs, of their predictions, and of theory's curve. Shares go up to a round value.
+ * @param {Run[]} runs @param {Theory | null} curve @param {Axis} by @param {Run[]} guesses
  */
 export function chartOf(runs, curve, by, guesses = []) {
   const all = [...runs, ...guesses];
@@ -14,95 +18,107 @@ export function chartOf(runs, curve, by, guesses = []) {
   const last = Math.max(by === "m" ? 16 : 8, ...all.map((run) => run[by]));
   const highest = Math.max(0.1, ...all.map((run) => run.bubble), ...points.map(([, share]) => share));
   const top = Math.min(1, Math.ceil(highest * 10) / 10);
-  const x = (value) => SIZE.left + ((SIZE.width - SIZE.left - SIZE.right) * value) / last;
-  const y = (share) => SIZE.height - SIZE.bottom - ((SIZE.height - SIZE.top - SIZE.bottom) * share) / top;
+  const x = (/** @type {number} */ value) => SIZE.left + ((SIZE.width - SIZE.left - SIZE.right) * value) / last;
+  const y = (/** @type {number} */ share) =>
+    SIZE.height - SIZE.bottom - ((SIZE.height - SIZE.top - SIZE.bottom) * share) / top;
   const line = points.map(([value, share], i) => `${i ? "L" : "M"}${x(value).toFixed(1)} ${y(share).toFixed(1)}`).join("");
-  const place = (run) => ({ run, x: x(run[by]), y: y(run.bubble) });
+  const place = (/** @type {Run} */ run) => ({ run, x: x(run[by]), y: y(run.bubble) });
   return { line, top, last, x, y, marks: apart(runs.map(place)), crosses: guesses.map(place) };
 }
 
-/** Schedules with the same bubble side by side: the last one would hide all others. */
+/** Schedules with the same bubble side by side: the last one would hide all others.
+ * @param {{ run: Run, x: number, y: number }[]} marks */
 function apart(marks) {
-  const isNear = (a, b) => a.x === b.x && Math.abs(a.y - b.y) < RADIUS;
   return marks.map((mark) => {
-    const near = marks.filter((other) => isNear(mark, other)).map(({ run }) => run.schedule);
-    const schedules = [...new Set(near)];
+    const near = marks.filter((other) => mark.x === other.x && Math.abs(mark.y - other.y) < RADIUS);
+    const schedules = [...new Set(near.map(({ run }) => run.schedule))];
     const place = schedules.indexOf(mark.run.schedule) - (schedules.length - 1) / 2;
     return { ...mark, x: mark.x + 1.5 * RADIUS * place };
   });
 }
 
-/** The chart with its choice of axis and its twin in words. */
-function sessionChart() {
+/** @param {string | number} words @param {number} x @param {number} y @param {string} anchor */
+function text(words, x, y, anchor) {
+  const label = svg("text", { x, y, "text-anchor": anchor });
+  label.textContent = String(words);
+  return label;
+}
+
+/** @param {string} tag @param {Run} run @param {Record<string, unknown>} attributes @param {Node[]} children */
+function hinted(tag, run, attributes, ...children) {
+  const hint = svg("title");
+  hint.textContent = run.words ?? "";
+  return svg(tag, attributes, ...children, hint);
+}
+
+/** The nodes of the chart. @param {ReturnType<typeof chartOf>} chart @param {Axis} by */
+function draw({ line, top, last, x, y, marks, crosses }, by) {
+  const low = SIZE.height - SIZE.bottom;
+  const parts = [];
+  for (let k = 0; k <= 4; k++) {
+    const share = (top * k) / 4;
+    parts.push(svg("path", { class: "pl-grid", d: `M${SIZE.left} ${y(share)}H${SIZE.width - SIZE.right}` }),
+      text(say("percent", { value: Math.round(100 * share) }), SIZE.left - 6, y(share) + 4, "end"));
+  }
+  const step = by === "m" ? 4 : 1;
+  for (let value = step; value <= last; value += step) parts.push(text(value, x(value), low + 16, "middle"));
+  const name = say(by === "m" ? "microbatches_axis" : "ranks_axis");
+  parts.push(text(name, SIZE.width - SIZE.right, low + 31, "end"), svg("path", { class: "pl-theory", d: line }));
+  marks.forEach(({ run, x: at, y: up }, i) => {
+    const looks = `pl-mark${i === marks.length - 1 ? " pl-latest" : ""}${run.paced ? "" : " pl-free"}`;
+    parts.push(hinted("g", run, { class: looks }, svg("circle", { cx: at, cy: up, r: RADIUS }),
+      text(run.mark ?? "?", at, up + 4, "middle")));
+  });
+  for (const { run, x: at, y: up } of crosses) // last, so that a run does not hide it
+    parts.push(hinted("path", run, { class: "pl-cross", d: `M${at - 5} ${up - 5}l10 10m0 -10l-10 10` }));
+  return parts;
+}
+
+/** The chart with its choice of axis, and the same in words. */
+export function sessionChart() {
+  /** @type {Axis} */
   let by = "m";
-  let [runs, curve, guesses] = [[], null, []];
+  /** @type {{ runs: Run[], curve: Theory | null, guesses: Run[] }} */
+  let shown = { runs: [], curve: null, guesses: [] };
   const drawing = svg("svg", { viewBox: `0 0 ${SIZE.width} ${SIZE.height}`, class: "pl-chart", role: "img" });
-  const title = element("b");
-  const axis = (name, words) => {
+  const axis = (/** @type {Axis} */ name, /** @type {string} */ words) => {
     const node = button(words, () => {
       by = name;
-      show();
+      update();
     });
     node.dataset.by = name;
     return node;
   };
-  const choice = element("div", { class: "pl-group", role: "group", "aria-label": "Against" },
-    axis("m", "against m"), axis("p", "against p"));
+  const axes = [axis("m", "against m"), axis("p", "against p")];
+  const choice = element("div", { class: "pl-group", role: "group", "aria-label": "Against" }, ...axes);
   const list = element("ul", { class: "pl-scroll" });
-  const says = element("p", { class: "pl-small" });
+  const key = element("p", { class: "pl-small" });
   const more = element("details", {}, element("summary", {}, "The same in words"), list);
-  const node = element("figure", { class: "pl-session" }, element("figcaption", {}, title, choice, says), drawing, more);
+  const node = element("figure", { class: "pl-session" },
+    element("figcaption", {}, element("b", {}, "Bubble of every run"), choice, key), drawing, more);
 
-  function text(words, x, y, attributes = {}) {
-    const label = svg("text", { x, y, ...attributes });
-    label.textContent = words;
-    return label;
-  }
-  function show() {
-    for (const axis of choice.children) axis.setAttribute("aria-pressed", axis.dataset.by === by);
-    title.textContent = "Bubble of every run";
-    says.textContent = [curve?.name && `line: ${curve.name} in theory, ${curve.fixed[by]}`,
-      guesses.length && "×: your prediction"].filter(Boolean).join(" · ");
-    const { line, top, last, x, y, marks, crosses } = chartOf(runs, curve, by, guesses);
-    const low = SIZE.height - SIZE.bottom;
-    const parts = [];
-    for (let k = 0; k <= 4; k++) {
-      const share = (top * k) / 4;
-      parts.push(svg("path", { class: "pl-grid", d: `M${SIZE.left} ${y(share)}H${SIZE.width - SIZE.right}` }),
-        text(`${Math.round(100 * share)} %`, SIZE.left - 6, y(share) + 4, { "text-anchor": "end" }));
-    }
-    for (let value = by === "m" ? 4 : 1; value <= last; value += by === "m" ? 4 : 1)
-      parts.push(text(value, x(value), low + 16, { "text-anchor": "middle" }));
-    parts.push(text(by === "m" ? "microbatches m" : "ranks p", SIZE.width - SIZE.right, low + 31, { "text-anchor": "end" }));
-    parts.push(svg("path", { class: "pl-theory", d: line }));
-    marks.forEach(({ run, x: at, y: up }, i) => {
-      const latest = i === marks.length - 1 ? " pl-latest" : "";
-      const mark = svg("g", { class: `pl-mark${latest}${run.paced ? "" : " pl-free"}` },
-        svg("circle", { cx: at, cy: up, r: RADIUS }), text(MARKS[run.schedule] ?? "?", at, up + 4, { "text-anchor": "middle" }));
-      const hint = svg("title");
-      hint.textContent = run.words;
-      mark.append(hint);
-      parts.push(mark);
-    });
-    for (const { run, x: at, y: up } of crosses) { // last, so that a run does not hide it
-      const hint = svg("title");
-      hint.textContent = run.words;
-      parts.push(svg("path", { class: "pl-cross", d: `M${at - 5} ${up - 5}l10 10m0 -10l-10 10` }, hint));
-    }
-    drawing.replaceChildren(...parts);
-    drawing.setAttribute("aria-label", `The bubble of ${runs.length} runs against ${by === "m" ? "microbatches" : "ranks"}`);
-    list.replaceChildren(...[...guesses, ...runs].map((run) => element("li", {}, run.words)));
+  function update() {
+    const { runs, curve, guesses } = shown;
+    for (const each of axes) each.setAttribute("aria-pressed", String(each.dataset.by === by));
+    const name = curve?.name;
+    key.textContent = [name ? say("theory", { name, fixed: curve.fixed?.[by] ?? "" }) : "",
+      guesses.length ? say("prediction_mark") : ""].filter(Boolean).join(" · ");
+    drawing.replaceChildren(...draw(chartOf(runs, curve, by, guesses), by));
+    drawing.setAttribute("aria-label", say(by === "m" ? "chart_m" : "chart_p", { count: runs.length }));
+    list.replaceChildren(...[...guesses, ...runs].map((run) => element("li", {}, run.words ?? "")));
     node.hidden = !runs.length;
   }
   return {
     node,
-    /** New runs, or theory's curve for the latest; the axis is the one that was changed last. */
-    show(newRuns, newCurve, newGuesses) {
-      const [a, b] = newRuns.slice(-2);
-      if (newRuns.length > runs.length && b && a.p !== b.p) by = "p";
-      if (newRuns.length > runs.length && b && a.m !== b.m) by = "m";
-      [runs, curve, guesses] = [newRuns, newCurve, newGuesses ?? []];
-      show();
+    /** New runs, or theory's curve for the latest; the axis is the one that was changed last.
+     * @param {Run[]} runs @param {Theory | null} curve @param {Run[]} guesses */
+    show(runs, curve, guesses) {
+      const [a, b] = runs.slice(-2);
+      const isNew = runs.length > shown.runs.length && b;
+      if (isNew && a.p !== b.p) by = "p";
+      if (isNew && a.m !== b.m) by = "m";
+      shown = { runs, curve, guesses };
+      update();
     },
   };
 }

@@ -1,14 +1,22 @@
-// Labelled controls, each with its name, and a way to hear one only once it rests.
+// @ts-check
+// Labelled controls, and a delay that ends when a control has been quiet for a moment.
+/** @import { Control, Debounced } from "./types.js" */
+import { element, newId } from "./parts.js";
 
 /**
- * A labelled range: the number stands beside it for eyes; a screen reader hears the input's.
- * `act`, debounced, is due while it moves, and done when it is let go.
+ * A labelled range, with its number beside it; a screen reader reads that of the input.
+ * @param {string} label @param {string} letter @param {number[]} range @param {number} value
+ * @param {Debounced} act due while it moves, and done when it is released
+ * @returns {Control}
  */
 export function slider(label, letter, [min, max], value, act) {
   const id = newId();
   const number = element("span", { class: "pl-number", "aria-hidden": "true" });
   const input = element("input", { type: "range", id, min, max, step: 1 });
-  const show = (v) => (number.textContent = input.value = v);
+  const show = (/** @type {number} */ v) => {
+    input.value = String(v);
+    number.textContent = input.value;
+  };
   show(value);
   input.addEventListener("input", () => {
     number.textContent = input.value;
@@ -20,7 +28,9 @@ export function slider(label, letter, [min, max], value, act) {
   return { node, input, show, value: () => Number(input.value) };
 }
 
-/** A labelled choice; `options` are pairs of value and words. */
+/** A labelled choice; `options` are pairs of value and words.
+ * @param {string} label @param {string[][]} options @param {string} value @param {() => void} onChange
+ * @returns {Control} */
 export function dropdown(label, options, value, onChange) {
   const id = newId();
   const select = element("select", { id, change: onChange });
@@ -28,24 +38,25 @@ export function dropdown(label, options, value, onChange) {
   select.value = value;
   const words = element("label", { for: id }, label);
   const node = element("div", { class: "pl-control" }, words, select);
-  return { node, input: select, show: (v) => (select.value = v), value: () => select.value };
+  return { node, input: select, show: (v) => void (select.value = v), value: () => select.value };
 }
 
-/** A labelled switch; `help` is read with it. */
-export function checkbox(label, help, value, onChange) {
+/** A labelled switch.
+ * @param {string} label @param {boolean} value @param {() => void} onChange @returns {Control} */
+export function checkbox(label, value, onChange) {
   const id = newId();
   const input = element("input", { type: "checkbox", id, change: onChange });
   input.checked = value;
   const node = element("div", { class: "pl-check" }, input, element("label", { for: id }, label));
-  if (help) {
-    input.setAttribute("aria-describedby", `${id}-help`);
-    node.append(element("p", { id: `${id}-help`, class: "pl-small" }, help));
-  }
-  return { node, input, show: (v) => (input.checked = v), value: () => input.checked };
+  return { node, input, show: (v) => void (input.checked = v), value: () => input.checked };
 }
 
-/** Calls `act` once things have been quiet for `ms`; `flush` does it now, if it is due. */
+/** Calls `act` once `soon` was not called for `ms`; `flush` does it now, if it is due.
+ * @param {() => void} act @param {number} ms
+ * @param {{ setTimeout: (act: () => void, ms: number) => any, clearTimeout: (timer: any) => void }} clock
+ * @returns {Debounced} */
 export function debounce(act, ms, clock = globalThis) {
+  /** @type {any} */
   let timer = null;
   const fire = () => {
     timer = null;

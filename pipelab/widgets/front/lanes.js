@@ -1,70 +1,88 @@
-// What lies around the boxes, as flat shapes: idle time, messages, the other trace, memory, arrows.
+// @ts-check
+// What is around the boxes, as flat shapes: idle time, messages, the other trace, memory, arrows.
+/** @import { Frame, Kind, State, View } from "./types.js" */
+import { within } from "./data.js";
+import { COLUMN, columns, fitting, stepPath } from "./layout.js";
+import { set, svg } from "./parts.js";
 
-/** Hatches as lines in a tile of 8 px; a doubled letter is the same, denser. */
+/** Hatches as lines in a tile of 8 px; a doubled letter is the same, denser.
+ * @param {string} hatch */
 function hatchPath(hatch) {
+  /** @type {Record<string, string>} */
   const lines = { "/": "M-2 2l4-4M0 8l8-8M6 10l4-4", "\\": "M-2 6l4 4M0 0l8 8M6-2l4 4",
     "+": "M4 0v8M0 4h8", ".": "M2 1.6v.8M6 5.6v.8", x: "M0 0l8 8M8 0l-8 8" };
   return lines[hatch[0]] ?? "";
 }
 
-/** A fill for a kind in the tint of a stage: its colour, or its colour under its hatch. */
-function fillOf(view, kind, place, hatched) {
+/** A fill for a kind in the tint of a stage: its colour, or its colour under its hatch.
+ * @param {Pick<View, "fills" | "defs" | "id">} view @param {Kind} kind @param {number} place @param {boolean} hatched */
+export function fillOf(view, kind, place, hatched) {
   const tint = kind.tints[Math.min(place, kind.tints.length - 1)];
   if (!hatched || !kind.hatch) return tint[0];
   const key = `${kind.name}-${place}`;
-  if (!view.fills.has(key)) {
-    const id = `${view.id}-${key}`;
-    const pattern = svg("pattern", { id, width: 8, height: 8, patternUnits: "userSpaceOnUse" });
-    pattern.append(svg("rect", { width: 8, height: 8, fill: tint[0] }),
-      svg("path", { d: hatchPath(kind.hatch), stroke: tint[2], "stroke-width": kind.hatch[0] === "." ? 2 : 1.2,
-        "stroke-linecap": "round", fill: "none", opacity: 0.75 }));
-    view.defs.append(pattern);
-    view.fills.set(key, `url(#${id})`);
-  }
-  return view.fills.get(key);
+  const known = view.fills.get(key);
+  if (known) return known;
+  const id = `${view.id}-${key}`;
+  const pattern = svg("pattern", { id, width: 8, height: 8, patternUnits: "userSpaceOnUse" });
+  pattern.append(svg("rect", { width: 8, height: 8, fill: tint[0] }),
+    svg("path", { d: hatchPath(kind.hatch), stroke: tint[2], "stroke-width": kind.hatch[0] === "." ? 2 : 1.2,
+      "stroke-linecap": "round", fill: "none", opacity: 0.75 }));
+  view.defs.append(pattern);
+  const fill = `url(#${id})`;
+  view.fills.set(key, fill);
+  return fill;
 }
 
-/** Flat shapes gathered into one path per colour. */
-function flat(parent) {
+/** Flat shapes gathered into one path per colour.
+ * @param {Element} parent */
+export function flat(parent) {
+  /** @type {Map<string, string[]>} */
   const paths = new Map();
   return {
+    /** @param {string} key @param {number} x @param {number} y @param {number} width @param {number} height */
     box(key, x, y, width, height) {
-      if (!paths.has(key)) paths.set(key, []);
-      paths.get(key).push(`M${x.toFixed(1)} ${y.toFixed(1)}h${width.toFixed(1)}v${height.toFixed(1)}h${(-width).toFixed(1)}z`);
+      const parts = paths.get(key) ?? [];
+      paths.set(key, parts);
+      parts.push(`M${x.toFixed(1)} ${y.toFixed(1)}h${width.toFixed(1)}v${height.toFixed(1)}h${(-width).toFixed(1)}z`);
     },
-    /** `looks(key)` gives the attributes of a path. */
+    /** @param {(key: string) => Record<string, unknown>} looks the attributes of a path */
     finish(looks) {
       parent.replaceChildren(...[...paths].map(([key, parts]) => svg("path", { d: parts.join(""), ...looks(key) })));
     },
   };
 }
 
-/** Boxes [from, to, kind, tint] of one row as flat shapes: as they are, or as columns of shares. */
-function crowd(shapes, boxes, width, asTheyAre, y, height) {
-  if (asTheyAre) for (const [a, b, kind, tint] of boxes) shapes.box(`${kind} ${tint}`, a, y, Math.max(1, b - a), height);
-  else for (const [at, below, above, kind] of columns(boxes, width))
+/** Boxes [from, to, kind, tint] of one row as flat shapes: as they are, or as columns of shares.
+ * @param {ReturnType<typeof flat>} shapes @param {number[][]} boxes
+ * @param {{ width: number, asTheyAre: boolean, y: number, height: number }} row */
+export function flatBoxes(shapes, boxes, { width, asTheyAre, y, height }) {
+  if (asTheyAre) {
+    for (const [a, b, kind, tint] of boxes) shapes.box(`${kind} ${tint}`, a, y, Math.max(1, b - a), height);
+    return;
+  }
+  for (const [at, below, above, kind] of columns(boxes, width))
     shapes.box(`${kind} 0`, at, y + height * (1 - above), COLUMN, height * (above - below));
 }
 
-/** Idle time, in three shades by its reason, with the reason in words where there is room. */
-function drawIdle(view, s, { from, to, x }, left) {
+/** Idle time, shaded by its reason, with the reason in words where there is room.
+ * @param {View} view @param {State} s @param {Frame} frame @param {number} left how many labels may be drawn */
+export function drawIdle(view, s, { from, to, x }, left) {
   const { trace } = s;
   const { idle } = trace.head;
   const shapes = flat(view.flats.idle);
   trace.rows.forEach((row, rank) => {
     const [y, height] = view.place.rows[rank].box;
-    if (s.live) shapes.box("waiting", x(0), y, x(s.time) - x(0), height); // the bars lie over it
+    if (s.live) shapes.box("waiting", x(0), y, x(s.time) - x(0), height); // the bars are drawn over it
+    if (!idle) return;
     const [low, high] = within(row.idle, from, to);
-    for (let k = low; k < high; k++) {
-      const i = row.idle.order[k];
+    for (const i of row.idle.order.subarray(low, high)) {
       const a = x(idle.start[i]);
       const width = x(idle.end[i]) - a;
       if (width < 0.3) continue;
       shapes.box(idle.reason[i], a, y, width, height);
       if (height < 14 || width < 56 || left-- <= 0) continue;
-      const words = idle.texts[idle.words[i]];
-      const short = words.replace(/ (of|from) rank.*/, "");
-      const text = fitting([words, short, short.replace("waits for ", "waits: "), idle.phase[i]], width - 4, 10.5);
+      const place = idle.words[i];
+      const text = fitting([idle.texts[place], ...idle.labels[place], idle.phase[i]], width - 4, 10.5);
       if (!text) continue;
       const node = view.nodes.reasons.next();
       node.textContent = text;
@@ -75,14 +93,16 @@ function drawIdle(view, s, { from, to, x }, left) {
   view.nodes.reasons.finish();
 }
 
-/** The lane below the boxes: messages under way, reductions, optimizer steps. */
-function drawMessages(view, s, { from, to, x }) {
+/** The lane below the boxes: messages in transit, all-reduces, optimizer steps.
+ * @param {View} view @param {State} s @param {Frame} frame */
+export function drawMessages(view, s, { from, to, x }) {
   const { trace } = s;
   const shapes = flat(view.flats.messages);
   trace.rows.forEach((row, rank) => {
     const [y, height] = view.place.rows[rank].messages;
     if (!height) return;
     const [low, high] = within(row.messages, from, to);
+    /** @type {Record<number, number>} */
     const last = {}; // the pixel drawn last, by kind: more in the same pixel would not be seen
     for (let k = low; k < high; k++) {
       const i = row.messages.order[k];
@@ -90,17 +110,18 @@ function drawMessages(view, s, { from, to, x }) {
       const b = Math.max(a + 1.6, x(trace.end[i]));
       if (last[trace.kind[i]] >= b - 0.8) continue;
       last[trace.kind[i]] = b;
-      shapes.box(trace.kind[i], a, y, b - a, height);
+      shapes.box(String(trace.kind[i]), a, y, b - a, height);
     }
   });
   shapes.finish((kind) => {
-    const { tints, name } = trace.head.kinds[kind];
-    return { fill: fillOf(view, trace.head.kinds[kind], 0, true), stroke: tints[0][2], "data-kind": name };
+    const own = trace.head.kinds[Number(kind)];
+    return { fill: fillOf(view, own, 0, true), stroke: own.tints[0][2], "data-kind": own.name };
   });
 }
 
-/** The other trace, as a slim row of outlined bars above each rank's own. */
-function drawGhost(view, s, { from, to, x }) {
+/** The other trace, as a slim row of outlined bars above each rank's own.
+ * @param {View} view @param {State} s @param {Frame} frame */
+export function drawGhost(view, s, { from, to, x }) {
   const { ghost } = s;
   const shapes = flat(view.flats.ghost);
   ghost?.rows.slice(0, view.place.rows.length).forEach((row, rank) => {
@@ -111,24 +132,28 @@ function drawGhost(view, s, { from, to, x }) {
       const i = row.boxes.order[k];
       boxes.push([x(ghost.start[i]), x(ghost.end[i]) - 0.6, ghost.kind[i], 0]);
     }
-    crowd(shapes, boxes, x(to), boxes.length * COLUMN <= view.place.plot * 2, y, height - 2);
+    const asTheyAre = boxes.length * COLUMN <= view.place.plot * 2;
+    flatBoxes(shapes, boxes, { width: x(to), asTheyAre, y, height: height - 2 });
   });
   shapes.finish((key) => {
-    const { tints, name } = ghost.head.kinds[parseInt(key)];
+    const { tints, name } = s.trace.head.kinds[parseInt(key)];
     return { fill: tints[0][0], stroke: tints[0][2], "data-kind": name };
   });
 }
 
-/** What each rank holds, all at one scale, and the budget as a line. */
-function drawMemory(view, s, { from, to, x }) {
+/** What each rank holds, all at one scale, and the budget as a line.
+ * @param {View} view @param {State} s @param {Frame} frame */
+export function drawMemory(view, s, { from, to, x }) {
+  /** @type {string[]} */
   const paths = [];
+  /** @type {string[]} */
   const lines = [];
   if (s.curves && view.place.rows[0].memory[1]) {
-    const top = Math.max(1, s.budget ?? 0, ...s.peaks);
+    const top = Math.max(1, s.budget, ...s.peaks);
     s.curves.forEach(([times, values], rank) => {
       const [at, height] = view.place.rows[rank].memory;
       const base = at + height;
-      const y = (value) => base - (value / top) * (height - 1);
+      const y = (/** @type {number} */ value) => base - (value / top) * (height - 1);
       paths.push(stepPath(times, values, { x, y, from, to, base }));
       if (s.budget) lines.push(`M${x(from)} ${y(s.budget).toFixed(1)}H${x(to).toFixed(1)}`);
     });
@@ -137,8 +162,9 @@ function drawMemory(view, s, { from, to, x }) {
     svg("path", { d: lines.join(""), class: "pl-budget" }));
 }
 
-/** The followed microbatch's messages: the flight, then the time that the result lies waiting. */
-function drawArrows(view, s, { x }) {
+/** The followed microbatch's messages: the transit, then the time until the result is used.
+ * @param {View} view @param {State} s @param {Frame} frame */
+export function drawArrows(view, s, { x }) {
   for (const { from, to, left, arrival, name } of s.followed?.arrows ?? []) {
     const [down, up] = [s.trace.rank[from], s.trace.rank[to]].map((rank) => view.place.rows[rank].box);
     const falls = up[0] > down[0];

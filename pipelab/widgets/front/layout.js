@@ -1,62 +1,69 @@
-// Where things stand in the picture, in pixels: names at the left, the plot, per cents at the right.
+// @ts-check
+// Where things are in the picture, in pixels: names at the left, the plot, percentages at the right.
+/** @import { Place, Placed, State } from "./types.js" */
+import { clamp, first } from "./scale.js";
 
-const LEAST = 3; // px: narrower boxes become flat shapes without outline, hatch and letter
-const HATCHED = 8; // px: a hatch below this width cannot be seen, but costs most of a frame
-const MOST_NODES = 1000; // boxes that are nodes of their own: a frame of more takes too long
-const COLUMN = 4; // px: where narrow boxes crowd, each column shows how its time was spent
+export const LEAST = 3; // px: narrower boxes become flat shapes without outline, hatch and letter
+export const HATCHED = 8; // px: a hatch below this width cannot be seen, but costs most of a frame
+const MOST_NODES = 1000; // boxes that are separate nodes: a frame of more takes too long
+export const COLUMN = 4; // px: where many narrow boxes meet, each column shows how its time was spent
 
-/** Rows of the picture from top to bottom; each part is [y, height]. */
-export function layout({ head, ghost, lanes, curves, guess }, width) {
-  const { ranks } = head;
+/** Rows of the picture from top to bottom; each part is [y, height].
+ * @param {Pick<State, "trace" | "ghost" | "lanes" | "curves" | "guess">} state @param {number} width @returns {Place} */
+export function layout({ trace, ghost, lanes, curves, guess }, width) {
+  const { ranks } = trace.head;
   const left = 68;
   const right = width < 620 ? 48 : 82;
   const box = clamp(Math.floor(440 / ranks), 4, 34);
-  const part = {
+  const height = {
     ghost: ghost ? Math.max(3, Math.round(box * 0.36)) : 0,
     messages: lanes.messages ? Math.max(2, Math.round(box * 0.3)) : 0,
     memory: lanes.memory && curves ? Math.max(4, Math.round(box * 0.85)) : 0,
   };
   const gap = box > 12 ? 9 : 1;
+  /** @type {Placed[]} */
   const rows = [];
-  let y = guess ? 22 : 6; // its words stand above the first row
+  let y = guess ? 22 : 6; // its text is above the first row
   for (let rank = 0; rank < ranks; rank++) {
-    const row = { top: y, ghost: [y, part.ghost] };
-    y += part.ghost;
-    row.box = [y, box];
-    y += box + (part.messages ? 2 : 0);
-    row.messages = [y, part.messages];
-    y += part.messages + (part.memory ? 3 : 0);
-    row.memory = [y, part.memory];
-    y += part.memory;
-    row.bottom = y;
-    rows.push(row);
-    y += gap;
+    const boxAt = y + height.ghost;
+    const messagesAt = boxAt + box + (height.messages ? 2 : 0);
+    const memoryAt = messagesAt + height.messages + (height.memory ? 3 : 0);
+    const bottom = memoryAt + height.memory;
+    rows.push({ top: y, ghost: [y, height.ghost], box: [boxAt, box], messages: [messagesAt, height.messages],
+      memory: [memoryAt, height.memory], bottom });
+    y = bottom + gap;
   }
   return { width, left, right, plot: Math.max(120, width - left - right), rows, bottom: y, height: y + 26 };
 }
 
-/** The rank at a height, or -1. */
+/** The rank at a height, or -1.
+ * @param {Pick<Place, "rows">} place @param {number} y */
 export function rankAt({ rows }, y) {
   const rank = first(rows.length, (i) => rows[i].bottom + 4 > y);
   return rank < rows.length && y >= rows[rank].top - 5 ? rank : -1;
 }
 
-/** How wide a box must be to be a node of its own, so that not too many are. */
+/** How wide a box must be to be a separate node, so that not too many are.
+ * @param {number[]} widths */
 export function nodeWidth(widths) {
   const wide = widths.filter((width) => width >= LEAST);
   if (wide.length <= MOST_NODES) return LEAST;
   return Float32Array.from(wide).sort()[wide.length - MOST_NODES] + 1e-3;
 }
 
-/** The longest of some labels that fits into a width, at a size of its letters. */
+/** The longest of some labels that fits into a width, at a size of its letters.
+ * @param {string[]} labels @param {number} width @param {number} size */
 export function fitting(labels, width, size) {
   return labels.find((label) => label.length * size * 0.66 + 3 <= width) ?? "";
 }
 
 /**
- * Boxes too narrow to be told apart, as columns: how much of each column's time went to what.
+ * Boxes too narrow to be seen one by one, as columns: how much of each column's time went to what.
  *
- * `boxes` are [from, to, kind] in pixels; the result is [x, share below, share above, kind].
+ * @template {number[]} Box
+ * @param {Box[]} boxes [from, to, kind] in pixels
+ * @param {number} width
+ * @returns {number[][]} [x, share below, share above, kind]
  */
 export function columns(boxes, width) {
   const count = Math.ceil(width / COLUMN) + 1;
@@ -81,7 +88,9 @@ export function columns(boxes, width) {
   return found;
 }
 
-/** A curve in steps as a path: of several changes within a pixel the highest shows, too. */
+/** A curve in steps as a path: of several changes within a pixel the highest shows, too.
+ * @param {number[]} times @param {number[]} values
+ * @param {{ x: (time: number) => number, y: (value: number) => number, from: number, to: number, base: number }} frame */
 export function stepPath(times, values, { x, y, from, to, base }) {
   let i = Math.max(0, first(times.length, (k) => times[k] > from) - 1);
   let value = times.length && times[i] <= from ? values[i++] : 0;

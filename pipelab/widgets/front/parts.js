@@ -1,27 +1,38 @@
-// Small parts of a page: elements, icons, labelled controls. Words are set as text, never as HTML.
+// @ts-check
+// Small parts of a page: elements, icons, tables. Words are set as text, never as HTML.
+/** @import { Pool, Table } from "./types.js" */
 
 let count = 0;
 // Each widget loads its own copy of this file, so a count alone would repeat ids on a page.
 const prefix = `pl-${Math.random().toString(36).slice(2)}`;
-const newId = () => `${prefix}-${++count}`;
+export const newId = () => `${prefix}-${++count}`;
 
 // JupyterLab takes keys (arrows, D D, Shift+Enter) from whatever has the focus, unless that very
-// element says no: an ancestor that says so is asked too late.
+// element has this mark: a mark on an ancestor is read too late.
 const FOCUSABLE = new Set(["button", "input", "select", "summary"]);
 
-/** An HTML element; `attributes` may hold listeners, as functions. */
+/** An HTML element; `attributes` may hold listeners, as functions.
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Record<string, unknown>} attributes
+ * @param {(Node | string)[]} children
+ * @returns {HTMLElementTagNameMap[Tag]} */
 export function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") node.addEventListener(name, value);
-    else node.setAttribute(name, value);
+    if (typeof value === "function") node.addEventListener(name, /** @type {EventListener} */ (value));
+    else node.setAttribute(name, String(value));
   }
   if (FOCUSABLE.has(tag)) node.dataset.lmSuppressShortcuts = "true";
   node.append(...children);
   return node;
 }
 
-/** An SVG element. */
+/** An SVG element.
+ * @param {string} tag
+ * @param {Record<string, unknown>} attributes
+ * @param {(Node | string)[]} children
+ * @returns {SVGElement} */
 export function svg(tag, attributes = {}, ...children) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
   set(node, attributes);
@@ -29,7 +40,10 @@ export function svg(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** Set attributes, where they differ: an equal value would be laid out again, too. */
+/** Set attributes, where they differ: an equal value would be laid out again, too.
+ * @template {Element} Node
+ * @param {Node} node
+ * @param {Record<string, unknown>} attributes */
 export function set(node, attributes) {
   for (const name in attributes) {
     const value = String(attributes[name]);
@@ -48,16 +62,17 @@ const ICONS = {
   plus: "M7 3h2v4h4v2H9v4H7V9H3V7h4z",
   minus: "M3 7h10v2H3z",
   whole: "M1.5 3h1.5v10H1.5zM13 3h1.5v10H13zM4 8l3-3v2h2V5l3 3-3 3V9H7v2z",
-  left: "M10 3v10L4 8z",
-  right: "M6 3v10l6-5z",
 };
 
-/** Show another icon in a button that has one. */
+/** Show another icon in a button that has one.
+ * @param {Element} node @param {keyof typeof ICONS} name */
 export function setIcon(node, name) {
-  node.querySelector("path").setAttribute("d", ICONS[name]);
+  node.querySelector("path")?.setAttribute("d", ICONS[name]);
 }
 
-/** A button; with an icon its words are its name, or stand beside it where `words` is shown. */
+/** A button; with an icon its words are its accessible name, or `shown` beside it.
+ * @param {string} words @param {() => void} onClick
+ * @param {{ icon?: keyof typeof ICONS | null, shown?: boolean }} options */
 export function button(words, onClick, { icon = null, shown = !icon } = {}) {
   const node = element("button", { type: "button", click: onClick });
   if (icon) {
@@ -71,7 +86,8 @@ export function button(words, onClick, { icon = null, shown = !icon } = {}) {
   return node;
 }
 
-/** A table of text: heads, and rows whose first cell names the row. */
+/** A table of text: heads, and rows whose first cell names the row.
+ * @param {Table} table */
 export function tableOf({ caption = "", heads = [], rows = [] }) {
   const head = heads.map((text) => element("th", { scope: "col" }, text));
   const body = rows.map(([name, ...cells]) =>
@@ -81,8 +97,10 @@ export function tableOf({ caption = "", heads = [], rows = [] }) {
     element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
 }
 
-/** Nodes that are used again at each drawing, so that a frame makes few new ones. */
+/** Nodes that are used again at each drawing, so that a frame makes few new ones.
+ * @param {Element} parent @param {string} tag @param {Record<string, unknown>} attributes @returns {Pool} */
 export function pool(parent, tag, attributes = {}) {
+  /** @type {SVGElement[]} */
   const nodes = [];
   let used = 0;
   return {
@@ -93,7 +111,7 @@ export function pool(parent, tag, attributes = {}) {
       }
       return nodes[used++];
     },
-    /** Take away what this drawing did not use. */
+    /** Remove what this drawing did not use. */
     finish() {
       for (const node of nodes.splice(used)) node.remove();
       used = 0;

@@ -1,11 +1,19 @@
+// @ts-check
 // What anywidget calls for one trace.
+/** @import { Model } from "./types.js" */
+import { timeline } from "./timeline.js";
+import { bind } from "./view.js";
 
+/** @param {{ model: Model, el: HTMLElement }} place */
 function render({ model, el }) {
   const view = timeline();
   view.node.classList.add("pl-root");
   el.append(view.node);
-  const free = bind(model, view);
-  return () => [free, view.end].forEach((end) => end());
+  const unbind = bind(model, view);
+  return () => {
+    unbind();
+    view.end();
+  };
 }
 
 export default { render };

@@ -5,7 +5,7 @@
             └──┴──┴─────────────┴─────┴──┴───        for a message
                |  |        |          |              the lane below: sends and receives
 
-Boxes of one kind are one PolyCollection: 10,000 patches of their own would take seconds to draw.
+Boxes of one kind are one PolyCollection: 10,000 separate patches would take seconds to draw.
 """
 
 import math
@@ -34,13 +34,12 @@ from pipelab.plots.picture import (
     SMALL,
     Picture,
     notes_of,
-    stages_of,
     text_width,
     write_around,
 )
 from pipelab.plots.terminal import describe, idle_shares, span, table
 from pipelab.trace import Event, Trace
-from pipelab.trace.metrics import idle_gaps
+from pipelab.trace.metrics import idle_gaps, stages_of
 from pipelab.words import percent, time_unit
 
 __all__ = ["describe", "plot_timeline", "table"]
@@ -71,7 +70,7 @@ def plot_timeline(
     until: float | None = None,
     line: tuple[float, str] | None = None,
 ) -> Figure:
-    """The timeline as a figure of its own, or drawn into ``ax``. Never uses pyplot.
+    """The timeline as a new figure, or drawn into ``ax``. Never uses pyplot.
 
     Times on the axis are the events' own, in seconds below and in a fitting unit on the labels.
     Labels that do not fit into their boxes are left out. Each row ends with its 1 - utilisation.
@@ -80,7 +79,7 @@ def plot_timeline(
         title: instead of the schedule and its sizes.
         ax: room to draw in, in place of a new figure; its size at this moment decides on labels.
         width: inches of a new figure; more inches, more labels.
-        until: seconds; the time axis goes on to there, so that pictures can be compared.
+        until: seconds; the time axis extends to there, so that pictures can be compared.
         line: seconds and words: a dotted line, where somebody predicted the end.
     """
     if ax is None:
@@ -150,7 +149,7 @@ def _draw_boxes(
         sides = band[2:] if kind in MESSAGES else band[:2]
         boxes = _collection([_box(e.rank, (e.start, e.end), sides) for e in drawn], label=kind)
         roomy = sum(e.end - e.start for e in drawn) / len(drawn) * scale >= ROOMY
-        outlined = roomy or kind in MESSAGES  # a message is but a tick: its outline shows it
+        outlined = roomy or kind in MESSAGES  # a message is narrow: its outline shows it
         boxes.set(hatch=style.hatch if roomy and style.hatch else None)
         boxes.set_snap(None if outlined else False)  # whole pixels would swallow every other box
         inside = [fills[e] for e in drawn]

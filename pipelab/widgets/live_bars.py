@@ -1,8 +1,8 @@
-"""Watch ranks at work: bars of a step that is not over yet.
+"""Bars of a step that has not ended yet.
 
-Ranks tell what they did when the step is over. Until then a shared page says what each is in at
-this moment, and since when; looked at often enough, that is a timeline. Only what began and ended
-between two looks is guessed. It is provisional: the recorded trace takes its place.
+Ranks send their events when the step has ended. Until then a shared page says which action each
+rank is in, and since when. Read often enough, that gives a timeline; only actions that began and
+ended between two readings are guessed. It is provisional: the recorded trace replaces it.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,34 +12,34 @@ from pipelab.engine.protocol.progress import Begun
 from pipelab.schedules import Schedule
 from pipelab.trace import Event
 
-Read = Callable[[], Sequence[Begun]]
+_Read = Callable[[], Sequence[Begun]]
 
 
 class _Row:
-    """One rank: its actions in order, how many are over, and which is under way since when."""
+    """One rank: its actions in order, how many have ended, and since when the current one runs."""
 
     def __init__(self, rank: int, actions: Sequence[Action]):
         self.rank = rank
         self.actions = [a for a in actions if a.kind in COMPUTE]
         self.place = {action: i for i, action in enumerate(self.actions)}
         self.bars: list[Event] = []
-        self.under_way: float | None = None  # since when
-        self.seen = 0.0  # when it was last looked at
+        self.begun_at: float | None = None  # seconds; None between actions
+        self.seen = 0.0  # when it was last read
 
     def look(self, action: Action, since: float, now: float) -> None:
-        """What the rank is in now, and since when; what came before it is over."""
+        """Take what the rank is in, and since when; all actions before it have ended."""
         begun = self.place.get(action)
         over = begun if begun is not None else self._over_before(action)
         if over > len(self.bars):
             self._end(over, since)
-        if begun is not None and self.under_way is None:
-            self.under_way = since
+        if begun is not None and self.begun_at is None:
+            self.begun_at = since
         self.seen = now
 
     def _over_before(self, action: Action) -> int:
-        """How many actions are over when the rank waits, sends or steps."""
+        """How many actions have ended when the rank waits, sends or steps."""
         stage, kind, microbatch = action
-        done = len(self.bars) + (self.under_way is not None)
+        done = len(self.bars) + (self.begun_at is not None)
         if kind is Kind.WAIT and microbatch is not None:
             ahead = range(done, len(self.actions))
             same = (i for i in ahead if self.actions[i][::2] == (stage, microbatch))
@@ -49,40 +49,40 @@ class _Row:
         return max([done, *sent])
 
     def _end(self, over: int, until: float) -> None:
-        """Actions up to there are over; those that nobody saw share the time since a look."""
-        begin = self.seen if self.under_way is None else self.under_way
+        """Actions up to there have ended; those between two readings share the time."""
+        begin = self.seen if self.begun_at is None else self.begun_at
         first = len(self.bars)
         share = (until - begin) / (over - first)
-        if self.under_way is not None and begin + share < self.seen:  # then it still went on
+        if self.begun_at is not None and begin + share < self.seen:  # it ran then
             self._bar(begin, self.seen)
             begin, first = self.seen, first + 1
             share = (until - begin) / max(1, over - first)
         for k in range(over - first):
             self._bar(begin + k * share, begin + (k + 1) * share)
-        self.under_way = None
+        self.begun_at = None
 
     def _bar(self, start: float, end: float) -> None:
         stage, kind, microbatch = self.actions[len(self.bars)]
         self.bars.append(Event(self.rank, kind, stage, microbatch, start, end))
 
     def so_far(self, now: float) -> list[Event]:
-        """All bars, the one under way up to now."""
-        if self.under_way is None:
+        """All bars; the current one lasts until now."""
+        if self.begun_at is None:
             return self.bars
         stage, kind, microbatch = self.actions[len(self.bars)]
-        return [*self.bars, Event(self.rank, kind, stage, microbatch, self.under_way, now)]
+        return [*self.bars, Event(self.rank, kind, stage, microbatch, self.begun_at, now)]
 
 
-class Watch:
-    """The bars of one step, from looks at what each rank is in.
+class LiveBars:
+    """The bars of one step, from repeated readings of the action that each rank is in.
 
     Args:
-        read: what each rank began last; empty once nobody knows. See ``Pipeline.begun``.
-        schedule: what the ranks of one replica follow.
-        replicas: how many copies of the pipeline are at work.
+        read: what each rank began last; empty once the ranks are gone. See ``Pipeline.begun``.
+        schedule: that of one replica.
+        replicas: how many copies of the pipeline run.
     """
 
-    def __init__(self, read: Read, schedule: Schedule, replicas: int = 1):
+    def __init__(self, read: _Read, schedule: Schedule, replicas: int = 1):
         self._read = read
         p = schedule.num_ranks
         self._rows = [_Row(rank, schedule.ranks[rank % p]) for rank in range(p * replicas)]
@@ -90,7 +90,7 @@ class Watch:
         self._zero: float | None = None  # when the first rank began
 
     def look(self, clock: float) -> None:
-        """See what each rank is in; ``clock``: seconds now, on the clock of ``Begun.since``."""
+        """Read what each rank is in; ``clock``: seconds now, on the clock of ``Begun.since``."""
         seen = [
             (row, begun.action, begun.since)
             for row, begun, before in zip(self._rows, self._read(), self._before, strict=False)
@@ -99,7 +99,7 @@ class Watch:
         if seen and self._zero is None:
             self._zero = min(since for _, _, since in seen)
         for row, action, since in seen:
-            # a paced rank tells when its device will begin, a moment before it does
+            # a paced rank announces the start of its device a moment before
             row.look(action, min(since, clock) - (self._zero or 0.0), clock - (self._zero or 0.0))
 
     def bars(self, clock: float) -> tuple[tuple[Event, ...], float]:

@@ -1,4 +1,4 @@
-"""What the lab says: all sentences and figures of its view; the browser only lays them out."""
+"""All sentences and figures of the lab's view; the browser only lays them out."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,17 @@ NAMES = {
     "zero_bubble_v": "zero bubble V",
     "sequential": "sequential",
 }
+MARKS = {
+    "gpipe": "G",
+    "1f1b": "1",
+    "interleaved": "i",
+    "zero_bubble_h1": "H",
+    "zero_bubble_v": "V",
+    "sequential": "S",
+}  # letters in the chart of all runs
 SLOWDOWNS = (1, 5, 30)
 LATENCIES = (0, 10, 25, 50, 100)  # per cent of F
-BUDGETS = (0, 3_000_000, 4_500_000, 6_000_000)  # bytes; 3 MB hold 1F1B at p=4, m=8, not GPipe
+BUDGETS = (0, 3_000_000, 4_500_000, 6_000_000)  # bytes; in 3 MB fits 1F1B at p=4, m=8, not GPipe
 MOST_RANKS, MOST_MICROBATCHES = 8, 16
 
 
@@ -47,13 +55,13 @@ def choices(pace: Cost, shared: bool = False) -> dict[str, object]:
         "time, as a device of that speed would take it. Unpaced, the ranks share this machine's "
         "cores.",
         "latency": [(str(k), f"{k} % of F" if k else least) for k in LATENCIES],
-        "overlap": "Messages travel while ranks compute",
-        "replicas": [("1", "1"), ("2", "2, on ranks of their own")],
-        "budget": [(str(b), bytes_text(b) if b else "all there is") for b in BUDGETS],
+        "overlap": "Messages are sent while ranks compute",
+        "replicas": [("1", "1"), ("2", "2, on separate ranks")],
+        "budget": [(str(b), bytes_text(b) if b else "no limit") for b in BUDGETS],
     }
 
 
-_EXTRA = {5: ": slower", 30: ": watch it"}
+_EXTRA = {5: ": slower", 30: ": slow enough to follow"}
 
 
 def what(settings: Settings) -> str:
@@ -78,7 +86,7 @@ def status(run: LiveRun, shown: int) -> dict[str, object]:
         case "stopped":
             return {"state": "idle", "summary": f"Run {run.number} was stopped.{still}"}
         case _:
-            return {"state": "running", "summary": f"Run {run.number} is going: {text} …"}
+            return {"state": "running", "summary": f"Run {run.number} in progress: {text} …"}
 
 
 def seen(run: LiveRun) -> str:
@@ -90,7 +98,7 @@ def seen(run: LiveRun) -> str:
 
 
 def sentence(result: StepResult, guess: float | None) -> str:
-    """The bubble, measured, by the formula and as it was guessed; the loss."""
+    """The bubble, measured, by the formula and as it was predicted; the loss."""
     trace = result.trace
     formula, share = formula_of(trace)
     return (
@@ -172,6 +180,7 @@ def point(run: LiveRun, trace: Trace) -> dict[str, object]:
     return {
         "run": run.number,
         "schedule": s.schedule,
+        "mark": MARKS.get(s.schedule, "?"),
         "name": NAMES.get(s.schedule, s.schedule),
         "p": s.num_ranks,
         "m": s.num_microbatches,
@@ -183,7 +192,7 @@ def point(run: LiveRun, trace: Trace) -> dict[str, object]:
 
 
 def guesses(shares: Mapping[tuple[int, int], float]) -> list[dict[str, object]]:
-    """What somebody predicted, as marks of the small chart."""
+    """Predictions, as marks of the small chart."""
     rows = ((p, m, share) for (p, m), share in sorted(shares.items()))
     return [
         {
@@ -198,13 +207,13 @@ def guesses(shares: Mapping[tuple[int, int], float]) -> list[dict[str, object]]:
 
 
 def error_text(error: Exception | None) -> str:
-    """An error as a reader needs it: its words, without a file of this machine."""
+    """An error's type and message, without the folders of this machine."""
     text = f"{type(error).__name__}: {error}"
     return re.sub(r'File "[^"]*[/\\]([^"/\\]+)"', r'File "\1"', text)
 
 
 def part(pace: Cost, parts: int) -> Cost:
-    """One of so many equal parts of the work; a message costs what it costs.
+    """One of ``parts`` equal parts of the work; the latency of a message stays.
 
     >>> part(Cost(8.0, 8.0, 8.0, latency=0.5), 4).forward
     2.0
@@ -213,7 +222,7 @@ def part(pace: Cost, parts: int) -> Cost:
 
 
 def slowed(pace: Cost, factor: float, latency: float) -> Cost:
-    """A pace so many times slower, whose messages take at least a share (0 to 1) of F.
+    """A pace ``factor`` times slower, whose messages take at least a share (0 to 1) of F.
 
     >>> slowed(Cost(1.0, 1.0, 1.0), 5, 0.1).latency
     0.5

@@ -13,7 +13,7 @@ from pipelab.schedules import one_f_one_b
 from pipelab.schedules.catalogue import build
 from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost, simulate
-from pipelab.widgets.watch import Watch
+from pipelab.widgets.live_bars import LiveBars
 
 
 def at_work(schedule, cost):
@@ -50,13 +50,13 @@ def test_bars_start_when_the_rank_says_and_are_right_to_a_look_in_all_else(name,
     schedule = build(name, p, 2 * p)
     trace, read_at = at_work(schedule, Cost())
     clock = [-1.0]
-    watch = Watch(lambda: read_at(clock[0]), schedule)
+    live = LiveBars(lambda: read_at(clock[0]), schedule)
     for k in itertools.count():
         clock[0] = k * pause
         if clock[0] > trace.duration:
             break
-        watch.look(clock[0])
-        bars, now = watch.bars(clock[0])
+        live.look(clock[0])
+        bars, now = live.bars(clock[0])
         rows = {rank: [b for b in bars if b.rank == rank] for rank in range(p)}
         for rank, row in rows.items():
             computing = [e for e in trace.events if e.rank == rank and e.kind in COMPUTE]
@@ -72,52 +72,52 @@ def test_bars_start_when_the_rank_says_and_are_right_to_a_look_in_all_else(name,
 
 
 def test_the_step_before_is_not_seen():
-    watch = Watch(lambda: [Begun(7, Action(0, Kind.STEP), 0.5)] * 2, one_f_one_b(2, 2))
-    watch.look(1.0)
-    assert watch.bars(2.0) == ((), 0.0)
+    live = LiveBars(lambda: [Begun(7, Action(0, Kind.STEP), 0.5)] * 2, one_f_one_b(2, 2))
+    live.look(1.0)
+    assert live.bars(2.0) == ((), 0.0)
 
 
 def test_sends_and_the_optimizer_end_an_action():
     schedule = one_f_one_b(2, 1)
     lowered = lower(schedule)
     said = [Begun(), Begun()]
-    watch = Watch(lambda: said, schedule)
+    live = LiveBars(lambda: said, schedule)
     for clock, action in enumerate(lowered.ranks[0]):
         said[0] = Begun(clock + 1, action, clock - 0.5)
-        watch.look(float(clock))
-    bars, _ = watch.bars(10.0)
+        live.look(float(clock))
+    bars, _ = live.bars(10.0)
     assert [(b.kind, b.microbatch) for b in bars] == [(Kind.F, 0), (Kind.B, 0)]
     assert bars[-1].end < 10.0
 
 
-def test_replicas_are_watched_too():
+def test_replicas_are_shown_too():
     said = [Begun()] * 4
-    watch = Watch(lambda: said, one_f_one_b(2, 2), replicas=2)
+    live = LiveBars(lambda: said, one_f_one_b(2, 2), replicas=2)
     said[2] = Begun(1, Action(0, Kind.F, 0), 7.0)
-    watch.look(7.25)
-    bars, now = watch.bars(7.5)
+    live.look(7.25)
+    bars, now = live.bars(7.5)
     assert [(b.rank, b.end) for b in bars] == [(2, 0.5)] and now == 0.5
 
 
 def test_actions_that_nobody_saw_share_the_time_since_the_look_before():
     said = [Begun()]
-    watch = Watch(lambda: said, one_f_one_b(1, 2))  # F0 B0 F1 B1
+    live = LiveBars(lambda: said, one_f_one_b(1, 2))  # F0 B0 F1 B1
     said[0] = Begun(1, Action(0, Kind.F, 0), 10.0)
-    watch.look(13.0)
+    live.look(13.0)
     said[0] = Begun(3, Action(0, Kind.F, 1), 14.0)
-    watch.look(14.5)
-    bars, _ = watch.bars(15.0)
+    live.look(14.5)
+    bars, _ = live.bars(15.0)
     assert [(b.start, b.end) for b in bars] == [(0.0, 3.0), (3.0, 4.0), (4.0, 5.0)]
 
 
 def test_a_page_without_ranks_ends_nothing_and_begins_nothing():
     said = [Begun()]
-    watch = Watch(lambda: said, one_f_one_b(1, 1))
+    live = LiveBars(lambda: said, one_f_one_b(1, 1))
     said[0] = Begun(1, Action(0, Kind.F, 0), 1.0)
-    watch.look(1.0)
+    live.look(1.0)
     said.clear()  # the pipeline was closed
-    watch.look(2.0)
-    assert [(b.start, b.end) for b in watch.bars(3.0)[0]] == [(0.0, 2.0)]
+    live.look(2.0)
+    assert [(b.start, b.end) for b in live.bars(3.0)[0]] == [(0.0, 2.0)]
 
 
 def test_the_page_tells_what_each_rank_began_and_when(tmp_path):

@@ -1,7 +1,7 @@
 """A trace for viewers without our front end: a picture, the same in a sentence, in a table.
 
 The picture is an HTML ``<img>``, since JupyterLab shows no alternative text for a bare PNG. The
-PNG lies beside it for PDF and for viewers without HTML. No SVG: untrusted notebooks drop it.
+PNG is for PDF and for viewers without HTML. No SVG: untrusted notebooks drop it.
 """
 
 import base64
@@ -35,7 +35,7 @@ def still(trace: Trace, picture: bytes, said: str = "", note: str = "") -> dict[
     """The trace for viewers without our front end: as HTML and as PNG.
 
     Args:
-        said: what was predicted and what was measured, for eyes and ears.
+        said: what was predicted and what was measured; also part of the alternative text.
         note: a sentence to stand below the picture.
     """
     below = "".join(f"<p>{escape(text)}</p>" for text in (said, note) if text)

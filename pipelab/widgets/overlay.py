@@ -1,4 +1,4 @@
-"""What can lie over a timeline: another trace, a schedule to predict, or a number that one guessed.
+"""What can be drawn over a timeline: another trace, a schedule to predict, or a guessed number.
 
 Timeline(recorded, over=simulate(schedule, cost))    predicted over recorded
 Timeline(recorded, over=gpipe(4, 8))                 predicted from what the recording's took

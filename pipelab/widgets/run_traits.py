@@ -1,10 +1,10 @@
-"""What the lab's picture shows of a run: first what was seen of it, then what was recorded."""
+"""The traits that show a run: first the bars seen so far, then the recorded trace."""
 
 from pipelab.trace import Setting, Trace, compare
-from pipelab.widgets import words
-from pipelab.widgets.data import frame, head, packed
+from pipelab.widgets import lab_text
+from pipelab.widgets.data import frame, head, packed, unbroken
 from pipelab.widgets.live import LiveRun
-from pipelab.widgets.over import overlay
+from pipelab.widgets.overlay import overlay
 from pipelab.widgets.tables import Table, comparison_table
 
 Traits = dict[str, object]
@@ -20,13 +20,13 @@ def traits(run: LiveRun) -> Traits:
 def _seen(run: LiveRun) -> Traits:
     s, prediction = run.settings, run.settings.prediction
     setting = Setting(s.schedule, s.num_ranks * s.replicas, s.num_microbatches, replicas=s.replicas)
-    told = frame(Trace(prediction.events if prediction else run.bars, "recorded", setting))
-    told["sentence"] = words.seen(run)
+    shown = frame(Trace(prediction.events if prediction else run.bars, "recorded", setting))
+    shown["sentence"] = unbroken(lab_text.seen(run))
     if prediction is not None:  # how much work there will be, and so where a guessed end is
-        told["guess"] = overlay(prediction, s.guesses).guess
+        shown["guess"] = overlay(prediction, s.guesses).guess
     return {
         "data": packed(run.bars),
-        "head": told,
+        "head": shown,
         **_ghost(run),
         "live": run.state == "running",
         "now": run.now,
@@ -36,19 +36,19 @@ def _seen(run: LiveRun) -> Traits:
 def _recorded(run: LiveRun) -> Traits:
     assert run.result is not None
     trace, budget = run.result.trace, run.settings.memory_budget
-    told, above = head(trace), overlay(trace, run.settings.guesses)
-    told |= {"guess": above.guess, "alt": f"{told['alt']} {above.words}".strip()}
+    shown, above = head(trace), overlay(trace, run.settings.guesses)
+    shown |= {"guess": above.guess, "alt": f"{shown['alt']} {above.words}".strip()}
     if run.settings.prediction is not None:
-        told["tables"] = [_difference(run.settings.prediction, trace), *_tables(told)]
+        shown["tables"] = [_difference(run.settings.prediction, trace), *_tables(shown)]
     if above.numbers is not None:
-        told["tables"] = [above.numbers, *_tables(told)]
+        shown["tables"] = [above.numbers, *_tables(shown)]
     return {
         "data": packed(trace.events),
-        "head": told | ({"budget": budget} if budget else {}),
+        "head": shown | ({"budget": budget} if budget else {}),
         **_ghost(run),
         "live": False,
         "now": 0.0,
-        "figures": words.figures(run.result, run.settings),
+        "figures": lab_text.figures(run.result, run.settings),
     }
 
 
@@ -63,7 +63,7 @@ def _difference(prediction: Trace, trace: Trace) -> Table:
     return comparison_table(compare(prediction, trace), ("predicted", "recorded"))
 
 
-def _tables(told: Traits) -> list[object]:
-    tables = told["tables"]
+def _tables(shown: Traits) -> list[object]:
+    tables = shown["tables"]
     assert isinstance(tables, list)
     return tables

@@ -1,0 +1,73 @@
+// @ts-check
+// The controls of the lab: a change sends all settings that differ from the model's.
+/** @import { Control, Model } from "./types.js" */
+import { checkbox, debounce, dropdown, slider } from "./controls.js";
+import { button, element } from "./parts.js";
+
+// ms that a slider must rest before it starts a run, unless it is released: a key that is held
+// repeats after 30 or so
+const DEBOUNCE = 50;
+
+/** The settings that differ from those that the model holds.
+ * @param {Record<string, unknown>} wanted @param {Record<string, unknown>} held */
+export function changes(wanted, held) {
+  return Object.fromEntries(Object.entries(wanted).filter(([name, value]) => held[name] !== value));
+}
+
+/** @param {Model} model @param {() => void} sent called after each message to Python */
+export function makeControls(model, sent) {
+  const get = (/** @type {string} */ name) => model.get(name);
+  const send = () => {
+    model.save_changes();
+    sent();
+  };
+  const commit = debounce(() => {
+    const wanted = Object.entries(inputs).map(([name, input]) => [name, input.value()]);
+    const held = Object.keys(inputs).map((name) => [name, get(name)]);
+    const patch = Object.entries(changes(Object.fromEntries(wanted), Object.fromEntries(held)));
+    for (const [name, value] of patch) model.set(name, value);
+    if (patch.length) send();
+  }, DEBOUNCE);
+  const inputs = makeInputs(model, commit);
+  const ask = (/** @type {string} */ name) => {
+    model.set(name, get(name) + 1);
+    send();
+  };
+  const again = button("Run again", () => commit.flush() || ask("run_asked"));
+  const stop = button("Stop", () => {
+    commit.cancel();
+    if (get("state") === "running") ask("stop_asked");
+  });
+  const nodes = Object.values(inputs).map((control) => control.node);
+  const help = element("p", { class: "pl-small" }, get("choices").pacingHelp);
+  const extra = element("div", { class: "pl-extra" }, ...nodes.slice(3), help);
+  const more = element("details", { class: "pl-more" }, element("summary", {}, "More"), extra);
+  const form = element("form", { class: "pl-controls", "aria-label": "Controls",
+    submit: (/** @type {Event} */ event) => event.preventDefault() });
+  form.append(...nodes.slice(0, 3), element("div", { class: "pl-buttons" }, again, stop), more);
+  return { node: form, inputs, again, stop, end: commit.cancel };
+}
+
+/** One control for each setting; a slider waits until it rests, the others act at once.
+ * @param {Model} model @param {ReturnType<typeof debounce>} commit @returns {Record<string, Control>} */
+function makeInputs(model, commit) {
+  const choices = model.get("choices");
+  const now = () => {
+    commit.soon();
+    commit.flush();
+  };
+  const range = (/** @type {string} */ label, /** @type {string} */ letter, /** @type {string} */ name) =>
+    slider(label, letter, choices[name], model.get(name), commit);
+  const choice = (/** @type {string} */ label, /** @type {string} */ name) =>
+    dropdown(label, choices[name], model.get(name), now);
+  return {
+    schedule: choice("Schedule", "schedule"),
+    num_ranks: range("Ranks", "p", "num_ranks"),
+    num_microbatches: range("Microbatches", "m", "num_microbatches"),
+    pacing: choice("Pacing", "pacing"),
+    latency: choice("A message takes", "latency"),
+    replicas: choice("Replicas", "replicas"),
+    budget: choice("Memory of a rank", "budget"),
+    overlap: checkbox(choices.overlap, model.get("overlap"), now),
+  };
+}

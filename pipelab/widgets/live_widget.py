@@ -1,0 +1,113 @@
+"""What every widget with live runs shares: a run, its picture in traits, and the thread rules.
+
+    browser  --run_asked, stop_asked-->  LiveWidget  --settings-->  LiveRun (two threads)  --> ranks
+       ^                                   |    ^                      |
+       +--------------traits---------------+    +---------report-------+
+
+All state is in traits, so a view that opens late shows the same. Only the latest run is shown.
+"""
+
+import threading
+from collections.abc import Mapping
+
+import anywidget
+from traitlets import Bool, Bytes, Dict, Float, Int, Unicode
+
+from pipelab.errors import PipelineClosed
+from pipelab.trace import Trace
+from pipelab.widgets import run_traits
+from pipelab.widgets.live import LiveRun, Settings
+
+LAUNCH_SECONDS = 20.0  # for a first picture, or a last end: the fork server may just be starting
+
+
+class LiveWidget(anywidget.AnyWidget):
+    """A widget that starts runs on real ranks and shows the latest. Subclasses say which, and how.
+
+    Traits are set by the threads of a run and by the thread of the browser's messages, so each
+    takes the lock for as long as it changes several.
+    """
+
+    run_asked = Int(0).tag(sync=True)  # the browser counts up to ask for a run
+    stop_asked = Int(0).tag(sync=True)
+
+    state = Unicode("idle").tag(sync=True)  # idle, running, done, error
+    data = Bytes(b"").tag(sync=True)
+    head = Dict().tag(sync=True)
+    ghost_data = Bytes(b"").tag(sync=True)
+    ghost_head = Dict().tag(sync=True)
+    live = Bool(False).tag(sync=True)  # the bars are what was seen of a run that has not ended
+    now = Float(0.0).tag(sync=True)  # seconds since its step began
+
+    def __init__(self, **traits: object):
+        self._lock = threading.RLock()
+        self._run: LiveRun | None = None
+        self._trace: Trace | None = None
+        self._closed = False
+        super().__init__(**traits)
+        self.observe(lambda change: self.run(), names=["run_asked"])
+        self.observe(lambda change: self.stop(), names=["stop_asked"])
+
+    @property
+    def trace(self) -> Trace | None:
+        """The trace recorded last."""
+        return self._trace
+
+    def run(self) -> None:
+        """Start a run with the settings as they are now; a run in progress is stopped for it."""
+        with self._lock:
+            if self._closed:
+                name = type(self).__name__
+                raise PipelineClosed(f"this {name} is closed: make a new {name}")
+            settings = self._settings()
+            if settings is None:
+                return
+            before, number = self._run, self._run.number + 1 if self._run else 1
+            self._run = LiveRun(number, settings, self._report)
+        if before is not None:
+            before.stop()
+
+    def stop(self) -> None:
+        """Stop the run in progress, if there is one."""
+        if self._run is not None:
+            self._run.stop()
+
+    def close(self) -> None:
+        """End the run and its processes, and remove the widget from the page."""
+        self._closed = True
+        if self._run is not None:
+            self._run.stop()
+            self._run.ended.wait(LAUNCH_SECONDS)
+        super().close()
+
+    def set_state(self, sync_data: Mapping[str, object]) -> None:
+        """Take what the browser sent, not in the middle of a report."""
+        with self._lock:
+            super().set_state(sync_data)
+
+    def _settings(self) -> Settings | None:
+        """What to run now; None where nothing can."""
+        raise NotImplementedError
+
+    def _shown(self, run: LiveRun, picture: run_traits.Traits) -> Mapping[str, object]:
+        """The traits to set for the state of the latest run; ``picture``: what was seen of it."""
+        raise NotImplementedError
+
+    def _report(self, run: LiveRun) -> None:
+        """Show the progress of a run; called from its threads. Only the latest run is shown."""
+        with self._lock:  # run() holds it until the run is known as the latest
+            if run is not self._run or self._closed:
+                return
+        picture = run_traits.traits(run)
+        with self._lock:
+            if run is not self._run:
+                return
+            if run.state == "done" and run.result is not None:
+                self._trace = run.result.trace
+            self._set(self._shown(run, picture))
+
+    def _set(self, values: Mapping[str, object]) -> None:
+        """Set several traits in one message."""
+        with self._lock, self.hold_sync():
+            for name, value in values.items():
+                setattr(self, name, value)
