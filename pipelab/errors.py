@@ -23,8 +23,10 @@ Each message says what happened, with its numbers, and what to do next.
 import os
 import re
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 from traceback import extract_tb
+from typing import NamedTuple
 
 _INSTALLED = map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))
 _NOT_THEIRS = tuple(  # folders of files that no learner wrote
@@ -47,11 +49,52 @@ class PipelabError(Exception):
 
 
 class ScheduleError(PipelabError):
-    """A schedule breaks a rule; the message names rank, token, rule and remedy."""
+    """A schedule breaks a rule; the message names rank, token, rule and remedy.
+
+    Attributes:
+        cells: (rank, position in its row) of each action at fault; () where none is to be named.
+    """
+
+    def __init__(self, message: str, cells: Iterable[tuple[int, int]] = ()):
+        super().__init__(message)
+        self.cells = tuple(cells)
+
+
+class Blocked(NamedTuple):
+    """One rank that cannot continue.
+
+    Attributes:
+        rank: the rank that waits.
+        action: the token of the action that it cannot start, such as ``"0B1"``.
+        needs: the token of the action whose result it waits for.
+        peer: the rank that should run that one; None if no rank does.
+    """
+
+    rank: int
+    action: str
+    needs: str
+    peer: int | None
 
 
 class DeadlockError(ScheduleError):
-    """No rank can go on; the message says who waits for whom."""
+    """No rank can continue; the message says who waits for whom.
+
+    Attributes:
+        blocked: the ranks that wait, in rank order.
+        cycle: the ranks that wait for each other in a ring, each for the next and the last for
+            the first; () if there is no ring.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        cells: Iterable[tuple[int, int]] = (),
+        blocked: Iterable[Blocked] = (),
+        cycle: Iterable[int] = (),
+    ):
+        super().__init__(message, cells)
+        self.blocked = tuple(blocked)
+        self.cycle = tuple(cycle)
 
 
 class PartitionError(PipelabError):

@@ -7,7 +7,7 @@ from pipelab.cli.sources import check_options, load
 from pipelab.cli.terminal import say, width
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import count_messages, peak_activations
-from pipelab.schedules.communication import lower
+from pipelab.schedules.communication import Lowered, lower
 
 
 def show(arguments: argparse.Namespace) -> None:
@@ -17,14 +17,14 @@ def show(arguments: argparse.Namespace) -> None:
     if arguments.csv:
         say(schedule.compute.to_csv().rstrip())
     elif arguments.lowered:
-        say(_rows(schedule if schedule.is_lowered else lower(schedule)))
+        say(_rows(lower(schedule)))
     else:
         say(str(schedule))
         say()
         say(_facts(schedule.compute))
 
 
-def _rows(lowered: Schedule) -> str:
+def _rows(lowered: Lowered) -> str:
     """Each rank's row as it stands: a RECV only posts a buffer, the action after it waits."""
     digits = len(str(lowered.num_ranks - 1))
     return "\n".join(

@@ -19,7 +19,8 @@ from pipelab.engine.protocol.progress import Begun
 from pipelab.engine.protocol.tree import join, signature
 from pipelab.engine.ranks import start_ranks
 from pipelab.partition import as_model, split
-from pipelab.schedules import Schedule, validate
+from pipelab.schedules import Schedule
+from pipelab.schedules.communication import Lowered, lower
 from pipelab.simulator import Cost
 
 
@@ -58,7 +59,7 @@ class Pipeline:
     def __init__(
         self,
         model: nn.Module | list[nn.Module],
-        schedule: Schedule,
+        schedule: Schedule | Lowered,
         *,
         loss: Loss,
         optimizer: Optimizer | None = None,
@@ -81,7 +82,8 @@ class Pipeline:
         stop_at_nan: bool = False,
     ):
         checks.check_times(timeout, idle_timeout)
-        validate(schedule)
+        lowered = lower(schedule)
+        schedule = lowered.schedule
         checks.check_training(replicas, clip_norm, checkpoint, schedule.num_stages)
         place = choose(device, schedule.num_ranks * replicas, worker)
         options = (memory_budget, checkpoint, autocast, seed, record, stop_at_nan, place, worker)
@@ -94,7 +96,7 @@ class Pipeline:
         self._names = [name for name, _ in model.named_parameters()]
         self._rule, self._steps, self._accumulating = Rule(count, reduction), 0, False
         self._ranks = start_ranks(schedule.num_ranks * replicas, replicas, timeout, idle_timeout)
-        self._build(modules)
+        self._build(modules, lowered)
 
     def step(self, inputs: Any, targets: Any, *, update: bool = True) -> StepResult:
         """Train on one batch: all microbatches forward and backward, then one optimizer step.
@@ -132,11 +134,19 @@ class Pipeline:
         answers = self._run(inputs, None, train=False, collect=True)
         return join([answer.outputs for answer in answers if answer.outputs is not None])
 
-    def use(self, schedule: Schedule) -> None:
-        """Follow another schedule from the next step on: same stages, no relaunch."""
-        checks.check_same_stages(self.schedule, schedule)
-        self._ask(plan.uses(schedule, self.replicas, self.pace, self.overlap, self._options))
-        self.schedule = schedule
+    def use(self, schedule: Schedule | Lowered) -> None:
+        """Follow another schedule from the next step on: same stages, no relaunch.
+
+        Raises:
+            ScheduleError: it cannot run (see ``validate``), or has other ranks or stages.
+        """
+        lowered = lower(schedule)
+        checks.check_same_stages(self.schedule, lowered.schedule)
+        self._follow(lowered)
+
+    def _follow(self, lowered: Lowered) -> None:
+        self._ask(plan.uses(lowered, self.replicas, self.pace, self.overlap, self._options))
+        self.schedule = lowered.schedule
 
     def gradients(self) -> dict[str, Tensor]:
         """The gradients of the last step, or all since the last update, by the model's names."""
@@ -201,10 +211,10 @@ class Pipeline:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _build(self, modules: list[nn.Module]) -> None:
+    def _build(self, modules: list[nn.Module], lowered: Lowered) -> None:
         try:
-            self._ask(plan.builds(modules, self.schedule, self.replicas, self._options))
-            self.use(self.schedule)
+            self._ask(plan.builds(modules, lowered, self.replicas, self._options))
+            self._follow(lowered)
             self._ranks.ready(meet_again=self._options.place.is_ordered)
         except BaseException:  # a Ctrl-C too: nobody has this pipeline yet, to close it
             self.close()

@@ -1,9 +1,9 @@
 """WHAT each rank does: schedules as data, without torch, stages or processes."""
 
 from pipelab.schedules.builders import gpipe, one_f_one_b, sequential
+from pipelab.schedules.communication import validate
 from pipelab.schedules.interleaved import interleaved
 from pipelab.schedules.schedule import Schedule
-from pipelab.schedules.validate import validate
 from pipelab.schedules.zero_bubble import zero_bubble_h1, zero_bubble_v
 
 __all__ = [

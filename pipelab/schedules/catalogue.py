@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pipelab.action import Kind
 from pipelab.errors import ScheduleError
 from pipelab.schedules.builders import eager_one_f_one_b, gpipe, one_f_one_b, sequential
-from pipelab.schedules.communication import message_of
 from pipelab.schedules.interleaved import interleaved, looped_bfs
+from pipelab.schedules.messages import message_of
 from pipelab.schedules.schedule import Schedule
 from pipelab.schedules.zero_bubble import zero_bubble_h1, zero_bubble_h2, zero_bubble_v
 

@@ -1,131 +1,226 @@
-"""Lowering: from a schedule of computation to one with its messages and optimizer steps.
+"""Lowering: from a schedule as it is written to one that ranks can run, with all its messages.
 
-A walk in which every action takes one unit of time gives one global order that all ranks can
-follow. Each SEND stands right after the action that made its result. Its RECV *posts* a buffer
-(it never blocks) on the receiving rank, at the moment of the SEND and then one computing action
-earlier, so that the message travels while the rank still computes something else. Executing the
-global order proves that no deadlock is possible even where a send blocks until its receive is
-posted (rendezvous): when a SEND is due, its RECV is already there.
+What a schedule of computation gets: a walk in which every action takes one unit of time gives one
+global order that all ranks can follow. Each SEND stands right after the action that made its
+result. Its RECV *posts* a buffer (it never blocks) on the receiving rank, at the moment of the SEND
+and then one computing action earlier, so that the message travels while the rank still computes
+something else. Executing the global order proves that no deadlock is possible even where a send
+blocks until its receive is posted (rendezvous): when a SEND is due, its RECV is already there.
+
+Messages written by hand stay where they are: they are judged, and a walk looks for a deadlock.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Iterable
+from dataclasses import InitVar, dataclass
+from functools import cached_property, partial
+from operator import attrgetter
 
-from pipelab.action import Action, Kind, needs
+from pipelab.action import MESSAGES, PER_STAGE, Action, Kind, needs
+from pipelab.errors import DeadlockError
+from pipelab.schedules import rules
 from pipelab.schedules.collector import paused_collector
+from pipelab.schedules.messages import check_messages, message_needs, message_of
 from pipelab.schedules.schedule import Schedule
 from pipelab.schedules.walk import walk
 
-# Looked up once: in Python 3.11 each ``Kind.F`` is a function call, and these run by the million.
-_F, _B, _I, _W = Kind.F, Kind.B, Kind.I, Kind.W
-_SEND_F, _RECV_F, _SEND_B, _RECV_B = Kind.SEND_F, Kind.RECV_F, Kind.SEND_B, Kind.RECV_B
-_REDUCE_GRAD, _STEP = Kind.REDUCE_GRAD, Kind.STEP
+Row = tuple[Action, ...]
+
+_BACKWARD = frozenset({Kind.B, Kind.I, Kind.W})
+_FORWARD = frozenset({Kind.F, Kind.SEND_F, Kind.RECV_F})
+_THE_JUDGE = object()  # what ``lower`` signs with
 
 
-class Message(NamedTuple):
-    """One message between two ranks: its two ends, and the ranks that they run on."""
+@dataclass(frozen=True)
+class Lowered:
+    """A schedule that can run: judged, and with its messages. Only ``lower`` makes one.
 
-    send: Action
-    recv: Action
-    source: int
-    destination: int
+    Attributes:
+        schedule: as it was written.
+        ranks: for each rank, its actions in order, messages included.
+        rendezvous: whether it runs where a send blocks until its receive is posted; otherwise it
+            was judged for buffered sends alone.
+    """
 
+    schedule: Schedule
+    ranks: tuple[Row, ...]
+    rendezvous: bool
+    signature: InitVar[object]
 
-def message_of(action: Action, schedule: Schedule) -> Message | None:
-    """The message that an action's result travels in, or None where it stays on its rank."""
-    stage, kind, microbatch = action
-    if kind is _F and stage + 1 < schedule.num_stages:
-        to, send, recv = stage + 1, _SEND_F, _RECV_F
-    elif (kind is _B or kind is _I) and stage > 0:
-        to, send, recv = stage - 1, _SEND_B, _RECV_B
-    else:
-        return None
-    source, destination = schedule.rank_of_stage[stage], schedule.rank_of_stage[to]
-    if source == destination:
-        return None
-    return Message(
-        Action(stage, send, microbatch), Action(to, recv, microbatch), source, destination
-    )
+    def __post_init__(self, signature: object) -> None:
+        if signature is not _THE_JUDGE:
+            raise TypeError("lower(schedule) makes a Lowered, which proves that it can run")
+
+    @property
+    def name(self) -> str:
+        """For titles and source lines."""
+        return self.schedule.name
+
+    @property
+    def num_ranks(self) -> int:
+        """How many ranks take part (p)."""
+        return self.schedule.num_ranks
+
+    @property
+    def num_stages(self) -> int:
+        """How many stages the model is cut into."""
+        return self.schedule.num_stages
+
+    @property
+    def num_microbatches(self) -> int:
+        """How many microbatches a batch is cut into (m)."""
+        return self.schedule.num_microbatches
+
+    @property
+    def rank_of_stage(self) -> dict[int, int]:
+        """The rank that each stage lives on."""
+        return self.schedule.rank_of_stage
+
+    @property
+    def compute(self) -> Schedule:
+        """The schedule without messages, reductions and optimizer steps."""
+        return self.schedule.compute
+
+    @property
+    def is_lowered(self) -> bool:
+        """It is, where a ``Schedule`` may be."""
+        return True
+
+    @cached_property
+    def forwards(self) -> tuple[Row, ...]:
+        """For each rank, its forwards alone with their messages: an evaluation."""
+        if _has_messages(self.schedule):  # a part of an order that runs, runs
+            return tuple(tuple(a for a in row if a.kind in _FORWARD) for row in self.ranks)
+        rows = (tuple(a for a in row if a.kind is Kind.F) for row in self.ranks)
+        return tuple(map(tuple, _with_messages(Schedule(tuple(rows)))))
+
+    def stages_of(self, rank: int) -> tuple[int, ...]:
+        """The stages that live on a rank, in order of their numbers."""
+        return self.schedule.stages_of(rank)
+
+    def to_csv(self) -> str:
+        """One line per rank, tokens between commas."""
+        return Schedule(self.ranks).to_csv()
+
+    def __str__(self) -> str:
+        """A grid of tokens; see ``Schedule``."""
+        return str(self.schedule)
 
 
 @paused_collector()
-def lower(schedule: Schedule, replicas: int = 1) -> Schedule:
-    """The same schedule with SEND, RECV and, at the end of each rank's row, STEP.
+def lower(schedule: Schedule | Lowered, replicas: int = 1, rendezvous: bool = True) -> Lowered:
+    """The same schedule, judged, with SEND, RECV and, at the end of each rank's row, STEP.
+
+    A schedule that holds messages already keeps them and all else as it stands. A ``Lowered`` comes
+    back as it is; only one that was judged for buffered sends is judged again for rendezvous.
 
     Args:
         replicas: with more than one, each stage's gradients are averaged over them: REDUCE_GRAD
             stands right behind the stage's last backward (and its SEND, for which others wait),
             so that it overlaps with the cooldown.
+        rendezvous: how messages written by hand are judged: a send blocks until its receive is
+            posted. Without it, sends are buffered. Messages placed here run under both rules.
 
     Raises:
-        DeadlockError: the actions wait for each other, whatever the messages do.
+        ScheduleError: a rank without actions, a stage missing or on two ranks, an action
+            missing, doubled, or before what it needs on its own rank; a message,
+            REDUCE_GRAD or STEP out of place.
+        DeadlockError: ranks wait for each other.
 
     >>> from pipelab.schedules import gpipe
     >>> print(lower(gpipe(2, 1)).to_csv(), end="")
     0RECV_B0,0F0,0SEND_F0,0B0,0STEP
     1RECV_F0,1F0,1B0,1SEND_B0,1STEP
     """
-    visits = walk(schedule.compute.ranks, partial(needs, num_stages=schedule.num_stages))
+    if isinstance(schedule, Lowered):
+        if schedule.rendezvous or not rendezvous:
+            return schedule
+        schedule = schedule.schedule
+    rules.check_stages(schedule)
+    rules.check_complete(schedule)
+    if _has_messages(schedule):
+        _judge_messages(schedule, rendezvous)
+        return Lowered(schedule, schedule.ranks, rendezvous, _THE_JUDGE)
+    rules.check_steps(schedule)
+    rows = with_updates(_with_messages(schedule), replicas)
+    return Lowered(schedule, rows, True, _THE_JUDGE)
+
+
+def validate(schedule: Schedule | Lowered, rendezvous: bool = True) -> None:
+    """Return if the schedule can run; say what is wrong with it otherwise.
+
+    It is what ``lower`` says, with its result dropped.
+
+    Args:
+        rendezvous: how messages written by hand are judged; see ``lower``.
+
+    Raises:
+        ScheduleError: an action or a message missing, doubled or out of place.
+        DeadlockError: ranks wait for each other.
+    """
+    lower(schedule, rendezvous=rendezvous)
+
+
+def with_updates(rows: Iterable[Iterable[Action]], replicas: int = 1) -> tuple[Row, ...]:
+    """The rows with what they lack at the end of a training step; what is there stays in place.
+
+    For each stage: with several replicas REDUCE_GRAD, right behind its last backward and the SEND
+    of that one; STEP at the end of the row.
+    """
+    completed = []
+    for row in map(list, rows):
+        there = {action for action in row if action.microbatch is None}
+        for stage in sorted({action.stage for action in row}):
+            reduce = Action(stage, Kind.REDUCE_GRAD)
+            if replicas > 1 and reduce not in there:
+                row.insert(_behind_backwards(row, stage), reduce)
+            if (step := Action(stage, Kind.STEP)) not in there:
+                row.append(step)
+        completed.append(tuple(row))
+    return tuple(completed)
+
+
+def _behind_backwards(row: list[Action], stage: int) -> int:
+    """The position behind a stage's last backward, and behind its SEND if that follows at once."""
+    last = max(i for i, a in enumerate(row) if a.stage == stage and a.kind in _BACKWARD)
+    send = Action(stage, Kind.SEND_B, row[last].microbatch)
+    return last + 2 if row[last + 1 : last + 2] == [send] else last + 1
+
+
+def _has_messages(schedule: Schedule) -> bool:
+    return any(action.kind in MESSAGES for row in schedule.ranks for action in row)
+
+
+def _judge_messages(schedule: Schedule, rendezvous: bool) -> None:
+    """Raise ScheduleError for messages by hand that are out of place, or that deadlock."""
+    rules.check_order(schedule)
+    check_messages(schedule)
+    rules.check_steps(schedule)
+    for _ in walk(schedule.ranks, message_needs(schedule, rendezvous)):
+        pass
+
+
+def _with_messages(schedule: Schedule) -> list[list[Action]]:
+    """The rows of a schedule without messages, with all of them in place."""
     # groups[rank][slot]: a computing action and its SEND; posted[rank][slot]: RECVs before it
     groups: list[list[list[Action]]] = [[] for _ in schedule.ranks]
     posted: list[dict[int, list[Action]]] = [defaultdict(list) for _ in schedule.ranks]
-    for _, rank, action in sorted((v.end, v.rank, v.action) for v in visits):
+    try:
+        visits = list(walk(schedule.ranks, partial(needs, num_stages=schedule.num_stages)))
+    except DeadlockError:
+        rules.check_order(schedule)  # says it better where one rank alone is at fault
+        raise
+    visits.sort(key=attrgetter("end", "rank"))
+    for rank, action, *_ in visits:
+        if action.kind in PER_STAGE:  # by hand: it stays behind the same action
+            groups[rank][-1].append(action)
+            continue
         groups[rank].append([action])
         if message := message_of(action, schedule):
             groups[rank][-1].append(message.send)
             slot = max(0, len(groups[message.destination]) - 1)
             posted[message.destination][slot].append(message.recv)
-    rows = []
-    for rank, slots in enumerate(groups):
-        if replicas > 1:
-            _add_reductions(slots)
-        row = [a for slot, group in enumerate(slots) for a in (*posted[rank].get(slot, ()), *group)]
-        rows.append((*row, *(Action(s, Kind.STEP) for s in schedule.stages_of(rank))))
-    return Schedule(tuple(rows), schedule.name)
-
-
-def _add_reductions(slots: Sequence[list[Action]]) -> None:
-    """REDUCE_GRAD at the end of each stage's last slot, which holds its last B or W."""
-    last = {group[0].stage: group for group in slots}
-    for stage, group in last.items():
-        group.append(Action(stage, _REDUCE_GRAD))
-
-
-def message_needs(schedule: Schedule, rendezvous: bool = True) -> Callable[[Action], list[Action]]:
-    """What each action of a *lowered* schedule waits for, under a stated send rule.
-
-    With ``rendezvous`` a SEND blocks until its RECV is posted, the strictest rule that NCCL may
-    follow; without, sends are buffered. A RECV only posts a buffer and waits for nothing. A STEP
-    waits for its stage's REDUCE_GRAD, where the schedule has one.
-    """
-    reduced = {a.stage for row in schedule.ranks for a in row if a.kind is _REDUCE_GRAD}
-    home, last = schedule.rank_of_stage, schedule.num_stages - 1
-
-    def wanted(action: Action) -> list[Action]:
-        stage, kind, microbatch = action
-        if kind is _F:
-            if stage == 0 or home[stage - 1] == home[stage]:
-                return needs(action, last + 1)
-            return [Action(stage - 1, _SEND_F, microbatch), Action(stage, _RECV_F, microbatch)]
-        if kind is _B or kind is _I:
-            if stage == last or home[stage + 1] == home[stage]:
-                return needs(action, last + 1)
-            own, sent = Action(stage, _F, microbatch), Action(stage + 1, _SEND_B, microbatch)
-            return [own, sent, Action(stage, _RECV_B, microbatch)]
-        if kind is _SEND_F or kind is _SEND_B:
-            return send_needs(action)
-        if kind is _W:
-            return [Action(stage, _I, microbatch)]
-        return [Action(stage, _REDUCE_GRAD)] if kind is _STEP and stage in reduced else []
-
-    def send_needs(action: Action) -> list[Action]:
-        stage, kind, microbatch = action
-        own = Action(stage, _F if kind is _SEND_F else _I, microbatch)
-        if not rendezvous:
-            return [own]
-        to, recv = (stage + 1, _RECV_F) if kind is _SEND_F else (stage - 1, _RECV_B)
-        return [own, Action(to, recv, microbatch)]
-
-    return wanted
+    return [
+        [a for slot, group in enumerate(slots) for a in (*posted[rank].get(slot, ()), *group)]
+        for rank, slots in enumerate(groups)
+    ]

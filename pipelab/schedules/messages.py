@@ -1,22 +1,105 @@
-"""Judge what a lowered schedule adds to its computation.
+"""Messages between ranks: which there are, what waits for them, and whether those by hand fit.
 
-Messages: all there, once, in one order at both ends. REDUCE_GRAD and STEP: behind the backwards.
+rank 0   0F0  0SEND_F0           a result that another rank needs leaves in a SEND
+rank 1   1RECV_F0  1F0           and arrives in a buffer that a RECV has posted
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
+from collections.abc import Callable
 from itertools import zip_longest
+from typing import NamedTuple, Protocol
 
-from pipelab.action import MESSAGES, Action, Kind
-from pipelab.errors import ScheduleError
-from pipelab.schedules.communication import Message, message_of
-from pipelab.schedules.grid import marked
-from pipelab.schedules.schedule import Schedule
+from pipelab.action import MESSAGES, Action, Kind, needs
+from pipelab.schedules.schedule import Rows, Schedule, refusal
 
-_SENDS = (Kind.SEND_F, Kind.SEND_B)
-_TURNS = {Kind.B: 0, Kind.I: 0, Kind.W: 0, Kind.REDUCE_GRAD: 1, Kind.STEP: 2}
+# Looked up once: in Python 3.11 each ``Kind.F`` is a function call, and these run by the million.
+_F, _B, _I, _W = Kind.F, Kind.B, Kind.I, Kind.W
+_SEND_F, _RECV_F, _SEND_B, _RECV_B = Kind.SEND_F, Kind.RECV_F, Kind.SEND_B, Kind.RECV_B
+_REDUCE_GRAD, _STEP = Kind.REDUCE_GRAD, Kind.STEP
+_SENDS = (_SEND_F, _SEND_B)
 
 
-def check_messages(lowered: Schedule, compute: Schedule) -> None:
+class Placed(Protocol):
+    """What a schedule and a lowered one have in common: rows, and a rank for each stage."""
+
+    @property
+    def ranks(self) -> Rows:
+        """For each rank, its actions in order."""
+
+    @property
+    def rank_of_stage(self) -> dict[int, int]:
+        """The rank that each stage lives on."""
+
+    @property
+    def num_stages(self) -> int:
+        """How many stages the model is cut into."""
+
+
+class Message(NamedTuple):
+    """One message between two ranks: its two ends, and the ranks that they run on."""
+
+    send: Action
+    recv: Action
+    source: int
+    destination: int
+
+
+def message_of(action: Action, schedule: Placed) -> Message | None:
+    """The message that an action's result travels in, or None where it stays on its rank."""
+    stage, kind, microbatch = action
+    if kind is _F and stage + 1 < schedule.num_stages:
+        to, send, recv = stage + 1, _SEND_F, _RECV_F
+    elif (kind is _B or kind is _I) and stage > 0:
+        to, send, recv = stage - 1, _SEND_B, _RECV_B
+    else:
+        return None
+    source, destination = schedule.rank_of_stage[stage], schedule.rank_of_stage[to]
+    if source == destination:
+        return None
+    return Message(
+        Action(stage, send, microbatch), Action(to, recv, microbatch), source, destination
+    )
+
+
+def message_needs(schedule: Placed, rendezvous: bool = True) -> Callable[[Action], list[Action]]:
+    """What each action of a *lowered* schedule waits for, under a stated send rule.
+
+    With ``rendezvous`` a SEND blocks until its RECV is posted, the strictest rule that NCCL may
+    follow; without, sends are buffered. A RECV only posts a buffer and waits for nothing. A STEP
+    waits for its stage's REDUCE_GRAD, where the schedule has one.
+    """
+    reduced = {a.stage for row in schedule.ranks for a in row if a.kind is _REDUCE_GRAD}
+    home, last = schedule.rank_of_stage, schedule.num_stages - 1
+
+    def wanted(action: Action) -> list[Action]:
+        stage, kind, microbatch = action
+        if kind is _F:
+            if stage == 0 or home[stage - 1] == home[stage]:
+                return needs(action, last + 1)
+            return [Action(stage - 1, _SEND_F, microbatch), Action(stage, _RECV_F, microbatch)]
+        if kind is _B or kind is _I:
+            if stage == last or home[stage + 1] == home[stage]:
+                return needs(action, last + 1)
+            own, sent = Action(stage, _F, microbatch), Action(stage + 1, _SEND_B, microbatch)
+            return [own, sent, Action(stage, _RECV_B, microbatch)]
+        if kind is _SEND_F or kind is _SEND_B:
+            return send_needs(action)
+        if kind is _W:
+            return [Action(stage, _I, microbatch)]
+        return [Action(stage, _REDUCE_GRAD)] if kind is _STEP and stage in reduced else []
+
+    def send_needs(action: Action) -> list[Action]:
+        stage, kind, microbatch = action
+        own = Action(stage, _F if kind is _SEND_F else _I, microbatch)
+        if not rendezvous:
+            return [own]
+        to, recv = (stage + 1, _RECV_F) if kind is _SEND_F else (stage - 1, _RECV_B)
+        return [own, Action(to, recv, microbatch)]
+
+    return wanted
+
+
+def check_messages(schedule: Schedule) -> None:
     """Every result that leaves its rank is sent once and received once, in the same order.
 
     Where messages have no tags (NCCL), the order of a channel is all that tells them apart: two
@@ -25,43 +108,48 @@ def check_messages(lowered: Schedule, compute: Schedule) -> None:
     Raises:
         ScheduleError: a message missing, doubled, out of place, or crossed with another.
     """
-    found = (message_of(action, compute) for row in compute.ranks for action in row)
+    found = (message_of(action, schedule) for row in schedule.ranks for action in row)
     expected = {message.send: message for message in found if message}
     expected |= {message.recv: message for message in expected.values()}
-    at = {}
-    for rank, row in enumerate(lowered.ranks):
+    cells: dict[Action, list[tuple[int, int]]] = defaultdict(list)
+    for rank, row in enumerate(schedule.ranks):
         for i, action in enumerate(row):
             if action.kind in MESSAGES:
-                _check_place(lowered, action, rank, i, expected.get(action))
-                at[action] = (rank, i)
-    count = Counter(a for row in lowered.ranks for a in row if a.kind in MESSAGES)
+                _check_place(schedule, action, (rank, i), expected.get(action))
+                cells[action].append((rank, i))
     for action in expected:
-        if count[action] != 1:
-            raise ScheduleError(
-                f"{action.token} stands {count[action]} times: every message has one SEND and one "
-                f"RECV"
+        if len(cells[action]) != 1:
+            raise refusal(
+                f"{action.token} stands {len(cells[action])} times: every message has one SEND "
+                f"and one RECV",
+                schedule.ranks,
+                cells[action],
             )
-    _check_channels(lowered, expected, at)
+    _check_channels(schedule, expected, {action: cell for action, (cell,) in cells.items()})
 
 
 def _check_place(
-    lowered: Schedule, action: Action, rank: int, i: int, message: Message | None
+    schedule: Schedule, action: Action, cell: tuple[int, int], message: Message | None
 ) -> None:
+    """A message stands on the rank that it leaves from, or arrives on."""
+    rank, _ = cell
     sends = action.kind in _SENDS
     if message is None or rank != (message.source if sends else message.destination):
-        raise ScheduleError(
+        raise refusal(
             f"rank {rank}: {action.token} is no message of this rank: "
-            f"remove it, or move it to the rank of its stage\n" + marked(lowered.ranks, [(rank, i)])
+            f"remove it, or move it to the rank of its stage",
+            schedule.ranks,
+            [cell],
         )
 
 
 def _check_channels(
-    lowered: Schedule, expected: dict[Action, Message], at: dict[Action, tuple[int, int]]
+    schedule: Schedule, expected: dict[Action, Message], cell: dict[Action, tuple[int, int]]
 ) -> None:
     """Between two ranks, sends and receives stand in the same order."""
     sends: dict[tuple[int, int], list[Message]] = defaultdict(list)
     receives: dict[tuple[int, int], list[Message]] = defaultdict(list)
-    for row in lowered.ranks:
+    for row in schedule.ranks:
         for action in row:
             if action.kind in MESSAGES:
                 message = expected[action]
@@ -70,31 +158,10 @@ def _check_channels(
     for (source, destination), sent in sends.items():
         for a, b in zip_longest(sent, receives[source, destination]):
             if a != b:
-                raise ScheduleError(
+                raise refusal(
                     f"rank {source} sends {a.send.token} where rank {destination} receives "
                     f"{b.recv.token}: crossed messages swap their contents; put both ends in the "
-                    f"same order\n" + marked(lowered.ranks, [at[a.send], at[b.recv]])
+                    f"same order",
+                    schedule.ranks,
+                    [cell[a.send], cell[b.recv]],
                 )
-
-
-def check_steps(lowered: Schedule) -> None:
-    """A stage's REDUCE_GRAD and STEP stand at most once, in this order, behind its backwards.
-
-    Raises:
-        ScheduleError: one of them doubled or too early.
-    """
-    for rank, row in enumerate(lowered.ranks):
-        reached: dict[int, tuple[int, int]] = {}
-        for i, action in enumerate(row):
-            turn = _TURNS.get(action.kind)
-            if turn is None:
-                continue
-            latest, j = reached.get(action.stage, (0, i))
-            if turn < latest or turn == latest > 0:
-                raise ScheduleError(
-                    f"rank {rank} runs {row[j].token} (position {j}) before {action.token} "
-                    f"(position {i}): a stage averages its gradients once and steps once, in this "
-                    f"order, after its last backward; move {row[j].token} down, or remove it\n"
-                    + marked(lowered.ranks, [(rank, j), (rank, i)])
-                )
-            reached[action.stage] = turn, i

@@ -1,15 +1,20 @@
 """A schedule says WHAT: for each rank, the ordered tuple of its actions. Pure data.
 
-The engine runs it, the simulator predicts it, the validator judges it, the plot draws it.
+``lower`` judges it and adds its messages; then the engine runs it and the simulator predicts it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
-from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Action
+from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Action, needs
 from pipelab.errors import ScheduleError
-from pipelab.schedules.grid import grid
+from pipelab.schedules.walk import walk
+
+_AROUND = 4  # cells shown on each side of a marked one
+_MANY_ROWS = 12
+
+Rows = Sequence[Sequence[Action]]
 
 
 @dataclass(frozen=True)
@@ -96,4 +101,46 @@ class Schedule:
         """A grid of tokens: one row per rank, one column per slot in which every action takes 1."""
         p, m = self.num_ranks, self.num_microbatches
         head = f"{self.name}: {p} rank{'s' * (p != 1)}, {m} microbatch{'es' * (m != 1)}"
-        return f"{head}\n{grid(self.ranks, self.num_stages)}"
+        return f"{head}\n{_grid(self.ranks, self.num_stages)}"
+
+
+def refusal(text: str, rows: Rows, cells: Collection[tuple[int, int]]) -> ScheduleError:
+    """The error that says so and shows the rows with each (rank, position) marked, ``>2F0<``.
+
+    Long rows are cut around the marked cells; of many ranks only those with a mark are shown.
+    """
+    ranks = sorted({rank for rank, _ in cells}) if len(rows) > _MANY_ROWS else range(len(rows))
+    lines = [text]
+    for rank in ranks:
+        row, here = rows[rank], [i for r, i in cells if r == rank]
+        first = max(0, min(here, default=0) - _AROUND)
+        last = min(len(row), max(here, default=_AROUND) + _AROUND + 1)
+        tokens = [
+            f">{row[i].token}<" if i in here else f" {row[i].token} " for i in range(first, last)
+        ]
+        dots = " ..." * (first > 0), " ..." * (last < len(row))
+        lines.append(f"  rank {rank} {dots[0]}{''.join(tokens)}{dots[1]}".rstrip())
+    return ScheduleError("\n".join(lines), cells)
+
+
+def _grid(rows: Rows, num_stages: int) -> str:
+    """One row per rank, one column per slot in which every action takes 1; ``·`` is idle."""
+    try:
+        slots = _slots(rows, num_stages)
+    except ScheduleError:  # a schedule that cannot run must still print, or nobody can repair it
+        slots = [{i: a.token for i, a in enumerate(row)} for row in rows]
+    width = max((len(t) for row in slots for t in row.values()), default=1)
+    length = max((max(row, default=-1) + 1 for row in slots), default=0)
+    return "\n".join(
+        f"rank {rank}  " + " ".join(row.get(i, "·").ljust(width) for i in range(length)).rstrip()
+        for rank, row in enumerate(slots)
+    )
+
+
+def _slots(rows: Rows, num_stages: int) -> list[dict[int, str]]:
+    """For each rank, slot -> token, as the walk with unit times places them."""
+    programs = [[a for a in row if a.kind in COMPUTE] for row in rows]
+    slots: list[dict[int, str]] = [{} for _ in rows]
+    for visit in walk(programs, partial(needs, num_stages=num_stages)):
+        slots[visit.rank][int(visit.start)] = visit.action.token
+    return slots

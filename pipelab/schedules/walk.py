@@ -1,4 +1,4 @@
-"""Walk through programs as the ranks would run them: the one loop below validate and simulate.
+"""Walk through programs as the ranks would run them: the one loop that lower and simulate use.
 
 Each rank runs its program in order; an action starts when its rank is free and all results that
 it needs are there. The walk is event-driven: a rank that must wait is woken by the one result it
@@ -6,11 +6,11 @@ waits for, so time and memory grow linearly with the number of actions.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pipelab.action import Action, produces
-from pipelab.errors import DeadlockError
+from pipelab.errors import Blocked, DeadlockError
 
 Program = Sequence[Action]
 
@@ -39,10 +39,10 @@ def walk(
     Args:
         needs: the results that an action waits for (see ``action.produces``).
         busy: how long the rank is busy with an action.
-        travel: how long after an action's end its result can be used (a message's way).
+        travel: how long after an action's end its result can be used: a message takes time.
 
     Raises:
-        DeadlockError: no rank can go on; the message says what each one waits for.
+        DeadlockError: no rank can continue; it says what each one waits for.
     """
     position = [0] * len(programs)
     free = [0.0] * len(programs)
@@ -67,41 +67,52 @@ def walk(
             yield Visit(rank, action, since, start, end)
             runnable.extend(waiting.pop(result, ()))
     if waiting:
-        raise DeadlockError(_explain(programs, position, waiting))
+        raise _deadlock(programs, position, waiting)
 
 
-def _explain(
+def _deadlock(
     programs: Sequence[Program], position: Sequence[int], waiting: dict[Action, list[int]]
-) -> str:
-    """The deadlock in words: what each rank waits for, and the cycle, if there is one."""
+) -> DeadlockError:
+    """What each rank waits for, and the ring in which they wait, if there is one."""
     owner = {produces(a): (rank, a) for rank, program in enumerate(programs) for a in program}
+    missing = sorted((rank, result) for result, ranks in waiting.items() for rank in ranks)
+    blocked = []
+    for rank, result in missing:
+        peer, needed = owner.get(result, (None, result))
+        stuck = programs[rank][position[rank]]
+        blocked.append(Blocked(rank, stuck.token, needed.token, peer))
+    ring = cycle({b.rank: b.peer for b in blocked if b.peer is not None})
+    cells = [(b.rank, position[b.rank]) for b in blocked]
+    return DeadlockError(_sentences(blocked, ring), cells, blocked, ring)
+
+
+def _sentences(blocked: Sequence[Blocked], ring: Sequence[int]) -> str:
     lines = ["deadlock: no rank can go on"]
-    missing = {rank: result for result, ranks in waiting.items() for rank in ranks}
-    waits_for: dict[int, int] = {}
-    for rank, result in sorted(missing.items()):
-        token = programs[rank][position[rank]].token
-        if result in owner:
-            waits_for[rank], action = owner[result]
-            what = f"{action.token} of rank {waits_for[rank]}"
-        else:
-            what = f"{result.token}, which no rank runs"
-        lines.append(f"  rank {rank} cannot start {token}: it waits for {what}")
-    if cycle := _cycle(waits_for):
-        lines.append("the cycle: " + " -> ".join(f"rank {rank}" for rank in cycle))
+    for rank, action, needed, peer in blocked:
+        what = f"{needed}, which no rank runs" if peer is None else f"{needed} of rank {peer}"
+        lines.append(f"  rank {rank} cannot start {action}: it waits for {what}")
+    if ring:
+        lines.append("the cycle: " + " -> ".join(f"rank {rank}" for rank in [*ring, ring[0]]))
         lines.append("move one of these actions up, before the action that its rank is stuck in")
     return "\n".join(lines)
 
 
-def _cycle(waits_for: dict[int, int]) -> list[int]:
-    """The ranks that wait for each other in a ring, the first one named again at the end.
+def cycle(peers: Mapping[int, int]) -> list[int]:
+    """The ranks that wait for each other in a ring, from the lowest one; [] if there is no ring.
 
-    >>> _cycle({0: 1, 1: 2, 2: 1})
-    [1, 2, 1]
+    Args:
+        peers: for each rank that waits, the rank that it waits for.
+
+    >>> cycle({0: 1, 1: 2, 2: 1}), cycle({0: 1, 1: 2})
+    ([1, 2], [])
     """
-    for start in waits_for:
-        seen, rank = [start], start
-        while (rank := waits_for.get(rank, -1)) >= 0:
-            if rank in seen:
-                return [*seen[seen.index(rank) :], rank]
-            seen.append(rank)
+    for rank in sorted(peers):
+        path: list[int] = []
+        while rank in peers and rank not in path:
+            path.append(rank)
+            rank = peers[rank]
+        if rank in path:
+            ring = path[path.index(rank) :]
+            lowest = ring.index(min(ring))
+            return ring[lowest:] + ring[:lowest]
     return []

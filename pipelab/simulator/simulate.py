@@ -8,15 +8,15 @@ from typing import NamedTuple
 from pipelab.action import COMPUTE, PER_STAGE, Action, Kind
 from pipelab.schedules import Schedule
 from pipelab.schedules.collector import paused_collector
-from pipelab.schedules.communication import message_needs
-from pipelab.schedules.validate import checked
+from pipelab.schedules.communication import Lowered, lower
+from pipelab.schedules.messages import message_needs
 from pipelab.schedules.walk import Visit, walk
 from pipelab.simulator.cost import SENDS, Cost
 from pipelab.trace import Event, Setting, Trace
 
 
 @paused_collector()
-def simulate(schedule: Schedule, cost: Cost, overlap: bool = True) -> Trace:
+def simulate(schedule: Schedule | Lowered, cost: Cost, overlap: bool = True) -> Trace:
     """The trace that ranks would record if every action took exactly its cost.
 
     A SEND lasts from the moment that the message leaves until it arrives, a WAIT from the moment
@@ -25,6 +25,7 @@ def simulate(schedule: Schedule, cost: Cost, overlap: bool = True) -> Trace:
 
     Args:
         schedule: of computation, which then gets its messages; or with messages, written by hand.
+            A schedule that is lowered already is taken as it is.
         cost: seconds and bytes.
         overlap: messages and reductions travel beside the computation. Without it, each keeps
             the rank that sends or reduces busy until it has arrived.
@@ -36,12 +37,12 @@ def simulate(schedule: Schedule, cost: Cost, overlap: bool = True) -> Trace:
     >>> simulate(one_f_one_b(4, 8), Cost()).duration
     33.0
     """
-    lowered = checked(schedule)
+    lowered = lower(schedule, rendezvous=False)  # sends are buffered
     beside = SENDS | {Kind.REDUCE_GRAD} if overlap else frozenset[Kind]()
 
     @cache  # one price for all microbatches
     def price(stage: int, kind: Kind) -> _Price:
-        return _price(Action(stage, kind, 0), cost, schedule.rank_of_stage)
+        return _price(Action(stage, kind, 0), cost, lowered.rank_of_stage)
 
     def busy(action: Action) -> float:
         return 0.0 if action.kind in beside else price(action.stage, action.kind).seconds
@@ -52,9 +53,7 @@ def simulate(schedule: Schedule, cost: Cost, overlap: bool = True) -> Trace:
     rows: list[list[Event]] = [[] for _ in lowered.ranks]
     for visit in walk(lowered.ranks, message_needs(lowered, rendezvous=False), busy, travel):
         rows[visit.rank].extend(_events(visit, price(visit.action.stage, visit.action.kind)))
-    setting = Setting(
-        schedule.name, schedule.num_ranks, schedule.num_microbatches, "", "", str(cost)
-    )
+    setting = Setting(lowered.name, lowered.num_ranks, lowered.num_microbatches, "", "", str(cost))
     return Trace(tuple(chain.from_iterable(rows)), "predicted", setting)
 
 

@@ -17,10 +17,11 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
-from pipelab.engine.failures.stalled import Late, cycle, timed_out
+from pipelab.engine.failures.stalled import Late, timed_out
 from pipelab.engine.protocol.progress import Progress, Wanted
 from pipelab.errors import PipelabError, PipelineClosed, RankError, RankTimeout
 from pipelab.schedules import gpipe
+from pipelab.schedules.walk import cycle
 
 X, Y = torch.randn(12, 8), torch.randint(8, (12,))
 

@@ -3,43 +3,48 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
-from pipelab.action import Action, Kind
+from pipelab.action import Kind
 from pipelab.engine.driver.microbatches import Share
 from pipelab.engine.protocol.commands import Build, Options, Run, Use
 from pipelab.schedules import Schedule
-from pipelab.schedules.communication import lower
+from pipelab.schedules.communication import Lowered, Row, with_updates
 from pipelab.simulator import Cost
 
 
 def builds(
-    modules: list[nn.Module], schedule: Schedule, replicas: int, options: Options
+    modules: list[nn.Module], lowered: Lowered, replicas: int, options: Options
 ) -> list[Build]:
     """Each rank gets the stages that live on it."""
     return [
-        Build({stage: modules[stage] for stage in schedule.stages_of(rank)}, len(modules), options)
+        Build({stage: modules[stage] for stage in lowered.stages_of(rank)}, len(modules), options)
         for _ in range(replicas)
-        for rank in range(schedule.num_ranks)
+        for rank in range(lowered.num_ranks)
     ]
 
 
 def uses(
-    schedule: Schedule, replicas: int, pace: Cost | None, overlap: bool, options: Options
+    lowered: Lowered, replicas: int, pace: Cost | None, overlap: bool, options: Options
 ) -> list[Use]:
-    """Each rank gets its row of the schedule with its messages."""
-    lowered = {True: lower(schedule, replicas), False: lower(_forwards(schedule))}
-    csv = schedule.compute.to_csv() if options.worker == "torch" else ""
+    """Each rank gets its rows, for training and for evaluation.
+
+    Messages written by hand stand where they were written, REDUCE_GRAD and STEP too; what a
+    training step lacks of these is added. PyTorch's worker places messages by itself.
+    """
+    training = with_updates(lowered.ranks, replicas)
+    if options.clip_norm is not None or options.autocast is torch.float16:
+        training = tuple(map(_steps_last, training))  # they wait for the gradients of all ranks
+    rows = [
+        {True: train, False: evaluate}
+        for train, evaluate in zip(training, lowered.forwards, strict=True)
+    ]
+    csv = lowered.compute.to_csv() if options.worker == "torch" else ""
     return [
-        Use(
-            {train: _row(rows, rank, train) for train, rows in lowered.items()},
-            _homes(schedule, replica),
-            pace,
-            overlap,
-            csv,
-        )
+        Use(rows[rank], _homes(lowered, replica), pace, overlap, csv)
         for replica in range(replicas)
-        for rank in range(schedule.num_ranks)
+        for rank in range(lowered.num_ranks)
     ]
 
 
@@ -61,18 +66,13 @@ def runs(shares: list[Share], schedule: Schedule, options: Mapping[str, Any]) ->
     ]
 
 
-def _homes(schedule: Schedule, replica: int) -> dict[int, int]:
+def _homes(lowered: Lowered, replica: int) -> dict[int, int]:
     """The process of each stage within one copy of the pipeline."""
-    offset = replica * schedule.num_ranks
-    return {stage: rank + offset for stage, rank in schedule.rank_of_stage.items()}
+    offset = replica * lowered.num_ranks
+    return {stage: rank + offset for stage, rank in lowered.rank_of_stage.items()}
 
 
-def _row(lowered: Schedule, rank: int, train: bool) -> tuple[Action, ...]:
-    """One rank's actions; lowering ends each row with STEP, but evaluation must learn nothing."""
-    return tuple(a for a in lowered.ranks[rank] if train or a.kind is not Kind.STEP)
-
-
-def _forwards(schedule: Schedule) -> Schedule:
-    """The schedule's forwards alone, for evaluation."""
-    rows = (tuple(a for a in row if a.kind is Kind.F) for row in schedule.ranks)
-    return Schedule(tuple(rows), schedule.name)
+def _steps_last(row: Row) -> Row:
+    """One rank's actions, each STEP at the end."""
+    steps = (action for action in row if action.kind is Kind.STEP)
+    return (*(action for action in row if action.kind is not Kind.STEP), *steps)

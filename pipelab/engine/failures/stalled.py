@@ -12,6 +12,7 @@ from pipelab.action import Kind
 from pipelab.engine.failures.words import words
 from pipelab.engine.protocol.progress import Progress
 from pipelab.errors import RankTimeout
+from pipelab.schedules.walk import cycle
 
 
 class Late(NamedTuple):
@@ -45,24 +46,6 @@ def timed_out(found: Late, timeout: float) -> RankTimeout:
         advice = f"Look for an endless loop on rank {culprit}"
     lines.append(f"All ranks were stopped. {advice}, or give a larger timeout.")
     return RankTimeout("\n".join(lines), culprit, action.token if action else None)
-
-
-def cycle(peers: dict[int, int]) -> list[int]:
-    """A ring of ranks that wait for each other, from its lowest; [] if there is none.
-
-    >>> cycle({0: 1, 1: 2, 2: 1}), cycle({0: 1, 1: 2})
-    ([1, 2], [])
-    """
-    for rank in sorted(peers):
-        way: list[int] = []
-        while rank in peers and rank not in way:
-            way.append(rank)
-            rank = peers[rank]
-        if rank in way:
-            ring = way[way.index(rank) :]
-            least = ring.index(min(ring))
-            return ring[least:] + ring[:least]
-    return []
 
 
 def _place(found: Late, rank: int) -> str:

@@ -1,0 +1,116 @@
+"""The rules that every schedule keeps: its stages, its microbatches, the order on each rank.
+
+Each check returns, or raises a ScheduleError that names the rule and marks the cells.
+"""
+
+from collections import defaultdict
+
+from pipelab.action import COMPUTE, PER_STAGE, Kind, needs, produces
+from pipelab.errors import ScheduleError
+from pipelab.schedules.schedule import Schedule, refusal
+
+_COMPLETE = ("BF", "FIW")  # the letters of one stage and microbatch, sorted
+_WANT = "want one F and one B, or one F, one I and one W"
+_TURNS = {Kind.B: 0, Kind.I: 0, Kind.W: 0, Kind.REDUCE_GRAD: 1, Kind.STEP: 2}
+
+
+def check_stages(schedule: Schedule) -> None:
+    """Every rank has work, every stage exists and lives on one rank."""
+    home: dict[int, tuple[int, int]] = {}
+    if not schedule.ranks:
+        raise ScheduleError("the schedule has no ranks: give it one row of actions for each rank")
+    for rank, row in enumerate(schedule.ranks):
+        if not row:
+            raise ScheduleError(f"rank {rank} has no actions: every rank runs at least one stage")
+        for i, action in enumerate(row):
+            first, j = home.setdefault(action.stage, (rank, i))
+            if first != rank:
+                seen = schedule.ranks[first][j]
+                raise refusal(
+                    f"stage {action.stage} runs on rank {first} ({seen.token}) and on rank {rank} "
+                    f"({action.token}): a stage's weights live on one rank",
+                    schedule.ranks,
+                    [(first, j), (rank, i)],
+                )
+    for stage in range(schedule.num_stages):
+        if stage not in home:
+            raise ScheduleError(
+                f"stage {stage} is on no rank, but stage {schedule.num_stages - 1} is: "
+                f"stages are numbered 0, 1, 2 ... without gaps"
+            )
+
+
+def check_complete(schedule: Schedule) -> None:
+    """Each stage runs each microbatch once forward and once backward, whole or in two halves."""
+    letters: dict[tuple[int, int | None], str] = defaultdict(str)
+    for rank, row in enumerate(schedule.ranks):
+        for i, (stage, kind, microbatch) in enumerate(row):
+            if kind not in COMPUTE:
+                continue
+            if microbatch is None or microbatch < 0 or stage < 0:
+                raise ScheduleError(
+                    f"rank {rank}: {row[i].token} wants a stage and a microbatch, numbered 0, 1 "
+                    f"...",
+                    [(rank, i)],
+                )
+            letters[stage, microbatch] += kind
+    num_microbatches = max((number for _, number in letters if number is not None), default=-1) + 1
+    for stage in range(schedule.num_stages):
+        for microbatch in range(num_microbatches):
+            found = letters[stage, microbatch]
+            if "".join(sorted(found)) not in _COMPLETE:
+                f, b, i, w = (found.count(letter) for letter in "FBIW")
+                raise refusal(
+                    f"stage {stage}, microbatch {microbatch}: "
+                    f"found {f} F, {b} B, {i} I, {w} W; {_WANT}",
+                    schedule.ranks,
+                    _cells(schedule, stage, microbatch),
+                )
+
+
+def check_order(schedule: Schedule) -> None:
+    """On its own rank, nothing stands before what it needs. Messages are left aside."""
+    for rank, row in enumerate(schedule.ranks):
+        place = {produces(a): i for i, a in enumerate(row) if a.kind in COMPUTE}
+        for i, action in enumerate(row):
+            for result in needs(action, schedule.num_stages):
+                if place.get(result, -1) >= i:
+                    needed = row[place[result]]
+                    raise refusal(
+                        f"rank {rank} runs {action.token} (position {i}) before {needed.token} "
+                        f"(position {place[result]}), which it needs: move {needed.token} up",
+                        schedule.ranks,
+                        [(rank, i), (rank, place[result])],
+                    )
+
+
+def check_steps(schedule: Schedule) -> None:
+    """A stage's REDUCE_GRAD and STEP stand at most once, in this order, behind its backwards."""
+    for rank, row in enumerate(schedule.ranks):
+        if all(action.kind not in PER_STAGE for action in row):
+            continue
+        reached: dict[int, tuple[int, int]] = {}
+        for i, action in enumerate(row):
+            turn = _TURNS.get(action.kind)
+            if turn is None:
+                continue
+            latest, j = reached.get(action.stage, (0, i))
+            if turn < latest or turn == latest > 0:
+                raise refusal(
+                    f"rank {rank} runs {row[j].token} (position {j}) before {action.token} "
+                    f"(position {i}): a stage averages its gradients once and steps once, in this "
+                    f"order, after its last backward; move {row[j].token} down, or remove it",
+                    schedule.ranks,
+                    [(rank, j), (rank, i)],
+                )
+            reached[action.stage] = turn, i
+
+
+def _cells(schedule: Schedule, stage: int, microbatch: int) -> list[tuple[int, int]]:
+    """Where the computing actions of one microbatch on one stage stand."""
+    return [
+        (rank, i)
+        for rank, row in enumerate(schedule.ranks)
+        for i, a in enumerate(row)
+        if a.stage == stage and a.microbatch == microbatch and a.kind in COMPUTE
+    ]
