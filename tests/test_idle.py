@@ -18,7 +18,9 @@ from pipelab.action import COMPUTE, Kind
 from pipelab.schedules import gpipe, one_f_one_b, sequential
 from pipelab.simulator import Cost
 from pipelab.trace import Event, Setting, Trace, critical_path, explain_idle
-from pipelab.trace.idle import idle_seconds, in_words
+from pipelab.trace.idle import explained, idle_seconds
+from pipelab.trace.idle_text import idle_texts
+from pipelab.trace.links import link
 from pipelab.trace.metrics import busy, gaps
 
 
@@ -220,15 +222,23 @@ def test_replicas_wait_for_ranks_of_their_own():
     assert len(critical_path(both)) == len(critical_path(one))
 
 
+def texts_of(trace):
+    """(rank, sentence, labels) of each piece of idle time."""
+    rows = link(trace)
+    pieces = explained(trace, rows)
+    return [(p.rank, *text) for p, text in zip(pieces, idle_texts(rows, pieces), strict=True)]
+
+
 def test_in_words():
     trace = with_messages(one_f_one_b(3, 8), Cost([1, 3, 1], [1, 3, 1], [1, 3, 1], latency=0.5))
-    texts = [in_words(trace, idle) for idle in explain_idle(trace)]
-    assert (
-        "rank 2 waits for 1F0 of rank 1, which waits for 0F0 of rank 0: rank 0 holds it up" in texts
-    )
-    assert "rank 2 waits for the message from rank 1 with 1F0" in texts
-    assert "rank 0 waits for 1B1 of rank 1: rank 1 has more work and holds it up" in texts
-    assert "rank 2 has nothing left to compute" in texts
+    texts = texts_of(trace)
+    held_up = "waits for 1F0 of rank 1, held up by rank 0"
+    assert (2, held_up, ("waits for 1F0", "waits: 1F0")) in texts
+    message = "waits for the message with 1F0 from rank 1"
+    assert (2, message, ("message with 1F0",)) in texts
+    more = "waits for 1B1 of rank 1: rank 1 has more work"
+    assert (0, more, ("waits for 1B1", "waits: 1B1")) in texts
+    assert (2, "has nothing left to compute", ()) in texts
 
 
 def test_without_computation_there_is_no_idle_time():
@@ -256,8 +266,7 @@ def damaged(draw):
 def test_any_events_are_explained(trace):
     covers_exactly_what_is_idle(trace)
     assert critical_path(trace)
-    for idle in explain_idle(trace):
-        assert in_words(trace, idle).startswith(f"rank {idle.rank} ")
+    assert all(sentence for _, sentence, _ in texts_of(trace))
 
 
 def test_waits_that_overlap_are_cut_where_they_end():

@@ -1,8 +1,11 @@
 """What the timeline's front end is given: the columns, the words, what lies over it, the file."""
 
+import base64
 import json
 import re
 import struct
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -14,11 +17,11 @@ from pipelab.errors import TraceError
 from pipelab.schedules import Schedule, gpipe, one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace, explain_idle
-from pipelab.trace.idle import in_words
-from pipelab.widgets import Timeline, front
+from pipelab.widgets import Timeline, bundle
 from pipelab.widgets.data import KINDS, head, packed, sentence
 from pipelab.widgets.overlay import overlay
-from pipelab.widgets.page import page
+from pipelab.widgets.page import page, timeline_page
+from pipelab.words import REASONS
 
 RECORDED = recorded_like(one_f_one_b(4, 8))
 UNEVEN = simulate(gpipe(3, 4), Cost([0.01, 0.03, 0.01], 0.01, 0.01, latency=0.002))
@@ -51,9 +54,16 @@ def test_every_piece_of_idle_time_has_its_reason_in_words(trace):
     for i, piece in enumerate(pieces):
         words = told["texts"][told["words"][i]]
         assert (told["rank"][i], told["reason"][i]) == (piece.rank, piece.reason)
-        named = re.findall(r"\b\d+[FBI]\d+\b", in_words(trace, piece))
-        if named:  # the first one in the long form is the one it waits for
-            assert named[0] in words and f"rank {piece.peer}" in words
+        if piece.peer is None or piece.reason == "blocked":
+            assert words == REASONS[piece.reason].rank
+            continue
+        rows = [e for e in trace.events if e.rank == piece.rank and e.kind in COMPUTE]
+        following = next(e for e in sorted(rows, key=lambda e: e.start) if e.start >= piece.end)
+        stage = following.stage + (-1 if following.kind is Kind.F else 1)
+        needed = next(f"{stage}{k}{following.microbatch}" for k in "FBI" if f"{stage}{k}" in words)
+        assert needed in words and f"rank {piece.peer}" in words
+        labels = told["labels"][told["words"][i]]
+        assert all(needed in label and len(label) < len(words) for label in labels)
 
 
 def test_a_chain_names_the_rank_that_holds_it_up():
@@ -195,15 +205,65 @@ def test_traces_without_events_or_length_are_shown_too():
 def test_the_front_end_is_one_module_without_imports():
     text = Timeline._esm
     assert not re.search(
-        r"^import\b|\bimport\(|https?://(?!www\.w3\.org/2000/svg)|\beval\b", text, re.M
+        r"^import\b|\bimport ?\(|https?://(?!www\.w3\.org/2000/svg)|\beval\b", text, re.M
     )
     assert not re.search(r"innerHTML|\bfetch\b|XMLHttpRequest", text)
     assert len(text) < 55_000
-    for path in front.FOLDER.iterdir():
+    for path in bundle.FOLDER.iterdir():
         lines = path.read_text("utf-8").splitlines()
         assert len(lines) <= 400, path.name
     assert text.count("export default") == 1
     assert not re.search(r"url\(|@import", Timeline._css)
+
+
+HEAVY = ("torch", "matplotlib", "anywidget", "ipywidgets", "IPython", "numpy", "PIL", "traitlets")
+PURE = """
+import sys
+for name in {heavy!r}:
+    sys.modules[name] = None  # as if it were not installed
+from pipelab.schedules import one_f_one_b
+from pipelab.simulator import Cost, simulate
+from pipelab.trace import Trace
+from pipelab.widgets.page import timeline_page
+trace = Trace.load({trace!r})
+predicted = simulate(one_f_one_b(4, 8), Cost(0.01, 0.01, 0.01))
+text = timeline_page(trace, over=predicted, budget=6000)
+open({page!r}, "w", encoding="utf-8").write(text)
+"""
+
+
+@pytest.fixture(scope="module")
+def pure_page(tmp_path_factory):
+    """The text of a page that was made where nothing heavy is installed."""
+    folder = tmp_path_factory.mktemp("pure")
+    trace = RECORDED.save(folder / "trace.json")
+    script = PURE.format(heavy=HEAVY, trace=str(trace), page=str(folder / "page.html"))
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    return folder / "page.html"
+
+
+def test_a_page_is_made_without_torch_matplotlib_or_anywidget(pure_page):
+    text = pure_page.read_text("utf-8")
+    predicted = simulate(one_f_one_b(4, 8), Cost(0.01, 0.01, 0.01))
+    assert text == timeline_page(RECORDED, over=predicted, budget=6000)
+    state = json.loads(re.search(r'id="state">(.*?)</script>', text, re.DOTALL)[1])
+    assert base64.b64decode(state["data"]["base64"]) == packed(RECORDED.events)
+    shown = Timeline(RECORDED, over=predicted, budget=6000)
+    assert state["head"] == json.loads(json.dumps(shown.head))
+    assert state["ghost_head"]["source"] == "predicted"
+    assert "<table>" in text.split("<noscript>")[1].split("</noscript>")[0]
+
+
+def test_the_widgets_are_loaded_when_they_are_first_used():
+    script = """
+import sys
+import pipelab.widgets
+assert not {"anywidget", "torch", "matplotlib"} & set(sys.modules)
+assert not hasattr(pipelab.widgets, "nothing")
+from pipelab.widgets import ScheduleEditor, Timeline, TimelineLab
+assert "anywidget" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_schedule_over_uses_computing_costs_only():

@@ -1,8 +1,8 @@
 """Colour, letter and hatch of each kind of event: three signs, so that colour alone never matters.
 
 The eight colours of Okabe and Ito (2008, "Color Universal Design"), distinct for people with
-any common colour vision. A message has the colour of what it carries: strong where it is sent, light
-where it is received.
+any common colour vision. A message has the colour of what it carries: strong where it is sent,
+light where it is received.
 """
 
 from typing import NamedTuple

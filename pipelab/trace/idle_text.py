@@ -39,7 +39,7 @@ def _text(piece: Idle, producer: Node | None) -> IdleText:
     token, rank = producer.token, producer.event.rank
     if piece.reason == "message":
         text = f"waits for the message with {token} from rank {piece.peer}"
-        return IdleText(text, (f"waits for the message with {token}", f"message with {token}"))
+        return IdleText(text, (f"message with {token}",))
     text = f"waits for {token} of rank {rank}"
     if piece.reason == "imbalance":
         text += f": rank {piece.root} has more work"

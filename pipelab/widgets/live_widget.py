@@ -62,7 +62,9 @@ class LiveWidget(anywidget.AnyWidget):
             settings = self._settings()
             if settings is None:
                 return
-            before, number = self._run, self._run.number + 1 if self._run else 1
+            before = self._run
+            number = before.number + 1 if before is not None else 1
+            self.state = "running"
             self._run = LiveRun(number, settings, self._report)
         if before is not None:
             before.stop()

@@ -11,6 +11,7 @@ from pipelab.action import COMPUTE
 from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.widgets import Timeline
+from pipelab.widgets.page import timeline_page
 
 RECORDED = recorded_like(one_f_one_b(4, 8))
 ENGLISH_TIME = re.compile(r"^At [\d.]+ ms: rank 0 ")
@@ -129,6 +130,17 @@ def test_hover_says_what_it_is_and_why_a_rank_is_idle(sheet, step):
     expect(tip).to_contain_text("it has nothing left to compute")
     box = tip.bounding_box()
     assert box["x"] + box["width"] <= right["x"] + right["width"] + 1, "cut at the right edge"
+
+
+def test_a_page_made_without_the_widgets_plays_too(sheet, tmp_path):
+    path = tmp_path / "plain.html"
+    path.write_text(timeline_page(RECORDED, over=one_f_one_b(4, 8)), "utf-8")
+    page = sheet(path)
+    page.get_by_role("button", name="Play").click()
+    under_way(page, 0.02)
+    page.get_by_role("button", name="Pause").click()
+    page.mouse.click(*place_of(page, "1F3"))
+    expect(page.locator(".pl-arrow")).to_have_count(6)
 
 
 def test_a_click_follows_a_microbatch_through_all_stages(sheet, step):
