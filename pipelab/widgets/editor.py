@@ -1,11 +1,10 @@
 """ScheduleEditor: move tokens, see at once whether the schedule can run, and run it.
 
-tokens (editor.js)  --rows-->  validate  --words, marks-->  the grid
+tokens (editor.js)  --rows-->  lower  --words, marks-->  the grid
 |  it can run: its prediction
 +--run_asked-->  LiveRun  -->  its recording
 """
 
-import re
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -13,9 +12,10 @@ from typing import Any
 import anywidget
 from traitlets import Bool, Bytes, Dict, Float, Int, List, Unicode
 
-from pipelab.errors import PipelabError
+from pipelab.errors import PipelabError, ScheduleError
 from pipelab.plots.terminal import number, percent
-from pipelab.schedules import Schedule, validate
+from pipelab.schedules import Schedule
+from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
 from pipelab.widgets import front, report
@@ -24,13 +24,12 @@ from pipelab.widgets.live import LiveRun, Settings
 from pipelab.widgets.words import error_text
 
 PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010)
-_MARKED = re.compile(r">([^<>\s]+)<|cannot start ([^:\s]+):")
 
 
 class ScheduleEditor(anywidget.AnyWidget):
     """A grid of tokens to drag, or to move with the keyboard; its value is ``schedule``.
 
-    While one edits, ``validate`` judges, and what it refuses is said in words, with the tokens
+    While one edits, ``lower`` judges, and what it refuses is said in words, with the tokens
     marked. A schedule that can run shows its prediction; "Run it" records it on real ranks.
 
     Args:
@@ -129,11 +128,11 @@ class ScheduleEditor(anywidget.AnyWidget):
         """Say whether it can run, and show what it is predicted to do, or what is wrong."""
         try:
             schedule = self.schedule
-            validate(schedule)
-            trace = simulate(schedule, PACE)
+            trace = simulate(lower(schedule), PACE)
         except PipelabError as error:
-            words = str(error)
-            found = {"verdict": words, "can_run": False, "marks": _blamed(words)}
+            cells = error.cells if isinstance(error, ScheduleError) else ()
+            marks = sorted({self.rows[rank][position] for rank, position in cells})
+            found = {"verdict": str(error), "can_run": False, "marks": marks}
         else:
             text = (
                 f"It can run: {number(schedule.num_ranks, 'rank')}, "
@@ -165,12 +164,3 @@ class ScheduleEditor(anywidget.AnyWidget):
         with self._gate, self.hold_sync():
             for name, value in values.items():
                 setattr(self, name, value)
-
-
-def _blamed(words: str) -> list[str]:
-    """The tokens that a refusal marks.
-
-    >>> _blamed("... it needs: move 0F1 up rank 0 >0B1< >0F1<")
-    ['0B1', '0F1']
-    """
-    return sorted({a or b for a, b in _MARKED.findall(words)})

@@ -2,7 +2,6 @@
 
 const SIZE = { width: 380, height: 210, left: 44, right: 12, top: 12, bottom: 36 };
 const RADIUS = 8; // of a mark
-const MARKS = { gpipe: "G", "1f1b": "1", interleaved: "i", zero_bubble_h1: "H", zero_bubble_v: "V", sequential: "S" };
 
 /**
  * Places of the runs, of what was predicted before them, and of theory's curve; `by` is "m" or "p".
@@ -78,7 +77,7 @@ function sessionChart() {
     marks.forEach(({ run, x: at, y: up }, i) => {
       const latest = i === marks.length - 1 ? " pl-latest" : "";
       const mark = svg("g", { class: `pl-mark${latest}${run.paced ? "" : " pl-free"}` },
-        svg("circle", { cx: at, cy: up, r: RADIUS }), text(MARKS[run.schedule] ?? "?", at, up + 4, { "text-anchor": "middle" }));
+        svg("circle", { cx: at, cy: up, r: RADIUS }), text(run.mark, at, up + 4, { "text-anchor": "middle" }));
       const hint = svg("title");
       hint.textContent = run.words;
       mark.append(hint);
