@@ -5,16 +5,10 @@ from collections.abc import Sequence
 
 import pipelab
 from pipelab.cli.prices import PRICES, RULE, amount
+from pipelab.schedules.catalogue import BUILDERS
 
 _DESCRIPTION = "Pipeline parallelism, understood by running it."
 _EPILOG = "Start with `pipelab demo`; if something does not work, ask `pipelab doctor`."
-_SCHEDULES = (
-    "Schedules: sequential, gpipe, 1f1b, eager_1f1b, interleaved, looped_bfs, zero_bubble_h1, "
-    "zero_bubble_h2, zero_bubble_v; or a file of your own: one line per rank, tokens such as 2F0 "
-    "(stage 2, forward, microbatch 0) between commas."
-)
-_SIMULATE = f"{RULE} {_SCHEDULES}"
-_COMPARE = f"Both engines train a tiny GPT, step by step in turns. {_SCHEDULES}"
 _DEMO = "Takes under a minute, needs no GPU, downloads nothing."
 _LAB = "Ctrl-C in this terminal ends it."
 _PROGRESS = "Markdown, from a file on this machine; nothing leaves it."
@@ -39,14 +33,20 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"pipelab {pipelab.__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    schedules = (
+        f"Schedules: {', '.join(BUILDERS)}; or a file of your own: one line per rank, tokens such "
+        f"as 2F0 (stage 2, forward, microbatch 0) between commas."
+    )
+    simulated = f"{RULE} {schedules}"
+    compared = f"Both engines train a tiny GPT, step by step in turns. {schedules}"
     for name, words, epilog, options in (
         ("demo", "train a tiny GPT on real ranks and see one step", _DEMO, _demo),
         ("lab", "open the lessons in JupyterLab, on this machine only", _LAB, _lab),
-        ("show", "print a schedule: who runs what, in which order", _SCHEDULES, _show),
-        ("simulate", "predict a timeline, or compare all schedules", _SIMULATE, _simulate),
+        ("show", "print a schedule: who runs what, in which order", schedules, _show),
+        ("simulate", "predict a timeline, or compare all schedules", simulated, _simulate),
         ("progress", "print what you have predicted and solved", _PROGRESS, None),
         ("edition", "write the course for learners, teachers or nbgrader", _EDITION, _edition),
-        ("compare", "predicted, pipelab and PyTorch's engine, side by side", _COMPARE, _compare),
+        ("compare", "predicted, pipelab and PyTorch's engine, side by side", compared, _compare),
         ("doctor", "say what this machine can do, and what is wrong", _DOCTOR, None),
     ):
         about = words[0].upper() + words[1:] + "."

@@ -6,7 +6,7 @@ import textwrap
 from pipelab.cli.sources import check_options, load
 from pipelab.cli.terminal import say, width
 from pipelab.schedules import Schedule
-from pipelab.schedules.catalogue import count_messages, peak_activations
+from pipelab.schedules.catalogue import BUILDERS, count_messages, peak_activations
 from pipelab.schedules.communication import Lowered, lower
 
 
@@ -41,4 +41,8 @@ def _facts(schedule: Schedule) -> str:
         f"activations held    {held} (microbatches at most, each with a rank's slice of the model)",
         f"messages in a step  {count_messages(schedule)}",
     ]
+    if entry := BUILDERS.get(schedule.name):
+        figures = {"bubble": entry.bubble, "activations": entry.peak}
+        known = [f"{name} {formula.text}" for name, formula in figures.items() if formula]
+        lines.insert(0, f"on paper            {', '.join(known)}")
     return "\n".join(textwrap.fill(line, width(), subsequent_indent=" " * 20) for line in lines)

@@ -67,5 +67,5 @@ def _read(path: Path) -> Schedule:
         schedule = Schedule.from_csv(text, path.name)
         validate(schedule)
     except ScheduleError as error:
-        raise type(error)(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}", error.cells) from None
     return schedule

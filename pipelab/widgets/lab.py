@@ -38,8 +38,7 @@ class TimelineLab(LiveWidget):
     Args:
         num_ranks: processes, at most one for each of the model's 16 layers.
         num_microbatches: parts that the batch is split into.
-        schedule: ``"gpipe"``, ``"1f1b"``, ``"interleaved"``, ``"zero_bubble_h1"``,
-            ``"zero_bubble_v"`` or ``"sequential"``.
+        schedule: a name of the catalogue, such as ``"gpipe"`` or ``"1f1b"``.
         paced: pad each action to ``pace``; without it, ranks run as fast as this machine can.
         pace: seconds per action of a rank; its latency is paid by every message.
         over: predicted bubble fractions, by (ranks, microbatches); each is drawn

@@ -19,11 +19,11 @@ from pipelab.errors import PipelabError, PipelineClosed, ScheduleError
 from pipelab.models import mlp
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS
+from pipelab.schedules.communication import Lowered, lower
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Trace
 from pipelab.widgets.live_bars import LiveBars
 
-SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero_bubble_h1", "zero_bubble_v", "sequential")
 LAYERS, WIDTH, ROWS = 16, 256, 256  # the model and the batch of every run
 _LONG = 1.5  # seconds: a run predicted to take longer is displayed before it has ended
 POLL_SECONDS = 0.01  # between two readings of the ranks
@@ -68,11 +68,16 @@ class Settings:
         """The schedule. Raises ScheduleError where there is none."""
         if self.own is not None:
             return self.own
-        if self.schedule not in SCHEDULES:
+        if self.schedule not in BUILDERS:
             raise ScheduleError(
-                f"schedule={self.schedule!r} is not known here: choose {', '.join(SCHEDULES)}"
+                f"schedule={self.schedule!r} is not known here: choose {', '.join(BUILDERS)}"
             )
         return BUILDERS[self.schedule].build(self.num_ranks, self.num_microbatches, 2)
+
+    @cached_property
+    def lowered(self) -> Lowered:
+        """The schedule with its messages. Raises ScheduleError where it cannot run."""
+        return lower(self.build())
 
     @cached_property
     def cost(self) -> Cost | None:
@@ -80,8 +85,7 @@ class Settings:
         pace, seconds = self.pace, ("forward", "backward_input", "backward_weight")
         if pace is None or any(not isinstance(getattr(pace, name), float) for name in seconds):
             return pace
-        schedule = self.build()
-        stages = len(schedule.stages_of(0))
+        stages = len(self.build().stages_of(0))
         return replace(pace, **{name: getattr(pace, name) / stages for name in seconds})
 
     @cached_property
@@ -89,8 +93,7 @@ class Settings:
         """What a paced run should record, for all replicas; None for an unpaced one."""
         if self.cost is None:
             return None
-        schedule = self.build()
-        trace, p = simulate(schedule, self.cost, self.overlap), schedule.num_ranks
+        trace, p = simulate(self.lowered, self.cost, self.overlap), self.lowered.num_ranks
         events = tuple(
             e._replace(rank=e.rank + copy * p, peer=None if e.peer is None else e.peer + copy * p)
             for copy in range(self.replicas)
@@ -177,7 +180,7 @@ class LiveRun:
         settings = self.settings
         with Pipeline(
             model,
-            settings.build(),
+            settings.lowered,
             loss=torch.nn.functional.cross_entropy,
             optimizer=partial(torch.optim.SGD, lr=0.1),
             replicas=settings.replicas,
@@ -199,7 +202,7 @@ class LiveRun:
         if self.settings.cost is None:  # it ends before anybody could see it run
             return pipeline.step(inputs, targets)
         pipeline.pace = self.settings.cost
-        pipeline.use(pipeline.schedule)
+        pipeline.use(self.settings.lowered)
         with _Poller(pipeline, self._seen):
             return pipeline.step(inputs, targets)
 
