@@ -181,7 +181,8 @@ def _axis(scale: _Scale, room: int, unit: str) -> str:
     rough = (scale.end - scale.start) * factor * 9 / scale.columns  # one in 9 columns at most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * n for n in (1, 2, 5, 10) if power * n >= rough)
-    line, k = "", math.ceil(scale.start * factor / step - 1e-9)
+    line = ""
+    k = math.ceil(scale.start * factor / step - 1e-9)
     while (column := scale.at(k * step / factor)) <= scale.columns:
         label = f"└{k * step:.6g}"
         if column + len(label) + len(unit) >= room:

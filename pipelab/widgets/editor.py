@@ -17,9 +17,10 @@ from pipelab.simulator import Cost, simulate
 from pipelab.widgets import bundle
 from pipelab.widgets.data import head, packed
 from pipelab.widgets.lab_text import error_text
-from pipelab.widgets.live import LiveRun, Settings
+from pipelab.widgets.live import LiveRun
 from pipelab.widgets.live_widget import LiveWidget
 from pipelab.widgets.run_traits import Traits
+from pipelab.widgets.settings import Settings
 from pipelab.words import number, percent
 
 PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010)

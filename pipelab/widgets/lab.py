@@ -16,10 +16,11 @@ from pipelab.plots import timeline_text
 from pipelab.simulator import Cost
 from pipelab.trace import Trace
 from pipelab.widgets import bundle, lab_text
-from pipelab.widgets.live import LiveRun, Settings
+from pipelab.widgets.live import LiveRun
 from pipelab.widgets.live_widget import LAUNCH_SECONDS, LiveWidget
 from pipelab.widgets.overlay import Shares, overlay, shares
 from pipelab.widgets.run_traits import Traits
+from pipelab.widgets.settings import Settings
 from pipelab.widgets.static_picture import png, still
 
 PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010)

@@ -11,7 +11,8 @@ from pipelab.schedules.catalogue import BUILDERS, paper_bubble, title_of
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
 from pipelab.trace.memory import peak_bytes
-from pipelab.widgets.live import LAYERS, LiveRun, Settings
+from pipelab.widgets.live import LiveRun
+from pipelab.widgets.settings import LAYERS, Settings
 from pipelab.words import bytes_text, number, percent, time_text
 
 SLOWDOWNS = (1, 5, 30)

@@ -1,13 +1,13 @@
 """The catalogue is the only list of schedules, and what it says on paper is what is predicted."""
 
 import pytest
-from pipelab.widgets.words import choices, curves
 
 from pipelab.cli.main import main
 from pipelab.schedules import Schedule, gpipe
 from pipelab.schedules.catalogue import BUILDERS, Builder, Formula, paper_bubble, peak_activations
 from pipelab.simulator import Cost, simulate
-from pipelab.widgets.live import Settings
+from pipelab.widgets.lab_text import choices, curves
+from pipelab.widgets.settings import Settings
 
 SIZES = [(p, m) for p in (1, 2, 3, 4, 8) for m in (1, 2, 3, 4, 8, 16)]
 FIXED = {"p": 4, "m": 8, "v": 2, "min": min}
