@@ -2,7 +2,7 @@
 
     PipelabError
     ├── ScheduleError          a schedule that is incomplete, out of order or not ours to read
-    │   └── DeadlockError      ... or in which ranks wait for each other for ever
+    │   └── DeadlockError      ... or in which ranks wait for each other
     ├── PartitionError         a model that cannot be cut into these stages
     ├── BatchError             a batch that cannot be cut into these microbatches
     ├── LossError              a loss that is no mean over rows

@@ -20,8 +20,8 @@ SENDS = frozenset({Kind.SEND_F, Kind.SEND_B})
 class Cost:
     """Seconds and bytes, each as one number or one per stage; latency and bandwidth as one.
 
-    A full backward B takes ``backward_input + backward_weight``. Each message has a link of its
-    own: however many are on their way, none slows another down (no contention).
+    A full backward B takes ``backward_input + backward_weight``. Each message has its own
+    link: however many are in flight, none slows another down (no contention).
 
     Attributes:
         forward: F, in seconds.

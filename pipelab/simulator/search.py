@@ -69,7 +69,7 @@ def best_schedule(
 
 
 def lower_bound(num_ranks: int, num_microbatches: int, cost: Cost) -> float:
-    """No rank can be through earlier: the first forward's way to it, then all its own work."""
+    """No rank can finish earlier: the first forward has to reach it, then it has all its work."""
 
     def seconds(kind: Kind, stage: int) -> float:
         return cost.seconds(Action(stage, kind, 0))
