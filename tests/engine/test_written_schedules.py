@@ -11,7 +11,8 @@ from pipelab.errors import ScheduleError
 from pipelab.schedules import Schedule, gpipe, one_f_one_b, validate
 from pipelab.schedules.communication import Lowered, lower
 from pipelab.simulator import Cost
-from pipelab.widgets.live import LiveRun, Settings
+from pipelab.widgets.live import LiveRun
+from pipelab.widgets.settings import Settings
 
 # Both sends stand behind both computations, and all buffers are opened at the start.
 LATE_SENDS = """
