@@ -192,7 +192,7 @@ def test_two_labs_run_one_after_the_other(make):
         ({"num_ranks": 17}, PartitionError, "16 layers cannot fill 17 stages"),
         ({"num_ranks": 0}, ScheduleError, "num_ranks is 0"),
         ({"num_microbatches": 257}, BatchError, "256 rows cannot be cut into 257"),
-        ({"schedule": "2f2b"}, ScheduleError, "choose gpipe, 1f1b, interleaved"),
+        ({"schedule": "2f2b"}, ScheduleError, "choose sequential, gpipe, 1f1b, eager_1f1b"),
     ],
 )
 def test_an_error_is_shown_in_words_and_raised_by_wait(lab, settings, error, words):

@@ -45,9 +45,9 @@ from pipelab.engine.launch.processes import threads_per_rank
 from pipelab.errors import PipelabError
 from pipelab.partition import split
 from pipelab.schedules import Schedule
-from pipelab.schedules.catalogue import build
+from pipelab.schedules.catalogue import BUILDERS, build
 
-SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero_bubble_h1")
+SCHEDULES = tuple(name for name, builder in BUILDERS.items() if builder.torch)
 STAGES_PER_RANK = 2  # of the interleaved one
 _TOLERANCE = 1e-5  # of a loss or a gradient, relative to its largest entry
 _WARMUP = 2  # steps of each side that do not count

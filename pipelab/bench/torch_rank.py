@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pipelab.engine.protocol.commands import Loss, Optimizer, receive, send
+from pipelab.schedules.catalogue import BUILDERS
 
 
 @dataclass(frozen=True)
@@ -152,16 +153,13 @@ class _Rank:
 def _schedule(job: Job, stages: list[Any]) -> Any:
     """Torch's own schedule of that name. Raises ValueError where it refuses the numbers."""
     from torch.distributed import pipelining as torchs
+    from torch.distributed.pipelining import schedules
 
     options: dict[str, Any] = {"n_microbatches": job.num_microbatches, "loss_fn": job.loss}
-    single = {"gpipe": torchs.ScheduleGPipe, "1f1b": torchs.Schedule1F1B}
-    if job.schedule in single:
-        return single[job.schedule](*stages, **options)
-    several = {
-        "interleaved": torchs.ScheduleInterleaved1F1B,
-        "zero_bubble_h1": torchs.ScheduleInterleavedZeroBubble,
-    }
-    return several[job.schedule](stages, **options)
+    schedule = getattr(torchs, BUILDERS[job.schedule].torch or "")
+    if issubclass(schedule, schedules.PipelineScheduleSingle):
+        return schedule(*stages, **options)
+    return schedule(stages, **options)
 
 
 def _join(folder: Path, rank: int, num_ranks: int, timeout: float) -> None:

@@ -6,16 +6,12 @@ from typing import NamedTuple
 
 import pipelab
 from pipelab.cli.prices import PRICES, RULE, amount
+from pipelab.schedules.catalogue import BUILDERS
 
 _DESCRIPTION = "Pipeline parallelism, understood by running it."
 _EPILOG = "Start with `pipelab demo`; if something does not work, ask `pipelab doctor`."
-_SCHEDULES = (
-    "Schedules: sequential, gpipe, 1f1b, eager_1f1b, interleaved, looped_bfs, zero_bubble_h1, "
-    "zero_bubble_h2, zero_bubble_v; or a file of your own: one line per rank, tokens such as 2F0 "
-    "(stage 2, forward, microbatch 0) between commas."
-)
-_SIMULATE = f"{RULE} {_SCHEDULES}"
-_COMPARE = f"Both engines train a tiny GPT, step by step in turns. {_SCHEDULES}"
+_SIMULATE = f"{RULE} {{schedules}}"
+_COMPARE = "Both engines train a tiny GPT, step by step in turns. {schedules}"
 _DEMO = "Takes under a minute, needs no GPU, downloads nothing."
 _LAB = "Ctrl-C in this terminal ends it."
 _PROGRESS = "Markdown, from a file on this machine; nothing leaves it."
@@ -40,10 +36,17 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"pipelab {pipelab.__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    schedules = (
+        f"Schedules: {', '.join(BUILDERS)}; or a file of your own: one line per rank, tokens such "
+        f"as 2F0 (stage 2, forward, microbatch 0) between commas."
+    )
     for row in _COMMANDS:
         about = row.words[0].upper() + row.words[1:] + "."
         command = commands.add_parser(
-            row.name, help=row.words, description=about, epilog=row.epilog
+            row.name,
+            help=row.words,
+            description=about,
+            epilog=row.epilog.format(schedules=schedules),
         )
         command.set_defaults(run=row.run)
         if row.options:
@@ -158,7 +161,7 @@ _COMMANDS = (
     _Command("demo", "demo.demo", "train a tiny GPT on real ranks and see one step", _DEMO, _demo),
     _Command("lab", "lab.lab", "open the lessons in JupyterLab, on this machine only", _LAB, _lab),
     _Command("show", "show.show", "print a schedule: who runs what, in which order",
-             _SCHEDULES, _show),
+             "{schedules}", _show),
     _Command("simulate", "predict.simulate", "predict a timeline, or compare all schedules",
              _SIMULATE, _simulate),
     _Command("progress", "course.progress", "print what you have predicted and solved", _PROGRESS),

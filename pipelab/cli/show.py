@@ -49,6 +49,10 @@ def _facts(schedule: Schedule) -> str:
         f"activations held    {held} (microbatches at most, each with a rank's slice of the model)",
         f"messages in a step  {count_messages(schedule)}",
     ]
+    if entry := BUILDERS.get(schedule.name):
+        figures = {"bubble": entry.bubble, "activations": entry.peak}
+        known = [f"{name} {formula.text}" for name, formula in figures.items() if formula]
+        lines.insert(0, f"on paper            {', '.join(known)}")
     return "\n".join(textwrap.fill(line, width(), subsequent_indent=" " * 20) for line in lines)
 
 

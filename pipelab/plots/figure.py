@@ -80,7 +80,7 @@ def plot_timeline(
         ax: room to draw in, in place of a new figure; its size at this moment decides on labels.
         width: inches of a new figure; more inches, more labels.
         until: seconds; the time axis extends to there, so that pictures can be compared.
-        line: seconds and words: a dotted line, where somebody predicted the end.
+        line: seconds and words: a dotted line at a predicted end.
     """
     if ax is None:
         ax = _new_axes(trace, width)

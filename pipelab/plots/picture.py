@@ -40,7 +40,7 @@ class Picture(Figure):
 
 
 class Notes(NamedTuple):
-    """What stands below the axes: the legend's rows, all of one length, and the source line."""
+    """What is below the axes: the legend's rows, all of one length, and the source line."""
 
     legend: list[list[Patch]]
     source: list[str]
@@ -77,7 +77,7 @@ def _entry(words: str, colour: str, hatch: str = "") -> Patch:
 
 
 def _rows(groups: list[list[Patch]], columns: int) -> list[list[Patch]]:
-    """Each group in rows of its own, filled up with nothing."""
+    """Each group in separate rows, filled with empty entries."""
     rows = [g[i : i + columns] for g in groups for i in range(0, len(g), columns)]
     return [row + [Patch(alpha=0, label="") for _ in range(columns - len(row))] for row in rows]
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from pipelab.action import COMPUTE, PER_STAGE, Kind
 from pipelab.plots.palette import STYLES, legend_text
-from pipelab.trace import Event, Trace, expected_bubble_fraction
+from pipelab.schedules.catalogue import paper_bubble
+from pipelab.trace import Event, Trace
 from pipelab.trace.metrics import busy
 from pipelab.words import bytes_text, number, percent, time_text, time_unit
 
@@ -22,7 +23,6 @@ NARROWEST = 40  # columns; below, a row is more name than timeline
 _FILL = {Kind.F: "─", Kind.B: "═", Kind.I: "═", Kind.W: "━", Kind.STEP: "S", Kind.REDUCE_GRAD: "R"}
 _IDLE = "·"
 _TIED = "\N{NO-BREAK SPACE}"
-_CLOSED_FORM = {"gpipe", "1f1b"}  # schedules for which expected_bubble_fraction holds
 
 
 class Row(NamedTuple):
@@ -80,9 +80,11 @@ def bubble_text(trace: Trace) -> str:
     """The bubble fraction of this trace and, where there is a formula, what it says."""
     seen = "measured" if trace.source == "recorded" else "predicted"
     text = f"bubble fraction {percent(trace.bubble_fraction, 1)} {seen}"
-    if trace.setting.schedule in _CLOSED_FORM:
-        formula = expected_bubble_fraction(trace.setting.ranks, trace.setting.microbatches)
-        text += f", {percent(formula, 1)} by (p−1)/(m+p−1)"
+    setting = trace.setting
+    p = setting.ranks // setting.replicas
+    formula = paper_bubble(setting.schedule, p, setting.microbatches)
+    if formula is not None:
+        text += f", {percent(formula[1], 1)} by {formula[0]}"
     return text
 
 
@@ -179,7 +181,8 @@ def _axis(scale: _Scale, room: int, unit: str) -> str:
     rough = (scale.end - scale.start) * factor * 9 / scale.columns  # one in 9 columns at most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * n for n in (1, 2, 5, 10) if power * n >= rough)
-    line, k = "", math.ceil(scale.start * factor / step - 1e-9)
+    line = ""
+    k = math.ceil(scale.start * factor / step - 1e-9)
     while (column := scale.at(k * step / factor)) <= scale.columns:
         label = f"└{k * step:.6g}"
         if column + len(label) + len(unit) >= room:

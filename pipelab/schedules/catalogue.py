@@ -1,7 +1,12 @@
-"""All builders by name, and what a schedule costs besides time: activations and messages."""
+"""The list of all schedules, the only one; and what a schedule costs besides time.
+
+To add a schedule: one builder, and one entry here. Commands, the lab, charts and the comparison
+with PyTorch take names, titles, marks and formulas from it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipelab.action import Kind
 from pipelab.errors import ScheduleError
@@ -12,36 +17,153 @@ from pipelab.schedules.schedule import Schedule
 from pipelab.schedules.zero_bubble import zero_bubble_h1, zero_bubble_h2, zero_bubble_v
 
 
+class Formula(NamedTuple):
+    """A figure of a schedule, on paper.
+
+    Attributes:
+        text: as a reader sees it: p ranks, m microbatches, v stages per rank.
+        value: (p, m, v) -> the figure; None where the text does not hold for all of them.
+    """
+
+    text: str
+    value: Callable[[int, int, int], float] | None = None
+
+
 @dataclass(frozen=True)
 class Builder:
-    """One schedule of the literature.
+    """One schedule of the literature: the entry of the catalogue.
 
     Attributes:
         name: the string that commands and controls use, such as ``"1f1b"``.
-        build: (num_ranks, num_microbatches, stages_per_rank) -> Schedule; those with a fixed
-            number of stages per rank take no notice of the third.
+        build: (num_ranks, num_microbatches, stages_per_rank) -> Schedule; a builder with a fixed
+            number of stages per rank ignores the third.
         stages_per_rank: 1 or 2 where it is fixed, None where it can be chosen.
+        title: for people; without one, the name.
+        mark: a letter for charts.
+        bubble: the bubble fraction with free messages and stages that take equally long.
+        peak: the most activations on any rank, in microbatches of a rank's slice of the model.
+        torch: the class of torch.distributed.pipelining that runs the same order, if there is one.
     """
 
     name: str
     build: Callable[[int, int, int], Schedule]
     stages_per_rank: int | None = 1
+    title: str = ""
+    mark: str = "?"
+    bubble: Formula | None = None
+    peak: Formula | None = None
+    torch: str | None = None
 
+
+_FLUSH = Formula("(p−1)/(m+p−1)", lambda p, m, v: (p - 1) / (m + p - 1))
+_LOOPED = Formula("(p−1)/(vm+p−1)")  # for m that are multiples of p
+_ALL = Formula("m", lambda p, m, v: m)
+_WINDOW = Formula("min(m, p)", lambda p, m, v: min(m, p))
+_TWO_WINDOWS = Formula("min(m, 2p−1)", lambda p, m, v: min(m, 2 * p - 1))
 
 BUILDERS = {
     builder.name: builder
     for builder in (
-        Builder("sequential", lambda p, m, v: sequential(p, m)),
-        Builder("gpipe", lambda p, m, v: gpipe(p, m)),
-        Builder("1f1b", lambda p, m, v: one_f_one_b(p, m)),
-        Builder("eager_1f1b", lambda p, m, v: eager_one_f_one_b(p, m)),
-        Builder("interleaved", interleaved, None),
-        Builder("looped_bfs", looped_bfs, None),
-        Builder("zero_bubble_h1", lambda p, m, v: zero_bubble_h1(p, m)),
-        Builder("zero_bubble_h2", lambda p, m, v: zero_bubble_h2(p, m)),
-        Builder("zero_bubble_v", lambda p, m, v: zero_bubble_v(p, m), 2),
+        Builder(
+            "sequential",
+            lambda p, m, v: sequential(p, m),
+            title="sequential",
+            mark="S",
+            bubble=Formula("(p−1)/p", lambda p, m, v: (p - 1) / p),
+            peak=Formula("1", lambda p, m, v: 1),
+        ),
+        Builder(
+            "gpipe",
+            lambda p, m, v: gpipe(p, m),
+            title="GPipe",
+            mark="G",
+            bubble=_FLUSH,
+            peak=_ALL,
+            torch="ScheduleGPipe",
+        ),
+        Builder(
+            "1f1b",
+            lambda p, m, v: one_f_one_b(p, m),
+            title="1F1B",
+            mark="1",
+            bubble=_FLUSH,
+            peak=_WINDOW,
+            torch="Schedule1F1B",
+        ),
+        Builder(
+            "eager_1f1b",
+            lambda p, m, v: eager_one_f_one_b(p, m),
+            title="eager 1F1B",
+            mark="e",
+            bubble=_FLUSH,
+            peak=_TWO_WINDOWS,
+        ),
+        Builder(
+            "interleaved",
+            interleaved,
+            stages_per_rank=None,
+            title="interleaved 1F1B",
+            mark="i",
+            bubble=_LOOPED,
+            peak=Formula("p + (p−1)/v"),
+            torch="ScheduleInterleaved1F1B",
+        ),
+        Builder(
+            "looped_bfs",
+            looped_bfs,
+            stages_per_rank=None,
+            title="looped, breadth first",
+            mark="L",
+            bubble=_LOOPED,
+            peak=_ALL,
+        ),
+        Builder(
+            "zero_bubble_h1",
+            lambda p, m, v: zero_bubble_h1(p, m),
+            title="zero bubble H1",
+            mark="H",
+            bubble=Formula("(p−1)/(3m+p−1)"),
+            peak=_WINDOW,
+            torch="ScheduleInterleavedZeroBubble",  # with one stage per rank
+        ),
+        Builder(
+            "zero_bubble_h2",
+            lambda p, m, v: zero_bubble_h2(p, m),
+            title="zero bubble H2",
+            mark="2",
+            peak=_TWO_WINDOWS,
+        ),
+        Builder(
+            "zero_bubble_v",
+            lambda p, m, v: zero_bubble_v(p, m),
+            stages_per_rank=2,
+            title="zero bubble V",
+            mark="V",
+            peak=Formula("p"),
+        ),
     )
 }
+
+
+def title_of(name: str) -> str:
+    """A schedule's name for people; one that is not in the catalogue keeps its own.
+
+    >>> title_of("gpipe"), title_of("mine.csv")
+    ('GPipe', 'mine.csv')
+    """
+    return name if name not in BUILDERS else BUILDERS[name].title or name
+
+
+def paper_bubble(name: str, num_ranks: int, num_microbatches: int) -> tuple[str, float] | None:
+    """The bubble fraction's formula and its value; None where no formula holds for all sizes.
+
+    >>> paper_bubble("sequential", 4, 8)
+    ('(p−1)/p', 0.75)
+    """
+    formula = BUILDERS[name].bubble if name in BUILDERS else None
+    if formula is None or formula.value is None:
+        return None
+    return formula.text, formula.value(num_ranks, num_microbatches, 1)
 
 
 def build(name: str, num_ranks: int, num_microbatches: int, stages_per_rank: int = 2) -> Schedule:

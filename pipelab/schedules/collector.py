@@ -1,7 +1,7 @@
 """Pause the garbage collector where millions of tuples are made and none can hold a cycle.
 
-It would look through all of them again and again, and find nothing: half of the time of a large
-schedule. What is no longer used is freed at once all the same, by its reference count.
+The collector would inspect all of them repeatedly and find nothing, which takes half of the time of
+a large schedule. Reference counts still free at once what is no longer used.
 """
 
 import gc

@@ -14,9 +14,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import InitVar, dataclass
 from functools import cached_property, partial
-from operator import attrgetter
+from operator import itemgetter
 
-from pipelab.action import MESSAGES, PER_STAGE, Action, Kind, needs
+from pipelab.action import MESSAGES, Action, Kind, needs
 from pipelab.errors import DeadlockError
 from pipelab.schedules import rules
 from pipelab.schedules.collector import paused_collector
@@ -170,7 +170,7 @@ def with_updates(rows: Iterable[Iterable[Action]], replicas: int = 1) -> tuple[R
     completed = []
     for row in map(list, rows):
         there = {action for action in row if action.microbatch is None}
-        for stage in sorted({action.stage for action in row}):
+        for stage in sorted(set(map(itemgetter(0), row))):
             reduce = Action(stage, Kind.REDUCE_GRAD)
             if replicas > 1 and reduce not in there:
                 row.insert(_behind_backwards(row, stage), reduce)
@@ -205,14 +205,14 @@ def _with_messages(schedule: Schedule) -> list[list[Action]]:
     # groups[rank][slot]: a computing action and its SEND; posted[rank][slot]: RECVs before it
     groups: list[list[list[Action]]] = [[] for _ in schedule.ranks]
     posted: list[dict[int, list[Action]]] = [defaultdict(list) for _ in schedule.ranks]
+    visits = walk(schedule.ranks, partial(needs, num_stages=schedule.num_stages))
     try:
-        visits = list(walk(schedule.ranks, partial(needs, num_stages=schedule.num_stages)))
+        order = sorted((v.end, v.rank, v.action) for v in visits)
     except DeadlockError:
         rules.check_order(schedule)  # says it better where one rank alone is at fault
         raise
-    visits.sort(key=attrgetter("end", "rank"))
-    for rank, action, *_ in visits:
-        if action.kind in PER_STAGE:  # by hand: it stays behind the same action
+    for _, rank, action in order:
+        if action.microbatch is None:  # STEP or REDUCE_GRAD by hand: behind the same action
             groups[rank][-1].append(action)
             continue
         groups[rank].append([action])

@@ -102,8 +102,8 @@ def message_needs(schedule: Placed, rendezvous: bool = True) -> Callable[[Action
 def check_messages(schedule: Schedule) -> None:
     """Every result that leaves its rank is sent once and received once, in the same order.
 
-    Where messages have no tags (NCCL), the order of a channel is all that tells them apart: two
-    crossed messages would swap their contents.
+    Where messages have no tags (NCCL), only the order of a channel distinguishes them:
+    two crossed messages would swap their contents.
 
     Raises:
         ScheduleError: a message missing, doubled, out of place, or crossed with another.

@@ -54,11 +54,12 @@ def walk(
         while position[rank] < len(programs[rank]):
             action = programs[rank][position[rank]]
             wanted = needs(action)
-            since = free[rank]
+            start = since = free[rank]
             try:
-                start = max([since, *[ready[result] for result in wanted]])
-            except KeyError as missing:
-                waiting[missing.args[0]].append(rank)
+                for result in wanted:
+                    start = max(start, ready[result])
+            except KeyError:
+                waiting[result].append(rank)
                 break
             end = start + busy(action)
             result = produces(action)

@@ -12,7 +12,7 @@ from pipelab.schedules.schedule import Schedule
 def zero_bubble_h1(num_ranks: int, num_microbatches: int) -> Schedule:
     """ZB-H1 (section 2.2): the memory of 1F1B's first rank, p activations, on every rank.
 
-    Bubble (p-1)(F+I-W). Rank r puts its W off by r microbatches.
+    Bubble (p-1)(F+I-W). Rank r delays its W by r microbatches.
 
     >>> print(zero_bubble_h1(2, 2))
     zero_bubble_h1: 2 ranks, 2 microbatches
@@ -72,25 +72,25 @@ def zero_bubble_v(num_ranks: int, num_microbatches: int) -> Schedule:
 
 
 def _vee_rank(rank: int, p: int, m: int) -> tuple[Action, ...]:
-    """One rank's row: ``0`` is its stage on the way there, ``1`` the one on the way back."""
+    """One rank's row. Leg 0 is its stage in the first half of the model, leg 1 in the second."""
     full = max(m, 2 * p - 1)  # the order of the paper fills all ranks; smaller m leave holes
     stages = (rank, 2 * p - 1 - rank)
-    count = {(kind, way): 0 for kind in (Kind.F, Kind.I, Kind.W) for way in (0, 1)}
+    count = {(kind, leg): 0 for kind in (Kind.F, Kind.I, Kind.W) for leg in (0, 1)}
     row: list[Action] = []
 
-    def run(kinds: str, way: int) -> None:
+    def run(kinds: str, leg: int) -> None:
         for kind in map(Kind, kinds):
-            row.append(Action(stages[way], kind, count[kind, way]))
-            count[kind, way] += 1
+            row.append(Action(stages[leg], kind, count[kind, leg]))
+            count[kind, leg] += 1
 
-    for _ in range(2 * (p - rank) - 1):  # warmup: there, until the first one comes back
+    for _ in range(2 * (p - rank) - 1):  # warmup: leg 0, until the first microbatch comes back
         run("F", 0)
     for _ in range(rank):
         run("F", 1)
         run("F", 0)
     for _ in range(p - rank):
         run("FIW", 1)
-    while count[Kind.F, 1] < full:  # steady: one F and one backward each way
+    while count[Kind.F, 1] < full:  # steady: one F and one backward on each leg
         if count[Kind.F, 0] < full:
             run("F", 0)
         run("IW", 0)
@@ -100,7 +100,7 @@ def _vee_rank(rank: int, p: int, m: int) -> tuple[Action, ...]:
         run("I", 1)
     for _ in range(p - rank):
         run("IW", 0)
-    for way in (1, 0):
-        while count[Kind.W, way] < full:
-            run("W", way)
+    for leg in (1, 0):
+        while count[Kind.W, leg] < full:
+            run("W", leg)
     return tuple(a for a in row if a.microbatch is not None and a.microbatch < m)

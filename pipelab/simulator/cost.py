@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import inf, nan
 from numbers import Real
-from typing import Protocol
 
 from pipelab.action import Action, Kind
-from pipelab.errors import PartitionError, ScheduleError
+from pipelab.errors import ScheduleError
 from pipelab.simulator import measured
 from pipelab.trace import Trace
 
@@ -17,36 +16,12 @@ Bytes = float | Sequence[float]
 SENDS = frozenset({Kind.SEND_F, Kind.SEND_B})
 
 
-class Layer(Protocol):
-    """One measured layer, as it runs one microbatch."""
-
-    @property
-    def forward(self) -> float:
-        """Seconds of F."""
-
-    @property
-    def backward_input(self) -> float:
-        """Seconds of I."""
-
-    @property
-    def backward_weight(self) -> float:
-        """Seconds of W."""
-
-    @property
-    def activation_bytes(self) -> int:
-        """What F keeps for the backward."""
-
-    @property
-    def output_bytes(self) -> int:
-        """What it hands to the next layer."""
-
-
 @dataclass(frozen=True)
 class Cost:
     """Seconds and bytes, each as one number or one per stage; latency and bandwidth as one.
 
-    A full backward B takes ``backward_input + backward_weight``. Each message has a link of its
-    own: however many are on their way, none slows another down (no contention).
+    A full backward B takes ``backward_input + backward_weight``. Each message has its own
+    link: however many are in flight, none slows another down (no contention).
 
     Attributes:
         forward: F, in seconds.
@@ -94,42 +69,6 @@ class Cost:
             TraceError: nothing was computed in it.
         """
         return cls(**measured.stages(trace.events), latency=measured.latency(trace.events))
-
-    @classmethod
-    def from_layers(
-        cls,
-        layers: Sequence[Layer],
-        sizes: Sequence[int],
-        latency: float = 0.0,
-        bandwidth: float = inf,
-    ) -> "Cost":
-        """The cost of a model whose layers were measured one by one.
-
-        Args:
-            layers: in the model's order.
-            sizes: how many consecutive layers each stage holds.
-            latency: seconds, as no single layer can tell it.
-            bandwidth: bytes per second, likewise.
-
-        Raises:
-            PartitionError: the sizes do not add up to all layers, or a stage has none.
-        """
-        if sum(sizes) != len(layers) or min(sizes, default=0) < 1:
-            raise PartitionError(
-                f"stages of {list(sizes)} layers, but {len(layers)} layers were measured: give "
-                f"each stage at least one, and every layer to one stage"
-            )
-        ends = [sum(sizes[: stage + 1]) for stage in range(len(sizes))]
-        stages = [layers[end - size : end] for end, size in zip(ends, sizes, strict=True)]
-        return cls(
-            forward=[sum(layer.forward for layer in stage) for stage in stages],
-            backward_input=[sum(layer.backward_input for layer in stage) for stage in stages],
-            backward_weight=[sum(layer.backward_weight for layer in stage) for stage in stages],
-            latency=latency,
-            bandwidth=bandwidth,
-            message_bytes=[stage[-1].output_bytes for stage in stages],
-            activation_bytes=[sum(layer.activation_bytes for layer in stage) for stage in stages],
-        )
 
     def seconds(self, action: Action) -> float:
         """How long an action takes by itself. Messages have ``message_seconds``, here they are 0.

@@ -13,7 +13,7 @@ from pipelab.simulator.cost import Cost
 
 
 @dataclass(frozen=True)
-class Taste:
+class Preference:
     """What to prefer where there is a choice.
 
     Attributes:
@@ -25,13 +25,15 @@ class Taste:
     forward_first: bool = False
 
 
-def greedy(num_ranks: int, num_microbatches: int, cost: Cost, limit: int, taste: Taste) -> Schedule:
+def greedy(
+    num_ranks: int, num_microbatches: int, cost: Cost, limit: int, prefer: Preference
+) -> Schedule:
     """A schedule in which no rank ever holds more than ``limit`` microbatches' activations.
 
     Backwards run in microbatch order. It cannot get stuck: the oldest microbatch in flight always
     fits, since it is in already wherever it waits.
     """
-    ranks = [_Rank(r, num_ranks, num_microbatches, limit, taste) for r in range(num_ranks)]
+    ranks = [_Rank(r, num_ranks, num_microbatches, limit, prefer) for r in range(num_ranks)]
     clock = [(0.0, r) for r in range(num_ranks)]
     free = [0.0] * num_ranks
     while clock:
@@ -55,14 +57,12 @@ def greedy(num_ranks: int, num_microbatches: int, cost: Cost, limit: int, taste:
 class _Rank:
     """One rank's row so far, and when what it may run next arrived."""
 
-    def __init__(self, rank: int, p: int, m: int, limit: int, taste: Taste):
-        self.rank, self.is_last, self.m, self.limit, self.taste = (
-            rank,
-            rank == p - 1,
-            m,
-            limit,
-            taste,
-        )
+    def __init__(self, rank: int, p: int, m: int, limit: int, prefer: Preference):
+        self.rank = rank
+        self.is_last = rank == p - 1
+        self.m = m
+        self.limit = limit
+        self.prefer = prefer
         self.row: list[Action] = []
         self.done = {Kind.F: 0, Kind.I: 0, Kind.W: 0}
         self.forwards = [0.0] * m if rank == 0 else []  # arrival of each microbatch's input
@@ -71,21 +71,21 @@ class _Rank:
     def choose(self, now: float) -> Action | None:
         """Append the next action to the row, or return None if nothing can run now."""
         f, i, w = self.done[Kind.F], self.done[Kind.I], self.done[Kind.W]
-        fits = f - (w if self.taste.halves else i) < self.limit
+        fits = f - (w if self.prefer.halves else i) < self.limit
         forward = f < min(self.m, len(self.forwards)) and self.forwards[f] <= now and fits
         backward = i < f and (
             self.is_last or (i < len(self.backwards) and self.backwards[i] <= now)
         )
-        if forward and (self.taste.forward_first or not backward):
+        if forward and (self.prefer.forward_first or not backward):
             return self._run(Kind.F)
         if backward:
             return self._run(Kind.I)
-        return self._run(Kind.W) if self.taste.halves and w < i else None
+        return self._run(Kind.W) if self.prefer.halves and w < i else None
 
     def _run(self, kind: Kind) -> Action:
         number = self.done[kind]
         self.done[kind] += 1
-        if kind is Kind.I and not self.taste.halves:
+        if kind is Kind.I and not self.prefer.halves:
             kind = Kind.B
         self.row.append(Action(self.rank, kind, number))
         return self.row[-1]

@@ -63,7 +63,7 @@ def latency(events: Sequence[Event]) -> float:
     """Seconds from a SEND's start to the end of its receiver's WAIT; the median, 0 without any.
 
     Only messages for which the receiver waited already when they left: a rank that came later
-    may have found the message lying there.
+    may have found the message already there.
     """
     forward = {(e.rank, e.stage, e.microbatch): e.start for e in events if e.kind is Kind.F}
     left: dict[tuple[int, int | None, Kind, int, int | None], float] = {

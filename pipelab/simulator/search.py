@@ -8,11 +8,11 @@ from pipelab.errors import ScheduleError
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS, peak_activations
 from pipelab.simulator.cost import Cost
-from pipelab.simulator.greedy import Taste, greedy
+from pipelab.simulator.greedy import Preference, greedy
 from pipelab.simulator.simulate import simulate
 
-_TASTES = [
-    Taste(halves, forward_first) for halves in (True, False) for forward_first in (True, False)
+_PREFERENCES = [
+    Preference(halves, forward_first) for halves in (True, False) for forward_first in (True, False)
 ]
 
 
@@ -69,7 +69,7 @@ def best_schedule(
 
 
 def lower_bound(num_ranks: int, num_microbatches: int, cost: Cost) -> float:
-    """No rank can be through earlier: the first forward's way to it, then all its own work."""
+    """No rank can finish earlier: the first forward has to reach it, then it has all its work."""
 
     def seconds(kind: Kind, stage: int) -> float:
         return cost.seconds(Action(stage, kind, 0))
@@ -87,7 +87,7 @@ def _schedules(p: int, m: int, cost: Cost, limit: int) -> Iterator[Schedule]:
     for builder in BUILDERS.values():
         if builder.stages_per_rank == 1:
             yield builder.build(p, m, 1)
-    for taste in _TASTES:
+    for preference in _PREFERENCES:
         # fewer activations than allowed can be faster: forwards in excess delay backwards
         for width in sorted({limit, min(limit, p), min(limit, 2 * p - 1)}):
-            yield greedy(p, m, cost, width, taste)
+            yield greedy(p, m, cost, width, preference)

@@ -58,7 +58,7 @@ def simulate(schedule: Schedule | Lowered, cost: Cost, overlap: bool = True) -> 
 
 
 class _Price(NamedTuple):
-    """What an action takes; ``peer``: the rank that a SEND goes to, an F, B or I hears from."""
+    """What an action takes; ``peer``: where a SEND goes to, or F, B and I receive from."""
 
     seconds: float
     bytes: int

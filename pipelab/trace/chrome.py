@@ -103,7 +103,7 @@ def _idle(events: Sequence[Event], num_ranks: int) -> Iterator[_Box]:
 def _lanes(boxes: list[_Box]) -> list[int]:
     """For each box its tid: the first of its thread's on which it overlaps none in part.
 
-    A viewer shows one tid as a stack: two events on it are apart, or one lies within the other.
+    A viewer shows one tid as a stack: two events on it are apart, or one is within the other.
     """
     stacks: dict[tuple[int, int], list[int]] = defaultdict(list)  # (rank, tid): ends, inner last
     lanes = []

@@ -1,7 +1,7 @@
 """Two traces side by side: a prediction and its recording, or two schedules.
 
-What a message or a wait is worth differs by source: a prediction has a WAIT only where a rank
-waits, a recording one for each message, and it alone has RECVs, which take no time.
+Messages and waits differ by source: a prediction has a WAIT only where a rank waits, a recording
+one for each message; only a recording has RECVs, which take no time.
 """
 
 from collections import defaultdict
@@ -62,7 +62,7 @@ class Comparison:
         idle: for each reason, the seconds that all ranks together were idle.
         rows: per rank and kind, RECVs left out.
         missing_in_a: (rank, action) of b's that a lacks; kinds that a has none of are left out.
-        missing_in_b: the same the other way round.
+        missing_in_b: (rank, action) of a's that b lacks, likewise.
     """
 
     sources: tuple[str, str]
@@ -86,13 +86,13 @@ def compare(a: Trace, b: Trace) -> Comparison:
             f"by rank; make both with the same number"
         )
     return Comparison(
-        (a.source_line, b.source_line),
-        Pair(a.duration, b.duration),
-        Pair(a.bubble_fraction, b.bubble_fraction),
-        _idle(a, b),
-        _rows(a, b),
-        _missing(b, a),
-        _missing(a, b),
+        sources=(a.source_line, b.source_line),
+        duration=Pair(a.duration, b.duration),
+        bubble_fraction=Pair(a.bubble_fraction, b.bubble_fraction),
+        idle=_idle(a, b),
+        rows=_rows(a, b),
+        missing_in_a=_missing(b, a),
+        missing_in_b=_missing(a, b),
     )
 
 

@@ -1,11 +1,11 @@
-"""Why ranks are idle: each stretch without computation, its phase, its reason, and who is to blame.
+"""Why ranks are idle: each stretch without computation, its phase, reason and root.
 
     rank 0  │ 0F0 │ 0F1 │░░░░░░░░░░░░░░░░│ 0B0 │   warmup: waits for 1B0, then for its message
                   └┐             ┌┘
     rank 1  ░░░░░░░░│ 1F0 │  1B0 │                 warmup: waits for 0F0, then for its message
 
 Waiting has a chain: rank 3 waits for rank 2, which itself waits for rank 1, which came to its
-action without waiting: rank 1 is the *root*, where a cure would help.
+action without waiting: rank 1 is the *root*, where a change would help.
 """
 
 from bisect import bisect_right
@@ -34,9 +34,9 @@ class Idle(NamedTuple):
             else ``steady``.
         reason: ``waiting``: a result that it needs was not made yet. ``imbalance``: the same in the
             steady phase, while the root computes: it has more work (5 % or more, in seconds of the
-            whole step) than this rank. ``message``: the result was made and under way. ``step``:
+            whole step) than this rank. ``message``: the result was made and in transit. ``step``:
             its REDUCE_GRAD or STEP, or a wait for all ranks before these. ``blocked``: it was in a
-            SEND and could not go on. ``done``: it had computed all it had to. ``overhead``: the
+            SEND that did not return. ``done``: it had computed all its actions. ``overhead``: the
             rest, between two actions of a recorded run.
         peer: the rank whose result it needs; None where it needs none.
         root: the rank at the end of the chain of waits; None where it needs none.
@@ -76,7 +76,7 @@ def explain_idle(trace: Trace) -> tuple[Idle, ...]:
 
 
 def explained(trace: Trace, rows: list[list[Node]]) -> tuple[Idle, ...]:
-    """The same from ``link(trace)``, for who has it already."""
+    """The same from ``link(trace)``, where that is there already."""
     computing = [node.event for row in rows for node in row]
     if not computing:
         return ()
@@ -117,7 +117,8 @@ def _claims(row: list[Node], events: list[Event]) -> Iterator[_Claim]:
         if node.producer is None:
             yield _Claim(wait.start, wait.end, "waiting", wait.peer, wait.peer)
             continue
-        made, peer = node.producer.event.end, node.producer.event.rank
+        made = node.producer.event.end
+        peer = node.producer.event.rank
         root = node.producer.root.event.rank
         cut = min(max(made, wait.start), wait.end)
         yield _Claim(wait.start, cut, "waiting", peer, root)
@@ -127,7 +128,7 @@ def _claims(row: list[Node], events: list[Event]) -> Iterator[_Claim]:
     for event, then in zip(events, following, strict=False):
         if event.kind in PER_STAGE or (event.kind is Kind.WAIT and event.microbatch is None):
             yield _Claim(event.start, event.end, "step")
-        elif event.kind in RESULT and event.end <= then:  # else it went on with something
+        elif event.kind in RESULT and event.end <= then:  # else it continued with another event
             yield _Claim(event.start, event.end, "blocked", event.peer)
 
 

@@ -29,7 +29,7 @@ class Node:
         previous: the computation before it on its rank.
         producer: the computation on another rank whose result it needs.
         send: the message that brought this result.
-        wait: the time that its rank spent waiting for the message, an event of its own.
+        wait: the event in which its rank waited for the message.
     """
 
     event: Event
@@ -56,7 +56,8 @@ class Node:
         if self.previous is None:
             return True
         made = self.producer.event.end
-        free, came = self.previous.event.end, max(made, self.send.end if self.send else made)
+        free = self.previous.event.end
+        came = max(made, self.send.end) if self.send else made
         waited = self.wait.end - self.wait.start if self.wait else 0.0
         return came > free or waited > NOTICEABLE * (self.event.end - self.event.start)
 

@@ -1,6 +1,6 @@
 """ScheduleEditor: move tokens, see at once whether the schedule can run, and run it.
 
-tokens (editor.js)  --rows-->  validate  --message, marks-->  the grid
+tokens (editor.js)  --rows-->  lower  --message, marks-->  the grid
 |  it can run: its prediction
 +--run_asked-->  LiveRun  -->  its recording
 """
@@ -11,14 +11,16 @@ from typing import Any
 from traitlets import Bool, List, Unicode
 
 from pipelab.errors import PipelabError, ScheduleError
-from pipelab.schedules import Schedule, validate
+from pipelab.schedules import Schedule
+from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost, simulate
 from pipelab.widgets import bundle
 from pipelab.widgets.data import head, packed
 from pipelab.widgets.lab_text import error_text
-from pipelab.widgets.live import LiveRun, Settings
+from pipelab.widgets.live import LiveRun
 from pipelab.widgets.live_widget import LiveWidget
 from pipelab.widgets.run_traits import Traits
+from pipelab.widgets.settings import Settings
 from pipelab.words import number, percent
 
 PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010)
@@ -27,7 +29,7 @@ PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010)
 class ScheduleEditor(LiveWidget):
     """A grid of tokens to drag, or to move with the keyboard; its value is ``schedule``.
 
-    Each edit is checked by ``validate``; what it refuses is explained, with the tokens marked. A
+    Each edit is checked by ``lower``; what it refuses is explained, with the tokens marked. A
     schedule that can run shows its prediction; "Run it" records it on real ranks.
 
     Args:
@@ -76,8 +78,7 @@ class ScheduleEditor(LiveWidget):
         found: dict[str, object] = {"live": False, "state": "idle"}
         try:
             schedule = self.schedule
-            validate(schedule)
-            trace = simulate(schedule, PACE)
+            trace = simulate(lower(schedule), PACE)
         except PipelabError as error:
             found |= {"message": str(error), "can_run": False, "marks": self._marked(error)}
         else:

@@ -16,10 +16,11 @@ from pipelab.plots import timeline_text
 from pipelab.simulator import Cost
 from pipelab.trace import Trace
 from pipelab.widgets import bundle, lab_text
-from pipelab.widgets.live import LiveRun, Settings
+from pipelab.widgets.live import LiveRun
 from pipelab.widgets.live_widget import LAUNCH_SECONDS, LiveWidget
 from pipelab.widgets.overlay import Shares, overlay, shares
 from pipelab.widgets.run_traits import Traits
+from pipelab.widgets.settings import Settings
 from pipelab.widgets.static_picture import png, still
 
 PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010)
@@ -38,8 +39,7 @@ class TimelineLab(LiveWidget):
     Args:
         num_ranks: processes, at most one for each of the model's 16 layers.
         num_microbatches: parts that the batch is split into.
-        schedule: ``"gpipe"``, ``"1f1b"``, ``"interleaved"``, ``"zero_bubble_h1"``,
-            ``"zero_bubble_v"`` or ``"sequential"``.
+        schedule: a name of the catalogue, such as ``"gpipe"`` or ``"1f1b"``.
         paced: pad each action to ``pace``; without it, ranks run as fast as this machine can.
         pace: seconds per action of a rank; its latency is paid by every message.
         over: predicted bubble fractions, by (ranks, microbatches); each is drawn

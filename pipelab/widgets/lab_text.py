@@ -7,29 +7,14 @@ from functools import lru_cache
 
 from pipelab.engine import StepResult
 from pipelab.errors import ScheduleError
-from pipelab.schedules.catalogue import BUILDERS
+from pipelab.schedules.catalogue import BUILDERS, paper_bubble, title_of
 from pipelab.simulator import Cost, simulate
-from pipelab.trace import Trace, expected_bubble_fraction
+from pipelab.trace import Trace
 from pipelab.trace.memory import peak_bytes
-from pipelab.widgets.live import LAYERS, LiveRun, Settings
+from pipelab.widgets.live import LiveRun
+from pipelab.widgets.settings import LAYERS, Settings
 from pipelab.words import bytes_text, number, percent, time_text
 
-NAMES = {
-    "gpipe": "GPipe",
-    "1f1b": "1F1B",
-    "interleaved": "interleaved 1F1B",
-    "zero_bubble_h1": "zero bubble H1",
-    "zero_bubble_v": "zero bubble V",
-    "sequential": "sequential",
-}
-MARKS = {
-    "gpipe": "G",
-    "1f1b": "1",
-    "interleaved": "i",
-    "zero_bubble_h1": "H",
-    "zero_bubble_v": "V",
-    "sequential": "S",
-}  # letters in the chart of all runs
 SLOWDOWNS = (1, 5, 30)
 LATENCIES = (0, 10, 25, 50, 100)  # per cent of F
 BUDGETS = (0, 3_000_000, 4_500_000, 6_000_000)  # bytes; in 3 MB fits 1F1B at p=4, m=8, not GPipe
@@ -49,7 +34,7 @@ def choices(pace: Cost, shared: bool = False) -> dict[str, object]:
     return {
         "num_ranks": [1, MOST_RANKS],
         "num_microbatches": [1, MOST_MICROBATCHES],
-        "schedule": list(NAMES.items()),
+        "schedule": [(name, title_of(name)) for name in BUILDERS],
         "pacing": [*paces, ("off", "unpaced: as fast as they can")],
         "pacingHelp": "Real processes and real messages. Paced, each action is padded to a set "
         "time, as a device of that speed would take it. Unpaced, the ranks share this machine's "
@@ -139,10 +124,8 @@ def formula_of(trace: Trace) -> tuple[str, float]:
     """
     s = trace.setting
     p, m = s.ranks // s.replicas, s.microbatches
-    if s.schedule == "sequential":
-        return "the formula (p−1)/p", (p - 1) / p
-    if s.schedule in ("gpipe", "1f1b"):
-        return "the formula (p−1)/(m+p−1)", expected_bubble_fraction(p, m)
+    if formula := paper_bubble(s.schedule, p, m):
+        return f"the formula {formula[0]}", formula[1]
     return "the theory of free messages", theory(s.schedule, p, m) or trace.bubble_fraction
 
 
@@ -150,7 +133,7 @@ def formula_of(trace: Trace) -> tuple[str, float]:
 def theory(schedule: str, num_ranks: int, num_microbatches: int) -> float | None:
     """The bubble fraction with F = I = W and free messages; None where there is no such pipeline.
 
-    >>> theory("1f1b", 4, 8), round(expected_bubble_fraction(4, 8), 9)
+    >>> theory("1f1b", 4, 8), round(3 / 11, 9)
     (0.272727273, 0.272727273)
     """
     try:
@@ -167,7 +150,7 @@ def curves(schedule: str, num_ranks: int, num_microbatches: int) -> dict[str, ob
     against_m = ((m, theory(schedule, num_ranks, m)) for m in range(1, MOST_MICROBATCHES + 1))
     against_p = ((p, theory(schedule, p, num_microbatches)) for p in range(1, MOST_RANKS + 1))
     return {
-        "name": NAMES.get(schedule, schedule),
+        "name": title_of(schedule),
         "m": [[m, share] for m, share in against_m if share is not None],
         "p": [[p, share] for p, share in against_p if share is not None],
         "fixed": {"m": f"p = {num_ranks}", "p": f"m = {num_microbatches}"},
@@ -180,8 +163,8 @@ def point(run: LiveRun, trace: Trace) -> dict[str, object]:
     return {
         "run": run.number,
         "schedule": s.schedule,
-        "mark": MARKS.get(s.schedule, "?"),
-        "name": NAMES.get(s.schedule, s.schedule),
+        "mark": BUILDERS[s.schedule].mark if s.schedule in BUILDERS else "?",
+        "name": title_of(s.schedule),
         "p": s.num_ranks,
         "m": s.num_microbatches,
         "bubble": round(trace.bubble_fraction, 6),

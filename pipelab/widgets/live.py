@@ -8,23 +8,20 @@ and reports bars while they work.
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from typing import Literal
 
 import torch
 
 from pipelab.engine import Pipeline, StepResult
-from pipelab.errors import PipelabError, PipelineClosed, ScheduleError
+from pipelab.errors import PipelabError, PipelineClosed
 from pipelab.models import mlp
-from pipelab.schedules import Schedule
-from pipelab.schedules.catalogue import BUILDERS
-from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Trace
 from pipelab.widgets.live_bars import LiveBars
+from pipelab.widgets.settings import LAYERS, Settings
 
-SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero_bubble_h1", "zero_bubble_v", "sequential")
-LAYERS, WIDTH, ROWS = 16, 256, 256  # the model and the batch of every run
+WIDTH = 256  # features of the model of every run
+ROWS = 256  # of its batch
 _LONG = 1.5  # seconds: a run predicted to take longer is displayed before it has ended
 POLL_SECONDS = 0.01  # between two readings of the ranks
 REPORT_SECONDS = 0.1  # between two reports of their bars
@@ -32,72 +29,6 @@ REPORT_SECONDS = 0.1  # between two reports of their bars
 State = Literal["running", "done", "stopped", "error"]
 
 _ONE_AT_A_TIME = threading.Lock()  # two runs would measure each other
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the controls say.
-
-    Attributes:
-        pace: seconds of a rank's actions and messages; None: as fast as this machine can. Where a
-            rank has two stages, each takes half of it.
-        overlap: messages are sent while ranks compute.
-        replicas: copies of the pipeline.
-        memory_budget: bytes that a rank may hold; None: no limit.
-        own: a schedule written by hand, in place of the one that ``schedule`` names.
-        guess: the predicted bubble fraction for so many ranks and microbatches.
-    """
-
-    num_ranks: int
-    num_microbatches: int
-    schedule: str
-    pace: Cost | None
-    overlap: bool = True
-    replicas: int = 1
-    memory_budget: int | None = None
-    own: Schedule | None = None
-    guess: float | None = None
-
-    @property
-    def guesses(self) -> dict[tuple[int, int], float]:
-        """The guess as ``pipelab.widgets.overlay`` takes it."""
-        sizes = self.num_ranks, self.num_microbatches
-        return {} if self.guess is None else {sizes: self.guess}
-
-    def build(self) -> Schedule:
-        """The schedule. Raises ScheduleError where there is none."""
-        if self.own is not None:
-            return self.own
-        if self.schedule not in SCHEDULES:
-            raise ScheduleError(
-                f"schedule={self.schedule!r} is not known here: choose {', '.join(SCHEDULES)}"
-            )
-        return BUILDERS[self.schedule].build(self.num_ranks, self.num_microbatches, 2)
-
-    @cached_property
-    def cost(self) -> Cost | None:
-        """What one stage's actions take."""
-        pace, seconds = self.pace, ("forward", "backward_input", "backward_weight")
-        if pace is None or any(not isinstance(getattr(pace, name), float) for name in seconds):
-            return pace
-        schedule = self.build()
-        stages = len(schedule.stages_of(0))
-        return replace(pace, **{name: getattr(pace, name) / stages for name in seconds})
-
-    @cached_property
-    def prediction(self) -> Trace | None:
-        """What a paced run should record, for all replicas; None for an unpaced one."""
-        if self.cost is None:
-            return None
-        schedule = self.build()
-        trace, p = simulate(schedule, self.cost, self.overlap), schedule.num_ranks
-        events = tuple(
-            e._replace(rank=e.rank + copy * p, peer=None if e.peer is None else e.peer + copy * p)
-            for copy in range(self.replicas)
-            for e in trace.events
-        )
-        setting = replace(trace.setting, ranks=p * self.replicas, replicas=self.replicas)
-        return Trace(events, "predicted", setting)
 
 
 class LiveRun:
@@ -177,7 +108,7 @@ class LiveRun:
         settings = self.settings
         with Pipeline(
             model,
-            settings.build(),
+            settings.lowered,
             loss=torch.nn.functional.cross_entropy,
             optimizer=partial(torch.optim.SGD, lr=0.1),
             replicas=settings.replicas,
@@ -199,7 +130,7 @@ class LiveRun:
         if self.settings.cost is None:  # it ends before anybody could see it run
             return pipeline.step(inputs, targets)
         pipeline.pace = self.settings.cost
-        pipeline.use(pipeline.schedule)
+        pipeline.use(self.settings.lowered)
         with _Poller(pipeline, self._seen):
             return pipeline.step(inputs, targets)
 

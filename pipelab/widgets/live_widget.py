@@ -16,7 +16,8 @@ from traitlets import Bool, Bytes, Dict, Float, Int, Unicode
 from pipelab.errors import PipelineClosed
 from pipelab.trace import Trace
 from pipelab.widgets import run_traits
-from pipelab.widgets.live import LiveRun, Settings
+from pipelab.widgets.live import LiveRun
+from pipelab.widgets.settings import Settings
 
 LAUNCH_SECONDS = 20.0  # for a first picture, or a last end: the fork server may just be starting
 
@@ -39,11 +40,13 @@ class LiveWidget(anywidget.AnyWidget):
     live = Bool(False).tag(sync=True)  # the bars are what was seen of a run that has not ended
     now = Float(0.0).tag(sync=True)  # seconds since its step began
 
+    # Of the class, so that close() works where a constructor has failed.
+    _run: LiveRun | None = None
+    _trace: Trace | None = None
+    _closed = False
+
     def __init__(self, **traits: object):
         self._lock = threading.RLock()
-        self._run: LiveRun | None = None
-        self._trace: Trace | None = None
-        self._closed = False
         super().__init__(**traits)
         self.observe(lambda change: self.run(), names=["run_asked"])
         self.observe(lambda change: self.stop(), names=["stop_asked"])

@@ -22,7 +22,7 @@ from pipelab.words import change, percent, points, time_text
 Shares = Mapping[tuple[int, int], float]  # bubble fractions, by (ranks, microbatches)
 Over = Trace | Schedule | float | str | Shares
 
-_FARTHEST = 4.0  # durations: a line farther off would squeeze the trace into a corner
+_FARTHEST = 4.0  # durations: a line farther away would make the trace too small
 _PERCENT = re.compile(r"\s*([0-9]+(?:[.,][0-9]+)?)\s*%\s*")
 
 
@@ -65,7 +65,7 @@ def overlay(trace: Trace, over: Over | None) -> Overlay:
         return _guessed_share(trace, _read(over))
     if isinstance(over, bool) or not isinstance(over, (int, float)) or not 0 < over < float("inf"):
         raise TraceError(
-            f"over={over!r} is nothing to draw over a trace: give a Trace, a Schedule, seconds "
+            f"over={over!r} cannot be drawn over a trace: give a Trace, a Schedule, seconds "
             f"such as 0.35, or a share such as '30 %' or {{(4, 8): 0.3}}"
         )
     return _guessed_seconds(trace, over)
@@ -82,11 +82,11 @@ def shares(over: Shares | None) -> dict[tuple[int, int], float]:
         sizes = isinstance(key, tuple) and len(key) == 2 and all(isinstance(n, int) for n in key)
         if not sizes or isinstance(share, bool) or not isinstance(share, (int, float)):
             raise TraceError(
-                f"{{{key!r}: {share!r}}} is no guess: give the bubble fraction of a run by its "
+                f"{{{key!r}: {share!r}}} is not a guess: give the bubble fraction of a run by its "
                 f"ranks and microbatches, such as {{(4, 8): 0.3}} for 30 %"
             )
         if not 0 <= share <= 1:
-            raise TraceError(f"{{{key!r}: {share!r}}}: a bubble fraction lies between 0 and 1")
+            raise TraceError(f"{{{key!r}: {share!r}}}: a bubble fraction is between 0 and 1")
     return found
 
 

@@ -18,7 +18,8 @@ def traits(run: LiveRun) -> Traits:
 
 
 def _seen(run: LiveRun) -> Traits:
-    s, prediction = run.settings, run.settings.prediction
+    s = run.settings
+    prediction = s.prediction
     setting = Setting(s.schedule, s.num_ranks * s.replicas, s.num_microbatches, replicas=s.replicas)
     shown = frame(Trace(prediction.events if prediction else run.bars, "recorded", setting))
     shown["sentence"] = unbroken(lab_text.seen(run))
@@ -35,8 +36,10 @@ def _seen(run: LiveRun) -> Traits:
 
 def _recorded(run: LiveRun) -> Traits:
     assert run.result is not None
-    trace, budget = run.result.trace, run.settings.memory_budget
-    shown, above = head(trace), overlay(trace, run.settings.guesses)
+    trace = run.result.trace
+    budget = run.settings.memory_budget
+    shown = head(trace)
+    above = overlay(trace, run.settings.guesses)
     shown |= {"guess": above.guess, "alt": f"{shown['alt']} {above.words}".strip()}
     if run.settings.prediction is not None:
         shown["tables"] = [_difference(run.settings.prediction, trace), *_tables(shown)]

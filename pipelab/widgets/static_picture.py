@@ -18,9 +18,9 @@ _DPI = 144  # sharp on a projector
 
 
 def png(trace: Trace, line: tuple[float, str] | None = None) -> bytes:
-    """The picture of a trace; in a palette of its own colours, a third of the usual size.
+    """The picture of a trace; with a palette of 128 colours, a third of the usual size.
 
-    ``line``: seconds and words of what somebody predicted.
+    ``line``: seconds and words of a predicted end.
     """
     figure = plot_timeline(trace, line=line)
     raw, small = io.BytesIO(), io.BytesIO()

@@ -10,6 +10,9 @@ from pipelab.engine import Pipeline, verify_gradients
 from pipelab.errors import ScheduleError
 from pipelab.schedules import Schedule, gpipe, one_f_one_b, validate
 from pipelab.schedules.communication import Lowered, lower
+from pipelab.simulator import Cost
+from pipelab.widgets.live import LiveRun
+from pipelab.widgets.settings import Settings
 
 # Both sends stand behind both computations, and all buffers are opened at the start.
 LATE_SENDS = """
@@ -151,3 +154,17 @@ def test_a_schedule_is_lowered_once_for_each_use(monkeypatch):
         pipeline.use(ready)
         assert made[2:] == [ready]
         assert pipeline.schedule == one_f_one_b(2, 4)
+
+
+def test_a_live_run_lowers_its_schedule_once(monkeypatch):
+    made = []
+    judged = Lowered.__post_init__
+    monkeypatch.setattr(
+        Lowered, "__post_init__", lambda self, maker: (made.append(self), judged(self, maker))
+    )
+    settings = Settings(2, 2, "gpipe", Cost(0.002, 0.002, 0.002))
+    run = LiveRun(1, settings, lambda run: None)
+    assert run.ended.wait(60)
+    assert run.state == "done", run.error
+    assert run.predicted is not None
+    assert len(made) == 1

@@ -13,7 +13,7 @@ from pipelab.lessons.edition import read
 from pipelab.simulator import Cost
 from pipelab.widgets import TimelineLab
 from pipelab.widgets import lab_text as words
-from pipelab.widgets.live import Settings
+from pipelab.widgets.settings import Settings
 
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 

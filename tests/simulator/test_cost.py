@@ -1,15 +1,14 @@
 """Costs from numbers, from a trace and from measured layers."""
 
 from math import inf
-from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelab.action import Action, Kind
-from pipelab.errors import PartitionError, PipelabError, ScheduleError
-from pipelab.schedules import gpipe, one_f_one_b, zero_bubble_h1
+from pipelab.errors import PipelabError, ScheduleError
+from pipelab.schedules import one_f_one_b, zero_bubble_h1
 from pipelab.schedules.catalogue import BUILDERS, build
 from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost, simulate
@@ -99,33 +98,6 @@ def test_a_recorded_trace_predicts_its_own_duration():
 def test_a_trace_without_computation_is_refused():
     with pytest.raises(PipelabError, match="holds no computation"):
         Cost.from_trace(Trace((Event(0, Kind.STEP, 0, None, 0, 1),), "recorded"))
-
-
-class Layer(NamedTuple):
-    forward: float
-    backward_input: float
-    backward_weight: float
-    activation_bytes: int
-    output_bytes: int
-
-
-LAYERS = [Layer(i, 10 * i, 100 * i, 1000 * i, i + 7) for i in range(1, 6)]
-
-
-def test_from_layers_adds_up_each_stage():
-    cost = Cost.from_layers(LAYERS, [2, 3], latency=0.5, bandwidth=1e6)
-    assert cost == Cost(
-        [3, 12], [30, 120], [300, 1200], 0.5, 1e6, message_bytes=[9, 12],
-        activation_bytes=[3000, 12000],
-    )  # fmt: skip
-    trace = simulate(gpipe(2, 3), cost)
-    assert trace.peak_activation_bytes == (9000, 36000)
-
-
-@pytest.mark.parametrize("wrong", [[2, 2], [5, 1], [5, 0], [], [6, -1]])
-def test_from_layers_refuses_sizes_that_do_not_fit(wrong):
-    with pytest.raises(PartitionError, match="but 5 layers were measured"):
-        Cost.from_layers(LAYERS, wrong)
 
 
 @pytest.mark.parametrize(

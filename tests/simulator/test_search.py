@@ -7,7 +7,7 @@ from pipelab.errors import ScheduleError
 from pipelab.schedules import gpipe, one_f_one_b, validate, zero_bubble_h1
 from pipelab.schedules.catalogue import BUILDERS, build, count_messages, peak_activations
 from pipelab.simulator import Cost, best_schedule, simulate
-from pipelab.simulator.greedy import Taste, greedy
+from pipelab.simulator.greedy import Preference, greedy
 from pipelab.simulator.search import lower_bound
 
 times = st.sampled_from([0.5, 1.0, 1.5, 3.0])
@@ -30,7 +30,7 @@ def problems(draw):
 @settings(max_examples=150, deadline=None)
 def test_greedy_is_valid_fits_and_takes_what_it_planned(problem, halves, forward_first):
     p, m, cost, limit = problem
-    schedule = greedy(p, m, cost, limit, Taste(halves, forward_first))
+    schedule = greedy(p, m, cost, limit, Preference(halves, forward_first))
     validate(schedule)
     assert (schedule.num_ranks, schedule.num_microbatches) == (p, m)
     assert max(peak_activations(schedule)) <= limit
@@ -88,6 +88,6 @@ def test_catalogue():
 
 def test_bandwidth_is_planned_for_as_latency_is():
     late, slow = Cost(latency=0.25), Cost(bandwidth=4, message_bytes=1)
-    assert greedy(4, 8, slow, 6, Taste()) == greedy(4, 8, late, 6, Taste())
-    assert greedy(4, 8, slow, 6, Taste()) != greedy(4, 8, Cost(), 6, Taste())
+    assert greedy(4, 8, slow, 6, Preference()) == greedy(4, 8, late, 6, Preference())
+    assert greedy(4, 8, slow, 6, Preference()) != greedy(4, 8, Cost(), 6, Preference())
     assert lower_bound(4, 8, slow) == lower_bound(4, 8, late) > lower_bound(4, 8, Cost())

@@ -55,7 +55,7 @@ function setText(node, text) {
   if (node.lastChild) node.lastChild.textContent = text;
 }
 
-/** What to show besides the boxes. @param {State} s @param {Act} act */
+/** What to show with the boxes. @param {State} s @param {Act} act */
 function makeToggles(s, act) {
   const lane = (/** @type {keyof State["lanes"]} */ name, /** @type {string} */ words) => {
     const toggle = button(words, () => {

@@ -10,7 +10,7 @@ const wantsNoMotion = () => matchMedia("(prefers-reduced-motion: reduce)").match
 /** The times at which actions begin. @param {State} s */
 const stopsOf = (s) => (s.trace.stops ??= stops(s.trace));
 
-/** What plays and moves the time; `ask` draws, `announce` tells a screen reader.
+/** What plays and moves the time; `ask` draws, `announce` is for screen readers.
  * @param {State} s @param {(what: string) => void} ask @param {() => void} announce */
 export function makeReplay(s, ask, announce) {
   let [last, clock] = [0, 0];

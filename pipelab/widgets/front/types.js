@@ -13,7 +13,7 @@
 /** @typedef {{ caption?: string, heads?: string[], rows?: string[][] }} Table */
 /** @typedef {{ time: number, text: string }} Guess */
 /** [times, values] of one rank. @typedef {[number[], number[]]} Curve */
-/** What data.py says about a trace besides its events.
+/** What data.py says about a trace, except its events.
  * @typedef {{ kinds: Kind[], source: string, ranks: number, replicas?: number, idle?: Idle,
  *   shares?: string[], memory?: { unit: string, curves: Curve[] }, budget?: number, guess?: Guess | null,
  *   sentence?: string, alt?: string, totals?: string[], tables?: Table[], comparison?: Table }} Head */
