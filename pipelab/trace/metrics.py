@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipelab.action import COMPUTE, Kind
+from pipelab.accounting import Accounts, Part
+from pipelab.action import COMPUTE, Action, Kind
 
 if TYPE_CHECKING:
     from pipelab.trace.trace import Event, Trace
@@ -81,20 +82,13 @@ def bubble_overhead(events: Sequence["Event"], num_ranks: int) -> float:
 def held_activations(events: Iterable["Event"], num_ranks: int) -> Iterator[tuple["Event", int]]:
     """Each F, B and W in order of its end, and the bytes of activations that its rank then holds.
 
-    F takes its bytes; B, or W after its I, gives them back.
+    Who takes bytes and who gives them back is the table in accounting.py.
     """
-    held = [0] * num_ranks
-    kept: dict[tuple[int, int, int | None], int] = {}  # by rank too: replicas share stage numbers
+    accounts = [Accounts() for _ in range(num_ranks)]
     for e in sorted(events, key=lambda e: (e.end, e.start)):
-        key = e.rank, e.stage, e.microbatch
-        if e.kind is Kind.F:
-            kept[key] = e.bytes
-            held[e.rank] += e.bytes
-        elif e.kind in (Kind.B, Kind.W):
-            held[e.rank] -= kept.pop(key, 0)
-        else:
-            continue
-        yield e, held[e.rank]
+        if e.kind in (Kind.F, Kind.B, Kind.W):
+            accounts[e.rank].count(Action(e.stage, e.kind, e.microbatch), e.bytes)
+            yield e, accounts[e.rank].held[Part.ACTIVATIONS]
 
 
 def peak_activation_bytes(events: Iterable["Event"], num_ranks: int) -> tuple[int, ...]:

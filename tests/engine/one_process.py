@@ -24,7 +24,8 @@ def pieces(value, m):
     if isinstance(value, torch.Tensor):
         return list(value.tensor_split(m))
     if isinstance(value, tuple):
-        return list(zip(*(pieces(part, m) for part in value), strict=True))
+        rows = zip(*(pieces(part, m) for part in value), strict=True)
+        return [type(value)(*row) if hasattr(value, "_fields") else row for row in rows]
     if isinstance(value, dict):
         rows = zip(*(pieces(part, m) for part in value.values()), strict=True)
         return [dict(zip(value, row, strict=True)) for row in rows]

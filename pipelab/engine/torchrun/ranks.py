@@ -27,13 +27,13 @@ import cloudpickle
 import torch
 import torch.distributed as dist
 
-from pipelab.engine.protocol import tree
 from pipelab.engine.protocol.commands import Build, Done, Failed, Run, dumps
 from pipelab.engine.protocol.host import LOOPBACK, address_towards, is_loopback, machine
 from pipelab.engine.protocol.progress import Progress
-from pipelab.engine.rank.affinity import Seat
+from pipelab.engine.rank.affinity import Affinity
+from pipelab.engine.rank.opening import open_session
 from pipelab.engine.rank.recorder import Recorder, shifted
-from pipelab.engine.rank.session import Session, last_words, open_session
+from pipelab.engine.rank.session import Session, last_words
 from pipelab.engine.torchrun.clocks import Clock, measure
 from pipelab.engine.torchrun.fingerprint import fingerprint
 from pipelab.engine.torchrun.sockets import Wires
@@ -42,6 +42,7 @@ from pipelab.engine.torchrun.verdict import verdict
 from pipelab.engine.transport import groups
 from pipelab.engine.transport.backends import MessageError
 from pipelab.errors import LaunchError
+from pipelab.partition.tree import Flat
 
 _LARGE = 1 << 16  # bytes: answers beyond go from rank to rank, not through the store
 _REMEASURE = 2.0  # seconds after which clocks are compared again, before the next batch
@@ -120,8 +121,8 @@ class TorchrunRanks:
     def _answer(self, command: object) -> Done:
         if isinstance(command, Build):
             build = copy.deepcopy(command)  # the script's own model stays as it is
-            seat = Seat(self.rank, self.num_ranks, threads=0)  # the script's process moves freely
-            self.session = open_session(self.recorder, self.groups, seat, build, self.timeout)
+            affinity = Affinity(self.rank, self.num_ranks, threads=0)  # leaves the script's alone
+            self.session = open_session(self.recorder, self.groups, affinity, build, self.timeout)
             return Done()
         assert self.session is not None, "the first command is Build"
         if isinstance(command, Run):
@@ -203,12 +204,9 @@ def _end(board: Board, wires: Wires) -> None:
     wires.cut()
 
 
-def _own(batch: object) -> object:
+def _own(batch: Flat | None) -> Flat | None:
     """Copies, since a layer that works in place must not change the script's batch."""
-    if batch is None:
-        return None
-    tensors, form = tree.take_apart(batch)
-    return tree.put_together([tensor.detach().clone() for tensor in tensors], form)
+    return None if batch is None else batch.map(lambda tensor: tensor.detach().clone())
 
 
 def _address(members: Sequence[Member], rank: int) -> str | None:
