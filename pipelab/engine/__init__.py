@@ -7,7 +7,8 @@
     failures/   what is said when a rank fails, dies or stalls
     rank/       what one rank runs: THE MAIN LOOP (rank/worker.py), stages, update, recorder
     transport/  how tensors travel
-    protocol/   what both sides know: commands, THE GRADIENT RULE, devices, progress, logs
+    protocol/   what both sides know: commands, devices, progress, logs,
+                THE GRADIENT RULE (protocol/gradient_rule.py)
 
     driver | launch | torchrun  >  failures | rank  >  transport  >  protocol
 

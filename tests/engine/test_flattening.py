@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from engine.one_process import assert_same, gradients, plain_loop
+from engine.one_process import Return, assert_same, batch, gradients, plain_loop
 from engine.test_ordered_messages import in_threads, sessions  # noqa: F401 - a fixture
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -17,7 +17,7 @@ from pipelab.engine import Pipeline
 from pipelab.engine.driver import plan
 from pipelab.engine.driver.checks import check_batch
 from pipelab.engine.driver.microbatches import Rule, share_out
-from pipelab.schedules import one_f_one_b
+from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
 
 
@@ -102,6 +102,23 @@ def test_a_named_tuple_is_one_on_every_stage_in_the_loss_and_at_home(where):
         assert pipeline.evaluate(inputs, targets) > 0
     assert type(output) is kind
     assert output.value.shape == (10, 8) and torch.equal(output.side, inputs.side * 2)
+
+
+class TakesMax(nn.Module):
+    def forward(self, values, indices):
+        return values[:, None] * torch.linspace(0, 1, 8) + indices[:, None] / 8
+
+
+def test_what_torch_max_returns_is_handed_over():
+    layers, (x, y) = [nn.Linear(8, 8), Return("named tuple"), TakesMax()], batch(6)
+
+    def forward(value):
+        return layers[2](*layers[1](layers[0](value)))
+
+    with Pipeline(layers, gpipe(3, 3), loss=cross_entropy) as pipeline:
+        loss = pipeline.step(x, y).loss
+        assert loss == plain_loop(forward, x, y, 3)
+        assert_same(pipeline.gradients(), gradients(nn.ModuleList(layers)))
 
 
 class Nested(nn.Module):

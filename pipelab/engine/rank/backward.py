@@ -28,7 +28,7 @@ def run_backward(
 ) -> None:  # fmt: skip
     """torch.autograd.backward without its checks in Python, which cost 50 µs a call.
 
-    What they check holds here: every output has a graph, and a gradient of its own shape.
+    What they check holds here: every output has a graph, and a gradient of the same shape.
     With ``inputs``, to these alone.
     """
     torch.autograd.Variable._execution_engine.run_backward(

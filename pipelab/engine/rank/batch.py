@@ -57,7 +57,7 @@ class Route:
 
 
 class Batch:
-    """The data of one ``Run`` on its way along a rank's row.
+    """The data of one ``Run`` while a rank's row is run.
 
     Attributes:
         inputs, targets: one entry for each microbatch; empty on ranks that do not have them.

@@ -91,6 +91,11 @@ class Recorder:
             self.progress.write(self.rank, action, wanted, self.progress_clock())
         return self
 
+    def report(self, bytes: int, peer: int | None = None) -> None:
+        """Add to the running action's event what it found out about itself."""
+        self.found.bytes = bytes
+        self.found.peer = peer
+
     def blocked_on(self, send: Action, peer: int) -> None:
         """Show that the rank waits until another one takes a message; this is no event."""
         self.progress.write(self.rank, send, Wanted(send, peer))
@@ -104,8 +109,9 @@ class Recorder:
             row = self.events[place]
             self.events[place] = (*row[:5], self._not_before(end, until), *row[6:])
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "Recorder":
         self.found.start = self.clock.now()
+        return self
 
     def __exit__(self, *error: object) -> None:
         action, found = self.action, self.found

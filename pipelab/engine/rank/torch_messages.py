@@ -42,8 +42,7 @@ class Messages:
                 works = self.torch_start(p2p_ops, desc)
             except RuntimeError as error:
                 raise _failed(action, peer, error) from None
-            found = self.worker.recorder.found
-            found.bytes, found.peer = size, peer
+            self.worker.recorder.report(size, peer)
         return _Works(works, action, peer)
 
     def wait(self, work: list[dist.Work]) -> None:
@@ -55,7 +54,7 @@ class Messages:
             self._finish(work)
             # torch's messages carry no stamp: they cost a paced rank the time that they took
             self.worker.pace.wait_until(time.monotonic())
-            self.worker.recorder.found.peer = work.peer
+            self.worker.recorder.report(0, work.peer)
 
     def _finish(self, works: list[dist.Work]) -> None:
         try:

@@ -28,7 +28,7 @@ from torch.distributed.pipelining import PipelineStage, schedules
 
 from pipelab.action import Action, Kind
 from pipelab.engine.rank.batch import Batch
-from pipelab.engine.rank.recorder import Found
+from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.rank.spare_buffers import SpareBuffers
 from pipelab.engine.rank.stage import Stage
 from pipelab.engine.rank.torch_messages import Messages
@@ -140,7 +140,7 @@ class _RecordedStage(PipelineStage):
         """F."""
         run, action = self.layers.batch.run, self._action(Kind.F, fwd_chunk_id)
         self.layers.microbatch = fwd_chunk_id
-        with self._recorded(action) as found:
+        with self._recorded(action) as recorder:
             self.stage.seed(run.number, run.first + fwd_chunk_id)
             try:
                 output = super().forward_one_chunk(fwd_chunk_id, *args, **kwargs)
@@ -149,7 +149,7 @@ class _RecordedStage(PipelineStage):
             if self.is_last:
                 self.layers.losses[fwd_chunk_id] = output
                 self.layers.batch.losses.append(self.layers.loss)
-            found.bytes = self.kept_bytes
+            recorder.report(self.kept_bytes)
         return output
 
     def backward_one_chunk(
@@ -161,17 +161,17 @@ class _RecordedStage(PipelineStage):
     ) -> None:
         """B, or I."""
         action = self._action(Kind.B if full_backward else Kind.I, bwd_chunk_id)
-        with self._recorded(action) as found:
+        with self._recorded(action) as recorder:
             super().backward_one_chunk(bwd_chunk_id, loss, full_backward, last_backward)
             if full_backward:
-                found.bytes = self.stage.new_gradient_bytes()
+                recorder.report(self.stage.new_gradient_bytes())
 
     def backward_weight_one_chunk(self, bwd_chunk_id: int, last_backward: bool = False) -> None:
         """W."""
         action = self._action(Kind.W, bwd_chunk_id)
-        with self._recorded(action) as found:
+        with self._recorded(action) as recorder:
             super().backward_weight_one_chunk(bwd_chunk_id, last_backward)
-            found.bytes = self.stage.new_gradient_bytes()
+            recorder.report(self.stage.new_gradient_bytes())
 
     def get_fwd_recv_ops(self, fwd_chunk_id: int) -> list[dist.P2POp]:
         """The runtime asks for them just before it starts them."""
@@ -210,10 +210,9 @@ class _RecordedStage(PipelineStage):
         return Action(self.stage_index, kind, microbatch)
 
     @contextmanager
-    def _recorded(self, action: Action) -> Iterator[Found]:
-        recorder = self.worker.recorder
-        with recorder.record(action):
-            yield recorder.found
+    def _recorded(self, action: Action) -> Iterator[Recorder]:
+        with self.worker.recorder.record(action) as recorder:
+            yield recorder
         self.worker.pace.settle()  # torch continues at once with its next action
 
 

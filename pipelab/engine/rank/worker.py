@@ -63,7 +63,7 @@ class Worker:
     def set_pace(self, pace: Pace) -> None:
         """Keep actions and messages to these times from now on."""
         self.pace = pace
-        self.recorder.observe((self.affinity, self.memory, pace))
+        self.recorder.observe([self.affinity, self.memory, *([pace] if pace.is_on else [])])
 
     def begin(self, batch: Batch, actions: Sequence[Action]) -> None:
         """Prepare one step."""
@@ -102,13 +102,13 @@ class Worker:
         content, stamp, peer = self.messages.wait(recv, self.batch.rows(action))
         self.pace.message_came(sent_as(recv), stamp)
         self.batch.arrived(action, content)
-        self.recorder.found.peer = peer
+        self.recorder.report(0, peer)
 
     def receive(self, action: Action) -> None:
         """RECV: open a buffer for a message to come. Never blocks."""
-        found, peer = self.recorder.found, self.route.peer(action)
-        found.bytes = self.messages.post(action, peer, self.batch.rows(action))  # [5]
-        found.peer = peer
+        peer = self.route.peer(action)
+        size = self.messages.post(action, peer, self.batch.rows(action))  # [5]
+        self.recorder.report(size, peer)
 
     def forward(self, action: Action) -> None:
         """F: from the stage's input to its output, or on the last stage to the loss."""
@@ -125,7 +125,7 @@ class Worker:
             batch.losses.append(output.tensors[0].detach())
         else:
             batch.pass_on(action, output)
-        self.recorder.found.bytes = kept
+        self.recorder.report(kept)
 
     def evaluate(self, action: Action) -> None:
         """F outside of training keeps nothing; the last stage takes the loss if targets came."""
@@ -146,7 +146,7 @@ class Worker:
         stage = self.stages[action.stage]
         gradients = stage.backward(number(action), self.batch.gradients_of(action))  # [8]
         self.pass_back(action, gradients)
-        self.recorder.found.bytes = stage.new_gradient_bytes()
+        self.recorder.report(stage.new_gradient_bytes())
 
     def backward_input(self, action: Action) -> None:
         """I: from the output's gradient to that of the input, sent at once."""
@@ -158,7 +158,7 @@ class Worker:
         """W: the gradients of the weights, for which nobody waits."""
         stage = self.stages[action.stage]
         stage.backward_weight(number(action))  # [8]
-        self.recorder.found.bytes = stage.new_gradient_bytes()
+        self.recorder.report(stage.new_gradient_bytes())
 
     def pass_back(self, action: Action, gradients: list[Tensor]) -> None:
         """Gradients of the input go to the stage before, if there is one."""
@@ -168,11 +168,12 @@ class Worker:
 
     def send(self, action: Action) -> None:
         """SEND: start to send a result to the next rank. Blocks only without ``overlap``."""
-        found, peer, rows = self.recorder.found, self.route.peer(action), self.batch.rows(action)
-        content, left = self.batch.leaving(action), self.pace.due
-        found.bytes, found.peer = self.messages.send(action, content, peer, rows, left), peer  # [9]
+        content = self.batch.leaving(action)
+        peer, rows = self.route.peer(action), self.batch.rows(action)
+        size = self.messages.send(action, content, peer, rows, stamp=self.pace.due)  # [9]
         if not self.pace.overlap:
             self.messages.block(action, rows)
+        self.recorder.report(size, peer)
 
     def reduce_gradients(self, action: Action) -> None:
         """REDUCE_GRAD: start to add up a stage's gradients over its replicas. Never blocks."""
@@ -180,7 +181,7 @@ class Worker:
         if reduction is not None:
             due = self.pace.reduced_at(action)
             self.reductions.append((reduction, len(self.recorder.events), due))
-            self.recorder.found.bytes = reduction.bytes
+            self.recorder.report(reduction.bytes)
 
     def settle_gradients(self) -> None:
         """Before the first STEP: all gradients are complete, and their norm is clipped."""
@@ -195,4 +196,4 @@ class Worker:
 
     def optimizer_step(self, action: Action) -> None:
         """STEP: one step of the stage's own optimizer, with the gradients of all microbatches."""
-        self.recorder.found.bytes = self.update.step(action.stage)  # [11]
+        self.recorder.report(self.update.step(action.stage))  # [11]

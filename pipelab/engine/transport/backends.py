@@ -1,6 +1,6 @@
 """How tensors travel between ranks.
 
-Tagged     gloo. Messages may overtake each other: a tag tells them apart. Tensors of a GPU
+Tagged     gloo. Messages may overtake each other: a tag identifies each. Tensors of a GPU
            travel through pinned host memory, so that ranks may share one.
 Channels   NCCL, one GPU per rank. No tags: on each channel, from one rank to another, messages
            arrive in the order in which they left. A communicator for each channel, or two
@@ -83,7 +83,7 @@ class Transport(Protocol):
 
 
 class Tagged:
-    """Messages over gloo, told apart by their tags."""
+    """Messages over gloo, identified by their tags."""
 
     def __init__(self, group: dist.ProcessGroup, device: torch.device):
         self.group = group
