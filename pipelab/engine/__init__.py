@@ -5,11 +5,30 @@
     launch/     ranks that this process starts: fork server, processes, their end
     torchrun/   ranks that torchrun has started: key-value store, clocks
     failures/   why a call failed: one deadline, one search for the cause, its sentences
-    rank/       what one rank runs: THE MAIN LOOP (worker.py), stages, update, recorder
+    rank/       what one rank runs: THE MAIN LOOP (rank/worker.py), stages, update, recorder
     transport/  how tensors travel
-    protocol/   what both sides know: commands, trees of tensors, devices, progress, logs
+    protocol/   what both sides know: commands, devices, progress, logs,
+                THE GRADIENT RULE (protocol/gradient_rule.py)
 
     driver | launch | torchrun  >  failures | rank  >  transport  >  protocol
+
+One step, from ``pipeline.step(inputs, targets)`` to its result. The code cites these numbers.
+
+    the process that asks                        each rank
+    ---------------------                        ---------
+    [1] flatten the batch, check its rows
+    [2] share it out to replicas and
+        microbatches, each with its weight
+    [3] a Run for each rank  ──────────────────▶ [4] cut its rows into microbatches
+                                                 THE MAIN LOOP, action by action:
+                                                 [5]  RECV opens a buffer for a message
+                                                 [6]  WAIT until the message is there
+                                                 [7]  F: the output, or the loss x weight
+                                                 [8]  B, or I and W: the gradients
+                                                 [9]  SEND starts to send a result
+                                                 [10] REDUCE_GRAD adds over the replicas
+                                                 [11] STEP: the optimizer
+    [13] one loss, one trace  ◀───────────────── [12] Done: its loss, events and bytes
 
 Importing this starts the fork server in the background, so that the first launch is fast too.
 """

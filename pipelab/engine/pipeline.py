@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from pipelab.engine.driver import checkpoint as saved
 from pipelab.engine.driver import checks, plan
-from pipelab.engine.driver.microbatches import Count, Rule, deal
+from pipelab.engine.driver.microbatches import Count, Rule, share_out
 from pipelab.engine.driver.prefetch import Prefetch
 from pipelab.engine.driver.result import StepResult, merged, setting_of, step_result
 from pipelab.engine.protocol.commands import Done, Fetch, Load, Loss, LrSchedule, Optimizer, Options
 from pipelab.engine.protocol.device import choose
 from pipelab.engine.protocol.progress import Begun
-from pipelab.engine.protocol.tree import join, signature
 from pipelab.engine.ranks import start_ranks
 from pipelab.partition import as_model, split
+from pipelab.partition.tree import join
 from pipelab.schedules import Schedule
 from pipelab.schedules.communication import Lowered, lower
 from pipelab.simulator import Cost
@@ -150,7 +150,8 @@ class Pipeline:
     def predict(self, inputs: Any) -> Any:
         """The model's output for a batch, in eval mode: (rows, ...)."""
         answers = self._run(inputs, None, train=False, collect=True)
-        return join([answer.outputs for answer in answers if answer.outputs is not None])
+        outputs = [answer.outputs for answer in answers if answer.outputs is not None]
+        return join(outputs).unflatten()
 
     def use(self, schedule: Schedule | Lowered) -> None:
         """Follow another schedule from the next step on: same stages, no relaunch.
@@ -250,17 +251,18 @@ class Pipeline:
         setting = setting_of(
             self.schedule, self.replicas, self._options, self.pace, self._ranks.clock_error
         )
-        return step_result(answers, setting)
+        return step_result(answers, setting)  # [13]
 
     def _run(
         self, inputs: Any, targets: Any, meanwhile: Callable[[], None] | None = None, **options: Any
     ) -> list[Done]:
         m = self.schedule.num_microbatches
-        rows = checks.check_batch(inputs, targets, m * self.replicas, options["train"])
-        shares = deal(inputs, targets, rows, m, self.replicas, self._rule)
+        smallest = m * self.replicas
+        flat = checks.check_batch(inputs, targets, smallest, options["train"])  # [1]
+        shares = share_out(*flat, m, self.replicas, self._rule)  # [2]
         checks.check_even(self._options.worker, options["train"], [s.sizes for s in shares])
-        options["signature"] = signature(inputs)
-        return self._ask(plan.runs(shares, self.schedule, options), meanwhile)
+        options["signature"] = flat[0].signature
+        return self._ask(plan.runs(shares, self.schedule, options), meanwhile)  # [3]
 
     def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
         saved.check_parameters(self._shapes, parameters)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from pipelab.engine.driver.checks import check_batch
-from pipelab.engine.driver.microbatches import Count, Rule, deal
+from pipelab.engine.driver.microbatches import Count, Rule, Share, share_out
 from pipelab.engine.pipeline import Pipeline
-from pipelab.engine.protocol import tree
 from pipelab.engine.protocol.commands import Loss
-from pipelab.engine.rank.losses import on_device, weighted_loss
+from pipelab.engine.protocol.gradient_rule import weighted_loss
+from pipelab.engine.rank.losses import on_device
 from pipelab.engine.rank.stage import seed_for, seed_layers
 from pipelab.engine.ranks import threads
 from pipelab.partition import as_model, call, split
@@ -73,8 +73,8 @@ def verify_gradients(
     The one process runs a plain loop over the same microbatches, on a copy of the model, on the
     ranks' kind of device.
     ``options`` are those of ``Pipeline``, such as ``replicas=2``; of these, the one process
-    heeds ``replicas``, ``count``, ``reduction``, ``autocast`` and ``seed``. A first step's
-    messages go by way of the host, also where later ones take NCCL's (see ``p2p``).
+    follows ``replicas``, ``count``, ``reduction``, ``autocast`` and ``seed``. The messages of a
+    first step travel through host memory, also where later ones use NCCL (transport/p2p.py).
     """
     with Pipeline(model, schedule, loss=loss, **options) as pipeline:
         ours = pipeline.step(inputs, targets)
@@ -104,15 +104,13 @@ def one_process_gradients(
     """Gradients and loss of a plain loop over microbatches, in this process: the reference."""
     model, inputs = copy.deepcopy((as_model(model), inputs))  # layers may work on them in place
     model.to(device).zero_grad(set_to_none=True)
-    inputs, targets = tree.to(inputs, device), tree.to(targets, device)
     loss = on_device(loss, torch.device(device))
     stages = split(model, schedule.num_stages)
     m = schedule.num_microbatches
-    rows = check_batch(inputs, targets, m * replicas, train=True)
+    batch = check_batch(inputs, targets, m * replicas, train=True)
     total, number = 0.0, 0
-    for share in deal(inputs, targets, rows, m, replicas, Rule(count, reduction)):
-        cut = zip(*(tree.cut(x, share.sizes) for x in (share.inputs, share.targets)), strict=True)
-        for (value, target), weight in zip(cut, share.weights, strict=True):
+    for share in share_out(*batch, m, replicas, Rule(count, reduction)):
+        for value, target, weight in _microbatches(share, device):
             with torch.autocast(device, autocast, enabled=autocast is not None):
                 for place, stage in enumerate(stages):
                     # dropout draws what it draws on the ranks
@@ -124,6 +122,15 @@ def one_process_gradients(
             number += 1
     named = model.named_parameters()
     return {name: p.grad.to_dense().cpu() for name, p in named if p.grad is not None}, total
+
+
+def _microbatches(share: Share, device: str) -> Iterator[tuple[Any, Any, float]]:
+    """Inputs, targets and weight of each microbatch of a share."""
+    assert share.targets is not None
+    inputs = share.inputs.to(device).cut(share.sizes)
+    targets = share.targets.to(device).cut(share.sizes)
+    for value, target, weight in zip(inputs, targets, share.weights, strict=True):
+        yield value.unflatten(), target.unflatten(), weight
 
 
 def _compare(name: str, ours: Tensor | None, reference: Tensor | None) -> ParameterCheck:

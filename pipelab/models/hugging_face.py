@@ -85,7 +85,7 @@ class Block(nn.Module):
     """One decoder block, which gets nothing but hidden states.
 
     Args:
-        masked: "eager" attention wants to be told what is causal; "sdpa" knows without a mask.
+        masked: "eager" attention needs a mask to be causal; "sdpa" needs none.
         rotary: gives Llama's blocks the angles of the positions.
     """
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from pipelab.errors import PartitionError
-from pipelab.partition.values import Value
+from pipelab.partition.tree import Value
 
 Model = nn.Module | Sequence[nn.Module]
 

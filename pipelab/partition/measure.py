@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipelab.errors import PartitionError
 from pipelab.partition.chain import Model, as_model, call, named_layers
 from pipelab.partition.saved import SavedBytes
-from pipelab.partition.values import Value, map_tensors, tensors_of
+from pipelab.partition.tree import Value, map_tensors, tensors_of
 
 Clock = Callable[[], float]
 

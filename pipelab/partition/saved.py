@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class SavedBytes:
     """Count what autograd really saves within ``with``, each storage once, parameters left out.
 
-    A layer may save its input, its output, neither, or something of its own; views of one storage
-    cost once. What the caller keeps besides, it adds with ``keep``.
+    A layer may save its input, its output, neither, or something else; views of one storage
+    count once. What the caller keeps in addition, it adds with ``keep``.
     """
 
     def __init__(self, module: nn.Module):

@@ -11,7 +11,7 @@ from pipelab.errors import PartitionError
 from pipelab.partition.balance import balance
 from pipelab.partition.chain import Chain, Model, as_model, named_layers
 from pipelab.partition.measure import measure
-from pipelab.partition.values import Value
+from pipelab.partition.tree import Value
 
 By = Literal["parameters", "time", "memory"]
 

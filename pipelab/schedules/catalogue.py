@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pipelab.accounting import Accounts, Part
 from pipelab.action import Kind
 from pipelab.errors import ScheduleError
 from pipelab.schedules.builders import eager_one_f_one_b, gpipe, one_f_one_b, sequential
@@ -180,18 +181,18 @@ def build(name: str, num_ranks: int, num_microbatches: int, stages_per_rank: int
 def peak_activations(schedule: Schedule) -> tuple[float, ...]:
     """For each rank, the most microbatches whose activations it holds at once.
 
-    In units of a rank's whole slice of the model: with v stages, one stage's count 1/v. F takes,
-    B or W gives back.
+    In units of a rank's whole slice of the model: with v stages, one stage's count 1/v. Who takes
+    and who gives back is the table in accounting.py.
 
     >>> peak_activations(one_f_one_b(4, 8))
     (4.0, 3.0, 2.0, 1.0)
     """
     peaks = []
     for rank, row in enumerate(schedule.ranks):
-        held = most = 0
+        accounts, most = Accounts(), 0
         for action in row:
-            held += (action.kind is Kind.F) - (action.kind in (Kind.B, Kind.W))
-            most = max(most, held)
+            accounts.count(action, int(action.kind is Kind.F))
+            most = max(most, accounts.held[Part.ACTIVATIONS])
         peaks.append(most / max(1, len(schedule.stages_of(rank))))
     return tuple(peaks)
 

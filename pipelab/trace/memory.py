@@ -1,38 +1,19 @@
 """How many bytes each rank holds, over time and at its worst.
 
-    activations   come at the end of F, go at the end of B, or of W where the backward is halved
-    buffers       come with RECV, go at the end of the action that uses the message; those of an
-                  all-reduce, as large as its gradients, come with REDUCE_GRAD and go with STEP
-    gradients     come at the end of the B, I or W in which they are first made
-    optimizer     its state comes at the end of the first STEP
-    parameters    are there all the time
+Which event takes bytes, and which gives them back, is the table in accounting.py. A buffer counts
+from the start of its RECV or REDUCE_GRAD, everything else from the end of its action.
 
-``trace.memory`` is the state after the step; what came into being during it is taken off again
-for the time before.
+``trace.memory`` is the state after the step; what was first made during the step is subtracted to
+get the state before it.
 """
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from pipelab.action import Kind
+from pipelab.accounting import IN_FLIGHT, TAKES, Accounts, Part
+from pipelab.action import Action
 from pipelab.trace.event import Event, Memory
 from pipelab.trace.trace import Trace
-
-_OPENS = frozenset({Kind.RECV_F, Kind.RECV_B, Kind.REDUCE_GRAD})
-_TAKES = {
-    Kind.F: "activations",
-    **dict.fromkeys(_OPENS, "buffers"),
-    **dict.fromkeys((Kind.B, Kind.I, Kind.W), "gradients"),
-    Kind.STEP: "optimizer",
-}
-# whose bytes an action gives back at its end
-_GIVES_BACK = {
-    Kind.F: (Kind.RECV_F,),
-    Kind.B: (Kind.RECV_B, Kind.F),
-    Kind.I: (Kind.RECV_B,),
-    Kind.W: (Kind.F,),
-    Kind.STEP: (Kind.REDUCE_GRAD,),
-}
 
 
 class MemoryPoint(NamedTuple):
@@ -78,22 +59,31 @@ def _memory(trace: Trace, rank: int) -> Memory:
 
 def _curve(events: Iterable[Event], after: Memory) -> Iterator[MemoryPoint]:
     """The points of one rank, from its events and from what it holds after them."""
-    row = sorted((e for e in events if e.kind in _TAKES), key=lambda e: (_time(e), e.start))
-    held = {"gradients": after.gradients, "optimizer": after.optimizer}
+    row = sorted((e for e in events if e.kind in TAKES), key=lambda e: (_time(e), e.start))
+    before = {Part.GRADIENTS: after.gradients, Part.OPTIMIZER: after.optimizer}
     for e in row:
-        if (what := _TAKES[e.kind]) in held:
-            held[what] = max(0, held[what] - e.bytes)
-    held |= {"activations": 0, "buffers": 0}
-    yield MemoryPoint(min((e.start for e in row), default=0.0), after.parameters, **held)
-    kept: dict[tuple[Kind, int, int | None], int] = {}
+        if (part := TAKES[e.kind]) not in IN_FLIGHT:
+            before[part] = max(0, before[part] - e.bytes)
+    accounts = Accounts(after.parameters, before[Part.GRADIENTS], before[Part.OPTIMIZER])
+    yield _point(min((e.start for e in row), default=0.0), accounts)
     for e in row:
-        for kind in _GIVES_BACK.get(e.kind, ()):
-            held[_TAKES[kind]] -= kept.pop((kind, e.stage, e.microbatch), 0)
-        held[_TAKES[e.kind]] += e.bytes
-        kept[e.kind, e.stage, e.microbatch] = e.bytes
-        yield MemoryPoint(_time(e), after.parameters, **held)
+        accounts.count(Action(e.stage, e.kind, e.microbatch), e.bytes)
+        yield _point(_time(e), accounts)
+
+
+def _point(time: float, accounts: Accounts) -> MemoryPoint:
+    held = accounts.held
+    return MemoryPoint(
+        time,
+        parameters=held[Part.PARAMETERS],
+        gradients=held[Part.GRADIENTS],
+        optimizer=held[Part.OPTIMIZER],
+        activations=held[Part.ACTIVATIONS],
+        buffers=held[Part.BUFFERS] + held[Part.REDUCED],
+    )
 
 
 def _time(event: Event) -> float:
-    """When its bytes count: an open buffer at once, all else when the action is through."""
-    return event.start if event.kind in _OPENS else event.end
+    """When its bytes count: a buffer when it is opened, everything else when the action ends."""
+    opens = TAKES[event.kind] in (Part.BUFFERS, Part.REDUCED)
+    return event.start if opens else event.end

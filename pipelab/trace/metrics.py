@@ -7,7 +7,8 @@ exist in the literature and get mixed: (p-1)/(m+p-1) and (p-1)/m for GPipe and 1
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from pipelab.action import COMPUTE, Kind
+from pipelab.accounting import Accounts, Part
+from pipelab.action import COMPUTE, Action, Kind
 from pipelab.trace.event import Event
 
 
@@ -92,20 +93,13 @@ def bubble_overhead(events: Sequence[Event], num_ranks: int) -> float:
 def held_activations(events: Iterable[Event], num_ranks: int) -> Iterator[tuple[Event, int]]:
     """Each F, B and W in order of its end, and the bytes of activations that its rank then holds.
 
-    F takes its bytes; B, or W after its I, gives them back.
+    Who takes bytes and who gives them back is the table in accounting.py.
     """
-    held = [0] * num_ranks
-    kept: dict[tuple[int, int, int | None], int] = {}  # by rank too: replicas share stage numbers
+    accounts = [Accounts() for _ in range(num_ranks)]
     for e in sorted(events, key=lambda e: (e.end, e.start)):
-        key = e.rank, e.stage, e.microbatch
-        if e.kind is Kind.F:
-            kept[key] = e.bytes
-            held[e.rank] += e.bytes
-        elif e.kind in (Kind.B, Kind.W):
-            held[e.rank] -= kept.pop(key, 0)
-        else:
-            continue
-        yield e, held[e.rank]
+        if e.kind in (Kind.F, Kind.B, Kind.W):
+            accounts[e.rank].count(Action(e.stage, e.kind, e.microbatch), e.bytes)
+            yield e, accounts[e.rank].held[Part.ACTIVATIONS]
 
 
 def peak_activation_bytes(events: Iterable[Event], num_ranks: int) -> tuple[int, ...]:

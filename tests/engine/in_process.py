@@ -28,7 +28,7 @@ from pipelab.engine.failures.findings import Findings
 from pipelab.engine.failures.sentences import unsendable
 from pipelab.engine.protocol.commands import Build, Done, dumps
 from pipelab.engine.protocol.progress import Progress
-from pipelab.engine.rank.affinity import Seat
+from pipelab.engine.rank.affinity import Affinity
 from pipelab.engine.rank.data_parallel import DataParallel
 from pipelab.engine.rank.raised import failure_of
 from pipelab.engine.rank.recorder import Recorder
@@ -185,8 +185,8 @@ def open_session(recorder, build, transport, host, replicas=None, pipeline=None,
     """A rank without a process: what ``rank.session.open_session`` makes of real groups."""
     messages = Messages(transport, host, build.num_stages, timeout)
     data_parallel = DataParallel(replicas, pipeline, timeout)
-    seat = Seat(recorder.rank, 1, threads=0)  # on no core of its own
-    return Session(recorder, messages, data_parallel, seat, torch.device("cpu"), build)
+    affinity = Affinity(recorder.rank, 1, threads=0)  # on no core of its own
+    return Session(recorder, messages, data_parallel, affinity, torch.device("cpu"), build)
 
 
 class InProcessRanks:

@@ -3,6 +3,8 @@
 The layers stand here, and not in the tests, since ranks import the module that defines them.
 """
 
+import threading
+
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -24,7 +26,8 @@ def pieces(value, m):
     if isinstance(value, torch.Tensor):
         return list(value.tensor_split(m))
     if isinstance(value, tuple):
-        return list(zip(*(pieces(part, m) for part in value), strict=True))
+        rows = zip(*(pieces(part, m) for part in value), strict=True)
+        return [type(value)(*row) if hasattr(value, "_fields") else row for row in rows]
     if isinstance(value, dict):
         rows = zip(*(pieces(part, m) for part in value.values()), strict=True)
         return [dict(zip(value, row, strict=True)) for row in rows]
@@ -152,6 +155,8 @@ class Return(nn.Module):
                 return torch.max(self.layer(x), dim=1)
             case "keys":
                 return {(0, 1): self.layer(x)}
+            case "lock":
+                return {threading.Lock(): self.layer(x)}
         raise AssertionError
 
 

@@ -10,12 +10,12 @@ import torch
 from engine.one_process import batch, linears
 from torch.nn.functional import cross_entropy
 
-from pipelab.action import Kind
+from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
-from pipelab.engine.rank.affinity import _CROWD, _LONG, _RECENT, Seat, cores
+from pipelab.engine.rank.affinity import LONG_ACTION, MAX_CONTENTION, SMOOTHING, Affinity, cores
 from pipelab.schedules import gpipe, one_f_one_b
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux seats processes")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux binds processes")
 
 
 def cores_of(pid):
@@ -31,57 +31,61 @@ def test_ranks_of_short_actions_keep_to_a_core_with_all_their_threads():
             pipeline.step(*batch(8))
         found = [cores_of(pid) for pid in pipeline.pids]
     for threads in found:
-        assert len(threads) > 1 and all(len(seat) == 1 for seat in threads)
-    assert {next(iter(seat)) for (seat, *_) in found} == os.sched_getaffinity(0)
+        assert len(threads) > 1 and all(len(allowed) == 1 for allowed in threads)
+    assert {next(iter(allowed)) for (allowed, *_) in found} == os.sched_getaffinity(0)
 
 
-def test_a_seat_is_left_where_actions_are_long_or_another_program_sits_there():
+def test_a_core_is_released_where_actions_are_long_or_another_program_uses_it():
     before = os.sched_getaffinity(0)
     try:
-        for ranks_a_core, stays_crowded in ((1, False), (2, True)):  # sharing is no crowd
-            seat = Seat(rank=0, num_ranks=ranks_a_core * len(before), threads=1)
-            for action, crowd, is_seated in (
-                (_LONG / 2, 0.0, True),
-                (_LONG * 2, 0.0, False),
-                (_LONG / 2, 0.9 * _CROWD / _RECENT, True),  # a guest by chance, for one step
-                (_LONG / 2, 2 * _CROWD / _RECENT, stays_crowded),
-                *[(_LONG / 2, 0.0, None)] * 10,
-                (_LONG / 2, 0.0, True),
+        for ranks_a_core, stays_shared in ((1, False), (2, True)):  # sharing is no contention
+            affinity = Affinity(rank=0, num_ranks=ranks_a_core * len(before), threads=1)
+            for action, contention, is_bound in (
+                (LONG_ACTION / 2, 0.0, True),
+                (LONG_ACTION * 2, 0.0, False),
+                (
+                    LONG_ACTION / 2,
+                    0.9 * MAX_CONTENTION / SMOOTHING,
+                    True,
+                ),  # for one step, by chance
+                (LONG_ACTION / 2, 2 * MAX_CONTENTION / SMOOTHING, stays_shared),
+                *[(LONG_ACTION / 2, 0.0, None)] * 10,
+                (LONG_ACTION / 2, 0.0, True),
             ):
-                seat.choose(action, crowd)
-                for found in cores_of(os.getpid()) if is_seated is not None else ():
-                    assert found == ({min(before)} if is_seated else before)
-            seat.leave()
+                affinity.decide(action, contention)
+                for found in cores_of(os.getpid()) if is_bound is not None else ():
+                    assert found == ({min(before)} if is_bound else before)
+            affinity.release()
     finally:
-        seat.leave()
+        affinity.release()
     assert os.sched_getaffinity(0) == before
 
 
-def test_a_rank_gives_way_where_nobody_but_its_own_threads_waits_for_its_core(monkeypatch):
-    given = []
-    monkeypatch.setattr(os, "sched_yield", lambda: given.append(1))
+def test_a_rank_yields_where_only_its_own_threads_wait_for_its_core(monkeypatch):
+    yielded = []
+    monkeypatch.setattr(os, "sched_yield", lambda: yielded.append(1))
 
-    def gives_way(seat):
-        given.clear()
-        seat.give_way()
-        return bool(given)
+    def yields(affinity):
+        yielded.clear()
+        affinity.before(Action(0, Kind.F, 0))
+        return bool(yielded)
 
-    alone, shares = (Seat(0, ranks * len(os.sched_getaffinity(0)), 1) for ranks in (1, 2))
+    alone, shares = (Affinity(0, ranks * len(os.sched_getaffinity(0)), 1) for ranks in (1, 2))
     try:
-        assert not gives_way(alone)  # before its first step nobody knows
-        for seat in (alone, shares):
-            seat.choose(_LONG / 2, 0.0)
-            assert gives_way(seat) == (seat is alone)
-        alone.choose(_LONG * 2, 0.0)
-        assert gives_way(alone)  # long actions hold messages up the most
-        alone.choose(_LONG / 2, 2 * _CROWD / _RECENT)
-        assert not gives_way(alone)
+        assert not yields(alone)  # before its first step nobody knows
+        for affinity in (alone, shares):
+            affinity.decide(LONG_ACTION / 2, 0.0)
+            assert yields(affinity) == (affinity is alone)
+        alone.decide(LONG_ACTION * 2, 0.0)
+        assert yields(alone)  # long actions hold messages up the most
+        alone.decide(LONG_ACTION / 2, 2 * MAX_CONTENTION / SMOOTHING)
+        assert not yields(alone)
     finally:
-        alone.leave()
-        shares.leave()
-    alone.choose(_LONG / 2, -alone.crowd)
-    alone.leave()  # paced from now on
-    assert not gives_way(alone)
+        alone.release()
+        shares.release()
+    alone.decide(LONG_ACTION / 2, -alone.contention)
+    alone.release()  # paced from now on
+    assert not yields(alone)
 
 
 @pytest.mark.slow  # wants a quiet machine: a rank that has no core of its own gives no way
@@ -92,10 +96,10 @@ def test_a_message_does_not_wait_until_its_sender_is_through_with_all_its_forwar
     layers = [torch.nn.Linear(256, 256) for _ in range(4 * num_ranks)]
     with Pipeline(layers, gpipe(num_ranks, 16), loss=cross_entropy) as pipeline:
         for _ in range(60):
-            seated = all(len(os.sched_getaffinity(pid)) == 1 for pid in pipeline.pids)
+            bound = all(len(os.sched_getaffinity(pid)) == 1 for pid in pipeline.pids)
             events = pipeline.step(inputs, targets).trace.events
             forwards = {(e.rank, e.microbatch): e for e in events if e.kind is Kind.F}
-            if seated:
+            if bound:
                 steps += 1
                 in_time += forwards[1, 0].start < forwards[0, 12].start
     assert steps >= 20, "other programs use the cores: try again on a quiet machine"
@@ -103,22 +107,22 @@ def test_a_message_does_not_wait_until_its_sender_is_through_with_all_its_forwar
 
 
 def test_a_step_counts_what_the_rank_computed():
-    seat, seen = Seat(0, len(os.sched_getaffinity(0)), 1), []
-    seat.choose = lambda action, crowd: seen.append((action, crowd))
-    seat.begin()
+    affinity, seen = Affinity(0, len(os.sched_getaffinity(0)), 1), []
+    affinity.decide = lambda action, contention: seen.append((action, contention))
+    affinity.begin_step()
     until = time.thread_time() + 0.05
     while time.thread_time() < until:
         pass
     time.sleep(0.1)  # asleep is neither on a core nor in line for one
-    seat.end(10)
-    ((action, crowd),) = seen
-    assert 0.004 < action < 0.01 and crowd >= 0.0
+    affinity.end_step(10)
+    ((action, contention),) = seen
+    assert 0.004 < action < 0.01 and contention >= 0.0
 
 
 def test_where_ranks_leave_cores_free_the_system_alone_decides():
     before = os.sched_getaffinity(0)
-    seat = Seat(rank=0, num_ranks=len(before) - 1, threads=1)
-    seat.begin()
-    seat.end(1)
-    seat.choose(0.0, 0.0)
+    affinity = Affinity(rank=0, num_ranks=len(before) - 1, threads=1)
+    affinity.begin_step()
+    affinity.end_step(1)
+    affinity.decide(0.0, 0.0)
     assert os.sched_getaffinity(0) == before

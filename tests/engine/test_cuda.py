@@ -17,8 +17,8 @@ from pipelab.engine import Pipeline, verify_gradients
 from pipelab.engine.protocol import device
 from pipelab.engine.protocol.commands import Build, Options
 from pipelab.engine.protocol.device import (
-    DeviceWatch,
-    HostWatch,
+    GpuClock,
+    HostClock,
     Place,
     choose,
     device_of,
@@ -27,7 +27,7 @@ from pipelab.engine.protocol.device import (
 )
 from pipelab.engine.protocol.progress import Progress
 from pipelab.engine.rank import data_parallel
-from pipelab.engine.rank.affinity import Seat
+from pipelab.engine.rank.affinity import Affinity
 from pipelab.engine.rank.data_parallel import DataParallel
 from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.rank.session import Session
@@ -172,13 +172,13 @@ def test_replicas_add_up_by_the_host_in_a_first_batch_and_else_by_nccl(monkeypat
         def abort(self):
             used.append("abort")
 
-    made = []  # watches: a GPU's waits for the GPU when it is made, and to start must not
-    monkeypatch.setattr(data_parallel, "watch_for", lambda d: made.append(d) or HostWatch())
+    made = []  # clocks: a GPU's waits for the GPU when it is made, and to start must not
+    monkeypatch.setattr(data_parallel, "clock_of", lambda d: made.append(d) or HostClock())
     used, stage = [], nn.Linear(2, 2)
     replicas = DataParallel(Group("gloo"), None, 1.0, Group("nccl"))
     for by_host in (True, False):
         replicas.begin(by_host)
-        assert replicas.start(stage).is_nccls is not by_host
+        assert replicas.start(stage).by_nccl is not by_host
     assert len(made) == 1
     DataParallel(Group("gloo"), None, 1.0).close()
     replicas.close()
@@ -228,13 +228,13 @@ class Mark:
 
 def test_times_of_a_gpu_stay_exact_for_days(monkeypatch):
     gpu = Gpu(monkeypatch)
-    watch = DeviceWatch()
+    clock = GpuClock()
     for _ in range(3):
         gpu.now += 86_400.0
-        watch.begin()
+        clock.begin()
         for seconds in (0.0, 0.0005, 1.0):
             gpu.now += seconds
-            assert watch.seconds(watch.now()) == pytest.approx(gpu.now, abs=50e-6, rel=0)
+            assert clock.seconds(clock.now()) == pytest.approx(gpu.now, abs=50e-6, rel=0)
 
 
 def test_a_rank_that_waits_for_its_gpu_does_not_wait_for_messages_posted_ahead(monkeypatch):
@@ -243,7 +243,7 @@ def test_a_rank_that_waits_for_its_gpu_does_not_wait_for_messages_posted_ahead(m
     stream = SimpleNamespace(synchronize=lambda: waited.append("computation"))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append("all streams"))
-    DeviceWatch().finish()
+    GpuClock().finish()
     assert waited == ["computation"]
 
 
@@ -314,7 +314,7 @@ def test_the_weights_of_a_loss_go_where_its_stage_is(loss, tmp_path):
     host = Tagged(None, META)
     messages, alone = Messages(host, host, 1, 1.0), DataParallel(None, None, 1.0)
     session = Session(
-        Recorder(0, Progress(tmp_path, 1)), messages, alone, Seat(0, 1, threads=0), META, built
+        Recorder(0, Progress(tmp_path, 1)), messages, alone, Affinity(0, 1, threads=0), META, built
     )
     (stage,) = session.worker.stages.values()
     there = stage.loss.weight if isinstance(loss, nn.Module) else stage.loss.keywords["weight"]
@@ -343,11 +343,11 @@ def test_an_optimizers_state_is_loaded_to_where_its_parameters_are():
 def test_an_all_reduce_of_a_paced_gpu_ends_when_it_is_due(monkeypatch, tmp_path):
     gpu = Gpu(monkeypatch)
     recorder = Recorder(0, Progress(tmp_path, 1))
-    recorder.watch = DeviceWatch()
+    recorder.clock = GpuClock()
     for _ in range(2):
         with recorder.record(Action(0, Kind.REDUCE_GRAD)):
             pass
-    ended = recorder.watch.now()
+    ended = recorder.clock.now()
     recorder.end_at(0, ended, until=gpu.now + 5.0)
     recorder.end_at(1, ended, until=gpu.now - 5.0)
     assert [row[5] for row in recorder.events] == [gpu.now + 5.0, pytest.approx(gpu.now)]

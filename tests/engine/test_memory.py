@@ -12,11 +12,11 @@ from torch.nn.functional import cross_entropy
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
 from pipelab.engine.protocol.commands import Run
-from pipelab.engine.protocol.tree import take_apart
 from pipelab.engine.transport.backends import Tagged
 from pipelab.engine.transport.p2p import Messages
 from pipelab.errors import RankOutOfMemory
 from pipelab.models import mlp
+from pipelab.partition.tree import flatten
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
 from pipelab.trace.memory import memory_curve, peak_bytes
@@ -225,8 +225,8 @@ def test_sent_tensors_are_let_go():
     group, x = FakeGroup(), torch.zeros(2, 3, requires_grad=True)
     gloo = Tagged(group, torch.device("cpu"))
     messages = Messages(gloo, gloo, num_stages=4, timeout=1.0, window=5)
-    value = take_apart(x)
-    messages.forms.update({(boundary, 2, True): value[1] for boundary in (1, 2)})
+    value = flatten(x)
+    messages.forms.update({(boundary, 2, True): value.form for boundary in (1, 2)})
     messages.described.update(messages.forms)
     messages.begin(Run(True, None, None, (2,), (1.0,), ()), stamped=False)
     for i in range(50):

@@ -6,6 +6,10 @@ goes into the n-th buffer that was opened there, whatever was meant; it is not t
 a buffer of another shape is an error. What deadlocks or swaps there, fails here.
 """
 
+import os
+import threading
+from functools import partial
+
 import pytest
 import torch
 from engine import in_process
@@ -14,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.action import COMPUTE, Action, Kind
 from pipelab.engine.driver import plan
-from pipelab.engine.driver.microbatches import Rule, deal
+from pipelab.engine.driver.microbatches import Rule, share_out
 from pipelab.engine.protocol.commands import Options, Run
 from pipelab.engine.protocol.device import Place
 from pipelab.engine.protocol.progress import Progress
@@ -22,6 +26,7 @@ from pipelab.engine.rank.batch import Route
 from pipelab.engine.rank.recorder import Recorder
 from pipelab.models import mlp
 from pipelab.partition import split
+from pipelab.partition.tree import flatten
 from pipelab.schedules.catalogue import BUILDERS, build
 from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost
@@ -52,9 +57,10 @@ def sessions(tmp_path):
 
 def step(found, schedule, x, y, train=True, **options):
     rows, m = len(x), schedule.num_microbatches
-    shares = deal(x, y, rows, m, 1, Rule())
-    signature = (tuple(x.shape[1:]), x.dtype)
-    runs = plan.runs(shares, schedule, {"train": train, "signature": signature} | options)
+    inputs, targets = flatten(x), flatten(y)
+    shares = share_out(inputs, targets, rows, m, 1, Rule())
+    options |= {"train": train, "signature": inputs.signature}
+    runs = plan.runs(shares, schedule, options)
     calls = [lambda s=s, r=r: s.answer(r) for s, r in zip(found, runs, strict=True)]
     assert isinstance(runs[0], Run)
     return in_threads(calls)
@@ -132,12 +138,22 @@ def test_paced_messages_keep_their_order_too(sessions):
     assert losses == [pytest.approx(cross_entropy(model(x), y).item(), rel=1e-5)]
 
 
-def test_a_rank_gives_way_after_each_send_and_before_whatever_keeps_it_busy(sessions):
-    schedule, turns = build("interleaved", 2, 4), {}
+def test_a_rank_yields_after_each_send_and_before_whatever_keeps_it_busy(sessions, monkeypatch):
+    schedule, turns, this_thread = build("interleaved", 2, 4), {}, threading.local()
+
+    def answer(session, plain, command):
+        this_thread.session = session
+        return plain(command)
+
+    def noted():
+        turns[this_thread.session].append(this_thread.session.recorder.action)
+
+    monkeypatch.setattr(os, "sched_yield", noted)
     found, _, _ = sessions(mlp(width=8, depth=schedule.num_stages), schedule)
     for session in found:
-        mine = turns[session] = []
-        session.seat.give_way = lambda r=session.recorder, mine=mine: mine.append(r.action)
+        turns[session] = []
+        session.affinity.yields = True
+        session.answer = partial(answer, session, session.answer)
     step(found, schedule, torch.randn(8, 16), torch.arange(8))
     for session, mine in turns.items():
         sends = (Kind.SEND_F, Kind.SEND_B)
@@ -154,7 +170,7 @@ def post_later(session, recv, behind):
     route = session.routes[True]
     row = [action for action in route.row if action != recv]
     row.insert(row.index(behind) + 1, recv)
-    session.routes[True] = Route(tuple(row), route.home)
+    session.routes[True] = Route(tuple(row), route.home, route.rank)
 
 
 def test_the_double_notices_buffers_that_are_opened_in_another_order(sessions):
@@ -174,7 +190,7 @@ def test_the_double_notices_two_ranks_that_both_wait(sessions, monkeypatch):
     x, y = torch.randn(8, 16), torch.arange(8)
     step(found, schedule, x, y)
     for session in found:
-        session.worker.overlap = False
+        session.worker.pace.overlap = False
     step(found, schedule, x, y)  # sends that block run, since buffers are open before them
     post_later(found[0], Action(0, Kind.RECV_B, 1), behind=Action(0, Kind.SEND_F, 2))
     post_later(found[1], Action(1, Kind.RECV_F, 2), behind=Action(1, Kind.SEND_B, 1))

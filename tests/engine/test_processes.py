@@ -19,11 +19,11 @@ from torch.nn.functional import cross_entropy
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
 from pipelab.engine.launch.processes import Processes
-from pipelab.engine.protocol.tree import take_apart
 from pipelab.engine.transport.backends import MessageError, Tagged
 from pipelab.engine.transport.p2p import Messages
 from pipelab.errors import LaunchError, PipelineClosed, RankDied, RankError, RankTimeout
 from pipelab.models import mlp
+from pipelab.partition.tree import flatten
 from pipelab.schedules import gpipe, one_f_one_b
 
 ROOT = Path(__file__).parents[2]
@@ -374,7 +374,7 @@ def test_a_message_that_cannot_be_started_is_an_echo_not_the_cause():
     with pytest.raises(MessageError, match="1RECV_F0: the message with rank 0 failed") as caught:
         messages.post(Action(1, Kind.RECV_F, 0), peer=0, rows=4)
     assert caught.value.peer == 0
-    value = take_apart(torch.zeros(4, 2))
+    value = flatten(torch.zeros(4, 2))
     with pytest.raises(MessageError, match="0SEND_F0: the message with rank 1 failed"):
         messages.send(Action(0, Kind.SEND_F, 0), value, peer=1, rows=4, stamp=0.0)
 

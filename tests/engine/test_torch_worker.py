@@ -278,3 +278,17 @@ def test_any_valid_schedule_gives_one_process_gradients(p, stages_per_rank, m, s
         for name, gradient in gradients(model).items():
             error = (ours[name] - gradient).norm() / gradient.norm()
             assert error < 1e-6, (worker, name, str(schedule))
+
+
+class Loaded(nn.Module):
+    """Fails where its process has loaded torch's pipelines."""
+
+    def forward(self, x):
+        assert "torch.distributed.pipelining" not in sys.modules
+        return x
+
+
+def test_ranks_of_our_own_worker_do_not_load_torchs():
+    model, (x, y) = nn.Sequential(*linears(2), Loaded()), batch(4)  # a second of each launch
+    with Pipeline(model, gpipe(2, 2), loss=cross_entropy) as pipeline:
+        assert pipeline.step(x, y).loss > 0

@@ -8,10 +8,10 @@ import cloudpickle
 import torch
 from torch import Tensor, nn
 
-from pipelab.engine.protocol import tree
 from pipelab.engine.protocol.commands import Loss, Options
 from pipelab.engine.protocol.host import under_torchrun
 from pipelab.errors import BatchError, LossError, PipelabError, PipelineClosed, ScheduleError
+from pipelab.partition.tree import Flat, flatten, tensors_of
 from pipelab.schedules import Schedule
 from pipelab.simulator import Cost
 
@@ -23,11 +23,14 @@ _OUTPUT = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.3, 0.9]])
 _TARGETS = torch.tensor([0, 2]), torch.tensor([[0.3, 0.1, 0.8], [0.9, 0.2, 0.4]])
 
 
-def check_batch(inputs: object, targets: object, smallest: int, train: bool) -> int:
-    """The rows of a batch. Raises BatchError if it has fewer than ``smallest`` to train on."""
-    rows = _rows("inputs", inputs)
+def check_batch(
+    inputs: object, targets: object, smallest: int, train: bool
+) -> tuple[Flat, Flat | None, int]:
+    """A batch, flattened, and its rows: at least ``smallest`` to train on, or BatchError."""
+    flat_inputs, rows = _flattened("inputs", inputs)
+    flat_targets = None
     if targets is not None or train:
-        found = _rows("targets", targets)
+        flat_targets, found = _flattened("targets", targets)
         if found != rows:
             raise BatchError(f"inputs have {rows} rows, targets have {found}: give one a row")
     if rows == 0:
@@ -37,25 +40,26 @@ def check_batch(inputs: object, targets: object, smallest: int, train: bool) -> 
             f"a batch of {rows} rows cannot be cut into {smallest} microbatches: "
             f"give at least {smallest} rows, or a schedule with at most {rows} microbatches"
         )
-    return rows
+    return flat_inputs, flat_targets, rows
 
 
-def _rows(name: str, batch: object) -> int:
-    """The rows that all tensors of a batch agree on."""
-    kind = type(batch).__name__
-    tensors = tree.tensors_of(batch)
-    if not tensors:
-        raise BatchError(f"{name} is a {kind}: give a tensor, or a tuple or dict, rows first")
-    if any(tensor.dim() == 0 for tensor in tensors):
-        raise BatchError(f"{name} holds a single number: give tensors, rows first")
+def _flattened(name: str, batch: object) -> tuple[Flat, int]:
+    """One side of a batch, and the rows that all its tensors agree on."""
     try:
-        tree.take_apart(batch)
+        flat = flatten(batch)
     except TypeError as error:
+        if not tensors_of(batch):
+            kind = type(batch).__name__
+            raise BatchError(
+                f"{name} is a {kind}: give a tensor, or a tuple or dict, rows first"
+            ) from None
         raise BatchError(f"{name}: {error}") from None
-    lengths = sorted({len(tensor) for tensor in tensors})
+    if any(tensor.dim() == 0 for tensor in flat.tensors):
+        raise BatchError(f"{name} holds a single number: give tensors, rows first")
+    lengths = sorted({len(tensor) for tensor in flat.tensors})
     if len(lengths) > 1:
         raise BatchError(f"{name} holds tensors of {lengths} rows: give all the same rows")
-    return lengths[0]
+    return flat, lengths[0]
 
 
 def check_loss(loss: Loss, reduction: str = "mean") -> None:

@@ -1,18 +1,17 @@
-"""Deal a batch out: to replicas, to microbatches, and to the two ranks that see the data.
+"""Share a batch out: to the replicas, and to microbatches.
 
-THE gradient rule stands here: a microbatch weighs what it counts over what the whole batch
-counts, replicas included. ``stage`` multiplies its loss with this weight, once, and nowhere else
-is a gradient scaled.
+Each microbatch gets its weight here, by THE GRADIENT RULE (protocol/gradient_rule.py).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from pipelab.engine.protocol import tree
-from pipelab.errors import BatchError
+from pipelab.engine.protocol import gradient_rule
+from pipelab.engine.protocol.gradient_rule import Reduction
+from pipelab.partition.tree import Flat
 
 Count = Callable[[Any], "float | Tensor"]
 
@@ -28,45 +27,37 @@ class Rule:
     """
 
     count: Count | None = None
-    reduction: Literal["mean", "sum"] = "mean"
+    reduction: Reduction = "mean"
 
-    def weights(self, microbatches: list[Any], sizes: list[int]) -> list[float]:
-        """For each microbatch of the whole batch, what to multiply its loss with."""
+    def weights(self, targets: Flat | None, sizes: list[int]) -> list[float]:
+        """The weight of each microbatch of the whole batch, whose rows are ``sizes``."""
+        if targets is None:
+            return [1.0] * len(sizes)
         counts = [float(size) for size in sizes]
         if self.count is not None:
-            counts = [float(self.count(targets)) for targets in microbatches]
-        total = sum(counts)
-        if not 0.0 < total < float("inf") or min(counts) < 0.0:
-            raise BatchError(
-                f"count= gave {counts} for the microbatches: a mean needs counts >= 0, and one "
-                f"above 0"
-            )
-        # one division per microbatch: the same float that a plain loop would multiply with
-        return [n / total if self.reduction == "mean" else 1.0 / total for n in counts]
+            counts = [float(self.count(part.unflatten())) for part in targets.cut(sizes)]
+        return gradient_rule.weights(counts, self.reduction)
 
 
 class Share(NamedTuple):
     """One replica's part of a batch; ``first`` is the number of its first microbatch."""
 
-    inputs: Any
-    targets: Any
+    inputs: Flat
+    targets: Flat | None
     sizes: tuple[int, ...]
     weights: tuple[float, ...]
     first: int
 
 
-def deal(
-    inputs: Any, targets: Any, rows: int, num_microbatches: int, replicas: int, rule: Rule
+def share_out(
+    inputs: Flat, targets: Flat | None, rows: int, num_microbatches: int, replicas: int, rule: Rule
 ) -> list[Share]:
     """The shares of all replicas, by rows, each cut into microbatches as equal as can be."""
     parts = microbatch_sizes(rows, replicas)
     sizes = [microbatch_sizes(part, min(num_microbatches, part)) for part in parts]
-    flat = [size for row in sizes for size in row]
-    cut_targets = [] if targets is None else tree.cut(targets, flat)
-    weights = rule.weights(cut_targets, flat) if targets is not None else [1.0] * len(flat)
-    inputs_of, targets_of = (
-        [None] * replicas if x is None else tree.cut(x, parts) for x in (inputs, targets)
-    )
+    weights = rule.weights(targets, [size for row in sizes for size in row])
+    inputs_of = inputs.cut(parts)
+    targets_of = [None] * replicas if targets is None else targets.cut(parts)
     shares, first = [], 0
     for i, row in enumerate(sizes):
         own = tuple(weights[first : first + len(row)])

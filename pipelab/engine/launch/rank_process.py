@@ -19,10 +19,11 @@ from pipelab.engine.launch.fork_server import end_with_server
 from pipelab.engine.protocol.commands import Build, Done, receive, send
 from pipelab.engine.protocol.device import take_over
 from pipelab.engine.protocol.progress import Progress
-from pipelab.engine.rank.affinity import Seat
+from pipelab.engine.rank.affinity import Affinity
+from pipelab.engine.rank.opening import open_session
 from pipelab.engine.rank.raised import failure_of
 from pipelab.engine.rank.recorder import Recorder
-from pipelab.engine.rank.session import Session, open_session
+from pipelab.engine.rank.session import Session
 from pipelab.engine.transport import groups
 
 
@@ -39,8 +40,8 @@ def main(
         os._exit(0)  # the pipeline was closed before this rank had started
     threading.Thread(target=_end_with_parent, args=(lifeline, folder), daemon=True).start()
     torch.set_num_threads(threads)
-    seat = Seat(rank, num_ranks, threads)
-    seat.take()
+    affinity = Affinity(rank, num_ranks, threads)
+    affinity.bind()
     recorder = Recorder(rank, Progress(folder, num_ranks))
     try:
         joined = groups.join(folder, rank, num_ranks, replicas)
@@ -49,7 +50,7 @@ def main(
         while True:
             command = receive(pipe)
             if isinstance(command, Build):
-                session = open_session(recorder, joined, seat, command, timeout)
+                session = open_session(recorder, joined, affinity, command, timeout)
                 answer = Done()
             else:
                 assert session is not None, "the first command is Build"

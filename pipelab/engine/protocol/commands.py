@@ -2,8 +2,8 @@
 
 The pipe is a private socket pair between the parent and one rank. Classes and functions of a
 notebook cell travel by value (cloudpickle); tensors as raw bytes, which is several times faster
-than their own pickling. What travels in every step holds no classes of a learner's, and takes
-pickle's fast way.
+than their own pickling. What travels in every step holds no classes of a learner's, except inside a
+``Form``, which encodes them itself; so pickle's fast implementation carries it.
 """
 
 import copyreg
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from pipelab.action import Action
 from pipelab.engine.protocol.device import CPU, Place
+from pipelab.partition.tree import Flat
 from pipelab.simulator import Cost
 from pipelab.trace import Memory
 
@@ -89,8 +90,8 @@ class Run:
     """
 
     train: bool
-    inputs: Any
-    targets: Any
+    inputs: Flat | None
+    targets: Flat | None
     sizes: tuple[int, ...]
     weights: tuple[float, ...]
     signature: tuple[object, ...]
@@ -127,7 +128,7 @@ class Done:
     """A rank's answer to a command that went well."""
 
     loss: float | None = None
-    outputs: Any = None
+    outputs: Flat | None = None
     events: list[Row] = field(default_factory=list)
     memory: Memory = Memory()
     found: dict[str, Any] = field(default_factory=dict)

@@ -1,6 +1,6 @@
-"""Where a rank computes, and how time is told there.
+"""Where a rank computes, and how time is measured there.
 
-A GPU works behind its rank's back: the rank lays work into a stream and goes on. So the time of a
+A GPU works asynchronously: its rank puts work into a stream and continues. So the time of a
 GPU's action is taken by marks in that stream, and turned into the rank's clock when the step is
 over.
 """
@@ -85,8 +85,8 @@ def take_over(variables: dict[str, str]) -> None:
     os.environ.update(variables)
 
 
-class Watch(Protocol):
-    """Tells the time on a device."""
+class DeviceClock(Protocol):
+    """Measures time on a device."""
 
     def begin(self) -> None:
         """A step begins; the device is idle."""
@@ -95,14 +95,14 @@ class Watch(Protocol):
         """A mark at what the device does next."""
 
     def seconds(self, moment: Moment) -> float:
-        """A mark as seconds on the clock of ``time.monotonic``; the device must be through."""
+        """A mark as seconds on the clock of ``time.monotonic``; the device must have reached it."""
 
     def finish(self) -> None:
         """Block until the rank's own work is done, and the messages that this needed are there."""
 
 
-class HostWatch:
-    """For CPUs, which do what they are told at once."""
+class HostClock:
+    """For CPUs, which work synchronously."""
 
     def begin(self) -> None:
         """There is nothing to set."""
@@ -120,10 +120,10 @@ class HostWatch:
         """Nothing is left."""
 
 
-class DeviceWatch:
-    """For GPUs: marks in the stream, counted from one that was made while the host looked on.
+class GpuClock:
+    """For GPUs: marks in the stream, counted from one at which the host read its own clock.
 
-    Each step counts from a mark of its own: CUDA tells the milliseconds between two marks as a
+    Each step has its own first mark: CUDA gives the milliseconds between two marks as a
     float32, which knows none below 0.25 after an hour, and the GPU's clock drifts from the host's.
     """
 
@@ -161,6 +161,6 @@ class DeviceWatch:
         return mark
 
 
-def watch_for(device: torch.device) -> Watch:
-    """The one that tells the time there."""
-    return DeviceWatch() if device.type == "cuda" else HostWatch()
+def clock_of(device: torch.device) -> DeviceClock:
+    """The clock of a device."""
+    return GpuClock() if device.type == "cuda" else HostClock()

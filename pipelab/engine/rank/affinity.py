@@ -1,4 +1,4 @@
-"""Which cores ranks run on (Linux; elsewhere the system alone decides)."""
+"""Affinity: which cores a rank runs on (Linux; elsewhere the system alone decides)."""
 
 import os
 import time
@@ -6,9 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-_LONG = 0.004  # seconds of an action: about as often as Linux looks for a better core
-_CROWD = 0.2  # seconds in line for each second on the core
-_RECENT = 0.2  # what the last step counts in the crowd; one in twenty has a chance guest
+from pipelab.action import BUSY, SENDS, Action
+from pipelab.engine.rank.recorder import Found
+
+LONG_ACTION = 0.004  # seconds: about as often as Linux looks for a better core
+MAX_CONTENTION = 0.2  # seconds of waiting for each second on the core
+SMOOTHING = 0.2  # weight of the last step; one step in twenty shares its core by chance
 
 
 def cores() -> int:
@@ -18,26 +21,26 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-class _Spent(NamedTuple):
-    """Seconds of this thread: on a core, and in line for one."""
+class _CoreTime(NamedTuple):
+    """Seconds of this thread: on a core, and ready to run but waiting for one."""
 
     computing: float
-    in_line: float
+    waiting: float
 
 
-class Seat:
-    """The core of one rank, where ranks fill or outnumber the cores.
+class Affinity:
+    """Observer: binds a rank to a core where ranks fill or outnumber the cores.
 
-    The system would move ranks about, and two that share a core by chance while another core
-    rests are what a small step spends most of its time on. So a rank keeps to a core, but not
+    The system would move ranks about, and two that share a core by chance while another core is
+    idle cost a small step most of its time. So a rank stays on one core, except
 
-        where actions are long      the system has time to move it to a core that rests
-        where it should be alone,   a rank for each core, and is not: another program sits there
+        where actions are long      the system has time to move it to an idle core
+        where the core is shared,   although there is one for each rank: another program uses it
         when it is paced            it sleeps most of the time, and wakes up where there is room
 
-    Where a rank has its core alone, it gives way to gloo's threads, which do not cut in (see
-    ``mesh``): a message would wait for as long as the rank computes. In a crowd it does not, since
-    its next turn would come too late.
+    Where a rank has its core to itself, it yields it to gloo's threads, which do not preempt it
+    (transport/groups.py): a message would wait for as long as the rank computes. Where ranks share
+    a core it does not yield, since its next turn would come too late.
     """
 
     def __init__(self, rank: int, num_ranks: int, threads: int):
@@ -47,60 +50,71 @@ class Seat:
             if num_ranks < len(self.all):
                 self.all = set()
         self.own = sorted(self.all)[rank % len(self.all)] if self.all else 0
-        self.is_alone = num_ranks <= len(self.all)
-        self.is_taken = self.gives_way = False
-        self.crowd = 0.0  # seconds in line for each second on a core, of late
-        self._begun = _Spent(0.0, 0.0)
+        self.has_own_core = num_ranks <= len(self.all)
+        self.is_bound = self.yields = False
+        self.contention = 0.0  # recent seconds of waiting for each second on a core
+        self._begun = _CoreTime(0.0, 0.0)
 
-    def begin(self) -> None:
-        """A step begins."""
-        if self.all:
-            self._begun = _spent()
-
-    def end(self, num_actions: int) -> None:
-        """A step of so many actions is over: stay, or move freely in the next one."""
-        if self.all:
-            now, then = _spent(), self._begun
-            computing, in_line = now.computing - then.computing, now.in_line - then.in_line
-            self.choose(computing / num_actions, in_line / max(computing, 1e-9))
-
-    def choose(self, action: float, crowd: float) -> None:
-        """After a step with actions of so many seconds; ``crowd``: seconds in line for each."""
-        self.crowd += _RECENT * (crowd - self.crowd)
-        is_crowded = self.is_alone and self.crowd > _CROWD
-        (self.leave if action > _LONG or is_crowded else self.take)()
-        self.gives_way = self.is_alone and not is_crowded
-
-    def give_way(self) -> None:
-        """Let a thread of gloo's that waits for this core have its turn."""
-        if self.gives_way:
+    def before(self, action: Action) -> None:
+        """Yield before what keeps the core busy."""
+        if self.yields and action.kind in BUSY:
             os.sched_yield()
 
-    def take(self) -> None:
+    def after(self, action: Action, found: Found) -> None:
+        """Yield after a SEND, which gloo's thread carries out."""
+        if self.yields and action.kind in SENDS:
+            os.sched_yield()
+
+    def begin_step(self) -> None:
+        """Start to measure a step."""
+        if self.all:
+            self._begun = _core_time()
+
+    def end_step(self, num_actions: int) -> None:
+        """Decide after a step of so many actions: bound to the core or not in the next one."""
+        if self.all:
+            now, then = _core_time(), self._begun
+            computing, waiting = now.computing - then.computing, now.waiting - then.waiting
+            self.decide(computing / num_actions, waiting / max(computing, 1e-9))
+
+    def decide(self, action_seconds: float, contention: float) -> None:
+        """Bind or release, after a step with actions that took so long on average.
+
+        ``contention``: seconds of waiting for the core for each second on it.
+        """
+        self.contention += SMOOTHING * (contention - self.contention)
+        is_shared = self.has_own_core and self.contention > MAX_CONTENTION
+        if action_seconds > LONG_ACTION or is_shared:
+            self.release()
+        else:
+            self.bind()
+        self.yields = self.has_own_core and not is_shared
+
+    def bind(self) -> None:
         """Stay on one core."""
-        if self.all and not self.is_taken:
-            self.is_taken = True
-            _move({self.own})
+        if self.all and not self.is_bound:
+            self.is_bound = True
+            _set_affinity({self.own})
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Run on any core again."""
-        self.gives_way = False
-        if self.is_taken:
-            self.is_taken = False
-            _move(self.all)
+        self.yields = False
+        if self.is_bound:
+            self.is_bound = False
+            _set_affinity(self.all)
 
 
-def _spent() -> _Spent:
+def _core_time() -> _CoreTime:
     try:
         text = Path("/proc/thread-self/schedstat").read_text("ascii")
     except OSError:  # not all kernels count
-        return _Spent(time.thread_time(), 0.0)
-    computing, in_line, _ = map(int, text.split())
-    return _Spent(computing / 1e9, in_line / 1e9)
+        return _CoreTime(time.thread_time(), 0.0)
+    computing, waiting, _ = map(int, text.split())
+    return _CoreTime(computing / 1e9, waiting / 1e9)
 
 
-def _move(cores: set[int]) -> None:
-    """All threads of this process, those that gloo has started too."""
+def _set_affinity(cores: set[int]) -> None:
+    """Of all threads of this process, gloo's included."""
     for thread in os.listdir("/proc/self/task"):
         with suppress(ProcessLookupError):  # it has ended meanwhile
             os.sched_setaffinity(int(thread), cores)

@@ -1,12 +1,12 @@
-"""A backward in two halves: first the input's gradient, on which a rank waits; weights later.
+"""A backward in two halves: first the input's gradient, for which a rank waits; weights later.
 
     input ──▶ N1 ──▶ N2 ──▶ output        nodes of autograd's graph, in forward direction
               ▲      ▲
-              w1     w2                   weights, each joining the way at a node
+              w1     w2                   weights, each joining the path at a node
 
-I walks back along the way from output to input alone, and notes at each node that a weight joins
-which gradient arrives there. W starts from these notes, and goes to the weights alone. Nothing is
-computed twice, so I + W costs what a full backward costs, but for the notes.
+I runs backward along the path from output to input only, and saves the gradient that arrives at
+each node where a weight joins. W starts from these saved gradients, and runs to the weights only.
+Nothing is computed twice, so I + W costs as much as a full backward, plus the saving.
 
 The idea is that of the zero-bubble paper (arXiv 2401.10241); torch.distributed.pipelining splits
 at the level of autograd's nodes too.
@@ -28,7 +28,7 @@ def run_backward(
 ) -> None:  # fmt: skip
     """torch.autograd.backward without its checks in Python, which cost 50 µs a call.
 
-    What they check holds here: every output has a graph, and a gradient of its own shape.
+    What they check holds here: every output has a graph, and a gradient of the same shape.
     With ``inputs``, to these alone.
     """
     torch.autograd.Variable._execution_engine.run_backward(
@@ -43,8 +43,8 @@ class WeightsLater:
     Args:
         outputs: of one microbatch, each with a graph, and ``gradients``, one for each of them.
         entry: the node at the input, or None on a first stage.
-        at_once: W goes through the whole graph once more. A checkpointed stage wants that, since
-            it runs its forward again for each note.
+        at_once: W runs the whole graph once more. A checkpointed stage needs that, since it would
+            run its forward again for each saved gradient.
     """
 
     def __init__(
@@ -55,49 +55,50 @@ class WeightsLater:
         self.outputs = outputs
         self.gradients = gradients
         self.entry = entry
-        self.notes: list[tuple[Node, list[Tensor], Gradients]] = []
+        self.saved: list[tuple[Node, list[Tensor], Gradients]] = []
         self.shared: list[Tensor] = []
 
     def backward_input(self, anchor: Tensor) -> None:
         """I: run the graph from the outputs to the entry alone."""
         if self.entry is None or not self.outputs:
-            return  # a first stage: nobody waits for its input's gradient, all is left for W
+            return  # a first stage: nobody waits for its input's gradient, W does everything
         roots = [output.grad_fn for output in self.outputs if output.grad_fn is not None]
         junctions, aside = _junctions(roots, self.entry)
         aside += [output for output in self.outputs if output.is_leaf]
         uses = Counter(weight for _, weights in junctions for weight in weights)
-        # A weight that joins twice is reached from both notes, and would count too often; one that
-        # reaches an output past the way is reached from none. They get a backward of their own.
+        # A weight that joins twice is reached from both saved gradients, and would count
+        # twice; one that reaches an output beside the path is reached from none. These get another
+        # backward.
         twice = [weight for weight, number in uses.items() if number > 1 or self.at_once]
         shared = dict.fromkeys([*twice, *aside])
         self.shared, hooks = list(shared), []
         for node, weights in junctions:
             if own := [weight for weight in weights if weight not in shared]:
-                hooks.append(node.register_prehook(self._note(node, own)))
+                hooks.append(node.register_prehook(self._save(node, own)))
         self._run(inputs=[anchor])
         for hook in hooks:
             hook.remove()
 
     def backward_weight(self) -> None:
-        """W: from each note to the weights that join there."""
+        """W: from each saved gradient to the weights that join there."""
         if self.entry is None:
             if self.outputs:
                 run_backward(self.outputs, self.gradients)
             return
-        for node, weights, gradients in self.notes:
+        for node, weights, gradients in self.saved:
             there = [(i, g) for i, g in enumerate(gradients) if g is not None]
             edges = [GradientEdge(node, i) for i, _ in there]
             run_backward(edges, [g for _, g in there], keep_graph=True, inputs=weights)
-        self.notes.clear()
+        self.saved.clear()
         if self.shared:
             self._run(inputs=self.shared)
 
     def _run(self, inputs: list[Tensor]) -> None:
         run_backward(self.outputs, self.gradients, keep_graph=True, inputs=inputs)
 
-    def _note(self, node: Node, weights: list[Tensor]) -> Callable[[Gradients], None]:
+    def _save(self, node: Node, weights: list[Tensor]) -> Callable[[Gradients], None]:
         def hook(gradients: Gradients) -> None:
-            self.notes.append((node, weights, gradients))
+            self.saved.append((node, weights, gradients))
 
         return hook
 
@@ -105,25 +106,25 @@ class WeightsLater:
 def _junctions(
     roots: Sequence[Node], entry: Node
 ) -> tuple[list[tuple[Node, list[Tensor]]], list[Tensor]]:
-    """The nodes on the way from the roots to entry that weights join, with these weights.
+    """The nodes on the path from the roots to entry that weights join, with these weights.
 
-    Besides, the weights below roots that the way does not pass: outputs made of weights alone.
+    And the weights below roots beside the path: of outputs made only of weights.
     """
     children = _children_first(roots)
-    on_the_way = {entry}
+    on_path = {entry}
     for node, below in children.items():
-        if not on_the_way.isdisjoint(below):
-            on_the_way.add(node)
+        if not on_path.isdisjoint(below):
+            on_path.add(node)
     leaves: dict[Node, list[Tensor]] = {}
     for node, below in children.items():
-        if node in on_the_way:
+        if node in on_path:
             continue
         variable = getattr(node, "variable", None)  # AccumulateGrad: a leaf of the graph
         found = [] if variable is None else [variable]
         leaves[node] = found + [leaf for child in below for leaf in leaves[child]]
     out = []
     for node, below in children.items():
-        if node in on_the_way and node is not entry:
+        if node in on_path and node is not entry:
             joined = [leaf for child in below for leaf in leaves.get(child, ())]
             if joined:
                 out.append((node, list(dict.fromkeys(joined))))

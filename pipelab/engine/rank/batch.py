@@ -1,79 +1,30 @@
 """One batch on one rank: its microbatches, the results that wait, and which message goes where."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from pipelab.action import MESSAGES, Action, Kind
-from pipelab.engine.protocol import tree
+from pipelab.action import MESSAGES, SENDS, Action, Kind, produces
 from pipelab.engine.protocol.commands import Run
-from pipelab.engine.protocol.tree import Form
+from pipelab.engine.transport.p2p import Content
+from pipelab.partition.tree import Flat, flatten, join
 
 _NEEDS = {Kind.F: Kind.RECV_F, Kind.B: Kind.RECV_B, Kind.I: Kind.RECV_B}
 _SENT_AS = {Kind.RECV_F: (-1, Kind.SEND_F), Kind.RECV_B: (+1, Kind.SEND_B)}
 
 
-class Batch:
-    """The data of one ``Run``, cut by rows.
-
-    Attributes:
-        inputs, targets: one entry for each microbatch; empty on ranks that do not see them.
-        values: for an F, its input: tensors and form. Laid there by the rank itself or the mail.
-        gradients: for a B or I (as I), those of its stage's output.
-        leaving: for a SEND, what it takes along: a value's tensors and form, or gradients.
-    """
-
-    def __init__(self, run: Run, device: torch.device):
-        self.run = run
-        self.train = run.train
-        inputs, targets = tree.to(run.inputs, device), tree.to(run.targets, device)
-        self.inputs = [] if inputs is None else tree.cut(inputs, run.sizes)
-        self.targets = [] if targets is None else tree.cut(targets, run.sizes)
-        self.values: dict[Action, tuple[list[Tensor], Form]] = {}
-        self.gradients: dict[Action, list[Tensor]] = {}
-        self.leaving: dict[Action, Any] = {}
-        self.losses: list[Tensor] = []
-        self.outputs: list[Any] = []
-
-    def rows(self, action: Action) -> int:
-        """Rows of the action's microbatch."""
-        return self.run.sizes[number(action)]
-
-    def input_of(self, action: Action) -> tuple[list[Tensor], Form]:
-        """What an F works on: the learner's data on the first stage."""
-        if action.stage == 0:
-            return tree.take_apart(self.inputs[number(action)])
-        return self.values.pop(action)
-
-    @property
-    def loss(self) -> float | None:
-        """This rank's share of the loss; None where it computed none."""
-        return sum(loss.item() for loss in self.losses) if self.losses else None
-
-    @property
-    def collected(self) -> Any:
-        """The outputs of all microbatches, if they are wanted and this rank has them."""
-        return tree.join(self.outputs) if self.run.collect and self.outputs else None
-
-
-def number(action: Action) -> int:
-    """The action's microbatch; REDUCE_GRAD and STEP alone have none."""
-    assert action.microbatch is not None
-    return action.microbatch
-
-
 class Route:
-    """One rank's row, for training or for evaluation.
+    """One rank's row of the schedule, for training or for evaluation.
 
     Attributes:
         needs_message: for each computing action that needs a message, the RECV that posts it.
         home: the rank of each stage.
     """
 
-    def __init__(self, row: tuple[Action, ...], home: dict[int, int]):
+    def __init__(self, row: tuple[Action, ...], home: dict[int, int], rank: int):
         self.row = row
         self.home = home
+        self.rank = rank
+        self.last_stage = max(home)
         posted = set(row)
         pairs = ((a, a._replace(kind=_NEEDS[a.kind])) for a in row if a.kind in _NEEDS)
         self.needs_message = {action: recv for action, recv in pairs if recv in posted}
@@ -86,20 +37,117 @@ class Route:
             if (update if a.microbatch is None else a.microbatch < num_microbatches)
         ]
 
-    def channels(self, rank: int) -> set[tuple[int, int]]:
-        """The ways from rank to rank that this rank's messages take."""
+    def channels(self) -> set[tuple[int, int]]:
+        """The channels, from rank to rank, that this rank's messages use."""
         found = set()
         for action in self.row:
             if action.kind in MESSAGES:
-                ends = (rank, self.peer(action))
-                sends = action.kind in (Kind.SEND_F, Kind.SEND_B)
-                found.add(ends if sends else ends[::-1])
+                ends = (self.rank, self.peer(action))
+                found.add(ends if action.kind in SENDS else ends[::-1])
         return found
 
     def peer(self, message: Action) -> int:
         """The rank at the other end of a message."""
         forward = message.kind in (Kind.SEND_F, Kind.RECV_B)
         return self.home[message.stage + (1 if forward else -1)]
+
+    def is_here(self, stage: int) -> bool:
+        """Whether a stage is on this rank."""
+        return self.home[stage] == self.rank
+
+
+class Batch:
+    """The data of one ``Run`` while a rank's row is run.
+
+    Attributes:
+        inputs, targets: one entry for each microbatch; empty on ranks that do not have them.
+        losses: of the microbatches, weighted; empty on ranks without the last stage.
+        outputs: of the microbatches, if they are to be collected.
+    """
+
+    def __init__(self, run: Run, route: Route, device: torch.device):
+        self.run = run
+        self.route = route
+        self.train = run.train
+        self.inputs = [] if run.inputs is None else run.inputs.to(device).cut(run.sizes)
+        self.targets = [] if run.targets is None else run.targets.to(device).cut(run.sizes)
+        self.losses: list[Tensor] = []
+        self.outputs: list[Flat] = []
+        self._values: dict[Action, Flat] = {}  # by the F that needs it
+        self._gradients: dict[Action, list[Tensor]] = {}  # by the B that needs it, as its I
+        self._leaving: dict[Action, Content] = {}  # by its SEND
+
+    def rows(self, action: Action) -> int:
+        """Rows of the action's microbatch."""
+        return self.run.sizes[number(action)]
+
+    def weight(self, action: Action) -> float:
+        """What to multiply the loss of its microbatch by."""
+        return self.run.weights[number(action)]
+
+    def target(self, action: Action) -> Flat | None:
+        """The targets of its microbatch, where this rank has them."""
+        return self.targets[number(action)] if self.targets else None
+
+    def input_of(self, action: Action) -> Flat:
+        """What an F works on: on the first stage the learner's data."""
+        return self.inputs[number(action)] if action.stage == 0 else self._values.pop(action)
+
+    def gradients_of(self, action: Action) -> list[Tensor]:
+        """For a B or I, the gradients of its stage's output; none on the last stage."""
+        return self._gradients.pop(produces(action), [])
+
+    def leaving(self, send: Action) -> Content:
+        """What a SEND takes along."""
+        return self._leaving.pop(send)
+
+    def arrived(self, action: Action, content: Content) -> None:
+        """Keep what a message brought until its action takes it."""
+        if isinstance(content, Flat):
+            self._values[action] = content
+        else:
+            self._gradients[produces(action)] = content
+
+    def pass_on(self, action: Action, output: Flat) -> None:
+        """Keep an output for its SEND, or for the next stage on this rank."""
+        stage, _, microbatch = action
+        if not self.route.is_here(stage + 1):
+            self._leaving[Action(stage, Kind.SEND_F, microbatch)] = output
+            return
+        # copies, as a message is one: the next stage may work on them in place
+        copies = [tensor.detach().clone() for tensor in output.tensors]
+        self._values[Action(stage + 1, Kind.F, microbatch)] = Flat(copies, output.form)
+
+    def pass_back(self, action: Action, gradients: list[Tensor]) -> None:
+        """Keep the gradients of an input for their SEND, or for the stage before on this rank."""
+        stage, _, microbatch = action
+        if stage == 0:
+            return
+        if self.route.is_here(stage - 1):
+            self._gradients[Action(stage - 1, Kind.I, microbatch)] = gradients
+        else:
+            self._leaving[Action(stage, Kind.SEND_B, microbatch)] = gradients
+
+    def collect(self, output: object) -> None:
+        """Keep an output of the last stage, if it is wanted."""
+        if self.run.collect:
+            self.outputs.append(flatten(output))
+
+    @property
+    def loss(self) -> float | None:
+        """This rank's share of the loss; None where it computed none."""
+        return sum(loss.item() for loss in self.losses) if self.losses else None
+
+    @property
+    def collected(self) -> Flat | None:
+        """The outputs of all microbatches, if they are wanted and this rank has them."""
+        return join(self.outputs).to("cpu") if self.outputs else None
+
+
+def number(action: Action) -> int:
+    """The action's microbatch; only REDUCE_GRAD and STEP have none."""
+    assert action.microbatch is not None
+    return action.microbatch
 
 
 def sent_as(recv: Action) -> Action:

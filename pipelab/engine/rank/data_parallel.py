@@ -1,9 +1,9 @@
-"""Add up what several ranks know: gradients over replicas, squared norms over stages.
+"""Add up over several ranks: gradients over replicas, squared norms over stages.
 
-Replicas are copies of the whole pipeline; each trains on its own rows. A gradient is scaled by
-rows over all rows of the batch already (see ``stage``), so adding over the replicas gives the
-mean. One all-reduce per stage, started as soon as the stage's last backward is through: it runs
-in the background while the rank still computes.
+Replicas are copies of the whole pipeline; each trains on its own rows. Their losses are weighted by
+THE GRADIENT RULE already (protocol/gradient_rule.py), so adding over the replicas gives the mean.
+One all-reduce per stage, started as soon as the stage's last backward has ended: it runs in the
+background while the rank still computes.
 """
 
 import time
@@ -15,14 +15,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.futures import Future
 
-from pipelab.engine.protocol.device import Moment, watch_for
+from pipelab.engine.protocol.device import Moment, clock_of
 from pipelab.engine.transport import groups
 
 _HOST = torch.device("cpu")
 
 
 class ReduceError(RuntimeError):
-    """An all-reduce did not come to its end: another rank is gone, or stuck."""
+    """An all-reduce did not complete: another rank is gone, or stuck."""
 
     def __init__(self, text: str, timed_out: bool = False):
         super().__init__(text)
@@ -31,15 +31,15 @@ class ReduceError(RuntimeError):
 
 @dataclass
 class Reduction:
-    """One stage's all-reduce under way."""
+    """One stage's pending all-reduce."""
 
     work: dist.Work
     flat: Tensor
     parameters: Sequence[nn.Parameter]
     buffers: Sequence[Tensor]
-    ended: list[Moment]  # one, once ``told`` is through
-    told: Future[None]
-    is_nccls: bool
+    ended: list[Moment]  # one, once ``completion`` is done
+    completion: Future[None]
+    by_nccl: bool
 
     @property
     def bytes(self) -> int:
@@ -48,7 +48,7 @@ class Reduction:
 
 
 class DataParallel:
-    """The groups of ranks that add up; with one replica and one rank there is nothing to do.
+    """The groups of ranks that add up; with one replica and one rank there is nothing to add.
 
     Args:
         replicas: the ranks that hold the same stages, or None if this rank is the only one.
@@ -65,26 +65,26 @@ class DataParallel:
         self.timeout = timeout
         self.gpus = gpus
         self.device = device
-        self.watch = watch_for(_HOST if gpus is None else device)  # made once: it waits for a GPU
+        self.clock = clock_of(_HOST if gpus is None else device)  # made once: that waits for a GPU
         self.by_host = False
 
     def begin(self, by_host: bool) -> None:
-        """A batch comes; the first of its kind adds up by way of the host (see ``transport``)."""
+        """Start a batch; the first of its kind adds up in host memory (transport/backends.py)."""
         self.by_host = by_host
 
     def start(self, stage: nn.Module) -> Reduction | None:
         """Begin to add up the gradients of a stage over its replicas; never blocks.
 
-        Its buffers travel along, such as BatchNorm's running statistics: those of the first copy
+        Its buffers are sent too, such as BatchNorm's running statistics: those of the first copy
         count for all, as in torch's DistributedDataParallel.
         """
         trained = [p for p in stage.parameters() if p.requires_grad]
         if self.replicas is None or not trained:
             return None
-        is_nccls = self.gpus is not None and not self.by_host
-        group, device = (self.gpus, self.device) if is_nccls else (self.replicas, _HOST)
+        by_nccl = self.gpus is not None and not self.by_host
+        group, device = (self.gpus, self.device) if by_nccl else (self.replicas, _HOST)
         assert group is not None
-        now, ended = self.watch.now if is_nccls else time.monotonic, list[Moment]()
+        now, ended = self.clock.now if by_nccl else time.monotonic, list[Moment]()
         buffers = [b for b in stage.buffers() if b.is_floating_point()]
         first = self.replicas.rank() == 0
         # One flat tensor, with a count of gradients behind it: a parameter that no replica used
@@ -94,17 +94,17 @@ class DataParallel:
         parts.append(torch.tensor([float(p.grad is not None) for p in trained]))
         flat = torch.cat([part.flatten().to(device) for part in parts])
         work = group.allreduce([flat])
-        # gloo calls when it is through; NCCL at once, on a stream that waits until it is
-        told = work.get_future().then(lambda _: ended.append(now()))
-        return Reduction(work, flat, trained, buffers, ended, told, is_nccls)
+        # gloo calls this on completion; NCCL at once, on a stream that waits for completion
+        completion = work.get_future().then(lambda _: ended.append(now()))
+        return Reduction(work, flat, trained, buffers, ended, completion, by_nccl)
 
     def finish(self, reduction: Reduction) -> Moment:
-        """Block until a reduction is through, and put the gradients where they belong.
+        """Block until a reduction has completed, and put the gradients where they belong.
 
-        Returns the moment at which it was through.
+        Returns the moment at which it completed.
         """
-        self._wait(reduction.work, reduction.is_nccls)
-        reduction.told.wait()
+        self._wait(reduction.work, reduction.by_nccl)
+        reduction.completion.wait()
         tensors = [*reduction.parameters, *reduction.buffers]
         sizes = [*(tensor.numel() for tensor in tensors), len(reduction.parameters)]
         *parts, counts = torch.split(reduction.flat, sizes)
@@ -125,13 +125,13 @@ class DataParallel:
         return tensor.item()
 
     def close(self) -> None:
-        """Let NCCL go; groups of gloo's are not ours."""
+        """Release NCCL; the groups of gloo are not ours."""
         if self.gpus is not None:
             self.gpus.abort()
 
-    def _wait(self, work: dist.Work, is_nccls: bool = False) -> None:
+    def _wait(self, work: dist.Work, by_nccl: bool = False) -> None:
         try:
-            if is_nccls:
+            if by_nccl:
                 groups.finish(work, self.timeout)
             else:
                 groups.wait(work, self.timeout)

@@ -1,36 +1,21 @@
-"""What a rank holds at this moment, in bytes, and what it may hold: its memory budget.
+"""What a rank holds at this moment, in bytes, and how much it may hold: its memory budget.
 
-A device that has no room for one more tensor fails in the middle of an action. So does a rank
-with a budget: after each action its sum is taken, of things that really lie in its memory.
+A device without room for one more tensor fails in the middle of an action. So does a rank with a
+budget: after each action the bytes that it really holds are added up.
 """
 
-from pipelab.action import Action, Kind
-
-_ACTIVATIONS, _BUFFERS, _REDUCED = "activations", "receive buffers", "all-reduce buffers"
-_FREES = {
-    Kind.F: ((Kind.RECV_F, _BUFFERS),),
-    Kind.I: ((Kind.RECV_B, _BUFFERS),),
-    Kind.B: ((Kind.RECV_B, _BUFFERS), (Kind.F, _ACTIVATIONS)),
-    Kind.W: ((Kind.F, _ACTIVATIONS),),
-    Kind.STEP: ((Kind.REDUCE_GRAD, _REDUCED),),
-}
-_BECOMES = {
-    Kind.F: _ACTIVATIONS,
-    Kind.RECV_F: _BUFFERS,
-    Kind.RECV_B: _BUFFERS,
-    Kind.B: "gradients",
-    Kind.W: "gradients",
-    Kind.REDUCE_GRAD: _REDUCED,
-    Kind.STEP: "optimizer state",
-}
+from pipelab.accounting import Accounts, Part
+from pipelab.action import Action
+from pipelab.engine.rank.recorder import Found
+from pipelab.trace import Memory
 
 
 class OverBudget(MemoryError):
-    """More bytes than the rank may hold; the text says of what."""
+    """More bytes than the rank may hold; the text lists them."""
 
 
-class Ledger:
-    """The bytes of one rank by what they are.
+class MemoryBudget:
+    """Observer: counts the bytes of one rank, and fails if they exceed its budget.
 
     Args:
         parameters: bytes of the parameters of its stages.
@@ -39,40 +24,39 @@ class Ledger:
 
     def __init__(self, parameters: int, budget: int | None):
         self.budget = budget
-        self.held = {
-            "parameters": parameters,
-            "gradients": 0,
-            "optimizer state": 0,
-            _ACTIVATIONS: 0,
-            _BUFFERS: 0,
-            _REDUCED: 0,
-        }
-        self._kept: dict[tuple[Kind, int, int | None], int] = {}  # by the action that made them
+        self.accounts = Accounts(parameters)
         self._check()
 
-    def begin(self, gradients: int) -> None:
-        """A batch starts with these bytes of gradients, from a step that was not finished."""
-        self._kept.clear()
-        self.held |= {"gradients": gradients, _ACTIVATIONS: 0, _BUFFERS: 0, _REDUCED: 0}
+    def begin_step(self, gradients: int) -> None:
+        """Start a batch; ``gradients``: bytes left by steps with ``update=False``."""
+        self.accounts.begin_step(gradients)
 
-    def note(self, action: Action, bytes: int) -> None:
-        """An action is through; ``bytes`` came into being in it. What it used up is free now.
+    def set_optimizer_state(self, bytes: int) -> None:
+        """The optimizers' state was loaded."""
+        self.accounts.held[Part.OPTIMIZER] = bytes
+
+    def before(self, action: Action) -> None:
+        """Nothing to do."""
+
+    def after(self, action: Action, found: Found) -> None:
+        """Count what the action took and gave back.
 
         Raises:
             OverBudget: the rank holds more than its budget.
         """
-        stage, kind, microbatch = action
-        for made_by, what in _FREES.get(kind, ()):
-            self.held[what] -= self._kept.pop((made_by, stage, microbatch), 0)
-        if bytes and kind in _BECOMES:
-            self.held[_BECOMES[kind]] += bytes
-            self._kept[kind, stage, microbatch] = bytes
+        self.accounts.count(action, found.bytes)
+        if found.bytes:
             self._check()
 
+    @property
+    def lasting(self) -> Memory:
+        """What the rank holds between steps."""
+        held = self.accounts.held
+        return Memory(held[Part.PARAMETERS], held[Part.GRADIENTS], held[Part.OPTIMIZER])
+
     def _check(self) -> None:
-        if self.budget is None:
-            return
-        total = sum(self.held.values())
-        if total > self.budget:
-            parts = ", ".join(f"{n:,} of {what}" for what, n in self.held.items() if n)
-            raise OverBudget(f"{total:,} bytes of a budget of {self.budget:,}: {parts}")
+        if self.budget is not None and self.accounts.total > self.budget:
+            parts = ", ".join(f"{n:,} of {part}" for part, n in self.accounts.held.items() if n)
+            raise OverBudget(
+                f"{self.accounts.total:,} bytes of a budget of {self.budget:,}: {parts}"
+            )

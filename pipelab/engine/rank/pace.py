@@ -1,98 +1,113 @@
 """Keep a rank to the times of a ``Cost``, as a device and links of that speed would.
 
-A rank drives its device as with a GPU: it does an action's real work, goes on to send the result
-and to open the next buffer, and waits for the device only before the next action. The device is
-busy until the action is due: the later of its last due time and the message's arrival, plus what
-the action costs. Due times follow from due times (a message carries its own as a stamp).
+A rank drives its device as it would a GPU: it does an action's real work, starts to send the result
+and to receive the next message, and waits for the device only before the next action. The device
+is busy until the action is due: the later of its last due time and the message's arrival, plus
+what the action costs. Due times follow from due times (a message carries its own as a stamp).
 
 The machine's small delays, a late wake-up or a slow hand-over, are not the device's. So a rank
 takes a message, and begins an action's real work, a little before the device is free for it, as a
-GPU's driver lays the next work into the queue; what comes later than that is made up for, by at
-most a tenth of an action, so none is ever much shorter than its cost. Work that takes longer than
-its cost is an *overrun*: it is counted, and the clock goes on from where the rank really is.
+GPU's driver queues work ahead. What comes later than that is made up for, by at most a tenth of an
+action, so none is ever much shorter than its cost. Work that takes longer than its cost is an
+*overrun*: it is counted, and the device's clock is set to where the rank really is.
 """
 
 import time
 
-from pipelab.action import Action, Kind
-from pipelab.engine.protocol.device import HostWatch, Moment, Watch
+from pipelab.action import BUSY, SENDS, Action, Kind
+from pipelab.engine.protocol.device import DeviceClock, HostClock, Moment
+from pipelab.engine.rank.recorder import Found
 from pipelab.simulator import Cost
 
 _TOLERANCE = 0.1  # of an action's cost: what it may make up for, or be late by, uncounted
 _AHEAD = 0.5  # of an action's cost: how long before the device is free its real work may begin,
-_AT_MOST = 0.003  # but not more seconds than this
+_MAX_AHEAD = 0.003  # but not more seconds than this
 
 
 class Pace:
-    """The due times of one rank; without a cost, nothing is ever held."""
+    """Observer: the due times of one rank's device. Without a cost, it never waits.
 
-    def __init__(self, cost: Cost | None, watch: Watch | None = None):
+    It is also the ``DeviceClock`` of that device, for the recorder.
+    """
+
+    def __init__(self, cost: Cost | None, clock: DeviceClock | None = None, overlap: bool = True):
         self.cost = cost
-        self.watch = watch or HostWatch()  # of the rank's real device
-        self.due = 0.0  # when the device is through; on the clock of ``time.monotonic``
+        self.overlap = overlap
+        self.clock = clock or HostClock()  # of the rank's real device
+        self.due = 0.0  # when the device is ready; on the clock of ``time.monotonic``
         self.overruns = 0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether actions take the time of a cost."""
+        return self.cost is not None
+
+    def before(self, action: Action) -> None:
+        """Sleep until it is time to begin the action's real work, or to wait for its message."""
+        if self.cost is None:
+            return
+        if action.kind in BUSY:
+            ahead = min(_AHEAD * self.cost.seconds(action), _MAX_AHEAD)
+            _sleep_until(self.due - ahead)
+        elif action.kind is Kind.WAIT:
+            _sleep_until(self.due - _MAX_AHEAD)
+
+    def after(self, action: Action, found: Found) -> None:
+        """Keep the device busy with the action, or the link with the message."""
+        if self.cost is None:
+            return
+        if action.kind in BUSY:
+            self._keep_busy(self.cost.seconds(action), self.seconds(found.start))
+        elif action.kind in SENDS:
+            seconds = self.cost.message_seconds(action)
+            found.until = self.due + seconds
+            if not self.overlap:  # the device does nothing else until the message has arrived
+                self.due += seconds
 
     def begin(self) -> None:
         """A step starts now."""
         self.due, self.overruns = time.monotonic(), 0
 
     def now(self) -> float:
-        """The paced device's clock: what it is given now starts when all before it is through."""
+        """The paced device's clock: work given to it now starts when all before it is done."""
         return max(time.monotonic(), self.due)
 
     def seconds(self, moment: Moment) -> float:
-        """A mark of the real device, such as an all-reduce of NCCL's gives, on the host's clock."""
-        return self.watch.seconds(moment)
+        """A mark of the real device, such as NCCL's all-reduce gives, on the host's clock."""
+        return self.clock.seconds(moment)
 
     def finish(self) -> None:
-        """Block until the real device is through: with this, too, a pace is a ``Watch``."""
-        self.watch.finish()
+        """Block until the real device is ready."""
+        self.clock.finish()
 
     def settle(self) -> None:
-        """Wait until the device is through with what it has."""
+        """Wait until the paced device has done what it was given."""
         if self.cost is not None:
             _sleep_until(self.due)
 
-    def make_ready(self, action: Action) -> None:
-        """Wait until it is time to begin an action's real work, which the device does next."""
-        if self.cost is not None:
-            _sleep_until(self.due - min(_AHEAD * self.cost.seconds(action), _AT_MOST))
-
     def message_came(self, send: Action, left: float) -> None:
-        """The device has to wait until a message that left at ``left`` was under way its time."""
+        """The device waits until a message that left at ``left`` has travelled long enough."""
         if self.cost is not None:
             self.due = max(self.due, left + self.cost.message_seconds(send))
 
-    def keep_busy(self, action: Action, start: float) -> None:
-        """An action began at ``start``, and its real work is done: say until when it lasts."""
-        if self.cost is None:
-            return
-        seconds = self.cost.seconds(action)
+    def reduced_at(self, reduce: Action) -> float:
+        """When an all-reduce that starts now is due; 0.0 if unpaced."""
+        return 0.0 if self.cost is None else self.due + self.cost.seconds(reduce)
+
+    def wait_until(self, moment: float) -> None:
+        """Wait for something in the background that lasts until then."""
+        if self.cost is not None:
+            self.due = max(self.due, moment)
+            _sleep_until(self.due)
+
+    def _keep_busy(self, seconds: float, start: float) -> None:
+        """The real work of an action that began at ``start`` is done: when is the device?"""
         self.due = max(self.due + seconds, start + seconds * (1 - _TOLERANCE))
         self.finish()
         now = time.monotonic()
         if now > self.due + _TOLERANCE * seconds:
             self.overruns += seconds > 0
             self.due = now
-
-    def under_way(self, action: Action) -> float:
-        """Until when what a SEND or REDUCE_GRAD starts now is under way; 0.0 if unpaced."""
-        if self.cost is None:
-            return 0.0
-        if action.kind is Kind.REDUCE_GRAD:
-            return self.due + self.cost.seconds(action)
-        return self.due + self.cost.message_seconds(action)
-
-    def wait_until(self, moment: float) -> None:
-        """Wait for something that is under way until then."""
-        if self.cost is not None:
-            self.due = max(self.due, moment)
-            _sleep_until(self.due)
-
-    def block(self, send: Action) -> None:
-        """With blocking sends: the device does nothing else until the message has arrived."""
-        if self.cost is not None:
-            self.due += self.cost.message_seconds(send)
 
 
 def _sleep_until(moment: float) -> None:

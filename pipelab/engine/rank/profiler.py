@@ -1,7 +1,7 @@
-"""PyTorch's profiler around one step of a rank, with its times put on the clock of our events.
+"""PyTorch's profiler around one step of a rank, with its times on the clock of our events.
 
-The profiler counts from a zero of its own. A mark that it records tells how far the clocks are
-apart: we read ours just before and just after.
+The profiler counts from another zero. A mark that it records shows how far apart the clocks are:
+we read ours just before, within and just after.
 
     ours          a ──── b ──────── c         the mark starts between a and b, ends between b and c:
     profiler's       start ──── end           a - start <= offset <= b - start, and so on
@@ -17,7 +17,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import profile, record_function, supported_activities
 
 from pipelab.engine.protocol.commands import Seen
-from pipelab.engine.protocol.device import HostWatch, Watch
+from pipelab.engine.protocol.device import DeviceClock, HostClock
 
 _MARK = "pipelab: clock"
 _MARKS = 8  # at either end: the first are slow
@@ -31,17 +31,17 @@ class _Read(NamedTuple):
     after: float
 
 
-class Operators:
-    """Within ``with``, the profiler looks on, if it ``is_on``; what it saw is there afterwards.
+class StepProfiler:
+    """Profiles what runs within ``with``, if it ``is_on``.
 
     Attributes:
         found: every operator that ran, and every kernel, on our clock.
         clock_error: by how many seconds these times may be wrong, all by the same.
     """
 
-    def __init__(self, is_on: bool = True, watch: Watch | None = None):
+    def __init__(self, is_on: bool = True, clock: DeviceClock | None = None):
         self.is_on = is_on
-        self.watch = watch or HostWatch()
+        self.clock = clock or HostClock()
         self.found: list[Seen] = []
         self.clock_error = 0.0
         self.marks: list[_Read] = []
@@ -58,7 +58,7 @@ class Operators:
         if not self.is_on:
             return
         if error[0] is None:
-            self.watch.finish()  # what a GPU still does belongs to the step
+            self.clock.finish()  # what a GPU still does belongs to the step
             self._mark()
         self.profiler.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         if error[0] is None:

@@ -1,64 +1,104 @@
 """Record what a rank does: start and end of each action, on a clock that all ranks share.
 
 ``time.monotonic`` counts from the machine's start, so times of ranks on one machine compare.
-Between machines, ``clocks`` measures what to add.
+Between machines, torchrun/clocks.py measures what to add.
+
+Whatever else belongs to an action but is not its work is an observer, called around it:
+
+    before   affinity   let gloo's threads use this core first
+             pace       wait until it is time to begin the action's real work
+             [start]
+    THE ACTION
+    after    pace       stay until a device of that speed would be ready
+             memory     count its bytes: over the budget, the action fails here
+             affinity   after a SEND, let gloo's threads use this core
+             [end]
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from pipelab.action import Action, Kind
 from pipelab.engine.protocol.commands import Row
-from pipelab.engine.protocol.device import HostWatch, Moment, Watch
+from pipelab.engine.protocol.device import DeviceClock, HostClock, Moment
 from pipelab.engine.protocol.progress import Progress, Wanted
 from pipelab.trace import Event
 
 _KINDS = list(Kind)
 _PLACE = {kind: place for place, kind in enumerate(_KINDS)}
 
-
 _Marks = tuple[int, int, int, int | None, Moment, Moment, int, int | None]
-"""A ``Row`` whose times are marks still."""
+"""A ``Row`` whose times are still marks of the device's clock."""
+
+
+class Found:
+    """What the running action finds out about itself.
+
+    Attributes:
+        bytes: that it keeps, sends or opens a buffer for; see ``Event.bytes``.
+        peer: the rank at the other end of its message.
+        start: when it began.
+        until: what it started in the background, a paced message, lasts until then; 0.0: it ends
+            when the action ends.
+    """
+
+    __slots__ = ("bytes", "peer", "start", "until")
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.peer: int | None = None
+        self.start: Moment = 0.0
+        self.until = 0.0
+
+
+class Observer(Protocol):
+    """Is called just before and just after each action of a rank, waits included."""
+
+    def before(self, action: Action) -> None:
+        """The action is about to begin; this is not part of its time."""
+
+    def after(self, action: Action, found: Found) -> None:
+        """The action's work is done; this is the end of its time. May raise: then it failed."""
 
 
 class Recorder:
-    """The events of one step, as they happen.
-
-    ``with recorder.record(action):`` is one event. What an action finds out about itself on its
-    way, its bytes and its peer, it tells with ``note``.
-    """
+    """The events of one step, as they happen: ``with recorder.record(action):`` is one event."""
 
     def __init__(self, rank: int, progress: Progress):
         self.rank = rank
-        self.keeps = True  # False: only say where the rank is, keep no events
+        self.keeps = True  # False: only show where the rank is, keep no events
         self.progress = progress
-        self.watch: Watch = HostWatch()
-        self.clock: Callable[[], float] = time.monotonic  # of the progress page
-        self.untold: frozenset[Kind] = frozenset()  # kinds that the progress page leaves out
+        self.clock: DeviceClock = HostClock()
+        self.progress_clock: Callable[[], float] = time.monotonic
+        self.hidden: frozenset[Kind] = frozenset()  # kinds that the progress page leaves out
         self.events: list[_Marks] = []
-        self.action: Action | None = None  # the one under way, for error messages
-        self.start: Moment = 0.0
-        self.bytes = 0
-        self.peer: int | None = None
-        self.until = 0.0
+        self.action: Action | None = None  # the running one, for error messages
+        self.found = Found()
+        self.observe(())
+
+    def observe(self, observers: Sequence[Observer]) -> None:
+        """From now on, call these around each action; the last one first when it ends."""
+        self._before = [observer.before for observer in observers]
+        self._after = [observer.after for observer in reversed(observers)]
 
     def record(self, action: Action, wanted: Wanted | None = None) -> "Recorder":
         """Time one action with this as a context manager; a wait says what it waits for."""
-        self.action, self.bytes, self.peer, self.until = action, 0, None, 0.0
-        if action.kind not in self.untold:
-            self.progress.write(self.rank, action, wanted, self.clock())
+        for before in self._before:
+            before(action)
+        self.action, self.found = action, Found()
+        if action.kind not in self.hidden:
+            self.progress.write(self.rank, action, wanted, self.progress_clock())
         return self
 
-    def held_by(self, send: Action, peer: int) -> None:
-        """Say that the rank waits until another one takes a message; this is no event."""
+    def report(self, bytes: int, peer: int | None = None) -> None:
+        """Add to the running action's event what it found out about itself."""
+        self.found.bytes = bytes
+        self.found.peer = peer
+
+    def blocked_on(self, send: Action, peer: int) -> None:
+        """Show that the rank waits until another one takes a message; this is no event."""
         self.progress.write(self.rank, send, Wanted(send, peer))
-
-    def note(self, bytes: int = 0, peer: int | None = None, until: float = 0.0) -> None:
-        """What the action under way found out: bytes kept or sent, and the other rank.
-
-        ``until``: what it started, a paced message, goes on in the background until then.
-        """
-        self.bytes, self.peer, self.until = bytes, peer, until
 
     def end_at(self, place: int, end: Moment, until: float) -> None:
         """What the event at ``place`` started in the background ended then.
@@ -69,27 +109,31 @@ class Recorder:
             row = self.events[place]
             self.events[place] = (*row[:5], self._not_before(end, until), *row[6:])
 
-    def __enter__(self) -> None:
-        self.start = self.watch.now()
+    def __enter__(self) -> "Recorder":
+        self.found.start = self.clock.now()
+        return self
 
     def __exit__(self, *error: object) -> None:
-        end = self._not_before(self.watch.now(), self.until)
-        if error[0] is not None or self.action is None:
+        action, found = self.action, self.found
+        if error[0] is not None or action is None:
             return
+        for after in self._after:
+            after(action, found)
         if self.keeps:
-            stage, kind, microbatch = self.action
-            self.events.append((self.rank, _PLACE[kind], stage, microbatch, self.start, end,
-                                self.bytes, self.peer))  # fmt: skip
+            end = self._not_before(self.clock.now(), found.until)
+            stage, kind, microbatch = action
+            self.events.append((self.rank, _PLACE[kind], stage, microbatch, found.start, end,
+                                found.bytes, found.peer))  # fmt: skip
         self.action = None
 
     def _not_before(self, end: Moment, until: float) -> Moment:
-        return max(self.watch.seconds(end), until) if until else end
+        return max(self.clock.seconds(end), until) if until else end
 
     def take(self) -> list[Row]:
         """The events so far; the next step starts with none."""
         events, self.events = self.events, []
-        self.watch.finish()
-        seconds = self.watch.seconds
+        self.clock.finish()
+        seconds = self.clock.seconds
         return [(*row[:4], seconds(row[4]), seconds(row[5]), *row[6:]) for row in events]
 
 
@@ -99,10 +143,10 @@ def event_of(row: Row) -> Event:
 
 
 def shifted(row: Row, seconds: float) -> Row:
-    """What a rank recorded on a clock that is late by so much."""
+    """What a rank recorded, on a clock that shows so many seconds more."""
     return (*row[:4], row[4] + seconds, row[5] + seconds, *row[6:])
 
 
 def waiting_for(action: Action) -> Action:
-    """The event of waiting for the message that a computing action needs."""
+    """The event of waiting for what an action needs from other ranks."""
     return action._replace(kind=Kind.WAIT)

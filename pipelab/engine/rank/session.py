@@ -1,69 +1,52 @@
-"""One rank's side of the conversation: each command of the parent, and its answer."""
+"""A rank between its steps: carries out each command of the parent, and answers it."""
 
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Kind
-from pipelab.engine.protocol import tree
 from pipelab.engine.protocol.commands import Build, Done, Fetch, GetProfiler, Load, Run, Use
-from pipelab.engine.protocol.device import device_of, watch_for
-from pipelab.engine.rank.affinity import Seat
+from pipelab.engine.protocol.device import clock_of
+from pipelab.engine.rank.affinity import Affinity
 from pipelab.engine.rank.batch import Batch, Route
 from pipelab.engine.rank.data_parallel import DataParallel
 from pipelab.engine.rank.losses import on_device
 from pipelab.engine.rank.pace import Pace
-from pipelab.engine.rank.profiler import Operators
+from pipelab.engine.rank.profiler import StepProfiler
 from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.rank.stage import Stage
 from pipelab.engine.rank.update import load_parameters
 from pipelab.engine.rank.worker import Worker
-from pipelab.engine.transport.backends import Channels, Tagged, Transport
-from pipelab.engine.transport.groups import Groups, nccl
 from pipelab.engine.transport.p2p import Messages
-from pipelab.trace import Memory
-
-if TYPE_CHECKING:
-    from pipelab.engine.rank.torch_worker import TorchSteps
+from pipelab.partition.tree import map_tensors
 
 
-def open_session(
-    recorder: Recorder, groups: Groups, seat: Seat, build: Build, timeout: float
-) -> "Session":
-    """A rank that has met the others and knows its stages: its device, its ways to the others."""
-    place, rank = build.options.place, recorder.rank
-    device = device_of(place, rank)
-    transport: Transport
-    transport = host = Tagged(groups.everyone, device)
-    replicas, gpus = groups.replicas, None
-    if place.is_ordered:
-        transport = Channels(rank, device, groups.store, timeout)
-        if replicas is not None:
-            number, size = replicas.rank(), replicas.size()
-            name = f"replicas of rank {rank % (groups.everyone.size() // size)}"
-            gpus = nccl(groups.store, name, number, size, device, timeout)
-    messages = Messages(transport, host, build.num_stages, timeout)
-    data_parallel = DataParallel(replicas, groups.pipeline, timeout, gpus, device)
-    session = Session(recorder, messages, data_parallel, seat, device, build)
-    if build.options.worker == "torch":
-        from pipelab.engine.rank.torch_worker import (
-            TorchSteps,  # loads what other ranks do not need
-        )
+class OtherWorker(Protocol):
+    """Runs the computing actions and the messages of a training step in our place."""
 
-        session.torch = TorchSteps(session.worker, groups.pipeline or groups.everyone, timeout)
-    return session
+    def use(self, csv: str) -> None:
+        """Follow this schedule from now on."""
+
+    def run(self, batch: Batch) -> None:
+        """All computing actions of a step, with their messages."""
 
 
 class Session:
-    """A rank between its steps."""
+    """A rank between its steps.
+
+    Attributes:
+        worker: what it runs.
+        other: who trains in the worker's place, or None.
+    """
 
     def __init__(
-        self, recorder: Recorder, messages: Messages, data_parallel: DataParallel, seat: Seat,
-        device: torch.device, build: Build,
+        self, recorder: Recorder, messages: Messages, data_parallel: DataParallel,
+        affinity: Affinity, device: torch.device, build: Build,
     ):  # fmt: skip
         self.device = device
         for module in build.stages.values():
@@ -71,13 +54,13 @@ class Session:
         build = replace(
             build, options=replace(build.options, loss=on_device(build.options.loss, device))
         )
-        self.watch = watch_for(device)
+        self.clock = clock_of(device)
         self.recorder = recorder
-        self.seat = seat
+        self.affinity = affinity
         self.messages = messages
         recorder.keeps = build.options.record
-        self.worker = Worker(recorder, messages, data_parallel, seat, build)
-        self.torch: TorchSteps | None = None
+        self.worker = Worker(recorder, messages, data_parallel, affinity, build)
+        self.other: OtherWorker | None = None
         self.routes: dict[bool, Route] = {}
 
     def answer(self, command: object) -> Done:
@@ -93,73 +76,91 @@ class Session:
             case Fetch(what=what):
                 return Done(found=self.fetch(what))
             case GetProfiler():
-                with Operators():
+                with StepProfiler():
                     return Done()
             case Load():
-                load_parameters(self.worker.stages, command.parameters)
-                update = self.worker.update
-                update.load(command.optimizer)
-                state = sum(map(update.state_bytes, self.worker.stages))
-                self.worker.ledger.held["optimizer state"] = state
+                self.load(command)
                 return Done()
             case _:
                 raise TypeError(f"unknown command {type(command).__name__}")
 
     def use(self, use: Use) -> None:
         """Follow another schedule from now on."""
-        self.routes = {train: Route(row, use.home) for train, row in use.rows.items()}
-        ways = (route.channels(self.recorder.rank) for route in self.routes.values())
-        self.messages.transport.open(channel for way in ways for channel in way)
+        rank, rows = self.recorder.rank, use.rows.items()
+        self.routes = {train: Route(row, use.home, rank) for train, row in rows}
+        self.messages.transport.open(
+            channel for route in self.routes.values() for channel in route.channels()
+        )
         self.messages.use()
-        if self.torch is not None:
-            self.torch.use(use.csv)
-        self.worker.pace, self.worker.overlap = Pace(use.pace, self.watch), use.overlap
-        self.recorder.watch = self.worker.pace if use.pace else self.watch
-        self.recorder.clock = self.worker.pace.now if use.pace else time.monotonic
-        # what a paced rank prepares beside its busy device is not what it is in
-        self.recorder.untold = MESSAGES | {Kind.REDUCE_GRAD} if use.pace else frozenset()
-        (self.seat.leave if use.pace else self.seat.take)()
+        if self.other is not None:
+            self.other.use(use.csv)
+        pace = Pace(use.pace, self.clock, use.overlap)
+        self.worker.set_pace(pace)
+        self.recorder.clock = pace if pace.is_on else self.clock
+        self.recorder.progress_clock = pace.now if pace.is_on else time.monotonic
+        # what a paced rank prepares while its device is busy is not what it is in
+        self.recorder.hidden = MESSAGES | {Kind.REDUCE_GRAD} if pace.is_on else frozenset()
+        if pace.is_on:
+            self.affinity.release()
+        else:
+            self.affinity.bind()
 
     def take(self, run: Run) -> Done:
         """Run one batch: follow the schedule, and report."""
-        worker, stages = self.worker, self.worker.stages.values()
-        paced = worker.pace.cost is not None
-        self.watch.begin()
-        self.messages.begin(run, stamped=paced)
-        worker.data_parallel.begin(by_host=self.messages.is_by_host)
-        route = self.routes[run.train]
-        if run.train and run.fresh:
-            for parameter in (p for stage in stages for p in stage.parameters):
-                parameter.grad = None
-        worker.begin(Batch(run, self.device), route, route.actions(len(run.sizes), run.update))
-        computing = max(1, sum(a.kind in COMPUTE for a in worker.actions))
-        self.seat.begin()
-        seen = Operators(run.profiled, self.watch)
-        with seen, torch.set_grad_enabled(run.train), _mode(stages, run.train):
-            if self.torch is not None and run.train:
-                self.torch.run(worker.batch)
+        worker, profiler = self.worker, StepProfiler(run.profiled, self.clock)
+        self._begin(run)
+        self.affinity.begin_step()
+        stages = worker.stages.values()
+        with profiler, torch.set_grad_enabled(run.train), _mode(stages, run.train):
+            if self.other is not None and run.train:
+                self.other.run(worker.batch)
                 worker.actions = [a for a in worker.actions if a.kind in PER_STAGE]
             worker.run_step()
             worker.pace.settle()
-        self.messages.finish(self.recorder.held_by)
-        if not paced:
-            self.seat.end(computing)
-        held = worker.ledger.held
-        return Done(
+        self.messages.finish(self.recorder.blocked_on)
+        if not worker.pace.is_on:
+            self.affinity.end_step(self._num_computing)
+        return self._report(profiler)
+
+    def _begin(self, run: Run) -> None:
+        """Prepare one batch."""
+        worker, route = self.worker, self.routes[run.train]
+        self.clock.begin()
+        self.messages.begin(run, stamped=worker.pace.is_on)
+        worker.data_parallel.begin(by_host=self.messages.is_by_host)
+        if run.train and run.fresh:
+            for stage in worker.stages.values():
+                for parameter in stage.parameters:
+                    parameter.grad = None
+        actions = route.actions(len(run.sizes), run.update)
+        worker.begin(Batch(run, route, self.device), actions)  # [4]
+        self._num_computing = max(1, sum(a.kind in COMPUTE for a in actions))
+
+    def _report(self, profiler: StepProfiler) -> Done:
+        """The answer after a batch."""
+        worker = self.worker
+        return Done(  # [12]
             loss=worker.batch.loss,
-            outputs=tree.to(worker.batch.collected, "cpu"),
+            outputs=worker.batch.collected,
             events=self.recorder.take(),
-            memory=Memory(held["parameters"], held["gradients"], held["optimizer state"]),
+            memory=worker.memory.lasting,
             allocated=self._allocated(),
             gradient_norm=worker.gradient_norm,
             overruns=worker.pace.overruns,
             skipped=worker.update.skips,
-            seen=seen.found,
-            clock_error=seen.clock_error,
+            seen=profiler.found,
+            clock_error=profiler.clock_error,
         )
 
+    def load(self, command: Load) -> None:
+        """Replace the parameters and the optimizers' state."""
+        worker = self.worker
+        load_parameters(worker.stages, command.parameters)
+        worker.update.load(command.optimizer)
+        worker.memory.set_optimizer_state(sum(map(worker.update.state_bytes, worker.stages)))
+
     def close(self) -> None:
-        """Let NCCL go; the process may stay, under torchrun."""
+        """Release NCCL; the process may stay, under torchrun."""
         self.messages.transport.close()
         self.worker.data_parallel.close()
 
@@ -173,7 +174,7 @@ class Session:
 
     def fetch(self, what: str) -> dict[str, Any]:
         """What this rank's stages hold, under the model's own names."""
-        return {name: tree.to(value, "cpu") for name, value in self._find(what).items()}
+        return {name: map_tensors(Tensor.cpu, value) for name, value in self._find(what).items()}
 
     def _find(self, what: str) -> dict[str, Any]:
         if what == "optimizer":

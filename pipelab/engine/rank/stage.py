@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils.checkpoint import checkpoint
 
-from pipelab.engine.protocol import tree
 from pipelab.engine.protocol.commands import Options
-from pipelab.engine.protocol.tree import Form
+from pipelab.engine.protocol.gradient_rule import weighted_loss
 from pipelab.engine.rank.backward import WeightsLater, run_backward
-from pipelab.engine.rank.losses import weighted_loss
+from pipelab.engine.rank.spare_buffers import SpareBuffers
 from pipelab.partition import call
 from pipelab.partition.saved import SavedBytes
+from pipelab.partition.tree import Flat, Form, flatten
 
 
 class _Kept(NamedTuple):
@@ -46,9 +46,10 @@ class Stage:
     def __init__(self, number: int, module: nn.Module, is_last: bool, options: Options):
         self.number = number
         self.module = module
+        self.is_last = is_last
         self.loss = options.loss if is_last else None
         self.autocast = options.autocast
-        self.scale = 1.0  # of the gradients, see ``loss_scale``
+        self.loss_scale = 1.0  # set before each step (rank/update.py)
         self.device_type = options.place.device
         self.random_seed = options.seed
         chosen = options.checkpoint  # True, or the stages that run their forward twice
@@ -57,24 +58,32 @@ class Stage:
         self.kept: dict[int, _Kept] = {}
         self.halved: dict[int, WeightsLater] = {}  # after I, before W
         self._saved_bytes: dict[Form, int] = {}
+        self._old_gradient_bytes = 0
+        self._has_new_gradients = False
+
+    def begin_step(self) -> int:
+        """Start a step; returns the bytes of gradients that its parameters hold already."""
+        self._old_gradient_bytes = self.gradient_bytes()
+        self._has_new_gradients = False
+        return self._old_gradient_bytes
 
     def forward(
-        self, microbatch: int, tensors: list[Tensor], form: Form, target: Any, weight: float
-    ) -> tuple[Any, int]:
+        self, microbatch: int, inputs: Flat, target: Flat | None, weight: float
+    ) -> tuple[Flat, int]:
         """The output for the next stage, on the last the loss; and the bytes kept for backward.
 
-        The input comes as ``tree.take_apart`` gives it. The loss is scaled by ``weight``. The
-        graph from input to output stays until ``backward``.
+        The loss is multiplied by ``weight``. The graph from input to output stays until
+        ``backward``.
         """
         entry: list[Tensor | None] = []
-        begun = _enter(tensors, form, entry)
-        if form in self._saved_bytes:
-            output = self._apply(tensors, form, target, weight)
+        begun = _enter(inputs, entry)
+        if inputs.form in self._saved_bytes:
+            output = self._apply(inputs, target, weight)
         else:
-            output = self._measured(tensors, form, target, weight)
-        outputs = [x for x in tree.tensors_of(output) if x.requires_grad]
+            output = self._measured(inputs, target, weight)
+        outputs = [x for x in output.tensors if x.requires_grad]
         self.kept[microbatch] = _Kept(entry, begun, outputs)
-        return output, self._saved_bytes[form]
+        return output, self._saved_bytes[inputs.form]
 
     def evaluate(self, inputs: Any) -> Any:
         """The output alone; nothing is kept."""
@@ -82,7 +91,10 @@ class Stage:
             return call(self.module, inputs)
 
     def weighted_loss(self, output: Any, target: Any, weight: float) -> Tensor:
-        """The last stage's loss, times what the microbatch counts over the whole batch."""
+        """The last stage's loss times its weight, by THE GRADIENT RULE.
+
+        The rule stands in protocol/gradient_rule.py.
+        """
         assert self.loss is not None
         with self._autocast():
             return weighted_loss(self.loss, output, target, weight)
@@ -116,8 +128,15 @@ class Stage:
         """Bytes of the gradients that the parameters hold now."""
         return sum(_nbytes(p.grad) for p in self.parameters if p.grad is not None)
 
+    def new_gradient_bytes(self) -> int:
+        """Bytes of gradients first made by the first backward of a step; 0 in later ones."""
+        if self._has_new_gradients:
+            return 0
+        self._has_new_gradients = True
+        return self.gradient_bytes() - self._old_gradient_bytes
+
     def _first_gradients(self, kept: _Kept) -> list[Tensor]:
-        return [torch.full_like(output, self.scale) for output in kept.outputs]
+        return [torch.full_like(output, self.loss_scale) for output in kept.outputs]
 
     def _gradients(self, kept: _Kept) -> list[Tensor]:
         """Those that came to the entry; zeros where a tensor of the input was not used."""
@@ -129,20 +148,22 @@ class Stage:
         pairs = zip(kept.entry, kept.inputs, strict=True)
         return [torch.zeros_like(x) if gradient is None else gradient for gradient, x in pairs]
 
-    def _measured(self, tensors: list[Tensor], form: Form, target: Any, weight: float) -> Any:
+    def _measured(self, inputs: Flat, target: Flat | None, weight: float) -> Flat:
         """The output; the bytes that it keeps are measured once for each form of the inputs."""
         with SavedBytes(self.module) as saved:
-            output = self._apply(tensors, form, target, weight)
-        for tensor in (*tensors, *tree.tensors_of(output)):
+            output = self._apply(inputs, target, weight)
+        for tensor in (*inputs.tensors, *output.tensors):
             saved.keep(tensor)
-        saved.keep_part((*tensors, *tree.tensors_of(target)))
-        self._saved_bytes[form] = saved.total
+        saved.keep_part((*inputs.tensors, *(target.tensors if target else ())))
+        self._saved_bytes[inputs.form] = saved.total
         return output
 
-    def _apply(self, tensors: list[Tensor], form: Form, target: Any, weight: float) -> Any:
-        output = self._run(tree.put_together(tensors, form))
-        # the one place where a gradient is scaled
-        return output if self.loss is None else self.weighted_loss(output, target, weight)
+    def _apply(self, inputs: Flat, target: Flat | None, weight: float) -> Flat:
+        output = self._run(inputs.unflatten())
+        if self.is_last:
+            assert target is not None, "a training step has targets"
+            output = self.weighted_loss(output, target.unflatten(), weight)
+        return flatten(output)
 
     def _run(self, inputs: Any) -> Any:
         with self._autocast():
@@ -165,31 +186,12 @@ def _nbytes(gradient: Tensor) -> int:
     return gradient.nbytes
 
 
-class SpareBuffers:
-    """Copies of a module's buffers within ``with``: a forward run again leaves no trace.
-
-    BatchNorm would count its microbatch twice.
-    """
-
-    def __init__(self, module: nn.Module):
-        self.module = module
-
-    def __enter__(self) -> None:
-        self.own = [(m, dict(m._buffers)) for m in self.module.modules() if m._buffers]
-        for module, buffers in self.own:
-            for name, buffer in buffers.items():
-                module._buffers[name] = None if buffer is None else buffer.clone()
-
-    def __exit__(self, *error: object) -> None:
-        for module, buffers in self.own:
-            module._buffers.update(buffers)
-
-
-def _enter(tensors: list[Tensor], form: Form, entry: list[Tensor | None]) -> list[Tensor]:
-    """Begin a graph at the tensors that need a gradient; put them, and return them, begun."""
-    needed = [i for i, leaf in enumerate(form.tensors) if leaf.needs]
+def _enter(inputs: Flat, entry: list[Tensor | None]) -> list[Tensor]:
+    """Begin a graph at the inputs that need a gradient: replace these, and return them."""
+    needed = [i for i, leaf in enumerate(inputs.form.tensors) if leaf.needs]
     if not needed:
         return []
+    tensors = inputs.tensors
     begun = _Entry.apply(_anchor(), entry, *(tensors[i] for i in needed))  # type: ignore[no-untyped-call]
     for i, tensor in zip(needed, begun, strict=True):
         tensors[i] = tensor
@@ -197,7 +199,7 @@ def _enter(tensors: list[Tensor], form: Form, entry: list[Tensor | None]) -> lis
 
 
 class _Entry(torch.autograd.Function):
-    """Where a stage's graph begins: lays the gradients that arrive there into a list.
+    """Where a stage's graph begins: collects the gradients that arrive there in a list.
 
     A plain ``inputs.requires_grad_()`` would do, but for layers that work in place (such as
     ``ReLU(inplace=True)`` at the start of a stage): those may not touch a leaf.

@@ -1,4 +1,4 @@
-"""The same schedule on torch.distributed.pipelining: torch runs it, and we note what it did.
+"""The same schedule on torch.distributed.pipelining: torch runs it, and we record what it did.
 
     its runtime:  RECV_F ─▶ wait ─▶ forward_one_chunk ─▶ SEND_F      (and so on, action by action)
     our events:   RECV_F    WAIT    F                    SEND_F
@@ -6,15 +6,17 @@
 Torch runs the computing actions and the messages of a training step. What comes after them, adding
 up over replicas and the optimizer, and all of an evaluation, is ours.
 
-All that pipelab knows of torch's private names stands here; ``checks`` says which versions were
-tried. Four things are mended, since gradients would be wrong otherwise, or runs die (the README
-tells the story of each): losses are weighted by the gradient rule and never scaled again, they are
-found by their microbatch, buffers forget torch's trial forward, and its inputs are zeros instead of
-whatever lay in memory.
+Everything that pipelab knows of torch's private names is here; driver/checks.py lists the versions
+that were tried. Four things are corrected, since gradients would be wrong otherwise, or runs fail:
+losses are weighted by THE GRADIENT RULE (protocol/gradient_rule.py) and never scaled again, they
+are found by their microbatch, buffers forget torch's trial forward, and its inputs are zeros
+instead of uninitialized memory.
 """
 
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,14 @@ from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage, schedules
 
 from pipelab.action import Action, Kind
-from pipelab.engine.protocol import tree
 from pipelab.engine.rank.batch import Batch
-from pipelab.engine.rank.stage import SpareBuffers, Stage
-from pipelab.engine.rank.torch_messages import Books, Messages
+from pipelab.engine.rank.recorder import Recorder
+from pipelab.engine.rank.spare_buffers import SpareBuffers
+from pipelab.engine.rank.stage import Stage
+from pipelab.engine.rank.torch_messages import Messages
+from pipelab.engine.rank.worker import Worker
 from pipelab.partition.saved import SavedBytes
+from pipelab.partition.tree import Flat, tensors_of
 
 _START = schedules._batch_p2p
 
@@ -37,14 +42,15 @@ _START = schedules._batch_p2p
 class TorchSteps:
     """One rank's part of a training step, run by torch."""
 
-    def __init__(self, books: Books, group: dist.ProcessGroup, timeout: float):
-        self.books, self.group = books, group
-        self.messages = Messages(books, _START, timedelta(seconds=timeout))
+    def __init__(self, worker: Worker, group: dist.ProcessGroup, timeout: float):
+        self.worker = worker
+        self.group = group
+        self.messages = Messages(worker, _START, timedelta(seconds=timeout))
         self.csv = ""
         self.shape: tuple[object, ...] = ()  # of the batches that torch has buffers for
         schedules._batch_p2p = self.messages.start
         schedules._wait_batch_p2p = self.messages.wait
-        # it prints the whole schedule at each error: the parent tells what went wrong
+        # it prints the whole schedule at each error: the parent says what went wrong
         logging.getLogger(schedules.__name__).setLevel(logging.CRITICAL)
 
     def use(self, csv: str) -> None:
@@ -59,15 +65,14 @@ class TorchSteps:
             self.shape = run.signature, run.sizes
         for stage in self.stages:
             stage.layers.batch = batch
-        inputs = [] if run.inputs is None else tree.take_apart(run.inputs)[0]
+        inputs = run.inputs.tensors if run.inputs else []
         # the last stage takes its own targets: torch only wants to see that there are some
         self.runtime.step(*inputs, target=torch.zeros(len(run.sizes)), return_outputs=False)
 
     def _load(self, num_microbatches: int) -> None:
-        books = self.books
         self.stages = [
-            _RecordedStage(stage, books, self.messages, self.group)
-            for _, stage in sorted(books.stages.items())
+            _RecordedStage(stage, self.worker, self.messages, self.group)
+            for _, stage in sorted(self.worker.stages.items())
         ]
         self.runtime = _Runtime(  # type: ignore[no-untyped-call]
             self.stages, num_microbatches, loss_fn=_is_loss_already, scale_grads=False
@@ -101,37 +106,41 @@ class _Layers(nn.Module):
         """Of the microbatch that is set."""
         value: Any = tensors[0] if len(tensors) == 1 else tensors
         if self.stage.number == 0:
-            form = tree.take_apart(self.batch.inputs[self.microbatch])[1]
-            value = tree.put_together(tensors, form)
+            form = self.batch.inputs[self.microbatch].form
+            value = Flat([*tensors], form).unflatten()
         output = self.stage.evaluate(value)
         if self.stage.loss is None:
             return _tensors_or_refuse(output)
         weight = self.batch.run.weights[self.microbatch]
-        loss = self.stage.weighted_loss(output, self.batch.targets[self.microbatch], weight)
+        target = self.batch.targets[self.microbatch].unflatten()
+        loss = self.stage.weighted_loss(output, target, weight)
         self.loss = loss.detach()
-        return loss * self.stage.scale  # torch begins each backward with a one
+        return loss * self.stage.loss_scale  # torch begins each backward with a one
 
     def targets(self) -> list[Tensor]:
-        """Those of the microbatch that is set; none but on the last stage."""
+        """Those of the microbatch that is set; empty except on the last stage."""
         if self.stage.loss is None:
             return []
-        return tree.tensors_of(self.batch.targets[self.microbatch])
+        return self.batch.targets[self.microbatch].tensors
 
 
 class _RecordedStage(PipelineStage):
     """Torch's stage, but what it computes becomes events: F, B, I and W."""
 
-    def __init__(self, stage: Stage, books: Books, messages: Messages, group: dist.ProcessGroup):
-        self.layers, self.stage, self.books, self.messages = _Layers(stage), stage, books, messages
+    def __init__(self, stage: Stage, worker: Worker, messages: Messages, group: dist.ProcessGroup):
+        self.layers = _Layers(stage)
+        self.stage = stage
+        self.worker = worker
+        self.messages = messages
         self.kept_bytes = 0
         cpu = torch.device("cpu")
-        super().__init__(self.layers, stage.number, books.last_stage + 1, cpu, group=group)
+        super().__init__(self.layers, stage.number, worker.num_stages, cpu, group=group)
 
     def forward_one_chunk(self, fwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:
         """F."""
         run, action = self.layers.batch.run, self._action(Kind.F, fwd_chunk_id)
         self.layers.microbatch = fwd_chunk_id
-        with self.books.recorder.record(action):
+        with self._recorded(action) as recorder:
             self.stage.seed(run.number, run.first + fwd_chunk_id)
             try:
                 output = super().forward_one_chunk(fwd_chunk_id, *args, **kwargs)
@@ -140,7 +149,7 @@ class _RecordedStage(PipelineStage):
             if self.is_last:
                 self.layers.losses[fwd_chunk_id] = output
                 self.layers.batch.losses.append(self.layers.loss)
-            self._end(action, self.kept_bytes)
+            recorder.report(self.kept_bytes)
         return output
 
     def backward_one_chunk(
@@ -152,16 +161,17 @@ class _RecordedStage(PipelineStage):
     ) -> None:
         """B, or I."""
         action = self._action(Kind.B if full_backward else Kind.I, bwd_chunk_id)
-        with self.books.recorder.record(action):
+        with self._recorded(action) as recorder:
             super().backward_one_chunk(bwd_chunk_id, loss, full_backward, last_backward)
-            self._end(action, self.books.new_gradient_bytes(self.stage) if full_backward else 0)
+            if full_backward:
+                recorder.report(self.stage.new_gradient_bytes())
 
     def backward_weight_one_chunk(self, bwd_chunk_id: int, last_backward: bool = False) -> None:
         """W."""
         action = self._action(Kind.W, bwd_chunk_id)
-        with self.books.recorder.record(action):
+        with self._recorded(action) as recorder:
             super().backward_weight_one_chunk(bwd_chunk_id, last_backward)
-            self._end(action, self.books.new_gradient_bytes(self.stage))
+            recorder.report(self.stage.new_gradient_bytes())
 
     def get_fwd_recv_ops(self, fwd_chunk_id: int) -> list[dist.P2POp]:
         """The runtime asks for them just before it starts them."""
@@ -190,7 +200,7 @@ class _RecordedStage(PipelineStage):
             tensor.data.zero_()
         with SpareBuffers(module), SavedBytes(module) as saved:
             output = super()._compute_outputs(*args, module=module, **kwargs)
-        for tensor in (*args, *tree.tensors_of(output)):
+        for tensor in (*args, *tensors_of(output)):
             saved.keep(tensor)
         saved.keep_part((*args, *self.layers.targets()))
         self.kept_bytes = saved.total
@@ -199,10 +209,11 @@ class _RecordedStage(PipelineStage):
     def _action(self, kind: Kind, microbatch: int) -> Action:
         return Action(self.stage_index, kind, microbatch)
 
-    def _end(self, action: Action, bytes: int) -> None:
-        self.books.keep_busy(action)
-        self.books.pace.settle()  # torch goes straight on to its next action
-        self.books.note(action, bytes)
+    @contextmanager
+    def _recorded(self, action: Action) -> Iterator[Recorder]:
+        with self.worker.recorder.record(action) as recorder:
+            yield recorder
+        self.worker.pace.settle()  # torch continues at once with its next action
 
 
 def _is_loss_already(output: Tensor, target: Tensor) -> Tensor:

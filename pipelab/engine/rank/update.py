@@ -63,18 +63,18 @@ class Update:
         self._grown: set[int] = set()  # the stages whose optimizer has made its state
 
     def begin(self) -> None:
-        """A batch comes: its backwards begin with the scale of this moment."""
+        """Start a step: its backwards begin with the current loss scale."""
         self.skips, self.is_scaled = False, self.loss_scale is not None
         for stage in self.stages.values():
-            stage.scale = self.loss_scale.scale if self.loss_scale else 1.0
+            stage.loss_scale = self.loss_scale.scale if self.loss_scale else 1.0
 
     @property
     def needs_all(self) -> bool:
-        """Whether the ranks must hear of each other before they update."""
+        """Whether the ranks must exchange something before they update."""
         return self.clip_norm is not None or self.loss_scale is not None
 
     def settle(self) -> float | None:
-        """Ready the gradients, together with all ranks; the whole model's norm if it is clipped.
+        """Prepare the gradients, together with all ranks; the whole model's norm if it is clipped.
 
         With fp16 they are scaled down, and the update is left out if any rank's have overflowed.
         """
@@ -88,7 +88,7 @@ class Update:
     def _clip(self, found: list[Tensor]) -> float:
         """Scale the gradients so that the *whole* model's norm is at most ``clip_norm``.
 
-        Each rank knows its own gradients alone. Returns the norm before clipping
+        Each rank knows only its own gradients. Returns the norm before clipping
         (torch.nn.utils.clip_grad_norm_ is the same within one process).
         """
         assert self.clip_norm is not None
@@ -101,7 +101,7 @@ class Update:
         return norm
 
     def step(self, number: int) -> int:
-        """One step of a stage's optimizer; returns the bytes of state that came into being."""
+        """One step of a stage's optimizer; returns the bytes of state first made in it."""
         if number not in self.optimizers or self.skips:
             return 0
         self.optimizers[number].step()
@@ -120,7 +120,7 @@ class Update:
     def state(self) -> dict[str, Any]:
         """For each parameter, under the model's own name, the state of its optimizer.
 
-        Besides, for each stage (``"stage 2"``), the settings of its optimizer and its schedule.
+        And for each stage (``"stage 2"``), the settings of its optimizer and its schedule.
         """
         found: dict[str, Any] = {}
         for number, optimizer in self.optimizers.items():
@@ -137,7 +137,7 @@ class Update:
         return found
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take up what ``state`` gave, also where the model is cut into other stages now."""
+        """Load what ``state`` gave, also if the model is cut into other stages now."""
         settings = [state[key] for key in state if key.startswith("stage ")]
         if settings:
             for number in self.optimizers:
@@ -168,7 +168,7 @@ class Update:
 def _copy(key: str, value: Any, optimizer: torch.optim.Optimizer, parameter: Tensor) -> Any:
     """One entry of a parameter's state, where torch's optimizers want it, in its own type.
 
-    That is where the parameter is, but for the number of steps, which most count on the host.
+    That is where the parameter is, except for the number of steps, which most keep on the host.
     """
     if not isinstance(value, Tensor):
         return value

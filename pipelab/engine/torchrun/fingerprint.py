@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pipelab.engine.protocol import tree
 from pipelab.engine.protocol.commands import Build, Fetch, Load, Run, Use
 from pipelab.errors import RankError
 
@@ -79,7 +78,7 @@ def _tensors(command: object) -> Iterable[Tensor]:
         case Build(stages=stages):
             return (t for module in stages.values() for t in module.state_dict().values())
         case Run(inputs=inputs, targets=targets):
-            return (t for x in (inputs, targets) if x is not None for t in tree.tensors_of(x))
+            return (t for x in (inputs, targets) if x is not None for t in x.tensors)
         case Load(parameters=parameters):
             return parameters.values()
     return ()

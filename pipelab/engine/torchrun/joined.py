@@ -28,14 +28,14 @@ import torch.distributed as dist
 
 from pipelab.engine.failures.cause import cause
 from pipelab.engine.failures.findings import Findings
-from pipelab.engine.protocol import tree
 from pipelab.engine.protocol.commands import Build, Done, Run, dumps
 from pipelab.engine.protocol.failure import Failure
 from pipelab.engine.protocol.progress import Begun, Progress
-from pipelab.engine.rank.affinity import Seat
+from pipelab.engine.rank.affinity import Affinity
+from pipelab.engine.rank.opening import open_session
 from pipelab.engine.rank.raised import failure_of
 from pipelab.engine.rank.recorder import Recorder, shifted
-from pipelab.engine.rank.session import Session, open_session
+from pipelab.engine.rank.session import Session
 from pipelab.engine.torchrun.clocks import Clock, measure
 from pipelab.engine.torchrun.fingerprint import Fingerprint, difference, fingerprint
 from pipelab.engine.torchrun.members import Member, address_of, this_process
@@ -44,6 +44,7 @@ from pipelab.engine.torchrun.store import Answer, Answers, AnswerStore
 from pipelab.engine.transport import groups
 from pipelab.engine.transport.backends import MessageError
 from pipelab.errors import LaunchError, RankError
+from pipelab.partition.tree import Flat
 
 _LARGE = 1 << 16  # bytes: larger answers go from rank to rank, not through the store
 _REMEASURE = 2.0  # seconds after which clocks are compared again, before the next batch
@@ -139,8 +140,10 @@ class TorchrunRanks:
     def _answer(self, command: object) -> Done:
         if isinstance(command, Build):
             build = copy.deepcopy(command)  # the script's own model stays as it is
-            seat = Seat(self.rank, self.num_ranks, threads=0)  # the script's process moves freely
-            self.session = open_session(self.recorder, self.groups, seat, build, self.timeout)
+            affinity = Affinity(
+                self.rank, self.num_ranks, threads=0
+            )  # the script's process moves freely
+            self.session = open_session(self.recorder, self.groups, affinity, build, self.timeout)
             return Done()
         assert self.session is not None, "the first command is Build"
         if isinstance(command, Run):
@@ -239,12 +242,9 @@ def _end(store: AnswerStore, sockets: Sockets) -> None:
     sockets.close()
 
 
-def _copy(batch: object) -> object:
+def _copy(batch: Flat | None) -> Flat | None:
     """Copies, since a layer that works in place must not change the script's batch."""
-    if batch is None:
-        return None
-    tensors, form = tree.take_apart(batch)
-    return tree.put_together([tensor.detach().clone() for tensor in tensors], form)
+    return None if batch is None else batch.map(lambda tensor: tensor.detach().clone())
 
 
 def _wrong_size(size: int, num_ranks: int, replicas: int) -> str:

@@ -1,14 +1,14 @@
 """How tensors travel between ranks.
 
-Tagged     gloo. Messages may overtake each other: a tag tells them apart. Tensors of a GPU
-           go by way of pinned host memory, so that ranks may share one.
-Channels   NCCL, one GPU per rank. No tags: on each way from one rank to another, messages
-           arrive in the order in which they left. A communicator for each such way, or two
+Tagged     gloo. Messages may overtake each other: a tag identifies each. Tensors of a GPU
+           travel through pinned host memory, so that ranks may share one.
+Channels   NCCL, one GPU per rank. No tags: on each channel, from one rank to another, messages
+           arrive in the order in which they left. A communicator for each channel, or two
            ranks that both send would wait for each other.
 
-A message of NCCL's is a kernel that waits on its GPU for the other end. Whatever makes the whole
-GPU wait, to take more memory or to load a kernel for the first time, waits for it too, and two such
-GPUs wait for each other for ever. So the first batch of a kind goes by way of the host (``p2p``).
+A message of NCCL is a kernel that waits on its GPU for the other end. Whatever makes the whole GPU
+wait, to allocate memory or to load a kernel for the first time, waits for it too, and two such GPUs
+deadlock. So the first batch of a kind travels through host memory (transport/p2p.py).
 """
 
 from collections.abc import Iterable, Iterator
@@ -37,7 +37,7 @@ class MessageError(RuntimeError):
 
 @contextmanager
 def named(action: Action, peer: int) -> Iterator[None]:
-    """What goes wrong with a message, with its name."""
+    """Raise what goes wrong with a message as a MessageError that names it."""
     try:
         yield
     except RuntimeError as error:
@@ -46,7 +46,7 @@ def named(action: Action, peer: int) -> Iterator[None]:
 
 
 def as_bytes(tensor: Tensor) -> Tensor:
-    """The bytes of a contiguous tensor, in place: NCCL knows few types, and bytes are one of them.
+    """The bytes of a contiguous tensor, in place: NCCL supports few types, and bytes are one.
 
     >>> as_bytes(torch.tensor(1.0, dtype=torch.complex64))
     tensor([  0,   0, 128,  63,   0,   0,   0,   0], dtype=torch.uint8)
@@ -67,10 +67,10 @@ class Transport(Protocol):
         """Open a buffer for a message; never blocks."""
 
     def finish(self, work: dist.Work, timeout: float) -> None:
-        """Block until a message is through; raise RuntimeError if it is not in so many seconds."""
+        """Block until a message has completed; raise RuntimeError if it takes longer (seconds)."""
 
     def close(self) -> None:
-        """Leave the other ranks, where the process may stay."""
+        """Release the connections; the process may stay."""
 
     def buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """An empty tensor to receive into."""
@@ -83,7 +83,7 @@ class Transport(Protocol):
 
 
 class Tagged:
-    """Messages over gloo, told apart by their tags."""
+    """Messages over gloo, identified by their tags."""
 
     def __init__(self, group: dist.ProcessGroup, device: torch.device):
         self.group = group
@@ -102,7 +102,7 @@ class Tagged:
         return self.group.recv([buffer], peer, tag)
 
     def finish(self, work: dist.Work, timeout: float) -> None:
-        """Block until it is through."""
+        """Block until it has completed."""
         groups.wait(work, timeout)
 
     def close(self) -> None:
@@ -149,13 +149,13 @@ class Channels:
             self.finish(work, self.timeout)
 
     def close(self) -> None:
-        """Let NCCL go."""
+        """Release NCCL."""
         for group in self.groups.values():
             group.abort()
         self.groups.clear()
 
     def send(self, tensor: Tensor, peer: int, tag: int) -> dist.Work:
-        """Start to send; the tag goes nowhere."""
+        """Start to send; the tag is not used."""
         return self.groups[self.rank, peer].send([as_bytes(tensor)], 1, 0)
 
     def receive(self, buffer: Tensor, peer: int, tag: int) -> dist.Work:
@@ -163,7 +163,7 @@ class Channels:
         return self.groups[peer, self.rank].recv([as_bytes(buffer)], 0, 0)
 
     def finish(self, work: dist.Work, timeout: float) -> None:
-        """Block until it is through: the rank must know when to go on, and who is late."""
+        """Block until it has completed: the rank must know when, and who is late."""
         groups.finish(work, timeout)
 
     def buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -24,7 +24,7 @@ class TimedOut(RuntimeError):
 
 
 class Groups(NamedTuple):
-    """The groups that one rank talks in; None where it would be alone. All of them are gloo's.
+    """The groups of ranks that one rank belongs to, all gloo; None where it would be alone.
 
     ``store``: where ranks that have met can meet again, for NCCL.
     """
@@ -52,16 +52,16 @@ def join(folder: Path, rank: int, num_ranks: int, replicas: int) -> Groups:
         world_size=num_ranks,
         timeout=timedelta(seconds=START_TIMEOUT),
     )
-    mesh = _groups(rank, num_ranks, num_ranks // replicas, store)
-    _step_back(_threads() - before)
-    return mesh
+    joined = _groups(rank, num_ranks, num_ranks // replicas, store)
+    _lower_priority(_threads() - before)
+    return joined
 
 
 def meet(store: Store, rank: int, num_ranks: int, replicas: int, address: str | None) -> Groups:
     """Meet the ranks that torchrun started, through its store.
 
-    ``address``: the one of this machine to talk from; None leaves the choice to gloo, which heeds
-    ``GLOO_SOCKET_IFNAME``. Nothing of torch's default group is touched: it is the script's.
+    ``address``: of this machine, to send from; None leaves the choice to gloo, which follows
+    ``GLOO_SOCKET_IFNAME``. Torch's default group is not touched: it is the script's.
     """
     before = _threads()
     p = num_ranks // replicas
@@ -72,12 +72,12 @@ def meet(store: Store, rank: int, num_ranks: int, replicas: int, address: str | 
         alike = _gloo(PrefixStore(f"replicas of {place}", store), copy, replicas, address)
         if p > 1:
             pipeline = _gloo(PrefixStore(f"pipeline {copy}", store), place, p, address)
-    _step_back(_threads() - before)
+    _lower_priority(_threads() - before)
     return Groups(everyone, alike, pipeline, store)
 
 
 def _gloo(store: Store, rank: int, size: int, address: str | None) -> dist.ProcessGroup:
-    """A group outside of torch's registry: it ends with its last user."""
+    """A group outside of torch's registry: it is released with its last reference."""
     gloo = ProcessGroupGloo
     options = gloo._Options()  # type: ignore[attr-defined]
     options._timeout = timedelta(seconds=START_TIMEOUT)
@@ -91,12 +91,12 @@ def nccl(
 ) -> dist.ProcessGroup:
     """A group of GPUs, outside of torch's registry; each of its ranks makes it under one name.
 
-    Blocks until all of them do. Beyond ``timeout`` NCCL ends the process without a word, so it gets
-    a minute more: the parent, or torchrun's other ranks, say before that who is late.
+    Blocks until all of them do. After ``timeout`` NCCL ends the process without a message, so it
+    gets a minute more: the parent, or torchrun's other ranks, report before that who is late.
     """
     from torch.distributed import ProcessGroupNCCL  # a build for CPUs alone has none
 
-    # else it warns that a group's messages wait in one line, as those of one way shall
+    # else it warns that a group's messages are serialized, as those of one channel must be
     os.environ.setdefault("TORCH_NCCL_SHOW_EAGER_INIT_P2P_SERIALIZATION_WARNING", "false")
     options = ProcessGroupNCCL.Options()
     options._timeout = timedelta(seconds=timeout + START_TIMEOUT)
@@ -106,17 +106,17 @@ def nccl(
 
 
 def finish(work: dist.Work, seconds: float) -> None:
-    """Block until a message of NCCL's, or an all-reduce, is through; raise RuntimeError if late.
+    """Block until a message or an all-reduce of NCCL has completed; raise RuntimeError if late.
 
-    Its own ``wait`` returns at once or, given a time, looks once a millisecond, and counts from the
+    Its own ``wait`` returns at once or, given a time, polls once a millisecond, and counts from the
     moment at which the message was posted.
     """
     until = time.monotonic() + seconds
     while not work.is_completed():
         if time.monotonic() > until:
             raise TimedOut(f"not complete after {seconds:g} s")
-        time.sleep(0)  # this process's other threads
-    # what is computed next follows it; and given a time, it raises what went wrong
+        time.sleep(0)  # let this process's other threads run
+    # orders what is computed next after it; and given a time, it raises what went wrong
     work.wait(timedelta(seconds=seconds))
 
 
@@ -158,12 +158,12 @@ def _threads() -> set[int]:
     return {int(task.name) for task in path.iterdir()} if path.exists() else set()
 
 
-def _step_back(threads: set[int]) -> None:
+def _lower_priority(threads: set[int]) -> None:
     """Let gloo's threads yield to the rank's own: they spin while a send holds their connection.
 
     On a core that both share, the spinning takes half of it from the computation. And a thread
     that cut in just then would spin until its turn ends, for the sender cannot go on: so on Linux
-    they wait until the rank waits, has had its turn (SCHED_BATCH), or gives way (see ``Seat``).
+    they wait until the rank waits, has had its turn (SCHED_BATCH), or yields (rank/affinity.py).
     """
     for thread in threads:
         with suppress(OSError):

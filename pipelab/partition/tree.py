@@ -1,0 +1,186 @@
+"""Trees of tensors: one tensor, or tuples, named tuples, lists and dicts of tensors, nested.
+
+Batches are such trees, and so is what a layer returns. Layers see the tree; everything else works
+on its *flat* representation, so a tree is flattened once and cut, moved and sent as it is:
+
+    {"x": tensor, "mask": None}   --flatten-->   Flat(tensors=[tensor], form)   --unflatten-->  ...
+
+The form says how the tensors belong together. A message carries tensors alone; the form travels
+once, in a header, and again only when batches change their shape.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import cloudpickle
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree  # private by name, but torch.export is built on it too
+
+Value = Tensor | Sequence["Value"] | Mapping[str, "Value"] | int | float | None
+"""A gradient flows through its tensors of floats; numbers and None stay what they are."""
+
+
+class Leaf(NamedTuple):
+    """One tensor of a tree. ``needs``: a gradient will come back for it."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    needs: bool
+
+
+class Form(NamedTuple):
+    """How a tree is built. ``nest`` is None for a single tensor, a leaf is None for a None."""
+
+    nest: pytree.TreeSpec | None
+    leaves: tuple[Leaf | None, ...]
+
+    @property
+    def tensors(self) -> list[Leaf]:
+        """The leaves that are tensors."""
+        return [leaf for leaf in self.leaves if leaf is not None]
+
+    def of(self, tensors: Sequence[Tensor]) -> "Form":
+        """The form of the same nest with other tensors."""
+        rest = iter(tensors)
+        return Form(self.nest, tuple(leaf and _leaf(next(rest)) for leaf in self.leaves))
+
+    def __str__(self) -> str:
+        return ", ".join(f"{tuple(leaf.shape)} {leaf.dtype}" for leaf in self.tensors)
+
+    def __reduce__(self) -> tuple[Callable[[bytes], "Form"], tuple[bytes]]:
+        return decode, (encode(self),)
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """A flattened tree: its tensors in order, and its form."""
+
+    tensors: list[Tensor]
+    form: Form
+
+    def unflatten(self) -> Any:
+        """The tree again.
+
+        >>> flatten({"x": torch.zeros(2), "mask": None}).unflatten()
+        {'x': tensor([0., 0.]), 'mask': None}
+        """
+        nest, leaves = self.form
+        if nest is None:
+            return self.tensors[0]
+        rest = iter(self.tensors)
+        return pytree.tree_unflatten([leaf and next(rest) for leaf in leaves], nest)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Flat":
+        """The same tree, each tensor replaced by what the function makes of it."""
+        tensors = [function(tensor) for tensor in self.tensors]
+        return Flat(tensors, self.form.of(tensors))
+
+    def to(self, device: torch.device | str) -> "Flat":
+        """The same tree on a device."""
+        return Flat([tensor.to(device) for tensor in self.tensors], self.form)
+
+    def cut(self, sizes: Sequence[int]) -> "list[Flat]":
+        """A batch, rows first in each tensor, as parts of these sizes; views, no copies.
+
+        Through ``.data``, each part counts its own changes: a layer that works in place on one
+        microbatch would otherwise seem to autograd to have changed them all.
+        """
+        columns = [[x.data for x in torch.split(t, list(sizes))] for t in self.tensors]
+        return [Flat([*row], self.form.of(row)) for row in zip(*columns, strict=True)]
+
+    @property
+    def signature(self) -> tuple[object, ...]:
+        """All of a batch that the forms of its messages depend on, except the number of rows."""
+        leaves = self.form.leaves
+        return str(self.form.nest), *(x and (x.shape[1:], x.dtype, x.needs) for x in leaves)
+
+
+def flatten(value: object) -> Flat:
+    """A tree as its tensors and its form. Raises TypeError for what is no tree of tensors."""
+    if isinstance(value, Tensor):
+        return Flat([value], Form(None, (_leaf(value),)))
+    leaves, nest = pytree.tree_flatten(value)
+    strange = [x for x in leaves if x is not None and not isinstance(x, Tensor)]
+    if strange or not any(isinstance(x, Tensor) for x in leaves):
+        what = f"a {type(strange[0]).__name__}" if strange else "no tensor at all"
+        raise TypeError(
+            f"{what} stands where a stage hands over its result: "
+            f"hand over tensors, or tuples, lists and dicts of tensors and None"
+        )
+    tensors = [x for x in leaves if x is not None]
+    return Flat(tensors, Form(nest, tuple(None if x is None else _leaf(x) for x in leaves)))
+
+
+def join(parts: Sequence[Flat]) -> Flat:
+    """Microbatches of a result as one, along the rows; single numbers one after the other."""
+    columns = zip(*(part.tensors for part in parts), strict=True)
+    joined = [torch.cat(column) if column[0].dim() else torch.stack(column) for column in columns]
+    return Flat(joined, parts[0].form.of(joined))
+
+
+def tensors_of(value: object) -> list[Tensor]:
+    """All tensors in any value, in the order in which ``flatten`` finds them."""
+    if isinstance(value, Tensor):
+        return [value]
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """A value of the same build, each tensor replaced by what the function makes of it.
+
+    >>> map_tensors(lambda t: t * 2, {"a": (Tensor([1]), None, 3)})
+    {'a': (tensor([2.]), None, 3)}
+    """
+    if isinstance(value, Tensor):
+        return function(value)
+    return pytree.tree_map(lambda x: function(x) if isinstance(x, Tensor) else x, value)
+
+
+def check_finite(what: str, tensors: Sequence[Tensor]) -> None:
+    """Raise FloatingPointError if one of the tensors, called ``what``, has a NaN or infinity."""
+    for tensor in tensors:
+        wrong = tensor.numel() - int(tensor.isfinite().sum())
+        if wrong:
+            name = "NaN" if bool(tensor.isnan().any()) else "infinity"
+            raise FloatingPointError(
+                f"the {what} holds {name}: {wrong:,} of {tensor.numel():,} values are not finite "
+                f"(stop_at_nan=True)"
+            )
+
+
+@lru_cache(maxsize=64)
+def encode(form: Form) -> bytes:
+    """A form as bytes, for another process; a class of a notebook cell travels by value.
+
+    Raises TypeError for a nest that cannot be pickled.
+    """
+    # Not torch's description of the nest, but a nest with numbers for tensors: it can be pickled.
+    size = len(form.leaves)
+    nest = None if form.nest is None else pytree.tree_unflatten([*range(size)], form.nest)
+    try:
+        data: bytes = cloudpickle.dumps((nest, form.leaves))
+    except Exception as error:
+        raise TypeError(
+            f"a stage hands over a nest that cannot be sent to another rank ({error}): hand over "
+            f"tuples, named tuples, lists and dicts of tensors and None"
+        ) from error
+    return data
+
+
+@lru_cache(maxsize=64)
+def decode(data: bytes) -> Form:
+    """The form that ``encode`` wrote.
+
+    >>> form = flatten((torch.zeros(2, 3), [torch.zeros(1), None])).form
+    >>> decode(encode(form)) == form
+    True
+    """
+    nest, leaves = cloudpickle.loads(data)
+    return Form(None if nest is None else pytree.tree_flatten(nest)[1], leaves)
+
+
+def _leaf(tensor: Tensor) -> Leaf:
+    return Leaf(tuple(tensor.shape), tensor.dtype, tensor.requires_grad)
