@@ -124,6 +124,9 @@ class Session:
         ways = (route.channels(self.recorder.rank) for route in self.routes.values())
         self.messages.transport.open(channel for way in ways for channel in way)
         self.messages.use()
+        halves = {action.stage for action in use.rows[True] if action.kind is Kind.I}
+        for number, stage in self.worker.stages.items():
+            stage.splits = number in halves
         if self.torch is not None:
             self.torch.use(use.csv)
         self.worker.pace, self.worker.overlap = Pace(use.pace, self.watch), use.overlap
