@@ -67,7 +67,7 @@ class Worker:
         """Lay out one step."""
         self.batch, self.route, self.actions = batch, route, actions
         self.reductions: list[tuple[Reduction, int, float]] = []  # with their event and due time
-        self.update.begin()
+        self.update.begin(batch.train)
         self.others_count = batch.train and self.update.needs_all  # before the first STEP
         self.gradient_norm: float | None = None
         self.old_gradients = {n: stage.gradient_bytes() for n, stage in self.stages.items()}
