@@ -89,3 +89,15 @@ def test_sparse_gradients_may_overflow_too():
     for name, parameter in layers.named_parameters():
         expected = parameter.grad.to_dense()
         assert torch.allclose(found[name], expected, rtol=2e-2, atol=1e-4), name
+
+
+def test_an_evaluation_leaves_the_gradients_as_they_are():
+    # they were divided by the loss scale once more: 65,536 times too small
+    with open_pipeline(build("1f1b", 2, 2)) as pipeline:
+        for update in (False, True):
+            pipeline.step(X, Y, update=update)
+            before = pipeline.gradients()
+            pipeline.evaluate(X, Y)
+            pipeline.predict(X)
+            after = pipeline.gradients()
+            assert all(torch.equal(after[name], before[name]) for name in before)

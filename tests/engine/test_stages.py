@@ -28,6 +28,7 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.action import Kind
 from pipelab.engine import Pipeline
+from pipelab.engine.rank.stage import seed_for
 from pipelab.errors import PartitionError, RankError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import BUILDERS, build
@@ -206,6 +207,13 @@ def test_dropout_draws_anew_for_each_stage_microbatch_and_step_but_the_same_on_e
     assert not set(drawn.flatten().tolist()) & set(
         dropout_run(gpipe(4, 3), seed=1)[1].flatten().tolist()
     )
+
+
+def test_all_seeds_differ():
+    # Python's hash of -1 is that of -2
+    seeds = [seed_for(seed, step, 0, 0) for seed in range(-50, 50) for step in range(3)]
+    assert len(set(seeds)) == 300
+    assert all(0 <= seed < 2**63 for seed in seeds)
 
 
 @IN_PROCESS

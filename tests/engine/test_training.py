@@ -107,6 +107,30 @@ def test_clipping_goes_by_the_whole_models_norm(clip):
         assert torch.allclose(after[name], model.state_dict()[name], rtol=1e-6), name
 
 
+class Complex(nn.Module):
+    """A layer whose weight is complex."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 8, dtype=torch.complex64))
+
+    def forward(self, x):
+        return (x.to(torch.complex64) @ self.weight).abs()
+
+
+def test_clipping_counts_complex_weights_whole():
+    torch.manual_seed(0)
+    model, (x, y) = nn.Sequential(Complex(), nn.Linear(8, 8)), batch(12)
+    with open_pipeline(model, build("1f1b", 2, 3), optimizer=SGD, clip_norm=1e-2) as pipeline:
+        result = pipeline.step(x, y)
+        clipped = pipeline.gradients()
+    plain_loop(model, x, y, 3)
+    norm = clip_grad_norm_(model.parameters(), 1e-2)
+    assert result.gradient_norm == pytest.approx(norm.item(), rel=1e-6)
+    for name, gradient in gradients(model).items():
+        assert torch.allclose(clipped[name], gradient, rtol=1e-5, atol=1e-9), name
+
+
 @IN_PROCESS
 @pytest.mark.parametrize(
     "lr_schedule",

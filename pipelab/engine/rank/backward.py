@@ -6,7 +6,8 @@
 
 I runs backward along the path from output to input only, and saves the gradient that arrives at
 each node where a weight joins. W starts from these saved gradients, and runs to the weights only.
-Nothing is computed twice, so I + W costs as much as a full backward, plus the saving.
+Nothing is computed twice, so I + W costs as much as a full backward, plus the saving. Where a graph
+holds what must run once (see ``run_once``), I runs the whole backward and W is empty.
 
 The idea is that of the zero-bubble paper (arXiv 2401.10241); torch.distributed.pipelining splits
 at the level of autograd's nodes too.
@@ -18,6 +19,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
+
+from pipelab.engine.rank.run_once import python_functions
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -43,15 +46,15 @@ class WeightsLater:
     Args:
         outputs: of one microbatch, each with a graph, and ``gradients``, one for each of them.
         entry: the node at the input, or None on a first stage.
-        at_once: W runs the whole graph once more. A checkpointed stage needs that, since it would
-            run its forward again for each saved gradient.
+        run_once: what was seen in the forward that must run once, such as hooks. Then I runs the
+            whole backward and leaves nothing for W; the same holds for functions in Python.
     """
 
     def __init__(
         self, outputs: Sequence[Tensor], gradients: Sequence[Tensor], entry: Node | None,
-        at_once: bool = False,
+        run_once: Sequence[str] = (),
     ):  # fmt: skip
-        self.at_once = at_once
+        self.run_once = list(run_once)
         self.outputs = outputs
         self.gradients = gradients
         self.entry = entry
@@ -63,13 +66,17 @@ class WeightsLater:
         if self.entry is None or not self.outputs:
             return  # a first stage: nobody waits for its input's gradient, W does everything
         roots = [output.grad_fn for output in self.outputs if output.grad_fn is not None]
-        junctions, aside = _junctions(roots, self.entry)
+        children = _children_first(roots)
+        self.run_once += python_functions(node for node in children if node is not self.entry)
+        if self.run_once:
+            run_backward(self.outputs, self.gradients)
+            return
+        junctions, aside = _junctions(children, roots, self.entry)
         aside += [output for output in self.outputs if output.is_leaf]
         uses = Counter(weight for _, weights in junctions for weight in weights)
-        # A weight that joins twice is reached from both saved gradients, and would count
-        # twice; one that reaches an output beside the path is reached from none. These get another
-        # backward.
-        twice = [weight for weight, number in uses.items() if number > 1 or self.at_once]
+        # A weight that joins twice is reached from both notes, and would count too often; one that
+        # reaches an output past the way is reached from none. They get a backward of their own.
+        twice = [weight for weight, number in uses.items() if number > 1]
         shared = dict.fromkeys([*twice, *aside])
         self.shared, hooks = list(shared), []
         for node, weights in junctions:
@@ -84,6 +91,8 @@ class WeightsLater:
         if self.entry is None:
             if self.outputs:
                 run_backward(self.outputs, self.gradients)
+            return
+        if self.run_once:
             return
         for node, weights, gradients in self.saved:
             there = [(i, g) for i, g in enumerate(gradients) if g is not None]
@@ -104,13 +113,12 @@ class WeightsLater:
 
 
 def _junctions(
-    roots: Sequence[Node], entry: Node
+    children: dict[Node, list[Node]], roots: Sequence[Node], entry: Node
 ) -> tuple[list[tuple[Node, list[Tensor]]], list[Tensor]]:
     """The nodes on the path from the roots to entry that weights join, with these weights.
 
     And the weights below roots beside the path: of outputs made only of weights.
     """
-    children = _children_first(roots)
     on_path = {entry}
     for node, below in children.items():
         if not on_path.isdisjoint(below):

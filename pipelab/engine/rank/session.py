@@ -92,6 +92,9 @@ class Session:
             channel for route in self.routes.values() for channel in route.channels()
         )
         self.messages.use()
+        halves = {action.stage for action in use.rows[True] if action.kind is Kind.I}
+        for number, stage in self.worker.stages.items():
+            stage.splits = number in halves
         if self.other is not None:
             self.other.use(use.csv)
         pace = Pace(use.pace, self.clock, use.overlap)

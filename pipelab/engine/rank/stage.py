@@ -1,7 +1,8 @@
 """A stage on its rank: forward and backward of one microbatch, and what is kept in between."""
 
+import hashlib
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from pipelab.engine.protocol.commands import Options
 from pipelab.engine.protocol.gradient_rule import weighted_loss
 from pipelab.engine.rank.backward import WeightsLater, run_backward
+from pipelab.engine.rank.run_once import hooks_noted
 from pipelab.engine.rank.spare_buffers import SpareBuffers
 from pipelab.partition import call
 from pipelab.partition.saved import SavedBytes
@@ -22,12 +24,14 @@ from pipelab.partition.tree import Flat, Form, flatten
 class _Kept(NamedTuple):
     """A microbatch in flight: its graph from ``inputs`` that need a gradient to ``outputs``.
 
-    ``entry`` receives the gradients of the inputs.
+    ``entry`` receives the gradients of the inputs. ``run_once``: why
+    the backward must not be split.
     """
 
     entry: list[Tensor | None]
     inputs: list[Tensor]
     outputs: list[Tensor]
+    run_once: list[str]
 
     @property
     def node(self) -> Node | None:
@@ -55,11 +59,13 @@ class Stage:
         chosen = options.checkpoint  # True, or the stages that run their forward twice
         self.runs_twice = chosen if isinstance(chosen, bool) else number in chosen
         self.parameters = list(module.parameters())
+        self.splits = False  # whether the schedule runs its backwards as I and W
         self.kept: dict[int, _Kept] = {}
         self.halved: dict[int, WeightsLater] = {}  # after I, before W
         self._saved_bytes: dict[Form, int] = {}
         self._old_gradient_bytes = 0
         self._has_new_gradients = False
+        self._has_said = False  # that W is empty
 
     def begin_step(self) -> int:
         """Start a step; returns the bytes of gradients that its parameters hold already."""
@@ -77,12 +83,17 @@ class Stage:
         """
         entry: list[Tensor | None] = []
         begun = _enter(inputs, entry)
-        if inputs.form in self._saved_bytes:
+        measured = None if inputs.form in self._saved_bytes else SavedBytes(self.module)
+        with measured or nullcontext(), self._hooks_noted() as hooks:
             output = self._apply(inputs, target, weight)
-        else:
-            output = self._measured(inputs, target, weight)
+        if measured is not None:
+            self._saved_bytes[inputs.form] = _kept_bytes(measured, inputs, output, target)
         outputs = [x for x in output.tensors if x.requires_grad]
-        self.kept[microbatch] = _Kept(entry, begun, outputs)
+        if len(outputs) == 1 and not self.is_last:
+            # A hook of several tensors is not called at the only root of a backward (PyTorch 2.13),
+            # and in one process a stage's output is no root: a view takes that place.
+            outputs = [outputs[0].view_as(outputs[0])]
+        self.kept[microbatch] = _Kept(entry, begun, outputs, hooks)
         return output, self._saved_bytes[inputs.form]
 
     def evaluate(self, inputs: Any) -> Any:
@@ -111,9 +122,10 @@ class Stage:
         kept = self.kept.pop(microbatch)
         gradients = gradients or self._first_gradients(kept)
         half = self.halved[microbatch] = WeightsLater(
-            kept.outputs, gradients, kept.node, self.runs_twice
+            kept.outputs, gradients, kept.node, kept.run_once
         )
         half.backward_input(_anchor())
+        self._say_if_whole(half.run_once)
         return self._gradients(kept)
 
     def backward_weight(self, microbatch: int) -> None:
@@ -148,16 +160,6 @@ class Stage:
         pairs = zip(kept.entry, kept.inputs, strict=True)
         return [torch.zeros_like(x) if gradient is None else gradient for gradient, x in pairs]
 
-    def _measured(self, inputs: Flat, target: Flat | None, weight: float) -> Flat:
-        """The output; the bytes that it keeps are measured once for each form of the inputs."""
-        with SavedBytes(self.module) as saved:
-            output = self._apply(inputs, target, weight)
-        for tensor in (*inputs.tensors, *output.tensors):
-            saved.keep(tensor)
-        saved.keep_part((*inputs.tensors, *(target.tensors if target else ())))
-        self._saved_bytes[inputs.form] = saved.total
-        return output
-
     def _apply(self, inputs: Flat, target: Flat | None, weight: float) -> Flat:
         output = self._run(inputs.unflatten())
         if self.is_last:
@@ -174,9 +176,30 @@ class Stage:
                 )
             return call(self.module, inputs)
 
+    def _say_if_whole(self, run_once: list[str]) -> None:
+        """Say once that W has nothing to do, and because of what, unless the user asked for it."""
+        if run_once and not self.runs_twice and not self._has_said:
+            self._has_said = True
+            print(
+                f"stage {self.number}: I runs the whole backward and W is empty, since its layers "
+                f"use {', '.join(dict.fromkeys(run_once))}, which must run once"
+            )
+
+    def _hooks_noted(self) -> AbstractContextManager[list[str]]:
+        """Only where I and W follow, since it costs some microseconds."""
+        return hooks_noted() if self.splits else nullcontext([])
+
     def _autocast(self) -> Any:
         on = self.autocast is not None
         return torch.autocast(self.device_type, self.autocast) if on else nullcontext()
+
+
+def _kept_bytes(saved: SavedBytes, inputs: Flat, output: Flat, target: Flat | None) -> int:
+    """Bytes that one microbatch keeps until its backward: what autograd saved, input and output."""
+    for tensor in (*inputs.tensors, *output.tensors):
+        saved.keep(tensor)
+    saved.keep_part((*inputs.tensors, *(target.tensors if target else ())))
+    return saved.total
 
 
 def _nbytes(gradient: Tensor) -> int:
@@ -228,7 +251,9 @@ def _anchor() -> Tensor:
 
 def seed_for(seed: int, step: int, stage: int, microbatch: int) -> int:
     """One number for each forward of a training, the same on every run and under any schedule."""
-    return hash((seed, step, stage, microbatch)) % 2**63
+    numbers = f"{seed} {step} {stage} {microbatch}".encode()
+    # not hash(): Python gives -1 and -2 the same
+    return int.from_bytes(hashlib.blake2b(numbers, digest_size=8).digest()) % 2**63
 
 
 def seed_layers(seed: int, device_type: str) -> None:

@@ -62,9 +62,12 @@ class Update:
         self.is_scaled = self.skips = False
         self._grown: set[int] = set()  # the stages whose optimizer has made its state
 
-    def begin(self) -> None:
-        """Start a step: its backwards begin with the current loss scale."""
-        self.skips, self.is_scaled = False, self.loss_scale is not None
+    def begin(self, train: bool) -> None:
+        """Start a step: its backwards, if it trains, begin with the current loss scale."""
+        self.skips = False
+        if not train:
+            return  # the gradients that are there stay as they are
+        self.is_scaled = self.loss_scale is not None
         for stage in self.stages.values():
             stage.loss_scale = self.loss_scale.scale if self.loss_scale else 1.0
 
@@ -92,7 +95,7 @@ class Update:
         (torch.nn.utils.clip_grad_norm_ is the same within one process).
         """
         assert self.clip_norm is not None
-        squares = sum(g.double().square().sum().item() for g in found)
+        squares = sum(g.abs().double().square().sum().item() for g in found)  # complex ones, too
         norm = float(self.data_parallel.total(squares) ** 0.5)
         factor = self.clip_norm / (norm + 1e-6)
         if factor < 1.0:

@@ -69,7 +69,7 @@ class Worker:
         """Prepare one step."""
         self.batch, self.route, self.actions = batch, batch.route, actions
         self.reductions: list[tuple[Reduction, int, float]] = []  # with their event and due time
-        self.update.begin()
+        self.update.begin(batch.train)
         self.must_settle = batch.train and self.update.needs_all
         self.gradient_norm: float | None = None
         self.memory.begin_step(sum(stage.begin_step() for stage in self.stages.values()))
