@@ -7,12 +7,11 @@ from pipelab.cli.terminal import say
 
 
 def progress() -> None:
-    """Print the learner's ledger as Markdown."""
-    from pipelab.lessons import ledger
-    from pipelab.lessons.report import markdown
+    """Print the saved progress as Markdown."""
+    from pipelab.lessons import progress_file
 
-    say(markdown(ledger.load()))
-    say(f"\nKept on this machine alone, in {ledger.path()}")
+    say(progress_file.markdown(progress_file.load()))
+    say(f"\nKept on this machine alone, in {progress_file.path()}")
 
 
 def edition(name: str, folder: str) -> None:

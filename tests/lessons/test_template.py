@@ -30,7 +30,7 @@ EXECUTE = (
 
 def run(project: Path, *command: str) -> str:
     """A command in the copy, which its processes import in place of this project."""
-    env = os.environ | {"PYTHONPATH": str(project), "PIPELAB_HOME": str(project / "ledger")}
+    env = os.environ | {"PYTHONPATH": str(project), "PIPELAB_HOME": str(project / "progress")}
     done = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=project, env=env, capture_output=True, text=True, timeout=280, check=False,

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
 from pipelab.errors import LessonError
-from pipelab.lessons.exercise import Chapter, Estimate, Exercise
-from pipelab.lessons.rows import each, equal, function_of, ratio
-from pipelab.lessons.verdict import Result, Shown
+from pipelab.lessons.answer_process import Function
+from pipelab.lessons.chapters import Chapter
+from pipelab.lessons.exercise import TRY_AGAIN, Cases, Exercise, each, equal, ratio
+from pipelab.lessons.questions import Estimate
+from pipelab.lessons.results import Result, Shown
 from pipelab.schedules import Schedule, gpipe
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Trace
@@ -91,37 +93,32 @@ def _loss(output: Tensor, target: Tensor) -> Tensor:
 # --------------------------------------------------------------------------- 01.1, the order
 
 
-def _judge_order(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _ORDER)
-    yield from wrong
-    if function is None:
-        return
-    cases = {
+def _judge_order(function: Function) -> Iterator[Result | Shown]:
+    cases: Cases = {
         "three cooks, six dishes": (3, 6),
         "a single dish": (3, 1),
         "fewer dishes than cooks": (4, 2),
         "seven dishes": (3, 7),
         "one cook alone": (1, 5),
     }
-    found = list(each(function, cases, _look_at_order))
-    yield from (result for result, _ in found)
-    if all(result.ok for result, _ in found):
-        rows = found[0][1]
+    tried = yield from each(function, cases, _compare_order)
+    if tried.right:
+        rows = tried.values[0]
         assert isinstance(rows, list)
         trace = cook(rows, minute=_SHORT)
         yield Shown("Your order, as three real processes ran it", trace)
-        look = "other programs on this machine? run the check again"
-        yield ratio("recorded, over 8 minutes", trace.duration / (8 * _SHORT), 0.95, 1.3, look)
+        took = trace.duration / (8 * _SHORT)
+        yield ratio("recorded, over 8 minutes", took, 0.95, 1.3, TRY_AGAIN)
 
 
-def _look_at_order(name: str, rows: list[list[str]], cooks: int, dishes: int) -> Result:
+def _compare_order(name: str, rows: list[list[str]], cooks: int, dishes: int) -> Result:
     slots = cooks + dishes - 1
     expected = f"{slots} slots, each dish once with each cook, in order"
     if fault := _fault(rows, cooks, dishes):
         return Result(name, expected, fault, False, fault)
     took = max(len(row) - _idle_end(row) for row in rows)
-    look = "a cook may begin a dish in the slot after the cook before has finished it, not later"
-    return Result(name, expected, f"{took} slots", took == slots, look)
+    hint = "a cook may begin a dish in the slot after the cook before has finished it, not later"
+    return Result(name, expected, f"{took} slots", took == slots, hint)
 
 
 def _fault(rows: list[list[str]], cooks: int, dishes: int) -> str:
@@ -157,12 +154,8 @@ def _idle_end(row: list[str]) -> int:
 # ------------------------------------------------------------------------- 01.2, the minutes
 
 
-def _judge_minutes(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _MINUTES)
-    yield from wrong
-    if function is None:
-        return
-    cases: dict[str, tuple[object, ...]] = {
+def _judge_minutes(function: Function) -> Iterator[Result | Shown]:
+    cases: Cases = {
         "equal cooks": ([1.0, 1.0, 1.0], 6, 0.0),
         "a slow cook in the middle": ([1.0, 2.0, 1.0], 6, 0.0),
         "a slow cook at the end": ([1.0, 1.0, 1.0, 3.0], 5, 0.0),
@@ -170,24 +163,24 @@ def _judge_minutes(answer: object) -> Iterator[Result | Shown]:
         "a single dish": ([2.0, 1.0, 4.0], 1, 0.25),
         "one cook alone": ([3.0], 4, 0.5),
     }
-    found = list(each(function, cases, _look_at_minutes))
-    yield from (result for result, _ in found)
-    if all(result.ok for result, _ in found):
+    tried = yield from each(function, cases, _compare_minutes)
+    if tried.right:
         order = [[f"{c}F{d}" for d in range(4)] for c in range(3)]
         said = _simulated([1.0, 2.0, 1.0], 4, 0.5)
         trace = cook(order, (1.0, 2.0, 1.0), 0.5, _SHORT)
         yield Shown("Three real cooks, the second twice as slow, hand-over half a minute", trace)
-        yield ratio("recorded, over your formula", trace.duration / (said * _SHORT), 0.95, 1.3)
+        took = trace.duration / (said * _SHORT)
+        yield ratio("recorded, over your formula", took, 0.95, 1.3, TRY_AGAIN)
 
 
-def _look_at_minutes(
+def _compare_minutes(
     name: str, value: object, costs: list[float], dishes: int, hand_over: float
 ) -> Result:
-    look = (
+    hint = (
         "follow the first dish to the end; then ask who decides how fast the others follow, and "
         "which hand-overs nobody waits for"
     )
-    return equal(name, _simulated(costs, dishes, hand_over), value, look)
+    return equal(name, _simulated(costs, dishes, hand_over), value, hint)
 
 
 def _simulated(costs: list[float], dishes: int, hand_over: float) -> float:

@@ -6,11 +6,12 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor, nn
 
-from pipelab.engine import Pipeline
-from pipelab.lessons.exercise import Chapter, Choice, Choose, Exercise
-from pipelab.lessons.rows import each, function_of
-from pipelab.lessons.verdict import Result, Shown
-from pipelab.models import mlp
+from pipelab.lessons.answer_process import Function
+from pipelab.lessons.chapters import Chapter
+from pipelab.lessons.exercise import Cases, Exercise, each
+from pipelab.lessons.experiment import LOSS, experiment, seeded, start
+from pipelab.lessons.questions import Choice, Choose
+from pipelab.lessons.results import Result, Shown
 from pipelab.schedules import gpipe
 
 Gradients = dict[str, Tensor]
@@ -47,8 +48,7 @@ class Odd(nn.Module):
 
 def _data(rows: int) -> tuple[Odd, Tensor, Tensor]:
     """Only the first row is one that ``rare`` reacts to."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+    with seeded(3):
         model, inputs = Odd(), torch.rand(rows, 6)
         inputs[0, 0] = 1.5
         return model, inputs, torch.randint(4, (rows,))
@@ -57,7 +57,7 @@ def _data(rows: int) -> tuple[Odd, Tensor, Tensor]:
 def _gradients(model: nn.Module, inputs: Tensor, targets: Tensor) -> Gradients:
     """Of the mean loss over these rows, in this process; parameters without any are left out."""
     model.zero_grad(set_to_none=True)
-    nn.functional.cross_entropy(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
+    LOSS(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
     named = model.named_parameters()
     return {name: p.grad.clone() for name, p in named if p.grad is not None}
 
@@ -70,34 +70,30 @@ def _parts(sizes: Sequence[int]) -> tuple[list[Gradients], Gradients]:
     return parts, _gradients(model, inputs, targets)
 
 
-def _compare(name: str, expected: Gradients, got: Gradients, look: str) -> Result:
+def _compare_gradients(name: str, expected: Gradients, got: Gradients, hint: str) -> Result:
     """One row: all close, or the parameter that is furthest off, as a factor."""
     want = f"all {len(expected)} gradients as in one process"
     if set(got) != set(expected):
         missing = sorted(set(expected) ^ set(got))
-        return Result(name, want, f"{missing[0]} is missing, or too much", False, look)
+        return Result(name, want, f"{missing[0]} is missing, or too much", False, hint)
     for key, right in expected.items():
         if got[key].shape != right.shape:
-            return Result(name, want, f"{key} has another shape", False, look)
+            return Result(name, want, f"{key} has another shape", False, hint)
         if not bool((got[key] - right).abs().max() <= _CLOSE * right.abs().max()):
             factor = float(got[key].norm() / right.norm())
-            return Result(name, want, f"{key}: {factor:.2f} times as long, or turned", False, look)
-    return Result(name, want, f"all {len(expected)} close", True, look)
+            return Result(name, want, f"{key}: {factor:.2f} times as long, or turned", False, hint)
+    return Result(name, want, f"all {len(expected)} close", True, hint)
 
 
 def _engine_gradients(sizes: Sequence[int]) -> tuple[list[Gradients], Gradients]:
     """The same on four real ranks: each microbatch by itself, and the batch in m microbatches."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(4)
-        model, inputs = mlp(width=16, depth=4, features=6), torch.randn(sum(sizes), 6)
-        targets = torch.randint(10, (sum(sizes),))
-    loss = nn.functional.cross_entropy
+    model, inputs, targets = experiment(sum(sizes), width=16, depth=4)
     parts = []
-    with Pipeline(model, gpipe(4, 1), loss=loss) as pipeline:
+    with start(model, gpipe(4, 1)) as pipeline:
         for a, b in pairwise(accumulate(sizes, initial=0)):
             pipeline.step(inputs[a:b], targets[a:b])
             parts.append(pipeline.gradients())
-    with Pipeline(model, gpipe(4, len(sizes)), loss=loss) as pipeline:
+    with start(model, gpipe(4, len(sizes))) as pipeline:
         pipeline.step(inputs, targets)
         return parts, pipeline.gradients()
 
@@ -105,11 +101,7 @@ def _engine_gradients(sizes: Sequence[int]) -> tuple[list[Gradients], Gradients]
 # ------------------------------------------------------------------------------ 05.1, combine
 
 
-def _judge_combine(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _COMBINE)
-    yield from wrong
-    if function is None:
-        return
+def _judge_combine(function: Function) -> Iterator[Result | Shown]:
     batches = {
         "4 equal microbatches": [5, 5, 5, 5],
         "a ragged last microbatch": [6, 6, 6, 2],
@@ -120,29 +112,23 @@ def _judge_combine(answer: object) -> Iterator[Result | Shown]:
     made = {name: _parts(sizes) for name, sizes in batches.items()}
     real = "recorded on 4 ranks, ragged"
     batches[real], made[real] = [6, 6, 5], _engine_gradients([6, 6, 5])
-    cases: dict[str, tuple[object, ...]] = {
-        name: (made[name][0], sizes) for name, sizes in batches.items()
-    }
+    cases: Cases = {name: (made[name][0], sizes) for name, sizes in batches.items()}
 
-    def look_at(name: str, got: Gradients, *_: object) -> Result:
-        look = (
+    def compare(name: str, got: Gradients, *_: object) -> Result:
+        hint = (
             "each of grads belongs to the *mean* of its own rows; how much should a row count? "
             "And a microbatch that does not use a parameter leaves it out"
         )
-        return _compare(name, made[name][1], got, look)
+        return _compare_gradients(name, made[name][1], got, hint)
 
-    yield from (result for result, _ in each(function, cases, look_at))
+    yield from each(function, cases, compare)
 
 
 # ------------------------------------------------------------------------------ 05.2, weights
 
 
-def _judge_weights(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _WEIGHTS)
-    yield from wrong
-    if function is None:
-        return
-    cases: dict[str, tuple[object, ...]] = {
+def _judge_weights(function: Function) -> Iterator[Result | Shown]:
+    cases: Cases = {
         "one replica, equal": ([[4, 4, 4]],),
         "one replica, ragged": ([[4, 4, 1]],),
         "a single microbatch": ([[5]],),
@@ -150,18 +136,18 @@ def _judge_weights(answer: object) -> Iterator[Result | Shown]:
         "two replicas of different size": ([[4, 4], [3, 2]],),
         "three replicas, one with a single microbatch": ([[4, 4], [3], [2, 2, 1]],),
     }
-    yield from (result for result, _ in each(function, cases, _look_at_weights))
+    yield from each(function, cases, _compare_weights)
 
 
-def _look_at_weights(name: str, value: list[list[float]], shares: list[list[int]]) -> Result:
+def _compare_weights(name: str, value: list[list[float]], shares: list[list[int]]) -> Result:
     parts, whole = _parts([size for share in shares for size in share])
     if [len(row) for row in value] != [len(share) for share in shares]:
         return Result(name, f"weights for {shares}", str(value), False, "one weight per microbatch")
     rest = list(parts)
     replicas = [_add_up([(w, rest.pop(0)) for w in row]) for row in value]
     averaged = _add_up([(1 / len(replicas), replica) for replica in replicas])
-    look = "after your weights come an addition in each replica and a *mean* over the replicas"
-    return _compare(name, whole, averaged, look)
+    hint = "after your weights come an addition in each replica and a *mean* over the replicas"
+    return _compare_gradients(name, whole, averaged, hint)
 
 
 def _add_up(terms: Sequence[tuple[float, Gradients]]) -> Gradients:

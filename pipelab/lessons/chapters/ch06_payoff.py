@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 from pipelab.errors import RankOutOfMemory
 from pipelab.lessons import trials
-from pipelab.lessons.exercise import Chapter, Choice, Choose, Estimate, Exercise
-from pipelab.lessons.rows import each, equal, function_of, ratio
-from pipelab.lessons.trials import CANDIDATES, Candidate, trial
-from pipelab.lessons.verdict import Result, Shown
+from pipelab.lessons.answer_process import Function
+from pipelab.lessons.chapters import Chapter
+from pipelab.lessons.exercise import TRY_AGAIN, Cases, Exercise, each, equal, ratio
+from pipelab.lessons.questions import Choice, Choose, Estimate
+from pipelab.lessons.results import Result, Shown
+from pipelab.lessons.trials import CANDIDATES, Candidate
 from pipelab.schedules import gpipe
 from pipelab.simulator import simulate
 from pipelab.trace.memory import peak_bytes
@@ -25,35 +27,30 @@ _SPEEDUP = "a function speedup(p, m, message): how many times as fast as one ran
 # ------------------------------------------------------------------------------ 06.1, choose
 
 
-def _judge_choose(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _CHOOSE)
-    yield from wrong
-    if function is None:
-        return
-    cases = {f"{name}: a candidate": (budget,) for name, budget in BUDGETS.items()}
-    found = list(each(function, cases, _look_at_choice))
-    yield from (result for result, _ in found)
-    if all(result.ok for result, _ in found):
-        for (name, budget), (_, value) in zip(BUDGETS.items(), found, strict=True):
+def _judge_choose(function: Function) -> Iterator[Result | Shown]:
+    cases: Cases = {f"{name}: a candidate": (budget,) for name, budget in BUDGETS.items()}
+    tried = yield from each(function, cases, _compare_choice)
+    if tried.right:
+        for (name, budget), value in zip(BUDGETS.items(), tried.values, strict=True):
             assert isinstance(value, list)
             schedule, p, m = value
             yield from _measure(name, budget, (schedule, p, m))
 
 
-def _look_at_choice(name: str, value: list[object], budget: int) -> Result:
-    look = "in this order: 'gpipe' or '1f1b'; 1, 2 or 4 ranks; 2, 4 or 8 microbatches"
+def _compare_choice(name: str, value: list[object], budget: int) -> Result:
+    hint = "in this order: 'gpipe' or '1f1b'; 1, 2 or 4 ranks; 2, 4 or 8 microbatches"
     expected, got = f"one of the {len(CANDIDATES)} candidates", tuple(value)
-    return Result(name, expected, str(got), got in CANDIDATES, look)
+    return Result(name, expected, str(got), got in CANDIDATES, hint)
 
 
 def _measure(name: str, budget: int, choice: Candidate) -> Iterator[Result | Shown]:
     """Does it fit, and how long does it take, over the best that fits?"""
     row, expected = f"{name}: fits", f"at most {budget:,} bytes on each rank"
     try:
-        own = trial(*choice, budget)
+        own = trials.trial(*choice, budget)
     except RankOutOfMemory as error:
-        got, look = str(error).splitlines()[0], "which candidates keep fewer activations at a time?"
-        yield Result(row, expected, got, False, look)
+        hint = "which candidates keep fewer activations at a time?"
+        yield Result(row, expected, str(error).splitlines()[0], False, hint)
         return
     most = max(point.total for point in peak_bytes(own))
     yield Result(row, expected, f"{most:,} on the fullest", True)
@@ -64,8 +61,8 @@ def _measure(name: str, budget: int, choice: Candidate) -> Iterator[Result | Sho
     best = trials.fastest(fitting)
     own = trials.again(choice, own)  # or an earlier run, or one that the search has made
     over = own.duration / best.duration
-    look = f"{len(fitting)} candidates fit, and one of them is faster: measure them"
-    yield ratio(f"{name}: time over the best that fits", over, 0.9, 1.1, look)
+    hint = f"{len(fitting)} candidates fit, and one of them is faster: measure them"
+    yield ratio(f"{name}: time over the best that fits", over, 0.9, 1.1, hint)
     yield Shown(f"{name}: yours, {own.duration * 1000:.0f} ms a step", own)
     if over > 1.1:
         yield Shown(f"{name}: the best that fits, {best.duration * 1000:.0f} ms a step", best)
@@ -74,12 +71,8 @@ def _measure(name: str, budget: int, choice: Candidate) -> Iterator[Result | Sho
 # ---------------------------------------------------------------------------- 06.2, speed-up
 
 
-def _judge_speedup(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _SPEEDUP)
-    yield from wrong
-    if function is None:
-        return
-    cases: dict[str, tuple[object, ...]] = {
+def _judge_speedup(function: Function) -> Iterator[Result | Shown]:
+    cases: Cases = {
         "4 ranks, 16 microbatches, free messages": (4, 16, 0.0),
         "a single microbatch": (4, 1, 0.0),
         "fewer microbatches than ranks": (8, 3, 0.0),
@@ -88,27 +81,26 @@ def _judge_speedup(answer: object) -> Iterator[Result | Shown]:
         "8 ranks, 4 microbatches, messages of 3 %": (8, 4, 0.03),
         "2 ranks, 2 microbatches, a message of 100 %": (2, 2, 1.0),
     }
-    found = list(each(function, cases, _look_at_speedup))
-    yield from (result for result, _ in found)
-    if all(result.ok for result, _ in found):
+    tried = yield from each(function, cases, _compare_speedup)
+    if tried.right:
         for p, m, message in ((4, 8, 0.01), (2, 1, 0.0)):
             yield from _race(p, m, message)
 
 
-def _look_at_speedup(name: str, value: float, p: int, m: int, message: float) -> Result:
+def _compare_speedup(name: str, value: float, p: int, m: int, message: float) -> Result:
     if p == 1:
-        look = "one rank has nobody to send to: what does it take, whatever a message costs?"
+        hint = "one rank has nobody to send to: what does it take, whatever a message costs?"
     elif message == 0.0:
-        look = (
+        hint = (
             "p ranks share the layers, m microbatches the rows: how long is a slot then, and how "
             "many slots follow one another from the first start to the last end?"
         )
     else:
-        look = (
+        hint = (
             "right without messages? Then add those for which there is nothing else to do: how "
             "many does the first microbatch meet on its way down, and the last one on its way up?"
         )
-    return equal(name, _on_paper(p, m, message), float(value), look)
+    return equal(name, _on_paper(p, m, message), float(value), hint)
 
 
 def _on_paper(p: int, m: int, message: float) -> float:
@@ -120,9 +112,8 @@ def _race(p: int, m: int, message: float) -> Iterator[Result | Shown]:
     one, many = trials.race(p, m, message * trials.WORK)
     measured = one.duration / many.duration
     yield Shown(f"p = {p}, m = {m}, recorded: {measured:.2f} times as fast as one rank", many)
-    look = "other programs on this machine? run the check again"
     name = f"p = {p}, m = {m}: recorded over yours"
-    yield ratio(name, measured / _on_paper(p, m, message), 0.7, 1.05, look)
+    yield ratio(name, measured / _on_paper(p, m, message), 0.7, 1.05, TRY_AGAIN)
 
 
 CHAPTER = Chapter(
