@@ -24,6 +24,8 @@ from pipelab.engine.rank.stage import Stage
 from pipelab.engine.rank.update import Update
 from pipelab.engine.transport.p2p import Messages
 
+__all__ = ["Worker"]  # lesson 3 prints its loop
+
 _BUSY = COMPUTE | {Kind.STEP}  # what keeps a device busy; the rest goes on beside it
 
 
