@@ -11,7 +11,7 @@ from pipelab.lessons.results import Result, Shown
 from pipelab.schedules import gpipe
 from pipelab.simulator import Cost, simulate
 
-_IDLE = "a function idle_slots(p, m): how many of its slots a rank has nothing to do in"
+_IDLE = "a function idle_slots(p, m): the number of slots in which a rank has nothing to do"
 _TIME = "a function step_time(p, m, forward, backward): seconds of one step"
 
 
@@ -30,7 +30,7 @@ def _judge_idle(function: Function) -> Iterator[Result | Shown]:
 
 
 def _compare_idle(name: str, value: object, p: int, m: int) -> Result:
-    # The truth comes from the simulator, never from a formula that could be read off here.
+    # From the simulator, never from a formula: the check must not contain the answer.
     trace = simulate(gpipe(p, m), Cost(1.0, 0.5, 0.5))
     hint = "print the schedule, and count the dots of one row"
     return equal(name, round(trace.duration * trace.bubble_fraction), value, hint)
@@ -62,7 +62,6 @@ def _compare_time(name: str, value: object, p: int, m: int, f: float, b: float) 
 
 
 CHAPTER = Chapter(
-    "A template",
     {
         "99.1": Exercise(
             "count the idle slots",
@@ -99,8 +98,8 @@ CHAPTER = Chapter(
                 ),
                 "c": Choice(
                     "becomes larger",
-                    "More microbatches mean more messages, but these wait for nobody here: only "
-                    "the way there and back is idle.",
+                    "More microbatches mean more messages, but nothing waits for them here: only "
+                    "the way to the last rank and back is idle.",
                 ),
             },
             settle=lambda x: "b" if x < 0.9 else "a" if x < 1.1 else "c",

@@ -95,8 +95,7 @@ def _outcome(function: Function, arguments: tuple[object, ...]) -> Outcome:
 
 def _line() -> str:
     """Where in the learner's own code it happened."""
-    trace = sys.exc_info()[2]
-    line = 0
+    trace, line = sys.exc_info()[2], 0
     while trace is not None:
         if trace.tb_frame.f_globals.get("__name__") != __name__:
             line = line or trace.tb_lineno

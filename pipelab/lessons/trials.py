@@ -15,7 +15,7 @@ from pipelab.schedules.catalogue import build
 from pipelab.simulator import Cost
 from pipelab.trace import Trace
 
-__all__ = ["trial"]  # what lesson 6 imports
+__all__ = ["trial"]
 
 Candidate = tuple[str, int, int]  # schedule, ranks, microbatches
 

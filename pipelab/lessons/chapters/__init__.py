@@ -24,7 +24,6 @@ MODULES = {
 class Chapter:
     """The exercises and predictions of one lesson, by name."""
 
-    title: str
     exercises: Mapping[str, Exercise]
     predictions: Mapping[str, Question]
 

@@ -131,7 +131,7 @@ def _compare_bytes(
     )
     hint = (
         "4 bytes for each number; a parameter, its gradient, and what this optimizer remembers of "
-        "it. Which of these has a rank for a layer that it does not hold?"
+        "it. Which of these does a rank have for a layer that it does not hold?"
     )
     return Result(name, f"recorded {recorded}", str(value), near, hint)
 
@@ -148,19 +148,18 @@ def _recorded_bytes(sizes: list[int], optimizer: str) -> list[int]:
 
 
 CHAPTER = Chapter(
-    "Split the model",
     {
         "02.1": Exercise(
             "cut the model",
             _SPLIT,
             _judge_split,
             (
-                "Suppose somebody tells you the cost that no rank may exceed. How would you then "
+                "Suppose you know the cost that no rank may exceed. How would you then "
                 "cut, walking along the layers from the left?",
                 "With a limit given: fill a stage until the next layer would exceed it, then "
-                "begin a new one. If that needs more than p stages, the limit is too small. Mind "
-                "that every one of the p stages needs a layer.",
-                "The limit is the cost of some run of neighbouring layers, so there are few "
+                "begin a new one. If that needs more than p stages, the limit is too small. "
+                "Remember that each of the p stages needs a layer.",
+                "The limit is the cost of some group of neighbouring layers, so there are few "
                 "candidates: or simply try all cuts, itertools.combinations(range(1, n), p - 1), "
                 "and keep the one whose largest stage is smallest.",
             ),
@@ -190,17 +189,17 @@ CHAPTER = Chapter(
                 "b": Choice(
                     "parameters, gradients and optimizer state, but not the activations",
                     "It is true that every row of the batch passes every rank. But a rank keeps "
-                    "only what its own layers need for their way back.",
+                    "only what its own layers need for their backward.",
                 ),
                 "c": Choice(
                     "all four",
-                    "Everything belongs to some layer, and each layer lives on one rank alone. The "
-                    "activations shrink a little less: what goes from rank to rank is kept on "
+                    "Everything belongs to some layer, and each layer is on one rank only. The "
+                    "activations shrink a little less: what is sent from rank to rank is kept on "
                     "both sides.",
                 ),
                 "d": Choice(
                     "none: it is still the same model",
-                    "All ranks together hold as much as before; but a device only has to have room "
+                    "All ranks together hold as much as before; but a device only needs memory "
                     "for its own share.",
                 ),
             },

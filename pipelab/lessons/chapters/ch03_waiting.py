@@ -97,7 +97,6 @@ def _compare_parts(
 
 
 CHAPTER = Chapter(
-    "Waiting",
     {
         "03.1": Exercise(
             "the bubble from the events",
@@ -117,11 +116,11 @@ CHAPTER = Chapter(
             _PARTS,
             _judge_with(_compare_parts),
             (
-                "Look at one row of the picture: some grey before its first box, some in the "
-                "middle, some behind its last box.",
+                "Look at one row of the picture: it is idle before its first box, in the "
+                "middle, and after its last box.",
                 "Before: from the first start of *all* ranks to the first start of this one. "
                 "After: from its last end to the last end of all.",
-                "Between is what remains of its idle time; its busy time you know from 03.1.",
+                "Between is the rest of its idle time; 03.1 showed how to get its busy time.",
             ),
         ),
     },
@@ -129,14 +128,14 @@ CHAPTER = Chapter(
         "03": Estimate(
             "A model split over 4 ranks, the batch in one piece: what share of the time does each "
             "rank compute?",
-            "One rank computes while the other three wait, so each has about a quarter of the "
-            "time; messages take the rest.",
+            "One rank computes while the other three wait, so each computes for a quarter of the "
+            "time, or a little less because of the messages.",
             {
                 1.0: "That would be four ranks computing all the time; but rank 1 needs what rank "
                 "0 makes, and rank 0 cannot go back before rank 1 has.",
                 0.75: "That is the share in which it waits.",
                 0.5: "Half would mean that two ranks compute at any moment. Which two could that "
-                "be, with a single batch on its way?",
+                "be, with a single batch in the pipeline?",
             },
             most=1.0,
             over=lambda share: {(4, 1): 1 - share},
@@ -151,11 +150,11 @@ CHAPTER = Chapter(
                 ),
                 "b": Choice(
                     "somewhat faster",
-                    "Nothing runs at the same time as anything else, so there is nothing to win.",
+                    "Nothing runs at the same time as anything else, so there is nothing to gain.",
                 ),
                 "c": Choice(
                     "not at all: as fast, or a little slower",
-                    "The same work in the same order, only in four places, with messages in "
+                    "The same work in the same order, only on four ranks, with messages in "
                     "between.",
                 ),
             },

@@ -1,4 +1,4 @@
-"""Lesson 4, microbatches and overlap: GPipe by the learner's own hand, and how many are enough."""
+"""Lesson 4, microbatches and overlap: the learner writes GPipe, and asks how many are enough."""
 
 from collections.abc import Iterator
 
@@ -124,7 +124,6 @@ def _drawn(shares: tuple[float, ...]) -> dict[tuple[int, int], float]:
 
 
 CHAPTER = Chapter(
-    "Microbatches and overlap",
     {
         "04.1": Exercise(
             "write GPipe",
@@ -133,10 +132,10 @@ CHAPTER = Chapter(
             (
                 "Print the schedule of 2 ranks and 3 microbatches, print(gpipe(2, 3)), and read a "
                 "row without its dots.",
-                "The row of a rank has two halves of m tokens each. The rank's number is that of "
-                "its stage; p is not needed at all.",
+                "The row of a rank has two halves of m tokens each. The rank's number is "
+                "also that of its stage; p is not needed at all.",
                 "First the F tokens for microbatch 0 to m-1, then the B tokens in the same order. "
-                "Write no dots: a rank waits by itself.",
+                "Leave the dots out: a rank waits anyway.",
             ),
         ),
         "04.2": Exercise(
@@ -144,8 +143,8 @@ CHAPTER = Chapter(
             _ENOUGH,
             _judge_enough,
             (
-                "The bubble fraction is (p - 1) / (m + p - 1). The larger m, the smaller it gets.",
-                "You may search: begin with m = 1 and go up until the bubble is small enough.",
+                "The bubble fraction is (p - 1) / (m + p - 1). It falls as m grows.",
+                "You can search: begin with m = 1, and increase it until the bubble is small.",
                 "Or solve for m: m is at least (p - 1) / share - (p - 1); round up, and remember "
                 "that a batch is cut into at least one microbatch.",
             ),
@@ -159,14 +158,20 @@ CHAPTER = Chapter(
             "Each rank works in m of m + 3 slots, so the bubble is 3/(m + 3): it does not halve "
             "when m doubles.",
             {
-                (0.75,) * 5: "That is the bubble of lesson 3, with one microbatch on its way at a "
+                (
+                    0.75,
+                    0.75,
+                    0.75,
+                    0.75,
+                    0.75,
+                ): "That is the bubble of lesson 3, with one microbatch in the pipeline at a "
                 "time, however many there are.",
                 (0.75, 0.375, 0.1875, 0.09375, 0.046875): "Half of it each time? The corners do "
                 "not become smaller; the work between them becomes longer.",
                 (0.75, 0.0, 0.0, 0.0, 0.0): "The corners at both ends stay, however many "
                 "microbatches there are.",
                 (3.0, 1.5, 0.75, 0.375, 0.1875): "That is idle time over *busy* time, the bubble "
-                "overhead, which can exceed 1; the fraction is over the whole.",
+                "overhead, which can exceed 1; the fraction is idle time over all time.",
             },
             most=4.0,
             over=_drawn,

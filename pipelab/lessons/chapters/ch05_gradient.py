@@ -1,4 +1,4 @@
-"""Lesson 5, the same gradient: what microbatches and replicas give, put together rightly."""
+"""Lesson 5, the same gradient: how those of microbatches and replicas are combined."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
@@ -16,7 +16,7 @@ from pipelab.schedules import gpipe
 
 Gradients = dict[str, Tensor]
 
-_COMBINE = "a function combine(grads, sizes): a dict of gradients, as each of grads is one"
+_COMBINE = "a function combine(grads, sizes): one dict of gradients, as each of grads is"
 _WEIGHTS = "a function weights(shares): for each replica a list of weights"
 _CLOSE = 1e-5  # of a gradient's largest entry: sums in another order differ by rounding
 
@@ -75,13 +75,14 @@ def _compare_gradients(name: str, expected: Gradients, got: Gradients, hint: str
     want = f"all {len(expected)} gradients as in one process"
     if set(got) != set(expected):
         missing = sorted(set(expected) ^ set(got))
-        return Result(name, want, f"{missing[0]} is missing, or too much", False, hint)
+        return Result(name, want, f"{missing[0]} is missing, or should not be there", False, hint)
     for key, right in expected.items():
         if got[key].shape != right.shape:
             return Result(name, want, f"{key} has another shape", False, hint)
         if not bool((got[key] - right).abs().max() <= _CLOSE * right.abs().max()):
             factor = float(got[key].norm() / right.norm())
-            return Result(name, want, f"{key}: {factor:.2f} times as long, or turned", False, hint)
+            got_words = f"{key}: {factor:.2f} times as long, or in another direction"
+            return Result(name, want, got_words, False, hint)
     return Result(name, want, f"all {len(expected)} close", True, hint)
 
 
@@ -159,18 +160,17 @@ def _add_up(terms: Sequence[tuple[float, Gradients]]) -> Gradients:
 
 
 CHAPTER = Chapter(
-    "The same gradient",
     {
         "05.1": Exercise(
-            "put the gradients together",
+            "combine the gradients",
             _COMBINE,
             _judge_combine,
             (
                 "A mean over n rows is a sum divided by n. So what do you get if you multiply a "
                 "microbatch's gradient by its number of rows?",
                 "Turn each mean back into a sum, add up the sums, divide once by all rows.",
-                "Go through all names that occur in *any* of the dicts; where a microbatch has "
-                "none, it adds nothing, but its rows still count in the division.",
+                "Go through all names that occur in *any* of the dicts; if a microbatch has "
+                "no such gradient, it adds nothing, but its rows still count in the division.",
             ),
         ),
         "05.2": Exercise(
@@ -179,8 +179,8 @@ CHAPTER = Chapter(
             _judge_weights,
             (
                 "With one replica, a microbatch's weight is its share of all rows.",
-                "With more replicas: all rows means those of all replicas, not only of its own.",
-                "The mean over the replicas divides by their number; the weight has to make up "
+                "With more replicas: all rows means the rows of all replicas, not only its own.",
+                "The mean over the replicas divides by their number; the weight has to correct "
                 "for that.",
             ),
         ),
@@ -201,8 +201,8 @@ CHAPTER = Chapter(
                 ),
                 "c": Choice(
                     "a quarter of it",
-                    "The other way round: dividing by *fewer* rows makes each mean larger in "
-                    "what a single row counts.",
+                    "It is the opposite: dividing by *fewer* rows makes each single row count "
+                    "more in its mean, not less.",
                 ),
             },
             settle=lambda x: "b" if x > 2 else "c" if x < 0.5 else "a",
@@ -214,20 +214,20 @@ CHAPTER = Chapter(
             {
                 "a": Choice(
                     "differ so much that you notice at once",
-                    "With SGD you would. Adam divides each gradient by its own usual size.",
+                    "With SGD you would. With Adam you would not.",
                 ),
                 "b": Choice(
                     "look alike",
-                    "Adam divides by the gradient's usual size, so that a constant factor drops "
+                    "Adam divides each gradient by its own usual size, so a constant factor drops "
                     "out. A falling loss proves nothing about a gradient.",
                 ),
                 "c": Choice(
                     "differ, since the wrong one does not fall at all",
-                    "Even a wrong gradient mostly points downhill, so that a loss falls.",
+                    "Even a wrong gradient usually points downhill, so the loss falls.",
                 ),
             },
             settle=lambda x: "b" if x < 0.05 else "a",
-            unit=" of largest difference between the curves",
+            unit=" as the largest difference between the curves",
         ),
     },
 )

@@ -1,4 +1,4 @@
-"""Lesson 6, the payoff and its limits: what fits, how fast it is, and what eats the rest.
+"""Lesson 6, the payoff and its limits: what fits, how fast it is, and where the rest is lost.
 
 The speed-up on paper follows from the bubble of lesson 4 (GPipe, Huang et al. 2019, arXiv
 1811.06965, section 2.3): one rank works m slots for a batch, p ranks work m + p - 1 shorter ones.
@@ -89,7 +89,7 @@ def _judge_speedup(function: Function) -> Iterator[Result | Shown]:
 
 def _compare_speedup(name: str, value: float, p: int, m: int, message: float) -> Result:
     if p == 1:
-        hint = "one rank has nobody to send to: what does it take, whatever a message costs?"
+        hint = "one rank sends no messages: how long does it take, whatever a message costs?"
     elif message == 0.0:
         hint = (
             "p ranks share the layers, m microbatches the rows: how long is a slot then, and how "
@@ -97,14 +97,14 @@ def _compare_speedup(name: str, value: float, p: int, m: int, message: float) ->
         )
     else:
         hint = (
-            "right without messages? Then add those for which there is nothing else to do: how "
-            "many does the first microbatch meet on its way down, and the last one on its way up?"
+            "right without messages? Then add those that a rank can only wait for: how "
+            "many does the first microbatch need in its forward, and the last one in its backward?"
         )
     return equal(name, _on_paper(p, m, message), float(value), hint)
 
 
 def _on_paper(p: int, m: int, message: float) -> float:
-    """The simulator's word: one rank's step is 1 s."""
+    """What the simulator says, if one rank's step takes 1 s."""
     return 1 / simulate(gpipe(p, m), trials.share(1.0, p, m, message)).duration
 
 
@@ -117,7 +117,6 @@ def _race(p: int, m: int, message: float) -> Iterator[Result | Shown]:
 
 
 CHAPTER = Chapter(
-    "The payoff and its limits",
     {
         "06.1": Exercise(
             "the fastest that fits",
@@ -128,8 +127,8 @@ CHAPTER = Chapter(
                 "schedules has to keep all microbatches until the backwards begin, and which one "
                 "at most as many as there are ranks from it to the end?",
                 "Among those that fit: more ranks and more microbatches make a step shorter. And "
-                "who waits for a message between two actions, while others compute on?",
-                "Let the machine decide, outside of your function: a loop over the 18 candidates, "
+                "which one waits for a message between two actions, while the other computes?",
+                "Let the machine decide, outside your function: a loop over the 18 candidates, "
                 "trial(schedule, p, m, budget) in a try, .duration kept if there was no "
                 "RankOutOfMemory. The smallest wins; write down what you find, for each budget.",
             ),
@@ -143,8 +142,8 @@ CHAPTER = Chapter(
                 "one microbatch on a rank that holds a p-th of the layers? Without messages there "
                 "are m + p - 1 of them.",
                 "Now the messages. Most travel while both sides compute. Follow the first "
-                "microbatch down the stairs, and the last one up: who waits there, for how many?",
-                "p - 1 messages are waited for on the way there, and p - 1 on the way back. Add "
+                "microbatch forward and the last one backward: how many messages are waited for?",
+                "p - 1 messages are waited for in the forwards, and p - 1 in the backwards. Add "
                 "their time to that of the slots, and divide 1 by the sum.",
             ),
         ),
@@ -153,13 +152,13 @@ CHAPTER = Chapter(
         "06": Estimate(
             "A budget of 1.5 million bytes on each rank; one rank trains 5 layers in it. How many "
             "layers train on 4 ranks?",
-            "Each rank pays for its own layers alone, so each of the 4 has room for 5.",
+            "Each rank holds only its own layers, so each of the 4 has memory for 5.",
             {
                 5.0: "That is what one rank holds. On 4 ranks, no rank holds all layers.",
                 10.0: "That is what 2 ranks hold.",
-                8.0: "That was the model of the lessons before; there is more room than that.",
-                15.0: "Does each rank pay something that it would not pay alone? The messages at "
-                "its cuts, but they are small beside the bytes of a layer.",
+                8.0: "That was the model of earlier lessons; there is memory for more.",
+                15.0: "Does each rank need memory that it would not need alone? For the messages "
+                "at its cuts, but they are small compared with the bytes of a layer.",
             },
             tolerance=0.1,
             unit=" layers",
@@ -170,11 +169,11 @@ CHAPTER = Chapter(
             "16 + 3 = 19 slots, each a quarter as long as one rank's: 16 × 4/19, about 3.4. The "
             "bubble takes the rest.",
             {
-                4.0: "Four times the hands, but not from the first moment to the last: 3 of 19 "
+                4.0: "Four times as many ranks, but not from the first moment to the last: 3 of 19 "
                 "slots are bubble.",
                 1.0: "That was lesson 3, with a single microbatch.",
-                16.0: "More microbatches make the bubble smaller; the work is done by 4 ranks all "
-                "the same.",
+                16.0: "More microbatches make the bubble smaller; but there are still only 4 ranks "
+                "that do the work.",
             },
             tolerance=0.17,  # a busy machine; but 4 is never near 3.37
             unit=" times as fast",
@@ -185,18 +184,18 @@ CHAPTER = Chapter(
             {
                 "a": Choice(
                     "4 times as fast, for there are 4 processes",
-                    "A process is no device: processes share the cores that there are. And the "
+                    "A process is not a device: processes share the cores of the machine. And the "
                     "bubble stays in any case.",
                 ),
                 "b": Choice(
                     "almost 3 times as fast, as the formula says",
-                    "The formula wants a device of its own for each rank. Where a machine has "
-                    "enough free cores, it holds for real arithmetic, too; elsewhere it cannot.",
+                    "The formula assumes a separate device for each rank. If a machine has "
+                    "enough free cores, it is right for real arithmetic, too; otherwise not.",
                 ),
                 "c": Choice(
                     "slower than the formula says, for the ranks share the free cores of this "
                     "machine",
-                    "Ranks beyond the number of free cores only take turns. What you measured "
+                    "More ranks than free cores only take turns. What you measured "
                     "there is your machine.",
                 ),
             },
