@@ -1,4 +1,4 @@
-"""For all tests and notebooks: a progress file for each run, and no teacher's notebooks for nbval.
+"""For all tests and notebooks: a ledger of their own, and no teacher's notebooks for nbval.
 
 The teacher's, and the template, are run by ``tests/lessons``, which looks at what their checks say.
 """

@@ -115,7 +115,8 @@ def _clean(teacher: NotebookNode) -> NotebookNode:
     notebook = copy.deepcopy(teacher)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
+            cell.outputs = []
+            cell.execution_count = None
     return notebook
 
 

@@ -43,7 +43,8 @@ def experiment(
 ) -> Experiment:
     """A stack of ``depth`` linear layers and a batch of ``rows``, the same in each call."""
     with seeded():
-        model, inputs = mlp(width, depth, features, classes), torch.randn(rows, features)
+        model = mlp(width, depth, features, classes)
+        inputs = torch.randn(rows, features)
         return Experiment(model, inputs, torch.randint(classes, (rows,)))
 
 

@@ -47,7 +47,8 @@ def predicted(name: str) -> Over | None:
     Raises:
         LessonError: no such prediction.
     """
-    question, value = _question(name), progress_file.saved_prediction(name)
+    question = _question(name)
+    value = progress_file.saved_prediction(name)
     try:
         return None if value is None else question.drawn(value)
     except LessonError:  # saved by an older edition, which asked another question
@@ -60,7 +61,8 @@ def reveal(name: str, measured: float | Sequence[float]) -> Card:
     Raises:
         LessonError: no such prediction, or fewer or more numbers than were asked for.
     """
-    question, value = _question(name), progress_file.saved_prediction(name)
+    question = _question(name)
+    value = progress_file.saved_prediction(name)
     if isinstance(question, Estimates):
         shares = question.accept(measured)
         progress_file.save_measured(name, shares)

@@ -79,7 +79,8 @@ def _compare_parts(
     name: str, value: list[list[float]], events: Sequence[Event], num_ranks: int
 ) -> Result:
     work = [e for e in events if e.kind in COMPUTE]
-    first, whole = min(e.start for e in work), duration(events)
+    first = min(e.start for e in work)
+    whole = duration(events)
     parts = []
     for rank, seconds in enumerate(busy(events, num_ranks)):
         own = [e for e in work if e.rank == rank]

@@ -49,7 +49,8 @@ class Odd(nn.Module):
 def _data(rows: int) -> tuple[Odd, Tensor, Tensor]:
     """Only the first row is one that ``rare`` reacts to."""
     with seeded(3):
-        model, inputs = Odd(), torch.rand(rows, 6)
+        model = Odd()
+        inputs = torch.rand(rows, 6)
         inputs[0, 0] = 1.5
         return model, inputs, torch.randint(4, (rows,))
 
@@ -112,7 +113,8 @@ def _judge_combine(function: Function) -> Iterator[Result | Shown]:
     }
     made = {name: _parts(sizes) for name, sizes in batches.items()}
     real = "recorded on 4 ranks, ragged"
-    batches[real], made[real] = [6, 6, 5], _engine_gradients([6, 6, 5])
+    batches[real] = [6, 6, 5]
+    made[real] = _engine_gradients(batches[real])
     cases: Cases = {name: (made[name][0], sizes) for name, sizes in batches.items()}
 
     def compare(name: str, got: Gradients, *_: object) -> Result:

@@ -39,7 +39,8 @@ def _judge_choose(function: Function) -> Iterator[Result | Shown]:
 
 def _compare_choice(name: str, value: list[object], budget: int) -> Result:
     hint = "in this order: 'gpipe' or '1f1b'; 1, 2 or 4 ranks; 2, 4 or 8 microbatches"
-    expected, got = f"one of the {len(CANDIDATES)} candidates", tuple(value)
+    got = tuple(value)
+    expected = f"one of the {len(CANDIDATES)} candidates"
     return Result(name, expected, str(got), got in CANDIDATES, hint)
 
 
