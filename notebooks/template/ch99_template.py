@@ -2,91 +2,66 @@
 
 from collections.abc import Iterator
 
-import torch
-from torch import nn
-
-from pipelab.engine import Pipeline
-from pipelab.lessons.exercise import Chapter, Choice, Choose, Exercise
-from pipelab.lessons.rows import each, equal, function_of, ratio
-from pipelab.lessons.verdict import Result, Shown
-from pipelab.models import mlp
+from pipelab.lessons.answer_process import Function
+from pipelab.lessons.chapters import Chapter
+from pipelab.lessons.exercise import TRY_AGAIN, Cases, Exercise, each, equal, ratio
+from pipelab.lessons.experiment import experiment, record
+from pipelab.lessons.questions import Choice, Choose
+from pipelab.lessons.results import Result, Shown
 from pipelab.schedules import gpipe
 from pipelab.simulator import Cost, simulate
-from pipelab.trace import Trace
 
-_IDLE = "a function idle_slots(p, m): how many of its slots a rank has nothing to do in"
+_IDLE = "a function idle_slots(p, m): the number of slots in which a rank has nothing to do"
 _TIME = "a function step_time(p, m, forward, backward): seconds of one step"
-
-
-def _record(p: int, m: int, cost: Cost) -> Trace:
-    """The least disturbed of three steps on real ranks."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model, inputs = mlp(width=32, depth=8), torch.randn(32, 16)
-    targets = torch.zeros(32, dtype=torch.long)
-    loss = nn.functional.cross_entropy
-    with Pipeline(model, gpipe(p, m), loss=loss, pace=cost) as pipeline:
-        traces = [pipeline.step(inputs, targets).trace for _ in range(3)]
-    return min(traces, key=lambda trace: trace.duration)
 
 
 # ----------------------------------------------------------------------- 99.1, structure: exact
 
 
-def _judge_idle(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _IDLE)
-    yield from wrong
-    if function is None:
-        return
-    cases: dict[str, tuple[object, ...]] = {  # always: m = 1, m < p, p = 1
+def _judge_idle(function: Function) -> Iterator[Result | Shown]:
+    cases: Cases = {  # always: m = 1, m < p, p = 1
         "2 ranks, 4 microbatches": (2, 4),
         "a single microbatch": (4, 1),
         "fewer microbatches than ranks": (4, 2),
         "3 ranks, 7 microbatches": (3, 7),
         "one rank": (1, 4),
     }
-    yield from (result for result, _ in each(function, cases, _look_at_idle))
+    yield from each(function, cases, _compare_idle)
 
 
-def _look_at_idle(name: str, value: object, p: int, m: int) -> Result:
-    # The truth comes from the simulator, never from a formula that could be read off here.
+def _compare_idle(name: str, value: object, p: int, m: int) -> Result:
+    # From the simulator, never from a formula: the check must not contain the answer.
     trace = simulate(gpipe(p, m), Cost(1.0, 0.5, 0.5))
-    look = "print the schedule, and count the dots of one row"
-    return equal(name, round(trace.duration * trace.bubble_fraction), value, look)
+    hint = "print the schedule, and count the dots of one row"
+    return equal(name, round(trace.duration * trace.bubble_fraction), value, hint)
 
 
 # ----------------------------------------------------- 99.2, time: as a ratio, on a paced run
 
 
-def _judge_time(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _TIME)
-    yield from wrong
-    if function is None:
-        return
-    cases: dict[str, tuple[object, ...]] = {
+def _judge_time(function: Function) -> Iterator[Result | Shown]:
+    cases: Cases = {
         "2 ranks, 4 microbatches": (2, 4, 0.01, 0.02),
         "a single microbatch": (4, 1, 0.01, 0.02),
         "a backward as short as a forward": (4, 8, 0.01, 0.01),
         "one rank": (1, 3, 0.02, 0.04),
     }
-    found = list(each(function, cases, _look_at_time))
-    yield from (result for result, _ in found)
-    if all(result.ok for result, _ in found):
-        trace = _record(2, 4, Cost(0.01, 0.01, 0.01))
+    tried = yield from each(function, cases, _compare_time)
+    if tried.right:
+        trace = record(experiment(), gpipe(2, 4), Cost(0.01, 0.01, 0.01))
         yield Shown("2 ranks, 4 microbatches, as two real processes ran it", trace)
-        said = found[0][1]
+        said = tried.values[0]
         assert isinstance(said, float)
-        look = "other programs on this machine? run the check again"
-        yield ratio("recorded, over your formula", trace.duration / said, 0.95, 1.35, look)
+        took = trace.duration / said
+        yield ratio("recorded, over your formula", took, 0.95, 1.35, TRY_AGAIN)
 
 
-def _look_at_time(name: str, value: object, p: int, m: int, f: float, b: float) -> Result:
-    look = "how many slots has the longest row, and how long is each?"
-    return equal(name, simulate(gpipe(p, m), Cost(f, b / 2, b / 2)).duration, value, look)
+def _compare_time(name: str, value: object, p: int, m: int, f: float, b: float) -> Result:
+    hint = "how many slots has the longest row, and how long is each?"
+    return equal(name, simulate(gpipe(p, m), Cost(f, b / 2, b / 2)).duration, value, hint)
 
 
 CHAPTER = Chapter(
-    "A template",
     {
         "99.1": Exercise(
             "count the idle slots",
@@ -123,8 +98,8 @@ CHAPTER = Chapter(
                 ),
                 "c": Choice(
                     "becomes larger",
-                    "More microbatches mean more messages, but these wait for nobody here: only "
-                    "the way there and back is idle.",
+                    "More microbatches mean more messages, but nothing waits for them here: only "
+                    "the way to the last rank and back is idle.",
                 ),
             },
             settle=lambda x: "b" if x < 0.9 else "a" if x < 1.1 else "c",

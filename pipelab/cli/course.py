@@ -18,12 +18,11 @@ _PATTERN = "[0-9][0-9]_*.ipynb"
 
 
 def progress(arguments: argparse.Namespace) -> None:
-    """Print what the learner has predicted and solved, as Markdown."""
-    from pipelab.lessons import ledger
-    from pipelab.lessons.report import markdown
+    """Print the saved progress as Markdown."""
+    from pipelab.lessons import progress_file
 
-    say(markdown(ledger.load()))
-    say(f"\nKept on this machine alone, in {ledger.path()}")
+    say(progress_file.markdown(progress_file.load()))
+    say(f"\nKept on this machine alone, in {progress_file.path()}")
 
 
 def edition(arguments: argparse.Namespace) -> None:

@@ -1,27 +1,26 @@
-"""What a lesson does besides running pipelines: ask, check, help, and remember.
+"""What a lesson does apart from running pipelines: ask, check, help, and keep the progress.
 
-    predict  >  a run  >  reveal      commit first, then compare with what was recorded;
+    predict  >  a run  >  reveal      predict first, then compare with what was recorded;
                                       predicted: the same, to be drawn over the run
     hint     >  check                 an exercise, judged by running the answer
 
-The chapters hold targets and hints, never answers. Loaded when first asked for: the ledger alone
-needs no torch.
+The chapters hold targets and hints, never answers. Each name is loaded when it is first used: the
+progress file alone needs no torch.
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipelab.lessons.checking import check
-    from pipelab.lessons.hints import hint
+    from pipelab.lessons.checking import check, hint
     from pipelab.lessons.prediction import predict, predicted, reveal
-    from pipelab.lessons.verdict import Verdict
+    from pipelab.lessons.results import Verdict
 
 __all__ = ["Verdict", "check", "hint", "predict", "predicted", "reveal"]
 
 _HOME = {
-    "Verdict": "verdict",
+    "Verdict": "results",
     "check": "checking",
-    "hint": "hints",
+    "hint": "checking",
     "predict": "prediction",
     "predicted": "prediction",
     "reveal": "prediction",
@@ -29,7 +28,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name with its module, when it is first asked for."""
+    """Load a public name with its module, when it is first used."""
     from importlib import import_module
 
     if name not in _HOME:

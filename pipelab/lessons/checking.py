@@ -1,36 +1,49 @@
-"""``check("04.1", answer)``: run a learner's answer, and say what is as expected and what is not.
+"""``check("04.1", answer)`` judges an answer by running it; ``hint("04.1")`` helps to write one.
 
 Structure is judged exactly; time only as a ratio, on paced runs.
 """
 
 from pipelab.errors import LessonError, PipelabError
-from pipelab.lessons import ledger
+from pipelab.lessons import progress_file
 from pipelab.lessons.chapters import chapter_of
 from pipelab.lessons.exercise import Exercise
-from pipelab.lessons.verdict import Result, Shown, Verdict
+from pipelab.lessons.prediction import Card
+from pipelab.lessons.results import Result, Shown, Verdict
 
 
 def check(name: str, answer: object) -> Verdict:
-    """Judge an answer: data, or a small function, as the exercise asks for.
+    """Judge an answer: the function that the exercise asks for.
 
-    A function runs in fresh processes that are stopped after some seconds. The outcome is noted in
-    the ledger on this machine.
+    It runs in a fresh process, which is stopped after some seconds. The outcome is saved in the
+    progress file on this machine.
 
     Raises:
         LessonError: there is no such exercise.
     """
-    exercise = exercise_of(name)
+    exercise = _exercise(name)
     results, shown = _judge(exercise, answer)
     verdict = Verdict(name, exercise.title, tuple(results), tuple(shown))
-    ledger.note_check(name, verdict.passed, [row.name for row in results if not row.ok])
+    failed = [row.name for row in results if not row.ok]
+    progress_file.add_attempt(name, verdict.passed, failed)
     return verdict
 
 
-def exercise_of(name: str) -> Exercise:
-    """The exercise of this name. Raises LessonError, with those that there are."""
+def hint(name: str) -> Card:
+    """The next of an exercise's three hints; after the third, the third again.
+
+    Raises:
+        LessonError: there is no such exercise.
+    """
+    hints = _exercise(name).hints
+    step = min(progress_file.count_hint(name), len(hints))
+    more = " Ask again for the next." if step < len(hints) else ""
+    return Card(f"Hint {step} of {len(hints)} for {name}: {hints[step - 1]}{more}")
+
+
+def _exercise(name: str) -> Exercise:
     exercises = chapter_of(name).exercises
     if name not in exercises:
-        raise LessonError(f"there is no exercise {name!r}: take one of {', '.join(exercises)}")
+        raise LessonError(f"there is no exercise {name!r}: choose one of {', '.join(exercises)}")
     return exercises[name]
 
 
@@ -38,8 +51,12 @@ def _judge(exercise: Exercise, answer: object) -> tuple[list[Result], list[Shown
     results: list[Result] = []
     shown: list[Shown] = []
     if answer is ... or answer is None:
-        look = "write it in the cell above, and run that cell before this one"
-        return [Result("an answer", exercise.wants, "nothing yet", False, look)], shown
+        where = "write it in the cell above, and run that cell before this one"
+        return [Result("an answer", exercise.wants, "nothing yet", False, where)], shown
+    if not callable(answer):
+        where = "pass the function itself, without parentheses after its name"
+        got = type(answer).__name__
+        return [Result("a function", exercise.wants, got, False, where)], shown
     try:
         for found in exercise.judge(answer):
             if isinstance(found, Result):

@@ -5,8 +5,8 @@ The source is the teacher's notebook. What stands between these two lines is the
     ### BEGIN SOLUTION
     ### END SOLUTION
 
-For learners, inside a function it becomes ``raise NotImplementedError``; elsewhere it goes, and the
-line before it, ``answer = ...``, remains. Cells tagged ``teacher`` go as a whole.
+For learners, inside a function it becomes ``raise NotImplementedError``; elsewhere it is removed,
+and the line before it, ``answer = ...``, remains. Cells tagged ``teacher`` are removed.
 """
 
 import copy
@@ -30,16 +30,16 @@ def generate(edition: str, source: Path, folder: Path) -> list[Path]:
     """Write an edition of all lessons of a folder of teacher's notebooks; returns the files.
 
     Raises:
-        LessonError: no such edition, no lesson there, or a solution that does not end.
+        LessonError: no such edition, no lesson there, or a solution without its last line.
     """
     if edition not in EDITIONS:
-        raise LessonError(f"{edition!r} is no edition: choose {', '.join(EDITIONS)}")
+        raise LessonError(f"{edition!r} is no edition: choose one of {', '.join(EDITIONS)}")
     sources = sorted(source.glob(NAMES))
     if not sources:
         raise LessonError(f"{source} holds no teacher's notebooks, named NN_name.ipynb")
     folder.mkdir(parents=True, exist_ok=True)
     if folder.resolve() == source.resolve():
-        raise LessonError(f"{folder} holds the source itself: write into another folder")
+        raise LessonError(f"{folder} holds the source itself: choose another folder")
     written = []
     for path in sources:
         write(EDITIONS[edition](read(path)), folder / path.name)
@@ -72,7 +72,7 @@ def learner(teacher: NotebookNode) -> NotebookNode:
 def nbgrader(teacher: NotebookNode) -> NotebookNode:
     """The notebook with nbgrader's marks: solutions to clear, checks to grade.
 
-    Predictions are not graded: they are as in the learner's.
+    Predictions are not graded: they are the same as in the learner's.
     """
     notebook = _for_learners(teacher)
     for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
@@ -115,7 +115,8 @@ def _clean(teacher: NotebookNode) -> NotebookNode:
     notebook = copy.deepcopy(teacher)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
+            cell.outputs = []
+            cell.execution_count = None
     return notebook
 
 
@@ -126,7 +127,7 @@ def _for_learners(teacher: NotebookNode) -> NotebookNode:
 
 
 def _graded(line: str) -> str:
-    """The check as a test; imported anew, whatever a cell above has made of the name."""
+    """The check as a test; imported again, since a cell above may have changed the name."""
     again = "from pipelab.lessons import check"
     return f"{again}\n\nverdict = {line.rstrip()}\nprint(verdict)\nassert verdict.passed"
 

@@ -1,24 +1,31 @@
-"""What a chapter is made of: exercises with a judge and hints, predictions with explanations."""
+"""An exercise, and how a chapter judges an answer to it: case by case, in a fresh process.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+each(function, cases, compare)      one result for each case
+equal(...)   ratio(...)             the two comparisons that chapters use most
+"""
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from pipelab.errors import LessonError
-from pipelab.lessons.verdict import Result, Shown
-from pipelab.widgets.overlay import Over
+from pipelab.lessons.answer_process import NOT_TRIED, Function, call
+from pipelab.lessons.results import Result, Shown
 
-Judge = Callable[[object], Iterator[Result | Shown]]
+Cases = Mapping[str, tuple[object, ...]]  # arguments of a call, by the name of its result
+Judge = Callable[[Function], Iterator[Result | Shown]]
+
+TRY_AGAIN = "other programs on this machine? run the check again"  # the hint beside a time
+_NO_RETURN = "the function returned nothing: did you write return? print only shows"
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise.
+    """One exercise. Its answer is a function.
 
     Attributes:
         title: in a few words.
-        wants: what kind of answer, such as "a function gpipe(rank, p, m)".
-        judge: runs an answer and yields one result for each thing that it looks at.
+        wants: what kind of function, such as "a function gpipe(rank, p, m)".
+        judge: calls an answer and yields one result for each thing that it judges.
         hints: three, each nearer to the answer than the one before; none is the answer.
     """
 
@@ -28,166 +35,80 @@ class Exercise:
     hints: tuple[str, str, str]
 
 
-class Choice(NamedTuple):
-    """A possible answer, and what there is to say about it once the run is known."""
+class Tried(NamedTuple):
+    """What a function returned for each case that it answered, and whether all was right."""
 
-    text: str
-    explanation: str
+    values: list[object]
+    right: bool
 
 
-@dataclass(frozen=True)
-class Choose:
-    """A prediction among a few choices; every wrong one stands for a misconception.
+def each(
+    function: Function, cases: Cases, compare: Callable[..., Result]
+) -> Generator[Result, None, Tried]:
+    """One result for each case; at the end the values, which ``yield from`` returns.
 
-    Attributes:
-        question: as the lesson asks it.
-        choices: by their letter.
-        settle: from the number measured to the letter that it supports.
-        unit: of the number measured.
+    A case that fails with the same error as the one before it is left out.
+
+    Args:
+        function: of the learner; called in a fresh process with the arguments of each case.
+        cases: arguments, by the name of the result.
+        compare: ``compare(name, value, *arguments)`` gives the result.
     """
-
-    question: str
-    choices: Mapping[str, Choice]
-    settle: Callable[[float], str]
-    unit: str = ""
-
-    def accept(self, value: object) -> str:
-        """The letter. Raises LessonError if it is none of the choices."""
-        if isinstance(value, str) and value in self.choices:
-            return value
-        raise LessonError(f"{value!r} is none of the choices: write one of {self.listing()}")
-
-    def listing(self) -> str:
-        """The letters, as they are typed."""
-        return ", ".join(map(repr, self.choices))
-
-    def drawn(self, value: object) -> None:
-        """Nothing: a choice is told in words."""
-
-    def explain(self, value: object, measured: float) -> str:
-        """What to say once it was measured; ``value`` None: nothing was predicted."""
-        right = self.settle(measured)
-        say = f"Measured: {measured:.3g}{self.unit}. That is {right!r}: {self.choices[right].text}."
-        if value == right:
-            return f"{say} You said so. {self.choices[right].explanation}"
-        if isinstance(value, str) and value in self.choices:
-            own = self.choices[value]
-            say += f" You said {value!r}: {own.text}. {own.explanation}"
-        return f"{say} {self.choices[right].explanation}"
+    values: list[object] = []
+    right = True
+    before = ""
+    outcomes = call(function, list(cases.values()))
+    for (name, arguments), outcome in zip(cases.items(), outcomes, strict=True):
+        if not outcome.problem:
+            result = _compared(compare, name, outcome.value, arguments)
+            values.append(outcome.value)
+            right = right and result.ok
+            yield result
+            continue
+        right = False
+        if outcome.problem not in (before, NOT_TRIED):
+            yield Result(name, "an answer", outcome.problem, False)
+        before = outcome.problem
+    return Tried(values, right)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A prediction that is a number.
+def equal(name: str, expected: object, got: object, hint: str = "") -> Result:
+    """Equal or not; numbers that differ by rounding are equal.
 
-    Attributes:
-        question: as the lesson asks it.
-        explanation: what the number comes from.
-        slips: numbers that a known misconception leads to, and what to say about each.
-        tolerance: how near counts as right, as a share of what was measured.
-        unit: of the number.
-        most: a larger one cannot be meant.
-        over: from the number to what can be drawn over a run, if it can.
+    >>> equal("sum", 0.3, 0.1 + 0.2).ok
+    True
     """
-
-    question: str
-    explanation: str
-    slips: Mapping[float, str] = field(default_factory=dict)
-    tolerance: float = 0.15
-    unit: str = ""
-    most: float = 1e12
-    over: Callable[[float], Over | None] | None = None
-
-    def accept(self, value: object) -> float:
-        """The number. Raises LessonError if it is none."""
-        return _number(value, self.most)
-
-    def listing(self) -> str:
-        """What is to be typed."""
-        return "a number"
-
-    def drawn(self, value: object) -> Over | None:
-        """The number as it is drawn over a run. Raises LessonError if it is none."""
-        return None if self.over is None else self.over(self.accept(value))
-
-    def explain(self, value: object, measured: float) -> str:
-        """What to say once it was measured; ``value`` None: nothing was predicted."""
-        say = f"Measured: {measured:.3g}{self.unit}."
-        if isinstance(value, int | float):
-            near = abs(value - measured) <= self.tolerance * abs(measured)
-            say += f" You predicted {value:.3g}{self.unit}{': well seen.' if near else '.'}"
-            slip = next((w for n, w in self.slips.items() if abs(n - value) < 1e-6), "")
-            say += f" {slip}" if slip and not near else ""
-        return f"{say} {self.explanation}"
+    return Result(name, _text(expected), _text(got), _same(expected, got), hint)
 
 
-@dataclass(frozen=True)
-class Estimates:
-    """A prediction of several shares, one for each of a few settings.
-
-    Attributes:
-        question: as the lesson asks it.
-        settings: in words, one for each share.
-        explanation: what the shares come from.
-        slips: all the shares that a known misconception leads to, and what to say about them.
-        tolerance: how near counts as right, in shares.
-        most: a larger number cannot be meant.
-        over: from the shares to what can be drawn over a run.
-    """
-
-    question: str
-    settings: tuple[str, ...]
-    explanation: str
-    slips: Mapping[tuple[float, ...], str]
-    tolerance: float = 0.12
-    most: float = 1.0
-    over: Callable[[tuple[float, ...]], Over] | None = None
-
-    def accept(self, value: object) -> tuple[float, ...]:
-        """The shares. Raises LessonError if it is no list of as many numbers."""
-        if not isinstance(value, list | tuple) or len(value) != len(self.settings):
-            raise LessonError(f"{value!r} is no such list: write {self.listing()}")
-        return tuple(_number(share, self.most) for share in value)
-
-    def listing(self) -> str:
-        """What is to be typed."""
-        return f"a list of {len(self.settings)} numbers, for {', '.join(self.settings)}"
-
-    def drawn(self, value: object) -> Over | None:
-        """The shares as they are drawn over a run. Raises LessonError if they are none."""
-        return None if self.over is None else self.over(self.accept(value))
-
-    def explain(self, value: object, measured: tuple[float, ...]) -> str:
-        """What to say once they were measured; ``value`` None: nothing was predicted."""
-        say = f"Measured: {self._row(measured)}."
-        if isinstance(value, list | tuple) and len(value) == len(measured):
-            near = _near(value, measured, self.tolerance)
-            say += f" You predicted {self._row(value)}{': well seen.' if near else '.'}"
-            slip = next((w for n, w in self.slips.items() if _near(value, n, 0.03)), "")
-            say += f" {slip}" if slip and not near else ""
-        return f"{say} {self.explanation}"
-
-    def _row(self, shares: Sequence[float]) -> str:
-        pairs = zip(self.settings, shares, strict=True)
-        return ", ".join(f"{share:.2f} for {setting}" for setting, share in pairs)
+def ratio(name: str, got: float, low: float, high: float, hint: str = "") -> Result:
+    """In range or not: real ranks are never exact, so times are judged as ratios."""
+    return Result(name, f"{low:g} to {high:g}", f"{got:.2f}", low <= got <= high, hint)
 
 
-def _near(a: Sequence[float], b: Sequence[float], tolerance: float) -> bool:
-    return all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True))
+def _compared(
+    compare: Callable[..., Result], name: str, value: object, arguments: tuple[object, ...]
+) -> Result:
+    """The result of a comparison, or one that says that the value has the wrong form."""
+    try:
+        return compare(name, value, *arguments)
+    except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
+        hint = _NO_RETURN if value is None else str(error)
+        wrong_form = f"an answer of another form: {_text(value)}"
+        return Result(name, "the form asked for", wrong_form, False, hint)
 
 
-def _number(value: object, most: float) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12:
-        if value <= most:
-            return float(value)
-        raise LessonError(f"{value!r} is more than {most:g}: write 30 % as 0.3")
-    raise LessonError(f"{value!r} is no number: write one, such as 12 or 0.5")
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, int | float) and isinstance(b, int | float):
+        return abs(a - b) <= 1e-9 * max(1.0, abs(a))
+    return type(a) is type(b) and a == b
 
 
-@dataclass(frozen=True)
-class Chapter:
-    """The exercises and predictions of one lesson, by name."""
-
-    title: str
-    exercises: Mapping[str, Exercise]
-    predictions: Mapping[str, Choose | Estimate | Estimates]
+def _text(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_text, value)) + "]"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,19 +1,19 @@
-"""Predictions: recorded before the run, drawn over it, explained after it."""
+"""Predictions: saved before the run, drawn over it, explained after it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 from pipelab.errors import LessonError
-from pipelab.lessons import ledger
+from pipelab.lessons import progress_file
 from pipelab.lessons.chapters import chapter_of
-from pipelab.lessons.exercise import Choose, Estimate, Estimates
+from pipelab.lessons.questions import Estimates, Question
 from pipelab.widgets.overlay import Over
 
 
 @dataclass(frozen=True)
 class Card:
-    """A few sentences, to be the last line of a cell."""
+    """A few sentences, shown as the last line of a cell."""
 
     text: str
 
@@ -25,32 +25,33 @@ class Card:
 
 
 def predict(name: str, value: object) -> Card:
-    """Record a prediction before the run. ``...`` records nothing.
+    """Save a prediction before the run. ``...`` saves nothing.
 
     Raises:
-        LessonError: no such prediction, or a value that is none of its choices.
+        LessonError: no such prediction, or a value that is no answer to its question.
     """
-    prediction = _find(name)
+    question = _question(name)
     parts = value if isinstance(value, list | tuple) else [value]
     if any(part is ... or part is None for part in parts):
-        return Card(f"No prediction yet: write {prediction.listing()} in place of the dots.")
-    accepted = prediction.accept(value)
-    ledger.note_prediction(name, accepted)
-    return Card(f"Noted: {accepted!r}. Now let the ranks decide.")
+        return Card(f"No prediction yet: write {question.listing()} in place of the dots.")
+    accepted = question.accept(value)
+    progress_file.save_prediction(name, accepted)
+    return Card(f"Your prediction is saved: {accepted!r}. Now run it and compare.")
 
 
 def predicted(name: str) -> Over | None:
     """What was predicted, to be drawn over a run: ``Timeline(trace, over=predicted("03"))``.
 
-    None if nothing was, or nothing that could be drawn: a choice is told in words by ``reveal``.
+    None if nothing was predicted, or nothing that can be drawn: ``reveal`` puts a choice in words.
 
     Raises:
         LessonError: no such prediction.
     """
-    prediction, value = _find(name), ledger.prediction(name)
+    question = _question(name)
+    value = progress_file.saved_prediction(name)
     try:
-        return None if value is None else prediction.drawn(value)
-    except LessonError:  # of an older edition, which asked another question
+        return None if value is None else question.drawn(value)
+    except LessonError:  # saved by an older edition, which asked another question
         return None
 
 
@@ -60,19 +61,21 @@ def reveal(name: str, measured: float | Sequence[float]) -> Card:
     Raises:
         LessonError: no such prediction, or fewer or more numbers than were asked for.
     """
-    prediction, value = _find(name), ledger.prediction(name)
-    if isinstance(prediction, Estimates):
-        shares = prediction.accept(measured)
-        ledger.note_measured(name, shares)
-        return Card(prediction.explain(value, shares))
+    question = _question(name)
+    value = progress_file.saved_prediction(name)
+    if isinstance(question, Estimates):
+        shares = question.accept(measured)
+        progress_file.save_measured(name, shares)
+        return Card(question.explain(value, shares))
     if isinstance(measured, Sequence):
         raise LessonError(f"prediction {name!r} is one number: give what was measured as one")
-    ledger.note_measured(name, float(measured))
-    return Card(prediction.explain(value, float(measured)))
+    progress_file.save_measured(name, float(measured))
+    return Card(question.explain(value, float(measured)))
 
 
-def _find(name: str) -> Choose | Estimate | Estimates:
+def _question(name: str) -> Question:
     predictions = chapter_of(name).predictions
     if name not in predictions:
-        raise LessonError(f"there is no prediction {name!r}: take one of {', '.join(predictions)}")
+        known = ", ".join(predictions)
+        raise LessonError(f"there is no prediction {name!r}: choose one of {known}")
     return predictions[name]

@@ -54,6 +54,6 @@ def test_chapter_is_whole(number):
         assert choices or len(prediction.slips) >= 2
 
 
-def test_a_function_that_prints_and_returns_nothing_is_told_so():
+def test_a_function_that_prints_and_returns_nothing_is_named():
     verdict = check("06.1", lambda budget: print("gpipe"))
     assert "did you write return? print only shows" in str(verdict)

@@ -53,7 +53,7 @@ def test_untouched_learner_notebook_passes_no_check(source):
 
 @pytest.fixture(scope="module")
 def played(request, tmp_path_factory):
-    """The ledgers that the teacher's notebooks leave. Two at a time: paced ranks mostly sleep."""
+    """The progress that the teacher's notebooks save. Two at a time: paced ranks mostly sleep."""
 
     def play(source):
         home = tmp_path_factory.mktemp(source.stem)
@@ -69,15 +69,15 @@ def played(request, tmp_path_factory):
 
 @PAIRS
 def test_teachers_notebook_passes_every_check(source, played):
-    ledger = played[source].result()
-    passed = {name: row["passed"] for name, row in ledger["checks"].items()}
+    progress = played[source].result()
+    passed = {name: row["passed"] for name, row in progress["checks"].items()}
     assert passed == dict.fromkeys(chapter_of(source.name[:2]).exercises, True)
-    assert set(ledger["predictions"]) == set(chapter_of(source.name[:2]).predictions)
-    for name, row in ledger["predictions"].items():
+    assert set(progress["predictions"]) == set(chapter_of(source.name[:2]).predictions)
+    for name, row in progress["predictions"].items():
         prediction = chapter_of(name).predictions[name]
         assert row.keys() == {"value", "measured"}, "predicted, and revealed"
         said = prediction.explain(row["value"], row["measured"])
-        assert "You said so" in said or "well seen" in said, said
+        assert "You said so" in said or "well predicted" in said, said
 
 
 @PAIRS

@@ -1,4 +1,4 @@
-"""Fresh processes, the ledger, predictions, hints: what every lesson leans on."""
+"""Fresh processes, the progress file, predictions, hints: what every lesson uses."""
 
 import json
 import multiprocessing
@@ -12,12 +12,12 @@ import pytest
 
 from pipelab.cli.main import main
 from pipelab.errors import LessonError
-from pipelab.lessons import check, hint, ledger, predict, predicted, reveal
+from pipelab.lessons import check, hint, predict, predicted, progress_file, reveal
+from pipelab.lessons.answer_process import NOT_TRIED, call
 from pipelab.lessons.chapters.ch01_relay import MINUTE
-from pipelab.lessons.exercise import Choice, Choose
-from pipelab.lessons.fresh import NOT_TRIED, call
+from pipelab.lessons.questions import Choice, Choose
+from pipelab.lessons.results import Result, Verdict
 from pipelab.lessons.trials import trial
-from pipelab.lessons.verdict import Result, Verdict
 
 
 @pytest.fixture(autouse=True)
@@ -104,12 +104,12 @@ def test_verdict_says_expected_and_got_in_text_and_html():
     assert "&lt;9&gt;" in html and "<9>" not in html and "look at slot 3" in html
 
 
-# --------------------------------------------------------------------------------- ledger
+# --------------------------------------------------------------------------------- progress file
 
 
-def test_ledger_counts_attempts_and_keeps_what_was_passed(home):
+def test_progress_counts_attempts_and_keeps_what_was_passed(home):
     for passed, failed in ((False, ["slots"]), (True, []), (False, ["slots"])):
-        ledger.note_check("01.1", passed, failed)
+        progress_file.add_attempt("01.1", passed, failed)
     row = json.loads((home / "progress.json").read_text())["checks"]["01.1"]
     assert row == {"attempts": 3, "passed": True, "failed": ["slots"]}
 
@@ -117,36 +117,36 @@ def test_ledger_counts_attempts_and_keeps_what_was_passed(home):
 def test_two_notebooks_at_once_lose_nothing():
     def attempts():
         for _ in range(20):
-            ledger.note_check("01.1", False, [])
+            progress_file.add_attempt("01.1", False, [])
 
     threads = [Thread(target=attempts) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert ledger.load()["checks"]["01.1"]["attempts"] == 80
+    assert progress_file.load()["checks"]["01.1"]["attempts"] == 80
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"checks": {"01.1": 3}}', '{"checks": 3}'])
-def test_damaged_ledger_is_put_aside(home, text):
+def test_damaged_progress_file_is_renamed(home, text):
     home.mkdir()
     (home / "progress.json").write_text(text)
     with pytest.warns(UserWarning, match="was damaged"):
-        ledger.note_check("01.1", True, [])
-    assert ledger.load()["checks"]["01.1"]["passed"]
+        progress_file.add_attempt("01.1", True, [])
+    assert progress_file.load()["checks"]["01.1"]["passed"]
     assert (home / "progress.damaged.json").read_text() == text
 
 
-def test_lesson_goes_on_where_nothing_can_be_written(home):
+def test_lesson_continues_where_nothing_can_be_written(home):
     home.write_text("a file where the folder should be")
     with pytest.warns(UserWarning, match="progress is not kept"):
-        ledger.note_prediction("01", 8)
+        progress_file.save_prediction("01", 8)
 
 
-def test_ledger_follows_xdg(monkeypatch, tmp_path):
+def test_progress_file_follows_xdg(monkeypatch, tmp_path):
     monkeypatch.delenv("PIPELAB_HOME")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert ledger.path() == tmp_path / "pipelab" / "progress.json"
+    assert progress_file.path() == tmp_path / "pipelab" / "progress.json"
 
 
 # ---------------------------------------------------------------------- predictions, hints
@@ -154,7 +154,7 @@ def test_ledger_follows_xdg(monkeypatch, tmp_path):
 
 def test_untouched_prediction_records_nothing():
     assert repr(predict("01", ...)).startswith("No prediction yet: write a number")
-    assert ledger.prediction("01") is None
+    assert progress_file.saved_prediction("01") is None
 
 
 def test_prediction_meets_its_misconception():
@@ -162,12 +162,12 @@ def test_prediction_meets_its_misconception():
     text = repr(reveal("01", 8.1))
     assert "Measured: 8.1 minutes. You predicted 6 minutes." in text
     assert "from the very first minute" in text
-    assert ledger.load()["predictions"]["01"] == {"value": 6.0, "measured": 8.1}
+    assert progress_file.load()["predictions"]["01"] == {"value": 6.0, "measured": 8.1}
 
 
-def test_right_prediction_is_told_so():
+def test_right_prediction_is_confirmed():
     predict("01", 8)
-    assert "well seen" in repr(reveal("01", 8.1))
+    assert "well predicted" in repr(reveal("01", 8.1))
 
 
 SWEEP = [0.75, 0.61, 0.45, 0.3, 0.2]  # the bubbles of a run, m = 1, 2, 4, 8, 16
@@ -177,15 +177,15 @@ def test_prediction_of_several_numbers_meets_its_misconception():
     predict("04", [0.75, 0.375, 0.1875, 0.09375, 0.046875])
     text = repr(reveal("04", SWEEP))
     assert "0.75 for m = 1, 0.61 for m = 2" in text and "0.38 for m = 2" in text
-    assert "Half of it each time?" in text and "well seen" not in text
+    assert "Half of it each time?" in text and "well predicted" not in text
     predict("04", [0.75, 0.6, 0.43, 0.27, 0.16])
-    assert "well seen" in repr(reveal("04", SWEEP))
+    assert "well predicted" in repr(reveal("04", SWEEP))
 
 
 @pytest.mark.parametrize("dots", [..., [...], [0.75, ..., 0.4, 0.3, 0.2]])
 def test_dots_that_are_left_are_no_prediction(dots):
     assert repr(predict("04", dots)).startswith("No prediction yet: write a list of 5 numbers")
-    assert ledger.prediction("04") is None
+    assert progress_file.saved_prediction("04") is None
 
 
 @pytest.mark.parametrize("shares", [0.3, [0.3], [0.75, 60, 43, 27, 16], "01234"])
@@ -205,11 +205,11 @@ def test_prediction_is_drawn_over_the_run():
     predict("04", [0.75, 3, 0.4, 0.3, 0.2])
     assert predicted("04") == {(4, 1): 0.75, (4, 4): 0.4, (4, 8): 0.3, (4, 16): 0.2}
     predict("03.speed", "c")
-    assert predicted("03.speed") is None, "a choice is told in words"
+    assert predicted("03.speed") is None, "a choice is not drawn"
 
 
 def test_prediction_of_an_older_edition_is_not_drawn_and_does_no_harm():
-    ledger.note_prediction("04", 0.27)
+    progress_file.save_prediction("04", 0.27)
     assert predicted("04") is None
     assert "You predicted" not in repr(reveal("04", SWEEP))
 
@@ -261,7 +261,7 @@ def test_progress_is_printed_as_markdown(capsys):
     assert "| 04 | 0.75, 0.6, 0.43, 0.27, 0.16 | not yet |" in out
 
 
-def test_a_slip_of_the_pen_is_told_in_one_line_in_a_notebook(home):
+def test_a_wrong_value_is_one_line_in_a_notebook(home):
     notebook = nbformat.v4.new_notebook(
         cells=[
             nbformat.v4.new_code_cell(
@@ -272,5 +272,5 @@ def test_a_slip_of_the_pen_is_told_in_one_line_in_a_notebook(home):
     client = nbclient.NotebookClient(notebook, allow_errors=True, kernel_name="python3")
     client.execute(env=os.environ)
     (output,) = notebook.cells[0].outputs
-    words = "LessonError: 'many' is no number: write one, such as 12 or 0.5"
+    words = "LessonError: 'many' is no number that fits here: write one such as 12 or 0.5"
     assert output.output_type == "error" and output.traceback == [words]

@@ -41,7 +41,7 @@ GUESS = {
 
 def nbgrader(course: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "nbgrader", *arguments]
-    paths = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "PIPELAB_HOME": "ledger"}
+    paths = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "PIPELAB_HOME": "progress"}
     env = os.environ | {name: str(course.parent / folder) for name, folder in paths.items()}
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"  # it calls alembic
     done = subprocess.run(

@@ -1,9 +1,11 @@
-"""Numbers that a lesson states in prose, held against the run that it is stored with.
+"""Numbers that a lesson states in prose, compared with the run that it is stored with.
 
 What is deterministic is compared by nbval in the notebook itself; times are judged as ratios.
 """
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,19 @@ def test_03_a_quarter_computes_and_nothing_is_won():
     assert 0.75 <= numbers(said("03", "sequential"))[0] < 0.85
     one, four = (numbers(line)[0] for line in said("03", "speed").strip().splitlines())
     assert 0.7 < one / four <= 1.05
+
+
+def test_03_prints_the_loop_and_loads_no_other_worker():
+    script = """
+import inspect, sys
+from pipelab.engine.rank.worker import Worker
+print(inspect.getsource(Worker.run_step))
+assert "torch.distributed.pipelining" not in sys.modules
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == said("03", "loop")
+    assert "for action in self.actions:" in done.stdout
 
 
 def test_04_points_lie_on_the_formula_or_a_little_above():

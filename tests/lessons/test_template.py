@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from pipelab.lessons.edition import generate
-
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = ROOT / "notebooks" / "template"
 PLACES = {
@@ -22,15 +20,11 @@ PLACES = {
     "wrong_99.py": "tests/lessons/wrong_13.py",
 }
 COPIED = ("pipelab", "tests", "conftest.py", "pyproject.toml", "notebooks/00_start_here.ipynb")
-EXECUTE = (
-    "--to notebook --execute --inplace --ExecutePreprocessor.store_widget_state=False "
-    "--ExecutePreprocessor.record_timing=False"
-)
 
 
 def run(project: Path, *command: str) -> str:
     """A command in the copy, which its processes import in place of this project."""
-    env = os.environ | {"PYTHONPATH": str(project), "PIPELAB_HOME": str(project / "ledger")}
+    env = os.environ | {"PYTHONPATH": str(project), "PIPELAB_HOME": str(project / "progress")}
     done = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=project, env=env, capture_output=True, text=True, timeout=280, check=False,
@@ -61,10 +55,8 @@ def project(tmp_path):
 
 
 def make(project: Path) -> None:
-    """The learner's notebook, executed."""
-    (made,) = generate("learner", project / "notebooks" / "teacher", project / "new")
-    shutil.copy(made, project / "notebooks")
-    run(project, "jupyter", "nbconvert", *EXECUTE.split(), "notebooks/13_mine.ipynb")
+    """The learner's notebook, executed and stored."""
+    run(project, "tests.lessons.store", "13")
 
 
 @pytest.mark.slow

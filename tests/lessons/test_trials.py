@@ -46,7 +46,7 @@ def test_a_trial_leaves_the_number_of_threads_alone():
 
 def test_the_least_disturbed_run_counts(monkeypatch):
     runs = [simulate(build("gpipe", 2, 2), share(work, 2, 2)) for work in (0.3, 0.1, 0.2)]
-    monkeypatch.setattr(trials, "_RUNS", {})
+    monkeypatch.setattr(trials, "_BEST", {})
     left = iter(runs)
     monkeypatch.setattr(trials, "trial", lambda *candidate: next(left))
     assert trials.again(("gpipe", 2, 2)) is runs[0]

@@ -24,6 +24,8 @@ from pipelab.engine.rank.update import Update
 from pipelab.engine.transport.p2p import Messages
 from pipelab.partition.tree import check_finite, flatten, tensors_of
 
+__all__ = ["Worker"]  # lesson 3 prints its loop
+
 
 class Worker:
     """One rank: its stages, its row of the schedule, its messages and its recorder."""

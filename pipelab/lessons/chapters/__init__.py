@@ -1,11 +1,14 @@
 """One module per lesson, ``chNN_name``: targets, hints and explanations, never an answer."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 
 from pipelab.errors import LessonError
-from pipelab.lessons.exercise import Chapter
+from pipelab.lessons.exercise import Exercise
+from pipelab.lessons.questions import Question
 
-__all__ = ["MODULES", "chapter_of"]
+__all__ = ["MODULES", "Chapter", "chapter_of"]
 
 MODULES = {
     "01": "ch01_relay",
@@ -15,6 +18,14 @@ MODULES = {
     "05": "ch05_gradient",
     "06": "ch06_payoff",
 }
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """The exercises and predictions of one lesson, by name."""
+
+    exercises: Mapping[str, Exercise]
+    predictions: Mapping[str, Question]
 
 
 def chapter_of(name: str) -> Chapter:

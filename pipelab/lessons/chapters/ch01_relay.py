@@ -8,13 +8,17 @@ from torch import Tensor, nn
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
 from pipelab.errors import LessonError
-from pipelab.lessons.exercise import Chapter, Estimate, Exercise
-from pipelab.lessons.rows import each, equal, function_of, ratio
-from pipelab.lessons.verdict import Result, Shown
+from pipelab.lessons.answer_process import Function
+from pipelab.lessons.chapters import Chapter
+from pipelab.lessons.exercise import TRY_AGAIN, Cases, Exercise, each, equal, ratio
+from pipelab.lessons.questions import Estimate
+from pipelab.lessons.results import Result, Shown
 from pipelab.schedules import Schedule, gpipe
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Trace
 from pipelab.trace.trace import in_order
+
+__all__ = ["CHAPTER", "MINUTE", "cook"]
 
 MINUTE = 0.1  # seconds that stand for a minute in the kitchen
 Rows = Sequence[Sequence[str]]
@@ -34,19 +38,19 @@ def cook(
 ) -> Trace:
     """Run an order of forwards on real processes, one for each cook; the recorded trace.
 
-    The engine trains, so each dish also travels back; that takes no time here and is left out.
+    The engine trains, so each dish also has a backward; it takes no time here and is left out.
 
     Args:
-        order: for each cook its tokens; empty slots are skipped, for cooks wait by themselves.
+        order: for each cook its tokens; empty slots are skipped: a cook waits for a dish anyway.
         minutes: that each cook spends on a dish; 1 each if not given.
         hand_over: minutes from one cook to the next.
         minute: seconds that stand for a minute.
-        one_by_one: no cook begins a dish before the one before it has come all the way back.
+        one_by_one: no cook begins a dish before the backward of the one before it is done.
 
     Raises:
-        ScheduleError: a dish is missing, there twice, or with the wrong cook.
+        ScheduleError: a dish is missing, appears twice, or is with the wrong cook.
     """
-    schedule = there_and_back(order, one_by_one)
+    schedule = with_backwards(order, one_by_one)
     p, m = schedule.num_ranks, schedule.num_microbatches
     forward = [minute * t for t in minutes] or minute
     pace = Cost(forward, 0.0, 0.0, latency=hand_over * minute)
@@ -59,13 +63,13 @@ def cook(
         return forwards(pipeline.step(inputs, targets).trace)
 
 
-def there_and_back(order: Rows, one_by_one: bool = False) -> Schedule:
-    """The order as a schedule: forwards, and the same dishes back, at the end or one by one."""
-    there = [[Action.parse(token) for token in row if token] for row in order]
-    if any(a.kind is not Kind.F for row in there for a in row):
-        raise LessonError("only forwards here: tokens such as 0F2, cook 0 with dish 2")
+def with_backwards(order: Rows, one_by_one: bool = False) -> Schedule:
+    """The order as a schedule: forwards, and a backward of each, at the end or one by one."""
+    forward_rows = [[Action.parse(token) for token in row if token] for row in order]
+    if any(a.kind is not Kind.F for row in forward_rows for a in row):
+        raise LessonError("only forwards can be given here: tokens such as 0F2, cook 0 with dish 2")
     rows = []
-    for row in there:
+    for row in forward_rows:
         back = [a._replace(kind=Kind.B) for a in row]
         pairs = [action for pair in zip(row, back, strict=True) for action in pair]
         in_turn = sorted(back, key=lambda a: a.microbatch or 0)
@@ -91,37 +95,32 @@ def _loss(output: Tensor, target: Tensor) -> Tensor:
 # --------------------------------------------------------------------------- 01.1, the order
 
 
-def _judge_order(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _ORDER)
-    yield from wrong
-    if function is None:
-        return
-    cases = {
+def _judge_order(function: Function) -> Iterator[Result | Shown]:
+    cases: Cases = {
         "three cooks, six dishes": (3, 6),
         "a single dish": (3, 1),
         "fewer dishes than cooks": (4, 2),
         "seven dishes": (3, 7),
         "one cook alone": (1, 5),
     }
-    found = list(each(function, cases, _look_at_order))
-    yield from (result for result, _ in found)
-    if all(result.ok for result, _ in found):
-        rows = found[0][1]
+    tried = yield from each(function, cases, _compare_order)
+    if tried.right:
+        rows = tried.values[0]
         assert isinstance(rows, list)
         trace = cook(rows, minute=_SHORT)
         yield Shown("Your order, as three real processes ran it", trace)
-        look = "other programs on this machine? run the check again"
-        yield ratio("recorded, over 8 minutes", trace.duration / (8 * _SHORT), 0.95, 1.3, look)
+        took = trace.duration / (8 * _SHORT)
+        yield ratio("recorded, over 8 minutes", took, 0.95, 1.3, TRY_AGAIN)
 
 
-def _look_at_order(name: str, rows: list[list[str]], cooks: int, dishes: int) -> Result:
+def _compare_order(name: str, rows: list[list[str]], cooks: int, dishes: int) -> Result:
     slots = cooks + dishes - 1
     expected = f"{slots} slots, each dish once with each cook, in order"
     if fault := _fault(rows, cooks, dishes):
         return Result(name, expected, fault, False, fault)
     took = max(len(row) - _idle_end(row) for row in rows)
-    look = "a cook may begin a dish in the slot after the cook before has finished it, not later"
-    return Result(name, expected, f"{took} slots", took == slots, look)
+    hint = "a cook may begin a dish in the slot after the cook before has finished it, not later"
+    return Result(name, expected, f"{took} slots", took == slots, hint)
 
 
 def _fault(rows: list[list[str]], cooks: int, dishes: int) -> str:
@@ -134,8 +133,8 @@ def _fault(rows: list[list[str]], cooks: int, dishes: int) -> str:
         tokens = [token for token in row if token]
         if len(tokens) != len(set(tokens)):
             return f"cook {number} handles a dish twice"
-        if strangers := set(tokens) - wanted:
-            return f"{min(strangers)} is no token of cook {number} here"
+        if unknown := set(tokens) - wanted:
+            return f"{min(unknown)} is no token of cook {number} here"
         if missing := wanted - set(tokens):
             return f"{min(missing)} is missing"
         done |= {token: slot for slot, token in enumerate(row) if token}
@@ -157,12 +156,8 @@ def _idle_end(row: list[str]) -> int:
 # ------------------------------------------------------------------------- 01.2, the minutes
 
 
-def _judge_minutes(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _MINUTES)
-    yield from wrong
-    if function is None:
-        return
-    cases: dict[str, tuple[object, ...]] = {
+def _judge_minutes(function: Function) -> Iterator[Result | Shown]:
+    cases: Cases = {
         "equal cooks": ([1.0, 1.0, 1.0], 6, 0.0),
         "a slow cook in the middle": ([1.0, 2.0, 1.0], 6, 0.0),
         "a slow cook at the end": ([1.0, 1.0, 1.0, 3.0], 5, 0.0),
@@ -170,24 +165,24 @@ def _judge_minutes(answer: object) -> Iterator[Result | Shown]:
         "a single dish": ([2.0, 1.0, 4.0], 1, 0.25),
         "one cook alone": ([3.0], 4, 0.5),
     }
-    found = list(each(function, cases, _look_at_minutes))
-    yield from (result for result, _ in found)
-    if all(result.ok for result, _ in found):
+    tried = yield from each(function, cases, _compare_minutes)
+    if tried.right:
         order = [[f"{c}F{d}" for d in range(4)] for c in range(3)]
         said = _simulated([1.0, 2.0, 1.0], 4, 0.5)
         trace = cook(order, (1.0, 2.0, 1.0), 0.5, _SHORT)
         yield Shown("Three real cooks, the second twice as slow, hand-over half a minute", trace)
-        yield ratio("recorded, over your formula", trace.duration / (said * _SHORT), 0.95, 1.3)
+        took = trace.duration / (said * _SHORT)
+        yield ratio("recorded, over your formula", took, 0.95, 1.3, TRY_AGAIN)
 
 
-def _look_at_minutes(
+def _compare_minutes(
     name: str, value: object, costs: list[float], dishes: int, hand_over: float
 ) -> Result:
-    look = (
-        "follow the first dish to the end; then ask who decides how fast the others follow, and "
-        "which hand-overs nobody waits for"
+    hint = (
+        "follow the first dish to the end; then ask which cook decides how fast the others follow, "
+        "and for which hand-overs no cook waits"
     )
-    return equal(name, _simulated(costs, dishes, hand_over), value, look)
+    return equal(name, _simulated(costs, dishes, hand_over), value, hint)
 
 
 def _simulated(costs: list[float], dishes: int, hand_over: float) -> float:
@@ -197,7 +192,6 @@ def _simulated(costs: list[float], dishes: int, hand_over: float) -> float:
 
 
 CHAPTER = Chapter(
-    "The relay team",
     {
         "01.1": Exercise(
             "order the dishes",
@@ -219,10 +213,10 @@ CHAPTER = Chapter(
             (
                 "Begin with equal cooks and no hand-over, then make one of them slow and look at "
                 "the picture: which cook never has to wait once the first dish is there?",
-                "The time has two parts: the first dish's way through the whole kitchen, and the "
+                "The time has two parts: the first dish's time through all stations, and the "
                 "distance at which each further dish follows.",
-                "The first part adds up all costs, and one hand-over between each two neighbours. "
-                "The second part is one cook's cost, once for each dish but the first.",
+                "The first part is the sum of all costs, and one hand-over between any two "
+                "neighbours. The second part is one cook's cost, once for each dish but the first.",
             ),
         ),
     },
@@ -234,7 +228,7 @@ CHAPTER = Chapter(
             {
                 18.0: "That is one dish after the other, without passing along.",
                 6.0: "That would need all three cooks busy from the very first minute; but the "
-                "last cook has nothing to do before the first dish has come through.",
+                "last cook has nothing to do before the first dish arrives.",
                 9.0: "Nearly: the first dish is ready after 3 minutes, so 5 more follow, not 6.",
             },
             tolerance=0.1,

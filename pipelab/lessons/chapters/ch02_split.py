@@ -1,6 +1,6 @@
 """Lesson 2, split the model: which bytes shrink, cut points, and a budget that decides."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
 
@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from pipelab.engine import Pipeline
-from pipelab.lessons.exercise import Chapter, Choice, Choose, Exercise
-from pipelab.lessons.rows import each, equal, function_of
-from pipelab.lessons.verdict import Result, Shown
+from pipelab.lessons.answer_process import Function
+from pipelab.lessons.chapters import Chapter
+from pipelab.lessons.exercise import Cases, Exercise, each, equal
+from pipelab.lessons.experiment import LOSS, Optimizer, seeded
+from pipelab.lessons.questions import Choice, Choose
+from pipelab.lessons.results import Result, Shown
 from pipelab.partition import balance
 from pipelab.schedules import gpipe
 
@@ -18,7 +21,7 @@ _SPLIT = "a function split(costs, p): the number of layers of each rank, such as
 _BYTES = "a function rank_bytes(parameters, sizes, optimizer): bytes for each rank"
 _WIDTHS = (64, 256, 256, 64, 64, 64, 256, 10)  # seven layers, very unequal
 _ROWS = 32
-_OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
+_OPTIMIZERS: dict[str, Optimizer] = {
     "sgd": partial(torch.optim.SGD, lr=0.1),
     "momentum": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
     "adam": partial(torch.optim.Adam, lr=0.001),
@@ -27,8 +30,7 @@ _OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = 
 
 def uneven_model() -> nn.Sequential:
     """Seven linear layers whose sizes differ by a factor of 26: (rows, 64) -> (rows, 10)."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded():
         return nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(_WIDTHS)))
 
 
@@ -44,22 +46,17 @@ def _stages(sizes: Sequence[int]) -> list[nn.Module]:
 
 
 def _batch() -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    targets = torch.randint(10, (_ROWS,), generator=generator)
-    return torch.randn(_ROWS, _WIDTHS[0], generator=generator), targets
+    with seeded(1):
+        return torch.randn(_ROWS, _WIDTHS[0]), torch.randint(_WIDTHS[-1], (_ROWS,))
 
 
 # -------------------------------------------------------------------------------- 02.1, the cut
 
 
-def _judge_split(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _SPLIT)
-    yield from wrong
-    if function is None:
-        return
+def _judge_split(function: Function) -> Iterator[Result | Shown]:
     model = uneven_model()
     ours = [float(count) for count in parameter_counts(model)]
-    cases: dict[str, tuple[object, ...]] = {
+    cases: Cases = {
         "8 equal layers, 4 ranks": ([1.0] * 8, 4),
         "7 equal layers, 3 ranks": ([1.0] * 7, 3),
         "a heavy layer at the end": ([1.0, 1.0, 1.0, 1.0, 4.0], 2),
@@ -68,23 +65,22 @@ def _judge_split(answer: object) -> Iterator[Result | Shown]:
         "as many ranks as layers": ([5.0, 1.0, 2.0], 3),
         "a real model, 3 ranks": (ours, 3),
     }
-    found = list(each(function, cases, _look_at_cut))
-    yield from (result for result, _ in found)
-    if all(result.ok for result, _ in found):
-        sizes = found[-1][1]
+    tried = yield from each(function, cases, _compare_cut)
+    if tried.right:
+        sizes = tried.values[-1]
         assert isinstance(sizes, list)
         yield from _train_under_budget(model, sizes)
 
 
-def _look_at_cut(name: str, sizes: list[int], costs: list[float], p: int) -> Result:
+def _compare_cut(name: str, sizes: list[int], costs: list[float], p: int) -> Result:
     best = _largest(costs, balance(costs, p))
     expected = f"{p} stages of all {len(costs)} layers, the largest costs {best:g}"
     if len(sizes) != p or sum(sizes) != len(costs) or min(sizes) < 1:
-        look = "every layer once: p numbers, each at least 1, that add up to the number of layers"
-        return Result(name, expected, f"sizes {sizes}", False, look)
+        hint = "every layer once: p numbers, each at least 1, that add up to the number of layers"
+        return Result(name, expected, f"sizes {sizes}", False, hint)
     largest = _largest(costs, sizes)
-    look = "a stage's cost is the sum of its layers' costs; make the largest of these small"
-    return Result(name, expected, f"the largest costs {largest:g}", largest <= best * 1.0001, look)
+    hint = "a stage's cost is the sum of its layers' costs; make the largest of these small"
+    return Result(name, expected, f"the largest costs {largest:g}", largest <= best * 1.0001, hint)
 
 
 def _largest(costs: Sequence[float], sizes: Sequence[int]) -> float:
@@ -99,7 +95,7 @@ def _train_under_budget(model: nn.Sequential, sizes: list[int]) -> Iterator[Resu
     with Pipeline(
         _stages(sizes),
         gpipe(len(sizes), 1),
-        loss=nn.functional.cross_entropy,
+        loss=LOSS,
         optimizer=_OPTIMIZERS["adam"],
         memory_budget=budget,
     ) as pipeline:
@@ -113,23 +109,19 @@ def _train_under_budget(model: nn.Sequential, sizes: list[int]) -> Iterator[Resu
 # ------------------------------------------------------------------------------ 02.2, the bytes
 
 
-def _judge_bytes(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _BYTES)
-    yield from wrong
-    if function is None:
-        return
+def _judge_bytes(function: Function) -> Iterator[Result | Shown]:
     counts = parameter_counts(uneven_model())
-    cases: dict[str, tuple[object, ...]] = {
+    cases: Cases = {
         "SGD, one rank": (counts, [7], "sgd"),
         "SGD, three ranks": (counts, [1, 2, 4], "sgd"),
         "SGD with momentum, three ranks": (counts, [3, 2, 2], "momentum"),
         "Adam, three ranks": (counts, [1, 1, 5], "adam"),
         "Adam, seven ranks": (counts, [1] * 7, "adam"),
     }
-    yield from (result for result, _ in each(function, cases, _look_at_bytes))
+    yield from each(function, cases, _compare_bytes)
 
 
-def _look_at_bytes(
+def _compare_bytes(
     name: str, value: list[float], counts: list[int], sizes: list[int], optimizer: str
 ) -> Result:
     recorded = _recorded_bytes(sizes, optimizer)
@@ -137,11 +129,11 @@ def _look_at_bytes(
         abs(a - b) <= (0.002 if optimizer == "adam" else 0) * b
         for a, b in zip(value, recorded, strict=True)
     )
-    look = (
+    hint = (
         "4 bytes for each number; a parameter, its gradient, and what this optimizer remembers of "
-        "it. Which of these has a rank for a layer that it does not hold?"
+        "it. Which of these does a rank have for a layer that it does not hold?"
     )
-    return Result(name, f"recorded {recorded}", str(value), near, look)
+    return Result(name, f"recorded {recorded}", str(value), near, hint)
 
 
 def _recorded_bytes(sizes: list[int], optimizer: str) -> list[int]:
@@ -149,26 +141,25 @@ def _recorded_bytes(sizes: list[int], optimizer: str) -> list[int]:
     with Pipeline(
         _stages(sizes),
         gpipe(len(sizes), 1),
-        loss=nn.functional.cross_entropy,
+        loss=LOSS,
         optimizer=_OPTIMIZERS[optimizer],
     ) as pipeline:
         return [sum(memory) for memory in pipeline.step(*_batch()).trace.memory]
 
 
 CHAPTER = Chapter(
-    "Split the model",
     {
         "02.1": Exercise(
             "cut the model",
             _SPLIT,
             _judge_split,
             (
-                "Suppose somebody tells you the cost that no rank may exceed. How would you then "
+                "Suppose you know the cost that no rank may exceed. How would you then "
                 "cut, walking along the layers from the left?",
                 "With a limit given: fill a stage until the next layer would exceed it, then "
-                "begin a new one. If that needs more than p stages, the limit is too small. Mind "
-                "that every one of the p stages needs a layer.",
-                "The limit is the cost of some run of neighbouring layers, so there are few "
+                "begin a new one. If that needs more than p stages, the limit is too small. "
+                "Remember that each of the p stages needs a layer.",
+                "The limit is the cost of some group of neighbouring layers, so there are few "
                 "candidates: or simply try all cuts, itertools.combinations(range(1, n), p - 1), "
                 "and keep the one whose largest stage is smallest.",
             ),
@@ -198,17 +189,17 @@ CHAPTER = Chapter(
                 "b": Choice(
                     "parameters, gradients and optimizer state, but not the activations",
                     "It is true that every row of the batch passes every rank. But a rank keeps "
-                    "only what its own layers need for their way back.",
+                    "only what its own layers need for their backward.",
                 ),
                 "c": Choice(
                     "all four",
-                    "Everything belongs to some layer, and each layer lives on one rank alone. The "
-                    "activations shrink a little less: what goes from rank to rank is kept on "
+                    "Everything belongs to some layer, and each layer is on one rank only. The "
+                    "activations shrink a little less: what is sent from rank to rank is kept on "
                     "both sides.",
                 ),
                 "d": Choice(
                     "none: it is still the same model",
-                    "All ranks together hold as much as before; but a device only has to have room "
+                    "All ranks together hold as much as before; but a device only needs memory "
                     "for its own share.",
                 ),
             },

@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-import torch
-from torch import nn
-
 from pipelab.action import COMPUTE, Kind
-from pipelab.engine import Pipeline
-from pipelab.lessons.exercise import Chapter, Choice, Choose, Estimate, Exercise, Judge
-from pipelab.lessons.rows import each, equal, function_of
-from pipelab.lessons.verdict import Result, Shown
-from pipelab.models import mlp
+from pipelab.lessons.answer_process import Function
+from pipelab.lessons.chapters import Chapter
+from pipelab.lessons.exercise import Cases, Exercise, Judge, each, equal
+from pipelab.lessons.experiment import experiment, record
+from pipelab.lessons.questions import Choice, Choose, Estimate
+from pipelab.lessons.results import Result, Shown
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Trace
@@ -18,18 +16,6 @@ from pipelab.trace.metrics import bubble_fraction, busy, duration
 
 _BUBBLE = "a function bubble(events, num_ranks): a share between 0 and 1"
 _PARTS = "a function idle_parts(events, num_ranks): for each rank [before, between, after]"
-
-
-def _recorded() -> Trace:
-    """Four real ranks, three microbatches."""
-    schedule, pace = gpipe(4, 3), Cost(0.004, 0.004, 0.004, latency=0.001)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model, inputs = mlp(width=32, depth=4), torch.randn(12, 16)
-    targets = torch.zeros(12, dtype=torch.long)
-    with Pipeline(model, schedule, loss=nn.functional.cross_entropy, pace=pace) as pipeline:
-        pipeline.step(inputs, targets)
-        return pipeline.step(inputs, targets).trace
 
 
 def _event(rank: int, kind: Kind, number: int, start: float, end: float) -> Event:
@@ -55,50 +41,46 @@ _OVERLAP = (
 )
 
 
-def _cases() -> tuple[dict[str, tuple[object, ...]], Trace]:
-    trace = _recorded()
+def _cases(recorded: Trace) -> Cases:
     uneven = simulate(gpipe(2, 5), Cost([1.0, 3.0], [1.0, 3.0], [1.0, 3.0]))
     return {
-        "recorded, 4 ranks, 3 microbatches": (trace.events, 4),
+        "recorded, 4 ranks, 3 microbatches": (recorded.events, 4),
         "one microbatch, 2 ranks": (simulate(gpipe(2, 1), Cost(1.0, 1.0, 1.0)).events, 2),
         "one rank alone": (simulate(gpipe(1, 3), Cost(1.0, 1.0, 1.0)).events, 1),
         "unequal stages": (uneven.events, 2),
         "a log that begins at 100 s": (_LATE, 3),
         "a log with a gap and a wait": (_GAP, 2),
         "boxes that overlap, and a step": (_OVERLAP, 2),
-    }, trace
+    }
 
 
-def _judge_with(wants: str, look: Callable[..., Result]) -> Judge:
-    """A judge of functions that read the same logs; ``look`` says what each should return."""
+def _judge_with(compare: Callable[..., Result]) -> Judge:
+    """A judge of functions that read the same logs; ``compare`` knows what each should return."""
 
-    def judge(answer: object) -> Iterator[Result | Shown]:
-        function, wrong = function_of(answer, wants)
-        yield from wrong
-        if function is None:
-            return
-        cases, trace = _cases()
-        rows = [result for result, _ in each(function, cases, look)]
-        yield from rows
-        if len(rows) > 1:  # it is written: look at what it was given
+    def judge(function: Function) -> Iterator[Result | Shown]:
+        pace = Cost(0.004, 0.004, 0.004, latency=0.001)
+        trace = record(experiment(rows=12, depth=4), gpipe(4, 3), pace)
+        tried = yield from each(function, _cases(trace), compare)
+        if tried.values:  # it is written: show what it was given
             yield Shown("The recorded run that your function was given", trace)
 
     return judge
 
 
-def _look_at_bubble(name: str, value: float, events: Sequence[Event], num_ranks: int) -> Result:
-    look = (
+def _compare_bubble(name: str, value: float, events: Sequence[Event], num_ranks: int) -> Result:
+    hint = (
         "idle rank-time over all rank-time; all rank-time is the number of ranks × the time from "
         "the first start to the last end of a computation (F, B, I, W), and nothing else computes"
     )
-    return equal(name, bubble_fraction(events, num_ranks), value, look)
+    return equal(name, bubble_fraction(events, num_ranks), value, hint)
 
 
-def _look_at_parts(
+def _compare_parts(
     name: str, value: list[list[float]], events: Sequence[Event], num_ranks: int
 ) -> Result:
     work = [e for e in events if e.kind in COMPUTE]
-    first, whole = min(e.start for e in work), duration(events)
+    first = min(e.start for e in work)
+    whole = duration(events)
     parts = []
     for rank, seconds in enumerate(busy(events, num_ranks)):
         own = [e for e in work if e.rank == rank]
@@ -111,17 +93,16 @@ def _look_at_parts(
         len(row) == 3 and max(abs(a - b) for a, b in zip(row, want, strict=True)) < 1e-6
         for row, want in zip(got, expected, strict=True)
     )
-    look = "before, between and after add up to the idle time of the rank"
-    return Result(name, str(expected), str(got), close, look)
+    hint = "before, between and after add up to the idle time of the rank"
+    return Result(name, str(expected), str(got), close, hint)
 
 
 CHAPTER = Chapter(
-    "Waiting",
     {
         "03.1": Exercise(
             "the bubble from the events",
             _BUBBLE,
-            _judge_with(_BUBBLE, _look_at_bubble),
+            _judge_with(_compare_bubble),
             (
                 "Three numbers are enough: when did the first computation of all ranks start, when "
                 "did the last one end, and how long did each rank compute?",
@@ -134,13 +115,13 @@ CHAPTER = Chapter(
         "03.2": Exercise(
             "where the waiting is",
             _PARTS,
-            _judge_with(_PARTS, _look_at_parts),
+            _judge_with(_compare_parts),
             (
-                "Look at one row of the picture: some grey before its first box, some in the "
-                "middle, some behind its last box.",
+                "Look at one row of the picture: it is idle before its first box, in the "
+                "middle, and after its last box.",
                 "Before: from the first start of *all* ranks to the first start of this one. "
                 "After: from its last end to the last end of all.",
-                "Between is what remains of its idle time; its busy time you know from 03.1.",
+                "Between is the rest of its idle time; 03.1 showed how to get its busy time.",
             ),
         ),
     },
@@ -148,14 +129,14 @@ CHAPTER = Chapter(
         "03": Estimate(
             "A model split over 4 ranks, the batch in one piece: what share of the time does each "
             "rank compute?",
-            "One rank computes while the other three wait, so each has about a quarter of the "
-            "time; messages take the rest.",
+            "One rank computes while the other three wait, so each computes for a quarter of the "
+            "time, or a little less because of the messages.",
             {
                 1.0: "That would be four ranks computing all the time; but rank 1 needs what rank "
                 "0 makes, and rank 0 cannot go back before rank 1 has.",
                 0.75: "That is the share in which it waits.",
                 0.5: "Half would mean that two ranks compute at any moment. Which two could that "
-                "be, with a single batch on its way?",
+                "be, with a single batch in the pipeline?",
             },
             most=1.0,
             over=lambda share: {(4, 1): 1 - share},
@@ -170,11 +151,11 @@ CHAPTER = Chapter(
                 ),
                 "b": Choice(
                     "somewhat faster",
-                    "Nothing runs at the same time as anything else, so there is nothing to win.",
+                    "Nothing runs at the same time as anything else, so there is nothing to gain.",
                 ),
                 "c": Choice(
                     "not at all: as fast, or a little slower",
-                    "The same work in the same order, only in four places, with messages in "
+                    "The same work in the same order, only on four ranks, with messages in "
                     "between.",
                 ),
             },

@@ -1,21 +1,19 @@
-"""Lesson 4, microbatches and overlap: GPipe by the learner's own hand, and how many are enough."""
+"""Lesson 4, microbatches and overlap: the learner writes GPipe, and asks how many are enough."""
 
 from collections.abc import Iterator
 
-import torch
-from torch import Tensor, nn
-
 from pipelab.action import Kind
-from pipelab.engine import Pipeline, verify_gradients
+from pipelab.engine import verify_gradients
 from pipelab.errors import ScheduleError
-from pipelab.lessons.exercise import Chapter, Choice, Choose, Estimates, Exercise
-from pipelab.lessons.fresh import Function
-from pipelab.lessons.rows import each, equal, function_of, ratio
-from pipelab.lessons.verdict import Result, Shown
-from pipelab.models import mlp
+from pipelab.lessons.answer_process import Function
+from pipelab.lessons.chapters import Chapter
+from pipelab.lessons.exercise import TRY_AGAIN, Cases, Exercise, each, equal, ratio
+from pipelab.lessons.experiment import LOSS, Experiment, experiment, record
+from pipelab.lessons.questions import Choice, Choose, Estimates
+from pipelab.lessons.results import Result, Shown
 from pipelab.schedules import Schedule, gpipe, validate
 from pipelab.simulator import Cost, simulate
-from pipelab.trace import Trace, expected_bubble_fraction
+from pipelab.trace import expected_bubble_fraction
 
 _GPIPE = "a function gpipe(rank, p, m): the tokens of one rank, in order"
 _ENOUGH = "a function enough(p, share): a number of microbatches"
@@ -23,41 +21,25 @@ SWEEP = (1, 2, 4, 8, 16)  # microbatches
 _PACE = Cost(0.006, 0.006, 0.006)
 
 
-def _experiment() -> tuple[nn.Sequential, Tensor, Tensor]:
+def _ragged() -> Experiment:
     """Thirty rows: eight microbatches of them are not all of one size."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return mlp(width=32, depth=8), torch.randn(30, 16), torch.randint(10, (30,))
-
-
-def _record(schedule: Schedule) -> Trace:
-    """The least disturbed of three paced steps on real ranks."""
-    model, inputs, targets = _experiment()
-    loss = nn.functional.cross_entropy
-    with Pipeline(model, schedule, loss=loss, pace=_PACE) as pipeline:
-        traces = [pipeline.step(inputs, targets).trace for _ in range(3)]
-    return min(traces, key=lambda trace: trace.duration)
+    return experiment(rows=30)
 
 
 # ------------------------------------------------------------------------------- 04.1, GPipe
 
 
-def _judge_gpipe(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _GPIPE)
-    yield from wrong
-    if function is None:
-        return
-    cases: dict[str, tuple[object, ...]] = {
+def _judge_gpipe(function: Function) -> Iterator[Result | Shown]:
+    cases: Cases = {
         "4 ranks, 8 microbatches": (4, 8),
         "a single microbatch": (4, 1),
         "fewer microbatches than ranks": (4, 2),
         "3 ranks, 7 microbatches": (3, 7),
         "one rank": (1, 4),
     }
-    found = list(each(_all_ranks(function), cases, _look_at_rows))
-    yield from (result for result, _ in found)
-    if all(result.ok for result, _ in found):
-        yield from _run(_schedule(found[0][1]))
+    tried = yield from each(_all_ranks(function), cases, _compare_rows)
+    if tried.right:
+        yield from _run(_schedule(tried.values[0]))
 
 
 def _all_ranks(function: Function) -> Function:
@@ -73,15 +55,15 @@ def _schedule(rows: object) -> Schedule:
     return Schedule.from_tokens(rows, "yours")
 
 
-def _look_at_rows(name: str, rows: object, p: int, m: int) -> Result:
+def _compare_rows(name: str, rows: object, p: int, m: int) -> Result:
     slots = 2 * (m + p - 1)
     expected = f"{slots} slots, all forwards before all backwards"
     try:
         schedule = _schedule(rows)
         if (schedule.num_ranks, schedule.num_stages, schedule.num_microbatches) != (p, p, m):
             got = f"{schedule.num_stages} stages, {schedule.num_microbatches} microbatches"
-            look = "rank r runs stage r, for each of the m microbatches, numbered from 0"
-            return Result(name, expected, got, False, look)
+            hint = "rank r runs stage r, for each of the m microbatches, numbered from 0"
+            return Result(name, expected, got, False, hint)
         validate(schedule)
     except ScheduleError as error:
         return Result(name, expected, str(error).splitlines()[0], False, str(error))
@@ -91,36 +73,30 @@ def _look_at_rows(name: str, rows: object, p: int, m: int) -> Result:
             got = "a backward before the last forward"
             return Result(name, expected, got, False, "GPipe: first every F of the rank")
     took = simulate(schedule, Cost(1.0, 0.5, 0.5)).duration
-    look = "the order of the microbatches has to be the same on all ranks"
-    return Result(name, expected, f"{took:g} slots", abs(took - slots) < 1e-9, look)
+    hint = "the order of the microbatches has to be the same on all ranks"
+    return Result(name, expected, f"{took:g} slots", abs(took - slots) < 1e-9, hint)
 
 
 def _run(schedule: Schedule) -> Iterator[Result | Shown]:
-    model, inputs, targets = _experiment()
-    loss = nn.functional.cross_entropy
-    report = verify_gradients(model, schedule, inputs, targets, loss)
+    model, inputs, targets = _ragged()
+    report = verify_gradients(model, schedule, inputs, targets, LOSS)
     good = sum(row.close for row in report.parameters)
     whole = len(report.parameters)
-    yield equal(
-        "gradients as in one process, ragged batch", f"{whole} of {whole}", f"{good} of {whole}"
-    )
-    trace = _record(schedule)
+    name = "gradients as in one process, ragged batch"
+    yield equal(name, f"{whole} of {whole}", f"{good} of {whole}")
+    trace = record(_ragged(), schedule, _PACE)
     yield Shown("Your schedule, recorded on four real ranks", trace)
     predicted = simulate(gpipe(4, 8), _PACE)
     yield Shown("What the simulator predicts for GPipe", predicted)
-    look = "other programs on this machine? run the check again"
-    yield ratio("recorded, over predicted", trace.duration / predicted.duration, 0.95, 1.35, look)
+    took = trace.duration / predicted.duration
+    yield ratio("recorded, over predicted", took, 0.95, 1.35, TRY_AGAIN)
 
 
 # ------------------------------------------------------------------------------ 04.2, enough
 
 
-def _judge_enough(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _ENOUGH)
-    yield from wrong
-    if function is None:
-        return
-    cases: dict[str, tuple[object, ...]] = {
+def _judge_enough(function: Function) -> Iterator[Result | Shown]:
+    cases: Cases = {
         "4 ranks, at most 28 %": (4, 0.28),
         "4 ranks, at most 11 %": (4, 0.11),
         "8 ranks, at most 11 %": (8, 0.11),
@@ -128,19 +104,18 @@ def _judge_enough(answer: object) -> Iterator[Result | Shown]:
         "4 ranks, at most 80 %": (4, 0.80),
         "one rank, at most 11 %": (1, 0.11),
     }
-    found = list(each(function, cases, _look_at_number))
-    yield from (result for result, _ in found)
-    if all(result.ok for result, _ in found):
-        trace = _record(gpipe(4, 8))
+    tried = yield from each(function, cases, _compare_number)
+    if tried.right:
+        trace = record(_ragged(), gpipe(4, 8), _PACE)
         yield Shown("4 ranks with the 8 microbatches that you ask for", trace)
         share = trace.bubble_fraction / expected_bubble_fraction(4, 8)
-        yield ratio("recorded bubble, over the formula", share, 0.9, 1.6)
+        yield ratio("recorded bubble, over the formula", share, 0.9, 1.6, TRY_AGAIN)
 
 
-def _look_at_number(name: str, value: int, p: int, share: float) -> Result:
+def _compare_number(name: str, value: int, p: int, share: float) -> Result:
     fewest = next(m for m in range(1, 1000) if expected_bubble_fraction(p, m) <= share)
-    look = "put your number into the formula, and the number before it: is it the first that fits?"
-    return equal(name, fewest, value, look)
+    hint = "put your number into the formula, and the number before it: is it the first that fits?"
+    return equal(name, fewest, value, hint)
 
 
 def _drawn(shares: tuple[float, ...]) -> dict[tuple[int, int], float]:
@@ -149,7 +124,6 @@ def _drawn(shares: tuple[float, ...]) -> dict[tuple[int, int], float]:
 
 
 CHAPTER = Chapter(
-    "Microbatches and overlap",
     {
         "04.1": Exercise(
             "write GPipe",
@@ -158,10 +132,10 @@ CHAPTER = Chapter(
             (
                 "Print the schedule of 2 ranks and 3 microbatches, print(gpipe(2, 3)), and read a "
                 "row without its dots.",
-                "The row of a rank has two halves of m tokens each. The rank's number is that of "
-                "its stage; p is not needed at all.",
+                "The row of a rank has two halves of m tokens each. The rank's number is "
+                "also that of its stage; p is not needed at all.",
                 "First the F tokens for microbatch 0 to m-1, then the B tokens in the same order. "
-                "Write no dots: a rank waits by itself.",
+                "Leave the dots out: a rank waits anyway.",
             ),
         ),
         "04.2": Exercise(
@@ -169,8 +143,8 @@ CHAPTER = Chapter(
             _ENOUGH,
             _judge_enough,
             (
-                "The bubble fraction is (p - 1) / (m + p - 1). The larger m, the smaller it gets.",
-                "You may search: begin with m = 1 and go up until the bubble is small enough.",
+                "The bubble fraction is (p - 1) / (m + p - 1). It falls as m grows.",
+                "You can search: begin with m = 1, and increase it until the bubble is small.",
                 "Or solve for m: m is at least (p - 1) / share - (p - 1); round up, and remember "
                 "that a batch is cut into at least one microbatch.",
             ),
@@ -184,14 +158,20 @@ CHAPTER = Chapter(
             "Each rank works in m of m + 3 slots, so the bubble is 3/(m + 3): it does not halve "
             "when m doubles.",
             {
-                (0.75,) * 5: "That is the bubble of lesson 3, with one microbatch on its way at a "
+                (
+                    0.75,
+                    0.75,
+                    0.75,
+                    0.75,
+                    0.75,
+                ): "That is the bubble of lesson 3, with one microbatch in the pipeline at a "
                 "time, however many there are.",
                 (0.75, 0.375, 0.1875, 0.09375, 0.046875): "Half of it each time? The corners do "
                 "not become smaller; the work between them becomes longer.",
                 (0.75, 0.0, 0.0, 0.0, 0.0): "The corners at both ends stay, however many "
                 "microbatches there are.",
                 (3.0, 1.5, 0.75, 0.375, 0.1875): "That is idle time over *busy* time, the bubble "
-                "overhead, which can exceed 1; the fraction is over the whole.",
+                "overhead, which can exceed 1; the fraction is idle time over all time.",
             },
             most=4.0,
             over=_drawn,

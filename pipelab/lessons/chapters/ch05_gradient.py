@@ -1,4 +1,4 @@
-"""Lesson 5, the same gradient: what microbatches and replicas give, put together rightly."""
+"""Lesson 5, the same gradient: how those of microbatches and replicas are combined."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
@@ -6,16 +6,17 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor, nn
 
-from pipelab.engine import Pipeline
-from pipelab.lessons.exercise import Chapter, Choice, Choose, Exercise
-from pipelab.lessons.rows import each, function_of
-from pipelab.lessons.verdict import Result, Shown
-from pipelab.models import mlp
+from pipelab.lessons.answer_process import Function
+from pipelab.lessons.chapters import Chapter
+from pipelab.lessons.exercise import Cases, Exercise, each
+from pipelab.lessons.experiment import LOSS, experiment, seeded, start
+from pipelab.lessons.questions import Choice, Choose
+from pipelab.lessons.results import Result, Shown
 from pipelab.schedules import gpipe
 
 Gradients = dict[str, Tensor]
 
-_COMBINE = "a function combine(grads, sizes): a dict of gradients, as each of grads is one"
+_COMBINE = "a function combine(grads, sizes): one dict of gradients, as each of grads is"
 _WEIGHTS = "a function weights(shares): for each replica a list of weights"
 _CLOSE = 1e-5  # of a gradient's largest entry: sums in another order differ by rounding
 
@@ -47,9 +48,9 @@ class Odd(nn.Module):
 
 def _data(rows: int) -> tuple[Odd, Tensor, Tensor]:
     """Only the first row is one that ``rare`` reacts to."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        model, inputs = Odd(), torch.rand(rows, 6)
+    with seeded(3):
+        model = Odd()
+        inputs = torch.rand(rows, 6)
         inputs[0, 0] = 1.5
         return model, inputs, torch.randint(4, (rows,))
 
@@ -57,7 +58,7 @@ def _data(rows: int) -> tuple[Odd, Tensor, Tensor]:
 def _gradients(model: nn.Module, inputs: Tensor, targets: Tensor) -> Gradients:
     """Of the mean loss over these rows, in this process; parameters without any are left out."""
     model.zero_grad(set_to_none=True)
-    nn.functional.cross_entropy(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
+    LOSS(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
     named = model.named_parameters()
     return {name: p.grad.clone() for name, p in named if p.grad is not None}
 
@@ -70,34 +71,31 @@ def _parts(sizes: Sequence[int]) -> tuple[list[Gradients], Gradients]:
     return parts, _gradients(model, inputs, targets)
 
 
-def _compare(name: str, expected: Gradients, got: Gradients, look: str) -> Result:
+def _compare_gradients(name: str, expected: Gradients, got: Gradients, hint: str) -> Result:
     """One row: all close, or the parameter that is furthest off, as a factor."""
     want = f"all {len(expected)} gradients as in one process"
     if set(got) != set(expected):
         missing = sorted(set(expected) ^ set(got))
-        return Result(name, want, f"{missing[0]} is missing, or too much", False, look)
+        return Result(name, want, f"{missing[0]} is missing, or should not be there", False, hint)
     for key, right in expected.items():
         if got[key].shape != right.shape:
-            return Result(name, want, f"{key} has another shape", False, look)
+            return Result(name, want, f"{key} has another shape", False, hint)
         if not bool((got[key] - right).abs().max() <= _CLOSE * right.abs().max()):
             factor = float(got[key].norm() / right.norm())
-            return Result(name, want, f"{key}: {factor:.2f} times as long, or turned", False, look)
-    return Result(name, want, f"all {len(expected)} close", True, look)
+            got_words = f"{key}: {factor:.2f} times as long, or in another direction"
+            return Result(name, want, got_words, False, hint)
+    return Result(name, want, f"all {len(expected)} close", True, hint)
 
 
 def _engine_gradients(sizes: Sequence[int]) -> tuple[list[Gradients], Gradients]:
     """The same on four real ranks: each microbatch by itself, and the batch in m microbatches."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(4)
-        model, inputs = mlp(width=16, depth=4, features=6), torch.randn(sum(sizes), 6)
-        targets = torch.randint(10, (sum(sizes),))
-    loss = nn.functional.cross_entropy
+    model, inputs, targets = experiment(sum(sizes), width=16, depth=4)
     parts = []
-    with Pipeline(model, gpipe(4, 1), loss=loss) as pipeline:
+    with start(model, gpipe(4, 1)) as pipeline:
         for a, b in pairwise(accumulate(sizes, initial=0)):
             pipeline.step(inputs[a:b], targets[a:b])
             parts.append(pipeline.gradients())
-    with Pipeline(model, gpipe(4, len(sizes)), loss=loss) as pipeline:
+    with start(model, gpipe(4, len(sizes))) as pipeline:
         pipeline.step(inputs, targets)
         return parts, pipeline.gradients()
 
@@ -105,11 +103,7 @@ def _engine_gradients(sizes: Sequence[int]) -> tuple[list[Gradients], Gradients]
 # ------------------------------------------------------------------------------ 05.1, combine
 
 
-def _judge_combine(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _COMBINE)
-    yield from wrong
-    if function is None:
-        return
+def _judge_combine(function: Function) -> Iterator[Result | Shown]:
     batches = {
         "4 equal microbatches": [5, 5, 5, 5],
         "a ragged last microbatch": [6, 6, 6, 2],
@@ -119,30 +113,25 @@ def _judge_combine(answer: object) -> Iterator[Result | Shown]:
     }
     made = {name: _parts(sizes) for name, sizes in batches.items()}
     real = "recorded on 4 ranks, ragged"
-    batches[real], made[real] = [6, 6, 5], _engine_gradients([6, 6, 5])
-    cases: dict[str, tuple[object, ...]] = {
-        name: (made[name][0], sizes) for name, sizes in batches.items()
-    }
+    batches[real] = [6, 6, 5]
+    made[real] = _engine_gradients(batches[real])
+    cases: Cases = {name: (made[name][0], sizes) for name, sizes in batches.items()}
 
-    def look_at(name: str, got: Gradients, *_: object) -> Result:
-        look = (
+    def compare(name: str, got: Gradients, *_: object) -> Result:
+        hint = (
             "each of grads belongs to the *mean* of its own rows; how much should a row count? "
             "And a microbatch that does not use a parameter leaves it out"
         )
-        return _compare(name, made[name][1], got, look)
+        return _compare_gradients(name, made[name][1], got, hint)
 
-    yield from (result for result, _ in each(function, cases, look_at))
+    yield from each(function, cases, compare)
 
 
 # ------------------------------------------------------------------------------ 05.2, weights
 
 
-def _judge_weights(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _WEIGHTS)
-    yield from wrong
-    if function is None:
-        return
-    cases: dict[str, tuple[object, ...]] = {
+def _judge_weights(function: Function) -> Iterator[Result | Shown]:
+    cases: Cases = {
         "one replica, equal": ([[4, 4, 4]],),
         "one replica, ragged": ([[4, 4, 1]],),
         "a single microbatch": ([[5]],),
@@ -150,18 +139,18 @@ def _judge_weights(answer: object) -> Iterator[Result | Shown]:
         "two replicas of different size": ([[4, 4], [3, 2]],),
         "three replicas, one with a single microbatch": ([[4, 4], [3], [2, 2, 1]],),
     }
-    yield from (result for result, _ in each(function, cases, _look_at_weights))
+    yield from each(function, cases, _compare_weights)
 
 
-def _look_at_weights(name: str, value: list[list[float]], shares: list[list[int]]) -> Result:
+def _compare_weights(name: str, value: list[list[float]], shares: list[list[int]]) -> Result:
     parts, whole = _parts([size for share in shares for size in share])
     if [len(row) for row in value] != [len(share) for share in shares]:
         return Result(name, f"weights for {shares}", str(value), False, "one weight per microbatch")
     rest = list(parts)
     replicas = [_add_up([(w, rest.pop(0)) for w in row]) for row in value]
     averaged = _add_up([(1 / len(replicas), replica) for replica in replicas])
-    look = "after your weights come an addition in each replica and a *mean* over the replicas"
-    return _compare(name, whole, averaged, look)
+    hint = "after your weights come an addition in each replica and a *mean* over the replicas"
+    return _compare_gradients(name, whole, averaged, hint)
 
 
 def _add_up(terms: Sequence[tuple[float, Gradients]]) -> Gradients:
@@ -173,18 +162,17 @@ def _add_up(terms: Sequence[tuple[float, Gradients]]) -> Gradients:
 
 
 CHAPTER = Chapter(
-    "The same gradient",
     {
         "05.1": Exercise(
-            "put the gradients together",
+            "combine the gradients",
             _COMBINE,
             _judge_combine,
             (
                 "A mean over n rows is a sum divided by n. So what do you get if you multiply a "
                 "microbatch's gradient by its number of rows?",
                 "Turn each mean back into a sum, add up the sums, divide once by all rows.",
-                "Go through all names that occur in *any* of the dicts; where a microbatch has "
-                "none, it adds nothing, but its rows still count in the division.",
+                "Go through all names that occur in *any* of the dicts; if a microbatch has "
+                "no such gradient, it adds nothing, but its rows still count in the division.",
             ),
         ),
         "05.2": Exercise(
@@ -193,8 +181,8 @@ CHAPTER = Chapter(
             _judge_weights,
             (
                 "With one replica, a microbatch's weight is its share of all rows.",
-                "With more replicas: all rows means those of all replicas, not only of its own.",
-                "The mean over the replicas divides by their number; the weight has to make up "
+                "With more replicas: all rows means the rows of all replicas, not only its own.",
+                "The mean over the replicas divides by their number; the weight has to correct "
                 "for that.",
             ),
         ),
@@ -215,8 +203,8 @@ CHAPTER = Chapter(
                 ),
                 "c": Choice(
                     "a quarter of it",
-                    "The other way round: dividing by *fewer* rows makes each mean larger in "
-                    "what a single row counts.",
+                    "It is the opposite: dividing by *fewer* rows makes each single row count "
+                    "more in its mean, not less.",
                 ),
             },
             settle=lambda x: "b" if x > 2 else "c" if x < 0.5 else "a",
@@ -228,20 +216,20 @@ CHAPTER = Chapter(
             {
                 "a": Choice(
                     "differ so much that you notice at once",
-                    "With SGD you would. Adam divides each gradient by its own usual size.",
+                    "With SGD you would. With Adam you would not.",
                 ),
                 "b": Choice(
                     "look alike",
-                    "Adam divides by the gradient's usual size, so that a constant factor drops "
+                    "Adam divides each gradient by its own usual size, so a constant factor drops "
                     "out. A falling loss proves nothing about a gradient.",
                 ),
                 "c": Choice(
                     "differ, since the wrong one does not fall at all",
-                    "Even a wrong gradient mostly points downhill, so that a loss falls.",
+                    "Even a wrong gradient usually points downhill, so the loss falls.",
                 ),
             },
             settle=lambda x: "b" if x < 0.05 else "a",
-            unit=" of largest difference between the curves",
+            unit=" as the largest difference between the curves",
         ),
     },
 )

@@ -1,4 +1,4 @@
-"""Lesson 6, the payoff and its limits: what fits, how fast it is, and what eats the rest.
+"""Lesson 6, the payoff and its limits: what fits, how fast it is, and where the rest is lost.
 
 The speed-up on paper follows from the bubble of lesson 4 (GPipe, Huang et al. 2019, arXiv
 1811.06965, section 2.3): one rank works m slots for a batch, p ranks work m + p - 1 shorter ones.
@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 from pipelab.errors import RankOutOfMemory
 from pipelab.lessons import trials
-from pipelab.lessons.exercise import Chapter, Choice, Choose, Estimate, Exercise
-from pipelab.lessons.rows import each, equal, function_of, ratio
-from pipelab.lessons.trials import CANDIDATES, Candidate, trial
-from pipelab.lessons.verdict import Result, Shown
+from pipelab.lessons.answer_process import Function
+from pipelab.lessons.chapters import Chapter
+from pipelab.lessons.exercise import TRY_AGAIN, Cases, Exercise, each, equal, ratio
+from pipelab.lessons.questions import Choice, Choose, Estimate
+from pipelab.lessons.results import Result, Shown
+from pipelab.lessons.trials import CANDIDATES, Candidate
 from pipelab.schedules import gpipe
 from pipelab.simulator import simulate
 from pipelab.trace.memory import peak_bytes
@@ -25,35 +27,31 @@ _SPEEDUP = "a function speedup(p, m, message): how many times as fast as one ran
 # ------------------------------------------------------------------------------ 06.1, choose
 
 
-def _judge_choose(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _CHOOSE)
-    yield from wrong
-    if function is None:
-        return
-    cases = {f"{name}: a candidate": (budget,) for name, budget in BUDGETS.items()}
-    found = list(each(function, cases, _look_at_choice))
-    yield from (result for result, _ in found)
-    if all(result.ok for result, _ in found):
-        for (name, budget), (_, value) in zip(BUDGETS.items(), found, strict=True):
+def _judge_choose(function: Function) -> Iterator[Result | Shown]:
+    cases: Cases = {f"{name}: a candidate": (budget,) for name, budget in BUDGETS.items()}
+    tried = yield from each(function, cases, _compare_choice)
+    if tried.right:
+        for (name, budget), value in zip(BUDGETS.items(), tried.values, strict=True):
             assert isinstance(value, list)
             schedule, p, m = value
             yield from _measure(name, budget, (schedule, p, m))
 
 
-def _look_at_choice(name: str, value: list[object], budget: int) -> Result:
-    look = "in this order: 'gpipe' or '1f1b'; 1, 2 or 4 ranks; 2, 4 or 8 microbatches"
-    expected, got = f"one of the {len(CANDIDATES)} candidates", tuple(value)
-    return Result(name, expected, str(got), got in CANDIDATES, look)
+def _compare_choice(name: str, value: list[object], budget: int) -> Result:
+    hint = "in this order: 'gpipe' or '1f1b'; 1, 2 or 4 ranks; 2, 4 or 8 microbatches"
+    got = tuple(value)
+    expected = f"one of the {len(CANDIDATES)} candidates"
+    return Result(name, expected, str(got), got in CANDIDATES, hint)
 
 
 def _measure(name: str, budget: int, choice: Candidate) -> Iterator[Result | Shown]:
     """Does it fit, and how long does it take, over the best that fits?"""
     row, expected = f"{name}: fits", f"at most {budget:,} bytes on each rank"
     try:
-        own = trial(*choice, budget)
+        own = trials.trial(*choice, budget)
     except RankOutOfMemory as error:
-        got, look = str(error).splitlines()[0], "which candidates keep fewer activations at a time?"
-        yield Result(row, expected, got, False, look)
+        hint = "which candidates keep fewer activations at a time?"
+        yield Result(row, expected, str(error).splitlines()[0], False, hint)
         return
     most = max(point.total for point in peak_bytes(own))
     yield Result(row, expected, f"{most:,} on the fullest", True)
@@ -64,8 +62,8 @@ def _measure(name: str, budget: int, choice: Candidate) -> Iterator[Result | Sho
     best = trials.fastest(fitting)
     own = trials.again(choice, own)  # or an earlier run, or one that the search has made
     over = own.duration / best.duration
-    look = f"{len(fitting)} candidates fit, and one of them is faster: measure them"
-    yield ratio(f"{name}: time over the best that fits", over, 0.9, 1.1, look)
+    hint = f"{len(fitting)} candidates fit, and one of them is faster: measure them"
+    yield ratio(f"{name}: time over the best that fits", over, 0.9, 1.1, hint)
     yield Shown(f"{name}: yours, {own.duration * 1000:.0f} ms a step", own)
     if over > 1.1:
         yield Shown(f"{name}: the best that fits, {best.duration * 1000:.0f} ms a step", best)
@@ -74,12 +72,8 @@ def _measure(name: str, budget: int, choice: Candidate) -> Iterator[Result | Sho
 # ---------------------------------------------------------------------------- 06.2, speed-up
 
 
-def _judge_speedup(answer: object) -> Iterator[Result | Shown]:
-    function, wrong = function_of(answer, _SPEEDUP)
-    yield from wrong
-    if function is None:
-        return
-    cases: dict[str, tuple[object, ...]] = {
+def _judge_speedup(function: Function) -> Iterator[Result | Shown]:
+    cases: Cases = {
         "4 ranks, 16 microbatches, free messages": (4, 16, 0.0),
         "a single microbatch": (4, 1, 0.0),
         "fewer microbatches than ranks": (8, 3, 0.0),
@@ -88,31 +82,30 @@ def _judge_speedup(answer: object) -> Iterator[Result | Shown]:
         "8 ranks, 4 microbatches, messages of 3 %": (8, 4, 0.03),
         "2 ranks, 2 microbatches, a message of 100 %": (2, 2, 1.0),
     }
-    found = list(each(function, cases, _look_at_speedup))
-    yield from (result for result, _ in found)
-    if all(result.ok for result, _ in found):
+    tried = yield from each(function, cases, _compare_speedup)
+    if tried.right:
         for p, m, message in ((4, 8, 0.01), (2, 1, 0.0)):
             yield from _race(p, m, message)
 
 
-def _look_at_speedup(name: str, value: float, p: int, m: int, message: float) -> Result:
+def _compare_speedup(name: str, value: float, p: int, m: int, message: float) -> Result:
     if p == 1:
-        look = "one rank has nobody to send to: what does it take, whatever a message costs?"
+        hint = "one rank sends no messages: how long does it take, whatever a message costs?"
     elif message == 0.0:
-        look = (
+        hint = (
             "p ranks share the layers, m microbatches the rows: how long is a slot then, and how "
             "many slots follow one another from the first start to the last end?"
         )
     else:
-        look = (
-            "right without messages? Then add those for which there is nothing else to do: how "
-            "many does the first microbatch meet on its way down, and the last one on its way up?"
+        hint = (
+            "right without messages? Then add those that a rank can only wait for: how "
+            "many does the first microbatch need in its forward, and the last one in its backward?"
         )
-    return equal(name, _on_paper(p, m, message), float(value), look)
+    return equal(name, _on_paper(p, m, message), float(value), hint)
 
 
 def _on_paper(p: int, m: int, message: float) -> float:
-    """The simulator's word: one rank's step is 1 s."""
+    """What the simulator says, if one rank's step takes 1 s."""
     return 1 / simulate(gpipe(p, m), trials.share(1.0, p, m, message)).duration
 
 
@@ -120,13 +113,11 @@ def _race(p: int, m: int, message: float) -> Iterator[Result | Shown]:
     one, many = trials.race(p, m, message * trials.WORK)
     measured = one.duration / many.duration
     yield Shown(f"p = {p}, m = {m}, recorded: {measured:.2f} times as fast as one rank", many)
-    look = "other programs on this machine? run the check again"
     name = f"p = {p}, m = {m}: recorded over yours"
-    yield ratio(name, measured / _on_paper(p, m, message), 0.7, 1.05, look)
+    yield ratio(name, measured / _on_paper(p, m, message), 0.7, 1.05, TRY_AGAIN)
 
 
 CHAPTER = Chapter(
-    "The payoff and its limits",
     {
         "06.1": Exercise(
             "the fastest that fits",
@@ -137,8 +128,8 @@ CHAPTER = Chapter(
                 "schedules has to keep all microbatches until the backwards begin, and which one "
                 "at most as many as there are ranks from it to the end?",
                 "Among those that fit: more ranks and more microbatches make a step shorter. And "
-                "who waits for a message between two actions, while others compute on?",
-                "Let the machine decide, outside of your function: a loop over the 18 candidates, "
+                "which one waits for a message between two actions, while the other computes?",
+                "Let the machine decide, outside your function: a loop over the 18 candidates, "
                 "trial(schedule, p, m, budget) in a try, .duration kept if there was no "
                 "RankOutOfMemory. The smallest wins; write down what you find, for each budget.",
             ),
@@ -152,8 +143,8 @@ CHAPTER = Chapter(
                 "one microbatch on a rank that holds a p-th of the layers? Without messages there "
                 "are m + p - 1 of them.",
                 "Now the messages. Most travel while both sides compute. Follow the first "
-                "microbatch down the stairs, and the last one up: who waits there, for how many?",
-                "p - 1 messages are waited for on the way there, and p - 1 on the way back. Add "
+                "microbatch forward and the last one backward: how many messages are waited for?",
+                "p - 1 messages are waited for in the forwards, and p - 1 in the backwards. Add "
                 "their time to that of the slots, and divide 1 by the sum.",
             ),
         ),
@@ -162,13 +153,13 @@ CHAPTER = Chapter(
         "06": Estimate(
             "A budget of 1.5 million bytes on each rank; one rank trains 5 layers in it. How many "
             "layers train on 4 ranks?",
-            "Each rank pays for its own layers alone, so each of the 4 has room for 5.",
+            "Each rank holds only its own layers, so each of the 4 has memory for 5.",
             {
                 5.0: "That is what one rank holds. On 4 ranks, no rank holds all layers.",
                 10.0: "That is what 2 ranks hold.",
-                8.0: "That was the model of the lessons before; there is more room than that.",
-                15.0: "Does each rank pay something that it would not pay alone? The messages at "
-                "its cuts, but they are small beside the bytes of a layer.",
+                8.0: "That was the model of earlier lessons; there is memory for more.",
+                15.0: "Does each rank need memory that it would not need alone? For the messages "
+                "at its cuts, but they are small compared with the bytes of a layer.",
             },
             tolerance=0.1,
             unit=" layers",
@@ -179,11 +170,11 @@ CHAPTER = Chapter(
             "16 + 3 = 19 slots, each a quarter as long as one rank's: 16 × 4/19, about 3.4. The "
             "bubble takes the rest.",
             {
-                4.0: "Four times the hands, but not from the first moment to the last: 3 of 19 "
+                4.0: "Four times as many ranks, but not from the first moment to the last: 3 of 19 "
                 "slots are bubble.",
                 1.0: "That was lesson 3, with a single microbatch.",
-                16.0: "More microbatches make the bubble smaller; the work is done by 4 ranks all "
-                "the same.",
+                16.0: "More microbatches make the bubble smaller; but there are still only 4 ranks "
+                "that do the work.",
             },
             tolerance=0.17,  # a busy machine; but 4 is never near 3.37
             unit=" times as fast",
@@ -194,18 +185,18 @@ CHAPTER = Chapter(
             {
                 "a": Choice(
                     "4 times as fast, for there are 4 processes",
-                    "A process is no device: processes share the cores that there are. And the "
+                    "A process is not a device: processes share the cores of the machine. And the "
                     "bubble stays in any case.",
                 ),
                 "b": Choice(
                     "almost 3 times as fast, as the formula says",
-                    "The formula wants a device of its own for each rank. Where a machine has "
-                    "enough free cores, it holds for real arithmetic, too; elsewhere it cannot.",
+                    "The formula assumes a separate device for each rank. If a machine has "
+                    "enough free cores, it is right for real arithmetic, too; otherwise not.",
                 ),
                 "c": Choice(
                     "slower than the formula says, for the ranks share the free cores of this "
                     "machine",
-                    "Ranks beyond the number of free cores only take turns. What you measured "
+                    "More ranks than free cores only take turns. What you measured "
                     "there is your machine.",
                 ),
             },

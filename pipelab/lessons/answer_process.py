@@ -1,7 +1,7 @@
-"""Run a learner's function in a fresh process with a deadline.
+"""Run a learner's function in a fresh process, with a deadline.
 
 An endless loop, an exit() or a crash ends that process alone. What comes back is plain data, so
-that an object which calls itself equal to everything cannot pass a check.
+that an object which claims to be equal to everything cannot pass a check.
 """
 
 import os
@@ -19,7 +19,7 @@ from pipelab.engine.launch.fork_server import CONTEXT
 from pipelab.errors import LaunchError
 from pipelab.tracebacks import own_lines
 
-NOT_TRIED = "not tried, since the case before it did not end"
+NOT_TRIED = "not tried, since the case before it did not finish"
 Function = Callable[..., object]
 
 
@@ -35,7 +35,7 @@ def call(
 ) -> list[Outcome]:
     """The function's outcome for each case, the arguments of one call; all in one fresh process.
 
-    ``seconds``: for all cases together. What had no time is an outcome with a problem, too.
+    ``seconds``: for all cases together. A case that had no time left has a problem, too.
     """
     ours, theirs = CONTEXT.Pipe()
     work = cloudpickle.dumps((function, list(cases)))
@@ -52,21 +52,23 @@ def call(
 
 def _collect(pipe: Connection, number: int, seconds: float) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    until, problem = time.monotonic() + seconds, ""
+    deadline = time.monotonic() + seconds
+    problem = ""
     while len(outcomes) < number and not problem:
         try:
-            if pipe.poll(max(0.0, until - time.monotonic())):
+            if pipe.poll(max(0.0, deadline - time.monotonic())):
                 outcomes.append(cloudpickle.loads(pipe.recv_bytes()))
             else:
                 problem = f"it was still running after {seconds:g} s, and was stopped"
         except (EOFError, OSError):
             problem = "its process ended: exit() or a crash"
-    missing = number - len(outcomes)
-    return outcomes + ([Outcome(None, problem)] + [Outcome(None, NOT_TRIED)] * missing)[:missing]
+    if len(outcomes) < number:
+        outcomes.append(Outcome(None, problem))
+    return outcomes + [Outcome(None, NOT_TRIED)] * (number - len(outcomes))
 
 
 def _main(pipe: Connection, work: bytes) -> None:
-    """In the fresh process: one outcome after another, and not a word on our output."""
+    """In the fresh process: send one outcome after another, and print nothing."""
     quiet = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(quiet, descriptor)
@@ -82,7 +84,7 @@ def _outcome(function: Function, arguments: tuple[object, ...]) -> Outcome:
     except NotImplementedError:
         return Outcome(None, "it is not written yet")
     except RecursionError:
-        return Outcome(None, "it calls itself for ever, or returns a list that holds itself")
+        return Outcome(None, "it calls itself without end, or returns a list that contains itself")
     except LaunchError:
         return Outcome(None, "it starts ranks; measure in a cell instead")
     except SystemExit:

@@ -1,4 +1,4 @@
-"""What a check found: named results, expected beside got, never only "failed"."""
+"""What a check found: named results, with expected beside got, and how they are shown."""
 
 from dataclasses import dataclass
 from html import escape
@@ -11,7 +11,7 @@ _WIDEST = 44  # characters of a column in text
 
 
 class Result(NamedTuple):
-    """One thing that was looked at. ``hint``: where to look if it is not ok."""
+    """One thing that was judged. ``hint``: where to look if it is not ok."""
 
     name: str
     expected: str
@@ -21,7 +21,7 @@ class Result(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """A timeline to be looked at beside the results."""
+    """A timeline that is shown below the results."""
 
     title: str
     trace: Trace
@@ -34,8 +34,8 @@ class Verdict:
     Attributes:
         name: of the exercise, such as ``"04.1"``.
         title: of the exercise, in words.
-        results: one row for each thing that was looked at.
-        shown: timelines recorded meanwhile.
+        results: one row for each thing that was judged.
+        shown: timelines that the check recorded.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether something was looked at, and all of it is as expected."""
+        """Whether something was judged, and all of it is as expected."""
         return bool(self.results) and all(row.ok for row in self.results)
 
     @property
@@ -62,11 +62,11 @@ class Verdict:
         for row in (_HEADS, *rows):
             cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
             lines.append("  ".join(cells).rstrip())
-        looks: dict[str, str] = {}
+        hints: dict[str, str] = {}  # each once, with the first result that it belongs to
         for r in self.results:
             if not r.ok and r.hint:
-                looks.setdefault(r.hint, r.name)
-        lines += [f"{name}: {look}" for look, name in looks.items()]
+                hints.setdefault(r.hint, r.name)
+        lines += [f"{name}: {hint}" for hint, name in hints.items()]
         return "\n".join(lines)
 
     __repr__ = __str__
