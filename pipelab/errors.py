@@ -26,6 +26,25 @@ import sysconfig
 from pathlib import Path
 from traceback import extract_tb
 
+__all__ = [
+    "BatchError",
+    "CheckpointError",
+    "DeadlockError",
+    "EngineError",
+    "LaunchError",
+    "LessonError",
+    "LossError",
+    "PartitionError",
+    "PipelabError",
+    "PipelineClosed",
+    "RankDied",
+    "RankError",
+    "RankOutOfMemory",
+    "RankTimeout",
+    "ScheduleError",
+    "TraceError",
+]
+
 _INSTALLED = map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))
 _NOT_THEIRS = tuple(  # folders of files that no learner wrote
     os.path.join(folder, "") for folder in (str(Path(__file__).parent), *_INSTALLED)

@@ -17,6 +17,8 @@ from pipelab.schedules.catalogue import build
 from pipelab.simulator import Cost
 from pipelab.trace import Trace
 
+__all__ = ["trial"]
+
 Candidate = tuple[str, int, int]  # schedule, ranks, microbatches
 
 CANDIDATES: tuple[Candidate, ...] = tuple(

@@ -16,6 +16,8 @@ from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Trace
 from pipelab.trace.trace import in_order
 
+__all__ = ["CHAPTER", "MINUTE", "cook"]
+
 MINUTE = 0.1  # seconds that stand for a minute in the kitchen
 Rows = Sequence[Sequence[str]]
 
