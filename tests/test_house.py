@@ -183,14 +183,10 @@ def test_what_a_learner_is_shown_is_public(path):
     assert not private, f"not in the __all__ of their modules: {private}"
 
 
-def test_lessons_and_readme_do_import_from_pipelab():
+def test_what_a_learner_is_shown_is_found():
     """Else the test above could not fail."""
-    counts = {path.name: len(python_shown_in(path)) for path in SHOWN}
-    assert (
-        counts["README.md"]
-        and counts["00_start_here.ipynb"]
-        and counts["06_the_payoff_and_its_limits.ipynb"]
-    )
+    wanted = {path: {*map(len, map(imported_names, python_shown_in(path)))} for path in SHOWN}
+    assert all(any(wanted[path]) for path in (ROOT / "README.md", *NOTEBOOKS))
 
 
 # ---------------------------------------------------------------------------- one name, one module
@@ -235,6 +231,7 @@ print("loaded:", *sorted({{module.partition(".")[0] for module in sys.modules}})
     assert not HEAVY & set(loaded), f"{LIGHT[name]} loads {sorted(HEAVY & set(loaded))}"
 
 
+@pytest.mark.timing
 def test_help_is_there_at_once():
     """0.3 s is the promise; the best of five, since other processes share the cores."""
     seconds = []
@@ -248,13 +245,14 @@ def test_help_is_there_at_once():
 # --------------------------------------------------------------------------------- linters
 
 
+LINTERS = ("ruff check", "ruff format --check", "mypy", "lint-imports")
+
+
 @pytest.mark.parametrize(
-    "command",
-    ["ruff check", "ruff format --check", "mypy", "lint-imports"],
+    "command", [pytest.param(name, marks=pytest.mark.beside(name)) for name in LINTERS]
 )
-def test_linter_is_content(command):
-    result = run(*command.split())
-    assert result.returncode == 0, f"$ {command}\n{result.stdout}{result.stderr}"
+def test_linter_is_content(command, beside):
+    assert beside.returncode == 0, f"$ {command}\n{beside.output}"
 
 
 # ----------------------------------------------------------------------------- clean files
@@ -300,20 +298,24 @@ def test_notebook_is_stored_executed_without_widget_state(path):
 # ------------------------------------------------------------------------------- the wheel
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    built = run(*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), str(ROOT))
-    assert built.returncode == 0, built.stdout + built.stderr
-    (path,) = folder.iterdir()
+WHEEL = pytest.mark.beside(
+    'python -m pip --disable-pip-version-check wheel --no-deps --wheel-dir "$FOLDER/made" .'
+)
+
+
+@pytest.fixture
+def wheel(beside):
+    assert beside.returncode == 0, beside.output
+    (path,) = beside.folder.iterdir()
     return path
 
 
+@WHEEL
 def test_wheel_is_pure_python(wheel):
     assert re.fullmatch(r"pipelab_course-[0-9.]+-py3-none-any\.whl", wheel.name)
 
 
+@WHEEL
 def test_wheel_carries_all_that_pipelab_needs(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     shipped = [path for path in project_files() if PACKAGE in path.parents]
