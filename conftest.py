@@ -9,6 +9,7 @@ The numbers in brackets are cited below.
     share one lock, and a test of time has it alone. They come last, in one row, so that the other
     worker waits only once.
 [3] Linters, mypy and the wheel run beside the tests: see ``tests/beside.py``.
+[5] Each lesson is executed once: see ``tests/teacher_cells.py``.
 [4] Each test's random numbers are seeded from its name, so that a failure repeats itself.
 """
 
@@ -30,7 +31,7 @@ WORKERS = 2
 LONG = ("tests/browser/", "tests/lessons/", "notebooks/", "tests/test_demo", "tests/faults/")
 LESSONS = ("tests/lessons/", "notebooks/")
 
-pytest_plugins = ["beside"]  # [3]
+pytest_plugins = ["beside", "teacher_cells"]  # [3] [5]
 
 # The teacher's notebooks and the template are run by tests/lessons, which look at their checks.
 collect_ignore_glob = ["notebooks/teacher/*", "notebooks/template/*"]
