@@ -5,23 +5,20 @@ The numbers in brackets are cited below.
 
 [1] A file of tests stays together on one worker, for its fixtures' sake, and so do the browser's
     tests, which share one JupyterLab. Long files begin first, or a worker would wait for the last.
-[2] A test marked ``timing`` asserts how long something took. Nothing runs beside it: all tests
-    share one lock, and a test of time has it alone. They come last, in one row, so that the other
-    worker waits only once.
+[2] A test marked ``timing`` asserts how long something took. Nothing runs beside it, and such
+    tests come last, in one row: see ``tests/quiet.py``.
 [3] Linters, mypy and the wheel run beside the tests: see ``tests/beside.py``.
-[5] Each lesson is executed once: see ``tests/teacher_cells.py``.
-[4] Each test's random numbers are seeded from its name, so that a failure repeats itself.
+[4] Each lesson is executed once: see ``tests/teacher_cells.py``.
+[5] Each test's random numbers are seeded from its name, so that a failure repeats itself.
 """
 
 import atexit
-import fcntl
 import os
 import random
 import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +28,7 @@ WORKERS = 2
 LONG = ("tests/browser/", "tests/lessons/", "notebooks/", "tests/test_demo", "tests/faults/")
 LESSONS = ("tests/lessons/", "notebooks/")
 
-pytest_plugins = ["beside", "teacher_cells"]  # [3] [5]
+pytest_plugins = ["quiet", "beside", "teacher_cells"]  # [2] [3] [4]
 
 # The teacher's notebooks and the template are run by tests/lessons, which look at their checks.
 collect_ignore_glob = ["notebooks/teacher/*", "notebooks/template/*"]
@@ -81,62 +78,7 @@ def _turn(item: pytest.Item) -> tuple[bool, int]:
     return is_timing, min(places, default=len(LONG))
 
 
-# --------------------------------------------------------------------- what judges time alone [2]
-
-
-FLOOR = pytest.StashKey["Floor"]()
-
-
-class Floor:
-    """A lock that tests share, or that one of them has alone, across workers.
-
-    Two files, for a lock alone is unfair: the others could take turns at sharing it, and who wants
-    it alone would never have it. Everybody passes the door first, and who waits for the floor
-    keeps the door shut.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._floor = (folder / "floor.lock").open("w")
-        self._door = (folder / "door.lock").open("w")
-        self.is_alone = False
-
-    def take(self, *, alone: bool) -> None:
-        """Wait until nobody has it, or (shared) until nobody has it alone."""
-        fcntl.flock(self._door, fcntl.LOCK_EX)
-        fcntl.flock(self._floor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        fcntl.flock(self._door, fcntl.LOCK_UN)
-        self.is_alone = alone
-
-    def leave(self) -> None:
-        """Let others have it."""
-        fcntl.flock(self._floor, fcntl.LOCK_UN)
-        self.is_alone = False
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """A test of time runs alone, with its fixtures; those in a row keep the floor."""
-    floor: Floor | None = item.config.stash.get(FLOOR, None)
-    if floor is None:
-        return (yield)
-    alone = item.get_closest_marker("timing") is not None
-    if not (alone and floor.is_alone):
-        floor.take(alone=alone)
-    try:
-        return (yield)
-    finally:
-        if not (alone and nextitem and nextitem.get_closest_marker("timing")):
-            floor.leave()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_configure(config: pytest.Config) -> None:
-    """The workers of one run have one floor; a run in one process needs none."""
-    if hasattr(config, "workerinput"):
-        config.stash[FLOOR] = Floor(Path(config.option.basetemp).parent)
-
-
-# ------------------------------------------------------------------------------ random data [4]
+# ------------------------------------------------------------------------------ random data [5]
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from code_lines import code_lines, functions, js_code_lines
+from plain_words import hits
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipelab"
@@ -201,6 +202,12 @@ def test_no_two_modules_share_a_base_name():
     unknown = {name: places[name] for name in sorted(shared - SHARED_NAMES.keys())}
     assert not unknown, f"rename all but one, or give a reason in SHARED_NAMES: {unknown}"
     assert not SHARED_NAMES.keys() - shared, "no longer shared: take it off SHARED_NAMES"
+
+
+@pytest.mark.xfail(reason="still being reworded: python tests/plain_words.py shows where")
+def test_words_are_plain():
+    found = [f"{hit.place}: {hit.word!r}, say {hit.say}" for hit in hits()]
+    assert not found, "\n".join(found)
 
 
 # --------------------------------------------------------------------------- light imports
