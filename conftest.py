@@ -13,20 +13,24 @@ The numbers in brackets are cited below.
 """
 
 import atexit
+import json
 import os
 import random
 import shutil
 import sys
 import tempfile
 import zlib
+from functools import cached_property
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent
 WORKERS = 2
 LONG = ("tests/browser/", "tests/lessons/", "notebooks/", "tests/test_demo", "tests/faults/")
 LESSONS = ("tests/lessons/", "notebooks/")
+GROUPS = "groups.json"
 
 pytest_plugins = ["quiet", "beside", "teacher_cells"]  # [2] [3] [4]
 
@@ -50,24 +54,54 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 # -------------------------------------------------------------------------- which test where [1]
 
 
-@pytest.hookimpl(tryfirst=True)  # before ``-m`` selects, and before xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before ``-m`` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test its marks, its group and its turn."""
+    """Give each test its marks and its turn."""
     for item in items:
         path = item.path.relative_to(ROOT).as_posix()
         if path.startswith("tests/browser/"):
             item.add_marker("browser")
         if path.startswith(LESSONS):
             item.add_marker("lesson")
-        item.add_marker(pytest.mark.xdist_group(_group(item, path)))
     items.sort(key=_turn)
 
 
-def _group(item: pytest.Item, path: str) -> str:
+def _group(item: pytest.Item) -> str:
     """The tests that one worker runs in a row."""
     if item.get_closest_marker("browser"):
         return "browser"
-    return "timing" if item.get_closest_marker("timing") else path
+    is_timing = item.get_closest_marker("timing") is not None
+    return "timing" if is_timing else item.path.relative_to(ROOT).as_posix()
+
+
+@pytest.hookimpl(tryfirst=True)  # before the controller hears that this worker has collected
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tell the controller, which collects nothing, the group of each test.
+
+    xdist's own way (``--dist loadgroup``) writes the group into the test's id, which pytest 9.2 no
+    longer lets it do.
+    """
+    if getattr(session.config, "workerinput", {}).get("workerid") == "gw0":
+        groups = {item.nodeid: _group(item) for item in session.items}
+        folder = Path(session.config.option.basetemp).parent
+        (folder / GROUPS).write_text(json.dumps(groups), "utf-8")
+
+
+class ByGroup(LoadScopeScheduling):
+    """One group after another to the next free worker, in the order of ``_turn``."""
+
+    @cached_property
+    def _groups(self) -> dict[str, str]:
+        folder = self.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+        return json.loads((folder / GROUPS).read_text("utf-8"))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return self._groups[nodeid]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroup:
+    """The controller's."""
+    return ByGroup(config, log)
 
 
 def _turn(item: pytest.Item) -> tuple[bool, int]:
@@ -89,7 +123,7 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
 @pytest.fixture(autouse=True)
 def seeded(request: pytest.FixtureRequest) -> None:
     """The same random numbers for a test in every run, alone or among others."""
-    _seed(request.node.nodeid.partition("@")[0])  # xdist adds the group
+    _seed(request.node.nodeid)
 
 
 def _seed(name: str) -> None:
