@@ -1,15 +1,135 @@
-"""For all tests and notebooks: a ledger of their own, and no teacher's notebooks for nbval.
+"""How the suite runs: two workers, what judges time alone, every test with the same random data.
 
-The teacher's, and the template, are run by ``tests/lessons``, which looks at what their checks say.
+``python -m pytest`` without paths runs everything with two workers; with a path, in one process.
+The numbers in brackets are cited below.
+
+[1] A file of tests stays together on one worker, for its fixtures' sake, and so do the browser's
+    tests, which share one JupyterLab. Long files begin first, or a worker would wait for the last.
+[2] A test marked ``timing`` asserts how long something took. Nothing runs beside it, and such
+    tests come last, in one row: see ``tests/quiet.py``.
+[3] Linters, mypy and the wheel run beside the tests: see ``tests/beside.py``.
+[4] Each lesson is executed once: see ``tests/teacher_cells.py``.
+[5] Each test's random numbers are seeded from its name, so that a failure repeats itself.
 """
 
 import atexit
+import json
 import os
+import random
 import shutil
+import sys
 import tempfile
+import zlib
+from functools import cached_property
+from pathlib import Path
 
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+ROOT = Path(__file__).parent
+WORKERS = 2
+LONG = ("tests/browser/", "tests/lessons/", "notebooks/", "tests/test_demo", "tests/faults/")
+LESSONS = ("tests/lessons/", "notebooks/")
+GROUPS = "groups.json"
+
+pytest_plugins = ["quiet", "beside", "teacher_cells"]  # [2] [3] [4]
+
+# The teacher's notebooks and the template are run by tests/lessons, which look at their checks.
 collect_ignore_glob = ["notebooks/teacher/*", "notebooks/template/*"]
 
-if "PIPELAB_HOME" not in os.environ:
+# Progress is kept in a folder that ends with the tests; each worker has one.
+if "PIPELAB_HOME" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["PIPELAB_HOME"] = tempfile.mkdtemp(prefix="pipelab-tests-")
     atexit.register(shutil.rmtree, os.environ["PIPELAB_HOME"], ignore_errors=True)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two workers for the suite; none for tests that were named, whose output is read as it comes.
+
+    (This answers ``-n auto``, which stands in pyproject.toml; ``-n 2`` and ``-n 0`` decide anew.)
+    """
+    return WORKERS if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
+# -------------------------------------------------------------------------- which test where [1]
+
+
+@pytest.hookimpl(tryfirst=True)  # before ``-m`` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test its marks and its turn."""
+    for item in items:
+        path = item.path.relative_to(ROOT).as_posix()
+        if path.startswith("tests/browser/"):
+            item.add_marker("browser")
+        if path.startswith(LESSONS):
+            item.add_marker("lesson")
+    items.sort(key=_turn)
+
+
+def _group(item: pytest.Item) -> str:
+    """The tests that one worker runs in a row."""
+    if item.get_closest_marker("browser"):
+        return "browser"
+    is_timing = item.get_closest_marker("timing") is not None
+    return "timing" if is_timing else item.path.relative_to(ROOT).as_posix()
+
+
+@pytest.hookimpl(tryfirst=True)  # before the controller hears that this worker has collected
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tell the controller, which collects nothing, the group of each test.
+
+    xdist's own way (``--dist loadgroup``) writes the group into the test's id, which pytest 9.2 no
+    longer lets it do.
+    """
+    if getattr(session.config, "workerinput", {}).get("workerid") == "gw0":
+        groups = {item.nodeid: _group(item) for item in session.items}
+        folder = Path(session.config.option.basetemp).parent
+        (folder / GROUPS).write_text(json.dumps(groups), "utf-8")
+
+
+class ByGroup(LoadScopeScheduling):
+    """One group after another to the next free worker, in the order of ``_turn``."""
+
+    @cached_property
+    def _groups(self) -> dict[str, str]:
+        folder = self.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+        return json.loads((folder / GROUPS).read_text("utf-8"))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return self._groups[nodeid]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroup:
+    """The controller's."""
+    return ByGroup(config, log)
+
+
+def _turn(item: pytest.Item) -> tuple[bool, int]:
+    """Sorts: tests of time last, long files first, else as they were found."""
+    path = item.path.relative_to(ROOT).as_posix()
+    places = [place for place, start in enumerate(LONG) if path.startswith(start)]
+    is_timing = item.get_closest_marker("timing") is not None and "browser" not in item.keywords
+    return is_timing, min(places, default=len(LONG))
+
+
+# ------------------------------------------------------------------------------ random data [5]
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """What a module of tests draws when it is imported."""
+    _seed(collector.nodeid)
+
+
+@pytest.fixture(autouse=True)
+def seeded(request: pytest.FixtureRequest) -> None:
+    """The same random numbers for a test in every run, alone or among others."""
+    _seed(request.node.nodeid)
+
+
+def _seed(name: str) -> None:
+    seed = zlib.crc32(name.encode())
+    random.seed(seed)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(seed)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(seed)

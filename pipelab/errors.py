@@ -25,6 +25,25 @@ from typing import NamedTuple
 
 from pipelab.tracebacks import own_lines
 
+__all__ = [
+    "BatchError",
+    "CheckpointError",
+    "DeadlockError",
+    "EngineError",
+    "LaunchError",
+    "LessonError",
+    "LossError",
+    "PartitionError",
+    "PipelabError",
+    "PipelineClosed",
+    "RankDied",
+    "RankError",
+    "RankOutOfMemory",
+    "RankTimeout",
+    "ScheduleError",
+    "TraceError",
+]
+
 
 class PipelabError(Exception):
     """The root: ``except PipelabError`` catches all that pipelab refuses or reports."""

@@ -44,6 +44,7 @@ def test_a_schedule_that_is_none_is_refused_in_words(capsys, tmp_path):
     assert "no schedule is called 'nosuch'" in capsys.readouterr().err
 
 
+@pytest.mark.timing
 def test_a_pace_is_kept_by_both_engines_and_predicted(tmp_path, capsys):
     line = f"compare 1f1b -p 2 -m 2 --steps 3 --pace 20ms --width 80 --output {tmp_path}"
     assert main(line.split()) == 0

@@ -12,10 +12,13 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
 import pytest
+from code_lines import code_lines, functions, js_code_lines
+from plain_words import hits
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipelab"
@@ -23,12 +26,29 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = sorted({path.parent for path in MODULES} - {PACKAGE})
 FRONT = sorted((PACKAGE / "widgets" / "front").glob("*.*s"))  # .js and .css
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SHOWN = [ROOT / "README.md", *sorted((ROOT / "notebooks").rglob("*.ipynb"))]
+SHOWN += sorted((ROOT / "notebooks").rglob("*.md"))
 
-MAX_FILE_LINES = 250
-MAX_FUNCTION_LINES = 40  # from `def` to the last line, docstring included
-MAX_PUBLIC_NAMES = 8
+MAX_FILE_LINES = 250  # of code: see code_lines.py
+MAX_FUNCTION_LINES = 40  # of code, functions inside it included
 
 HEAVY = {"torch", "matplotlib", "numpy", "IPython", "ipywidgets", "anywidget", "jupyterlab"}
+# Base names that two modules may have, and why.
+SHARED_NAMES = {
+    "__init__": "Python wants it",
+    "__main__": "Python wants it",
+    "compare": "still to be renamed",
+    "grid": "still to be renamed",
+    "lab": "still to be renamed",
+    "memory": "still to be renamed",
+    "ranks": "still to be renamed",
+    "report": "still to be renamed",
+    "simulate": "still to be renamed",
+    "terminal": "still to be renamed",
+    "timeline": "still to be renamed",
+    "verdict": "still to be renamed",
+    "words": "still to be renamed",
+}
 BINARY = {".png", ".jpg", ".ico", ".pt", ".woff2"}
 
 
@@ -59,21 +79,59 @@ def project_files() -> list[Path]:
 @pytest.mark.parametrize("path", MODULES, ids=relative)
 def test_file_and_functions_are_short(path):
     text = path.read_text("utf-8")
-    lines = len(text.splitlines())
-    assert lines <= MAX_FILE_LINES, f"{relative(path)}: {lines} lines, at most {MAX_FILE_LINES}"
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = node.end_lineno - node.lineno + 1
-            assert length <= MAX_FUNCTION_LINES, (
-                f"{relative(path)}:{node.lineno}: {node.name} has {length} lines, "
-                f"at most {MAX_FUNCTION_LINES}: it wants to be two functions"
-            )
+    length = len(code_lines(text))
+    assert length <= MAX_FILE_LINES, f"{length} lines of code, at most {MAX_FILE_LINES}"
+    long = [function for function in functions(text) if function.length > MAX_FUNCTION_LINES]
+    assert not long, f"at most {MAX_FUNCTION_LINES} lines of code: split {long}"
 
 
 @pytest.mark.parametrize("path", FRONT, ids=relative)
 def test_file_of_the_front_end_is_short(path):
-    lines = len(path.read_text("utf-8").splitlines())
-    assert lines <= MAX_FILE_LINES, f"{relative(path)}: {lines} lines, at most {MAX_FILE_LINES}"
+    length = js_code_lines(path.read_text("utf-8"))
+    assert length <= MAX_FILE_LINES, f"{length} lines of code, at most {MAX_FILE_LINES}"
+
+
+COUNTED = '''"""A docstring does not count.
+
+Nor do imports and signatures.
+"""
+
+import os
+from pathlib import (
+    Path,
+)
+
+
+@cache
+def outer(
+    a: int,
+    b: int = 2,
+) -> int:
+    """Not counted."""
+    # nor is a comment
+
+    def inner(): return a + b
+
+    text = """one
+    two"""
+    return inner()
+'''
+
+
+def test_lines_of_code_are_what_a_reader_follows():
+    lines = COUNTED.splitlines()
+    counted = [lines[number - 1].strip() for number in sorted(code_lines(COUNTED))]
+    assert counted == [
+        *("@cache", "def inner(): return a + b", 'text = """one', 'two"""', "return inner()")
+    ]
+    assert [tuple(function) for function in functions(COUNTED)] == [
+        ("outer", 13, 4),
+        ("inner", 20, 1),
+    ]
+    script = (
+        'import {\n a,\n} from "./a.js";\n/* no\n * code */\n// none\nf("http://x"); // one\n\ng()'
+    )
+    assert js_code_lines(script) == 2
 
 
 # ---------------------------------------------------------------------------- public names
@@ -85,14 +143,71 @@ def isort_style(name: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=relative)
-def test_public_names_are_few_sorted_and_there(folder):
+def test_public_names_are_sorted_and_there(folder):
     assert (folder / "__init__.py").is_file(), f"{relative(folder)} has no __init__.py"
     module = importlib.import_module(relative(folder).replace("/", "."))
     names = getattr(module, "__all__", [])
     assert names == sorted(set(names), key=isort_style)
-    assert len(names) <= MAX_PUBLIC_NAMES, f"{len(names)} names, at most {MAX_PUBLIC_NAMES}"
     missing = [name for name in names if not hasattr(module, name)]
     assert not missing, f"{module.__name__}.__all__ names {missing}, which are not there"
+
+
+def python_shown_in(path: Path) -> list[str]:
+    """The Python that a notebook's cells or a page's fenced blocks hold, without magics."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    else:
+        sources = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [re.sub(r"^[%!].*$", "", source, flags=re.MULTILINE) for source in sources]
+
+
+def imported_names(source: str) -> set[tuple[str, str]]:
+    """(module, name) for each name that is imported from pipelab."""
+    return {
+        (node.module, name.name)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "pipelab"
+        for name in node.names
+    }
+
+
+@pytest.mark.parametrize("path", SHOWN, ids=relative)
+def test_what_a_learner_is_shown_is_public(path):
+    wanted = set().union(*map(imported_names, python_shown_in(path)))
+    private = sorted(
+        f"{module}.{name}"
+        for module, name in wanted
+        if name not in getattr(importlib.import_module(module), "__all__", ())
+    )
+    assert not private, f"not in the __all__ of their modules: {private}"
+
+
+def test_what_a_learner_is_shown_is_found():
+    """Else the test above could not fail."""
+    wanted = {path: {*map(len, map(imported_names, python_shown_in(path)))} for path in SHOWN}
+    assert all(any(wanted[path]) for path in (ROOT / "README.md", *NOTEBOOKS))
+
+
+# ---------------------------------------------------------------------------- one name, one module
+
+
+def test_no_two_modules_share_a_base_name():
+    """Who reads `trace.py` in a traceback or a tab should know which."""
+    places = defaultdict(list)
+    for path in MODULES:
+        places[path.stem].append(relative(path))
+    shared = {name for name, paths in places.items() if len(paths) > 1}
+    unknown = {name: places[name] for name in sorted(shared - SHARED_NAMES.keys())}
+    assert not unknown, f"rename all but one, or give a reason in SHARED_NAMES: {unknown}"
+    assert not SHARED_NAMES.keys() - shared, "no longer shared: take it off SHARED_NAMES"
+
+
+@pytest.mark.xfail(reason="still being reworded: python tests/plain_words.py shows where")
+def test_words_are_plain():
+    found = [f"{hit.place}: {hit.word!r}, say {hit.say}" for hit in hits()]
+    assert not found, "\n".join(found)
 
 
 # --------------------------------------------------------------------------- light imports
@@ -123,6 +238,7 @@ print("loaded:", *sorted({{module.partition(".")[0] for module in sys.modules}})
     assert not HEAVY & set(loaded), f"{LIGHT[name]} loads {sorted(HEAVY & set(loaded))}"
 
 
+@pytest.mark.timing
 def test_help_is_there_at_once():
     """0.3 s is the promise; the best of five, since other processes share the cores."""
     seconds = []
@@ -136,13 +252,14 @@ def test_help_is_there_at_once():
 # --------------------------------------------------------------------------------- linters
 
 
+LINTERS = ("ruff check", "ruff format --check", "mypy", "lint-imports")
+
+
 @pytest.mark.parametrize(
-    "command",
-    ["ruff check", "ruff format --check", "mypy", "lint-imports"],
+    "command", [pytest.param(name, marks=pytest.mark.beside(name)) for name in LINTERS]
 )
-def test_linter_is_content(command):
-    result = run(*command.split())
-    assert result.returncode == 0, f"$ {command}\n{result.stdout}{result.stderr}"
+def test_linter_is_content(command, beside):
+    assert beside.returncode == 0, f"$ {command}\n{beside.output}"
 
 
 # ----------------------------------------------------------------------------- clean files
@@ -188,20 +305,24 @@ def test_notebook_is_stored_executed_without_widget_state(path):
 # ------------------------------------------------------------------------------- the wheel
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    built = run(*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), str(ROOT))
-    assert built.returncode == 0, built.stdout + built.stderr
-    (path,) = folder.iterdir()
+WHEEL = pytest.mark.beside(
+    'python -m pip --disable-pip-version-check wheel --no-deps --wheel-dir "$FOLDER/made" .'
+)
+
+
+@pytest.fixture
+def wheel(beside):
+    assert beside.returncode == 0, beside.output
+    (path,) = beside.folder.iterdir()
     return path
 
 
+@WHEEL
 def test_wheel_is_pure_python(wheel):
     assert re.fullmatch(r"pipelab_course-[0-9.]+-py3-none-any\.whl", wheel.name)
 
 
+@WHEEL
 def test_wheel_carries_all_that_pipelab_needs(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     shipped = [path for path in project_files() if PACKAGE in path.parents]

@@ -23,6 +23,7 @@ def cores_of(pid):
     return [os.sched_getaffinity(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()]
 
 
+@pytest.mark.timing
 def test_ranks_of_short_actions_keep_to_a_core_with_all_their_threads():
     num_ranks = 2 * cores()
     schedule = one_f_one_b(num_ranks, 2)
@@ -106,6 +107,7 @@ def test_a_message_does_not_wait_until_its_sender_is_through_with_all_its_forwar
     assert in_time > steps / 2
 
 
+@pytest.mark.timing
 def test_a_step_counts_what_the_rank_computed():
     affinity, seen = Affinity(0, len(os.sched_getaffinity(0)), 1), []
     affinity.decide = lambda action, contention: seen.append((action, contention))

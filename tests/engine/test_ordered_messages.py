@@ -173,7 +173,8 @@ def post_later(session, recv, behind):
     session.routes[True] = Route(tuple(row), route.home, route.rank)
 
 
-def test_the_double_notices_buffers_that_are_opened_in_another_order(sessions):
+def test_the_double_notices_buffers_that_are_opened_in_another_order(sessions, monkeypatch):
+    monkeypatch.setitem(globals(), "PATIENCE", 1.0)
     schedule = build("gpipe", 2, 4)
     found, _, _ = sessions(mlp(width=8, depth=2), schedule)
     post_later(found[1], Action(1, Kind.RECV_F, 0), behind=Action(1, Kind.RECV_F, 1))

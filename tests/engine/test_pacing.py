@@ -28,6 +28,7 @@ def ratio(traces, predicted):
     return min(trace.duration for trace in traces) / predicted.duration
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("overlap", [True, False])
 def test_messages_take_latency_and_bandwidth_as_predicted(overlap):
     cost = Cost(0.02, 0.02, 0.02, latency=0.01, bandwidth=1e6, message_bytes=5000)
@@ -49,6 +50,7 @@ def test_messages_take_latency_and_bandwidth_as_predicted(overlap):
         assert bool(during) is overlap
 
 
+@pytest.mark.timing
 def test_no_effect_before_its_message_has_arrived():
     cost = Cost(0.01, 0.01, 0.01, latency=0.02)
     trace = record(one_f_one_b(3, 3), cost, steps=1)[0]
@@ -58,6 +60,7 @@ def test_no_effect_before_its_message_has_arrived():
             assert e.start >= sent["SEND_F", e.stage - 1, e.microbatch].end - 0.003
 
 
+@pytest.mark.timing
 def test_eager_1f1b_hides_the_messages_that_1f1b_waits_for():
     cost = Cost(0.02, 0.02, 0.02, latency=0.005)  # a quarter of F
     plain, eager = one_f_one_b(4, 8), eager_one_f_one_b(4, 8)
@@ -69,6 +72,7 @@ def test_eager_1f1b_hides_the_messages_that_1f1b_waits_for():
     assert hidden[0] < hidden[1]
 
 
+@pytest.mark.timing
 def test_unequal_stages_halves_and_steps_follow_the_cost():
     cost = Cost([0.01, 0.03], [0.01, 0.02], [0.02, 0.01], step=[0.03, 0.02])
     for schedule in (one_f_one_b(2, 4), zero_bubble_h1(2, 4)):
@@ -90,6 +94,7 @@ def test_gradients_stay_exact_while_paced():
         assert all(row.exact for row in report.parameters), str(report)
 
 
+@pytest.mark.timing
 def test_work_that_outlasts_its_cost_is_counted_and_told():
     wide, x = mlp(width=1500, depth=4), torch.randn(256, 16)
     y = torch.zeros(256, dtype=torch.long)

@@ -18,6 +18,8 @@ from pipelab.trace.idle import idle_seconds
 from pipelab.trace.memory import memory_curve
 from pipelab.trace.metrics import busy
 
+pytestmark = pytest.mark.timing
+
 SCHEDULE = one_f_one_b(3, 8)
 SLOW = Cost([0.005, 0.020, 0.005], [0.005, 0.020, 0.005], 0.0)  # rank 1 is the slow one
 

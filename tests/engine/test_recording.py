@@ -53,6 +53,7 @@ def test_one_clock_no_effect_before_its_cause():
     assert min(e.start for e in trace.events) == 0
 
 
+@pytest.mark.timing
 def test_waiting_is_not_hidden_in_computation():
     trace = record(gpipe(2, 2), pace=PACE)[-1]
     first = next(e for e in trace.events if e.rank == 1 and e.kind is Kind.F)
@@ -63,6 +64,7 @@ def test_waiting_is_not_hidden_in_computation():
     assert first.end - first.start < 0.018
 
 
+@pytest.mark.timing
 def test_another_thread_sees_what_each_rank_began_and_when():
     pace, schedule = 0.03, gpipe(2, 3)
     with Pipeline(
@@ -88,6 +90,7 @@ def test_another_thread_sees_what_each_rank_began_and_when():
             assert b - a >= 0.9 * pace, "since when is told, not when it was looked at"
 
 
+@pytest.mark.timing
 def test_paced_runs_match_their_prediction():
     # structure exactly, time as a ratio with room for a busy machine: fastest of five steps
     for build in (gpipe, one_f_one_b):

@@ -229,6 +229,7 @@ def test_autocast_and_its_loss_scale_as_ours(dtype):
     assert_same(*(gradients for _, gradients in found))
 
 
+@pytest.mark.timing
 def test_waits_stand_apart_from_paced_computation():
     cost, schedule = Cost(0.01, 0.01, 0.01), gpipe(2, 2)
     with Pipeline(linears(), schedule, loss=cross_entropy, pace=cost, worker="torch") as pipeline:

@@ -192,6 +192,7 @@ class Batches:
         raise self.ending
 
 
+@pytest.mark.timing
 def test_train_fetches_ahead_and_the_iterators_own_error_comes_in_its_turn(tmp_path):
     model, batches = linears(4), Batches(3, KeyError("no more"))
     pace = Cost(forward=0.01, backward_input=0.01, backward_weight=0.01)

@@ -69,6 +69,7 @@ def test_template_passes_the_lint(project):
 @pytest.mark.slow
 def test_template_tells_right_from_wrong(project):
     make(project)
-    both = "tests/lessons/test_checks.py", "tests/lessons/test_editions.py"
-    said = run(project, "pytest", "-q", *both, "-k", "13")
+    tests = "tests/lessons/test_checks.py", "tests/lessons/test_editions.py"
+    said = run(project, "pytest", "-q", *tests, "notebooks/13_mine.ipynb", "-k", "13")
     assert " passed" in said
+    assert "every check PASSED" in run(project, "pytest", "-v", "notebooks/13_mine.ipynb")

@@ -80,6 +80,7 @@ def test_integers_come_first():
     assert second.backward_input > 0
 
 
+@pytest.mark.timing
 def test_seconds_are_those_of_the_layer():
     quick, slow = measure([nn.Linear(4, 4), Slow(0.01, 0.06)], torch.randn(2, 4))
     assert 0.01 <= slow.forward < 0.06 <= slow.backward_input
@@ -87,6 +88,7 @@ def test_seconds_are_those_of_the_layer():
     assert quick.forward < 0.01
 
 
+@pytest.mark.timing
 def test_halves_of_a_large_linear_layer_cost_the_same():
     """2 x rows x width^2 floating point operations each: the input's half is not the whole."""
     _, row = measure([nn.Linear(512, 512), nn.Linear(512, 512)], torch.randn(512, 512), repeats=9)
@@ -129,6 +131,7 @@ def test_a_failure_restores_and_names_the_layer():
         measure([norm], torch.randn(4, 6), repeats=0)
 
 
+@pytest.mark.timing
 def test_split_by_time_leaves_a_slow_layer_alone():
     small = [nn.Linear(4, 4) for _ in range(3)]
     heavy = nn.Sequential(nn.Linear(4, 300), nn.Linear(300, 4))  # many bytes, but fast

@@ -1,0 +1,81 @@
+"""Words that a reader whose second language is English should not have to guess at.
+
+Run it to see where they stand: ``python tests/plain_words.py`` prints file, line, word and what to
+say instead. ``\\b`` would not see the parts of a name such as ``watch_ranks``; these patterns do.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+SAY = {
+    "deal(s|t|ing|er)?": "give, split, assign",
+    "board": "progress, status",
+    "pin(s|ned|ning)?": "set the affinity of, fix",
+    "seat(s|ed)?": "core, affinity",
+    "crowd(ed)?": "load of a core, contention",
+    "wires": "connections",
+    "taste": "example, sample",
+    "told": "said, reported",
+    "untold": "not reported",
+    "tells?": "says, reports",
+    "ledger": "progress, accounts",
+    "for ears": "for screen readers",
+    "is through": "has finished",
+    "how manieth": "which number",
+    "by way of": "through, over",
+    "lies": "is, stands",
+    "of its own": "private, separate",
+    "heeds?": "follows, takes into account",
+    "goes on": "continues",
+    "besides": "in addition",
+    "for ever": "forever, without end",
+    "lets? go": "release, free",
+    "li(fe|ves)": "duration, lifetime",
+    "mend(s|ed|ing)?": "repair",
+    "watch(es|ed|er|ing)?": "observe, monitor, poll (which?)",
+    "verdict": "result (only a lesson's check has a verdict)",
+}
+# Where a word is the right one: a part of the path, and the word.
+RIGHT = {("pipelab/lessons/", "verdict"), ("notebooks/", "verdict")}
+WORD = {word: re.compile(rf"(?<![A-Za-z])({word})(?![a-z])", re.IGNORECASE) for word in SAY}
+
+
+class Hit(NamedTuple):
+    """A word that should be another."""
+
+    place: str
+    word: str
+    say: str
+    line: str
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    """(path, text) of the package, the pages and the notebooks' cells, their outputs left out."""
+    for path in sorted(
+        [*(ROOT / "pipelab").rglob("*.*"), *ROOT.glob("*.md"), *(ROOT / "notebooks").rglob("*.*")]
+    ):
+        name = path.relative_to(ROOT).as_posix()
+        if path.suffix == ".ipynb":
+            cells = json.loads(path.read_text("utf-8"))["cells"]
+            yield name, "\n".join("".join(cell["source"]) for cell in cells)
+        elif path.suffix in (".py", ".js", ".css", ".md") and path.name != "CHANGELOG.md":
+            yield name, path.read_text("utf-8")
+
+
+def hits() -> Iterator[Hit]:
+    """All that should be said otherwise. In a notebook, lines are counted over its cells."""
+    for name, text in pages():
+        for number, line in enumerate(text.splitlines(), 1):
+            for word, pattern in WORD.items():
+                found = pattern.search(line)
+                if found and not any(part in name and word == right for part, right in RIGHT):
+                    yield Hit(f"{name}:{number}", found[0], SAY[word], line.strip())
+
+
+if __name__ == "__main__":
+    for hit in hits():
+        print(f"{hit.place}: {hit.word!r}, say {hit.say}: {hit.line[:100]}")
