@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelab.cli import console, doctor, jupyter, lab, machine
+from pipelab.cli import console, doctor, jupyter, machine, notebook_server
 from pipelab.cli import course as course_command
 from pipelab.cli import demo as demo_command
 from pipelab.cli.console import ProgressLine
@@ -305,7 +305,7 @@ def test_lab_names_the_remedy_if_the_port_is_taken(course, capsys):
 
 
 def test_lab_names_the_remedy_if_jupyterlab_is_missing(monkeypatch, capsys):
-    monkeypatch.setattr(lab, "find_spec", lambda name: None)
+    monkeypatch.setattr(notebook_server, "find_spec", lambda name: None)
     assert main(["lab"]) == 1
     assert "pip install jupyterlab" in capsys.readouterr().err
 

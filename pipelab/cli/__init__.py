@@ -5,7 +5,7 @@
     console    lines that are flushed at once, the progress line, Ctrl-C
 
     demo       trains on four ranks and shows one step  >  recordings, folder
-    lab        opens a lesson in JupyterLab             >  course
+    notebook_server    lab: a lesson in JupyterLab     >  course
     course     progress, and editions of the lessons
     show       prints a schedule, by name or from a file
     predict    simulate: one schedule or all            >  show, prices

@@ -159,7 +159,8 @@ class _Command(NamedTuple):
 
 _COMMANDS = (
     _Command("demo", "demo.demo", "train a tiny GPT on real ranks and see one step", _DEMO, _demo),
-    _Command("lab", "lab.lab", "open the lessons in JupyterLab, on this machine only", _LAB, _lab),
+    _Command("lab", "notebook_server.lab", "open the lessons in JupyterLab, on this machine only",
+             _LAB, _lab),
     _Command("show", "show.show", "print a schedule: who runs what, in which order",
              "{schedules}", _show),
     _Command("simulate", "predict.simulate", "predict a timeline, or compare all schedules",

@@ -24,6 +24,7 @@ import pytest
 from browser_steps import PATIENCE, wait_for
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+collect_ignore = ["picture.py"]  # a program, not a test
 ROOT = Path(__file__).parents[2]
 LABCONFIG = ROOT / "pipelab" / "widgets" / "labconfig" / "default_setting_overrides.json"
 TOKEN = uuid.uuid4().hex
