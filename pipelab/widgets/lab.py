@@ -63,7 +63,7 @@ class TimelineLab(LiveWidget):
     latency = Unicode("0").tag(sync=True)  # of a message, in per cent of F
     overlap = Bool(True).tag(sync=True)
     replicas = Unicode("1").tag(sync=True)
-    budget = Unicode("0").tag(sync=True)  # bytes of a rank; "0" for all there is
+    budget = Unicode("0").tag(sync=True)  # bytes of a rank; "0" for no limit
     choices = Dict().tag(sync=True)
 
     # To the view.

@@ -40,7 +40,7 @@ def choices(pace: Cost, shared: bool = False) -> dict[str, object]:
         "time, as a device of that speed would take it. Unpaced, the ranks share this machine's "
         "cores.",
         "latency": [(str(k), f"{k} % of F" if k else least) for k in LATENCIES],
-        "overlap": "Messages are sent while ranks compute",
+        "overlap": "Messages travel while ranks compute",
         "replicas": [("1", "1"), ("2", "2, on separate ranks")],
         "budget": [(str(b), bytes_text(b) if b else "no limit") for b in BUDGETS],
     }
