@@ -33,7 +33,7 @@ def rank_error(
 def in_words(action: Action) -> str:
     """An action as its token and in words.
 
-    >>> in_words(Action(2, Kind.F, 1))
+    >>> in_words(Action.parse("2F1"))
     '2F1 (stage 2, forward, microbatch 1)'
     """
     what = f"stage {action.stage}, {KINDS[action.kind].name}"
