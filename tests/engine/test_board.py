@@ -16,6 +16,7 @@ from pipelab.engine.torchrun.fingerprint import fingerprint
 from pipelab.engine.torchrun.store import Board, Life, Note, Round
 from pipelab.engine.torchrun.verdict import verdict
 from pipelab.errors import RankDied, RankError, RankTimeout
+from pipelab.partition.tree import flatten
 
 ASKED = ("Run", 7)
 FINE = Note(Done(), ASKED)
@@ -85,7 +86,7 @@ def test_a_machine_with_other_gpus_is_no_equal():
 
 
 def run(inputs, targets):
-    return Run(True, inputs, targets, (2, 2), (0.5, 0.5), ())
+    return Run(True, flatten(inputs), flatten(targets), (2, 2), (0.5, 0.5), ())
 
 
 def test_the_fingerprint_sees_one_number_of_a_batch_and_of_a_model():
