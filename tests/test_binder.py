@@ -51,6 +51,8 @@ NEEDED = {
     "import-linter": "the command lint-imports",
     "mypy": "a command",
     "nbval": "a plugin of pytest",
+    "pytest-cov": "a plugin of pytest",
+    "pytest-xdist": "a plugin of pytest",
     "ruff": "a command",
 }
 OURS = {"pipelab", "tests", *(path.stem for path in (ROOT / "tests").iterdir())}

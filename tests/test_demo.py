@@ -54,7 +54,10 @@ def test_timelines_show_letters_microbatches_and_idle_time(demo):
     for row in paced:
         assert "·" in row
         assert re.findall(r"B(\d)", row) == list("01234567")
-    assert "unpaced" in demo[0] and re.search(r"paced F \d+ ms, B \d+ ms", demo[0])
+    in_one_line = " ".join(
+        demo[0].split()
+    )  # on a busy machine the source line is longer, and wraps
+    assert "unpaced" in in_one_line and re.search(r"paced F \d+ ms, B \d+ ms", in_one_line)
 
 
 def test_measured_bubble_stands_beside_the_formula(demo):

@@ -37,17 +37,6 @@ HEAVY = {"torch", "matplotlib", "numpy", "IPython", "ipywidgets", "anywidget", "
 SHARED_NAMES = {
     "__init__": "Python wants it",
     "__main__": "Python wants it",
-    "compare": "still to be renamed",
-    "grid": "still to be renamed",
-    "lab": "still to be renamed",
-    "memory": "still to be renamed",
-    "ranks": "still to be renamed",
-    "report": "still to be renamed",
-    "simulate": "still to be renamed",
-    "terminal": "still to be renamed",
-    "timeline": "still to be renamed",
-    "verdict": "still to be renamed",
-    "words": "still to be renamed",
 }
 BINARY = {".png", ".jpg", ".ico", ".pt", ".woff2"}
 

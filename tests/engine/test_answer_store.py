@@ -17,6 +17,7 @@ from pipelab.engine.protocol.progress import Begun
 from pipelab.engine.torchrun import store as module
 from pipelab.engine.torchrun.fingerprint import difference, fingerprint
 from pipelab.engine.torchrun.store import Answer, AnswerStore
+from pipelab.partition.tree import flatten
 
 ASKED = ("Run", 7)
 FINE = Answer(Done(), ASKED)
@@ -46,7 +47,8 @@ def test_a_machine_with_other_gpus_is_no_equal():
 
 
 def run(inputs, targets):
-    return Run(True, inputs, targets, (2, 2), (0.5, 0.5), ())
+    flat = (None if x is None else flatten(x) for x in (inputs, targets))
+    return Run(True, *flat, (2, 2), (0.5, 0.5), ())
 
 
 def test_the_fingerprint_sees_one_number_of_a_batch_and_of_a_model():
