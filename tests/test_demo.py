@@ -56,7 +56,7 @@ def test_timelines_show_letters_microbatches_and_idle_time(demo):
         assert re.findall(r"B(\d)", row) == list("01234567")
     in_one_line = " ".join(
         demo[0].split()
-    )  # on a busy machine the source line is longer, and wraps
+    )  # the source line may wrap
     assert "unpaced" in in_one_line and re.search(r"paced F \d+ ms, B \d+ ms", in_one_line)
 
 
