@@ -63,7 +63,7 @@ class AllPassed(pytest.Item):
         for name, row in progress["predictions"].items():
             assert row.keys() == {"value", "measured"}, "predicted, and revealed"
             said = chapter.predictions[name].explain(row["value"], row["measured"])
-            assert "You said so" in said or "well seen" in said, said
+            assert "You said so" in said or "well predicted" in said, said
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """Where it stands, for reports."""
