@@ -54,9 +54,7 @@ def test_timelines_show_letters_microbatches_and_idle_time(demo):
     for row in paced:
         assert "·" in row
         assert re.findall(r"B(\d)", row) == list("01234567")
-    in_one_line = " ".join(
-        demo[0].split()
-    )  # the source line may wrap
+    in_one_line = " ".join(demo[0].split())  # the source line may wrap
     assert "unpaced" in in_one_line and re.search(r"paced F \d+ ms, B \d+ ms", in_one_line)
 
 

@@ -103,14 +103,15 @@ class Pipeline:
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
         model = as_model(model)
         modules = split(model, schedule.num_stages)
-        checks.check_loss(loss, reduction)
+        self._rule = Rule(count, reduction)
+        checks.check_loss(loss, self._rule)
         self.schedule = schedule
         self.replicas = replicas
         self.pace = pace
         self.overlap = overlap
         self._shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         self._names = [name for name, _ in model.named_parameters()]
-        self._rule = Rule(count, reduction)
+        self._loss_is_tried = False
         self._steps = 0
         self._accumulating = False  # gradients of steps with ``update=False`` wait for an update
         self._ranks = start_ranks(self._num_processes, replicas, timeout, idle_timeout)
@@ -259,7 +260,9 @@ class Pipeline:
         m = self.schedule.num_microbatches
         smallest = m * self.replicas
         flat = checks.check_batch(inputs, targets, smallest, options["train"])  # [1]
-        shares = share_out(*flat, m, self.replicas, self._rule)  # [2]
+        is_first = options["train"] and not self._loss_is_tried
+        shares = share_out(*flat, m, self.replicas, self._rule, with_trial=is_first)  # [2]
+        self._loss_is_tried |= is_first
         checks.check_even(self._options.worker, options["train"], [s.sizes for s in shares])
         options["signature"] = flat[0].signature
         return self._ask(plan.runs(shares, self.schedule, options), meanwhile)  # [3]

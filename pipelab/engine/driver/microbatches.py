@@ -3,14 +3,15 @@
 Each microbatch gets its weight here, by THE GRADIENT RULE (protocol/gradient_rule.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from pipelab.engine.protocol import gradient_rule
-from pipelab.engine.protocol.gradient_rule import Reduction
+from pipelab.engine.protocol.commands import Reduction, Trial
+from pipelab.engine.protocol.loss_trial import MOST_ROWS
 from pipelab.partition.tree import Flat
 
 Count = Callable[[Any], "float | Tensor"]
@@ -38,20 +39,37 @@ class Rule:
             counts = [float(self.count(part.unflatten())) for part in targets.cut(sizes)]
         return gradient_rule.weights(counts, self.reduction)
 
+    def trial(self, targets: Flat, sizes: Sequence[int]) -> Trial | None:
+        """How to try the loss on the first rows; None if they are too few, or cannot be counted."""
+        rows = min(MOST_ROWS, max(2, sizes[0]), sum(sizes))
+        if rows < 2:
+            return None
+        each = targets.map(lambda tensor: tensor[:rows]).cut([1] * rows)
+        try:
+            counts = [1.0 if self.count is None else float(self.count(x.unflatten())) for x in each]
+        except Exception:  # a count= that wants more than one row
+            return None
+        return Trial(tuple(counts), self.reduction)
+
 
 class Share(NamedTuple):
-    """One replica's part of a batch; ``first`` is the number of its first microbatch."""
+    """One replica's part of a batch.
+
+    ``first`` is the number of its first microbatch, ``trial`` one of the loss, if it is wanted.
+    """
 
     inputs: Flat
     targets: Flat | None
     sizes: tuple[int, ...]
     weights: tuple[float, ...]
     first: int
+    trial: Trial | None
 
 
 def share_out(
-    inputs: Flat, targets: Flat | None, rows: int, num_microbatches: int, replicas: int, rule: Rule
-) -> list[Share]:
+    inputs: Flat, targets: Flat | None, rows: int, num_microbatches: int, replicas: int, rule: Rule,
+    with_trial: bool = False,
+) -> list[Share]:  # fmt: skip
     """The shares of all replicas, by rows, each cut into microbatches as equal as can be."""
     parts = microbatch_sizes(rows, replicas)
     sizes = [microbatch_sizes(part, min(num_microbatches, part)) for part in parts]
@@ -61,7 +79,9 @@ def share_out(
     shares, first = [], 0
     for i, row in enumerate(sizes):
         own = tuple(weights[first : first + len(row)])
-        shares.append(Share(inputs_of[i], targets_of[i], row, own, first))
+        theirs = targets_of[i]
+        trial = None if theirs is None or not with_trial else rule.trial(theirs, row)
+        shares.append(Share(inputs_of[i], theirs, row, own, first, trial))
         first += len(row)
     return shares
 

@@ -59,6 +59,7 @@ def runs(shares: list[Share], schedule: Schedule, options: Mapping[str, Any]) ->
             sizes=share.sizes,
             weights=share.weights,
             first=share.first,
+            trial=share.trial if rank == last else None,
             **options,
         )
         for share in shares

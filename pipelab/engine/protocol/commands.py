@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from types import CodeType
-from typing import Any
+from typing import Any, Literal
 
 import cloudpickle
 import torch
@@ -32,6 +32,7 @@ Seen = tuple[str, str, int, float, float]
 """An ``Operator`` as ranks send it: name, device, thread, start and end on the machine's clock."""
 
 Loss = Callable[[Any, Any], Tensor]
+Reduction = Literal["mean", "sum"]
 Optimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 LrSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
 
@@ -80,13 +81,21 @@ class Use:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A trial of the loss on the first rows of a batch: what each of them counts."""
+
+    counts: tuple[float, ...]
+    reduction: Reduction
+
+
+@dataclass(frozen=True)
 class Run:
     """One pass over one batch. ``inputs`` go to the first stage's rank, ``targets`` to the last's.
 
     ``sizes``: rows of each microbatch. ``weights``: the share of each microbatch in the mean.
     ``signature``: shape of a row and dtype of the inputs; while it stays, message shapes do too.
     ``first``: the number of this replica's first microbatch within the whole batch. ``profiled``:
-    under PyTorch's profiler, which slows it down.
+    under PyTorch's profiler, which slows it down. ``trial``: of the loss, on its first batch.
     """
 
     train: bool
@@ -101,6 +110,7 @@ class Run:
     number: int = 0  # of this batch in the training
     first: int = 0
     profiled: bool = False
+    trial: Trial | None = None
 
 
 @dataclass(frozen=True)

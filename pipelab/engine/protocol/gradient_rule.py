@@ -18,16 +18,14 @@ out again before the update: rank/update.py.)
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipelab.engine.protocol.commands import Loss
+from pipelab.engine.protocol.commands import Loss, Reduction
 from pipelab.errors import BatchError
 from pipelab.partition.tree import tensors_of
-
-Reduction = Literal["mean", "sum"]
 
 
 def weights(counts: Sequence[float], reduction: Reduction = "mean") -> list[float]:

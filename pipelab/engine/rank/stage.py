@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils.checkpoint import checkpoint
 
-from pipelab.engine.protocol.commands import Options
+from pipelab.engine.protocol.commands import Options, Trial
 from pipelab.engine.protocol.gradient_rule import weighted_loss
+from pipelab.engine.protocol.loss_trial import Rows
 from pipelab.engine.rank.backward import WeightsLater, run_backward
 from pipelab.engine.rank.run_once import hooks_noted
 from pipelab.engine.rank.spare_buffers import SpareBuffers
@@ -65,6 +66,7 @@ class Stage:
         self._saved_bytes: dict[Form, int] = {}
         self._old_gradient_bytes = 0
         self._has_new_gradients = False
+        self._trial: Rows | None = None
         self._has_said = False  # that W is empty
 
     def begin_step(self) -> int:
@@ -85,7 +87,7 @@ class Stage:
         begun = _enter(inputs, entry)
         measured = None if inputs.form in self._saved_bytes else SavedBytes(self.module)
         with measured or nullcontext(), self._hooks_noted() as hooks:
-            output = self._apply(inputs, target, weight)
+            output = self._apply(microbatch, inputs, target, weight)
         if measured is not None:
             self._saved_bytes[inputs.form] = _kept_bytes(measured, inputs, output, target)
         outputs = [x for x in output.tensors if x.requires_grad]
@@ -100,6 +102,17 @@ class Stage:
         """The output alone; nothing is kept."""
         with self._autocast():
             return call(self.module, inputs)
+
+    def begin_trial(self, trial: Trial | None) -> None:
+        """Try the loss on the first rows of this step's output; with None, do not."""
+        self._trial = None if trial is None else Rows(trial)
+
+    def try_loss(self, microbatch: int, output: Any, target: Flat) -> None:
+        """Give a microbatch to the trial of the loss, where there is one. Raises LossError."""
+        if self._trial is not None:
+            assert self.loss is not None
+            with self._autocast():
+                self._trial.add(microbatch, flatten(output), target, self.loss)
 
     def weighted_loss(self, output: Any, target: Any, weight: float) -> Tensor:
         """The last stage's loss times its weight, by THE GRADIENT RULE.
@@ -160,10 +173,11 @@ class Stage:
         pairs = zip(kept.entry, kept.inputs, strict=True)
         return [torch.zeros_like(x) if gradient is None else gradient for gradient, x in pairs]
 
-    def _apply(self, inputs: Flat, target: Flat | None, weight: float) -> Flat:
+    def _apply(self, microbatch: int, inputs: Flat, target: Flat | None, weight: float) -> Flat:
         output = self._run(inputs.unflatten())
         if self.is_last:
             assert target is not None, "a training step has targets"
+            self.try_loss(microbatch, output, target)
             output = self.weighted_loss(output, target.unflatten(), weight)
         return flatten(output)
 

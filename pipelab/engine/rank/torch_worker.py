@@ -99,6 +99,7 @@ class _Layers(nn.Module):
         super().__init__()
         self.layers, self.stage = stage.module, stage
         self.microbatch = 0
+        self.is_real = False  # not torch's trial forward, on zeros
         self.loss = torch.zeros(())  # of the last forward
         self.losses: dict[int, Tensor] = {}  # scaled, with their graphs
 
@@ -112,8 +113,10 @@ class _Layers(nn.Module):
         if self.stage.loss is None:
             return _tensors_or_refuse(output)
         weight = self.batch.run.weights[self.microbatch]
-        target = self.batch.targets[self.microbatch].unflatten()
-        loss = self.stage.weighted_loss(output, target, weight)
+        target = self.batch.targets[self.microbatch]
+        if self.is_real:
+            self.stage.try_loss(self.microbatch, output, target)
+        loss = self.stage.weighted_loss(output, target.unflatten(), weight)
         self.loss = loss.detach()
         return loss * self.stage.loss_scale  # torch begins each backward with a one
 
@@ -140,6 +143,7 @@ class _RecordedStage(PipelineStage):
         """F."""
         run, action = self.layers.batch.run, self._action(Kind.F, fwd_chunk_id)
         self.layers.microbatch = fwd_chunk_id
+        self.layers.is_real = True
         with self._recorded(action) as recorder:
             self.stage.seed(run.number, run.first + fwd_chunk_id)
             try:
@@ -196,6 +200,7 @@ class _RecordedStage(PipelineStage):
     def _compute_outputs(self, *args: Tensor, module: nn.Module, **kwargs: Any) -> Any:
         """Torch's trial forward, by which it learns shapes; we measure what one keeps."""
         self.layers.microbatch = 0
+        self.layers.is_real = False
         for tensor in () if self.is_first else args:
             tensor.data.zero_()
         with SpareBuffers(module), SavedBytes(module) as saved:

@@ -72,6 +72,8 @@ class Worker:
         self.batch, self.route, self.actions = batch, batch.route, actions
         self.reductions: list[tuple[Reduction, int, float]] = []  # with their event and due time
         self.update.begin(batch.train)
+        for stage in self.stages.values():
+            stage.begin_trial(batch.run.trial if stage.is_last else None)
         self.must_settle = batch.train and self.update.needs_all
         self.gradient_norm: float | None = None
         self.memory.begin_step(sum(stage.begin_step() for stage in self.stages.values()))
