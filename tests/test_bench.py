@@ -183,3 +183,11 @@ def test_soak_counts_what_is_left(capsys):
     left = Part("x", Held(1, 2, 3, 10**6), Held(2, 2, 3, 3 * 10**6), (5 * 10**6,))
     assert not left.is_clean
     assert soak_table([left]).splitlines()[-1].split() == ["x", "1", "0", "0", "+2.0", "5"]
+
+
+def test_options_by_their_earlier_names(capsys):
+    with pytest.raises(SystemExit) as left:
+        _parser().parse_args(["step", "--grid"])
+    assert left.value.code == 2
+    assert "python -m tests.benchmarks grid" in capsys.readouterr().err
+    assert _parser().parse_args(["step", "--pin-torch"]).torch_affinity

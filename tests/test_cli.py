@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelab.cli import console, doctor, jupyter, machine, notebook_server
+from pipelab.cli import console, doctor, machine
 from pipelab.cli import course as course_command
 from pipelab.cli import demo as demo_command
 from pipelab.cli.console import ProgressLine
@@ -305,7 +305,7 @@ def test_lab_names_the_remedy_if_the_port_is_taken(course, capsys):
 
 
 def test_lab_names_the_remedy_if_jupyterlab_is_missing(monkeypatch, capsys):
-    monkeypatch.setattr(notebook_server, "find_spec", lambda name: None)
+    monkeypatch.setattr(course_command, "find_spec", lambda name: None)
     assert main(["lab"]) == 1
     assert "pip install jupyterlab" in capsys.readouterr().err
 
@@ -388,7 +388,7 @@ def test_doctor_finds_an_older_front_end_in_front(tmp_path, monkeypatch):
     package = {"name": "anywidget", "version": "0.0.1", "jupyterlab": {"_build": {"load": "x"}}}
     (folder / "package.json").write_text(json.dumps(package))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    (wrong,) = [f for f in jupyter.front_ends() if f.level == "FAIL"]
+    (wrong,) = [f for f in machine.front_ends() if f.level == "FAIL"]
     assert f"{folder} holds the front end of 0.0.1" in wrong.text
     assert wrong.remedy.startswith("remove that folder")
 

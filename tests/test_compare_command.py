@@ -2,8 +2,9 @@
 
 import pytest
 
-from pipelab.cli.compare_engines import Turns, summary, timelines, typical
+from pipelab.cli.compare_engines import summary, timelines
 from pipelab.cli.main import main
+from pipelab.cli.recordings import Turns, typical
 from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelab.cli import console, folder
+from pipelab.cli import console
 from pipelab.cli.main import main
 from pipelab.trace import Trace
 from tests.test_cli import interrupt, started, survivors
@@ -213,7 +213,7 @@ def test_links_in_the_folder_do_not_lead_outside(tmp_path):
     from pipelab.simulator import Cost, simulate
 
     trace = simulate(gpipe(2, 2), Cost())
-    folder.save(output, "", trace, plot_timeline(trace))
+    console.save(output, "", trace, plot_timeline(trace))
     assert outside.read_text() == "mine"
     assert not any(path.is_symlink() for path in output.iterdir())
     assert len(list(output.iterdir())) == 3

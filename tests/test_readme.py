@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelab.bench.__main__ import _parser as bench_parser
-from pipelab.cli.options import parse, parser
+from pipelab.cli.main import parse, parser
 from tests.tree import GUIDE, guide
 
 ROOT = Path(__file__).parent.parent

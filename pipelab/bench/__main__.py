@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from pipelab.bench.cases import add_case_options, add_json_option, cases, count
 from pipelab.bench.launch import bench_launch
@@ -70,6 +71,13 @@ def _step(options: argparse.Namespace) -> dict[str, object]:
     }
 
 
+class _Moved(argparse.Action):
+    """``--grid``: says where it is now, and leaves with exit code 2."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
+        parser.exit(2, "--grid is a command of its own: python -m tests.benchmarks grid\n")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipelab.bench", description=__doc__)
     benches = parser.add_subparsers(dest="bench", required=True)
@@ -80,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     step = benches.add_parser("step", help="one step, against torch.distributed.pipelining")
     step.set_defaults(run=_step)
     add_case_options(step)
+    step.add_argument("--grid", action=_Moved, nargs=0, help=argparse.SUPPRESS)
     for bench in benches.choices.values():
         add_json_option(bench)
     return parser

@@ -22,7 +22,10 @@ def add_case_options(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--blocks", type=count, default=5, help="blocks of steps on each side")
     bench.add_argument("--seconds", type=float, default=0.1, help="length of one block")
     bench.add_argument(
-        "--torch-affinity", action="store_true", help="keep each of its ranks on a core"
+        "--torch-affinity",
+        "--pin-torch",  # its earlier name
+        action="store_true",
+        help="keep each of torch's ranks on a core",
     )
 
 

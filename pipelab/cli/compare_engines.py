@@ -4,13 +4,12 @@ Both engines stay up and take their steps in turns, so that other programs slow 
 """
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-from pipelab.cli import console, folder, show
-from pipelab.cli.console import CommandError, ProgressLine, say, width
+from pipelab.cli import console, show
+from pipelab.cli.console import CommandError, save, say, width, writable
 from pipelab.cli.prices import Amount, prices
 from pipelab.plots.terminal import timeline_text
 from pipelab.schedules import Schedule
@@ -19,32 +18,24 @@ from pipelab.trace import Trace
 from pipelab.trace import compare as differences
 from pipelab.words import number, time_text
 
-WARMUP = 3  # steps of each engine that do not count
-CONTEXT, ROWS_PER_MICROBATCH = 64, 4  # of a tiny GPT's batches
-
-
-class Turns(NamedTuple):
-    """The traces of all counted steps, of both engines, in the order in which they ran."""
-
-    ours: list[Trace]
-    torchs: list[Trace]
-
-    @property
-    def ratios(self) -> list[float]:
-        """Torch's duration over ours, turn by turn."""
-        return [b.duration / a.duration for a, b in zip(self.ours, self.torchs, strict=True)]
+if TYPE_CHECKING:
+    from pipelab.cli.recordings import Turns
 
 
 def compare(arguments: argparse.Namespace) -> int:
     """Measure, print, save; returns the exit code."""
     show.check_options([arguments.schedule], arguments)
     schedule = show.load_alone(arguments.schedule, arguments).compute
-    output, columns = folder.writable(arguments.output), arguments.width or width()
+    output = writable(arguments.output)
     pace = pace_of(arguments.pace, schedule)
-    turns = measure(schedule, arguments.steps, pace)
+    console.import_engine()
+    from pipelab.cli.recordings import take_turns, typical
+
+    turns = take_turns(schedule, arguments.steps, pace)
     ours, torchs = typical(turns.ours), typical(turns.torchs)
     predicted = simulate(schedule, pace or Cost.from_trace(ours))
-    say("\n".join(timelines({"predicted": predicted, "pipelab": ours, "torch": torchs}, columns)))
+    traces = {"predicted": predicted, "pipelab": ours, "torch": torchs}
+    say("\n".join(timelines(traces, arguments.width or width())))
     say("\n" + summary(turns, predicted.duration))
     say(f"\nWhere the time goes\n\n{differences(ours, torchs)}")
     _save(output, predicted, ours, torchs)
@@ -60,38 +51,6 @@ def pace_of(forward: Amount | None, schedule: Schedule) -> Cost | None:
     return prices({"forward": forward}).cost(schedule.num_stages / schedule.num_ranks)
 
 
-def measure(schedule: Schedule, steps: int, pace: Cost | None = None) -> Turns:
-    """Let both engines train a tiny GPT, step by step in turns."""
-    console.import_engine()
-    import torch
-
-    from pipelab.engine import Pipeline
-    from pipelab.models import batches, next_byte_loss, tiny_gpt
-
-    torch.manual_seed(0)
-    model = tiny_gpt(blocks=max(4, schedule.num_stages), context=CONTEXT)
-    stream = batches(schedule.num_microbatches * ROWS_PER_MICROBATCH, CONTEXT)
-    line, turns = ProgressLine(WARMUP + steps), Turns([], [])
-    with (
-        Pipeline(model, schedule, loss=next_byte_loss, pace=pace) as ours,
-        Pipeline(model, schedule, loss=next_byte_loss, pace=pace, worker="torch") as torchs,
-    ):
-        for step in range(1, WARMUP + steps + 1):
-            batch = next(stream)
-            pairs: list[tuple[Pipeline, list[Trace]]] = [(ours, turns.ours), (torchs, turns.torchs)]
-            for pipeline, traces in pairs if step % 2 else pairs[::-1]:
-                trace = pipeline.step(*batch).trace
-                if step > WARMUP:
-                    traces.append(trace)
-            line.show(step, f"turn {step}/{WARMUP + steps}")
-    return turns
-
-
-def typical(traces: Sequence[Trace]) -> Trace:
-    """The one of median duration."""
-    return sorted(traces, key=lambda trace: trace.duration)[len(traces) // 2]
-
-
 def timelines(traces: dict[str, Trace], columns: int) -> list[str]:
     """One below the other, a second as wide in each of them."""
     longest = max(trace.duration for trace in traces.values())
@@ -103,7 +62,7 @@ def timelines(traces: dict[str, Trace], columns: int) -> list[str]:
     return lines
 
 
-def summary(turns: Turns, predicted: float) -> str:
+def summary(turns: "Turns", predicted: float) -> str:
     """All turns in words, and what too few cores have to do with it."""
     from pipelab.engine.rank.affinity import cores
 
@@ -137,7 +96,7 @@ def summary(turns: Turns, predicted: float) -> str:
 def _save(output: Path, predicted: Trace, ours: Trace, torchs: Trace) -> None:
     from pipelab.plots import plot_compare, plot_timeline
 
-    paths = folder.save(output, "-predicted", predicted, plot_compare(predicted, ours))
-    paths += folder.save(output, "-pipelab", ours, plot_timeline(ours))
-    paths += folder.save(output, "-torch", torchs, plot_compare(ours, torchs))
+    paths = save(output, "-predicted", predicted, plot_compare(predicted, ours))
+    paths += save(output, "-pipelab", ours, plot_timeline(ours))
+    paths += save(output, "-torch", torchs, plot_compare(ours, torchs))
     say(f"\nFiles in {output}: " + ", ".join(path.name for path in paths))

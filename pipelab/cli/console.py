@@ -1,4 +1,4 @@
-"""What all commands share: lines that are flushed at once, one progress line, and Ctrl-C.
+"""What commands share: lines that are flushed at once, a progress line, their folder, and Ctrl-C.
 
 Ctrl-C at any moment gives one line and exit code 130, and leaves no process and no traceback. The
 handler itself ends the program instead of raising KeyboardInterrupt: raised in the middle of the
@@ -11,13 +11,23 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from pipelab.errors import PipelabError
+from pipelab.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from pipelab.trace import Trace
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PIXELS_PER_INCH = 160
 _REDRAW = 0.05  # seconds between two states of a moving line: more often is flicker
 _NARROWEST, _WIDEST = 40, 110  # columns; longer lines are hard to read
 
@@ -125,4 +135,40 @@ def import_engine() -> None:
     except ImportError as error:
         raise CommandError(
             f"torch cannot be loaded ({error}): install it into this Python, {sys.executable}"
+        ) from None
+
+
+def writable(name: str) -> Path:
+    """The folder, made if it is not there, once a file in it could really be written."""
+    remedy = "choose another with --output FOLDER"
+    if not name:
+        raise CommandError(f"the name of the output folder is empty: {remedy}")
+    folder = Path(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"?")
+    except FileExistsError:
+        raise CommandError(f"{name} is a file, not a folder: {remedy}, or move it away") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise CommandError(f"cannot write into the folder {name} ({reason}): {remedy}") from None
+    return folder
+
+
+def save(folder: Path, suffix: str, trace: "Trace", figure: "Figure") -> list[Path]:
+    """Write trace, Perfetto file and picture. Earlier ones are replaced, links not followed."""
+    picture = folder / f"timeline{suffix}.png"
+    try:
+        with replacing(picture) as file:
+            figure.savefig(file, format="png", dpi=PIXELS_PER_INCH)
+        return [
+            picture,
+            trace.save(folder / f"trace{suffix}.json"),
+            trace.to_chrome(folder / f"trace{suffix}.perfetto.json"),
+        ]
+    except OSError as error:
+        raise CommandError(
+            f"cannot write {error.filename or folder} ({error.strerror or error}): make room, or "
+            f"choose another folder with --output FOLDER"
         ) from None

@@ -8,12 +8,13 @@ import argparse
 import math
 import statistics
 import textwrap
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelab.action import Kind
-from pipelab.cli import console, folder
-from pipelab.cli.console import ProgressLine, say, width
+from pipelab.cli import console
+from pipelab.cli.console import ProgressLine, save, say, width, writable
 from pipelab.plots.terminal import timeline_text
 from pipelab.trace import Memory, Trace, expected_bubble_fraction
 from pipelab.words import bytes_text, number, percent, time_text
@@ -26,7 +27,7 @@ _HEADS = ("parameters", "gradients", "optimizer", "activations", "together")
 
 def demo(arguments: argparse.Namespace) -> None:
     """Train, record, show, save. Raises CommandError before any work if it could not save."""
-    output = folder.writable(arguments.output)
+    output = writable(arguments.output)
     say("pipelab demo: a tiny GPT learns English on a pipeline of real processes")
     console.import_engine()
     from pipelab.cli.recordings import Lesson, pace_above
@@ -51,19 +52,21 @@ def _train(lesson: "Lesson", arguments: argparse.Namespace) -> Trace:
     )
     line = ProgressLine(arguments.steps)
     digits = len(str(arguments.steps))
-
-    def launched(seconds: float) -> None:
-        say(f"{number(arguments.ranks, 'rank')} up and joined after {time_text(seconds)}")
-
-    def show(step: int, loss: float, seconds: float) -> None:
-        rate = f"{step / seconds:.1f} steps/s"
-        line.show(step, f"step {step:>{digits}}/{arguments.steps}   loss {loss:.3f}   {rate}")
-
-    training = lesson.train(arguments.steps, launched, show)
-    first, last = training.losses[0], training.losses[-1]
+    losses = []
+    start = time.monotonic()
+    with lesson.training() as pipeline:
+        up = time_text(time.monotonic() - start)
+        say(f"{number(arguments.ranks, 'rank')} up and joined after {up}")
+        start = time.monotonic()
+        for step in range(1, arguments.steps + 1):
+            result = pipeline.step(*next(lesson.batches))
+            losses.append(result.loss)
+            rate = f"{step / (time.monotonic() - start):.1f} steps/s"
+            text = f"step {step:>{digits}}/{arguments.steps}   loss {result.loss:.3f}   {rate}"
+            line.show(step, text)
     guess = f"blind guessing costs ln 256 = {math.log(256):.2f} nats a byte"
-    _paragraph(f"loss {first:.2f} at the start, {last:.2f} at the end; {guess}")
-    return training.trace
+    _paragraph(f"loss {losses[0]:.2f} at the start, {losses[-1]:.2f} at the end; {guess}")
+    return result.trace
 
 
 def _save(output: Path, paced: Trace, unpaced: Trace) -> None:
@@ -72,7 +75,7 @@ def _save(output: Path, paced: Trace, unpaced: Trace) -> None:
 
     _heading(f"Files in {output}")
     for name, suffix, trace in (("paced", "", paced), ("unpaced", "-unpaced", unpaced)):
-        paths = folder.save(output, suffix, trace, plot_timeline(trace))
+        paths = save(output, suffix, trace, plot_timeline(trace))
         say(f"{name:<9}" + "  ".join(path.name for path in paths))
     _paragraph(
         ".png is the picture; .json the trace, for Trace.load(path) in Python; .perfetto.json the "

@@ -1,6 +1,6 @@
 """``pipelab doctor``: what this machine can do, what is wrong, and what to do about it.
 
-The checks stand in ``machine`` and ``jupyter``, and here the last one: ranks are launched.
+The checks stand in ``machine``, and here the last one: ranks are launched.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from pipelab.cli import console, jupyter, machine
+from pipelab.cli import console, machine
 from pipelab.cli.console import CommandError, say, width
 from pipelab.cli.machine import Finding
 from pipelab.errors import PipelabError
@@ -21,37 +21,31 @@ _NAME = 12  # columns
 
 Check = Callable[[], Iterator[Finding]]
 
+_fill = partial(textwrap.fill, break_long_words=False, break_on_hyphens=False)  # to be copied
+
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Look at everything; the exit code is 1 if something is wrong, else 0."""
-    found = [
-        *run("versions", machine.versions),
-        *run("cores", machine.cores),
-        *run("memory", machine.memory),
-    ]
+    jupyter = (
+        machine.front_ends,
+        machine.jupyter_settings,
+        machine.kernel,
+        machine.jupyter_command,
+    )
+    found = run(machine.versions, machine.cores, machine.memory)
     try:
         console.import_engine()
     except CommandError as error:
         found.append(Finding("FAIL", "torch", str(error)))
         show(found[-1])
-        found += _jupyter()
+        found += run(*jupyter)
     else:
         since = time.monotonic()  # the fork server starts now, and loads torch meanwhile
-        found += run("GPUs", machine.gpus) + _jupyter()
+        found += run(machine.gpus, *jupyter)
         first, later = "the first launch starts the fork server", "as every later launch"
-        found += run("4 ranks", lambda: launches(4, since, first))
-        found += run("2 ranks", lambda: launches(2, time.monotonic(), later))
+        found += run(lambda: launches(4, since, first))
+        found += run(lambda: launches(2, time.monotonic(), later))
     return _conclusion(found)
-
-
-def _jupyter() -> list[Finding]:
-    checks = {
-        "widgets": jupyter.front_ends,
-        "setting": jupyter.settings,
-        "kernel": jupyter.kernel,
-        "command": jupyter.command,
-    }
-    return [finding for name, check in checks.items() for finding in run(name, check)]
 
 
 def _conclusion(found: list[Finding]) -> int:
@@ -66,17 +60,19 @@ def _conclusion(found: list[Finding]) -> int:
     return 0
 
 
-def run(name: str, check: Check) -> list[Finding]:
-    """All findings of a check, each shown as it comes; a check that breaks is a finding too."""
+def run(*checks: Check) -> list[Finding]:
+    """All findings of some checks, each shown as it comes; a check that breaks is one too."""
     findings = []
-    try:
-        for finding in check():
-            show(finding)
-            findings.append(finding)
-    except Exception as error:  # the doctor looks at broken installations: anything may be raised
-        text = f"{type(error).__name__}: {error}"
-        findings.append(Finding("FAIL", name, text, "repair this, then ask again"))
-        show(findings[-1])
+    for check in checks:
+        try:
+            for finding in check():
+                show(finding)
+                findings.append(finding)
+        except Exception as error:  # the doctor looks at broken installations: anything is raised
+            text = f"{type(error).__name__}: {error}"
+            name = getattr(check, "__name__", "check").strip("<>")
+            findings.append(Finding("FAIL", name, text, "repair this, then ask again"))
+            show(findings[-1])
     return findings
 
 
@@ -85,25 +81,11 @@ def show(finding: Finding) -> None:
     head = f"{finding.level:<5} {finding.name:<{_NAME}} "
     indent = " " * len(head)
     first, *rest = finding.text.splitlines() or [""]
-    _wrapped(first, head, indent)
-    for line in rest:
-        _wrapped(line, indent, indent)
+    lines = [(first, head, indent), *((line, indent, indent) for line in rest)]
     if finding.remedy:
-        _wrapped(finding.remedy, indent + "-> ", indent + "   ")
-
-
-def _wrapped(text: str, first: str, then: str) -> None:
-    """Paths and commands stay whole: whoever copies one wants one piece."""
-    say(
-        textwrap.fill(
-            text,
-            width(),
-            initial_indent=first,
-            subsequent_indent=then,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    )
+        lines.append((finding.remedy, indent + "-> ", indent + "   "))
+    for text, before, below in lines:
+        say(_fill(text, width(), initial_indent=before, subsequent_indent=below))
 
 
 def launches(num_ranks: int, since: float, about: str) -> Iterator[Finding]:

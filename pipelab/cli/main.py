@@ -1,4 +1,4 @@
-"""The command line: arguments in, exit code out.
+"""The command line: every command and its options; arguments in, exit code out.
 
 0: done. 1: refused or failed, with the reason in words. 2: arguments that make no sense. 130:
 ended by Ctrl-C.
@@ -7,12 +7,25 @@ ended by Ctrl-C.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import NamedTuple
 
+import pipelab
 from pipelab.cli import console
-from pipelab.cli.options import parse
+from pipelab.cli.prices import PRICES, RULE, amount
 from pipelab.errors import PipelabError, RankError
+from pipelab.schedules.catalogue import BUILDERS
+
+_DESCRIPTION = "Pipeline parallelism, understood by running it."
+_EPILOG = "Start with `pipelab demo`; if something does not work, ask `pipelab doctor`."
+_SIMULATE = f"{RULE} {{schedules}}"
+_COMPARE = "Both engines train a tiny GPT, step by step in turns. {schedules}"
+_DEMO = "Takes under a minute, needs no GPU, downloads nothing."
+_LAB = "Ctrl-C in this terminal ends it."
+_PROGRESS = "Markdown, from a file on this machine; nothing leaves it."
+_EDITION = "Made from the teacher's notebooks; run the learner's once before you hand them out."
+_DOCTOR = "Exit code 0: all is well; 1: something needs repair."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,3 +66,158 @@ def _run(arguments: argparse.Namespace) -> int:
     module, function = arguments.run.split(".")
     code: int | None = getattr(import_module(f"pipelab.cli.{module}"), function)(arguments)
     return code or 0
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments; leaves with exit code 2 and a usage line if they make no sense."""
+    arguments = parser().parse_args(argv)
+    if arguments.command == "simulate":
+        if arguments.best and (arguments.schedules or arguments.stages_per_rank):
+            arguments.refuse("--best finds the schedule itself, of one stage per rank: no -v")
+        if arguments.memory_limit and not arguments.best:
+            arguments.refuse("--memory-limit is for the search: add --best")
+    return arguments
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    root = argparse.ArgumentParser("pipelab", description=_DESCRIPTION, epilog=_EPILOG)
+    root.add_argument("--version", action="version", version=f"pipelab {pipelab.__version__}")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    schedules = (
+        f"Schedules: {', '.join(BUILDERS)}; or a file of your own: one line per rank, tokens such "
+        f"as 2F0 (stage 2, forward, microbatch 0) between commas."
+    )
+    for row in _COMMANDS:
+        about = row.words[0].upper() + row.words[1:] + "."
+        command = commands.add_parser(
+            row.name,
+            help=row.words,
+            description=about,
+            epilog=row.epilog.format(schedules=schedules),
+        )
+        command.set_defaults(run=row.run)
+        if row.options:
+            row.options(command)
+    return root
+
+
+def _demo(demo: argparse.ArgumentParser) -> None:
+    demo.add_argument("--steps", type=_positive, default=60, metavar="N",
+                      help="training steps (60)")  # fmt: skip
+    demo.add_argument("--output", default="pipelab-demo", metavar="FOLDER",
+                      help="where traces and pictures go (pipelab-demo)")  # fmt: skip
+    demo.add_argument("--ranks", type=_positive, default=4, metavar="N",
+                      help="processes, each with one stage of the model (4)")  # fmt: skip
+    demo.add_argument("--microbatches", type=_positive, default=8, metavar="N",
+                      help="parts that each batch is cut into (8)")  # fmt: skip
+
+
+def _lab(lab: argparse.ArgumentParser) -> None:
+    lab.add_argument("lesson", nargs="?", type=_number, default=0, metavar="NN",
+                     help="number of the lesson (00)")  # fmt: skip
+    lab.add_argument("--no-browser", action="store_true",
+                     help="only print the address, open no browser")  # fmt: skip
+    lab.add_argument("--port", type=_port, metavar="PORT", help="listen on this one (any free one)")
+
+
+def _show(show: argparse.ArgumentParser) -> None:
+    show.add_argument("schedule", metavar="SCHEDULE", help="a name or a CSV file, see below")
+    _sizes(show)
+    form = show.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true",
+                      help="only the CSV, as torch.distributed.pipelining reads it")  # fmt: skip
+    form.add_argument("--lowered", action="store_true",
+                      help="each rank's row with its messages and optimizer steps")  # fmt: skip
+
+
+def _simulate(simulate: argparse.ArgumentParser) -> None:
+    simulate.set_defaults(refuse=simulate.error)
+    simulate.add_argument("schedules", nargs="*", metavar="SCHEDULE",
+                          help="one: its timeline; several: a table (all of them)")  # fmt: skip
+    _sizes(simulate)
+    for price in PRICES:
+        flag = "--" + price.name.replace("_", "-")
+        simulate.add_argument(flag, type=amount, metavar="TIME", help=price.words)
+    simulate.add_argument("--best", action="store_true",
+                          help="search for the shortest schedule, and show the proof")  # fmt: skip
+    simulate.add_argument("--memory-limit", type=_positive, metavar="N",
+                          help="with --best: microbatches a rank may hold at once")  # fmt: skip
+    simulate.add_argument("--width", type=_positive, metavar="N",
+                          help="columns of the timeline, 40 or more (the terminal's)")  # fmt: skip
+    simulate.add_argument("--json", action="store_true", help="the numbers, for programs")
+
+
+def _edition(edition: argparse.ArgumentParser) -> None:
+    edition.add_argument("edition", choices=("learner", "teacher", "nbgrader"),
+                         help="for whom")  # fmt: skip
+    edition.add_argument("folder", metavar="FOLDER", help="where the notebooks go")
+
+
+def _compare(command: argparse.ArgumentParser) -> None:
+    command.add_argument("schedule", nargs="?", default="1f1b", metavar="SCHEDULE",
+                         help="a name or a CSV file, see below (1f1b)")  # fmt: skip
+    _sizes(command)
+    command.add_argument("--steps", type=_positive, default=15, metavar="N",
+                         help="turns that count (15)")  # fmt: skip
+    command.add_argument("--pace", type=amount, metavar="TIME",
+                         help="as on devices that take this long for F, twice for B")  # fmt: skip
+    command.add_argument("--output", default="pipelab-compare", metavar="FOLDER",
+                         help="where pictures and traces go (pipelab-compare)")  # fmt: skip
+    command.add_argument("--width", type=_positive, metavar="N",
+                         help="columns of the longest timeline (the terminal's)")  # fmt: skip
+
+
+def _sizes(command: argparse.ArgumentParser) -> None:
+    """A file has its own sizes: these are for schedules by name."""
+    command.add_argument("-p", "--ranks", type=_positive, metavar="N", help="ranks (4)")
+    command.add_argument("-m", "--microbatches", type=_positive, metavar="N",
+                         help="microbatches (8)")  # fmt: skip
+    command.add_argument("-v", "--stages-per-rank", type=_positive, metavar="N",
+                         help="stages per rank, where there is a choice (2)")  # fmt: skip
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if (value := _number(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{value} is too few: at least 1")
+    return value
+
+
+def _port(text: str) -> int:
+    if not 1 <= (value := _number(text)) <= 65535:
+        raise argparse.ArgumentTypeError(f"{value} is not a port: 1 to 65535")
+    return value
+
+
+class _Command(NamedTuple):
+    """A command: ``run`` is the module of ``pipelab.cli`` and the function that carry it out."""
+
+    name: str
+    run: str
+    words: str
+    epilog: str
+    options: Callable[[argparse.ArgumentParser], None] | None = None
+
+
+_COMMANDS = (
+    _Command("demo", "demo.demo", "train a tiny GPT on real ranks and see one step", _DEMO, _demo),
+    _Command("lab", "course.lab", "open the lessons in JupyterLab, on this machine only",
+             _LAB, _lab),
+    _Command("show", "show.show", "print a schedule: who runs what, in which order",
+             "{schedules}", _show),
+    _Command("simulate", "predict.simulate", "predict a timeline, or compare all schedules",
+             _SIMULATE, _simulate),
+    _Command("progress", "course.progress", "print what you have predicted and solved", _PROGRESS),
+    _Command("edition", "course.edition", "write the course for learners, teachers or nbgrader",
+             _EDITION, _edition),
+    _Command("compare", "compare_engines.compare",
+             "predicted, pipelab and PyTorch's engine, side by side", _COMPARE, _compare),
+    _Command("doctor", "doctor.doctor", "say what this machine can do, and what is wrong", _DOCTOR),
+)  # fmt: skip

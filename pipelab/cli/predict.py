@@ -19,9 +19,9 @@ from pipelab.errors import PipelabError
 from pipelab.plots.terminal import timeline_text
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS, count_messages, peak_activations
-from pipelab.schedules.communication import Lowered, lower
 from pipelab.simulator import Best, best_schedule
 from pipelab.simulator import simulate as predict
+from pipelab.trace import Trace
 from pipelab.words import number, percent
 
 _TIED = "\N{NO-BREAK SPACE}"
@@ -63,18 +63,17 @@ def simulate(arguments: argparse.Namespace) -> int:
         return 0
     names = arguments.schedules or list(BUILDERS)
     check_options(names, arguments)
+    trace = None
     if len(names) == 1:
         schedule = load_alone(names[0], arguments)
-        rows: list[Figures | Refusal] = [figures(schedule, priced)]
+        trace = predicted(schedule, priced)
+        rows: list[Figures | Refusal] = [figures(schedule, trace)]
     else:
-        schedule, rows = None, compared(names, arguments, priced)
+        rows = compared(names, arguments, priced)
     if arguments.json:
         say(json.dumps(data(rows, priced), indent=2))
     else:
-        if schedule:
-            say(timeline(schedule, priced, columns) + "\n")
-        say(table(rows, priced, columns) + "\n")
-        say(legend(rows, priced, columns))
+        say("\n\n".join(texts(trace, rows, priced, columns)))
     refused = [row for row in rows if isinstance(row, Refusal)]
     return 1 if refused and (arguments.schedules or len(refused) == len(rows)) else 0
 
@@ -83,20 +82,19 @@ def search(arguments: argparse.Namespace, prices: Prices, width: int) -> None:
     """Search, and show what was found beside all that it was compared with."""
     p, m = arguments.ranks or RANKS, arguments.microbatches or MICROBATCHES
     found = best_schedule(p, m, prices.cost(), arguments.memory_limit)
-    best = lower(found.schedule)
-    row = figures(best, prices)
+    trace = predicted(found.schedule, prices)
+    rows = [figures(found.schedule, trace)]
     if arguments.json:
         keys = ("schedule", "duration", "peak_activations")
         tried = [
             dict(zip(keys, (c.schedule.name, c.duration, c.peak), strict=True)) for c in found.tried
         ]
         more = {"csv": found.schedule.to_csv(), "bound": found.bound, "tried": tried}
-        say(json.dumps(data([row], prices) | more, indent=2))
+        say(json.dumps(data(rows, prices) | more, indent=2))
         return
-    say(timeline(best, prices, width) + "\n")
-    say(table([row], prices, width) + "\n")
-    say(_proof(found, prices, arguments.memory_limit, width) + "\n")
-    say(legend([row], prices, width))
+    *above, legend = texts(trace, rows, prices, width)
+    proof = _proof(found, prices, arguments.memory_limit, width)
+    say("\n\n".join([*above, proof, legend]))
 
 
 def _proof(found: Best, prices: Prices, limit: int | None, width: int) -> str:
@@ -121,26 +119,36 @@ def _label(schedule: Schedule) -> str:
     return schedule.name + (", I and W apart" if halves else ", B whole")
 
 
-def figures(schedule: Lowered, prices: Prices) -> Figures:
-    """Predict one schedule."""
-    stages_per_rank = schedule.num_stages / schedule.num_ranks
-    trace = predict(schedule, prices.cost(stages_per_rank))
+def predicted(schedule: Schedule, prices: Prices) -> Trace:
+    """What ranks would record at these prices."""
+    return predict(schedule, prices.cost(schedule.num_stages / schedule.num_ranks))
+
+
+def figures(schedule: Schedule, trace: Trace) -> Figures:
+    """What a schedule costs, by its predicted trace."""
     return Figures(
         schedule.name,
         schedule.num_ranks,
         schedule.num_microbatches,
-        stages_per_rank,
+        schedule.num_stages / schedule.num_ranks,
         trace.duration,
         trace.bubble_fraction,
         trace.bubble_overhead,
-        max(peak_activations(schedule.compute)),
-        count_messages(schedule.compute),
+        max(peak_activations(schedule)),
+        count_messages(schedule),
     )
 
 
-def timeline(schedule: Lowered, prices: Prices, width: int) -> str:
+def texts(
+    trace: Trace | None, rows: Sequence[Figures | Refusal], prices: Prices, width: int
+) -> list[str]:
+    """What the command prints: the timeline of a single schedule, the table, the legend."""
+    shown = [timeline(trace, prices, width)] if trace else []
+    return [*shown, table(rows, prices, width), legend(rows, prices, width)]
+
+
+def timeline(trace: Trace, prices: Prices, width: int) -> str:
     """The predicted timeline in letters, its times in seconds or units."""
-    trace = predict(schedule, prices.cost(schedule.num_stages / schedule.num_ranks))
     trace = replace(trace, setting=replace(trace.setting, paced=str(prices).replace(" ", _TIED)))
     return timeline_text(trace, width, "units" if prices.unit == "units" else "")
 
@@ -152,7 +160,8 @@ def compared(
     rows: list[Figures | Refusal] = []
     for name in names:
         try:
-            rows.append(figures(load(name, arguments), prices))
+            schedule = load(name, arguments)
+            rows.append(figures(schedule, predicted(schedule, prices)))
         except PipelabError as error:
             rows.append(Refusal(name, str(error)))
     return rows

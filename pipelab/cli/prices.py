@@ -104,9 +104,6 @@ def prices(typed: Mapping[str, Amount | None]) -> Prices:
         raise CommandError(f"{seen}: give all times a unit, --forward too, or none of them")
     values: dict[str, float] = {}
     for price in PRICES:
-        if price.name in given:
-            value, unit = given[price.name]
-            values[price.name] = value * _SECONDS[unit]
-        else:
-            values[price.name] = values.get(price.like, 0.0)
+        value, unit = given.get(price.name, Amount(values.get(price.like, 0.0), "s"))
+        values[price.name] = value * _SECONDS[unit]
     return Prices(values, units[0])

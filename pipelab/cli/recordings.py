@@ -1,15 +1,13 @@
-"""What the demo records, on real ranks: the training, a few paced steps, and one process.
+"""What ``demo`` and ``compare`` record, on real ranks: a tiny GPT that learns English.
 
-    train        as fast as this machine goes
-    paced        the same processes, tensors and messages; each action padded to a set time
-    one_process  the same batch on a pipeline of one rank: the yardstick for bytes
-
-The parameters that one recording has learnt, the next one starts with.
+Lesson       trains as fast as this machine goes, takes a few paced steps, and one step in one
+process; the parameters that one recording has learnt, the next one starts with
+take_turns   pipelab's engine and PyTorch's, step by step in turns
 """
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelab.action import Kind
+from pipelab.cli.console import ProgressLine
 from pipelab.engine import Pipeline
 from pipelab.models import batches, next_byte_loss, tiny_gpt
 from pipelab.schedules import Schedule, gpipe, one_f_one_b
@@ -26,6 +25,7 @@ from pipelab.trace import Trace
 CONTEXT = 64  # bytes that the model sees
 ROWS_PER_MICROBATCH = 4
 PACED_STEPS = 5
+WARMUP = 3  # turns of both engines that do not count
 SHORTEST, LONGEST = 0.010, 0.050  # seconds of a paced F
 
 _open = partial(
@@ -33,58 +33,42 @@ _open = partial(
 )
 
 
-class Training(NamedTuple):
-    """The losses of all steps, and the trace of the last one."""
+def typical(traces: Sequence[Trace]) -> Trace:
+    """The one of median duration."""
+    return sorted(traces, key=lambda trace: trace.duration)[len(traces) // 2]
 
-    losses: list[float]
-    trace: Trace
+
+def _tiny_gpt(schedule: Schedule) -> tuple[nn.Sequential, Iterator[tuple[Tensor, Tensor]]]:
+    """A model with a block for each stage, and its batches; the same every time."""
+    torch.manual_seed(0)
+    model = tiny_gpt(blocks=max(4, schedule.num_stages), context=CONTEXT)
+    return model, batches(schedule.num_microbatches * ROWS_PER_MICROBATCH, CONTEXT)
 
 
 class Lesson:
     """A model, its text and its schedule."""
 
     def __init__(self, num_ranks: int, num_microbatches: int):
-        torch.manual_seed(0)
-        self.model: nn.Sequential = tiny_gpt(blocks=max(4, num_ranks), context=CONTEXT)
         self.schedule: Schedule = one_f_one_b(num_ranks, num_microbatches)
-        rows = num_microbatches * ROWS_PER_MICROBATCH
-        self.batches: Iterator[tuple[Tensor, Tensor]] = batches(rows, CONTEXT)
+        self.model, self.batches = _tiny_gpt(self.schedule)
 
     @property
     def num_parameters(self) -> int:
         """All numbers that training changes."""
         return sum(p.numel() for p in self.model.parameters())
 
-    def train(
-        self,
-        steps: int,
-        launched: Callable[[float], None],
-        progress: Callable[[int, float, float], None],
-    ) -> Training:
-        """Train on the ranks, and bring the parameters home.
-
-        Args:
-            launched: called with the seconds that the ranks took to start.
-            progress: called after each step with its number, its loss, and the seconds so far.
-        """
-        losses = []
-        start = time.monotonic()
+    @contextmanager
+    def training(self) -> Iterator[Pipeline]:
+        """A pipeline, as fast as this machine goes; at the end its parameters come home."""
         with _open(self.model, self.schedule) as pipeline:
-            launched(time.monotonic() - start)
-            start = time.monotonic()
-            for step in range(1, steps + 1):
-                result = pipeline.step(*next(self.batches))
-                losses.append(result.loss)
-                progress(step, result.loss, time.monotonic() - start)
+            yield pipeline
             self.model.load_state_dict(pipeline.state_dict())
-        return Training(losses, result.trace)
 
     def paced(self, cost: Cost) -> Trace:
         """The step of median duration among a few paced ones; the very first only warms up."""
         with _open(self.model, self.schedule, pace=cost) as pipeline:
             pipeline.step(*next(self.batches))
-            traces = [pipeline.step(*next(self.batches)).trace for _ in range(PACED_STEPS)]
-        return sorted(traces, key=lambda trace: trace.duration)[PACED_STEPS // 2]
+            return typical([pipeline.step(*next(self.batches)).trace for _ in range(PACED_STEPS)])
 
     def one_process(self) -> Trace:
         """One step on a single rank that takes the whole batch at once."""
@@ -107,3 +91,34 @@ def _slow_seconds(trace: Trace, kind: Kind) -> float:
         if event.kind is kind:
             seconds.setdefault(event.rank, []).append(event.end - event.start)
     return max(sorted(row)[len(row) * 3 // 4] for row in seconds.values())
+
+
+class Turns(NamedTuple):
+    """The traces of all counted steps, of both engines, in the order in which they ran."""
+
+    ours: list[Trace]
+    torchs: list[Trace]
+
+    @property
+    def ratios(self) -> list[float]:
+        """Torch's duration over ours, turn by turn."""
+        return [b.duration / a.duration for a, b in zip(self.ours, self.torchs, strict=True)]
+
+
+def take_turns(schedule: Schedule, steps: int, pace: Cost | None = None) -> Turns:
+    """Let both engines train, step by step in turns, so that other programs slow both alike."""
+    model, stream = _tiny_gpt(schedule)
+    line, turns = ProgressLine(WARMUP + steps), Turns([], [])
+    with (
+        Pipeline(model, schedule, loss=next_byte_loss, pace=pace) as ours,
+        Pipeline(model, schedule, loss=next_byte_loss, pace=pace, worker="torch") as torchs,
+    ):
+        pairs: list[tuple[Pipeline, list[Trace]]] = [(ours, turns.ours), (torchs, turns.torchs)]
+        for step in range(1, WARMUP + steps + 1):
+            batch = next(stream)
+            for pipeline, traces in pairs if step % 2 else pairs[::-1]:
+                trace = pipeline.step(*batch).trace
+                if step > WARMUP:
+                    traces.append(trace)
+            line.show(step, f"turn {step}/{WARMUP + steps}")
+    return turns

@@ -10,9 +10,8 @@ blocks until its receive is posted (rendezvous): when a SEND is due, its RECV is
 Messages written by hand stay where they are: they are judged, and a walk looks for a deadlock.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import InitVar, dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass
 from functools import cached_property, partial
 from operator import itemgetter
 
@@ -32,59 +31,24 @@ _THE_JUDGE = object()  # what ``lower`` signs with
 
 
 @dataclass(frozen=True)
-class Lowered:
+class Lowered(Schedule):
     """A schedule that can run: judged, and with its messages. Only ``lower`` makes one.
 
     Attributes:
-        schedule: as it was written.
         ranks: for each rank, its actions in order, messages included.
+        schedule: as it was written.
         rendezvous: whether it runs where a send blocks until its receive is posted; otherwise it
             was judged for buffered sends alone.
     """
 
+    _: KW_ONLY
     schedule: Schedule
-    ranks: tuple[Row, ...]
     rendezvous: bool
     signature: InitVar[object]
 
     def __post_init__(self, signature: object) -> None:
         if signature is not _THE_JUDGE:
             raise TypeError("lower(schedule) makes a Lowered, which proves that it can run")
-
-    @property
-    def name(self) -> str:
-        """For titles and source lines."""
-        return self.schedule.name
-
-    @property
-    def num_ranks(self) -> int:
-        """How many ranks take part (p)."""
-        return self.schedule.num_ranks
-
-    @property
-    def num_stages(self) -> int:
-        """How many stages the model is cut into."""
-        return self.schedule.num_stages
-
-    @property
-    def num_microbatches(self) -> int:
-        """How many microbatches a batch is cut into (m)."""
-        return self.schedule.num_microbatches
-
-    @property
-    def rank_of_stage(self) -> dict[int, int]:
-        """The rank that each stage lives on."""
-        return self.schedule.rank_of_stage
-
-    @property
-    def compute(self) -> Schedule:
-        """The schedule without messages, reductions and optimizer steps."""
-        return self.schedule.compute
-
-    @property
-    def is_lowered(self) -> bool:
-        """It is, where a ``Schedule`` may be."""
-        return True
 
     @cached_property
     def forwards(self) -> tuple[Row, ...]:
@@ -94,21 +58,9 @@ class Lowered:
         rows = (tuple(a for a in row if a.kind is Kind.F) for row in self.ranks)
         return tuple(map(tuple, _with_messages(Schedule(tuple(rows)))))
 
-    def stages_of(self, rank: int) -> tuple[int, ...]:
-        """The stages that live on a rank, in order of their numbers."""
-        return self.schedule.stages_of(rank)
-
-    def to_csv(self) -> str:
-        """One line per rank, tokens between commas."""
-        return Schedule(self.ranks).to_csv()
-
-    def __str__(self) -> str:
-        """A grid of tokens; see ``Schedule``."""
-        return str(self.schedule)
-
 
 @paused_collector()
-def lower(schedule: Schedule | Lowered, replicas: int = 1, rendezvous: bool = True) -> Lowered:
+def lower(schedule: Schedule, replicas: int = 1, rendezvous: bool = True) -> Lowered:
     """The same schedule, judged, with SEND, RECV and, at the end of each rank's row, STEP.
 
     A schedule that holds messages already keeps them and all else as it stands. A ``Lowered`` comes
@@ -140,13 +92,19 @@ def lower(schedule: Schedule | Lowered, replicas: int = 1, rendezvous: bool = Tr
     rules.check_complete(schedule)
     if _has_messages(schedule):
         _judge_messages(schedule, rendezvous)
-        return Lowered(schedule, schedule.ranks, rendezvous, _THE_JUDGE)
+        return _signed(schedule, schedule.ranks, rendezvous)
     rules.check_steps(schedule)
     rows = with_updates(_with_messages(schedule), replicas)
-    return Lowered(schedule, rows, True, _THE_JUDGE)
+    return _signed(schedule, rows, rendezvous=True)
 
 
-def validate(schedule: Schedule | Lowered, rendezvous: bool = True) -> None:
+def _signed(schedule: Schedule, rows: tuple[Row, ...], rendezvous: bool) -> Lowered:
+    return Lowered(
+        rows, schedule.name, schedule=schedule, rendezvous=rendezvous, signature=_THE_JUDGE
+    )
+
+
+def validate(schedule: Schedule, rendezvous: bool = True) -> None:
     """Return if the schedule can run; say what is wrong with it otherwise.
 
     It is what ``lower`` says, with its result dropped.
@@ -202,9 +160,8 @@ def _judge_messages(schedule: Schedule, rendezvous: bool) -> None:
 
 def _with_messages(schedule: Schedule) -> list[list[Action]]:
     """The rows of a schedule without messages, with all of them in place."""
-    # groups[rank][slot]: a computing action and its SEND; posted[rank][slot]: RECVs before it
-    groups: list[list[list[Action]]] = [[] for _ in schedule.ranks]
-    posted: list[dict[int, list[Action]]] = [defaultdict(list) for _ in schedule.ranks]
+    rows: list[list[Action]] = [[] for _ in schedule.ranks]
+    latest: list[list[Action]] = [[] for _ in schedule.ranks]  # not in its row yet: RECVs go before
     visits = walk(schedule.ranks, partial(needs, num_stages=schedule.num_stages))
     try:
         order = sorted((v.end, v.rank, v.action) for v in visits)
@@ -213,14 +170,11 @@ def _with_messages(schedule: Schedule) -> list[list[Action]]:
         raise
     for _, rank, action in order:
         if action.microbatch is None:  # STEP or REDUCE_GRAD by hand: behind the same action
-            groups[rank][-1].append(action)
+            latest[rank].append(action)
             continue
-        groups[rank].append([action])
+        rows[rank] += latest[rank]
+        latest[rank] = [action]
         if message := message_of(action, schedule):
-            groups[rank][-1].append(message.send)
-            slot = max(0, len(groups[message.destination]) - 1)
-            posted[message.destination][slot].append(message.recv)
-    return [
-        [a for slot, group in enumerate(slots) for a in (*posted[rank].get(slot, ()), *group)]
-        for rank, slots in enumerate(groups)
-    ]
+            latest[rank].append(message.send)
+            rows[message.destination].append(message.recv)
+    return [row + last for row, last in zip(rows, latest, strict=True)]

@@ -7,32 +7,16 @@ rank 1   1RECV_F0  1F0           and arrives in a buffer that a RECV has posted
 from collections import defaultdict
 from collections.abc import Callable
 from itertools import zip_longest
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from pipelab.action import MESSAGES, Action, Kind, needs
-from pipelab.schedules.schedule import Rows, Schedule, refusal
+from pipelab.schedules.schedule import Schedule, refusal
 
 # Looked up once: in Python 3.11 each ``Kind.F`` is a function call, and these run by the million.
 _F, _B, _I, _W = Kind.F, Kind.B, Kind.I, Kind.W
 _SEND_F, _RECV_F, _SEND_B, _RECV_B = Kind.SEND_F, Kind.RECV_F, Kind.SEND_B, Kind.RECV_B
 _REDUCE_GRAD, _STEP = Kind.REDUCE_GRAD, Kind.STEP
 _SENDS = (_SEND_F, _SEND_B)
-
-
-class Placed(Protocol):
-    """What a schedule and a lowered one have in common: rows, and a rank for each stage."""
-
-    @property
-    def ranks(self) -> Rows:
-        """For each rank, its actions in order."""
-
-    @property
-    def rank_of_stage(self) -> dict[int, int]:
-        """The rank that each stage lives on."""
-
-    @property
-    def num_stages(self) -> int:
-        """How many stages the model is cut into."""
 
 
 class Message(NamedTuple):
@@ -44,7 +28,7 @@ class Message(NamedTuple):
     destination: int
 
 
-def message_of(action: Action, schedule: Placed) -> Message | None:
+def message_of(action: Action, schedule: Schedule) -> Message | None:
     """The message that an action's result travels in, or None where it stays on its rank."""
     stage, kind, microbatch = action
     if kind is _F and stage + 1 < schedule.num_stages:
@@ -61,7 +45,7 @@ def message_of(action: Action, schedule: Placed) -> Message | None:
     )
 
 
-def message_needs(schedule: Placed, rendezvous: bool = True) -> Callable[[Action], list[Action]]:
+def message_needs(schedule: Schedule, rendezvous: bool = True) -> Callable[[Action], list[Action]]:
     """What each action of a *lowered* schedule waits for, under a stated send rule.
 
     With ``rendezvous`` a SEND blocks until its RECV is posted, the strictest rule that NCCL may

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Action, needs
+from pipelab.action import COMPUTE, Action, needs
 from pipelab.errors import ScheduleError
 from pipelab.schedules.walk import walk
 
@@ -78,12 +78,6 @@ class Schedule:
         """How many microbatches a batch is cut into (m)."""
         numbers = (a.microbatch for row in self.ranks for a in row if a.microbatch is not None)
         return max(numbers, default=-1) + 1
-
-    @cached_property
-    def is_lowered(self) -> bool:
-        """Whether it holds messages; where one rank needs none, reductions or optimizer steps."""
-        more = MESSAGES if len(self.ranks) > 1 else MESSAGES | PER_STAGE
-        return any(a.kind in more for row in self.ranks for a in row)
 
     @cached_property
     def compute(self) -> "Schedule":

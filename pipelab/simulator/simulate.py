@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pipelab.action import COMPUTE, PER_STAGE, Action, Kind
 from pipelab.schedules import Schedule
 from pipelab.schedules.collector import paused_collector
-from pipelab.schedules.communication import Lowered, lower
+from pipelab.schedules.communication import lower
 from pipelab.schedules.messages import message_needs
 from pipelab.schedules.walk import Visit, walk
 from pipelab.simulator.cost import SENDS, Cost
@@ -16,7 +16,7 @@ from pipelab.trace import Event, Setting, Trace
 
 
 @paused_collector()
-def simulate(schedule: Schedule | Lowered, cost: Cost, overlap: bool = True) -> Trace:
+def simulate(schedule: Schedule, cost: Cost, overlap: bool = True) -> Trace:
     """The trace that ranks would record if every action took exactly its cost.
 
     A SEND lasts from the moment that the message leaves until it arrives, a WAIT from the moment

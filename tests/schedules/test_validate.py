@@ -132,7 +132,7 @@ def test_a_deadlock_carries_who_waits_for_whom():
 def test_only_lower_makes_a_lowered_schedule():
     lowered = lower(gpipe(2, 2))
     with pytest.raises(TypeError, match="lower"):
-        Lowered(gpipe(2, 2), lowered.ranks, True, object())
+        Lowered(lowered.ranks, schedule=gpipe(2, 2), rendezvous=True, signature=object())
     with pytest.raises((TypeError, ValueError)):
         dataclasses.replace(lowered, ranks=((),))
     assert lower(lowered) is lowered
