@@ -17,8 +17,7 @@ from pipelab.plots.palette import STYLES, edge, shade, text_on
 from pipelab.plots.terminal import bubble_text, describe, idle_shares, table
 from pipelab.schedules.collector import paused_collector
 from pipelab.trace import Event, Trace
-from pipelab.trace.idle import Idle, explained, idle_seconds
-from pipelab.trace.idle_text import IdleText, idle_texts
+from pipelab.trace.idle import Idle, IdleText, explained, idle_seconds, idle_texts
 from pipelab.trace.links import Node, link
 from pipelab.trace.memory import memory_curves
 from pipelab.trace.metrics import stages_of
