@@ -22,7 +22,7 @@ from pipelab.trace.links import Node, link
 from pipelab.trace.memory import memory_curves
 from pipelab.trace.metrics import stages_of
 from pipelab.widgets.overlay import Over, overlay
-from pipelab.widgets.tables import idle_table, rank_table, totals
+from pipelab.widgets.tables import Table, idle_table, rank_table, totals
 from pipelab.words import KINDS as KIND_WORDS
 from pipelab.words import number, percent, time_text
 
@@ -51,8 +51,8 @@ def packed(events: Iterable[Event]) -> bytes:
 
 
 @paused_collector()
-def head(trace: Trace) -> Json:
-    """All that the front end knows of a trace, except its events."""
+def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
+    """All that the front end knows of a trace, except its events; ``tables`` come first of all."""
     links = link(trace)
     pieces = explained(trace, links)
     sums, ranks, memory = idle_seconds(trace, pieces), table(trace), _Memory(trace)
@@ -65,6 +65,7 @@ def head(trace: Trace) -> Json:
         "memory": {"unit": memory.unit, "curves": memory.curves},
         "totals": totals(ranks, sums),
         "tables": [
+            *tables,
             rank_table(trace, ranks, memory.peaks if memory.measured else ()),
             idle_table(trace, sums),
         ],

@@ -180,9 +180,9 @@ function movedFrom(other, trace, i) {
   if (twin < 0) return [];
   const late = trace.start[i] - other.start[twin];
   const longer = trace.end[i] - trace.start[i] - (other.end[twin] - other.start[twin]);
-  const than = other.head.source === "predicted" ? "predicted" : "recorded";
-  return [say(`${late < 0 ? "earlier" : "later"}_${than}`, { time: timeText(Math.abs(late)) }),
-    say(`${longer < 0 ? "shorter" : "longer"}_${than}`, { time: timeText(Math.abs(longer)) })];
+  const name = say(other.head.source === "predicted" ? "than_predicted" : "than_recorded");
+  return [say(late < 0 ? "earlier" : "later", { time: timeText(Math.abs(late)), other: name }),
+    say(longer < 0 ? "shorter" : "longer", { time: timeText(Math.abs(longer)), other: name })];
 }
 
 /** The piece of idle time right before an event on its rank; -1 if there was none.
