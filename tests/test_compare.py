@@ -59,7 +59,7 @@ def test_what_one_trace_lacks_is_named():
     assert (found.missing_in_a, found.missing_in_b) == ((), tuple(lost))
     assert "b lacks 1F3 of rank 1, 1B3 of rank 1, 1SEND_B3 of rank 1" in str(found)
     assert compare(shorter, PREDICTED).missing_in_a == tuple(lost)
-    # messages that an earlier version never noted are no difference between the runs
+    # kinds of which one trace has none are no difference between the runs
     assert compare(computing_only(PREDICTED), PREDICTED).missing_in_a == ()
 
 

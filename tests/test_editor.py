@@ -54,6 +54,11 @@ def test_a_refusal_is_explained_with_its_tokens_marked(editor, rows, words, mark
     assert editor.can_run and editor.marks == []
 
 
+def test_its_message_had_another_name(editor):
+    with pytest.warns(DeprecationWarning, match="now ScheduleEditor.message"):
+        assert editor.verdict == editor.message != ""
+
+
 def test_a_row_with_no_token_has_no_value(editor):
     editor.rows = [["0Q0"]]
     with pytest.raises(ScheduleError, match="is no token"):

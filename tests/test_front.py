@@ -123,15 +123,14 @@ def test_its_style_is_kept_and_no_function_is_long(sources):
     ],
 )
 def test_a_wrong_type_is_found(sources, fault, found):
-    path = sources / "hover.js"
-    text = path.read_text("utf-8").replace("import { bytesText, ", "import { bytesText, clamp, ")
-    path.write_text(text + fault, "utf-8")
+    path = sources / "input.js"
+    path.write_text(path.read_text("utf-8") + fault, "utf-8")
     result = types(sources.parent)
     assert result.returncode != 0 and found in result.stdout
 
 
 def test_a_long_function_is_found(sources):
-    path = sources / "hover.js"
+    path = sources / "input.js"
     long = "export function long() {\n" + "  Math.random();\n" * 61 + "}\n"
     path.write_text(path.read_text("utf-8") + long, "utf-8")
     result = style(sources.parent)
@@ -165,8 +164,7 @@ def test_every_file_is_used_and_every_phrase():
     from pipelab.widgets.phrases import PHRASES
 
     text = "".join(path.read_text("utf-8") for path in bundle.FOLDER.glob("*.js"))
-    plain = [name for name in PHRASES if not name.endswith(("_predicted", "_recorded"))]
-    unused = [name for name in plain if f'"{name}"' not in text]
+    unused = [name for name in PHRASES if f'"{name}"' not in text]
     assert not unused, f"phrases that the front end never says: {unused}"
 
 

@@ -18,8 +18,7 @@ from pipelab.action import COMPUTE, Kind
 from pipelab.schedules import gpipe, one_f_one_b, sequential
 from pipelab.simulator import Cost
 from pipelab.trace import Event, Setting, Trace, critical_path, explain_idle
-from pipelab.trace.idle import explained, idle_seconds
-from pipelab.trace.idle_text import idle_texts
+from pipelab.trace.idle import explained, idle_seconds, idle_texts
 from pipelab.trace.links import link
 from pipelab.trace.metrics import busy, gaps
 
@@ -57,12 +56,6 @@ def test_the_pieces_of_a_prediction_are_its_idle_time(trace):
         assert sum(row.values()) == trace.duration - seconds[rank]  # exact: halves add up exactly
         # nothing comes between two actions of a prediction
         assert {reason for reason, _ in row} <= {"waiting", "imbalance", "message", "done"}
-
-
-@given(predictions())
-@settings(max_examples=100, deadline=None)
-def test_predictions_without_messages_are_explained_alike(trace):
-    assert explain_idle(computing_only(trace)) == explain_idle(trace)
 
 
 @pytest.mark.parametrize("build", [gpipe, one_f_one_b])

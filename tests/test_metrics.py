@@ -1,6 +1,7 @@
 """The formulas of the papers, on predicted traces: exact."""
 
 import pytest
+from hidden_messages import hidden_message_share
 from traces import recorded_like, two_stages_a_rank, with_messages
 
 from pipelab.action import Kind
@@ -10,7 +11,6 @@ from pipelab.schedules.catalogue import count_messages
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace, expected_bubble_fraction
 from pipelab.trace.metrics import gaps
-from pipelab.trace.overlap import hidden_message_share
 
 UNIT = Cost(1, 1, 1)
 

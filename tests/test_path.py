@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from traces import computing_only, latencies, predictions, recorded_like, times, with_messages
+from traces import latencies, predictions, recorded_like, times, with_messages
 
 from pipelab.action import COMPUTE, Action, Kind
 from pipelab.schedules import Schedule, gpipe, one_f_one_b
@@ -52,14 +52,6 @@ def test_each_event_of_a_prediction_starts_when_the_one_before_it_ends(trace):
                 assert abs(event.stage - before.stage) == 1
             case _:
                 pytest.fail(f"{why} in mid-path")
-
-
-@given(predictions())
-@settings(max_examples=50, deadline=None)
-def test_without_messages_it_goes_over_the_same_computations(trace):
-    whole = [link.event for link in critical_path(trace) if link.event.kind in COMPUTE]
-    bare = critical_path(computing_only(trace))
-    assert [link.event for link in bare if link.event.kind in COMPUTE] == whole
 
 
 def test_the_drawing_in_the_docstring():

@@ -28,7 +28,8 @@ from pipelab.simulator import Cost, simulate
 from pipelab.trace import Setting, Trace
 from pipelab.widgets import Timeline, TimelineLab
 from pipelab.widgets.data import packed
-from pipelab.widgets.lab_text import choices, curves, error_text, formula_of, part, slowed
+from pipelab.widgets.lab_text import choices, curves, error_text, formula_of
+from pipelab.widgets.settings import Settings, part, slowed
 from pipelab.widgets.static_picture import png
 
 QUICK = Cost(forward=0.002, backward_input=0.002, backward_weight=0.002)
@@ -441,6 +442,12 @@ def test_a_part_of_the_work_is_shorter_and_its_message_is_not():
     quarter = part(Cost(1.0, [1.0, 2.0], 0.5, latency=0.1), 4)
     assert (quarter.forward, quarter.backward_input, quarter.latency) == (0.25, (0.25, 0.5), 0.1)
     assert part(QUICK, 0) == QUICK, "no ranks: the schedule says why not"
+
+
+@pytest.mark.parametrize("forward", [1, 1.0])
+def test_a_rank_with_two_stages_gives_each_half_of_its_pace(forward):
+    settings = Settings(2, 4, "interleaved", Cost(forward, 1, 1))
+    assert settings.cost == Cost(0.5, 0.5, 0.5)
 
 
 def test_every_choice_of_the_lab_can_be_built():

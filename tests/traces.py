@@ -98,7 +98,7 @@ def predictions(draw, names=tuple(BUILDERS)):
 
 
 def computing_only(trace: Trace) -> Trace:
-    """The same trace as earlier versions predicted it: without messages and waits."""
+    """The same trace without messages and waits."""
     events = tuple(e for e in trace.events if e.kind in COMPUTE)
     return Trace(events, trace.source, trace.setting, trace.memory)
 

@@ -12,7 +12,7 @@ from pipelab.engine.pipeline import Pipeline
 from pipelab.engine.protocol.commands import GetProfiler
 from pipelab.files import replace_text
 from pipelab.trace.chrome import chrome_json
-from pipelab.trace.operator import Operator
+from pipelab.trace.event import Operator
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ progress file alone needs no torch.
 
 from typing import TYPE_CHECKING
 
+from pipelab.lazy import lazy_names
+
 if TYPE_CHECKING:
     from pipelab.lessons.checking import check, hint
     from pipelab.lessons.prediction import predict, predicted, reveal
@@ -17,20 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Verdict", "check", "hint", "predict", "predicted", "reveal"]
 
-_HOME = {
-    "Verdict": "results",
-    "check": "checking",
-    "hint": "checking",
-    "predict": "prediction",
-    "predicted": "prediction",
-    "reveal": "prediction",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Load a public name with its module, when it is first used."""
-    from importlib import import_module
-
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Verdict": "results",
+        "check": "checking",
+        "hint": "checking",
+        "predict": "prediction",
+        "predicted": "prediction",
+        "reveal": "prediction",
+    },
+)

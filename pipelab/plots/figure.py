@@ -37,12 +37,10 @@ from pipelab.plots.picture import (
     text_width,
     write_around,
 )
-from pipelab.plots.terminal import describe, idle_shares, span, table
+from pipelab.plots.terminal import describe, idle_shares, span
 from pipelab.trace import Event, Trace
 from pipelab.trace.metrics import idle_gaps, stages_of
 from pipelab.words import percent, time_unit
-
-__all__ = ["describe", "plot_timeline", "table"]
 
 ROW, TALLEST = 0.56, 12.0  # inches: of one rank, and of all ranks at most
 # Points: where boxes are narrower on average, outlines would hide them, and hatches cost seconds.

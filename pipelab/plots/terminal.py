@@ -22,6 +22,7 @@ from pipelab.words import bytes_text, number, percent, time_text, time_unit
 NARROWEST = 40  # columns; below, a row is more name than timeline
 _FILL = {Kind.F: "─", Kind.B: "═", Kind.I: "═", Kind.W: "━", Kind.STEP: "S", Kind.REDUCE_GRAD: "R"}
 _IDLE = "·"
+HEADS = ["rank", "busy", "idle", "idle share", "forwards", "backwards"]
 _TIED = "\N{NO-BREAK SPACE}"
 
 
@@ -35,6 +36,17 @@ class Row(NamedTuple):
     forwards: int
     backwards: int
     peak_activation_bytes: int
+
+    @property
+    def cells(self) -> list[str]:
+        """The row of a table below ``HEADS``, without the rank and the bytes."""
+        return [
+            time_text(self.busy_ms / 1e3),
+            time_text(self.idle_ms / 1e3),
+            percent(self.idle_percent / 100),
+            str(self.forwards),
+            str(self.backwards),
+        ]
 
 
 def timeline_text(trace: Trace, width: int = 100, unit: str = "") -> str:
@@ -109,17 +121,17 @@ def table(trace: Trace) -> list[Row]:
 
 def table_html(trace: Trace) -> str:
     """The same table for a notebook, with headers that a screen reader can follow."""
-    heads = ("rank", "busy", "idle", "idle share", "forwards", "backwards", "peak activations")
-    body = [
-        f'<tr><th scope="row">{r.rank}</th><td>{time_text(r.busy_ms / 1e3)}</td>'
-        f"<td>{time_text(r.idle_ms / 1e3)}</td><td>{percent(r.idle_percent / 100)}</td>"
-        f"<td>{r.forwards}</td><td>{r.backwards}</td>"
-        f"<td>{bytes_text(r.peak_activation_bytes)}</td></tr>"
-        for r in table(trace)
-    ]
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    body = ""
+    for row in table(trace):
+        cells = [*row.cells, bytes_text(row.peak_activation_bytes)]
+        body += f'<tr><th scope="row">{row.rank}</th>{_elements("td", cells)}</tr>'
+    head = _elements('th scope="col"', [*HEADS, "peak activations"])
     caption = f"<caption>{escape(trace.source_line)}</caption>"
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _elements(tag: str, texts: Iterable[str]) -> str:
+    return "".join(f"<{tag}>{text}</{tag.split()[0]}>" for text in texts)
 
 
 def idle_shares(trace: Trace) -> tuple[float, ...]:

@@ -19,9 +19,8 @@ from itertools import count
 from typing import NamedTuple
 
 from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Kind
-from pipelab.trace.event import Event, Setting
+from pipelab.trace.event import Event, Operator, Setting
 from pipelab.trace.metrics import held_activations, idle_gaps
-from pipelab.trace.operator import Operator, rows_of
 
 _THREADS = ("compute", "messages", "idle")
 _COMPUTE, _MESSAGES, _IDLE = range(3)
@@ -56,7 +55,7 @@ def chrome_json(
         source_line: where its numbers come from, see ``Trace.source_line``.
         operators: what PyTorch's profiler saw, on the clock of the events.
     """
-    rows = rows_of(operators)
+    rows = _operator_rows(operators)
     boxes = sorted(
         [
             *(_box(event) for event in events),
@@ -89,6 +88,12 @@ def _box(event: Event) -> _Box:
 
 def _operator(found: Operator, thread: int) -> _Box:
     return _Box(found.rank, thread, _ns(found.start), _ns(found.end), found.name)
+
+
+def _operator_rows(operators: Iterable[Operator]) -> list[str]:
+    """The names of all rows of operators: threads of the CPU first, GPUs last."""
+    rows = {operator.row for operator in operators}
+    return sorted(rows, key=lambda row: (row.startswith("GPU"), row.startswith("messages"), row))
 
 
 def _idle(events: Sequence[Event], num_ranks: int) -> Iterator[_Box]:

@@ -1,4 +1,4 @@
-"""The parts of a trace: what one rank did and when, what it holds, and how it was made.
+"""The parts of a trace: what one rank did and when, what it holds, and how it was recorded.
 
 Recorded means recorded: an event is the start and the end of something that a rank did. Waiting
 for a message is a separate event (``WAIT``), never hidden inside F or B.
@@ -57,3 +57,29 @@ class Setting:
     versions: dict[str, str] = field(default_factory=dict)
     replicas: int = 1
     clock_error: float = 0.0
+
+
+class Operator(NamedTuple):
+    """One call of one operator of PyTorch, or one kernel of a GPU, as its profiler saw it.
+
+    event      F 3 │aten::layer_norm│aten::linear ───────────│aten::gelu│ ...
+                                    │aten::addmm ──────────│                 operators nest
+
+    ``start`` and ``end``: seconds, on the clock of the trace's events.
+
+    ``device``: ``"cpu"``, ``"cuda"``, or ``"under way"`` for what nobody computes, a message of
+    gloo's. ``thread``: of its rank, as the profiler counts them; for a GPU, the stream.
+    """
+
+    rank: int
+    name: str
+    device: str
+    thread: int
+    start: float
+    end: float
+
+    @property
+    def row(self) -> str:
+        """The name of the row that it stands in."""
+        names = {"cpu": f"operators {self.thread}", "under way": "messages under way"}
+        return names.get(self.device, f"GPU stream {self.thread}")

@@ -10,15 +10,17 @@ action without waiting: rank 1 is the *root*, where a change would help.
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+from math import inf
 from typing import Literal, NamedTuple
 
 from pipelab.action import PER_STAGE, Kind
 from pipelab.trace.event import Event
 from pipelab.trace.links import RESULT, Node, link
-from pipelab.trace.metrics import gaps
+from pipelab.trace.metrics import idle_gaps
 from pipelab.trace.trace import Trace
+from pipelab.words import REASONS
 
 Phase = Literal["warmup", "steady", "cooldown"]
 Reason = Literal["waiting", "imbalance", "message", "step", "blocked", "done", "overhead"]
@@ -77,20 +79,15 @@ def explain_idle(trace: Trace) -> tuple[Idle, ...]:
 
 def explained(trace: Trace, rows: list[list[Node]]) -> tuple[Idle, ...]:
     """The same from ``link(trace)``, where that is there already."""
-    computing = [node.event for row in rows for node in row]
-    if not computing:
-        return ()
-    first, last = min(e.start for e in computing), max(e.end for e in computing)
     others: list[list[Event]] = [[] for _ in rows]
     for event in trace.events:
         others[event.rank].append(event)
     loads = [_Load(row) for row in rows]
     found: list[Idle] = []
-    for rank, row in enumerate(rows):
-        claims = [claim for claim in _claims(row, others[rank]) if claim.start < claim.end]
+    for rank, gaps in enumerate(idle_gaps(trace.events, len(rows))):
+        claims = [claim for claim in _claims(rows[rank], others[rank]) if claim.start < claim.end]
         claims.sort(key=lambda claim: claim.start)
-        for piece in _pieces(rank, row, claims, first, last):
-            found.append(_judged(piece, loads))
+        found += (_judged(piece, loads) for piece in _pieces(rank, rows[rank], claims, gaps))
     return tuple(found)
 
 
@@ -124,7 +121,7 @@ def _claims(row: list[Node], events: list[Event]) -> Iterator[_Claim]:
         yield _Claim(wait.start, cut, "waiting", peer, root)
         yield _Claim(cut, wait.end, "message", peer, root)
     events = sorted(events, key=lambda e: e.start)
-    following = [*(e.start for e in events[1:]), float("inf")]
+    following = [*(e.start for e in events[1:]), inf]
     for event, then in zip(events, following, strict=False):
         if event.kind in PER_STAGE or (event.kind is Kind.WAIT and event.microbatch is None):
             yield _Claim(event.start, event.end, "step")
@@ -133,17 +130,17 @@ def _claims(row: list[Node], events: list[Event]) -> Iterator[_Claim]:
 
 
 def _pieces(
-    rank: int, row: list[Node], claims: list[_Claim], first: float, last: float
+    rank: int, row: list[Node], claims: list[_Claim], gaps: Sequence[tuple[float, float]]
 ) -> Iterator[Idle]:
     """One rank's idle time, cut where a claim begins or ends; claims sorted by their start."""
-    finished = max((node.event.end for node in row), default=first)
+    finished = max((node.event.end for node in row), default=-inf)
     backward = [n.event.start for n in row if n.event.kind is not Kind.F]
     forward = [n.event for n in row if n.event.kind is Kind.F]
     # of forwards alone, as in an evaluation, warmup is what comes before the first
-    warm = min(backward or [e.start for e in forward], default=first)
-    cool = max((e.end for e in forward), default=first)
+    warm = min(backward or [e.start for e in forward], default=-inf)
+    cool = max((e.end for e in forward), default=-inf)
     skip = 0
-    for start, end in gaps((node.event for node in row), first, last):
+    for start, end in gaps:
         phase: Phase = "warmup" if start < warm else "steady" if start < cool else "cooldown"
         rest: Reason = "done" if start >= finished else "overhead"
         while skip < len(claims) and claims[skip].end <= start:
@@ -186,3 +183,43 @@ def _judged(idle: Idle, loads: list[_Load]) -> Idle:
     works = root.until(idle.end) - root.until(idle.start) > idle.seconds / 2
     longer = root.total > LONGER * loads[idle.rank].total
     return idle._replace(reason="imbalance") if works and longer else idle
+
+
+class IdleText(NamedTuple):
+    """One piece of idle time in words, without the rank's name.
+
+    Attributes:
+        sentence: such as ``"waits for 1F3 of rank 1, held up by rank 0"``.
+        labels: shorter forms for narrow boxes, the longest first, such as ``"waits for 1F3"``.
+    """
+
+    sentence: str
+    labels: tuple[str, ...] = ()
+
+
+def idle_texts(rows: Sequence[Sequence[Node]], pieces: Sequence[Idle]) -> list[IdleText]:
+    """The text of each piece of ``explained(trace, rows)``, in the same order."""
+    following = [0] * len(rows)  # pieces come in order of time, so each row is read once
+    texts = []
+    for piece in pieces:
+        row, at = rows[piece.rank], following[piece.rank]
+        while at < len(row) and row[at].event.start < piece.end:
+            at += 1
+        following[piece.rank] = at
+        texts.append(_text(piece, row[at].producer if at < len(row) else None))
+    return texts
+
+
+def _text(piece: Idle, producer: Node | None) -> IdleText:
+    if producer is None or piece.reason not in ("waiting", "imbalance", "message"):
+        return IdleText(REASONS[piece.reason].rank)
+    token, rank = producer.token, producer.event.rank
+    if piece.reason == "message":
+        text = f"waits for the message with {token} from rank {piece.peer}"
+        return IdleText(text, (f"message with {token}",))
+    text = f"waits for {token} of rank {rank}"
+    if piece.reason == "imbalance":
+        text += f": rank {piece.root} has more work"
+    elif piece.root is not None and piece.root != rank:
+        text += f", held up by rank {piece.root}"
+    return IdleText(text, (f"waits for {token}", f"waits: {token}"))

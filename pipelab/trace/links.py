@@ -94,8 +94,6 @@ def link(trace: Trace) -> list[list[Node]]:
     made = {(n.event.rank, produces(_action(n.event))): n for n in nodes}
     _find_producers(nodes, made, trace.events)
     _find_waits(made, trace.events)
-    if trace.source == "predicted" and not any(e.kind is Kind.SEND_F for e in trace.events):
-        _imagine_messages(nodes)
     return rows
 
 
@@ -132,24 +130,3 @@ def _find_waits(made: dict[_Key, Node], events: Iterable[Event]) -> None:
                 if node and node.wait is None and wait.start <= node.event.start:
                     node.wait = wait
                     break
-
-
-def _imagine_messages(nodes: list[Node]) -> None:
-    """For a prediction of computations alone: all its idle time is waiting for messages."""
-    zero = min((node.event.start for node in nodes), default=0.0)
-    for node in nodes:
-        free = node.previous.event.end if node.previous else zero
-        if node.producer is not None and free < node.event.start:
-            rank, _, stage, microbatch, start = node.event[:5]
-            sender, kind, *_ = node.producer.event
-            node.wait = Event(rank, Kind.WAIT, stage, microbatch, free, start, 0, sender)
-            node.send = Event(
-                sender,
-                Kind.SEND_F if kind is Kind.F else Kind.SEND_B,
-                node.producer.event.stage,
-                microbatch,
-                node.producer.event.end,
-                start,
-                0,
-                rank,
-            )

@@ -8,6 +8,7 @@ get the state before it.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
 from typing import NamedTuple
 
 from pipelab.accounting import IN_FLIGHT, TAKES, Accounts, Part
@@ -37,7 +38,7 @@ def memory_curve(trace: Trace, rank: int) -> list[MemoryPoint]:
 
     All zeros where nothing was measured, as in a prediction without a model.
     """
-    return [*_curve((e for e in trace.events if e.rank == rank), _memory(trace, rank))]
+    return [*[*memory_curves(trace)][rank]]
 
 
 def peak_bytes(trace: Trace) -> tuple[MemoryPoint, ...]:
@@ -50,11 +51,7 @@ def memory_curves(trace: Trace) -> Iterator[Iterator[MemoryPoint]]:
     rows: list[list[Event]] = [[] for _ in range(trace.num_ranks)]
     for event in trace.events:
         rows[event.rank].append(event)
-    return (_curve(row, _memory(trace, rank)) for rank, row in enumerate(rows))
-
-
-def _memory(trace: Trace, rank: int) -> Memory:
-    return trace.memory[rank] if rank < len(trace.memory) else Memory()
+    return map(_curve, rows, chain(trace.memory, repeat(Memory())))
 
 
 def _curve(events: Iterable[Event], after: Memory) -> Iterator[MemoryPoint]:

@@ -1,8 +1,4 @@
-"""Numbers read from any trace's events, recorded or predicted.
-
-Bubble *fraction* (idle over the whole) and bubble *overhead* (idle over the computation) both
-exist in the literature and get mixed: (p-1)/(m+p-1) and (p-1)/m for GPipe and 1F1B.
-"""
+"""What ``Trace``'s numbers are made of: times and bytes read from events."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -18,12 +14,6 @@ def step_span(events: Iterable[Event]) -> tuple[float, float] | None:
     if not computing:
         return None
     return min(e.start for e in computing), max(e.end for e in computing)
-
-
-def duration(events: Iterable[Event]) -> float:
-    """Seconds from the first start to the last end of a computation; 0.0 without any."""
-    first, last = step_span(events) or (0.0, 0.0)
-    return last - first
 
 
 def busy(events: Iterable[Event], num_ranks: int) -> tuple[float, ...]:
@@ -73,23 +63,6 @@ def stages_of(events: Sequence[Event]) -> dict[int, list[int]]:
     return {rank: sorted(numbers) for rank, numbers in stages.items()}
 
 
-def utilisation(events: Sequence[Event], num_ranks: int) -> tuple[float, ...]:
-    """For each rank, the share of the duration in which it computed."""
-    whole = duration(events)
-    return tuple(seconds / whole if whole else 0.0 for seconds in busy(events, num_ranks))
-
-
-def bubble_fraction(events: Sequence[Event], num_ranks: int) -> float:
-    """Idle rank-time over ranks x duration: 1 - mean utilisation."""
-    return 1.0 - sum(utilisation(events, num_ranks)) / num_ranks if duration(events) else 0.0
-
-
-def bubble_overhead(events: Sequence[Event], num_ranks: int) -> float:
-    """Idle rank-time over computing rank-time."""
-    fraction = bubble_fraction(events, num_ranks)
-    return fraction / (1.0 - fraction) if fraction < 1.0 else 0.0
-
-
 def held_activations(events: Iterable[Event], num_ranks: int) -> Iterator[tuple[Event, int]]:
     """Each F, B and W in order of its end, and the bytes of activations that its rank then holds.
 
@@ -100,14 +73,6 @@ def held_activations(events: Iterable[Event], num_ranks: int) -> Iterator[tuple[
         if e.kind in (Kind.F, Kind.B, Kind.W):
             accounts[e.rank].count(Action(e.stage, e.kind, e.microbatch), e.bytes)
             yield e, accounts[e.rank].held[Part.ACTIVATIONS]
-
-
-def peak_activation_bytes(events: Iterable[Event], num_ranks: int) -> tuple[int, ...]:
-    """For each rank, the most bytes of activations held at once."""
-    peak = [0] * num_ranks
-    for event, held in held_activations(events, num_ranks):
-        peak[event.rank] = max(peak[event.rank], held)
-    return tuple(peak)
 
 
 def expected_bubble_fraction(num_ranks: int, num_microbatches: int) -> float:

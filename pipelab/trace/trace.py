@@ -46,27 +46,39 @@ class Trace:
     @cached_property
     def duration(self) -> float:
         """Seconds from the first start to the last end of a computation (F, B, I, W)."""
-        return metrics.duration(self.events)
+        first, last = metrics.step_span(self.events) or (0.0, 0.0)
+        return last - first
 
     @cached_property
     def bubble_fraction(self) -> float:
-        """Idle rank-time over ranks x duration, as (p-1)/(m+p-1) for GPipe and 1F1B."""
-        return metrics.bubble_fraction(self.events, self.num_ranks)
+        """Idle rank-time over ranks x duration: 1 - mean utilisation.
+
+        (p-1)/(m+p-1) for GPipe and 1F1B.
+        """
+        return 1.0 - sum(self.utilisation) / self.num_ranks if self.duration else 0.0
 
     @cached_property
     def bubble_overhead(self) -> float:
-        """Idle rank-time over computing rank-time, as (p-1)/m for GPipe and 1F1B."""
-        return metrics.bubble_overhead(self.events, self.num_ranks)
+        """Idle rank-time over computing rank-time: (p-1)/m for GPipe and 1F1B.
+
+        Papers also call this the bubble fraction.
+        """
+        fraction = self.bubble_fraction
+        return fraction / (1.0 - fraction) if fraction < 1.0 else 0.0
 
     @cached_property
     def utilisation(self) -> tuple[float, ...]:
         """For each rank, the share of the duration in which it computed."""
-        return metrics.utilisation(self.events, self.num_ranks)
+        computed = metrics.busy(self.events, self.num_ranks)
+        return tuple(seconds / self.duration if self.duration else 0.0 for seconds in computed)
 
     @cached_property
     def peak_activation_bytes(self) -> tuple[int, ...]:
         """For each rank, the most bytes of activations that it held at once."""
-        return metrics.peak_activation_bytes(self.events, self.num_ranks)
+        peak = [0] * self.num_ranks
+        for event, held in metrics.held_activations(self.events, self.num_ranks):
+            peak[event.rank] = max(peak[event.rank], held)
+        return tuple(peak)
 
     @property
     def source_line(self) -> str:

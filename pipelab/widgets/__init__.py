@@ -6,6 +6,8 @@ the three widgets are loaded when they are first used.
 
 from typing import TYPE_CHECKING
 
+from pipelab.lazy import lazy_names
+
 if TYPE_CHECKING:
     from pipelab.widgets.editor import ScheduleEditor
     from pipelab.widgets.lab import TimelineLab
@@ -13,13 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ScheduleEditor", "Timeline", "TimelineLab"]
 
-_HOME = {"ScheduleEditor": "editor", "Timeline": "timeline", "TimelineLab": "lab"}
-
-
-def __getattr__(name: str) -> object:
-    """Load a widget with its module, when it is first used."""
-    from importlib import import_module
-
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazy_names(
+    __name__, {"ScheduleEditor": "editor", "Timeline": "timeline", "TimelineLab": "lab"}
+)

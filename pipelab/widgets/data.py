@@ -17,13 +17,12 @@ from pipelab.plots.palette import STYLES, edge, shade, text_on
 from pipelab.plots.terminal import bubble_text, describe, idle_shares, table
 from pipelab.schedules.collector import paused_collector
 from pipelab.trace import Event, Trace
-from pipelab.trace.idle import Idle, explained, idle_seconds
-from pipelab.trace.idle_text import IdleText, idle_texts
+from pipelab.trace.idle import Idle, IdleText, explained, idle_seconds, idle_texts
 from pipelab.trace.links import Node, link
 from pipelab.trace.memory import memory_curves
 from pipelab.trace.metrics import stages_of
 from pipelab.widgets.overlay import Over, overlay
-from pipelab.widgets.tables import idle_table, rank_table, totals
+from pipelab.widgets.tables import Table, idle_table, rank_table, totals
 from pipelab.words import KINDS as KIND_WORDS
 from pipelab.words import number, percent, time_text
 
@@ -52,8 +51,8 @@ def packed(events: Iterable[Event]) -> bytes:
 
 
 @paused_collector()
-def head(trace: Trace) -> Json:
-    """All that the front end knows of a trace, except its events."""
+def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
+    """All that the front end knows of a trace, except its events; ``tables`` come first of all."""
     links = link(trace)
     pieces = explained(trace, links)
     sums, ranks, memory = idle_seconds(trace, pieces), table(trace), _Memory(trace)
@@ -66,6 +65,7 @@ def head(trace: Trace) -> Json:
         "memory": {"unit": memory.unit, "curves": memory.curves},
         "totals": totals(ranks, sums),
         "tables": [
+            *tables,
             rank_table(trace, ranks, memory.peaks if memory.measured else ()),
             idle_table(trace, sums),
         ],

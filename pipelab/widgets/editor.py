@@ -5,6 +5,7 @@ tokens (editor.js)  --rows-->  lower  --message, marks-->  the grid
 +--run_asked-->  LiveRun  -->  its recording
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,17 +14,15 @@ from traitlets import Bool, List, Unicode
 from pipelab.errors import PipelabError, ScheduleError
 from pipelab.schedules import Schedule
 from pipelab.schedules.communication import lower
-from pipelab.simulator import Cost, simulate
+from pipelab.simulator import simulate
 from pipelab.widgets import bundle
 from pipelab.widgets.data import head, packed
 from pipelab.widgets.lab_text import error_text
 from pipelab.widgets.live import LiveRun
 from pipelab.widgets.live_widget import LiveWidget
 from pipelab.widgets.run_traits import Traits
-from pipelab.widgets.settings import Settings
+from pipelab.widgets.settings import PACE, Settings
 from pipelab.words import number, percent
-
-PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010)
 
 
 class ScheduleEditor(LiveWidget):
@@ -53,6 +52,13 @@ class ScheduleEditor(LiveWidget):
     def schedule(self) -> Schedule:
         """The schedule as it stands. Raises ScheduleError where a row holds something else."""
         return Schedule.from_tokens(self.rows)
+
+    @property
+    def verdict(self) -> str:
+        """The former name of ``message``; it goes with the next release."""
+        text = "ScheduleEditor.verdict is now ScheduleEditor.message"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return self.message
 
     def __repr__(self) -> str:
         return f"ScheduleEditor({len(self.rows)} ranks, {sum(map(len, self.rows))} actions)"

@@ -20,10 +20,9 @@ from pipelab.widgets.live import LiveRun
 from pipelab.widgets.live_widget import LAUNCH_SECONDS, LiveWidget
 from pipelab.widgets.overlay import Shares, overlay, shares
 from pipelab.widgets.run_traits import Traits
-from pipelab.widgets.settings import Settings
+from pipelab.widgets.settings import PACE, Settings, part, slowed
 from pipelab.widgets.static_picture import png, still
 
-PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010)
 _SETTINGS = (
     "num_ranks", "num_microbatches", "schedule", "pacing", "latency", "overlap", "replicas",
     "budget",
@@ -163,8 +162,8 @@ class TimelineLab(LiveWidget):
         if self.pacing == "off":
             return None
         parts = self.num_ranks * self.num_microbatches if self._shared else 1
-        pace = lab_text.part(self._pace, parts)
-        return lab_text.slowed(pace, float(self.pacing), float(self.latency) / 100)
+        pace = part(self._pace, parts)
+        return slowed(pace, float(self.pacing), float(self.latency) / 100)
 
     def _on_setting(self, change: object) -> None:
         """Run, unless a run with these settings is in progress: one message may change several."""

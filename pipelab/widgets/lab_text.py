@@ -1,8 +1,7 @@
 """All sentences and figures of the lab's view; the browser only lays them out."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import lru_cache
 
 from pipelab.engine import StepResult
@@ -12,7 +11,7 @@ from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
 from pipelab.trace.memory import peak_bytes
 from pipelab.widgets.live import LiveRun
-from pipelab.widgets.settings import LAYERS, Settings
+from pipelab.widgets.settings import LAYERS, Settings, first_stage
 from pipelab.words import bytes_text, number, percent, time_text
 
 SLOWDOWNS = (1, 5, 30)
@@ -23,8 +22,7 @@ MOST_RANKS, MOST_MICROBATCHES = 8, 16
 
 def choices(pace: Cost, shared: bool = False) -> dict[str, object]:
     """What the controls offer; ``shared``: the pace is that of a whole step on one rank."""
-    seconds = (pace.forward, pace.backward_input, pace.backward_weight)
-    f, i, w = (s if isinstance(s, float | int) else s[0] for s in seconds)
+    f, i, w = first_stage(pace)
     of = " in all, shared" if shared else ""
     paces = [
         (str(k), f"F {time_text(f * k)}, B {time_text((i + w) * k)}{of}{_EXTRA.get(k, '')}")
@@ -193,32 +191,3 @@ def error_text(error: Exception | None) -> str:
     """An error's type and message, without the folders of this machine."""
     text = f"{type(error).__name__}: {error}"
     return re.sub(r'File "[^"]*[/\\]([^"/\\]+)"', r'File "\1"', text)
-
-
-def part(pace: Cost, parts: int) -> Cost:
-    """One of ``parts`` equal parts of the work; the latency of a message stays.
-
-    >>> part(Cost(8.0, 8.0, 8.0, latency=0.5), 4).forward
-    2.0
-    """
-    return _times(pace, 1 / max(1, parts))  # without ranks there is no run, and it says why
-
-
-def slowed(pace: Cost, factor: float, latency: float) -> Cost:
-    """A pace ``factor`` times slower, whose messages take at least a share (0 to 1) of F.
-
-    >>> slowed(Cost(1.0, 1.0, 1.0), 5, 0.1).latency
-    0.5
-    """
-    slow = _times(pace, factor)
-    first = slow.forward[0] if isinstance(slow.forward, Sequence) else slow.forward
-    return replace(slow, latency=max(pace.latency * factor, first * latency))
-
-
-def _times(pace: Cost, factor: float) -> Cost:
-    """Another length for every action, the same latency."""
-    f, i, w = (
-        [s * factor for s in seconds] if isinstance(seconds, Sequence) else seconds * factor
-        for seconds in (pace.forward, pace.backward_input, pace.backward_weight)
-    )
-    return replace(pace, forward=f, backward_input=i, backward_weight=w)

@@ -5,7 +5,7 @@ from pipelab.widgets import lab_text
 from pipelab.widgets.data import frame, head, packed, unbroken
 from pipelab.widgets.live import LiveRun
 from pipelab.widgets.overlay import overlay
-from pipelab.widgets.tables import Table, comparison_table
+from pipelab.widgets.tables import comparison_table
 
 Traits = dict[str, object]
 
@@ -38,13 +38,12 @@ def _recorded(run: LiveRun) -> Traits:
     assert run.result is not None
     trace = run.result.trace
     budget = run.settings.memory_budget
-    shown = head(trace)
     above = overlay(trace, run.settings.guesses)
+    tables = [] if above.numbers is None else [above.numbers]
+    if (prediction := run.settings.prediction) is not None:
+        tables.append(comparison_table(compare(prediction, trace), ("predicted", "recorded")))
+    shown = head(trace, tables)
     shown |= {"guess": above.guess, "alt": f"{shown['alt']} {above.words}".strip()}
-    if run.settings.prediction is not None:
-        shown["tables"] = [_difference(run.settings.prediction, trace), *_tables(shown)]
-    if above.numbers is not None:
-        shown["tables"] = [above.numbers, *_tables(shown)]
     return {
         "data": packed(trace.events),
         "head": shown | ({"budget": budget} if budget else {}),
@@ -60,13 +59,3 @@ def _ghost(run: LiveRun) -> Traits:
     if prediction is None:
         return {"ghost_data": b"", "ghost_head": {}}
     return {"ghost_data": packed(prediction.events), "ghost_head": frame(prediction)}
-
-
-def _difference(prediction: Trace, trace: Trace) -> Table:
-    return comparison_table(compare(prediction, trace), ("predicted", "recorded"))
-
-
-def _tables(shown: Traits) -> list[object]:
-    tables = shown["tables"]
-    assert isinstance(tables, list)
-    return tables

@@ -1,5 +1,6 @@
 """What one live run is to do: sizes, schedule, pace; and what it is predicted to record."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -8,9 +9,11 @@ from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS
 from pipelab.schedules.communication import Lowered, lower
 from pipelab.simulator import Cost, simulate
+from pipelab.simulator.cost import Seconds
 from pipelab.trace import Trace
 
 LAYERS = 16  # of the model of every run: no more stages than that
+PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010)
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,9 @@ class Settings:
     def cost(self) -> Cost | None:
         """What one stage's actions take."""
         pace = self.pace
-        seconds = ("forward", "backward_input", "backward_weight")
-        if pace is None or any(not isinstance(getattr(pace, name), float) for name in seconds):
+        if pace is None or any(isinstance(seconds, Sequence) for seconds in _seconds(pace)):
             return pace
-        stages = len(self.build().stages_of(0))
-        return replace(pace, **{name: getattr(pace, name) / stages for name in seconds})
+        return times(pace, 1 / len(self.build().stages_of(0)))
 
     @cached_property
     def prediction(self) -> Trace | None:
@@ -81,3 +82,41 @@ class Settings:
         )
         setting = replace(trace.setting, ranks=p * self.replicas, replicas=self.replicas)
         return Trace(events, "predicted", setting)
+
+
+def part(pace: Cost, parts: int) -> Cost:
+    """One of ``parts`` equal parts of the work; the latency of a message stays.
+
+    >>> part(Cost(8.0, 8.0, 8.0, latency=0.5), 4).forward
+    2.0
+    """
+    return times(pace, 1 / max(1, parts))  # without ranks there is no run, and it says why
+
+
+def slowed(pace: Cost, factor: float, latency: float) -> Cost:
+    """A pace ``factor`` times slower, whose messages take at least a share (0 to 1) of F.
+
+    >>> slowed(Cost(1.0, 1.0, 1.0), 5, 0.1).latency
+    0.5
+    """
+    slow = times(pace, factor)
+    return replace(slow, latency=max(pace.latency * factor, first_stage(slow)[0] * latency))
+
+
+def times(pace: Cost, factor: float) -> Cost:
+    """Another length for every action, the same latency."""
+    f, i, w = (
+        [s * factor for s in seconds] if isinstance(seconds, Sequence) else seconds * factor
+        for seconds in _seconds(pace)
+    )
+    return replace(pace, forward=f, backward_input=i, backward_weight=w)
+
+
+def first_stage(pace: Cost) -> list[float]:
+    """What F, I and W of the first stage take."""
+    return [s[0] if isinstance(s, Sequence) else s for s in _seconds(pace)]
+
+
+def _seconds(pace: Cost) -> tuple[Seconds, Seconds, Seconds]:
+    """What F, I and W take."""
+    return pace.forward, pace.backward_input, pace.backward_weight

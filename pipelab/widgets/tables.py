@@ -23,19 +23,11 @@ def table(caption: str, heads: list[str], rows: list[list[str]]) -> Table:
 def rank_table(trace: Trace, ranks: Sequence[terminal.Row], peaks: Sequence[int]) -> Table:
     """One row per rank: busy, idle, and the most bytes that it held at once, where known."""
     rows = [
-        [
-            f"rank {row.rank}",
-            time_text(row.busy_ms / 1e3),
-            time_text(row.idle_ms / 1e3),
-            percent(row.idle_percent / 100),
-            str(row.forwards),
-            str(row.backwards),
-            *([bytes_text(peaks[row.rank])] if any(peaks) else []),
-        ]
+        [f"rank {row.rank}", *row.cells, *([bytes_text(peaks[row.rank])] if any(peaks) else [])]
         for row in ranks
     ]
-    heads = ["rank", "busy", "idle", "idle share", "forwards", "backwards"]
-    return table(trace.source_line, heads + ["most bytes at once"] * any(peaks), rows)
+    heads = [*terminal.HEADS, *(["most bytes at once"] if any(peaks) else [])]
+    return table(trace.source_line, heads, rows)
 
 
 def totals(ranks: Sequence[terminal.Row], sums: Sequence[Sums]) -> list[str]:

@@ -1,6 +1,6 @@
 // A control that rests starts something once; one that is released, at once.
 import assert from "node:assert/strict";
-import { debounce } from "./controls.js";
+import { debounce } from "./parts.js";
 import { changes } from "./lab_controls.js";
 
 const clock = {

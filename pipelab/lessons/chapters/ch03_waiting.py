@@ -11,8 +11,8 @@ from pipelab.lessons.questions import Choice, Choose, Estimate
 from pipelab.lessons.results import Result, Shown
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.simulator import Cost, simulate
-from pipelab.trace import Event, Trace
-from pipelab.trace.metrics import bubble_fraction, busy, duration
+from pipelab.trace import Event, Setting, Trace
+from pipelab.trace.metrics import busy
 
 _BUBBLE = "a function bubble(events, num_ranks): a share between 0 and 1"
 _PARTS = "a function idle_parts(events, num_ranks): for each rank [before, between, after]"
@@ -72,21 +72,21 @@ def _compare_bubble(name: str, value: float, events: Sequence[Event], num_ranks:
         "idle rank-time over all rank-time; all rank-time is the number of ranks × the time from "
         "the first start to the last end of a computation (F, B, I, W), and nothing else computes"
     )
-    return equal(name, bubble_fraction(events, num_ranks), value, hint)
+    trace = Trace(tuple(events), "recorded", Setting(ranks=num_ranks))
+    return equal(name, trace.bubble_fraction, value, hint)
 
 
 def _compare_parts(
     name: str, value: list[list[float]], events: Sequence[Event], num_ranks: int
 ) -> Result:
     work = [e for e in events if e.kind in COMPUTE]
-    first = min(e.start for e in work)
-    whole = duration(events)
+    first, last = min(e.start for e in work), max(e.end for e in work)
     parts = []
     for rank, seconds in enumerate(busy(events, num_ranks)):
         own = [e for e in work if e.rank == rank]
         before = min(e.start for e in own) - first
-        after = first + whole - max(e.end for e in own)
-        parts.append([before, whole - seconds - before - after, after])
+        after = last - max(e.end for e in own)
+        parts.append([before, last - first - seconds - before - after, after])
     got = [[round(t, 6) + 0.0 for t in row] for row in value]
     expected = [[round(t, 6) + 0.0 for t in row] for row in parts]
     close = len(got) == num_ranks and all(

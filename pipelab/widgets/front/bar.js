@@ -1,7 +1,6 @@
 // @ts-check
 // The buttons of a timeline: replay, zoom, and what is shown.
-/** @import { State } from "./types.js" */
-/** @import { Act } from "./input.js" */
+/** @import { Act, State } from "./types.js" */
 import { readTrace } from "./data.js";
 import { button, element, setIcon } from "./parts.js";
 import { speeds } from "./scale.js";

@@ -8,10 +8,8 @@ import { say } from "./scale.js";
 const SIZE = { width: 380, height: 210, left: 44, right: 12, top: 12, bottom: 36 };
 const RADIUS = 8; // of a mark
 
-/**
- * Places of the runs, of their predictions, and of theory's curve. Shares go up to a round value.
- * @param {Run[]} runs @param {Theory | null} curve @param {Axis} by @param {Run[]} guesses
- */
+/** Places of the runs, of their predictions, and of theory's curve. Shares go up to a round value.
+ * @param {Run[]} runs @param {Theory | null} curve @param {Axis} by @param {Run[]} guesses */
 export function chartOf(runs, curve, by, guesses = []) {
   const all = [...runs, ...guesses];
   const points = curve?.[by] ?? [];

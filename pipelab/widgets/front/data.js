@@ -6,8 +6,7 @@ import { WORDS } from "./words.js";
 
 const IN_LANE = new Set(["SEND_F", "RECV_F", "SEND_B", "RECV_B", "REDUCE_GRAD", "STEP"]);
 
-/** Bytes, whether they came live (DataView), from a saved notebook or from an exported page.
- * @param {any} value */
+/** Bytes, whether they came live (DataView), from a saved notebook or from an exported page. @param {any} value */
 export function bytesOf(value) {
   if (!value) return null;
   const view = value.buffer ? value : new DataView(value);
@@ -87,15 +86,13 @@ export function at({ order, starts }, end, time) {
 /** @param {Trace} trace @param {number} i @returns {Kind} */
 export const kindOf = (trace, i) => trace.head.kinds[trace.kind[i]];
 
-/** The text form of an event's action, such as 2F0.
- * @param {Trace} trace @param {number} i */
+/** The text form of an event's action, such as 2F0. @param {Trace} trace @param {number} i */
 export function token(trace, i) {
   const microbatch = trace.microbatch[i];
   return `${trace.stage[i]}${kindOf(trace, i).name}${microbatch < 0 ? "" : microbatch}`;
 }
 
-/** The slots of phrases about an event.
- * @param {Trace} trace @param {number} i */
+/** The slots of phrases about an event. @param {Trace} trace @param {number} i */
 const slots = (trace, i) => ({
   token: token(trace, i), kind: WORDS.kinds[kindOf(trace, i).name].name, rank: trace.rank[i],
   stage: trace.stage[i], microbatch: trace.microbatch[i],
@@ -105,8 +102,7 @@ const slots = (trace, i) => ({
  * @param {Head} head @param {number} rank */
 export const replicaOf = ({ ranks, replicas }, rank) => Math.floor((rank * (replicas || 1)) / ranks);
 
-/** What a rank does at a time.
- * @param {Trace} trace @param {number} rank @param {number} time @returns {Doing} */
+/** What a rank does at a time. @param {Trace} trace @param {number} rank @param {number} time @returns {Doing} */
 export function doing(trace, rank, time) {
   const row = trace.rows[rank];
   const event = at(row.boxes, trace.end, time);
@@ -137,8 +133,7 @@ export function atWork(trace, rank, plan) {
   return { event: -1, idle: -1, words };
 }
 
-/** Which action of which rank makes what an action needs.
- * @param {Trace} plan @param {number} i */
+/** Which action of which rank makes what an action needs. @param {Trace} plan @param {number} i */
 function waitFor(plan, i) {
   const isForward = kindOf(plan, i).name === "F";
   const makers = isForward ? ["F"] : ["B", "I"];
@@ -180,9 +175,9 @@ function movedFrom(other, trace, i) {
   if (twin < 0) return [];
   const late = trace.start[i] - other.start[twin];
   const longer = trace.end[i] - trace.start[i] - (other.end[twin] - other.start[twin]);
-  const than = other.head.source === "predicted" ? "predicted" : "recorded";
-  return [say(`${late < 0 ? "earlier" : "later"}_${than}`, { time: timeText(Math.abs(late)) }),
-    say(`${longer < 0 ? "shorter" : "longer"}_${than}`, { time: timeText(Math.abs(longer)) })];
+  const name = say(other.head.source === "predicted" ? "than_predicted" : "than_recorded");
+  return [say(late < 0 ? "earlier" : "later", { time: timeText(Math.abs(late)), other: name }),
+    say(longer < 0 ? "shorter" : "longer", { time: timeText(Math.abs(longer)), other: name })];
 }
 
 /** The piece of idle time right before an event on its rank; -1 if there was none.
@@ -226,8 +221,7 @@ export function follow(trace, microbatch, replica) {
   return { microbatch, replica, events, arrows };
 }
 
-/** All times at which an action begins, in order: the stops of a replay step by step.
- * @param {Trace} trace */
+/** All times at which an action begins, in order: the stops of a replay step by step. @param {Trace} trace */
 export function stops(trace) {
   const times = trace.rows.flatMap((row) => [...row.boxes.starts]).sort((a, b) => a - b);
   const apart = (trace.span.to - trace.span.from) * 1e-4; // ranks that start together are one stop

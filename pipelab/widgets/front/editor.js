@@ -2,11 +2,9 @@
 // The schedule editor: a grid of tokens, whether they can run, and what they are predicted to do.
 /** @import { Model } from "./types.js" */
 /** @import { Tokens } from "./token_grid.js" */
-import { debounce } from "./controls.js";
-import { button, element, newId } from "./parts.js";
-import { timeline } from "./timeline.js";
+import { button, debounce, element, newId } from "./parts.js";
+import { bind, onTraits, timeline } from "./timeline.js";
 import { makeGrid } from "./token_grid.js";
-import { bind, onTraits } from "./view.js";
 
 const REST = 150; // ms without an edit before Python checks the schedule
 
@@ -95,8 +93,7 @@ function render({ model, el }) {
 
 /** What each trait changes on the page.
  * @param {{ model: Model, root: HTMLElement, message: HTMLElement, form: ReturnType<typeof makeForm>,
- *   grid: ReturnType<typeof makeGrid> }} parts
- * @param {() => void} rows */
+ *   grid: ReturnType<typeof makeGrid> }} parts @param {() => void} rows */
 function traitViews({ model, root, form, message, grid }, rows) {
   const get = (/** @type {string} */ name) => model.get(name);
   return {

@@ -6,8 +6,7 @@
 import { sessionChart } from "./chart.js";
 import { makeControls } from "./lab_controls.js";
 import { element } from "./parts.js";
-import { timeline } from "./timeline.js";
-import { bind, onTraits } from "./view.js";
+import { bind, onTraits, timeline } from "./timeline.js";
 
 const PATIENCE = 3000; // ms without an answer before the view says so
 const NO_ANSWER =
@@ -38,8 +37,7 @@ function patience() {
   };
 }
 
-/** The lab on a page: `el` gets it, the model's traits fill it.
- * @param {{ model: Model, el: HTMLElement }} place */
+/** The lab on a page: `el` gets it, the model's traits fill it. @param {{ model: Model, el: HTMLElement }} place */
 function render({ model, el }) {
   const get = (/** @type {string} */ name) => model.get(name);
   const note = patience();

@@ -1,8 +1,7 @@
 // @ts-check
 // The controls of the lab: a change sends all settings that differ from the model's.
-/** @import { Control, Model } from "./types.js" */
-import { checkbox, debounce, dropdown, slider } from "./controls.js";
-import { button, element } from "./parts.js";
+/** @import { Control, Debounced, Model } from "./types.js" */
+import { button, debounce, element, newId } from "./parts.js";
 
 // ms that a slider must rest before it starts a run, unless it is released: a key that is held
 // repeats after 30 or so
@@ -70,4 +69,50 @@ function makeInputs(model, commit) {
     budget: choice("Memory of a rank", "budget"),
     overlap: checkbox(choices.overlap, model.get("overlap"), now),
   };
+}
+
+/** A labelled range, with its number beside it; a screen reader reads that of the input.
+ * @param {string} label @param {string} letter @param {number[]} range @param {number} value
+ * @param {Debounced} act due while it moves, and done when it is released
+ * @returns {Control} */
+function slider(label, letter, [min, max], value, act) {
+  const id = newId();
+  const number = element("span", { class: "pl-number", "aria-hidden": "true" });
+  const input = element("input", { type: "range", id, min, max, step: 1 });
+  const show = (/** @type {number} */ v) => {
+    input.value = String(v);
+    number.textContent = input.value;
+  };
+  show(value);
+  input.addEventListener("input", () => {
+    number.textContent = input.value;
+    act.soon();
+  });
+  input.addEventListener("pointerup", act.flush);
+  const words = element("label", { for: id }, `${label} `, element("i", {}, letter));
+  const node = element("div", { class: "pl-control" }, words, element("div", {}, input, number));
+  return { node, input, show, value: () => Number(input.value) };
+}
+
+/** A labelled choice; `options` are pairs of value and words.
+ * @param {string} label @param {string[][]} options @param {string} value @param {() => void} onChange
+ * @returns {Control} */
+function dropdown(label, options, value, onChange) {
+  const id = newId();
+  const select = element("select", { id, change: onChange });
+  for (const [name, words] of options) select.append(element("option", { value: name }, words));
+  select.value = value;
+  const words = element("label", { for: id }, label);
+  const node = element("div", { class: "pl-control" }, words, select);
+  return { node, input: select, show: (v) => void (select.value = v), value: () => select.value };
+}
+
+/** A labelled switch.
+ * @param {string} label @param {boolean} value @param {() => void} onChange @returns {Control} */
+function checkbox(label, value, onChange) {
+  const id = newId();
+  const input = element("input", { type: "checkbox", id, change: onChange });
+  input.checked = value;
+  const node = element("div", { class: "pl-check" }, input, element("label", { for: id }, label));
+  return { node, input, show: (v) => void (input.checked = v), value: () => input.checked };
 }

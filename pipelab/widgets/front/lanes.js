@@ -1,12 +1,11 @@
 // @ts-check
 // What is around the boxes, as flat shapes: idle time, messages, the other trace, memory, arrows.
-/** @import { Frame, Kind, State, View } from "./types.js" */
+/** @import { Draw, Frame, Kind, State, View } from "./types.js" */
 import { within } from "./data.js";
 import { COLUMN, columns, fitting, stepPath } from "./layout.js";
 import { set, svg } from "./parts.js";
 
-/** Hatches as lines in a tile of 8 px; a doubled letter is the same, denser.
- * @param {string} hatch */
+/** Hatches as lines in a tile of 8 px; a doubled letter is the same, denser. @param {string} hatch */
 function hatchPath(hatch) {
   /** @type {Record<string, string>} */
   const lines = { "/": "M-2 2l4-4M0 8l8-8M6 10l4-4", "\\": "M-2 6l4 4M0 0l8 8M6-2l4 4",
@@ -33,8 +32,7 @@ export function fillOf(view, kind, place, hatched) {
   return fill;
 }
 
-/** Flat shapes gathered into one path per colour.
- * @param {Element} parent */
+/** Flat shapes gathered into one path per colour. @param {Element} parent */
 export function flat(parent) {
   /** @type {Map<string, string[]>} */
   const paths = new Map();
@@ -93,8 +91,7 @@ export function drawIdle(view, s, { from, to, x }, left) {
   view.nodes.reasons.finish();
 }
 
-/** The lane below the boxes: messages in transit, all-reduces, optimizer steps.
- * @param {View} view @param {State} s @param {Frame} frame */
+/** The lane below the boxes: messages in transit, all-reduces, optimizer steps. @type {Draw} */
 export function drawMessages(view, s, { from, to, x }) {
   const { trace } = s;
   const shapes = flat(view.flats.messages);
@@ -119,8 +116,7 @@ export function drawMessages(view, s, { from, to, x }) {
   });
 }
 
-/** The other trace, as a slim row of outlined bars above each rank's own.
- * @param {View} view @param {State} s @param {Frame} frame */
+/** The other trace, as a slim row of outlined bars above each rank's own. @type {Draw} */
 export function drawGhost(view, s, { from, to, x }) {
   const { ghost } = s;
   const shapes = flat(view.flats.ghost);
@@ -141,8 +137,7 @@ export function drawGhost(view, s, { from, to, x }) {
   });
 }
 
-/** What each rank holds, all at one scale, and the budget as a line.
- * @param {View} view @param {State} s @param {Frame} frame */
+/** What each rank holds, all at one scale, and the budget as a line. @type {Draw} */
 export function drawMemory(view, s, { from, to, x }) {
   /** @type {string[]} */
   const paths = [];
@@ -162,8 +157,7 @@ export function drawMemory(view, s, { from, to, x }) {
     svg("path", { d: lines.join(""), class: "pl-budget" }));
 }
 
-/** The followed microbatch's messages: the transit, then the time until the result is used.
- * @param {View} view @param {State} s @param {Frame} frame */
+/** The followed microbatch's messages: the transit, then the time until the result is used. @type {Draw} */
 export function drawArrows(view, s, { x }) {
   for (const { from, to, left, arrival, name } of s.followed?.arrows ?? []) {
     const [down, up] = [s.trace.rank[from], s.trace.rank[to]].map((rank) => view.place.rows[rank].box);

@@ -36,15 +36,13 @@ export function layout({ trace, ghost, lanes, curves, guess }, width) {
   return { width, left, right, plot: Math.max(120, width - left - right), rows, bottom: y, height: y + 26 };
 }
 
-/** The rank at a height, or -1.
- * @param {Pick<Place, "rows">} place @param {number} y */
+/** The rank at a height, or -1. @param {Pick<Place, "rows">} place @param {number} y */
 export function rankAt({ rows }, y) {
   const rank = first(rows.length, (i) => rows[i].bottom + 4 > y);
   return rank < rows.length && y >= rows[rank].top - 5 ? rank : -1;
 }
 
-/** How wide a box must be to be a separate node, so that not too many are.
- * @param {number[]} widths */
+/** How wide a box must be to be a separate node, so that not too many are. @param {number[]} widths */
 export function nodeWidth(widths) {
   const wide = widths.filter((width) => width >= LEAST);
   if (wide.length <= MOST_NODES) return LEAST;
@@ -57,14 +55,9 @@ export function fitting(labels, width, size) {
   return labels.find((label) => label.length * size * 0.66 + 3 <= width) ?? "";
 }
 
-/**
- * Boxes too narrow to be seen one by one, as columns: how much of each column's time went to what.
- *
- * @template {number[]} Box
- * @param {Box[]} boxes [from, to, kind] in pixels
- * @param {number} width
- * @returns {number[][]} [x, share below, share above, kind]
- */
+/** Boxes too narrow to be seen one by one, as columns: how much of each column's time went to what.
+ * @template {number[]} Box @param {Box[]} boxes [from, to, kind] in pixels @param {number} width
+ * @returns {number[][]} [x, share below, share above, kind] */
 export function columns(boxes, width) {
   const count = Math.ceil(width / COLUMN) + 1;
   const share = new Map();

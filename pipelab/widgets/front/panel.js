@@ -1,14 +1,11 @@
 // @ts-check
 // What is around the picture: a sentence, buttons, what each rank does now, legend, tables.
-/** @import { Doing, Head, State } from "./types.js" */
-/** @import { Image } from "./hover.js" */
-/** @import { Act } from "./input.js" */
+/** @import { Act, Doing, Head, Image, Kind, Reason, State, Table } from "./types.js" */
 import { makeBar } from "./bar.js";
-import { atWork, details, doing } from "./data.js";
-import { fillLegend, swatch } from "./legend.js";
-import { element } from "./parts.js";
-import { say, timeText } from "./scale.js";
-import { fillTables } from "./tables.js";
+import { atWork, details, doing, token } from "./data.js";
+import { element, svg, tableOf } from "./parts.js";
+import { bytesText, say, timeText } from "./scale.js";
+import { WORDS } from "./words.js";
 
 const HELP = "Arrow keys move from action to action, Enter follows its microbatch, Escape deselects, " +
   "Space plays, plus and minus zoom, Shift with arrow keys moves the window, 0 shows all. " +
@@ -126,4 +123,73 @@ function fillNow(s, list, image) {
       list.children[rank].classList.toggle("pl-waits", !kind);
     };
   });
+}
+
+// Reasons for idle time that have one shade in common, see timeline.css.
+/** @type {Reason[][]} */
+const SHADES = [["waiting"], ["message"], ["imbalance"], ["done", "step"], ["overhead", "blocked"]];
+
+/** A sign of one kind: its colour, hatch and letter, as in the picture. @param {Image} image @param {Kind} kind */
+function swatch(image, kind) {
+  const [fill, ink, edge] = kind.tints[0];
+  const letter = svg("text", { x: 12, y: 12.5, fill: ink, stroke: fill, class: "pl-label" });
+  letter.textContent = kind.letter;
+  return svg("svg", { width: 24, height: 17, "aria-hidden": true, class: "pl-swatch" },
+    svg("rect", { x: 0.5, y: 0.5, width: 23, height: 16, rx: 2, fill: image.fill(kind), stroke: edge }), letter);
+}
+
+/** @param {State} s @param {Element} list @param {Image} image */
+function fillLegend(s, list, image) {
+  const { head } = s.trace;
+  const present = new Set(s.live && s.ghost ? s.ghost.kind : s.trace.kind); // a live trace is not complete
+  const items = head.kinds.filter((kind, place) => present.has(place) && kind.name !== "WAIT")
+    .map((kind) => element("li", {}, swatch(image, kind), kind.words));
+  const reasons = new Set(head.idle?.reason ?? []);
+  for (const shade of SHADES) {
+    const [one, other] = shade.filter((reason) => reasons.has(reason));
+    if (!one) continue;
+    const words = WORDS.reasons[one];
+    const reason = other ? say("or", { one: words, other: WORDS.reasons[other] }) : words;
+    const sign = svg("svg", { width: 24, height: 17, "aria-hidden": true, class: "pl-swatch" },
+      svg("rect", { width: 24, height: 17, class: `pl-why pl-${one}` }));
+    items.push(element("li", {}, sign, say("idle_because", { reason })));
+  }
+  if (s.trace.stages.some((stages) => stages.length > 1)) items.push(element("li", {}, say("lighter")));
+  if (s.budget && s.curves) items.push(element("li", {}, say("dashed", { bytes: bytesText(s.budget) })));
+  list.replaceChildren(...items);
+}
+
+const MOST_ROWS = 3000; // a longer table takes seconds to lay out
+
+/** @param {State} s @param {Element} place */
+function fillTables(s, place) {
+  const boxes = [];
+  const { comparison, tables } = s.trace.head;
+  if (comparison) boxes.push(folded("The difference in numbers", () => [tableOf(comparison)], true));
+  if (tables?.length) boxes.push(folded("The same as tables", () => tables.map(tableOf)));
+  if (s.trace.n && !s.live) boxes.push(folded("All actions", () => [tableOf(actions(s))]));
+  place.replaceChildren(...boxes);
+}
+
+/** @param {string} words @param {() => Node[]} make @param {boolean} isOpen */
+function folded(words, make, isOpen = false) {
+  const box = element("details", isOpen ? { open: "" } : {}, element("summary", {}, words));
+  const fill = () => {
+    if (box.open && box.children.length < 2) box.append(element("div", { class: "pl-scroll" }, ...make()));
+  };
+  box.addEventListener("toggle", fill);
+  fill();
+  return box;
+}
+
+/** Every action in order of rank and start. @param {State} s @returns {Table} */
+function actions({ trace }) {
+  const rows = trace.rows.flatMap((row, rank) => [...row.boxes.order, ...row.messages.order]
+    .sort((a, b) => trace.start[a] - trace.start[b])
+    .map((i) => [say("rank", { rank }), token(trace, i), timeText(trace.start[i]),
+      timeText(trace.end[i] - trace.start[i]), trace.bytes[i] > 0 ? bytesText(trace.bytes[i]) : "",
+      trace.peer[i] >= 0 ? say("rank", { rank: trace.peer[i] }) : ""]));
+  const count = rows.length;
+  const caption = count > MOST_ROWS ? say("first_actions", { shown: MOST_ROWS, count }) : say("all_actions", { count });
+  return { caption, heads: ["rank", "action", "start", "takes", "bytes", "peer"], rows: rows.slice(0, MOST_ROWS) };
 }

@@ -1,6 +1,6 @@
 // @ts-check
-// Small parts of a page: elements, icons, tables. Words are set as text, never as HTML.
-/** @import { Pool, Table } from "./types.js" */
+// Small parts of a page: elements, icons, tables, a delay. Words are set as text, never as HTML.
+/** @import { Attributes, Debounced, Pool, Table } from "./types.js" */
 
 let count = 0;
 // Each widget loads its own copy of this file, so a count alone would repeat ids on a page.
@@ -11,11 +11,8 @@ export const newId = () => `${prefix}-${++count}`;
 // element has this mark: a mark on an ancestor is read too late.
 const FOCUSABLE = new Set(["button", "input", "select", "summary"]);
 
-/** An HTML element; `attributes` may hold listeners, as functions.
- * @template {keyof HTMLElementTagNameMap} Tag
- * @param {Tag} tag
- * @param {Record<string, unknown>} attributes
- * @param {(Node | string)[]} children
+/** An HTML element; `attributes` may hold listeners, as functions. @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag @param {Attributes} attributes @param {(Node | string)[]} children
  * @returns {HTMLElementTagNameMap[Tag]} */
 export function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -28,10 +25,7 @@ export function element(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** An SVG element.
- * @param {string} tag
- * @param {Record<string, unknown>} attributes
- * @param {(Node | string)[]} children
+/** An SVG element. @param {string} tag @param {Attributes} attributes @param {(Node | string)[]} children
  * @returns {SVGElement} */
 export function svg(tag, attributes = {}, ...children) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -40,10 +34,8 @@ export function svg(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** Set attributes, where they differ: an equal value would be laid out again, too.
- * @template {Element} Node
- * @param {Node} node
- * @param {Record<string, unknown>} attributes */
+/** Set attributes, where they differ: an equal value would be laid out again, too. @template {Element} Node
+ * @param {Node} node @param {Attributes} attributes */
 export function set(node, attributes) {
   for (const name in attributes) {
     const value = String(attributes[name]);
@@ -64,8 +56,7 @@ const ICONS = {
   whole: "M1.5 3h1.5v10H1.5zM13 3h1.5v10H13zM4 8l3-3v2h2V5l3 3-3 3V9H7v2z",
 };
 
-/** Show another icon in a button that has one.
- * @param {Element} node @param {keyof typeof ICONS} name */
+/** Show another icon in a button that has one. @param {Element} node @param {keyof typeof ICONS} name */
 export function setIcon(node, name) {
   node.querySelector("path")?.setAttribute("d", ICONS[name]);
 }
@@ -86,8 +77,7 @@ export function button(words, onClick, { icon = null, shown = !icon } = {}) {
   return node;
 }
 
-/** A table of text: heads, and rows whose first cell names the row.
- * @param {Table} table */
+/** A table of text: heads, and rows whose first cell names the row. @param {Table} table */
 export function tableOf({ caption = "", heads = [], rows = [] }) {
   const head = heads.map((text) => element("th", { scope: "col" }, text));
   const body = rows.map(([name, ...cells]) =>
@@ -98,7 +88,7 @@ export function tableOf({ caption = "", heads = [], rows = [] }) {
 }
 
 /** Nodes that are used again at each drawing, so that a frame makes few new ones.
- * @param {Element} parent @param {string} tag @param {Record<string, unknown>} attributes @returns {Pool} */
+ * @param {Element} parent @param {string} tag @param {Attributes} attributes @returns {Pool} */
 export function pool(parent, tag, attributes = {}) {
   /** @type {SVGElement[]} */
   const nodes = [];
@@ -115,6 +105,35 @@ export function pool(parent, tag, attributes = {}) {
     finish() {
       for (const node of nodes.splice(used)) node.remove();
       used = 0;
+    },
+  };
+}
+
+/** Calls `act` once `soon` was not called for `ms`; `flush` does it now, if it is due.
+ * @param {() => void} act @param {number} ms
+ * @param {{ setTimeout: (act: () => void, ms: number) => any, clearTimeout: (timer: any) => void }} clock
+ * @returns {Debounced} */
+export function debounce(act, ms, clock = globalThis) {
+  /** @type {any} */
+  let timer = null;
+  const fire = () => {
+    timer = null;
+    act();
+  };
+  return {
+    soon() {
+      clock.clearTimeout(timer);
+      timer = clock.setTimeout(fire, ms);
+    },
+    flush() {
+      if (timer === null) return false;
+      clock.clearTimeout(timer);
+      fire();
+      return true;
+    },
+    cancel() {
+      clock.clearTimeout(timer);
+      timer = null;
     },
   };
 }

@@ -3,14 +3,11 @@
 /** @import { Phrase, Span } from "./types.js" */
 import { WORDS } from "./words.js";
 
-/** A phrase with its slots filled.
- * @param {Phrase} name
- * @param {Record<string, string | number>} values */
+/** A phrase with its slots filled. @param {Phrase} name @param {Record<string, string | number>} values */
 export const say = (name, values = {}) =>
   WORDS.phrases[name].replace(/\{(\w+)\}/g, (_, slot) => String(values[slot]));
 
-/** x, but no less than low and no more than high.
- * @param {number} x @param {number} low @param {number} high */
+/** x, but no less than low and no more than high. @param {number} x @param {number} low @param {number} high */
 export const clamp = (x, low, high) => Math.max(low, Math.min(x, high));
 
 /** The first of 0 … n-1 for which `test` holds (it holds for all after), or n.
@@ -35,8 +32,7 @@ export function unitOf(seconds) {
   return [1 / size, unit];
 }
 
-/** Seconds in the unit that suits them, three digits.
- * @param {number} seconds */
+/** Seconds in the unit that suits them, three digits. @param {number} seconds */
 export function timeText(seconds) {
   const [factor, unit] = unitOf(seconds);
   const value = seconds * factor;
@@ -44,8 +40,7 @@ export function timeText(seconds) {
   return `${String(text).replace("-", "−")} ${unit}`;
 }
 
-/** Bytes in units of 1000: 1 kB = 1000 B.
- * @param {number} count */
+/** Bytes in units of 1000: 1 kB = 1000 B. @param {number} count */
 export function bytesText(count) {
   const units = /** @type {[number, string][]} */ (WORDS.byteUnits);
   const [size, unit] = units.find(([least]) => count >= 0.99995 * least) ?? units[units.length - 1];

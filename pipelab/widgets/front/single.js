@@ -1,8 +1,7 @@
 // @ts-check
 // What anywidget calls for one trace.
 /** @import { Model } from "./types.js" */
-import { timeline } from "./timeline.js";
-import { bind } from "./view.js";
+import { bind, timeline } from "./timeline.js";
 
 /** @param {{ model: Model, el: HTMLElement }} place */
 function render({ model, el }) {

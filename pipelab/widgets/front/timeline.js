@@ -3,12 +3,11 @@
 //
 // All of it happens here, from a trace that was sent once: it works while the kernel is busy, and in
 // a file without a kernel. `show` takes a trace, `end` removes the timeline from the page.
-/** @import { Head } from "./types.js" */
+/** @import { Head, Model } from "./types.js" */
+import { makeActions } from "./actions.js";
 import { picture } from "./draw.js";
 import { listen } from "./input.js";
-import { makeNavigation } from "./navigation.js";
 import { makeParts } from "./panel.js";
-import { makeReplay } from "./replay.js";
 import { emptyState, isEmpty, takeTrace } from "./state.js";
 
 export function timeline() {
@@ -33,15 +32,11 @@ export function timeline() {
     else image.cursor(s);
     parts.update();
   }
-  const act = {
-    ...makeReplay(s, ask, () => parts.announce()),
-    ...makeNavigation(s, ask, () => parts.describe()),
-    redraw: () => ask("draw"),
-  };
+  const act = makeActions(s, ask, { announce: () => parts.announce(), describe: () => parts.describe() });
   const parts = makeParts(s, image, act);
   const observer = new ResizeObserver(() => ask("draw"));
   observer.observe(parts.stage);
-  const pointer = listen(s, image, parts, act);
+  listen(s, image, parts, act);
   return {
     node: parts.node,
     /** Show a trace; see `takeTrace`.
@@ -55,7 +50,36 @@ export function timeline() {
       s.playing = false;
       cancelAnimationFrame(frame);
       observer.disconnect();
-      pointer.end();
     },
   };
+}
+
+/** Calls each of `views` now, and whenever the trait of its name changes; returns what ends that.
+ * @param {Model} model @param {Record<string, () => void>} views */
+export function onTraits(model, views) {
+  const each = Object.entries(views);
+  for (const [name, show] of each) {
+    model.on(`change:${name}`, show);
+    show();
+  }
+  return () => each.forEach(([name, show]) => model.off(`change:${name}`, show));
+}
+
+/** All that the traits of one trace hold, shown; again whenever they change.
+ * @param {Model} model @param {ReturnType<typeof timeline>} view */
+export function bind(model, view) {
+  const names = ["data", "head", "ghost_data", "ghost_head"];
+  let isDue = false;
+  const show = () => {
+    isDue = false;
+    const [data, head, ghostBytes, ghost] = names.map((name) => model.get(name));
+    if (!head?.kinds) return;
+    const [live, now] = [Boolean(model.get("live")), model.get("now") ?? 0];
+    view.show(head, data, { ghostHead: ghost?.kinds ? ghost : null, ghostBytes, live, now });
+  };
+  const soon = () => { // several traits of one message: one picture
+    if (!isDue) queueMicrotask(show);
+    isDue = true;
+  };
+  return onTraits(model, Object.fromEntries([...names, "live", "now"].map((name) => [name, soon])));
 }

@@ -20,8 +20,7 @@ export function moved(rows, from, to) {
   return next;
 }
 
-/** The grid; `state` holds the rows, `edit` takes changed ones.
- * @param {Tokens} state @param {Edit} edit */
+/** The grid; `state` holds the rows, `edit` takes changed ones. @param {Tokens} state @param {Edit} edit */
 export function makeGrid(state, edit) {
   const node = element("div", { class: "pl-tokens", role: "group", "aria-label": `Schedule. ${MOVES}` });
   const tokens = () => [...node.querySelectorAll(".pl-token")].filter((each) => each instanceof HTMLElement);

@@ -51,6 +51,10 @@
  *   nodes: Record<"boxes" | "labels" | "reasons" | "arrows" | "ticks" | "grid" | "names", Pool>,
  *   over: Record<"veil" | "chosen" | "line" | "guess" | "guessText", SVGElement>,
  *   fills: Map<string, string>, id: string, place: Place, drawn: (Span & { scale: number }) | null }} View */
+/** @typedef {ReturnType<typeof import("./draw.js").picture>} Image */
+/** @typedef {ReturnType<typeof import("./actions.js").makeActions>} Act */
+/** Draws one part of the picture. @typedef {(view: View, s: State, frame: Frame) => void} Draw */
+/** @typedef {Record<string, unknown>} Attributes */
 /** @typedef {{ next: () => SVGElement, finish: () => void }} Pool */
 /** @typedef {{ soon: () => void, flush: () => boolean, cancel: () => void }} Debounced */
 /** A control with its label. @typedef {{ node: HTMLElement, input: HTMLElement,
