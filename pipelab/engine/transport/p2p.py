@@ -6,6 +6,10 @@ Forms are exchanged once: a small header goes ahead of the first value of a new 
 batches keep their shape, none does. A gradient has the form of its value, so it never needs one.
 Without tags no buffer may be opened before its form is known, so the first batch of a kind travels
 through host memory, whatever carries the others.
+
+A schedule is proven for sends that block until the receiver's RECV. A RECV opens its buffer only if
+both ranks know the form; otherwise the action that needs the message does, later. So on the first
+batch of a form no rank waits for its sends, or two ranks could wait for each other.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,11 +46,15 @@ class _Posted:
 
 @dataclass
 class _Sent:
-    """A pending send; its tensors must not change before it has completed."""
+    """A pending send; its tensors must not change before it has completed.
+
+    ``may_block``: the receiver opens its buffer at its RECV.
+    """
 
     peer: int
     works: list[dist.Work]
     tensors: list[Tensor]
+    may_block: bool
 
 
 class Messages:
@@ -55,7 +63,7 @@ class Messages:
     Args:
         transport: carries tensors from rank to rank, except those of the first batch of a kind.
         host: carries these, and headers, with tags.
-        window: how many sends that no answer confirms may be pending at once.
+        window: how many sends that may block, and that no answer confirms, may be pending at once.
     """
 
     def __init__(
@@ -143,7 +151,7 @@ class Messages:
             left = torch.tensor(stamp + self.clock_offset, dtype=torch.float64)
             tensors.append(carrier.outgoing(left))
         works += [self._start(carrier, send, t, peer, i) for i, t in self._numbered(tensors)]
-        self.sent[send] = _Sent(peer, works, tensors)
+        self.sent[send] = _Sent(peer, works, tensors, self._key(send, rows) in self.described)
         self._keep_within_window()
         return size
 
@@ -157,13 +165,9 @@ class Messages:
         numbered = zip(header.pieces(form), (_HEADER, _REST_OF_HEADER), strict=False)
         return [self._start(self.host, send, piece, peer, i) for piece, i in numbered]
 
-    def block(self, send: Action, rows: int) -> None:
-        """Block until a send has completed, as without overlap.
-
-        Not on the first batch of its form: the receiver opens its buffer only when it needs it,
-        and two ranks that send first would deadlock.
-        """
-        if self._key(send, rows) in self.described:
+    def block(self, send: Action) -> None:
+        """Block until a send has completed, as without overlap, if it may block."""
+        if send in self.sent and self.sent[send].may_block:
             self.complete(send)
 
     def finish(self, before_wait: Callable[[Action, int], None] = lambda send, peer: None) -> None:
@@ -212,7 +216,11 @@ class Messages:
 
     def _keep_within_window(self) -> None:
         """Limit the sends that nothing confirms; in training, its gradient confirms a SEND_F."""
-        unconfirmed = [a for a in self.sent if a.kind is Kind.SEND_B or not self.train]
+        unconfirmed = [
+            send
+            for send, pending in self.sent.items()
+            if pending.may_block and (send.kind is Kind.SEND_B or not self.train)
+        ]
         for send in unconfirmed[: -self.window]:
             self.complete(send)
 
