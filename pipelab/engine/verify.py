@@ -32,7 +32,7 @@ class ParameterCheck(NamedTuple):
     max_difference: float
 
     @property
-    def verdict(self) -> str:
+    def result(self) -> str:
         """``exact``, ``close`` or ``WRONG``."""
         return "exact" if self.exact else "close" if self.close else "WRONG"
 
@@ -54,7 +54,7 @@ class GradientReport:
     def __str__(self) -> str:
         width = max([len(row.name) for row in self.parameters], default=4)
         rows = [
-            f"{row.name.ljust(width)}  {row.verdict}  max difference {row.max_difference:.1e}"
+            f"{row.name.ljust(width)}  {row.result}  max difference {row.max_difference:.1e}"
             for row in self.parameters
         ]
         return "\n".join([*rows, f"loss {self.loss:.6f}, one process {self.reference_loss:.6f}"])

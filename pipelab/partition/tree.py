@@ -123,20 +123,30 @@ def join(parts: Sequence[Flat]) -> Flat:
 
 def tensors_of(value: object) -> list[Tensor]:
     """All tensors in any value, in the order in which ``flatten`` finds them."""
-    if isinstance(value, Tensor):
-        return [value]
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+    found: list[Tensor] = []
+    for leaf in pytree.tree_leaves(value):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif isinstance(leaf, _OPENED):
+            found += tensors_of(_opened(leaf))
+    return found
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     """A value of the same build, each tensor replaced by what the function makes of it.
 
+    A mapping that is no ``dict``, such as a tokenizer gives, becomes one.
+
     >>> map_tensors(lambda t: t * 2, {"a": (Tensor([1]), None, 3)})
     {'a': (tensor([2.]), None, 3)}
     """
-    if isinstance(value, Tensor):
-        return function(value)
-    return pytree.tree_map(lambda x: function(x) if isinstance(x, Tensor) else x, value)
+
+    def mapped(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return function(leaf)
+        return map_tensors(function, _opened(leaf)) if isinstance(leaf, _OPENED) else leaf
+
+    return pytree.tree_map(mapped, value)
 
 
 def check_finite(what: str, tensors: Sequence[Tensor]) -> None:
@@ -180,6 +190,16 @@ def decode(data: bytes) -> Form:
     """
     nest, leaves = cloudpickle.loads(data)
     return Form(None if nest is None else pytree.tree_flatten(nest)[1], leaves)
+
+
+_OPENED = (Mapping, list, tuple)
+
+
+def _opened(value: Any) -> Any:
+    """A kind of dict, list or tuple that torch takes for a leaf, as one that it knows."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, list) else tuple(value)
 
 
 def _leaf(tensor: Tensor) -> Leaf:

@@ -57,7 +57,7 @@ def choose(device: str, num_ranks: int, worker: str = "pipelab") -> Place:
 
 
 def device_of(place: Place, rank: int) -> torch.device:
-    """The device of one rank: the GPUs of its machine are dealt out in turn."""
+    """The device of one rank: its machine's GPUs are given out in turn."""
     if place.device == "cpu":
         # Each step of Adam's looks for GPUs, and takes some memory of the first: let it see none.
         # A process of torchrun's is the script's, which may have other uses for them.

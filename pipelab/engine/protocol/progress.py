@@ -78,7 +78,7 @@ class Progress:
     def begun(self) -> tuple[Begun, ...]:
         """What each rank began last, in rank order; empty once closed.
 
-        Any thread may ask at any time. Under torchrun a process only knows of its own rank.
+        Any thread may ask at any time. Under torchrun a process knows only its own rank.
         """
         try:
             return tuple(self.read(rank) for rank in range(self._num_ranks))

@@ -7,7 +7,7 @@ Torch runs the computing actions and the messages of a training step. What comes
 up over replicas and the optimizer, and all of an evaluation, is ours.
 
 Everything that pipelab knows of torch's private names is here; driver/checks.py lists the versions
-that were tried. Four things are corrected, since gradients would be wrong otherwise, or runs fail:
+that were tried, notebooks/guides/pytorch_comparison.md what the comparison gave. Four things are corrected, since gradients would be wrong otherwise, or runs fail:
 losses are weighted by THE GRADIENT RULE (protocol/gradient_rule.py) and never scaled again, they
 are found by their microbatch, buffers forget torch's trial forward, and its inputs are zeros
 instead of uninitialized memory.

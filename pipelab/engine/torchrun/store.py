@@ -36,7 +36,7 @@ _GRACE = 3.0  # seconds for the other ranks to say why, once one has failed
 
 
 class Heartbeat(NamedTuple):
-    """That a rank's process lives: the number of the heartbeat, and what the rank began last."""
+    """That a rank's process runs: the number of the heartbeat, and what the rank began last."""
 
     number: int = 0
     begun: Begun = Begun()
@@ -90,7 +90,7 @@ class AnswerStore:
         ``name``: the same on all ranks, new for each pipeline.
         """
         self.store = _connect(name)
-        # a connection of its own for the heartbeats: the other one may be busy
+        # a second connection, for the heartbeats: the first may be busy
         threading.Thread(target=self._send_heartbeats, args=(_connect(name),), daemon=True).start()
 
     def _send_heartbeats(self, store: Store) -> None:
@@ -102,7 +102,7 @@ class AnswerStore:
                 self._closed.wait(_INTERVAL)
 
     def close(self, why: str) -> None:
-        """Tell the others that this rank has closed its pipeline."""
+        """Let the others know that this rank has closed its pipeline."""
         self._closed.set()
         with suppress(RuntimeError, AttributeError):  # the store is gone, or was never found
             self.store.set(f"closed {self.rank}", why)
