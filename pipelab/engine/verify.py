@@ -14,8 +14,7 @@ from pipelab.engine.driver.microbatches import Count, Rule, Share, share_out
 from pipelab.engine.pipeline import Pipeline
 from pipelab.engine.protocol.commands import Loss
 from pipelab.engine.protocol.gradient_rule import weighted_loss
-from pipelab.engine.rank.losses import on_device
-from pipelab.engine.rank.stage import seed_for, seed_layers
+from pipelab.engine.rank.stage import on_device, seed_for, seed_layers
 from pipelab.engine.ranks import threads
 from pipelab.partition import as_model, call, split
 from pipelab.schedules import Schedule

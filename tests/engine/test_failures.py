@@ -16,7 +16,6 @@ from pipelab.engine.failures.findings import Absent, Findings, State
 from pipelab.engine.protocol.commands import Done
 from pipelab.engine.protocol.failure import Failure, FailureKind
 from pipelab.engine.protocol.progress import Begun, Progress, Wanted
-from pipelab.engine.rank.data_parallel import ReduceError
 from pipelab.engine.rank.memory_budget import OverBudget
 from pipelab.engine.rank.raised import failure_of
 from pipelab.engine.rank.recorder import Recorder
@@ -114,8 +113,8 @@ def test_what_a_learner_s_exception_says_decides_nothing():
         (RuntimeError("CUDA out of memory"), FailureKind.EXCEPTION, None),
         (MessageError("closed", 2), FailureKind.LOST_PEER, 2),
         (MessageError("closed", 2, timed_out=True), FailureKind.TIMED_OUT, 2),
-        (ReduceError("closed"), FailureKind.LOST_PEER, None),
-        (ReduceError("closed", timed_out=True), FailureKind.TIMED_OUT, None),
+        (MessageError("closed"), FailureKind.LOST_PEER, None),
+        (MessageError("closed", timed_out=True), FailureKind.TIMED_OUT, None),
         (OverBudget("9 bytes"), FailureKind.OVER_BUDGET, None),
         (torch.OutOfMemoryError("full"), FailureKind.OUT_OF_MEMORY, None),
     ],

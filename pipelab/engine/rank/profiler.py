@@ -17,7 +17,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import profile, record_function, supported_activities
 
 from pipelab.engine.protocol.commands import Seen
-from pipelab.engine.protocol.device import DeviceClock, HostClock
+from pipelab.engine.protocol.device import DeviceClock
 
 _MARK = "pipelab: clock"
 _MARKS = 8  # at either end: the first are slow
@@ -41,7 +41,7 @@ class StepProfiler:
 
     def __init__(self, is_on: bool = True, clock: DeviceClock | None = None):
         self.is_on = is_on
-        self.clock = clock or HostClock()
+        self.clock = clock or DeviceClock()
         self.found: list[Seen] = []
         self.clock_error = 0.0
         self.marks: list[_Read] = []

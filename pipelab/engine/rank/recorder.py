@@ -21,7 +21,7 @@ from typing import Protocol
 
 from pipelab.action import Action, Kind
 from pipelab.engine.protocol.commands import Row
-from pipelab.engine.protocol.device import DeviceClock, HostClock, Moment
+from pipelab.engine.protocol.device import DeviceClock, Moment
 from pipelab.engine.protocol.progress import Progress, Wanted
 from pipelab.trace import Event
 
@@ -69,7 +69,7 @@ class Recorder:
         self.rank = rank
         self.keeps = True  # False: only show where the rank is, keep no events
         self.progress = progress
-        self.clock: DeviceClock = HostClock()
+        self.clock = DeviceClock()
         self.progress_clock: Callable[[], float] = time.monotonic
         self.hidden: frozenset[Kind] = frozenset()  # kinds that the progress page leaves out
         self.events: list[_Marks] = []

@@ -15,11 +15,10 @@ from pipelab.engine.protocol.device import clock_of
 from pipelab.engine.rank.affinity import Affinity
 from pipelab.engine.rank.batch import Batch, Route
 from pipelab.engine.rank.data_parallel import DataParallel
-from pipelab.engine.rank.losses import on_device
 from pipelab.engine.rank.pace import Pace
 from pipelab.engine.rank.profiler import StepProfiler
 from pipelab.engine.rank.recorder import Recorder
-from pipelab.engine.rank.stage import Stage
+from pipelab.engine.rank.stage import Stage, on_device
 from pipelab.engine.rank.update import load_parameters
 from pipelab.engine.rank.worker import Worker
 from pipelab.engine.transport.p2p import Messages
