@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from pipelab.accounting import Part
 from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Kind
 from pipelab.engine.protocol.commands import Build, Done, Fetch, GetProfiler, Load, Run, Use
 from pipelab.engine.protocol.device import clock_of
@@ -159,7 +160,8 @@ class Session:
         worker = self.worker
         load_parameters(worker.stages, command.parameters)
         worker.update.load(command.optimizer)
-        worker.memory.set_optimizer_state(sum(map(worker.update.state_bytes, worker.stages)))
+        loaded = sum(map(worker.update.state_bytes, worker.stages))
+        worker.memory.held[Part.OPTIMIZER] = loaded
 
     def close(self) -> None:
         """Release NCCL; the process may stay, under torchrun."""

@@ -24,8 +24,7 @@ from pipelab.partition.tree import Flat, Form, flatten, map_tensors
 class _Kept(NamedTuple):
     """A microbatch in flight: its graph from ``inputs`` that need a gradient to ``outputs``.
 
-    ``entry`` receives the gradients of the inputs. ``run_once``: why
-    the backward must not be split.
+    ``entry`` receives the gradients of the inputs. ``run_once``: why not to split the backward.
     """
 
     entry: list[Tensor | None]
@@ -176,7 +175,7 @@ class Stage:
                 )
             return call(self.module, inputs)
 
-    def _say_if_whole(self, run_once: list[str]) -> None:
+    def _say_if_whole(self, run_once: Sequence[str]) -> None:
         """Say once that W has nothing to do, and because of what, unless the user asked for it."""
         if run_once and not self.runs_twice and not self._has_said:
             self._has_said = True
