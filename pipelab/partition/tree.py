@@ -107,8 +107,8 @@ def flatten(value: object) -> Flat:
     if strange or not any(isinstance(x, Tensor) for x in leaves):
         what = f"a {type(strange[0]).__name__}" if strange else "no tensor at all"
         raise TypeError(
-            f"{what} stands where a stage hands over its result: "
-            f"hand over tensors, or tuples, lists and dicts of tensors and None"
+            f"{what} where a tensor is expected: "
+            f"use tensors, or tuples, lists and dicts of tensors and None"
         )
     tensors = [x for x in leaves if x is not None]
     return Flat(tensors, Form(nest, tuple(None if x is None else _leaf(x) for x in leaves)))
@@ -174,7 +174,7 @@ def encode(form: Form) -> bytes:
         data: bytes = cloudpickle.dumps((nest, form.leaves))
     except Exception as error:
         raise TypeError(
-            f"a stage hands over a nest that cannot be sent to another rank ({error}): hand over "
+            f"a stage returns a nest that cannot be sent to another rank ({error}): return "
             f"tuples, named tuples, lists and dicts of tensors and None"
         ) from error
     return data

@@ -34,11 +34,6 @@ class Reduction:
     completion: Future[None]
     by_nccl: bool
 
-    @property
-    def bytes(self) -> int:
-        """Size of what is added up."""
-        return self.flat.nbytes
-
 
 class DataParallel:
     """The groups of ranks that add up; with one replica and one rank there is nothing to add.

@@ -185,7 +185,7 @@ class Worker:
         if reduction is not None:
             due = self.pace.reduced_at(action)
             self.reductions.append((reduction, len(self.recorder.events), due))
-            self.recorder.report(reduction.bytes)
+            self.recorder.report(reduction.flat.nbytes)
 
     def settle_gradients(self) -> None:
         """Before the first STEP: all gradients are complete, and their norm is clipped."""

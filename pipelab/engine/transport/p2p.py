@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipelab.action import Action, Kind
+from pipelab.action import SENDS, Action, Kind
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport import header
 from pipelab.engine.transport.backends import Tagged, Transport, named
@@ -118,7 +118,7 @@ class Messages:
             self.posted[recv] = self._open(recv, peer, self.forms[key])
         elif forward:
             first = torch.empty(header.HEADER_BYTES, dtype=torch.uint8)
-            works = [self._receive(self.host, recv, first, peer, _HEADER)]
+            works = [self._start(self.host, recv, first, peer, _HEADER)]
             self.posted[recv] = _Posted(peer, works, [], first)
         else:  # our own forward will give the form: until then there is nothing to open
             self.posted[recv] = _Posted(peer, [], [])
@@ -158,8 +158,11 @@ class Messages:
     def _send_header(self, send: Action, form: Form, peer: int, rows: int) -> list[dist.Work]:
         """Send the form ahead of the value, if the other end does not know it yet."""
         key = self._key(send, rows)
-        if self.forms.setdefault(key, form) != form:
-            raise ValueError(_changed(send, form, self.forms[key], rows))
+        if (before := self.forms.setdefault(key, form)) != form:
+            raise ValueError(
+                f"{send.token}: {form}, but the last one from {rows} rows was {before}: a stage's "
+                f"output must keep its shape while the batch keeps its own"
+            )
         if key in self.described:
             return []
         numbered = zip(header.pieces(form), (_HEADER, _REST_OF_HEADER), strict=False)
@@ -194,7 +197,7 @@ class Messages:
         if not size:
             return None
         rest = torch.empty(size, dtype=torch.uint8)
-        self._finish([self._receive(self.host, recv, rest, peer, _REST_OF_HEADER)], recv, peer)
+        self._finish([self._start(self.host, recv, rest, peer, _REST_OF_HEADER)], recv, peer)
         return rest
 
     def _open(self, recv: Action, peer: int, form: Form) -> _Posted:
@@ -205,7 +208,7 @@ class Messages:
         buffers = [carrier.buffer(leaf.shape, leaf.dtype) for leaf in leaves]
         if self.stamped:
             buffers.append(carrier.buffer((), torch.float64))
-        works = [self._receive(carrier, recv, b, peer, i) for i, b in self._numbered(buffers)]
+        works = [self._start(carrier, recv, b, peer, i) for i, b in self._numbered(buffers)]
         return _Posted(peer, works, buffers)
 
     def _numbered(self, tensors: Sequence[Tensor]) -> list[tuple[int, Tensor]]:
@@ -231,16 +234,11 @@ class Messages:
             self._finish(pending.works, send, pending.peer)
 
     def _start(
-        self, carrier: Transport, send: Action, tensor: Tensor, peer: int, i: int
+        self, carrier: Transport, message: Action, tensor: Tensor, peer: int, i: int
     ) -> dist.Work:
-        with named(send, peer):  # where a peer is gone, each call may notice it first
-            return carrier.send(tensor, peer, self._tag(send) + i)
-
-    def _receive(
-        self, carrier: Transport, recv: Action, buffer: Tensor, peer: int, i: int
-    ) -> dist.Work:
-        with named(recv, peer):
-            return carrier.receive(buffer, peer, self._tag(recv) + i)
+        call = carrier.send if message.kind in SENDS else carrier.receive
+        with named(message, peer):  # where a peer is gone, each call may notice it first
+            return call(tensor, peer, self._tag(message) + i)
 
     def _finish(self, works: Sequence[dist.Work], action: Action, peer: int) -> None:
         with named(action, peer):
@@ -261,10 +259,3 @@ class Messages:
 def _boundary(message: Action) -> int:
     """The stage in front of which a message crosses."""
     return message.stage + (message.kind in (Kind.SEND_F, Kind.RECV_B))
-
-
-def _changed(send: Action, now: Form, before: Form, rows: int) -> str:
-    return (
-        f"{send.token}: {now}, but the last one from {rows} rows was {before}: a stage's output "
-        f"must keep its shape while the batch keeps its own"
-    )
