@@ -62,7 +62,7 @@ class Accounts:
         self._taken: dict[tuple[Kind, int, int | None], int] = {}
 
     def begin_step(self, gradients: int) -> None:
-        """Start a step with these bytes of gradients, and nothing in flight."""
+        """Start a step with the gradients that earlier ones left, and nothing in flight."""
         self._taken.clear()
         self.held |= dict.fromkeys(IN_FLIGHT, 0)
         self.held[Part.GRADIENTS] = gradients

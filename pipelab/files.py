@@ -38,6 +38,6 @@ def replace_text(path: Path, text: str) -> Path:
 def check_plain(path: Path, max_bytes: int) -> None:
     """Raise ValueError for a file that would block its reader or fill the memory."""
     if path.exists() and not path.is_file():
-        raise ValueError("it is no plain file")
+        raise ValueError("it is not a plain file")
     if (size := path.stat().st_size) > max_bytes:
         raise ValueError(f"it has {size:,} bytes, at most {max_bytes:,} are read")

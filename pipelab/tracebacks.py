@@ -72,7 +72,7 @@ def _is_own(frame: FrameType) -> bool:
     name = frame.f_code.co_filename
     if not name.startswith("<"):
         return not is_installed(name)
-    # Generated code has no file; the module that it runs in tells whose it is. A cell and a prompt
+    # Generated code has no file; the module that it runs in shows whose it is. A cell and a prompt
     # run in a module without a file.
     module = frame.f_globals.get("__file__")
     return not name.startswith("<frozen ") and not (module and is_installed(module))

@@ -14,8 +14,7 @@ from pipelab.engine.driver.microbatches import Count, Rule, Share, share_out
 from pipelab.engine.pipeline import Pipeline
 from pipelab.engine.protocol.commands import Loss
 from pipelab.engine.protocol.gradient_rule import weighted_loss
-from pipelab.engine.rank.losses import on_device
-from pipelab.engine.rank.stage import seed_for, seed_layers
+from pipelab.engine.rank.stage import on_device, seed_for, seed_layers
 from pipelab.engine.ranks import threads
 from pipelab.partition import as_model, call, split
 from pipelab.schedules import Schedule
@@ -32,7 +31,7 @@ class ParameterCheck(NamedTuple):
     max_difference: float
 
     @property
-    def verdict(self) -> str:
+    def result(self) -> str:
         """``exact``, ``close`` or ``WRONG``."""
         return "exact" if self.exact else "close" if self.close else "WRONG"
 
@@ -54,7 +53,7 @@ class GradientReport:
     def __str__(self) -> str:
         width = max([len(row.name) for row in self.parameters], default=4)
         rows = [
-            f"{row.name.ljust(width)}  {row.verdict}  max difference {row.max_difference:.1e}"
+            f"{row.name.ljust(width)}  {row.result}  max difference {row.max_difference:.1e}"
             for row in self.parameters
         ]
         return "\n".join([*rows, f"loss {self.loss:.6f}, one process {self.reference_loss:.6f}"])

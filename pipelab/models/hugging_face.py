@@ -36,7 +36,7 @@ def layers_of(model: nn.Module, untie: bool = False) -> list[nn.Module]:
     if kind not in ("gpt2", "llama") or not hasattr(model, "lm_head"):
         raise PartitionError(
             f"the model is a {type(model).__name__} (of type {kind}), neither a GPT2LMHeadModel "
-            f"nor a LlamaForCausalLM: others may scale, mask or norm in places of their own; "
+            f"nor a LlamaForCausalLM: other models may scale, mask or normalize elsewhere; "
             f"write its layers as a list of modules, as pipelab.models.hugging_face does"
         )
     attention = getattr(config, "_attn_implementation", "eager")

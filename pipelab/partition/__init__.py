@@ -1,4 +1,4 @@
-"""WHERE layers live: cutting a model into stages."""
+"""WHERE layers run: cutting a model into stages."""
 
 from pipelab.partition.balance import balance
 from pipelab.partition.chain import Chain, as_model, call

@@ -99,8 +99,8 @@ def _from_list(layers: Sequence[object]) -> Chain:
     for number, layer in enumerate(layers):
         if not isinstance(layer, nn.Module):
             raise PartitionError(
-                f"layer {number} of the list is a {type(layer).__name__}, no nn.Module: "
-                f"a stage is made of modules; put it into the forward of one"
+                f"layer {number} of the list is a {type(layer).__name__}, not a module: "
+                f"a stage is made of modules (nn.Module); call it in the forward of one"
             )
         modules[str(number)] = layer
     if not modules:

@@ -45,8 +45,8 @@ def measure(model: Model, sample: Value, repeats: int = 5) -> tuple[Layer, ...]:
     """Run each layer forward and backward in this process, and say what it costs.
 
     The model stays as it was: no gradients, the same buffers (BatchNorm's statistics), mode and
-    random state. It is measured in the mode that it is in, on the device where it lives, and on
-    one CPU thread, which is what a rank has where ranks fill the cores.
+    random state. It is measured in the mode that it is in, on its device, and on one CPU
+    thread, which is what a rank has where ranks fill the cores.
 
     >>> [layer.activation_bytes for layer in measure([nn.Linear(4, 3), nn.Tanh()], Tensor(5, 4))]
     [80, 60]

@@ -1,4 +1,4 @@
-"""WHERE: which layers of a model live in which stage."""
+"""WHERE: which layers of a model are in which stage."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -89,7 +89,7 @@ def _check_sizes(sizes: Sequence[int], num_stages: int, num_layers: int) -> None
     if sum(sizes) != num_layers:
         raise PartitionError(
             f"sizes={[*sizes]} are {sum(sizes)} layers, but the model has {num_layers}: "
-            f"every layer lives in exactly one stage"
+            f"every layer is in exactly one stage"
         )
 
 

@@ -107,8 +107,8 @@ def flatten(value: object) -> Flat:
     if strange or not any(isinstance(x, Tensor) for x in leaves):
         what = f"a {type(strange[0]).__name__}" if strange else "no tensor at all"
         raise TypeError(
-            f"{what} stands where a stage hands over its result: "
-            f"hand over tensors, or tuples, lists and dicts of tensors and None"
+            f"{what} where a tensor is expected: "
+            f"use tensors, or tuples, lists and dicts of tensors and None"
         )
     tensors = [x for x in leaves if x is not None]
     return Flat(tensors, Form(nest, tuple(None if x is None else _leaf(x) for x in leaves)))
@@ -123,20 +123,30 @@ def join(parts: Sequence[Flat]) -> Flat:
 
 def tensors_of(value: object) -> list[Tensor]:
     """All tensors in any value, in the order in which ``flatten`` finds them."""
-    if isinstance(value, Tensor):
-        return [value]
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+    found: list[Tensor] = []
+    for leaf in pytree.tree_leaves(value):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif isinstance(leaf, _OPENED):
+            found += tensors_of(_opened(leaf))
+    return found
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     """A value of the same build, each tensor replaced by what the function makes of it.
 
+    A mapping that is no ``dict``, such as a tokenizer gives, becomes one.
+
     >>> map_tensors(lambda t: t * 2, {"a": (Tensor([1]), None, 3)})
     {'a': (tensor([2.]), None, 3)}
     """
-    if isinstance(value, Tensor):
-        return function(value)
-    return pytree.tree_map(lambda x: function(x) if isinstance(x, Tensor) else x, value)
+
+    def mapped(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return function(leaf)
+        return map_tensors(function, _opened(leaf)) if isinstance(leaf, _OPENED) else leaf
+
+    return pytree.tree_map(mapped, value)
 
 
 def check_finite(what: str, tensors: Sequence[Tensor]) -> None:
@@ -164,7 +174,7 @@ def encode(form: Form) -> bytes:
         data: bytes = cloudpickle.dumps((nest, form.leaves))
     except Exception as error:
         raise TypeError(
-            f"a stage hands over a nest that cannot be sent to another rank ({error}): hand over "
+            f"a stage returns a nest that cannot be sent to another rank ({error}): return "
             f"tuples, named tuples, lists and dicts of tensors and None"
         ) from error
     return data
@@ -180,6 +190,16 @@ def decode(data: bytes) -> Form:
     """
     nest, leaves = cloudpickle.loads(data)
     return Form(None if nest is None else pytree.tree_flatten(nest)[1], leaves)
+
+
+_OPENED = (Mapping, list, tuple)
+
+
+def _opened(value: Any) -> Any:
+    """A kind of dict, list or tuple that torch takes for a leaf, as one that it knows."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, list) else tuple(value)
 
 
 def _leaf(tensor: Tensor) -> Leaf:

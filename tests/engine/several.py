@@ -16,7 +16,6 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pipelab.engine import Pipeline, profile_step, verify_gradients
-from pipelab.engine.protocol import host
 from pipelab.engine.torchrun import members
 from pipelab.errors import RankError
 from pipelab.models import mlp
@@ -130,7 +129,8 @@ def main():
     torch.manual_seed(0)
     if MODE == "two nodes":
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # as a user of several machines may
-        members.machine = lambda: f"{host.machine()} {RANK}"
+        machine = members.machine
+        members.machine = lambda: f"{machine()} {RANK}"
         real = time.monotonic
         time.monotonic = lambda: real() + SHIFT * RANK
     if MODE != "raise":

@@ -175,9 +175,9 @@ def test_bad_files_are_refused_and_run_no_code(tmp_path, monkeypatch):
         refused(r"cannot be read as a checkpoint .*might run code")
         for bad, words in (
             (good | {"version": 2}, "has version 2, this pipelab reads 1"),
-            (good | {"format": "other"}, "is no checkpoint"),
-            (state, "is no checkpoint"),
-            ([1, 2], "is no checkpoint"),
+            (good | {"format": "other"}, "is not a checkpoint"),
+            (state, "is not a checkpoint"),
+            ([1, 2], "is not a checkpoint"),
             ({"format": good["format"], "version": 1}, "is damaged"),
             (good | {"model": {"0.weight": 1}}, "is damaged"),
             (good | {"optimizer": [1]}, "is damaged"),
@@ -206,11 +206,11 @@ def test_states_of_another_model_are_refused_before_ranks_are_touched():
         nothing = {name: torch.zeros(3) for name in "abcdefgh"}
         for bad, words in (
             (less, "it lacks 1.1.running_mean; load it into a pipeline of the same model"),
-            (state | {"w": torch.ones(1)}, "it has w, which the model has not"),
+            (state | {"w": torch.ones(1)}, "it has w, which the model does not have"),
             (narrow, r"0.0.weight has shape \(8, 7\) in the state and \(8, 8\) in this model"),
             (nothing, r"it lacks .* and \d+ more"),
-            (state | {"3.bias": 1}, "no dict of tensors"),
-            ([1], "no dict of tensors"),
+            (state | {"3.bias": 1}, "not a dict of tensors"),
+            ([1], "not a dict of tensors"),
         ):
             with pytest.raises(CheckpointError, match=words):
                 pipeline.load_state_dict(bad)
@@ -223,7 +223,7 @@ def test_states_of_another_model_are_refused_before_ranks_are_touched():
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(CheckpointError, match="is no folder to save to"):
+    with pytest.raises(CheckpointError, match="cannot be used as a folder"):
         checkpoint.save(tmp_path / "file", checkpoint.Checkpoint({}, {}, 0))
 
 

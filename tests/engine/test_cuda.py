@@ -17,8 +17,8 @@ from pipelab.engine import Pipeline, verify_gradients
 from pipelab.engine.protocol import device
 from pipelab.engine.protocol.commands import Build, Options
 from pipelab.engine.protocol.device import (
+    DeviceClock,
     GpuClock,
-    HostClock,
     Place,
     choose,
     device_of,
@@ -173,7 +173,7 @@ def test_replicas_add_up_by_the_host_in_a_first_batch_and_else_by_nccl(monkeypat
             used.append("abort")
 
     made = []  # clocks: a GPU's waits for the GPU when it is made, and to start must not
-    monkeypatch.setattr(data_parallel, "clock_of", lambda d: made.append(d) or HostClock())
+    monkeypatch.setattr(data_parallel, "clock_of", lambda d: made.append(d) or DeviceClock())
     used, stage = [], nn.Linear(2, 2)
     replicas = DataParallel(Group("gloo"), None, 1.0, Group("nccl"))
     for by_host in (True, False):

@@ -16,7 +16,6 @@ from pipelab.engine.failures.findings import Absent, Findings, State
 from pipelab.engine.protocol.commands import Done
 from pipelab.engine.protocol.failure import Failure, FailureKind
 from pipelab.engine.protocol.progress import Begun, Progress, Wanted
-from pipelab.engine.rank.data_parallel import ReduceError
 from pipelab.engine.rank.memory_budget import OverBudget
 from pipelab.engine.rank.raised import failure_of
 from pipelab.engine.rank.recorder import Recorder
@@ -114,8 +113,8 @@ def test_what_a_learner_s_exception_says_decides_nothing():
         (RuntimeError("CUDA out of memory"), FailureKind.EXCEPTION, None),
         (MessageError("closed", 2), FailureKind.LOST_PEER, 2),
         (MessageError("closed", 2, timed_out=True), FailureKind.TIMED_OUT, 2),
-        (ReduceError("closed"), FailureKind.LOST_PEER, None),
-        (ReduceError("closed", timed_out=True), FailureKind.TIMED_OUT, None),
+        (MessageError("closed"), FailureKind.LOST_PEER, None),
+        (MessageError("closed", timed_out=True), FailureKind.TIMED_OUT, None),
         (OverBudget("9 bytes"), FailureKind.OVER_BUDGET, None),
         (torch.OutOfMemoryError("full"), FailureKind.OUT_OF_MEMORY, None),
     ],
@@ -148,16 +147,20 @@ def test_a_message_of_gloo_s_that_does_not_come_is_late_not_lost():
 # ------------------------------------------------------------------------------- the deadline
 
 
+def began(*numbers):
+    return [Begun(number) for number in numbers]
+
+
 def test_a_deadline_is_put_off_while_a_rank_begins_something(monkeypatch):
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     deadline = Deadline(10.0)
-    deadline.note([0, 0])
+    deadline.note(began(0, 0))
     now = 109.0
-    deadline.note([0, 1])  # it moves
+    deadline.note(began(0, 1))  # it moves
     assert deadline.left() == 10.0
     now = 118.0
-    deadline.note([0, 1])
+    deadline.note(began(0, 1))
     assert deadline.left() == 1.0 and not deadline.is_over()
     now = 119.0
     assert deadline.is_over()
@@ -167,11 +170,11 @@ def test_after_a_failure_nothing_puts_the_end_off(monkeypatch):
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     deadline = Deadline(10.0)
-    deadline.note([0])
+    deadline.note(began(0))
     deadline.end_within(3.0)
     now = 102.0
     deadline.end_within(3.0)  # another rank failed, later
-    deadline.note([1])
+    deadline.note(began(1))
     assert deadline.left() == 1.0
     now = 103.0
     assert deadline.is_over()

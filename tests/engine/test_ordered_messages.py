@@ -27,11 +27,23 @@ from pipelab.engine.rank.recorder import Recorder
 from pipelab.models import mlp
 from pipelab.partition import split
 from pipelab.partition.tree import flatten
+from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS, build
 from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost
 
 NCCL = Place("cpu", "nccl")  # NCCL's rules, on the host
+
+# Buffers of gradients stand before the forwards that show their form, and rank 1 sends two
+# gradients before the value that rank 0 waits for.
+EARLY_BUFFERS = (
+    "2RECV_F0,2RECV_F1,2RECV_B0,2RECV_B1,2RECV_F2,2RECV_B2,0RECV_B0,0RECV_B1,0RECV_B2,"
+    "0F0,0SEND_F0,0F1,0SEND_F1,0F2,0SEND_F2,2F0,2SEND_F0,2F1,2SEND_F1,2F2,2SEND_F2,"
+    "2B0,2SEND_B0,2B1,2SEND_B1,2B2,2SEND_B2,0B0,0B1,0B2\n"
+    "1RECV_F0,1RECV_F1,1RECV_F2,3RECV_F0,3RECV_F1,3RECV_F2,1RECV_B0,1RECV_B1,1RECV_B2,"
+    "1F0,1SEND_F0,1F1,1SEND_F1,3F0,3B0,3SEND_B0,3F1,3B1,3SEND_B1,1F2,1SEND_F2,3F2,3B2,3SEND_B2,"
+    "1B0,1SEND_B0,1B1,1SEND_B1,1B2,1SEND_B2\n"
+)
 
 
 @pytest.fixture
@@ -96,6 +108,21 @@ def test_every_schedule_runs_under_the_rules_of_nccl(name, p, m, sessions):
             assert torch.allclose(ours[parameter], gradient, rtol=1e-5, atol=1e-7), parameter
     for each in (link, host):
         assert not any(each.sends.values()) and not any(each.receives.values())
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("name", [*BUILDERS, "by hand"])
+def test_no_rank_waits_for_a_buffer_that_is_opened_late(name, train, overlap, sessions):
+    # On the first batch of a form, a buffer is opened only when it is needed. The first evaluation
+    # of looped_bfs(2, 40) hung: each rank waited until the other one took its ninth value.
+    schedule = Schedule.from_csv(EARLY_BUFFERS) if name == "by hand" else build(name, 2, 12)
+    found, _, _ = sessions(mlp(width=8, depth=schedule.num_stages), schedule)
+    for session in found:
+        session.messages.window = 1
+        session.worker.pace.overlap = overlap
+    for rows in (24, 24, 23):  # learning, knowing, and one microbatch of another size
+        step(found, schedule, torch.randn(rows, 16), torch.arange(rows) % 10, train)
 
 
 @pytest.mark.parametrize("train", [True, False])

@@ -211,9 +211,7 @@ def test_the_learners_own_exception_comes_first(place):
 
 
 def test_what_cannot_be_handed_over_is_named():
-    words = (
-        r"rank 2 failed in 2F1 \(.*\): TypeError: a str stands where a stage hands over its result"
-    )
+    words = r"rank 2 failed in 2F1 \(.*\): TypeError: a str where a tensor is expected"
     with (
         open_pipeline(trapped("word", 2), gpipe(5, 3)) as pipeline,
         pytest.raises(RankError, match=words),

@@ -226,7 +226,7 @@ def test_all_seeds_differ():
         (
             Return("lock"),
             1,
-            r"cannot be sent to another rank .* hand over tuples, named",
+            r"cannot be sent to another rank .* return tuples, named",
         ),
         (Return("keys"), 2, "keywords must be strings"),  # as in one process: its layer cannot
     ],

@@ -231,3 +231,11 @@ def test_train_takes_no_batch_before_it_is_asked_for_one():
         training.close()
         assert len(batches.asked) == 2  # one ahead, no more
         assert pipeline.step(*batch(12)).loss > 0
+
+
+def test_many_microbatches_on_looped_stages_run_from_the_first_batch_on():
+    # found by hand: the first evaluation never ended, rank 0 in 0SEND_F17, rank 1 in 1SEND_F8
+    model, (x, y) = linears(4, 8), batch(40)
+    with Pipeline(model, build("looped_bfs", 2, 40), loss=cross_entropy, timeout=3.0) as pipeline:
+        first, second = (pipeline.evaluate(x, y) for _ in range(2))
+        assert first == second == pytest.approx(pipeline.step(x, y).loss)

@@ -203,10 +203,10 @@ def test_a_message_has_at_most_62_tensors(stamped):
 def test_what_cannot_travel_is_refused_in_words():
     x = torch.zeros(2)
     for value, words in (
-        ((x, "word"), "a str stands where"),
-        ({"x": x, "n": 3}, "a int stands where"),
-        ((None, []), "no tensor at all stands where"),
-        (3.0, "a float stands where"),
+        ((x, "word"), "a str where a tensor is expected"),
+        ({"x": x, "n": 3}, "a int where a tensor is expected"),
+        ((None, []), "no tensor at all where a tensor"),
+        (3.0, "a float where a tensor is expected"),
     ):
         with pytest.raises(TypeError, match=words):
             tree.flatten(value)

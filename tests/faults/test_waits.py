@@ -17,8 +17,8 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
+from pipelab.engine.failures.cause import timed_out
 from pipelab.engine.failures.findings import Absent, Findings, State
-from pipelab.engine.failures.stalled import timed_out
 from pipelab.engine.protocol.commands import Done
 from pipelab.engine.protocol.progress import Progress, Wanted
 from pipelab.errors import PipelabError, PipelineClosed, RankError, RankTimeout

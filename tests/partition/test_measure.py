@@ -2,6 +2,8 @@
 
 import copy
 import time
+from collections import OrderedDict, UserDict
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -62,6 +64,24 @@ def test_tuples_and_dicts_of_outputs_are_added_up():
     model, batch = KINDS["dicts"]()
     first, *_ = measure(model, batch, repeats=1)
     assert first.output_bytes == FLOAT * 3 * 4 * 6
+
+
+class Row(tuple):
+    """A kind of tuple that PyTorch does not know."""
+
+
+@pytest.mark.parametrize("kind", [UserDict, MappingProxyType, OrderedDict, dict])
+def test_a_sample_may_be_any_mapping(kind):
+    # a tokenizer of Hugging Face gives a UserDict
+    class InPlace(nn.Linear):
+        def forward(self, a, rest):
+            return super().forward(rest[0]["b"].add_(a.add_(1.0)))
+
+    a, b = torch.zeros(5, 4), torch.zeros(5, 4)
+    sample = kind({"a": a, "rest": Row([kind({"b": b})])})
+    (row,) = measure([InPlace(4, 3)], sample, repeats=1)
+    assert row.activation_bytes == FLOAT * 5 * 4
+    assert not a.any() and not b.any()  # the layer works on copies
 
 
 def test_backward_is_measured_where_training_needs_it():

@@ -38,7 +38,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CheckpointError(f"{folder}: is no folder to save to ({error})") from None
+        raise CheckpointError(f"{folder}: cannot be used as a folder ({error})") from None
     data = {
         "format": "pipelab-checkpoint",
         "version": _VERSION,
@@ -74,7 +74,7 @@ def load(folder: Path) -> Checkpoint:
             reason = "damaged, or more than tensors and plain values, which might run code"
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
     if not isinstance(data, dict) or data.get("format") != "pipelab-checkpoint":
-        raise CheckpointError(f"{path}: is no checkpoint: write one with pipeline.save(folder)")
+        raise CheckpointError(f"{path}: is not a checkpoint: write one with pipeline.save(folder)")
     if data.get("version") != _VERSION:
         raise CheckpointError(
             f"{path}: has version {data.get('version')!r}, this pipelab reads {_VERSION}: "
@@ -131,9 +131,9 @@ def _kind(optimizer: dict[str, Any]) -> str:
 def check_parameters(own: dict[str, torch.Size], state: dict[str, Tensor]) -> None:
     """Raise CheckpointError unless a state holds just the model's names and shapes."""
     if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
-        raise CheckpointError("the state is no dict of tensors by name: give a state_dict")
+        raise CheckpointError("the state is not a dict of tensors by name: give a state_dict")
     missing = [f"lacks {name}" for name in own.keys() - state.keys()]
-    strange = [f"has {name}, which the model has not" for name in state.keys() - own.keys()]
+    strange = [f"has {name}, which the model does not have" for name in state.keys() - own.keys()]
     if differences := missing + strange:
         more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise CheckpointError(

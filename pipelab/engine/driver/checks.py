@@ -50,7 +50,7 @@ def _flattened(name: str, batch: object) -> tuple[Flat, int]:
     try:
         flat = flatten(batch)
     except TypeError as error:
-        if not tensors_of(batch):
+        if not (isinstance(batch, tuple | list | dict) and tensors_of(batch)):
             kind = type(batch).__name__
             raise BatchError(
                 f"{name} is a {kind}: give a tensor, or a tuple or dict, rows first"

@@ -17,7 +17,7 @@ from pipelab.simulator import Cost
 def builds(
     modules: list[nn.Module], lowered: Lowered, replicas: int, options: Options
 ) -> list[Build]:
-    """Each rank gets the stages that live on it."""
+    """Each rank gets its own stages."""
     return [
         Build({stage: modules[stage] for stage in lowered.stages_of(rank)}, len(modules), options)
         for _ in range(replicas)

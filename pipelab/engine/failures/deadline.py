@@ -4,6 +4,8 @@ import math
 import time
 from collections.abc import Sequence
 
+from pipelab.engine.protocol.progress import Begun
+
 
 class Deadline:
     """A time limit that is put off whenever a rank begins an action.
@@ -20,9 +22,9 @@ class Deadline:
         self._end = math.inf
         self._last_end = math.inf
 
-    def note(self, numbers: Sequence[int]) -> None:
-        """How many actions each rank has begun by now; any change puts the end off."""
-        if (now := list(numbers)) != self._numbers:
+    def note(self, begun: Sequence[Begun]) -> None:
+        """What each rank began last; any change puts the end off."""
+        if (now := [each.number for each in begun]) != self._numbers:
             self._numbers = now
             self._end = time.monotonic() + self.timeout
 

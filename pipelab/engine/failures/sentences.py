@@ -119,11 +119,11 @@ def closed(rank: int, absent: Absent) -> RankError:
 
 
 def lost_peer(rank: int, failure: Failure, command: object) -> RankError:
-    """A connection that broke though both processes live."""
+    """A connection that broke though both processes run."""
     where = f"in {in_words(failure.action)}" if failure.action else _when(command)
     peer = "another rank" if failure.peer is None else f"rank {failure.peer}"
     text = (
-        f"rank {rank} lost its connection with {peer} {where}, though all processes live:\n"
+        f"rank {rank} lost its connection with {peer} {where}, though all processes run:\n"
         f"{failure.summary}\nAll ranks were stopped. Open a new pipeline to continue."
     )
     return rank_error(RankError, text, rank, failure.action, failure.traceback)

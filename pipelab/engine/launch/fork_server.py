@@ -69,8 +69,8 @@ def refuse_within_ranks() -> None:
     if is_inside():
         raise LaunchError(
             "a rank was about to open a pipeline of its own. It imported this module, since a "
-            "layer or a loss that it was sent is defined here; and what stands at the top of a "
-            'module runs with each import. Put it behind `if __name__ == "__main__":`'
+            "layer or a loss that it received is defined here; and what is at the top of a module "
+            'runs with each import. Put it behind `if __name__ == "__main__":`'
         )
 
 

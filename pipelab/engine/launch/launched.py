@@ -2,6 +2,9 @@
 
 Processes come from Python's fork server, which has torch loaded before it forks (see
 ``fork_server``): four ranks are up in well under a tenth of a second.
+
+After ``idle_timeout`` they end, as thirty notebooks may share a server. Their parameters are lost,
+and the next call says so: new ranks, started silently with an earlier state, would hide it.
 """
 
 import threading
@@ -16,7 +19,6 @@ from pipelab.engine.failures.deadline import Deadline
 from pipelab.engine.failures.findings import Absent, Findings, State
 from pipelab.engine.failures.sentences import unsendable
 from pipelab.engine.launch.fork_server import refuse_within_ranks
-from pipelab.engine.launch.idle_timeout import close_when_idle
 from pipelab.engine.launch.interrupt import Uninterrupted
 from pipelab.engine.launch.processes import Processes, is_stopped
 from pipelab.engine.protocol.commands import Done, dumps, receive
@@ -60,7 +62,7 @@ class LaunchedRanks:
         try:
             self._processes.start(num_ranks, replicas, timeout)
             self._answers([None] * num_ranks)
-            close_when_idle(self, idle_timeout)
+            _close_when_idle(self, idle_timeout)
         except RankError as error:
             self.close()
             raise LaunchError(f"the ranks did not start: {error}") from None
@@ -138,14 +140,13 @@ class LaunchedRanks:
         answers: dict[int, Done | Failure] = {}
         waiting = {pipe: rank for rank, pipe in enumerate(self._processes.pipes)}
         ended: set[int] = set()
-        progress = self._processes.progress
         deadline = Deadline(self.answer_timeout + _SLACK)
-        deadline.note(progress.numbers())
+        deadline.note(self.begun())
         while waiting and not ended:
             ready = connection.wait(list(waiting), min(_LOOK, deadline.left()))
             if not ready:
                 self._processes.logs.bound()
-                deadline.note(progress.numbers())
+                deadline.note(self.begun())
                 if deadline.is_over():
                     break
             for pipe in ready:
@@ -211,3 +212,38 @@ def _grace(failure: Failure) -> float:
     if not failure.is_consequence:
         return 0.0
     return _SHORT_GRACE if failure.kind is FailureKind.TIMED_OUT else _GRACE
+
+
+def _close_when_idle(ranks: LaunchedRanks, seconds: float | None) -> None:
+    """Close these ranks after so many seconds without a question; None: never."""
+    if seconds is None:
+        return
+    gone = threading.Event()
+    weakref.finalize(ranks, gone.set)
+    thread = threading.Thread(
+        target=_wait_until_idle,
+        args=(weakref.ref(ranks), seconds, gone),
+        name="pipelab idle",
+        daemon=True,
+    )
+    thread.start()
+
+
+def _wait_until_idle(
+    reference: "weakref.ref[LaunchedRanks]", seconds: float, gone: threading.Event
+) -> None:
+    left = seconds
+    while not gone.wait(min(left, 1.0)):
+        ranks = reference()
+        if ranks is None or ranks.is_closed:
+            return
+        left = ranks.last_asked + seconds - time.monotonic()
+        if left <= 0.0 and ranks.lock.acquire(blocking=False):  # else they work right now
+            try:
+                if ranks.last_asked + seconds <= time.monotonic():
+                    ranks.close(f"it was not used for {seconds:g} s (idle_timeout={seconds:g})")
+                    return
+            finally:
+                ranks.lock.release()
+        left = max(0.05, left)
+        del ranks  # so that the pipeline can be collected when nothing else refers to it

@@ -7,7 +7,7 @@ over.
 
 import os
 import time
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 
@@ -57,7 +57,7 @@ def choose(device: str, num_ranks: int, worker: str = "pipelab") -> Place:
 
 
 def device_of(place: Place, rank: int) -> torch.device:
-    """The device of one rank: the GPUs of its machine are dealt out in turn."""
+    """The device of one rank: its machine's GPUs are given out in turn."""
     if place.device == "cpu":
         # Each step of Adam's looks for GPUs, and takes some memory of the first: let it see none.
         # A process of torchrun's is the script's, which may have other uses for them.
@@ -85,42 +85,26 @@ def take_over(variables: dict[str, str]) -> None:
     os.environ.update(variables)
 
 
-class DeviceClock(Protocol):
-    """Measures time on a device."""
+class DeviceClock:
+    """Measures time on a device: this one on CPUs, which work synchronously."""
 
     def begin(self) -> None:
         """A step begins; the device is idle."""
 
     def now(self) -> Moment:
         """A mark at what the device does next."""
+        return time.monotonic()
 
     def seconds(self, moment: Moment) -> float:
         """A mark as seconds on the clock of ``time.monotonic``; the device must have reached it."""
+        assert isinstance(moment, float)
+        return moment
 
     def finish(self) -> None:
         """Block until the rank's own work is done, and the messages that this needed are there."""
 
 
-class HostClock:
-    """For CPUs, which work synchronously."""
-
-    def begin(self) -> None:
-        """There is nothing to set."""
-
-    def now(self) -> Moment:
-        """The time."""
-        return time.monotonic()
-
-    def seconds(self, moment: Moment) -> float:
-        """As it is."""
-        assert isinstance(moment, float)
-        return moment
-
-    def finish(self) -> None:
-        """Nothing is left."""
-
-
-class GpuClock:
+class GpuClock(DeviceClock):
     """For GPUs: marks in the stream, counted from one at which the host read its own clock.
 
     Each step has its own first mark: CUDA gives the milliseconds between two marks as a
@@ -163,4 +147,4 @@ class GpuClock:
 
 def clock_of(device: torch.device) -> DeviceClock:
     """The clock of a device."""
-    return GpuClock() if device.type == "cuda" else HostClock()
+    return GpuClock() if device.type == "cuda" else DeviceClock()

@@ -78,20 +78,17 @@ class Progress:
     def begun(self) -> tuple[Begun, ...]:
         """What each rank began last, in rank order; empty once closed.
 
-        Any thread may ask at any time. Under torchrun a process only knows of its own rank.
+        Any thread may ask at any time. Under torchrun a process knows only its own rank.
         """
         try:
             return tuple(self.read(rank) for rank in range(self._num_ranks))
         except ValueError:  # closed, perhaps at this moment by another thread
             return ()
 
-    def numbers(self) -> list[int]:
-        """How many actions each rank has begun, over all steps."""
-        return [int(self._entry(rank)[0]) for rank in range(self._num_ranks)]
-
     def read(self, rank: int) -> Begun:
         """What one rank began last."""
-        count, stage, kind, microbatch, *message, since = self._entry(rank)
+        entry = _ENTRY.unpack_from(self._page, rank * _ENTRY.size)
+        count, stage, kind, microbatch, *message, since = entry
         if count == 0:
             return Begun()
         number = None if microbatch < 0 else microbatch
@@ -100,9 +97,6 @@ class Progress:
         if peer != _NONE:
             wanted = Wanted(Action(wanted_stage, _KINDS[wanted_kind], number), peer)
         return Begun(count, Action(stage, _KINDS[kind], number), since, wanted)
-
-    def _entry(self, rank: int) -> tuple[int, ...]:
-        return _ENTRY.unpack_from(self._page, rank * _ENTRY.size)
 
     def close(self) -> None:
         """Unmap the page."""

@@ -15,6 +15,7 @@ at the level of autograd's nodes too.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -40,26 +41,23 @@ def run_backward(
     )  # fmt: skip
 
 
+@dataclass(eq=False)
 class WeightsLater:
     """What I leaves for W: for each node that weights join, the gradient that arrived there.
 
-    Args:
+    Attributes:
         outputs: of one microbatch, each with a graph, and ``gradients``, one for each of them.
         entry: the node at the input, or None on a first stage.
         run_once: what was seen in the forward that must run once, such as hooks. Then I runs the
             whole backward and leaves nothing for W; the same holds for functions in Python.
     """
 
-    def __init__(
-        self, outputs: Sequence[Tensor], gradients: Sequence[Tensor], entry: Node | None,
-        run_once: Sequence[str] = (),
-    ):  # fmt: skip
-        self.run_once = list(run_once)
-        self.outputs = outputs
-        self.gradients = gradients
-        self.entry = entry
-        self.saved: list[tuple[Node, list[Tensor], Gradients]] = []
-        self.shared: list[Tensor] = []
+    outputs: Sequence[Tensor]
+    gradients: Sequence[Tensor]
+    entry: Node | None
+    run_once: Sequence[str] = ()
+    saved: list[tuple[Node, list[Tensor], Gradients]] = field(default_factory=list)
+    shared: list[Tensor] = field(default_factory=list)
 
     def backward_input(self, anchor: Tensor) -> None:
         """I: run the graph from the outputs to the entry alone."""
@@ -67,14 +65,15 @@ class WeightsLater:
             return  # a first stage: nobody waits for its input's gradient, W does everything
         roots = [output.grad_fn for output in self.outputs if output.grad_fn is not None]
         children = _children_first(roots)
-        self.run_once += python_functions(node for node in children if node is not self.entry)
+        functions = python_functions(node for node in children if node is not self.entry)
+        self.run_once = [*self.run_once, *functions]
         if self.run_once:
             run_backward(self.outputs, self.gradients)
             return
         junctions, aside = _junctions(children, roots, self.entry)
         aside += [output for output in self.outputs if output.is_leaf]
         uses = Counter(weight for _, weights in junctions for weight in weights)
-        # A weight that joins twice is reached from both notes, and would count too often; one that
+        # A weight that joins twice is reached from both nodes, and would count too often; one that
         # reaches an output past the way is reached from none. They get a backward of their own.
         twice = [weight for weight, number in uses.items() if number > 1]
         shared = dict.fromkeys([*twice, *aside])

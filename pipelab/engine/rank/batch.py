@@ -24,7 +24,6 @@ class Route:
         self.row = row
         self.home = home
         self.rank = rank
-        self.last_stage = max(home)
         posted = set(row)
         pairs = ((a, a._replace(kind=_NEEDS[a.kind])) for a in row if a.kind in _NEEDS)
         self.needs_message = {action: recv for action, recv in pairs if recv in posted}

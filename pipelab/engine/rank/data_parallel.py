@@ -17,16 +17,9 @@ from torch.futures import Future
 
 from pipelab.engine.protocol.device import Moment, clock_of
 from pipelab.engine.transport import groups
+from pipelab.engine.transport.backends import named
 
 _HOST = torch.device("cpu")
-
-
-class ReduceError(RuntimeError):
-    """An all-reduce did not complete: another rank is gone, or stuck."""
-
-    def __init__(self, text: str, timed_out: bool = False):
-        super().__init__(text)
-        self.timed_out = timed_out
 
 
 @dataclass
@@ -40,11 +33,6 @@ class Reduction:
     ended: list[Moment]  # one, once ``completion`` is done
     completion: Future[None]
     by_nccl: bool
-
-    @property
-    def bytes(self) -> int:
-        """Size of what is added up."""
-        return self.flat.nbytes
 
 
 class DataParallel:
@@ -130,11 +118,5 @@ class DataParallel:
             self.gpus.abort()
 
     def _wait(self, work: dist.Work, by_nccl: bool = False) -> None:
-        try:
-            if by_nccl:
-                groups.finish(work, self.timeout)
-            else:
-                groups.wait(work, self.timeout)
-        except RuntimeError as error:
-            timed_out = isinstance(error, groups.TimedOut)
-            raise ReduceError(f"the all-reduce failed: {error}", timed_out) from None
+        with named():
+            (groups.finish if by_nccl else groups.wait)(work, self.timeout)

@@ -14,7 +14,7 @@ class OverBudget(MemoryError):
     """More bytes than the rank may hold; the text lists them."""
 
 
-class MemoryBudget:
+class MemoryBudget(Accounts):
     """Observer: counts the bytes of one rank, and fails if they exceed its budget.
 
     Args:
@@ -23,17 +23,9 @@ class MemoryBudget:
     """
 
     def __init__(self, parameters: int, budget: int | None):
+        super().__init__(parameters)
         self.budget = budget
-        self.accounts = Accounts(parameters)
         self._check()
-
-    def begin_step(self, gradients: int) -> None:
-        """Start a batch; ``gradients``: bytes left by steps with ``update=False``."""
-        self.accounts.begin_step(gradients)
-
-    def set_optimizer_state(self, bytes: int) -> None:
-        """The optimizers' state was loaded."""
-        self.accounts.held[Part.OPTIMIZER] = bytes
 
     def before(self, action: Action) -> None:
         """Nothing to do."""
@@ -44,19 +36,17 @@ class MemoryBudget:
         Raises:
             OverBudget: the rank holds more than its budget.
         """
-        self.accounts.count(action, found.bytes)
+        self.count(action, found.bytes)
         if found.bytes:
             self._check()
 
     @property
     def lasting(self) -> Memory:
         """What the rank holds between steps."""
-        held = self.accounts.held
+        held = self.held
         return Memory(held[Part.PARAMETERS], held[Part.GRADIENTS], held[Part.OPTIMIZER])
 
     def _check(self) -> None:
-        if self.budget is not None and self.accounts.total > self.budget:
-            parts = ", ".join(f"{n:,} of {part}" for part, n in self.accounts.held.items() if n)
-            raise OverBudget(
-                f"{self.accounts.total:,} bytes of a budget of {self.budget:,}: {parts}"
-            )
+        if self.budget is not None and self.total > self.budget:
+            parts = ", ".join(f"{n:,} of {part}" for part, n in self.held.items() if n)
+            raise OverBudget(f"{self.total:,} bytes of a budget of {self.budget:,}: {parts}")

@@ -15,7 +15,7 @@ action, so none is ever much shorter than its cost. Work that takes longer than 
 import time
 
 from pipelab.action import BUSY, SENDS, Action, Kind
-from pipelab.engine.protocol.device import DeviceClock, HostClock, Moment
+from pipelab.engine.protocol.device import DeviceClock, Moment
 from pipelab.engine.rank.recorder import Found
 from pipelab.simulator import Cost
 
@@ -24,7 +24,7 @@ _AHEAD = 0.5  # of an action's cost: how long before the device is free its real
 _MAX_AHEAD = 0.003  # but not more seconds than this
 
 
-class Pace:
+class Pace(DeviceClock):
     """Observer: the due times of one rank's device. Without a cost, it never waits.
 
     It is also the ``DeviceClock`` of that device, for the recorder.
@@ -33,7 +33,7 @@ class Pace:
     def __init__(self, cost: Cost | None, clock: DeviceClock | None = None, overlap: bool = True):
         self.cost = cost
         self.overlap = overlap
-        self.clock = clock or HostClock()  # of the rank's real device
+        self.clock = clock or DeviceClock()  # of the rank's real device
         self.due = 0.0  # when the device is ready; on the clock of ``time.monotonic``
         self.overruns = 0
 

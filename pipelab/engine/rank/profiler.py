@@ -11,13 +11,14 @@ All marks together leave a narrow gap for the offset; half of that gap is the er
 
 import os
 import time
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import profile, record_function, supported_activities
 
 from pipelab.engine.protocol.commands import Seen
-from pipelab.engine.protocol.device import DeviceClock, HostClock
+from pipelab.engine.protocol.device import DeviceClock
 
 _MARK = "pipelab: clock"
 _MARKS = 8  # at either end: the first are slow
@@ -31,6 +32,7 @@ class _Read(NamedTuple):
     after: float
 
 
+@dataclass(eq=False)
 class StepProfiler:
     """Profiles what runs within ``with``, if it ``is_on``.
 
@@ -39,12 +41,11 @@ class StepProfiler:
         clock_error: by how many seconds these times may be wrong, all by the same.
     """
 
-    def __init__(self, is_on: bool = True, clock: DeviceClock | None = None):
-        self.is_on = is_on
-        self.clock = clock or HostClock()
-        self.found: list[Seen] = []
-        self.clock_error = 0.0
-        self.marks: list[_Read] = []
+    is_on: bool = True
+    clock: DeviceClock = field(default_factory=DeviceClock)
+    found: list[Seen] = field(default_factory=list)
+    clock_error: float = 0.0
+    marks: list[_Read] = field(default_factory=list)
 
     def __enter__(self) -> None:
         if self.is_on:

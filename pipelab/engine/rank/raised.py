@@ -5,7 +5,6 @@ import traceback
 import torch
 
 from pipelab.engine.protocol.failure import Failure, FailureKind
-from pipelab.engine.rank.data_parallel import ReduceError
 from pipelab.engine.rank.memory_budget import OverBudget
 from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.transport.backends import MessageError
@@ -27,7 +26,7 @@ def failure_of(recorder: Recorder, error: BaseException) -> Failure:
 
 def _kind(error: BaseException) -> FailureKind:
     match error:
-        case MessageError() | ReduceError():
+        case MessageError():
             return FailureKind.TIMED_OUT if error.timed_out else FailureKind.LOST_PEER
         case OverBudget():
             return FailureKind.OVER_BUDGET

@@ -17,11 +17,12 @@ Whatever else belongs to an action but is not its work is an observer, called ar
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from pipelab.action import Action, Kind
 from pipelab.engine.protocol.commands import Row
-from pipelab.engine.protocol.device import DeviceClock, HostClock, Moment
+from pipelab.engine.protocol.device import DeviceClock, Moment
 from pipelab.engine.protocol.progress import Progress, Wanted
 from pipelab.trace import Event
 
@@ -32,6 +33,7 @@ _Marks = tuple[int, int, int, int | None, Moment, Moment, int, int | None]
 """A ``Row`` whose times are still marks of the device's clock."""
 
 
+@dataclass(slots=True)
 class Found:
     """What the running action finds out about itself.
 
@@ -43,13 +45,10 @@ class Found:
             when the action ends.
     """
 
-    __slots__ = ("bytes", "peer", "start", "until")
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.peer: int | None = None
-        self.start: Moment = 0.0
-        self.until = 0.0
+    bytes: int = 0
+    peer: int | None = None
+    start: Moment = 0.0
+    until: float = 0.0
 
 
 class Observer(Protocol):
@@ -69,7 +68,7 @@ class Recorder:
         self.rank = rank
         self.keeps = True  # False: only show where the rank is, keep no events
         self.progress = progress
-        self.clock: DeviceClock = HostClock()
+        self.clock = DeviceClock()
         self.progress_clock: Callable[[], float] = time.monotonic
         self.hidden: frozenset[Kind] = frozenset()  # kinds that the progress page leaves out
         self.events: list[_Marks] = []

@@ -1,7 +1,7 @@
 """What must run once in a backward, and would run twice if the backward were split into I and W.
 
 I and W both pass the nodes that weights join. For torch's own nodes this changes nothing: they
-compute for I what I needs, and for W the rest. But some layers do something *besides* computing:
+compute for I what I needs, and for W the rest. But some layers do more than compute:
 
     hooks                  x.register_hook(...), x.grad_fn.register_hook(...), x.retain_grad()
     hooks of saved tensors torch.utils.checkpoint inside a layer, save_on_cpu: recompute at each use

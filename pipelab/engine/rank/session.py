@@ -9,17 +9,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from pipelab.accounting import Part
 from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Kind
 from pipelab.engine.protocol.commands import Build, Done, Fetch, GetProfiler, Load, Run, Use
 from pipelab.engine.protocol.device import clock_of
 from pipelab.engine.rank.affinity import Affinity
 from pipelab.engine.rank.batch import Batch, Route
 from pipelab.engine.rank.data_parallel import DataParallel
-from pipelab.engine.rank.losses import on_device
 from pipelab.engine.rank.pace import Pace
 from pipelab.engine.rank.profiler import StepProfiler
 from pipelab.engine.rank.recorder import Recorder
-from pipelab.engine.rank.stage import Stage
+from pipelab.engine.rank.stage import Stage, on_device
 from pipelab.engine.rank.update import load_parameters
 from pipelab.engine.rank.worker import Worker
 from pipelab.engine.transport.p2p import Messages
@@ -160,7 +160,8 @@ class Session:
         worker = self.worker
         load_parameters(worker.stages, command.parameters)
         worker.update.load(command.optimizer)
-        worker.memory.set_optimizer_state(sum(map(worker.update.state_bytes, worker.stages)))
+        loaded = sum(map(worker.update.state_bytes, worker.stages))
+        worker.memory.held[Part.OPTIMIZER] = loaded
 
     def close(self) -> None:
         """Release NCCL; the process may stay, under torchrun."""

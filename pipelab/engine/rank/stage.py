@@ -1,9 +1,10 @@
 """A stage on its rank: forward and backward of one microbatch, and what is kept in between."""
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -11,22 +12,20 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils.checkpoint import checkpoint
 
-from pipelab.engine.protocol.commands import Options, Trial
+from pipelab.engine.protocol.commands import Loss, Options, Trial
 from pipelab.engine.protocol.gradient_rule import weighted_loss
 from pipelab.engine.protocol.loss_trial import Rows
 from pipelab.engine.rank.backward import WeightsLater, run_backward
 from pipelab.engine.rank.run_once import hooks_noted
-from pipelab.engine.rank.spare_buffers import SpareBuffers
 from pipelab.partition import call
 from pipelab.partition.saved import SavedBytes
-from pipelab.partition.tree import Flat, Form, flatten
+from pipelab.partition.tree import Flat, Form, flatten, map_tensors
 
 
 class _Kept(NamedTuple):
     """A microbatch in flight: its graph from ``inputs`` that need a gradient to ``outputs``.
 
-    ``entry`` receives the gradients of the inputs. ``run_once``: why
-    the backward must not be split.
+    ``entry`` receives the gradients of the inputs. ``run_once``: why not to split the backward.
     """
 
     entry: list[Tensor | None]
@@ -190,7 +189,7 @@ class Stage:
                 )
             return call(self.module, inputs)
 
-    def _say_if_whole(self, run_once: list[str]) -> None:
+    def _say_if_whole(self, run_once: Sequence[str]) -> None:
         """Say once that W has nothing to do, and because of what, unless the user asked for it."""
         if run_once and not self.runs_twice and not self._has_said:
             self._has_said = True
@@ -206,6 +205,42 @@ class Stage:
     def _autocast(self) -> Any:
         on = self.autocast is not None
         return torch.autocast(self.device_type, self.autocast) if on else nullcontext()
+
+
+class SpareBuffers:
+    """Copies of a module's buffers within ``with``: a repeated forward leaves no trace.
+
+    BatchNorm would count its microbatch twice.
+    """
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.own = [(m, dict(m._buffers)) for m in self.module.modules() if m._buffers]
+        for module, buffers in self.own:
+            for name, buffer in buffers.items():
+                module._buffers[name] = None if buffer is None else buffer.clone()
+
+    def __exit__(self, *error: object) -> None:
+        for module, buffers in self.own:
+            module._buffers.update(buffers)
+
+
+def on_device(loss: Loss, device: torch.device) -> Loss:
+    """The same loss with its tensors on ``device``.
+
+    These are the tensors of a module, such as the weights of the classes, or the arguments of a
+    ``partial``.
+    """
+    if device.type == "cpu":
+        return loss
+    if isinstance(loss, nn.Module):
+        return copy.deepcopy(loss).to(device)
+    if isinstance(loss, partial):
+        args, keywords = map_tensors(lambda t: t.to(device), ([*loss.args], loss.keywords))
+        return partial(on_device(loss.func, device), *args, **keywords)
+    return loss
 
 
 def _kept_bytes(saved: SavedBytes, inputs: Flat, output: Flat, target: Flat | None) -> int:

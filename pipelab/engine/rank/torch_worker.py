@@ -7,17 +7,18 @@ Torch runs the computing actions and the messages of a training step. What comes
 up over replicas and the optimizer, and all of an evaluation, is ours.
 
 Everything that pipelab knows of torch's private names is here; driver/checks.py lists the versions
-that were tried. Four things are corrected, since gradients would be wrong otherwise, or runs fail:
-losses are weighted by THE GRADIENT RULE (protocol/gradient_rule.py) and never scaled again, they
-are found by their microbatch, buffers forget torch's trial forward, and its inputs are zeros
-instead of uninitialized memory.
+that were tried, notebooks/guides/pytorch_comparison.md shows what the comparison gave.
+
+Four things are corrected, since gradients would be wrong otherwise, or runs fail: losses are
+weighted by THE GRADIENT RULE (protocol/gradient_rule.py) and never scaled again, they are found by
+their microbatch, buffers forget torch's trial forward, and its inputs are zeros, not uninitialized.
 """
 
 import logging
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage, schedules
 
-from pipelab.action import Action, Kind
+from pipelab.action import SENDS, Action, Kind
 from pipelab.engine.rank.batch import Batch
-from pipelab.engine.rank.recorder import Recorder
-from pipelab.engine.rank.spare_buffers import SpareBuffers
-from pipelab.engine.rank.stage import Stage
-from pipelab.engine.rank.torch_messages import Messages
+from pipelab.engine.rank.recorder import Recorder, waiting_for
+from pipelab.engine.rank.stage import SpareBuffers, Stage
 from pipelab.engine.rank.worker import Worker
+from pipelab.engine.transport import groups
+from pipelab.engine.transport.backends import named
 from pipelab.partition.saved import SavedBytes
 from pipelab.partition.tree import Flat, tensors_of
 
@@ -45,7 +46,7 @@ class TorchSteps:
     def __init__(self, worker: Worker, group: dist.ProcessGroup, timeout: float):
         self.worker = worker
         self.group = group
-        self.messages = Messages(worker, _START, timedelta(seconds=timeout))
+        self.messages = _Messages(worker, timeout)
         self.csv = ""
         self.shape: tuple[object, ...] = ()  # of the batches that torch has buffers for
         schedules._batch_p2p = self.messages.start
@@ -81,6 +82,50 @@ class TorchSteps:
             path = Path(folder) / "schedule.csv"
             path.write_text(self.csv, "utf-8")
             self.runtime._load_csv(str(path), format="compute_only")
+
+
+class _Works(list[dist.Work]):
+    """Pending sends or receives, and what they are."""
+
+    def __init__(self, works: list[dist.Work], action: Action, peer: int):
+        super().__init__(works)
+        self.action, self.peer = action, peer
+
+
+class _Messages:
+    """Replaces two functions of torch: messages become events, and so do the waits for them."""
+
+    def __init__(self, worker: Worker, timeout: float):
+        self.worker = worker
+        self.timeout = timeout
+        self.next: Action | None = None
+
+    def start(self, p2p_ops: list[dist.P2POp], desc: str | None = None) -> list[dist.Work]:
+        """SEND or RECV: what torch does, as an event. ``next`` says what it is."""
+        action, self.next = self.next, None
+        if action is None or not p2p_ops:
+            return _START(p2p_ops, desc)
+        peer, size = p2p_ops[0].peer, sum(x.tensor.nbytes for x in p2p_ops)
+        with self.worker.recorder.record(action) as recorder, named(action, peer):
+            works = _START(p2p_ops, desc)
+            recorder.report(size, peer)
+        return _Works(works, action, peer)
+
+    def wait(self, work: list[dist.Work]) -> None:
+        """WAIT, if it is for a message to come. At the end of a step, torch waits for its sends."""
+        if not isinstance(work, _Works) or work.action.kind in SENDS:
+            self._finish(work)
+            return
+        with self.worker.recorder.record(waiting_for(work.action)):
+            self._finish(work)
+            # torch's messages carry no stamp: they cost a paced rank the time that they took
+            self.worker.pace.wait_until(time.monotonic())
+            self.worker.recorder.report(0, work.peer)
+
+    def _finish(self, works: list[dist.Work]) -> None:
+        with named(works.action, works.peer) if isinstance(works, _Works) else nullcontext():
+            for work in works:
+                groups.wait(work, self.timeout)
 
 
 class _Runtime(schedules._PipelineScheduleRuntime):
@@ -130,7 +175,7 @@ class _Layers(nn.Module):
 class _RecordedStage(PipelineStage):
     """Torch's stage, but what it computes becomes events: F, B, I and W."""
 
-    def __init__(self, stage: Stage, worker: Worker, messages: Messages, group: dist.ProcessGroup):
+    def __init__(self, stage: Stage, worker: Worker, messages: _Messages, group: dist.ProcessGroup):
         self.layers = _Layers(stage)
         self.stage = stage
         self.worker = worker
@@ -227,11 +272,11 @@ def _is_loss_already(output: Tensor, target: Tensor) -> Tensor:
 
 
 def _tensors_or_refuse(output: Any) -> Any:
-    """What a stage may hand over here. Raises TypeError for anything else."""
+    """What a stage may return here. Raises TypeError for anything else."""
     values = output if isinstance(output, tuple | list) else (output,)
     if all(isinstance(value, Tensor) for value in values):
         return output
     raise TypeError(
-        f"a stage hands over a {type(output).__name__}: torch.distributed.pipelining takes a "
-        f"tensor or a tuple of tensors; hand over those, or say worker='pipelab'"
+        f"a stage returns a {type(output).__name__}: torch.distributed.pipelining takes a "
+        f"tensor or a tuple of tensors; return those, or say worker='pipelab'"
     )

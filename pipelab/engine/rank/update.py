@@ -1,6 +1,7 @@
 """The end of a step: clip the gradients, step the optimizers, set the next learning rates."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from pipelab.engine.rank.stage import Stage
 START, GROWTH_STEPS = 2.0**16, 2000
 
 
+@dataclass
 class LossScale:
     """fp16: scale the loss up before the backward, and the gradients down after it.
 
@@ -22,9 +24,8 @@ class LossScale:
     torch.amp.GradScaler, but one decision for the whole model).
     """
 
-    def __init__(self, scale: float = START, good_steps: int = 0):
-        self.scale = scale
-        self.good_steps = good_steps
+    scale: float = START
+    good_steps: int = 0
 
     def unscale(self, gradients: Sequence[Tensor], data_parallel: DataParallel) -> bool:
         """Scale the gradients down; False if any rank's have overflowed. Sets the next scale."""
@@ -135,8 +136,7 @@ class Update:
             if number in self.lr_schedules:
                 found[f"stage {number}"]["lr_schedule"] = self.lr_schedules[number].state_dict()
         if self.loss_scale is not None:
-            scale = self.loss_scale
-            found["loss scale"] = {"scale": scale.scale, "good_steps": scale.good_steps}
+            found["loss scale"] = asdict(self.loss_scale)
         return found
 
     def load(self, state: Mapping[str, Any]) -> None:

@@ -173,10 +173,12 @@ class Worker:
     def send(self, action: Action) -> None:
         """SEND: start to send a result to the next rank. Blocks only without ``overlap``."""
         content = self.batch.leaving(action)
-        peer, rows = self.route.peer(action), self.batch.rows(action)
-        size = self.messages.send(action, content, peer, rows, stamp=self.pace.due)  # [9]
+        peer = self.route.peer(action)
+        size = self.messages.send(  # [9]
+            action, content, peer, self.batch.rows(action), stamp=self.pace.due
+        )
         if not self.pace.overlap:
-            self.messages.block(action, rows)
+            self.messages.block(action)
         self.recorder.report(size, peer)
 
     def reduce_gradients(self, action: Action) -> None:
@@ -185,7 +187,7 @@ class Worker:
         if reduction is not None:
             due = self.pace.reduced_at(action)
             self.reductions.append((reduction, len(self.recorder.events), due))
-            self.recorder.report(reduction.bytes)
+            self.recorder.report(reduction.flat.nbytes)
 
     def settle_gradients(self) -> None:
         """Before the first STEP: all gradients are complete, and their norm is clipped."""

@@ -13,19 +13,12 @@ Fingerprint = tuple[str, int]
 """The kind of a call, and a checksum of a sample of its data."""
 
 _SAMPLE = 1024  # numbers of each tensor: an unseeded tensor differs in the first
-_WORDS = {
-    "Build": "open a pipeline",
-    "Use": "use a schedule",
-    "Run": "run a batch",
-    "Fetch": "give its state or gradients",
-    "Load": "load a state",
-}
-_DATA = {
-    "Build": "model, or device,",
-    "Use": "schedule",
-    "Run": "batch",
-    "Fetch": "question",
-    "Load": "state",
+_CALLS = {  # what each asks a rank to do, and the data that it comes with
+    "Build": ("open a pipeline", "model, or device,"),
+    "Use": ("use a schedule", "schedule"),
+    "Run": ("run a batch", "batch"),
+    "Fetch": ("give its state or gradients", "question"),
+    "Load": ("load a state", "state"),
 }
 _SCRIPT = "Under torchrun every process runs the whole script: "
 
@@ -54,14 +47,14 @@ def difference(asked: Mapping[int, Fingerprint]) -> RankError | None:
     for rank, (other, other_checksum) in sorted(asked.items()):
         if other != kind:
             return RankError(
-                f"rank {rank} was asked to {_name(other)} when rank {first} was asked to "
-                f"{_name(kind)}.\n{_SCRIPT}let all make the same calls in the same order, also\n"
+                f"rank {rank} was asked to {_call(other)[0]} when rank {first} was asked to "
+                f"{_call(kind)[0]}.\n{_SCRIPT}let all make the same calls in the same order, also\n"
                 f"where only one of them prints the result.",
                 rank,
             )
         if other_checksum != checksum:
             return RankError(
-                f"rank {rank} has another {_DATA.get(kind, 'command')} than rank {first}.\n"
+                f"rank {rank} has another {_call(kind)[1]} than rank {first}.\n"
                 f"{_SCRIPT}let all make the same data and models; seed them\n"
                 f"(torch.manual_seed(0)), and shard nothing by rank.",
                 rank,
@@ -69,8 +62,8 @@ def difference(asked: Mapping[int, Fingerprint]) -> RankError | None:
     return None
 
 
-def _name(kind: str) -> str:
-    return _WORDS.get(kind, f"do {kind}")
+def _call(kind: str) -> tuple[str, str]:
+    return _CALLS.get(kind, (f"do {kind}", "command"))
 
 
 def _tensors(command: object) -> Iterable[Tensor]:

@@ -256,7 +256,7 @@ def _wrong_size(size: int, num_ranks: int, replicas: int) -> str:
     return (
         f"torchrun started {size} processes, but {copies} take {num_ranks}: one process is one "
         f"rank. Run\n  torchrun {where}{number} script.py\n"
-        f"or set PIPELAB_TORCHRUN=0, and each process starts ranks of its own."
+        f"or set PIPELAB_TORCHRUN=0, and each process starts its own ranks."
     )
 
 

@@ -1,10 +1,13 @@
 """The processes that torchrun started: on which machines they are, and how to reach each other."""
 
 import os
+import socket
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
-from pipelab.engine.protocol.host import LOOPBACK, address_towards, is_loopback, machine
+LOOPBACK = "127.0.0.1"
 
 
 class Member(NamedTuple):
@@ -40,3 +43,29 @@ def address_of(members: Sequence[Member], rank: int) -> str | None:
             f"give torchrun an address that all reach, or set GLOO_SOCKET_IFNAME"
         )
     return own.address
+
+
+def machine() -> str:
+    """Equal for processes that share a clock and a loopback interface, different for others."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):  # Linux; elsewhere the name must do
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip())
+        parts += [os.readlink(f"/proc/self/ns/{kind}") for kind in ("net", "time")]
+    return " ".join(parts)
+
+
+def address_towards(host: str) -> str:
+    """The address of this machine from which it reaches another one; sends nothing."""
+    family, *_, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(address)
+        return str(probe.getsockname()[0])
+
+
+def is_loopback(address: str) -> bool:
+    """Whether other machines cannot reach this address.
+
+    >>> is_loopback("127.0.1.1"), is_loopback("10.0.0.1")
+    (True, False)
+    """
+    return address.startswith("127.") or address == "::1"

@@ -36,7 +36,7 @@ _GRACE = 3.0  # seconds for the other ranks to say why, once one has failed
 
 
 class Heartbeat(NamedTuple):
-    """That a rank's process lives: the number of the heartbeat, and what the rank began last."""
+    """That a rank's process runs: the number of the heartbeat, and what the rank began last."""
 
     number: int = 0
     begun: Begun = Begun()
@@ -68,21 +68,24 @@ class Answers:
     begun: list[Begun] = field(default_factory=list)
 
 
+@dataclass(eq=False)
 class AnswerStore:
     """One rank's view of the store.
 
-    Args:
+    Attributes:
         begun: called by the thread that sends heartbeats: what this rank began last.
+        store: to be had once open.
+        call: the number of the call that is answered.
+        own: this rank's answer to it.
     """
 
-    store: Store
-
-    def __init__(self, rank: int, num_ranks: int, begun: Callable[[], Begun]):
-        self.rank = rank
-        self.num_ranks = num_ranks
-        self.begun = begun
-        self.call = 0
-        self._closed = threading.Event()
+    rank: int
+    num_ranks: int
+    begun: Callable[[], Begun]
+    store: Store = field(init=False)
+    call: int = 0
+    own: Answer = field(init=False)
+    _closed: threading.Event = field(default_factory=threading.Event)
 
     def open(self, name: str) -> None:
         """Connect, and begin to send heartbeats.
@@ -90,7 +93,7 @@ class AnswerStore:
         ``name``: the same on all ranks, new for each pipeline.
         """
         self.store = _connect(name)
-        # a connection of its own for the heartbeats: the other one may be busy
+        # a second connection, for the heartbeats: the first may be busy
         threading.Thread(target=self._send_heartbeats, args=(_connect(name),), daemon=True).start()
 
     def _send_heartbeats(self, store: Store) -> None:
@@ -102,7 +105,7 @@ class AnswerStore:
                 self._closed.wait(_INTERVAL)
 
     def close(self, why: str) -> None:
-        """Tell the others that this rank has closed its pipeline."""
+        """Let the others know that this rank has closed its pipeline."""
         self._closed.set()
         with suppress(RuntimeError, AttributeError):  # the store is gone, or was never found
             self.store.set(f"closed {self.rank}", why)
@@ -183,7 +186,7 @@ class _Search:
     def __init__(self, store: AnswerStore, timeout: float):
         self.store = store
         self.deadline = Deadline(timeout)
-        self.deadline.note([0] * store.num_ranks)
+        self.deadline.note([Begun()] * store.num_ranks)
         self.found: dict[int, Answer] = {}
         now = time.monotonic()
         self.heartbeats = [Heartbeat()] * store.num_ranks
@@ -209,7 +212,7 @@ class _Search:
                 self._read_answer(rank)  # it may have answered, and closed, since the last line
                 if rank not in self.found:
                     self.closed[rank] = why
-        self.deadline.note([heartbeat.begun.number for heartbeat in self.heartbeats])
+        self.deadline.note([heartbeat.begun for heartbeat in self.heartbeats])
         if self.has_failure():
             self.deadline.end_within(_GRACE)
 

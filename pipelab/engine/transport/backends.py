@@ -13,6 +13,7 @@ deadlock. So the first batch of a kind travels through host memory (transport/p2
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -27,22 +28,29 @@ Channel = tuple[int, int]  # from rank, to rank
 
 
 class MessageError(RuntimeError):
-    """A message did not come, or could not leave; ``peer`` is the rank at the other end."""
+    """A message did not come, or could not leave; ``peer`` is the rank at the other end.
 
-    def __init__(self, text: str, peer: int, timed_out: bool = False):
+    Or an all-reduce did not complete: that has no peer.
+    """
+
+    def __init__(self, text: str, peer: int | None = None, timed_out: bool = False):
         super().__init__(text)
         self.peer = peer
         self.timed_out = timed_out
 
 
 @contextmanager
-def named(action: Action, peer: int) -> Iterator[None]:
-    """Raise what goes wrong with a message as a MessageError that names it."""
+def named(action: Action | None = None, peer: int | None = None) -> Iterator[None]:
+    """Raise what goes wrong with a message, or with an all-reduce, as a MessageError that names it.
+
+    ``action``: the message; without it, an all-reduce.
+    """
     try:
         yield
     except RuntimeError as error:
-        text = f"{action.token}: the message with rank {peer} failed: {error}"
-        raise MessageError(text, peer, isinstance(error, groups.TimedOut)) from None
+        what = f"{action.token}: the message with rank {peer}" if action else "the all-reduce"
+        timed_out = isinstance(error, groups.TimedOut)
+        raise MessageError(f"{what} failed: {error}", peer, timed_out) from None
 
 
 def as_bytes(tensor: Tensor) -> Tensor:
@@ -121,15 +129,15 @@ class Tagged:
         return buffer.to(self.device, non_blocking=True) if self.is_staged else buffer
 
 
+@dataclass(eq=False)
 class Channels:
-    """Messages over NCCL, in order."""
+    """Messages over NCCL, in order. ``timeout``: seconds."""
 
-    def __init__(self, rank: int, device: torch.device, store: Store, timeout: float):
-        self.rank = rank
-        self.device = device
-        self.store = store
-        self.timeout = timeout
-        self.groups: dict[Channel, dist.ProcessGroup] = {}
+    rank: int
+    device: torch.device
+    store: Store
+    timeout: float
+    groups: dict[Channel, dist.ProcessGroup] = field(default_factory=dict)
 
     def open(self, channels: Iterable[Channel]) -> None:
         """A communicator for each channel.

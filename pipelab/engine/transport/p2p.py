@@ -6,6 +6,10 @@ Forms are exchanged once: a small header goes ahead of the first value of a new 
 batches keep their shape, none does. A gradient has the form of its value, so it never needs one.
 Without tags no buffer may be opened before its form is known, so the first batch of a kind travels
 through host memory, whatever carries the others.
+
+A schedule is proven for sends that block until the receiver's RECV. A RECV opens its buffer only if
+both ranks know the form; otherwise the action that needs the message does, later. So on the first
+batch of a form no rank waits for its sends, or two ranks could wait for each other.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipelab.action import Action, Kind
+from pipelab.action import SENDS, Action, Kind
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport import header
 from pipelab.engine.transport.backends import Tagged, Transport, named
@@ -42,11 +46,15 @@ class _Posted:
 
 @dataclass
 class _Sent:
-    """A pending send; its tensors must not change before it has completed."""
+    """A pending send; its tensors must not change before it has completed.
+
+    ``may_block``: the receiver opens its buffer at its RECV.
+    """
 
     peer: int
     works: list[dist.Work]
     tensors: list[Tensor]
+    may_block: bool
 
 
 class Messages:
@@ -55,7 +63,7 @@ class Messages:
     Args:
         transport: carries tensors from rank to rank, except those of the first batch of a kind.
         host: carries these, and headers, with tags.
-        window: how many sends that no answer confirms may be pending at once.
+        window: how many sends that may block, and that no answer confirms, may be pending at once.
     """
 
     def __init__(
@@ -110,7 +118,7 @@ class Messages:
             self.posted[recv] = self._open(recv, peer, self.forms[key])
         elif forward:
             first = torch.empty(header.HEADER_BYTES, dtype=torch.uint8)
-            works = [self._receive(self.host, recv, first, peer, _HEADER)]
+            works = [self._start(self.host, recv, first, peer, _HEADER)]
             self.posted[recv] = _Posted(peer, works, [], first)
         else:  # our own forward will give the form: until then there is nothing to open
             self.posted[recv] = _Posted(peer, [], [])
@@ -143,27 +151,26 @@ class Messages:
             left = torch.tensor(stamp + self.clock_offset, dtype=torch.float64)
             tensors.append(carrier.outgoing(left))
         works += [self._start(carrier, send, t, peer, i) for i, t in self._numbered(tensors)]
-        self.sent[send] = _Sent(peer, works, tensors)
+        self.sent[send] = _Sent(peer, works, tensors, self._key(send, rows) in self.described)
         self._keep_within_window()
         return size
 
     def _send_header(self, send: Action, form: Form, peer: int, rows: int) -> list[dist.Work]:
         """Send the form ahead of the value, if the other end does not know it yet."""
         key = self._key(send, rows)
-        if self.forms.setdefault(key, form) != form:
-            raise ValueError(_changed(send, form, self.forms[key], rows))
+        if (before := self.forms.setdefault(key, form)) != form:
+            raise ValueError(
+                f"{send.token}: {form}, but the last one from {rows} rows was {before}: a stage's "
+                f"output must keep its shape while the batch keeps its own"
+            )
         if key in self.described:
             return []
         numbered = zip(header.pieces(form), (_HEADER, _REST_OF_HEADER), strict=False)
         return [self._start(self.host, send, piece, peer, i) for piece, i in numbered]
 
-    def block(self, send: Action, rows: int) -> None:
-        """Block until a send has completed, as without overlap.
-
-        Not on the first batch of its form: the receiver opens its buffer only when it needs it,
-        and two ranks that send first would deadlock.
-        """
-        if self._key(send, rows) in self.described:
+    def block(self, send: Action) -> None:
+        """Block until a send has completed, as without overlap, if it may block."""
+        if send in self.sent and self.sent[send].may_block:
             self.complete(send)
 
     def finish(self, before_wait: Callable[[Action, int], None] = lambda send, peer: None) -> None:
@@ -190,7 +197,7 @@ class Messages:
         if not size:
             return None
         rest = torch.empty(size, dtype=torch.uint8)
-        self._finish([self._receive(self.host, recv, rest, peer, _REST_OF_HEADER)], recv, peer)
+        self._finish([self._start(self.host, recv, rest, peer, _REST_OF_HEADER)], recv, peer)
         return rest
 
     def _open(self, recv: Action, peer: int, form: Form) -> _Posted:
@@ -201,7 +208,7 @@ class Messages:
         buffers = [carrier.buffer(leaf.shape, leaf.dtype) for leaf in leaves]
         if self.stamped:
             buffers.append(carrier.buffer((), torch.float64))
-        works = [self._receive(carrier, recv, b, peer, i) for i, b in self._numbered(buffers)]
+        works = [self._start(carrier, recv, b, peer, i) for i, b in self._numbered(buffers)]
         return _Posted(peer, works, buffers)
 
     def _numbered(self, tensors: Sequence[Tensor]) -> list[tuple[int, Tensor]]:
@@ -212,7 +219,11 @@ class Messages:
 
     def _keep_within_window(self) -> None:
         """Limit the sends that nothing confirms; in training, its gradient confirms a SEND_F."""
-        unconfirmed = [a for a in self.sent if a.kind is Kind.SEND_B or not self.train]
+        unconfirmed = [
+            send
+            for send, pending in self.sent.items()
+            if pending.may_block and (send.kind is Kind.SEND_B or not self.train)
+        ]
         for send in unconfirmed[: -self.window]:
             self.complete(send)
 
@@ -223,16 +234,11 @@ class Messages:
             self._finish(pending.works, send, pending.peer)
 
     def _start(
-        self, carrier: Transport, send: Action, tensor: Tensor, peer: int, i: int
+        self, carrier: Transport, message: Action, tensor: Tensor, peer: int, i: int
     ) -> dist.Work:
-        with named(send, peer):  # where a peer is gone, each call may notice it first
-            return carrier.send(tensor, peer, self._tag(send) + i)
-
-    def _receive(
-        self, carrier: Transport, recv: Action, buffer: Tensor, peer: int, i: int
-    ) -> dist.Work:
-        with named(recv, peer):
-            return carrier.receive(buffer, peer, self._tag(recv) + i)
+        call = carrier.send if message.kind in SENDS else carrier.receive
+        with named(message, peer):  # where a peer is gone, each call may notice it first
+            return call(tensor, peer, self._tag(message) + i)
 
     def _finish(self, works: Sequence[dist.Work], action: Action, peer: int) -> None:
         with named(action, peer):
@@ -253,10 +259,3 @@ class Messages:
 def _boundary(message: Action) -> int:
     """The stage in front of which a message crosses."""
     return message.stage + (message.kind in (Kind.SEND_F, Kind.RECV_B))
-
-
-def _changed(send: Action, now: Form, before: Form, rows: int) -> str:
-    return (
-        f"{send.token}: {now}, but the last one from {rows} rows was {before}: a stage's output "
-        f"must keep its shape while the batch keeps its own"
-    )
