@@ -104,7 +104,7 @@ class Pipeline:
         model = as_model(model)
         modules = split(model, schedule.num_stages)
         self._rule = Rule(count, reduction)
-        checks.check_loss(loss, self._rule)
+        checks.check_loss(loss, reduction)
         self.schedule = schedule
         self.replicas = replicas
         self.pace = pace

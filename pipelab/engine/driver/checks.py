@@ -8,10 +8,8 @@ import cloudpickle
 import torch
 from torch import Tensor, nn
 
-from pipelab.engine.driver.microbatches import Rule
-from pipelab.engine.protocol.commands import Loss, Options
+from pipelab.engine.protocol.commands import Loss, Options, Reduction
 from pipelab.engine.protocol.host import under_torchrun
-from pipelab.engine.protocol.loss_trial import try_loss
 from pipelab.errors import BatchError, LossError, PipelabError, PipelineClosed, ScheduleError
 from pipelab.partition.tree import Flat, flatten, tensors_of
 from pipelab.schedules import Schedule
@@ -64,11 +62,11 @@ def _flattened(name: str, batch: object) -> tuple[Flat, int]:
     return flat, lengths[0]
 
 
-def check_loss(loss: Loss, rule: Rule) -> None:
+def check_loss(loss: Loss, reduction: Reduction = "mean") -> None:
     """Raise LossError if a loss is no number, or not the mean (or sum) that it is said to be.
 
     A copy of the loss is tried on a few small rows. The last rank tries it again, on the first real
-    ones: a loss may need other shapes, or be a mean of these rows by chance.
+    ones (protocol/loss_trial.py): these shapes may mean something else to the loss.
     """
     if not callable(loss):
         raise LossError(f"the loss is a {type(loss).__name__}: give a function (output, target)")
@@ -89,8 +87,7 @@ def check_loss(loss: Loss, rule: Rule) -> None:
         except Exception:  # the loss wants other shapes: nothing is learnt from this try
             continue
         if isinstance(value, Tensor) and value.numel() == 1:
-            _check_reduction(float(value), float(twice), rule.reduction)
-            return _check_parts(copy, target, rule)
+            return _check_reduction(float(value), float(twice), reduction)
         is_tensor = isinstance(value, Tensor)
         found.append(f"shape {tuple(value.shape)}" if is_tensor else f"a {type(value).__name__}")
     if found:
@@ -98,15 +95,6 @@ def check_loss(loss: Loss, rule: Rule) -> None:
             f"the loss returned {found[0]} for 2 rows: it must return one number, a scalar tensor, "
             f"the mean over its rows (reduction='mean')"
         )
-
-
-def _check_parts(loss: Loss, target: Tensor, rule: Rule) -> None:
-    """The loss of a few rows, from that of their parts. Raises LossError if it is another."""
-    output = torch.cat([_OUTPUT, 1.0 - _OUTPUT])
-    targets = torch.cat([target, target.flip(0).clamp(max=1)])
-    trial = rule.trial(flatten(targets), [len(targets)])
-    if trial is not None and sum(trial.counts) > 0.0:
-        try_loss(loss, flatten(output), flatten(targets), trial)
 
 
 def _copied(loss: Loss) -> Loss:

@@ -3,7 +3,7 @@
 Each microbatch gets its weight here, by THE GRADIENT RULE (protocol/gradient_rule.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -39,9 +39,9 @@ class Rule:
             counts = [float(self.count(part.unflatten())) for part in targets.cut(sizes)]
         return gradient_rule.weights(counts, self.reduction)
 
-    def trial(self, targets: Flat, sizes: Sequence[int]) -> Trial | None:
+    def trial(self, targets: Flat, rows: int) -> Trial | None:
         """How to try the loss on the first rows; None if they are too few, or cannot be counted."""
-        rows = min(MOST_ROWS, max(2, sizes[0]), sum(sizes))
+        rows = min(MOST_ROWS, rows)
         if rows < 2:
             return None
         each = targets.map(lambda tensor: tensor[:rows]).cut([1] * rows)
@@ -80,7 +80,7 @@ def share_out(
     for i, row in enumerate(sizes):
         own = tuple(weights[first : first + len(row)])
         theirs = targets_of[i]
-        trial = None if theirs is None or not with_trial else rule.trial(theirs, row)
+        trial = None if theirs is None or not with_trial else rule.trial(theirs, parts[i])
         shares.append(Share(inputs_of[i], theirs, row, own, first, trial))
         first += len(row)
     return shares
