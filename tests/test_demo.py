@@ -137,19 +137,19 @@ def read_all(handle):
 
 
 @pytest.mark.parametrize(
-    ("line", "seconds"),
+    ("line", "seconds", "steps"),
     [
-        ("pipelab demo:", 0.0),
-        ("pipelab demo:", 0.6),  # while torch is loaded
-        ("parameters in", 0.0),  # at launch
-        ("parameters in", 0.4),  # while the fork server loads torch
-        ("step  1/12", 0.05),
-        ("at the end", 0.3),  # while the paced ranks start or work
-        ("Files in", 0.0),  # while pictures are drawn
+        ("pipelab demo:", 0.0, 12),
+        ("pipelab demo:", 0.6, 12),  # while torch is loaded
+        ("parameters in", 0.0, 12),  # at launch
+        ("parameters in", 0.4, 12),  # while the fork server loads torch
+        ("step  1/12", 0.05, 12),  # while the ranks train
+        ("at the end", 0.3, 2),  # while the paced ranks start or work
+        ("Files in", 0.0, 2),  # while pictures are drawn
     ],
 )
-def test_ctrl_c_ends_it_in_one_line_and_leaves_nothing(line, seconds, tmp_path):
-    with started("demo", "--steps", "12", cwd=tmp_path, TMPDIR=str(tmp_path)) as command:
+def test_ctrl_c_ends_it_in_one_line_and_leaves_nothing(line, seconds, steps, tmp_path):
+    with started("demo", "--steps", str(steps), cwd=tmp_path, TMPDIR=str(tmp_path)) as command:
         while line not in command.stdout.readline():
             assert command.poll() is None
         time.sleep(seconds)

@@ -187,7 +187,8 @@ def kill_at(times, seed):
 
 
 def test_all_ranks_follow_a_killed_parent():
-    kill_at(4, seed=5)
+    """The first two of the twenty below: all processes are well, and one of them is stopped."""
+    kill_at(2, seed=6)
 
 
 @pytest.mark.slow

@@ -35,11 +35,18 @@ PATH = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
 
 
 @LINUX
-def test_the_demo_runs_on_one_core_with_two_gigabytes():
+@pytest.mark.parametrize("steps", [2, pytest.param(60, marks=pytest.mark.slow)])
+def test_the_demo_runs_on_one_core_with_two_gigabytes(steps, tmp_path):
+    """Of the default length when slow: after the second step, all that takes memory is there."""
     done = subprocess.run(
-        [sys.executable, "-m", "pipelab", "demo"], cwd=ROOT, env=os.environ | {"PYTHONPATH": PATH},
-        preexec_fn=small, capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
+        [sys.executable, "-m", "pipelab", "demo", "--steps", str(steps)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": PATH},
+        preexec_fn=small,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
 
 
