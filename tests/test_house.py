@@ -193,7 +193,6 @@ def test_no_two_modules_share_a_base_name():
     assert not SHARED_NAMES.keys() - shared, "no longer shared: take it off SHARED_NAMES"
 
 
-@pytest.mark.xfail(reason="still being reworded: python tests/plain_words.py shows where")
 def test_words_are_plain():
     found = [f"{hit.place}: {hit.word!r}, say {hit.say}" for hit in hits()]
     assert not found, "\n".join(found)

@@ -75,7 +75,7 @@ class _Moved(argparse.Action):
     """``--grid``: says where it is now, and leaves with exit code 2."""
 
     def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
-        parser.exit(2, "--grid is a command of its own: python -m tests.benchmarks grid\n")
+        parser.exit(2, "--grid is now another command: python -m tests.benchmarks grid\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -70,7 +70,7 @@ def main(
         while True:
             send(pipe, torch_rank.answer(receive(pipe)))
     except (EOFError, BrokenPipeError):
-        os._exit(0)  # the bench is through
+        os._exit(0)  # the bench has finished
     except BaseException:
         send(pipe, traceback.format_exc())
         os._exit(1)

@@ -1,4 +1,4 @@
-"""The list of all schedules, the only one; and what a schedule costs besides time.
+"""The only list of all schedules; and what a schedule costs in memory and messages.
 
 To add a schedule: one builder, and one entry here. Commands, the lab, charts and the comparison
 with PyTorch take names, titles, marks and formulas from it.

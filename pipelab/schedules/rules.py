@@ -15,7 +15,7 @@ _TURNS = {Kind.B: 0, Kind.I: 0, Kind.W: 0, Kind.REDUCE_GRAD: 1, Kind.STEP: 2}
 
 
 def check_stages(schedule: Schedule) -> None:
-    """Every rank has work, every stage exists and lives on one rank."""
+    """Every rank has work, every stage exists and is on one rank."""
     home: dict[int, tuple[int, int]] = {}
     if not schedule.ranks:
         raise ScheduleError("the schedule has no ranks: give it one row of actions for each rank")

@@ -65,7 +65,7 @@ class Schedule:
 
     @cached_property
     def rank_of_stage(self) -> dict[int, int]:
-        """The rank that each stage lives on (the first that names it; validate wants just one)."""
+        """The rank that each stage is on (the first that names it; validate wants just one)."""
         return {a.stage: rank for rank, row in reversed([*enumerate(self.ranks)]) for a in row}
 
     @cached_property

@@ -44,7 +44,7 @@ TIED = nn.Linear(4, 4)
         (mlp(), gpipe(2, 2), partial(cross_entropy, reduction="none"), LossError, r"shape \(2,\)"),
         (mlp(), gpipe(2, 2), nn.MSELoss(reduction="none"), LossError, r"shape \(2, 3\)"),
         (mlp(), gpipe(2, 2), lambda o, t: 0.5, LossError, "a float"),
-        (mlp(), gpipe(2, 2), Scaled(), LossError, r"parameters of its own \(scale\)"),
+        (mlp(), gpipe(2, 2), Scaled(), LossError, r"trainable parameters \(scale\)"),
         (mlp(), gpipe(2, 2), None, LossError, "give a function"),
         (mlp(), Schedule.from_tokens([["0F0"]]), cross_entropy, ScheduleError, "1 F, 0 B"),
     ],

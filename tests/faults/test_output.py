@@ -95,7 +95,7 @@ def test_in_a_plain_script(tmp_path):
 def test_a_module_that_opens_a_pipeline_when_ranks_import_it(tmp_path):
     (tmp_path / "script.py").write_text(f"{CLASS}\n{OPEN}", encoding="utf-8")
     done = run(["-c", "import script"], tmp_path)
-    assert "LaunchError: a rank was about to open a pipeline of its own" in done.stderr
+    assert "LaunchError: a rank was about to open another pipeline" in done.stderr
     assert 'Put it behind `if __name__ == "__main__":`' in done.stderr
 
 

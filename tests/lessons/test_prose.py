@@ -14,8 +14,7 @@ from pipelab.errors import RankOutOfMemory
 from pipelab.lessons.edition import read
 from pipelab.simulator import Cost
 from pipelab.widgets import TimelineLab
-from pipelab.widgets import lab_text as words
-from pipelab.widgets.settings import Settings
+from pipelab.widgets.settings import Settings, part
 
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 
@@ -156,7 +155,7 @@ def test_06_answers_beside_the_lab():
     whole = Cost(0.3, 0.3, 0.3, latency=0.012)
 
     def milliseconds(p: int, m: int, schedule: str = "gpipe") -> float:
-        settings = Settings(p, m, schedule, words.part(whole, p * m))
+        settings = Settings(p, m, schedule, part(whole, p * m))
         return settings.prediction.duration * 1000
 
     def near(*stated: int) -> object:

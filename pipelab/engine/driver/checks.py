@@ -73,7 +73,7 @@ def check_loss(loss: Loss, reduction: Reduction = "mean") -> None:
     own = loss.named_parameters() if isinstance(loss, nn.Module) else ()
     if trained := [name for name, parameter in own if parameter.requires_grad]:
         raise LossError(
-            f"the loss has parameters of its own ({', '.join(trained)}), which no optimizer would "
+            f"the loss has trainable parameters ({', '.join(trained)}), which no optimizer would "
             f"train: move them into the model's last layer"
         )
     copy = _copied(loss)

@@ -68,7 +68,7 @@ def refuse_within_ranks() -> None:
     """Raise LaunchError in a rank, which cannot start ranks itself."""
     if is_inside():
         raise LaunchError(
-            "a rank was about to open a pipeline of its own. It imported this module, since a "
+            "a rank was about to open another pipeline. It imported this module, since a "
             "layer or a loss that it received is defined here; and what is at the top of a module "
             'runs with each import. Put it behind `if __name__ == "__main__":`'
         )
