@@ -17,6 +17,8 @@ ORDER = """def order_of(cooks, dishes):
 GPIPE = """def my_gpipe(rank, p, m):
     return [f"{rank}{kind}{i}" for kind in "FB" for i in range(m)]"""
 
+SAVED = "Your prediction is saved: "
+
 
 class Lesson:
     """A learner's fresh notebook, whose cells are run one after another."""
@@ -65,9 +67,7 @@ def lesson(lab):
 
 def test_lesson_1_from_the_first_cell_to_a_passed_check(lab, lesson):
     cooks = lesson("01")
-    expect(cooks.answer("guess = ...", "guess = 6")).to_contain_text(
-        "Your prediction is saved: 6.0"
-    )
+    expect(cooks.answer("guess = ...", "guess = 6")).to_contain_text(SAVED + "6.0")
 
     # The prediction lies over the run, and its misconception is met in words.
     run = cooks.run_to("together = cook(order)")
@@ -100,16 +100,12 @@ def test_lesson_1_from_the_first_cell_to_a_passed_check(lab, lesson):
 def test_lesson_4_from_the_first_cell_to_a_passed_check(lab, lesson):
     waits = lesson("04")
     halves = "[0.75, 0.38, 0.19, 0.09, 0.05]"
-    expect(waits.answer("[..., ..., ..., ..., ...]", halves)).to_contain_text(
-        "Your prediction is saved: (0.75, 0.38"
-    )
+    expect(waits.answer("[..., ..., ..., ..., ...]", halves)).to_contain_text(SAVED + "(0.75, 0.38")
     run = waits.run_to("Timeline(eight")
     expect(run.locator(".pl-guess-text")).to_have_text("your prediction: 9 % bubble")
     expect(waits.run_to("expected_bubble_fraction(4, m)")).to_contain_text(re.compile(r"16 .*#x#"))
     expect(waits.run_to('reveal("04",')).to_contain_text("Half of it each time?")
-    expect(waits.answer("answer = ...", 'answer = "c"')).to_contain_text(
-        "Your prediction is saved: 'c'"
-    )
+    expect(waits.answer("answer = ...", 'answer = "c"')).to_contain_text(SAVED + "'c'")
 
     # The predictions are crosses in the lab's chart, and the run of eight tells both numbers.
     waits.run_to("TimelineLab(")

@@ -14,7 +14,8 @@ from pipelab.errors import RankOutOfMemory
 from pipelab.lessons.edition import read
 from pipelab.simulator import Cost
 from pipelab.widgets import TimelineLab
-from pipelab.widgets.settings import Settings, part
+from pipelab.widgets.settings import Settings
+from pipelab.widgets.settings import part as share_of
 
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 
@@ -155,7 +156,7 @@ def test_06_answers_beside_the_lab():
     whole = Cost(0.3, 0.3, 0.3, latency=0.012)
 
     def milliseconds(p: int, m: int, schedule: str = "gpipe") -> float:
-        settings = Settings(p, m, schedule, part(whole, p * m))
+        settings = Settings(p, m, schedule, share_of(whole, p * m))
         return settings.prediction.duration * 1000
 
     def near(*stated: int) -> object:

@@ -68,7 +68,7 @@ def try_loss(loss: Loss, output: Flat, target: Flat, trial: Trial) -> None:
         rows = len(trial.counts)
         for sizes in ([1] * rows, [1, rows - 1], [rows // 2, rows - rows // 2]):
             parts = _of_parts(loss, output, target, sizes, trial)
-            if parts is None or _differ(whole, parts, output):
+            if parts is not None and _differ(whole, parts, output):
                 raise LossError(_no_mean(whole, parts, sizes, trial.reduction))
 
 
@@ -103,7 +103,7 @@ def _gpus(output: Flat) -> list[torch.device]:
 
 def _differ(whole: float, parts: float, output: Flat) -> bool:
     tolerance = max(_TOLERANCE.get(x.dtype, 0.03) for x in output.tensors)
-    return abs(whole - parts) > tolerance * max(abs(whole), 0.1)
+    return not abs(whole - parts) <= tolerance * max(abs(whole), 0.1)  # a NaN differs
 
 
 def _no_mean(whole: float, parts: float, sizes: Sequence[int], reduction: Reduction) -> str:
@@ -111,7 +111,8 @@ def _no_mean(whole: float, parts: float, sizes: Sequence[int], reduction: Reduct
     verb, noun = ("averages", "mean") if reduction == "mean" else ("adds up", "sum")
     return (
         f"the loss is no {noun} over its rows: {sum(sizes)} rows together give {whole:.6g}; cut "
-        f"into {cut}, they give {parts:.6g}. Microbatches are such parts, so the gradient would be wrong.\n"
+        f"into {cut}, they give {parts:.6g}. Microbatches are such parts, so the gradient would be "
+        f"wrong.\n"
         f"Say with count= what it {verb}: count=lambda targets: weights[targets].sum() for class "
         f"weights, (targets != -100).sum() for ignored targets. A root or a logarithm of a mean: "
         f"train on the mean itself. A loss that compares rows with each other needs them in one "
