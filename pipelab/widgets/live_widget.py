@@ -8,10 +8,11 @@ All state is in traits, so a view that opens late shows the same. Only the lates
 """
 
 import threading
+from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping
 
 import anywidget
-from traitlets import Bool, Bytes, Dict, Float, Int, Unicode
+from traitlets import Bool, Bytes, Dict, Float, Int, MetaHasTraits, Unicode
 
 from pipelab.errors import PipelineClosed
 from pipelab.trace import Trace
@@ -22,7 +23,11 @@ from pipelab.widgets.settings import Settings
 LAUNCH_SECONDS = 20.0  # for a first picture, or a last end: the fork server may just be starting
 
 
-class LiveWidget(anywidget.AnyWidget):
+class _AbstractWidget(ABCMeta, MetaHasTraits):
+    """The metaclass of widgets with abstract methods: that of all widgets ignores them."""
+
+
+class LiveWidget(anywidget.AnyWidget, metaclass=_AbstractWidget):
     """A widget that starts runs on real ranks and shows the latest. Subclasses say which, and how.
 
     Traits are set by the threads of a run and by the thread of the browser's messages, so each
@@ -90,13 +95,13 @@ class LiveWidget(anywidget.AnyWidget):
         with self._lock:
             super().set_state(sync_data)
 
+    @abstractmethod
     def _settings(self) -> Settings | None:
         """What to run now; None where nothing can."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _shown(self, run: LiveRun, picture: run_traits.Traits) -> Mapping[str, object]:
         """The traits to set for the state of the latest run; ``picture``: what was seen of it."""
-        raise NotImplementedError
 
     def _report(self, run: LiveRun) -> None:
         """Show the progress of a run; called from its threads. Only the latest run is shown."""
