@@ -21,6 +21,7 @@ from pipelab.widgets import Timeline, bundle
 from pipelab.widgets.data import KINDS, head, packed, sentence
 from pipelab.widgets.overlay import overlay
 from pipelab.widgets.page import page, timeline_page
+from pipelab.widgets.phrases import IDLE_LABELS
 from pipelab.words import REASONS
 
 RECORDED = recorded_like(one_f_one_b(4, 8))
@@ -62,8 +63,9 @@ def test_every_piece_of_idle_time_has_its_reason_in_words(trace):
         stage = following.stage + (-1 if following.kind is Kind.F else 1)
         needed = next(f"{stage}{k}{following.microbatch}" for k in "FBI" if f"{stage}{k}" in words)
         assert needed in words and f"rank {piece.peer}" in words
-        labels = told["labels"][told["words"][i]]
-        assert all(needed in label and len(label) < len(words) for label in labels)
+        assert told["tokens"][told["words"][i]] == needed
+        labels = [label.format(token=needed) for label in IDLE_LABELS[piece.reason]]
+        assert labels and all(needed in label and len(label) < len(words) for label in labels)
 
 
 def test_a_chain_names_the_rank_that_holds_it_up():

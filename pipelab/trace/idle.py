@@ -190,11 +190,11 @@ class IdleText(NamedTuple):
 
     Attributes:
         sentence: such as ``"waits for 1F3 of rank 1, held up by rank 0"``.
-        labels: shorter forms for narrow boxes, the longest first, such as ``"waits for 1F3"``.
+        token: the action whose result it waits for, such as ``"1F3"``; empty where it needs none.
     """
 
     sentence: str
-    labels: tuple[str, ...] = ()
+    token: str = ""
 
 
 def idle_texts(rows: Sequence[Sequence[Node]], pieces: Sequence[Idle]) -> list[IdleText]:
@@ -215,11 +215,10 @@ def _text(piece: Idle, producer: Node | None) -> IdleText:
         return IdleText(REASONS[piece.reason].rank)
     token, rank = producer.token, producer.event.rank
     if piece.reason == "message":
-        text = f"waits for the message with {token} from rank {piece.peer}"
-        return IdleText(text, (f"message with {token}",))
+        return IdleText(f"waits for the message with {token} from rank {piece.peer}", token)
     text = f"waits for {token} of rank {rank}"
     if piece.reason == "imbalance":
         text += f": rank {piece.root} has more work"
     elif piece.root is not None and piece.root != rank:
         text += f", held up by rank {piece.root}"
-    return IdleText(text, (f"waits for {token}", f"waits: {token}"))
+    return IdleText(text, token)

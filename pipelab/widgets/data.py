@@ -126,7 +126,7 @@ def _kind(kind: Kind, stages: int) -> Json:
 
 
 def _idle(links: list[list[Node]], pieces: Sequence[Idle]) -> Json:
-    """Each piece of idle time in columns; ``words`` is its place in ``texts`` and ``labels``."""
+    """Each piece of idle time in columns; ``words`` is its place in ``texts`` and ``tokens``."""
     place: dict[IdleText, int] = {}
     words = [place.setdefault(text, len(place)) for text in idle_texts(links, pieces)]
     return {
@@ -137,7 +137,7 @@ def _idle(links: list[list[Node]], pieces: Sequence[Idle]) -> Json:
         "reason": [piece.reason for piece in pieces],
         "words": words,
         "texts": [text.sentence for text in place],
-        "labels": [text.labels for text in place],
+        "tokens": [text.token for text in place],
     }
 
 

@@ -71,6 +71,10 @@ PHRASES = {
     "chart_p": "The bubble of {count} runs against ranks",
 }
 
+# Of idle time, where its box is too narrow for the sentence: the longest first, {token} is awaited.
+_WAITS = ["waits for {token}", "waits: {token}"]
+IDLE_LABELS = {"waiting": _WAITS, "imbalance": _WAITS, "message": ["message with {token}"]}
+
 
 def words_module() -> str:
     """The source of ``words.js``."""
@@ -78,6 +82,7 @@ def words_module() -> str:
         "phrases": PHRASES,
         "kinds": {kind: {"name": own.name, "bytes": own.bytes} for kind, own in KINDS.items()},
         "reasons": {reason: own.legend for reason, own in REASONS.items()},
+        "idleLabels": {reason: IDLE_LABELS.get(reason, []) for reason in REASONS},
         "timeUnits": TIME_UNITS,
         "byteUnits": BYTE_UNITS,
     }

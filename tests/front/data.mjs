@@ -1,7 +1,9 @@
 // The questions that the picture asks of a trace.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { at, atWork, bytesOf, details, doing, find, follow, readTrace, stops, token, within } from "./data.js";
+import {
+  at, atWork, bytesOf, details, doing, find, follow, idleTexts, readTrace, stops, token, within,
+} from "./data.js";
 
 const read = (name) => {
   const { head, data } = JSON.parse(readFileSync(name));
@@ -40,6 +42,16 @@ for (let time = 0.05; time < trace.span.to; time += 0.73) {
 assert.match(doing(trace, 2, 0.5).words, /^waits for 1F0 of rank 1/);
 assert.equal(doing(trace, 0, 0.5).words, "0F0: forward, microbatch 0");
 assert.equal(doing(trace, 0, 1e6).words, "has finished");
+
+// A piece of idle time, shorter and shorter: what fits into its box is written there.
+const { idle } = trace.head;
+const [late] = trace.rows[2].idle.order;
+const [whole, ...shorter] = idleTexts(idle, late);
+assert.match(whole, /^waits for 1F0 of rank 1/);
+assert.deepEqual(shorter, ["waits for 1F0", "waits: 1F0", "warmup"]);
+const moving = idle.reason.indexOf("message");
+assert.equal(idleTexts(idle, moving)[1], `message with ${idle.tokens[idle.words[moving]]}`);
+assert.deepEqual(idleTexts(idle, idle.reason.indexOf("done")), ["has nothing left to compute", "cooldown"]);
 
 // One microbatch through all stages: 8 actions, and 3 messages each way.
 const { arrows, events } = follow(trace, 5, 0);

@@ -1,7 +1,7 @@
 // @ts-check
 // A trace in the browser: columns of numbers, and the questions that the picture asks of them.
-/** @import { Doing, Followed, Head, Kind, Lane, Trace } from "./types.js" */
-import { bytesText, first, say, timeText } from "./scale.js";
+/** @import { Doing, Followed, Head, Idle, Kind, Lane, Trace } from "./types.js" */
+import { bytesText, filled, first, say, timeText } from "./scale.js";
 import { WORDS } from "./words.js";
 
 const IN_LANE = new Set(["SEND_F", "RECV_F", "SEND_B", "RECV_B", "REDUCE_GRAD", "STEP"]);
@@ -101,6 +101,13 @@ const slots = (trace, i) => ({
 /** The copy of the pipeline that a rank belongs to: microbatches of different copies share names.
  * @param {Head} head @param {number} rank */
 export const replicaOf = ({ ranks, replicas }, rank) => Math.floor((rank * (replicas || 1)) / ranks);
+
+/** What can be said of a piece of idle time, from the sentence to one word. @param {Idle} idle @param {number} i */
+export function idleTexts(idle, i) {
+  const token = idle.tokens[idle.words[i]];
+  const labels = token ? WORDS.idleLabels[idle.reason[i]] : [];
+  return [idle.texts[idle.words[i]], ...labels.map((label) => filled(label, { token })), idle.phase[i]];
+}
 
 /** What a rank does at a time. @param {Trace} trace @param {number} rank @param {number} time @returns {Doing} */
 export function doing(trace, rank, time) {

@@ -1,7 +1,7 @@
 // @ts-check
 // What is around the boxes, as flat shapes: idle time, messages, the other trace, memory, arrows.
 /** @import { Draw, Frame, Kind, State, View } from "./types.js" */
-import { within } from "./data.js";
+import { idleTexts, within } from "./data.js";
 import { COLUMN, columns, fitting, stepPath } from "./layout.js";
 import { set, svg } from "./parts.js";
 
@@ -79,8 +79,7 @@ export function drawIdle(view, s, { from, to, x }, left) {
       if (width < 0.3) continue;
       shapes.box(idle.reason[i], a, y, width, height);
       if (height < 14 || width < 56 || left-- <= 0) continue;
-      const place = idle.words[i];
-      const text = fitting([idle.texts[place], ...idle.labels[place], idle.phase[i]], width - 4, 10.5);
+      const text = fitting(idleTexts(idle, i), width - 4, 10.5);
       if (!text) continue;
       const node = view.nodes.reasons.next();
       node.textContent = text;

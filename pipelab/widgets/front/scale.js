@@ -3,9 +3,11 @@
 /** @import { Phrase, Span } from "./types.js" */
 import { WORDS } from "./words.js";
 
+/** A text with its slots filled. @param {string} text @param {Record<string, string | number>} values */
+export const filled = (text, values) => text.replace(/\{(\w+)\}/g, (_, slot) => String(values[slot]));
+
 /** A phrase with its slots filled. @param {Phrase} name @param {Record<string, string | number>} values */
-export const say = (name, values = {}) =>
-  WORDS.phrases[name].replace(/\{(\w+)\}/g, (_, slot) => String(values[slot]));
+export const say = (name, values = {}) => filled(WORDS.phrases[name], values);
 
 /** x, but no less than low and no more than high. @param {number} x @param {number} low @param {number} high */
 export const clamp = (x, low, high) => Math.max(low, Math.min(x, high));
