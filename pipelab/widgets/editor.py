@@ -65,11 +65,11 @@ class ScheduleEditor(LiveWidget):
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """The widget, and the grid as text for notebooks without a kernel."""
-        bundle = super()._repr_mimebundle_(**options)
-        if bundle is not None:
+        outputs = super()._repr_mimebundle_(**options)
+        if outputs is not None:
             rows = (f"rank {rank}  {' '.join(row)}" for rank, row in enumerate(self.rows))
-            bundle[0]["text/plain"] = "\n".join(rows)
-        return bundle
+            outputs[0]["text/plain"] = "\n".join(rows)
+        return outputs
 
     def _edited(self) -> None:
         """Another schedule: stop the run of the one before, and show it no more."""

@@ -136,13 +136,13 @@ class TimelineLab(LiveWidget):
             self.run()
         predicted = self._run.first_look(LAUNCH_SECONDS) if self._run is not None else None
         shown = self._trace or predicted
-        bundle = super()._repr_mimebundle_(**options)
-        if bundle is not None and shown is not None:
+        outputs = super()._repr_mimebundle_(**options)
+        if outputs is not None and shown is not None:
             above = overlay(shown, self._over)
-            bundle[0].update(still(shown, png(shown, above.line), above.words, _NOTE))
+            outputs[0].update(still(shown, png(shown, above.line), above.words, _NOTE))
             lines = timeline_text(shown), above.words
-            bundle[0]["text/plain"] = "\n".join(filter(None, lines))
-        return bundle
+            outputs[0]["text/plain"] = "\n".join(filter(None, lines))
+        return outputs
 
     def _settings(self) -> Settings:
         """What the controls say."""

@@ -71,12 +71,12 @@ class Timeline(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """The widget, and beside it a static picture for notebooks without a kernel."""
-        bundle = super()._repr_mimebundle_(**options)
-        if bundle is not None:
+        outputs = super()._repr_mimebundle_(**options)
+        if outputs is not None:
             picture = png(self.trace, self._above.line)
-            bundle[0].update(still(self.trace, picture, self._above.words))
-            bundle[0]["text/plain"] = repr(self)
-        return bundle
+            outputs[0].update(still(self.trace, picture, self._above.words))
+            outputs[0]["text/plain"] = repr(self)
+        return outputs
 
     def _page(self) -> str:
         names = ("data", "head", "ghost_data", "ghost_head")
