@@ -1,4 +1,4 @@
-"""The schedule editor's grid, by mouse and by keyboard, in a page of its own."""
+"""The schedule editor's grid, by mouse and by keyboard, in a separate page."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -29,7 +29,7 @@ def rows(page: Page) -> list[str]:
 
 def test_what_is_refused_is_marked_and_said(sheet, grid):
     page = sheet(grid)
-    assert "rank 1 runs 1B0" in page.locator(".pl-message").inner_text()
+    assert "rank 1 runs 1B0" in page.locator(".pl-status").inner_text()
     expect(page.locator(".pl-token[aria-invalid=true]")).to_have_text(["1B0", "1F0"])
     expect(page.get_by_role("button", name="Run it")).to_have_attribute("aria-disabled", "true")
 

@@ -221,7 +221,7 @@ def test_a_learner_edits_a_schedule_and_real_ranks_run_it(lab, notebook):
     """By dragging and by keyboard; JupyterLab, which has its own use for these keys, gets none."""
     lab.open(notebook(EDITOR, "print(*editor.rows, editor.trace.source)"))
     lab.start_cell(0)
-    root, message = lab.root, lab.root.locator(".pl-message")
+    root, message = lab.root, lab.root.locator(".pl-status")
     expect(message).to_contain_text("It can run: 2 ranks, 2 microbatches, predicted bubble 33.3 %")
     root.scroll_into_view_if_needed()
 

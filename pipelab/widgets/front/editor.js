@@ -40,7 +40,7 @@ function render({ model, el }) {
   const state = { rows: copied(), spot: [0, 0], dragged: null, marks: () => get("marks") };
   /** @type {string[][][]} */
   const before = [];
-  const message = element("pre", { class: "pl-message", role: "status", "aria-live": "polite" });
+  const message = element("pre", { class: "pl-status", role: "status", "aria-live": "polite" });
   const send = debounce(() => {
     model.set("rows", state.rows);
     model.save_changes();
