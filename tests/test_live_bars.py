@@ -1,4 +1,4 @@
-"""Bars of a step that goes on: from looks at what ranks are in, whenever they come."""
+"""Bars of a step in progress: from readings of what ranks are in, at any times."""
 
 import itertools
 import time
@@ -44,9 +44,9 @@ def at_work(schedule, cost):
 @given(
     st.sampled_from(["gpipe", "1f1b", "interleaved", "zero_bubble_h1", "zero_bubble_v"]),
     st.integers(2, 4),
-    st.sampled_from([0.07, 0.3, 0.9]),  # actions take 1: from a sharp look to one just in time
+    st.sampled_from([0.07, 0.3, 0.9]),  # actions take 1: from frequent readings to just enough
 )
-def test_bars_start_when_the_rank_says_and_are_right_to_a_look_in_all_else(name, p, pause):
+def test_bars_start_when_the_rank_says_and_are_exact_to_one_reading_in_all_else(name, p, pause):
     schedule = build(name, p, 2 * p)
     trace, read_at = at_work(schedule, Cost())
     clock = [-1.0]
@@ -55,7 +55,7 @@ def test_bars_start_when_the_rank_says_and_are_right_to_a_look_in_all_else(name,
         clock[0] = k * pause
         if clock[0] > trace.duration:
             break
-        live.look(clock[0])
+        live.update(clock[0])
         bars, now = live.bars(clock[0])
         rows = {rank: [b for b in bars if b.rank == rank] for rank in range(p)}
         for rank, row in rows.items():
@@ -67,13 +67,13 @@ def test_bars_start_when_the_rank_says_and_are_right_to_a_look_in_all_else(name,
                 assert bar.start == pytest.approx(e.start, abs=1e-9), "all are seen: they take 1"
                 assert bar.end <= max(e.end, now) + 1e-9
             begun = [e for e in computing if e.start <= now]
-            assert len(row) >= len(begun) - 1, "all that has begun is seen, but for the last look"
+            assert len(row) >= len(begun) - 1, "all that has begun is seen, but the last"
             assert all(a.end <= b.start + 1e-9 for a, b in itertools.pairwise(row))
 
 
 def test_the_step_before_is_not_seen():
     live = LiveBars(lambda: [Begun(7, Action(0, Kind.STEP), 0.5)] * 2, one_f_one_b(2, 2))
-    live.look(1.0)
+    live.update(1.0)
     assert live.bars(2.0) == ((), 0.0)
 
 
@@ -84,7 +84,7 @@ def test_sends_and_the_optimizer_end_an_action():
     live = LiveBars(lambda: said, schedule)
     for clock, action in enumerate(lowered.ranks[0]):
         said[0] = Begun(clock + 1, action, clock - 0.5)
-        live.look(float(clock))
+        live.update(float(clock))
     bars, _ = live.bars(10.0)
     assert [(b.kind, b.microbatch) for b in bars] == [(Kind.F, 0), (Kind.B, 0)]
     assert bars[-1].end < 10.0
@@ -94,18 +94,18 @@ def test_replicas_are_shown_too():
     said = [Begun()] * 4
     live = LiveBars(lambda: said, one_f_one_b(2, 2), replicas=2)
     said[2] = Begun(1, Action(0, Kind.F, 0), 7.0)
-    live.look(7.25)
+    live.update(7.25)
     bars, now = live.bars(7.5)
     assert [(b.rank, b.end) for b in bars] == [(2, 0.5)] and now == 0.5
 
 
-def test_actions_that_nobody_saw_share_the_time_since_the_look_before():
+def test_actions_that_nobody_saw_share_the_time_since_the_reading_before():
     said = [Begun()]
     live = LiveBars(lambda: said, one_f_one_b(1, 2))  # F0 B0 F1 B1
     said[0] = Begun(1, Action(0, Kind.F, 0), 10.0)
-    live.look(13.0)
+    live.update(13.0)
     said[0] = Begun(3, Action(0, Kind.F, 1), 14.0)
-    live.look(14.5)
+    live.update(14.5)
     bars, _ = live.bars(15.0)
     assert [(b.start, b.end) for b in bars] == [(0.0, 3.0), (3.0, 4.0), (4.0, 5.0)]
 
@@ -114,13 +114,13 @@ def test_a_page_without_ranks_ends_nothing_and_begins_nothing():
     said = [Begun()]
     live = LiveBars(lambda: said, one_f_one_b(1, 1))
     said[0] = Begun(1, Action(0, Kind.F, 0), 1.0)
-    live.look(1.0)
+    live.update(1.0)
     said.clear()  # the pipeline was closed
-    live.look(2.0)
+    live.update(2.0)
     assert [(b.start, b.end) for b in live.bars(3.0)[0]] == [(0.0, 2.0)]
 
 
-def test_the_page_tells_what_each_rank_began_and_when(tmp_path):
+def test_the_page_says_what_each_rank_began_and_when(tmp_path):
     page, rank = Progress(tmp_path, 2), Progress(tmp_path, 2)
     assert page.begun() == (Begun(), Begun())
     before = time.monotonic()

@@ -160,7 +160,7 @@ class _Poller:
         reported = 0.0
         while not self._ended.wait(POLL_SECONDS):
             clock = time.monotonic()
-            self._bars.look(clock)
+            self._bars.update(clock)
             bars, now = self._bars.bars(clock)
             if bars and clock - reported >= REPORT_SECONDS:
                 reported = clock

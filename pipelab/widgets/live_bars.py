@@ -26,7 +26,7 @@ class _Row:
         self.begun_at: float | None = None  # seconds; None between actions
         self.seen = 0.0  # when it was last read
 
-    def look(self, action: Action, since: float, now: float) -> None:
+    def update(self, action: Action, since: float, now: float) -> None:
         """Take what the rank is in, and since when; all actions before it have ended."""
         begun = self.place.get(action)
         over = begun if begun is not None else self._over_before(action)
@@ -89,7 +89,7 @@ class LiveBars:
         self._before = [begun.number for begun in read()]
         self._zero: float | None = None  # when the first rank began
 
-    def look(self, clock: float) -> None:
+    def update(self, clock: float) -> None:
         """Read what each rank is in; ``clock``: seconds now, on the clock of ``Begun.since``."""
         seen = [
             (row, begun.action, begun.since)
@@ -100,7 +100,7 @@ class LiveBars:
             self._zero = min(since for _, _, since in seen)
         for row, action, since in seen:
             # a paced rank announces the start of its device a moment before
-            row.look(action, min(since, clock) - (self._zero or 0.0), clock - (self._zero or 0.0))
+            row.update(action, min(since, clock) - (self._zero or 0.0), clock - (self._zero or 0.0))
 
     def bars(self, clock: float) -> tuple[tuple[Event, ...], float]:
         """All bars so far, and the time of the step: 0.0 before it began."""
