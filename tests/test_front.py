@@ -173,7 +173,7 @@ def test_comments_go_and_literals_stay(tmp_path):
 // a comment
 const a = "// no comment"; // a comment "with" quotes
 /* one
- * that goes on */
+ * that continues */
 const product = (x, y) => x
   * y;
 const b = `/* no comment ${a + `${1 / 2} // inner`} */`;
@@ -189,7 +189,7 @@ console.log(JSON.stringify([a, b, c, d, product(6, 7)]));
         outputs.append(result.stdout)
     assert outputs[0] == outputs[1] and "42" in outputs[0]
     short = bundle.without_comments(script)
-    assert "comment" not in short.replace("no comment", "") and "goes on" not in short
+    assert "comment" not in short.replace("no comment", "") and "continues" not in short
 
 
 def test_files_that_import_each_other_or_share_a_name_are_refused(tmp_path, monkeypatch):

@@ -90,7 +90,7 @@ def test_in_a_recording_only_overhead_comes_between():
 
 @pytest.mark.parametrize(("waited", "why"), [(1.0, "message"), (0.05, "rank")])
 def test_a_message_of_unknown_arrival_is_late_where_its_rank_waited_noticeably(waited, why):
-    # 0F1 was made at 3, before rank 1 was free at 4: the wait tells whether it was still under way
+    # 0F1 was made at 3, before rank 1 was free at 4: the wait shows whether it was still in transit
     at = 4 + waited
     events = (
         Event(0, Kind.F, 0, 0, 0.0, 1.0),

@@ -22,7 +22,7 @@ from pipelab.trace import Event, Setting, Trace
 TRACES = {
     "gpipe": simulate(gpipe(4, 8), Cost()),
     "1f1b with latency": simulate(one_f_one_b(4, 8), Cost(latency=0.1)),
-    "crowded": simulate(one_f_one_b(8, 32), Cost(0.01, 0.01, 0.01)),
+    "many boxes": simulate(one_f_one_b(8, 32), Cost(0.01, 0.01, 0.01)),
     "tiny times": simulate(gpipe(2, 2), Cost(1e-6, 1e-6, 1e-6)),
     "recorded": recorded_like(one_f_one_b(4, 8)),
     "two stages a rank": recorded_like(two_stages_a_rank()),
@@ -183,9 +183,9 @@ def test_no_label_sticks_out_of_its_box(name):
 
 
 def test_labels_are_absent_where_they_would_not_fit():
-    narrow, wide = labels(drawn("crowded")), labels(drawn("crowded", width=40))
+    narrow, wide = labels(drawn("many boxes")), labels(drawn("many boxes", width=40))
     assert not [t for t in narrow if t.get_text().startswith("F")]
-    assert len(wide) == len(computed(TRACES["crowded"]))
+    assert len(wide) == len(computed(TRACES["many boxes"]))
 
 
 def test_labels_can_be_read_on_their_boxes():
@@ -202,7 +202,7 @@ def test_labels_can_be_read_on_their_boxes():
 
 
 @every_trace
-def test_title_bubble_and_source_are_told(name):
+def test_title_bubble_and_source_are_written(name):
     trace = TRACES[name]
     texts = " ".join(words(drawn(name))).replace("\n", " ")
     assert trace.setting.schedule in texts

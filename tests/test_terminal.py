@@ -91,7 +91,7 @@ def test_a_step_is_seen_and_time_outside_of_the_work_is_blank():
     assert "F forward   R reduce gradients\n       S optimizer step   · idle\n" in text
 
 
-def test_stages_of_a_rank_are_told_apart():
+def test_stages_of_a_rank_are_distinguished():
     text = timeline_text(simulate(two_stages_a_rank(), UNIT), 48 + AROUND)
     assert {"0F0", "0F1", "2F0", "2F1", "2I0", "2W1"} <= set(re.findall(r"\d[A-Z]\d", text))
 
@@ -162,7 +162,7 @@ def test_the_legend_names_what_occurs():
     assert "· idle" not in timeline_text(TRACES["one rank"])
 
 
-def test_the_source_is_told():
+def test_the_source_is_named():
     for trace in TRACES.values():
         assert trace.source_line in " ".join(timeline_text(trace).split())
 

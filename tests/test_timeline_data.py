@@ -1,4 +1,4 @@
-"""What the timeline's front end is given: the columns, the words, what lies over it, the file."""
+"""What the front end is given: the columns, the words, what is drawn over them, the file."""
 
 import base64
 import json
@@ -50,11 +50,11 @@ def test_the_columns_hold_every_event(trace):
 
 @pytest.mark.parametrize("trace", [RECORDED, UNEVEN, simulate(one_f_one_b(1, 1), Cost())])
 def test_every_piece_of_idle_time_has_its_reason_in_words(trace):
-    told, pieces = head(trace)["idle"], explain_idle(trace)
-    assert len(told["words"]) == len(pieces)
+    shown, pieces = head(trace)["idle"], explain_idle(trace)
+    assert len(shown["words"]) == len(pieces)
     for i, piece in enumerate(pieces):
-        words = told["texts"][told["words"][i]]
-        assert (told["rank"][i], told["reason"][i]) == (piece.rank, piece.reason)
+        words = shown["texts"][shown["words"][i]]
+        assert (shown["rank"][i], shown["reason"][i]) == (piece.rank, piece.reason)
         if piece.peer is None or piece.reason == "blocked":
             assert words == REASONS[piece.reason].rank
             continue
@@ -63,7 +63,7 @@ def test_every_piece_of_idle_time_has_its_reason_in_words(trace):
         stage = following.stage + (-1 if following.kind is Kind.F else 1)
         needed = next(f"{stage}{k}{following.microbatch}" for k in "FBI" if f"{stage}{k}" in words)
         assert needed in words and f"rank {piece.peer}" in words
-        assert told["tokens"][told["words"][i]] == needed
+        assert shown["tokens"][shown["words"][i]] == needed
         labels = [label.format(token=needed) for label in IDLE_LABELS[piece.reason]]
         assert labels and all(needed in label and len(label) < len(words) for label in labels)
 
@@ -98,7 +98,7 @@ def test_the_head_is_json_and_small():
     assert len(json.dumps(head(many))) < 60 * len(many.events)
 
 
-# ------------------------------------------------------------------------------- what lies over
+# ------------------------------------------------------------------------------- what is drawn over
 
 
 def test_over_a_trace_and_over_a_schedule():
@@ -200,8 +200,8 @@ def test_save_writes_the_still_picture(tmp_path):
 
 def test_traces_without_events_or_length_are_shown_too():
     for events in ((), (Event(0, Kind.F, 0, 0, 0.5, 0.5),)):
-        told = Timeline(Trace(events, "recorded", Setting(ranks=2))).head
-        assert told["ranks"] == 2 and "Recorded" in told["sentence"]
+        shown = Timeline(Trace(events, "recorded", Setting(ranks=2))).head
+        assert shown["ranks"] == 2 and "Recorded" in shown["sentence"]
 
 
 def test_the_front_end_is_one_module_without_imports():

@@ -125,7 +125,7 @@ def test_a_damaged_event(row, tmp_path):
 SETTING = {"schedule": "1f1b", "ranks": 4, "microbatches": 8}
 
 
-def test_clocks_of_several_machines_and_a_file_from_before_they_were_told(tmp_path):
+def test_clocks_of_several_machines_and_a_file_without_their_error(tmp_path):
     shared, apart = (Setting(**SETTING, clock_error=error) for error in (0.0, 0.000117))
     assert "clocks" not in Trace((), "recorded", shared).source_line
     assert Trace((), "recorded", apart).source_line.endswith(" · clocks ± 0.12 ms")
@@ -225,7 +225,7 @@ def loads_or_refuses(tmp_path_factory, text):
     assert trace.source_line
 
 
-def test_source_lines_tell_a_record_from_a_prediction():
+def test_source_lines_distinguish_a_record_from_a_prediction():
     recorded, predicted = TRACES["recorded"], TRACES["predicted"]
     assert recorded.source_line == (
         "recorded · 1f1b · 4 ranks · 8 microbatches · gloo/cpu · "

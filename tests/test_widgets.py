@@ -112,7 +112,7 @@ def test_a_changed_setting_runs_again_and_loss_does_not_depend_on_it(lab):
     assert lab.wait() is trace and lab.run_number == number, "an equal value is no change"
 
 
-def test_what_was_predicted_lies_over_the_runs_of_these_sizes(make):
+def test_what_was_predicted_is_drawn_over_the_runs_of_these_sizes(make):
     lab = make(num_ranks=2, num_microbatches=3, pace=QUICK, over={(2, 3): 0.5})
     lab.wait()
     cross = {"p": 2, "m": 3, "bubble": 0.5}
@@ -171,19 +171,19 @@ def test_two_labs_run_one_after_the_other(make):
     labs = [make(num_ranks=2, num_microbatches=4, pace=QUICK) for _ in range(2)]
     most, done = [0], threading.Event()
 
-    def watch() -> None:
+    def poll() -> None:
         while not done.is_set():
             most[0] = max(most[0], len(ranks()))
             time.sleep(0.002)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    poller = threading.Thread(target=poll)
+    poller.start()
     for lab in labs:
         lab.run()
     for lab in labs:
         lab.wait()
     done.set()
-    watcher.join()
+    poller.join()
     assert most[0] == 2
 
 
@@ -278,7 +278,7 @@ def test_a_displayed_lab_whose_run_fails_still_shows_its_controls(make):
     assert lab.state == "error"
 
 
-def test_a_run_that_takes_long_is_displayed_at_once_to_be_watched(make):
+def test_a_run_that_takes_long_is_displayed_at_once_while_it_runs(make):
     lab = make(num_ranks=2, num_microbatches=8, pace=SLOW)
     data, _ = lab._repr_mimebundle_()
     assert lab.state == "running" and lab.trace is None
@@ -400,7 +400,7 @@ def test_a_rank_with_two_stages_does_as_much_in_all(make):
         times = [e.end - e.start for e in trace.events if e.kind is kind]
         assert len(times) == 4 * 4  # of half the 20 ms each; a busy machine makes some longer
         assert min(times) == pytest.approx(0.01, rel=0.3)
-    assert lab.head["kinds"][0]["tints"][1:], "the second stage has a tint of its own"
+    assert lab.head["kinds"][0]["tints"][1:], "the second stage has its tint"
 
 
 def test_latency_replicas_and_a_budget_reach_the_ranks(make):

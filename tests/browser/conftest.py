@@ -73,7 +73,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 @dataclass
 class Server:
-    """JupyterLab on loopback, with every folder of its own below ``home``."""
+    """JupyterLab on loopback, with all its folders below ``home``."""
 
     home: Path
     port: int
@@ -97,7 +97,7 @@ class Server:
             "JUPYTERLAB_SETTINGS_DIR": "settings",
             "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
             "IPYTHONDIR": "ipython",
-            "PIPELAB_HOME": "ledger",
+            "PIPELAB_HOME": "progress",
             "root_dir": "root",
         }
         places = {name: self.home / folder for name, folder in folders.items()}
@@ -202,7 +202,7 @@ class Lab:
     server: Server
 
     def open(self, name: str) -> None:
-        """Open a notebook in a workspace of its own, or the tabs of earlier tests come back."""
+        """Open a notebook in a new workspace, or the tabs of earlier tests come back."""
         workspace = f"lab/workspaces/{uuid.uuid4().hex}/tree/{name}"
         address = f"http://127.0.0.1:{self.server.port}/{workspace}?token={TOKEN}"
         self.page.goto(address, wait_until="domcontentloaded")

@@ -116,7 +116,7 @@ def test_a_learner_runs_the_lesson_and_changes_the_pipeline(lab, lesson):
     expect_picture(lab, 4)
 
 
-def test_a_learner_watches_replays_and_reads_while_ranks_and_kernel_work(lab, notebook):
+def test_a_learner_observes_replays_and_reads_while_ranks_and_kernel_work(lab, notebook):
     root = lab.open_with_all_controls(notebook(LAB, LONG))
 
     # Live: bars come while the ranks work, over the prediction, and the trace takes their place.
@@ -184,7 +184,7 @@ def test_tomorrow_the_last_run_is_still_there(lab, notebook):
 
 
 def test_an_interrupt_leaves_the_run_and_stop_leaves_no_process(lab, notebook):
-    """The kernel's Stop sends SIGINT to all that it started; a live run goes on until its own."""
+    """The kernel's Stop sends SIGINT to all that it started; a live run continues until its own."""
     root = lab.open_with_all_controls(notebook(LAB, LONG))
     root.get_by_label("Pacing").select_option("30")  # 10 s
     expect(root).to_have_attribute("data-pl-live", "true")

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 CHOICES = ["gpipe", "1f1b"] * 4
 SIZES = [6, 8] * 4
-WATCH = """() => {
+OBSERVE = """() => {
     const lab = document.querySelector('[data-pl-state]');
     const run = () => lab.dataset.plRun;
     const clock = () => performance.now();
@@ -48,7 +48,7 @@ def seconds(lab, change, what):
 
 def test_what_a_change_takes(lab, notebook, capsys):
     root = lab.open_with_all_controls(notebook(LAB))  # p = 4, m = 8
-    lab.page.evaluate(WATCH)
+    lab.page.evaluate(OBSERVE)
     schedule = root.get_by_label("Schedule", exact=True)
     size = root.get_by_role("slider", name="Microbatches m")
     changes = {

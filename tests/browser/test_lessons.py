@@ -69,7 +69,7 @@ def test_lesson_1_from_the_first_cell_to_a_passed_check(lab, lesson):
     cooks = lesson("01")
     expect(cooks.answer("guess = ...", "guess = 6")).to_contain_text(SAVED + "6.0")
 
-    # The prediction lies over the run, and its misconception is met in words.
+    # The prediction is drawn over the run, and its misconception is answered in words.
     run = cooks.run_to("together = cook(order)")
     expect(run.locator(".pl-guess")).to_have_attribute("d", re.compile("^M"))
     expect(run.locator(".pl-guess-text")).to_have_text("your prediction: 600 ms")
@@ -83,7 +83,7 @@ def test_lesson_1_from_the_first_cell_to_a_passed_check(lab, lesson):
     lab.root.get_by_role("slider", name="Microbatches m").fill("12")
     lab.expect_run(2)
 
-    # The untouched exercise fails, a wrong answer is told where to look, the right one passes.
+    # The untouched exercise fails, a wrong answer is shown where to look, the right one passes.
     check = cooks.find('check("01.1"')
     expect(cooks.run_to('check("01.1"').first).to_contain_text("it is not written yet")
     cooks.again("def order_of", ORDER.replace('[""] * c + row', "row"))
@@ -107,7 +107,7 @@ def test_lesson_4_from_the_first_cell_to_a_passed_check(lab, lesson):
     expect(waits.run_to('reveal("04",')).to_contain_text("Half of it each time?")
     expect(waits.answer("answer = ...", 'answer = "c"')).to_contain_text(SAVED + "'c'")
 
-    # The predictions are crosses in the lab's chart, and the run of eight tells both numbers.
+    # The predictions are crosses in the lab's chart, and the run of eight says both numbers.
     waits.run_to("TimelineLab(")
     lab.expect_run(1)
     expect(lab.root.locator(".pl-cross")).to_have_count(5)

@@ -75,7 +75,7 @@ def test_every_action_is_there_and_every_part_has_a_name(sheet, step):
     )
 
 
-def test_it_plays_to_the_end_and_stops_where_told(sheet, step):
+def test_it_plays_to_the_end_and_stops_where_asked(sheet, step):
     page = sheet(step)
     page.get_by_label("Speed of the replay").select_option("0.2")
     page.get_by_role("button", name="Play").click()
@@ -94,7 +94,7 @@ def test_it_plays_to_the_end_and_stops_where_told(sheet, step):
     expect(page.get_by_role("button", name="Play")).to_be_visible()
 
 
-def test_the_cursor_tells_what_each_rank_does_or_whom_it_waits_for(sheet, step):
+def test_the_cursor_says_what_each_rank_does_or_whom_it_waits_for(sheet, step):
     page = sheet(step)
     page.get_by_role("button", name="To the start").click()
     for _ in range(2):
@@ -205,7 +205,7 @@ def test_wheel_zooms_around_the_pointer_and_dragging_moves(sheet, step):
     settled(page)
     assert data(page, "to") - data(page, "from") < 0.6 * RECORDED.duration
     after = place_of(page, "0F5")
-    assert after[0] == pytest.approx(x, abs=25), "what lies under the pointer stays there"
+    assert after[0] == pytest.approx(x, abs=25), "what is under the pointer stays there"
     page.mouse.down()
     page.mouse.move(x - 100, y, steps=4)
     page.mouse.up()
