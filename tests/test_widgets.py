@@ -381,6 +381,8 @@ def test_a_first_run_that_is_stopped_leaves_what_was_seen_and_says_so(make):
         "What was seen of 1f1b on 2 ranks, 8 microbatches until the run was stopped: there is no "
         "record of it."
     )
+    assert len(lab.head["totals"]) == 2
+    assert all(re.fullmatch(r"began \d+ actions?", words) for words in lab.head["totals"])
 
 
 def test_the_session_collects_every_finished_run(lab):

@@ -1,6 +1,7 @@
 """All sentences and figures of the lab's view; the browser only lays them out."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -78,6 +79,13 @@ def seen(run: LiveRun) -> str:
         return f"Live: {what(run.settings)}. Bars appear as the ranks work; the record follows."
     end = "was stopped" if run.state == "stopped" else "failed"
     return f"What was seen of {what(run.settings)} until the run {end}: there is no record of it."
+
+
+def begun(run: LiveRun) -> list[str]:
+    """What each rank did of a run that ended without a record."""
+    count = Counter(bar.rank for bar in run.bars)
+    ranks = run.settings.num_ranks * run.settings.replicas
+    return [f"began {number(count[rank], 'action')}" for rank in range(ranks)]
 
 
 def sentence(result: StepResult, guess: float | None) -> str:

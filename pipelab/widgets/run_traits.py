@@ -23,6 +23,8 @@ def _seen(run: LiveRun) -> Traits:
     setting = Setting(s.schedule, s.num_ranks * s.replicas, s.num_microbatches, replicas=s.replicas)
     shown = frame(Trace(prediction.events if prediction else run.bars, "recorded", setting))
     shown["sentence"] = unbroken(lab_text.seen(run))
+    if run.state != "running":
+        shown["totals"] = lab_text.begun(run)
     if prediction is not None:  # how much work there will be, and so where a guessed end is
         shown["guess"] = overlay(prediction, s.guesses).guess
     return {

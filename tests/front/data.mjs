@@ -101,4 +101,6 @@ assert.equal(atWork(cut(0.5), 0, trace).words, "0F0: forward, microbatch 0");
 assert.equal(atWork(cut(0.5), 2, trace).words, "waits for 1F0 of rank 1");
 assert.equal(atWork(cut(6), 0, trace).words, "waits for 1B0 of rank 1");
 assert.equal(atWork(cut(0.5), 2, null).words, "waits");
+// Of a run that was stopped, nobody knows what a rank would have done after its last bar.
+assert.equal(doing(cut(6), 0, 5.5).words, "waits");
 assert.equal(atWork(cut(34), 3, trace).words, "has computed all its actions");

@@ -124,7 +124,7 @@ export function doing(trace, rank, time) {
   const piece = idle?.rank.length ? at(row.idle, idle.end, time) : -1;
   if (idle && piece >= 0) return { event: -1, idle: piece, words: idle.texts[idle.words[piece]] };
   const { starts, reach } = row.boxes;
-  const hasFinished = reach.length && time >= reach[reach.length - 1];
+  const hasFinished = idle && reach.length && time >= reach[reach.length - 1];
   const hasBegun = starts.length && time >= starts[0];
   return { event: -1, idle: -1, words: say(hasFinished ? "finished" : hasBegun ? "waits" : "not_begun") };
 }
