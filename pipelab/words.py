@@ -14,7 +14,7 @@ class KindWords(NamedTuple):
     Attributes:
         name: what is done, such as ``"input gradient"``.
         legend: the entry in a legend, beside the letter of the box if it has one.
-        bytes: what the bytes of an event of this kind are, to stand after their number.
+        bytes: what the bytes of an event of this kind are, follows their number.
     """
 
     name: str
@@ -41,9 +41,9 @@ class ReasonWords(NamedTuple):
     """How one reason for idle time is named.
 
     Attributes:
-        rank: what the rank does, to stand after "rank 1" or "it".
-        legend: the entry in a legend, to stand after "idle:".
-        mostly: to stand after "most of it".
+        rank: what the rank does, follows "rank 1" or "it".
+        legend: the entry in a legend, follows "idle:".
+        mostly: follows "most of it".
     """
 
     rank: str

@@ -80,6 +80,6 @@ class Operator(NamedTuple):
 
     @property
     def row(self) -> str:
-        """The name of the row that it stands in."""
+        """The name of its row in Perfetto."""
         names = {"cpu": f"operators {self.thread}", "under way": "messages under way"}
         return names.get(self.device, f"GPU stream {self.thread}")

@@ -33,7 +33,7 @@ def critical_path(trace: Trace) -> tuple[Link, ...]:
     """From the start of the step to its last computation, the events that it had to wait for.
 
     Followed back from the end: from each computation to the one before it on its rank, or to the
-    one whose message it needed, whichever was over last. In a prediction each one starts exactly
+    one whose message it needed, whichever ended last. In a prediction each one starts exactly
     when the one before it ends; in a recording the rank's own overhead comes between.
     """
     nodes = [node for row in link(trace) for node in row]

@@ -100,7 +100,7 @@ class Trace:
         return " · ".join(part for part in parts if part)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write as JSON. A file that stands there is replaced only when the new one is whole."""
+        """Write as JSON. An existing file is replaced only when the new one is complete."""
         data = {
             "format": "pipelab-trace",
             "version": VERSION,
@@ -145,7 +145,7 @@ class Trace:
 
 
 def _setting(row: dict[str, object]) -> Setting:
-    """The setting from JSON; raises TypeError or ValueError where a value is of another kind."""
+    """The setting from JSON; raises TypeError or ValueError on a wrong value."""
     setting = Setting(**row)  # type: ignore[arg-type]
     for name, default in asdict(Setting()).items():
         if type(getattr(setting, name)) is not type(default):
@@ -166,7 +166,7 @@ def _memory(row: list[int]) -> Memory:
 
 
 def _event(row: list[object], num_ranks: int) -> Event:
-    """One event from a JSON row; raises TypeError or ValueError where a value is no such thing."""
+    """One event from a JSON row; raises TypeError or ValueError on a wrong value."""
     rank, kind, stage, microbatch, start, end, size, peer = row
     numbers = (rank, stage, size, *(n for n in (microbatch, peer) if n is not None))
     if not all(type(n) is int and n >= 0 for n in numbers):

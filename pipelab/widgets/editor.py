@@ -50,7 +50,7 @@ class ScheduleEditor(LiveWidget):
 
     @property
     def schedule(self) -> Schedule:
-        """The schedule as it stands. Raises ScheduleError where a row holds something else."""
+        """The schedule as it is now. Raises ScheduleError where a row holds something else."""
         return Schedule.from_tokens(self.rows)
 
     @property
@@ -103,7 +103,7 @@ class ScheduleEditor(LiveWidget):
         return sorted({self.rows[rank][position] for rank, position in cells})
 
     def _settings(self) -> Settings | None:
-        """The schedule as it stands, if it can run."""
+        """The schedule as it is now, if it can run."""
         if not self.can_run:
             return None
         schedule = self.schedule

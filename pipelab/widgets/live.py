@@ -127,7 +127,7 @@ class LiveRun:
     ) -> StepResult:
         """The first step, unpaced, pays what is paid once."""
         pipeline.step(inputs, targets)
-        if self.settings.cost is None:  # it ends before anybody could see it run
+        if self.settings.cost is None:  # it ends before it could be seen
             return pipeline.step(inputs, targets)
         pipeline.pace = self.settings.cost
         pipeline.use(self.settings.lowered)

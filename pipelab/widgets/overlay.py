@@ -106,7 +106,7 @@ def _guessed_seconds(trace: Trace, seconds: float) -> Overlay:
 
 
 def _guessed_share(trace: Trace, share: float) -> Overlay:
-    """A bubble fraction; the line stands where the step would end, were it that."""
+    """A bubble fraction; the line is where the step would end with it."""
     work = sum(busy(trace.events, trace.num_ranks)) / trace.num_ranks
     guess, was = f"{percent(share)} bubble", percent(trace.bubble_fraction, 1)
     numbers = _numbers([["bubble", percent(share, 1), was, points(trace.bubble_fraction - share)]])

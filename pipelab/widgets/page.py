@@ -86,5 +86,5 @@ def _portable(value: object) -> object:
 
 
 def _inside(text: str) -> str:
-    """A text that cannot end the script element that it stands in."""
+    """A text that cannot end the script element around it."""
     return text.replace("</", "<\\/").replace("<!--", "<\\!--")

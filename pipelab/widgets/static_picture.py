@@ -36,7 +36,7 @@ def still(trace: Trace, picture: bytes, said: str = "", note: str = "") -> dict[
 
     Args:
         said: what was predicted and what was measured; also part of the alternative text.
-        note: a sentence to stand below the picture.
+        note: a sentence below the picture.
     """
     below = "".join(f"<p>{escape(text)}</p>" for text in (said, note) if text)
     html = (

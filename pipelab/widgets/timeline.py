@@ -55,7 +55,7 @@ class Timeline(anywidget.AnyWidget):
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the static picture: PNG, SVG or PDF, as the file's name says.
 
-        With another trace over it, both stand one above the other.
+        With another trace over it, one is drawn above the other.
         """
         path = Path(path)
         above = self._above
