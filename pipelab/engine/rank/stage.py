@@ -68,8 +68,12 @@ class Stage:
         self._trial: Rows | None = None
         self._has_said = False  # that W is empty
 
-    def begin_step(self) -> int:
-        """Start a step; returns the bytes of gradients that its parameters hold already."""
+    def begin_step(self, trial: Trial | None) -> int:
+        """Start a step; returns the bytes of gradients that its parameters hold already.
+
+        ``trial``: of the loss, on the first rows of this step's output; the last stage does it.
+        """
+        self._trial = Rows(trial, self.loss) if trial and self.loss else None
         self._old_gradient_bytes = self.gradient_bytes()
         self._has_new_gradients = False
         return self._old_gradient_bytes
@@ -102,16 +106,11 @@ class Stage:
         with self._autocast():
             return call(self.module, inputs)
 
-    def begin_trial(self, trial: Trial | None) -> None:
-        """Try the loss on the first rows of this step's output; with None, do not."""
-        self._trial = None if trial is None else Rows(trial)
-
     def try_loss(self, microbatch: int, output: Any, target: Flat) -> None:
         """Give a microbatch to the trial of the loss, where there is one. Raises LossError."""
         if self._trial is not None:
-            assert self.loss is not None
             with self._autocast():
-                self._trial.add(microbatch, flatten(output), target, self.loss)
+                self._trial.add(microbatch, output, target)
 
     def weighted_loss(self, output: Any, target: Any, weight: float) -> Tensor:
         """The last stage's loss times its weight, by THE GRADIENT RULE.

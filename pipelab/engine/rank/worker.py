@@ -72,11 +72,10 @@ class Worker:
         self.batch, self.route, self.actions = batch, batch.route, actions
         self.reductions: list[tuple[Reduction, int, float]] = []  # with their event and due time
         self.update.begin(batch.train)
-        for stage in self.stages.values():
-            stage.begin_trial(batch.run.trial if stage.is_last else None)
         self.must_settle = batch.train and self.update.needs_all
         self.gradient_norm: float | None = None
-        self.memory.begin_step(sum(stage.begin_step() for stage in self.stages.values()))
+        held = sum(stage.begin_step(batch.run.trial) for stage in self.stages.values())
+        self.memory.begin_step(held)
         self.pace.begin()
 
     def run_step(self) -> None:
@@ -142,6 +141,7 @@ class Worker:
             return
         if (target := batch.target(action)) is not None:
             weight = batch.weight(action)
+            stage.try_loss(number(action), output, target)
             batch.losses.append(stage.weighted_loss(output, target.unflatten(), weight))
         batch.collect(output)
 
