@@ -19,7 +19,7 @@ from pipelab.engine.rank.backward import WeightsLater, run_backward
 from pipelab.engine.rank.run_once import hooks_noted
 from pipelab.partition import call
 from pipelab.partition.saved import SavedBytes
-from pipelab.partition.tree import Flat, Form, flatten, map_tensors
+from pipelab.partition.tree import Flat, Form, check_finite, flatten, map_tensors, tensors_of
 
 
 class _Kept(NamedTuple):
@@ -56,6 +56,7 @@ class Stage:
         self.loss_scale = 1.0  # set before each step (rank/update.py)
         self.device_type = options.place.device
         self.random_seed = options.seed
+        self.stop_at_nan = options.stop_at_nan
         chosen = options.checkpoint  # True, or the stages that run their forward twice
         self.runs_twice = chosen if isinstance(chosen, bool) else number in chosen
         self.parameters = list(module.parameters())
@@ -91,6 +92,7 @@ class Stage:
         measured = None if inputs.form in self._saved_bytes else SavedBytes(self.module)
         with measured or nullcontext(), self._hooks_noted() as hooks:
             output = self._apply(microbatch, inputs, target, weight)
+        self._check("output", output.tensors)
         if measured is not None:
             self._saved_bytes[inputs.form] = _kept_bytes(measured, inputs, output, target)
         outputs = [x for x in output.tensors if x.requires_grad]
@@ -104,7 +106,9 @@ class Stage:
     def evaluate(self, inputs: Any) -> Any:
         """The output alone; nothing is kept."""
         with self._autocast():
-            return call(self.module, inputs)
+            output = call(self.module, inputs)
+        self._check("output", output)
+        return output
 
     def try_loss(self, microbatch: int, output: Any, target: Flat) -> None:
         """Give a microbatch to the trial of the loss, where there is one. Raises LossError."""
@@ -169,7 +173,14 @@ class Stage:
                 f"depend on it; check for detach() or integer outputs between layers"
             )
         pairs = zip(kept.entry, kept.inputs, strict=True)
-        return [torch.zeros_like(x) if gradient is None else gradient for gradient, x in pairs]
+        found = [torch.zeros_like(x) if gradient is None else gradient for gradient, x in pairs]
+        self._check("gradient", found)
+        return found
+
+    def _check(self, what: str, value: object) -> None:
+        """With ``stop_at_nan``, raise FloatingPointError for a NaN or an infinity."""
+        if self.stop_at_nan:
+            check_finite(what, tensors_of(value))
 
     def _apply(self, microbatch: int, inputs: Flat, target: Flat | None, weight: float) -> Flat:
         output = self._run(inputs.unflatten())
