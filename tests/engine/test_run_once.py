@@ -1,7 +1,7 @@
 """A backward in halves runs once what must run once: hooks, Python functions, recomputation.
 
 Each layer here does something that a second run would spoil: it scales gradients, counts in a
-buffer (which comes home with the state), frees what it kept, or works in place.
+buffer (which is part of the state), frees what it kept, or works in place.
 """
 
 import pytest
