@@ -59,7 +59,7 @@ class Pipeline:
     def __init__(
         self,
         model: nn.Module | list[nn.Module],
-        schedule: Schedule | Lowered,
+        schedule: Schedule,
         *,
         loss: Loss,
         optimizer: Optimizer | None = None,
@@ -154,7 +154,7 @@ class Pipeline:
         outputs = [answer.outputs for answer in answers if answer.outputs is not None]
         return join(outputs).unflatten()
 
-    def use(self, schedule: Schedule | Lowered) -> None:
+    def use(self, schedule: Schedule) -> None:
         """Follow another schedule from the next step on: same stages, no relaunch.
 
         Raises:
@@ -260,9 +260,10 @@ class Pipeline:
         m = self.schedule.num_microbatches
         smallest = m * self.replicas
         flat = checks.check_batch(inputs, targets, smallest, options["train"])  # [1]
-        is_first = options["train"] and not self._loss_is_tried
-        shares = share_out(*flat, m, self.replicas, self._rule, with_trial=is_first)  # [2]
-        self._loss_is_tried |= is_first
+        shares = share_out(  # [2]
+            *flat, m, self.replicas, self._rule, with_trial=not self._loss_is_tried
+        )
+        self._loss_is_tried |= any(share.trial for share in shares)
         checks.check_even(self._options.worker, options["train"], [s.sizes for s in shares])
         options["signature"] = flat[0].signature
         return self._ask(plan.runs(shares, self.schedule, options), meanwhile)  # [3]

@@ -149,6 +149,17 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     return pytree.tree_map(mapped, value)
 
 
+def described(value: object) -> str:
+    """What an error says that a function returned.
+
+    >>> described(torch.zeros(2, 3)), described(0.5)
+    ('shape (2, 3)', 'a float')
+    """
+    if isinstance(value, Tensor):
+        return f"shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
+
+
 def check_finite(what: str, tensors: Sequence[Tensor]) -> None:
     """Raise FloatingPointError if one of the tensors, called ``what``, has a NaN or infinity."""
     for tensor in tensors:

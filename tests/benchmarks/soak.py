@@ -9,6 +9,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -116,29 +117,23 @@ def _many_steps(steps: int) -> tuple[int, ...]:
 
 def _at_once(number: int) -> tuple[int, ...]:
     """Each in another thread, as the notebooks of a class; errors are raised."""
-    errors: list[BaseException] = []
-    sizes: list[int] = []
     ready = threading.Barrier(number)
 
-    def one() -> None:
+    def one() -> int:
         try:
             with _pipeline(timeout=300.0) as pipeline:
                 pipeline.step(*_batch())
                 ready.wait(600.0)  # all are up now
-                sizes.append(sum(map(pss, pipeline.pids)))
+                size = sum(map(pss, pipeline.pids))
                 pipeline.step(*_batch())
-        except BaseException as error:
-            ready.abort()
-            errors.append(error)
+                return size
+        except BaseException:
+            ready.abort()  # the others need not wait
+            raise
 
-    threads = [threading.Thread(target=one) for _ in range(number)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return (sum(sizes),)
+    with ThreadPoolExecutor(number) as pool:
+        pipelines = [pool.submit(one) for _ in range(number)]
+        return (sum(each.result() for each in as_completed(pipelines)),)
 
 
 def _pipeline(timeout: float = 30.0) -> Pipeline:

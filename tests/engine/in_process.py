@@ -18,6 +18,7 @@ over replicas.
 import queue
 import threading
 from collections import defaultdict, deque
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import cloudpickle
@@ -71,7 +72,7 @@ class Link:
         return work
 
     def cut(self):
-        """As when a rank's process ends: whoever waits for a message is told at once."""
+        """As when a rank's process ends: whoever waits for a message gets an error at once."""
         with self.change:
             self.is_broken = True
             self.change.notify_all()
@@ -185,7 +186,7 @@ def open_session(recorder, build, transport, host, replicas=None, pipeline=None,
     """A rank without a process: what ``rank.session.open_session`` makes of real groups."""
     messages = Messages(transport, host, build.num_stages, timeout)
     data_parallel = DataParallel(replicas, pipeline, timeout)
-    affinity = Affinity(recorder.rank, 1, threads=0)  # on no core of its own
+    affinity = Affinity(recorder.rank, 1, threads=0)  # bound to no core
     return Session(recorder, messages, data_parallel, affinity, torch.device("cpu"), build)
 
 
@@ -271,19 +272,8 @@ class InProcessRanks:
 
 def in_threads(calls):
     """The results of calls that run at once; the first error of any."""
-    results, errors = [None] * len(calls), []
-
-    def run(i):
-        try:
-            results[i] = calls[i]()
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return results
+    with ThreadPoolExecutor(len(calls)) as pool:
+        futures = [pool.submit(call) for call in calls]
+        for future in as_completed(futures):
+            future.result()
+    return [future.result() for future in futures]

@@ -161,7 +161,7 @@ class Return(nn.Module):
 
 
 class Aside(nn.Module):
-    """Hands over, besides x, what is made of its weights alone."""
+    """Returns x, and what is made of its weights alone."""
 
     def __init__(self):
         super().__init__()
@@ -205,7 +205,7 @@ class Tied(nn.Module):
 
 
 class _Token:
-    """Lives as long as the graph that holds it; counts how many live."""
+    """Exists as long as the graph that holds it; counts how many there are."""
 
     alive = 0
 

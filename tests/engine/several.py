@@ -28,7 +28,7 @@ SCHEDULE = one_f_one_b(2, 4)
 SGD = partial(torch.optim.SGD, lr=0.1)
 PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010, latency=0.002)
 SHIFT = 5.0  # seconds that rank 1's clock is ahead, as on another machine
-told: dict[str, object] = {}
+results: dict[str, object] = {}
 
 
 class Trap(nn.Module):
@@ -57,17 +57,17 @@ def train():
         steps = []
         for _ in range(3):  # what the script draws must be the same on all ranks
             steps.append(training.step(torch.randn(10, 16), torch.randint(10, (10,))))
-        told["losses"] = [step.loss.hex() for step in steps]
-        told["pids"] = training.pids
-        told["clock"] = getattr(training._ranks, "clock", None)
+        results["losses"] = [step.loss.hex() for step in steps]
+        results["pids"] = training.pids
+        results["clock"] = getattr(training._ranks, "clock", None)
         state = training.state_dict()
-        told["state"] = [tensor.double().sum().item().hex() for tensor in state.values()]
+        results["state"] = [tensor.double().sum().item().hex() for tensor in state.values()]
         steps[-1].trace.save(FOLDER / f"trace-{RANK}.json")
         profile = profile_step(training, torch.randn(10, 16), torch.randint(10, (10,)))
         room, bars = profile.clock_error + 1e-4, profile.result.trace.events
         linears = [o for o in profile.operators if o.name == "aten::linear"]
-        told["linears"] = [sum(o.rank == rank for o in linears) for rank in (0, 1)]
-        told["in their F"] = sum(
+        results["linears"] = [sum(o.rank == rank for o in linears) for rank in (0, 1)]
+        results["in their F"] = sum(
             e.start - room <= o.start <= o.end <= e.end + room
             for o in linears
             for e in bars
@@ -77,28 +77,28 @@ def train():
     report = verify_gradients(
         wide, SCHEDULE, torch.randn(8, 16), torch.randint(10, (8,)), cross_entropy
     )
-    told["exact"] = [row.exact for row in report.parameters]
+    results["exact"] = [row.exact for row in report.parameters]
     x, y = torch.randn(8, 16), torch.randint(10, (8,))
     report = verify_gradients(mlp(), one_f_one_b(1, 4), x, y, cross_entropy, replicas=2)
-    told["replicas"] = [report.ok, report.loss.hex()]
+    results["replicas"] = [report.ok, report.loss.hex()]
 
 
 def pace():
     with pipeline(pace=PACE) as paced:
         x, y = torch.randn(8, 16), torch.randint(10, (8,))
         traces = [paced.step(x, y).trace for _ in range(3)]
-        told["paced"] = sorted(trace.duration for trace in traces)[1]
+        results["paced"] = sorted(trace.duration for trace in traces)[1]
 
 
 def fail(name, what):
-    """What is raised is told, and the script goes on."""
+    """Report what is raised, and continue with the script."""
     started = time.monotonic()
     with pipeline(timeout=10.0) as training:
         try:
             what(training)
         except RankError as error:
-            told[name] = [error.rank, error.action, str(error)]
-    told[f"{name} seconds"] = time.monotonic() - started
+            results[name] = [error.rank, error.action, str(error)]
+    results[f"{name} seconds"] = time.monotonic() - started
 
 
 def other_data(training):
@@ -139,7 +139,7 @@ def main():
         pace()
         fail("other data", other_data)
         fail("other call", other_call)
-    (FOLDER / f"rank-{RANK}.json").write_text(json.dumps(told))
+    (FOLDER / f"rank-{RANK}.json").write_text(json.dumps(results))
     if MODE != "alone":
         end_badly("kill" if MODE == "two nodes" else "raise")
 

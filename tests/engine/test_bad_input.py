@@ -9,7 +9,14 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from pipelab.engine import Pipeline
-from pipelab.errors import BatchError, LossError, PartitionError, PipelabError, ScheduleError
+from pipelab.errors import (
+    BatchError,
+    LossError,
+    PartitionError,
+    PipelabError,
+    RankError,
+    ScheduleError,
+)
 from pipelab.models import mlp
 from pipelab.schedules import Schedule, gpipe, one_f_one_b
 
@@ -87,6 +94,39 @@ def test_bad_batches_leave_the_pipeline_usable():
         with pytest.raises(ScheduleError, match="stage 0 on rank 1"):
             pipeline.use(swapped)
         assert pipeline.step(x, y).loss > 0
+
+
+@IN_PROCESS
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (
+            lambda targets: targets != -100,
+            r"count= returned shape \(3,\) .* return one number",
+        ),
+        (lambda targets: None, "count= returned a NoneType"),
+        (lambda targets: -1, r"count= gave \[-1.0, -1.0\] for the microbatches"),
+    ],
+)
+def test_a_count_is_one_number(count, words):
+    x, y = torch.randn(6, 16), torch.randint(10, (6,))
+    with (
+        Pipeline(mlp(), gpipe(2, 2), loss=cross_entropy, count=count) as pipeline,
+        pytest.raises(BatchError, match=words),
+    ):
+        pipeline.step(x, y)
+
+
+@IN_PROCESS
+def test_a_loss_of_real_shapes_is_one_number():
+    def of_ten(output, target):
+        return cross_entropy(output[:, :10] * torch.ones(10), target, reduction="none")
+
+    with (
+        Pipeline(mlp(), gpipe(2, 2), loss=of_ten) as pipeline,
+        pytest.raises(RankError, match=r"the loss returned shape \(3,\), not a tensor with one"),
+    ):
+        pipeline.step(torch.randn(6, 16), torch.randint(10, (6,)))
 
 
 def test_a_loss_that_can_be_judged_only_on_real_shapes_is_accepted():

@@ -1,4 +1,4 @@
-"""A training on disk: it goes on where it was, and a bad file is refused in words."""
+"""A training on disk: it continues where it was, and a bad file is refused in words."""
 
 import math
 import os

@@ -89,9 +89,9 @@ def test_a_rank_yields_where_only_its_own_threads_wait_for_its_core(monkeypatch)
     assert not yields(alone)
 
 
-@pytest.mark.slow  # wants a quiet machine: a rank that has no core of its own gives no way
-def test_a_message_does_not_wait_until_its_sender_is_through_with_all_its_forwards():
-    """Once it did: gloo's thread, which does not cut in, had no turn before the first WAIT."""
+@pytest.mark.slow  # wants a quiet machine: a rank without its own core does not yield
+def test_a_message_does_not_wait_until_its_sender_has_finished_all_its_forwards():
+    """Once it did: gloo's thread, which does not preempt, did not run before the first WAIT."""
     num_ranks, in_time, steps = cores(), 0, 0
     inputs, targets = torch.randn(256, 256), torch.randint(0, 256, (256,))
     layers = [torch.nn.Linear(256, 256) for _ in range(4 * num_ranks)]

@@ -200,7 +200,7 @@ def test_variables_for_gpus_that_are_set_late_reach_the_ranks(monkeypatch):
 
 
 class Gpu:
-    """A clock that runs a little fast, and events that tell milliseconds as CUDA does."""
+    """A clock that runs a little fast, and events that give milliseconds as CUDA does."""
 
     def __init__(self, monkeypatch):
         self.now = 1000.0
@@ -363,7 +363,7 @@ class TooLarge(nn.Linear):
         )
 
 
-def test_a_gpu_without_room_is_told_as_a_budget_that_is_used_up():
+def test_a_full_gpu_gets_the_error_of_a_budget_that_is_used_up():
     model = nn.Sequential(nn.Linear(16, 16), TooLarge(16, 10))
     words = (
         r"rank 1 ran out of memory in 1F0 .*: CUDA out of memory. Tried to allocate 2.00 GiB. "

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from engine.in_process import in_threads
 from engine.one_process import Return, assert_same, batch, gradients, plain_loop
-from engine.test_ordered_messages import in_threads, sessions  # noqa: F401 - a fixture
+from engine.test_ordered_messages import sessions  # noqa: F401 - a fixture
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils import _pytree as pytree

@@ -39,7 +39,7 @@ def test_scaled_gradients_are_those_of_one_process(name):
             loss = mse_loss(reference(x), y) / 3
         (loss * START).backward()
         scaled += loss.item()
-    assert half[0].loss == pytest.approx(scaled, rel=1e-3)  # told unscaled
+    assert half[0].loss == pytest.approx(scaled, rel=1e-3)  # reported unscaled
     assert not both[0].skipped
     for parameter, value in reference.named_parameters():
         for found, times in ((half[1], 1), (both[1], 2)):

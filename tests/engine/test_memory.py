@@ -1,4 +1,4 @@
-"""Memory that is real: what ranks say that they hold is what lies there, byte by byte."""
+"""Memory that is real: what ranks say that they hold is what is there, byte by byte."""
 
 import re
 from functools import partial
@@ -47,7 +47,7 @@ def test_f_keeps_what_autograd_saves():
         assert first[0, microbatch] == rows * (8 + 16) * FLOAT
         assert first[1, microbatch] == rows * (16 + 32) * FLOAT
         assert first[2, microbatch] == rows * (32 + 4) * FLOAT
-        # log_softmax saves its output; nll_loss besides the targets (int64) and one sum of weights
+        # log_softmax saves its output; nll_loss its targets (int64) and one sum of weights
         assert first[3, microbatch] == rows * (4 + 5) * FLOAT + rows * 8 + 2 * FLOAT
 
 

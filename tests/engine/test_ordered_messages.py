@@ -206,7 +206,7 @@ def test_the_double_notices_buffers_that_are_opened_in_another_order(sessions, m
     found, _, _ = sessions(mlp(width=8, depth=2), schedule)
     post_later(found[1], Action(1, Kind.RECV_F, 0), behind=Action(1, Kind.RECV_F, 1))
     x, y = torch.randn(9, 16), torch.arange(9)  # microbatches of 3, 2, 2 and 2 rows
-    step(found, schedule, x, y)  # by way of the host: tags forgive it
+    step(found, schedule, x, y)  # through the host: tags allow any order
     with pytest.raises(RuntimeError, match="crossed"):
         step(found, schedule, x, y)
 

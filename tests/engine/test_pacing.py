@@ -95,7 +95,7 @@ def test_gradients_stay_exact_while_paced():
 
 
 @pytest.mark.timing
-def test_work_that_outlasts_its_cost_is_counted_and_told():
+def test_work_that_takes_longer_than_its_cost_is_counted_and_reported():
     wide, x = mlp(width=1500, depth=4), torch.randn(256, 16)
     y = torch.zeros(256, dtype=torch.long)
     cost = Cost(0.0005, 0.0005, 0.0005)

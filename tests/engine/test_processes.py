@@ -58,7 +58,7 @@ def server():
 ENDED = "the process that ranks are forked from has ended .* Try once more"
 
 
-def test_a_server_killed_just_before_a_launch_is_told_in_words():
+def test_a_server_killed_just_before_a_launch_is_reported_in_words():
     open_pipeline().close()
     os.kill(server(), signal.SIGSTOP)  # or Python may notice its death, and start another
     killer = threading.Timer(0.2, os.kill, (server(), signal.SIGKILL))
@@ -70,7 +70,7 @@ def test_a_server_killed_just_before_a_launch_is_told_in_words():
         assert pipeline.step(X, Y).loss > 0
 
 
-def test_a_server_killed_while_it_loads_is_told_in_words_and_the_next_launch_starts_another():
+def test_a_server_killed_while_it_loads_is_reported_and_the_next_launch_starts_another():
     open_pipeline().close()
     before = server()
     os.kill(before, signal.SIGKILL)
@@ -92,7 +92,7 @@ def test_a_server_killed_while_it_loads_is_told_in_words_and_the_next_launch_sta
         assert pipeline.step(X, Y).loss > 0
 
 
-def test_a_temporary_folder_with_too_long_a_path_is_told_in_words(tmp_path):
+def test_a_temporary_folder_with_too_long_a_path_is_refused_in_words(tmp_path):
     folder = tmp_path / ("long" * 20)
     folder.mkdir()
     code = (
@@ -365,8 +365,8 @@ class GoneGroup:
     recv = send
 
 
-def test_a_message_that_cannot_be_started_is_an_echo_not_the_cause():
-    """Told as a rank's own failure, it hid the bug of the rank that had gone, now and then."""
+def test_a_message_that_cannot_be_started_is_a_consequence_not_the_cause():
+    """Reported as a failure of this rank, it sometimes hid the bug of the rank that had ended."""
     gloo = Tagged(GoneGroup(), torch.device("cpu"))
     messages = Messages(gloo, gloo, num_stages=2, timeout=1.0)
     with pytest.raises(MessageError, match="1RECV_F0: the message with rank 0 failed") as caught:

@@ -31,7 +31,7 @@ def profiled(request):
 
 
 def within(operator, events, room):
-    """The events of its rank that an operator lies in, but for ``room`` seconds at either end."""
+    """The events of its rank that an operator is in, except for ``room`` seconds at either end."""
     return [
         e for e in events
         if e.rank == operator.rank and e.start - room <= operator.start
@@ -100,7 +100,7 @@ def test_the_offset_is_what_all_marks_agree_on():
     assert error > 0.1
 
 
-def test_a_failure_under_the_profiler_is_told_as_ever():
+def test_a_failure_under_the_profiler_is_reported_as_without_it():
     from pipelab.errors import RankError
 
     layers = [torch.nn.Linear(8, 8), torch.nn.Linear(9, 8)]

@@ -87,7 +87,7 @@ def test_another_thread_sees_what_each_rank_began_and_when():
         assert len(order) >= 3 and order == sorted(set(order))
         assert all(isinstance(action, Action) and since >= began for action, since in new)
         for (_, a), (_, b) in itertools.pairwise(computed):
-            assert b - a >= 0.9 * pace, "since when is told, not when it was looked at"
+            assert b - a >= 0.9 * pace, "the time of its begin, not of the look at it"
 
 
 @pytest.mark.timing

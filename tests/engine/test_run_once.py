@@ -1,7 +1,7 @@
 """A backward in halves runs once what must run once: hooks, Python functions, recomputation.
 
 Each layer here does something that a second run would spoil: it scales gradients, counts in a
-buffer (which comes home with the state), frees what it kept, or works in place.
+buffer (which is part of the state), frees what it kept, or works in place.
 """
 
 import pytest
@@ -143,6 +143,7 @@ def model_of(what, layers):
     return nn.Sequential(*(Layer(what) if i >= middle else nn.Linear(8, 8) for i in range(layers)))
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("what", KINDS)
 @pytest.mark.parametrize("name", ["1f1b", "zero_bubble_h1", "zero_bubble_v"])
 def test_gradients_are_those_of_one_process(name, what):
@@ -177,8 +178,16 @@ def test_says_once_why_w_is_empty(what, word, capfd):
     assert word in line
 
 
-def test_a_plain_stage_is_split_and_says_nothing(capfd):
-    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+class Prints(nn.Linear):
+    def forward(self, x):
+        h = super().forward(x)
+        assert "grad_fn" in f"{h}"
+        return h
+
+
+@pytest.mark.parametrize("layer", [nn.Linear, Prints])
+def test_a_plain_stage_is_split_and_says_nothing(layer, capfd):
+    model = nn.Sequential(layer(8, 8), layer(8, 8))
     with Pipeline(model, build("zero_bubble_h1", 2, M), loss=cross_entropy) as pipeline:
         trace = pipeline.step(*batch(8)).trace
     assert capfd.readouterr().out == ""

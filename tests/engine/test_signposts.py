@@ -18,7 +18,7 @@ FILES = [path.relative_to(PACKAGE).as_posix() for path in sorted(PACKAGE.rglob("
 
 
 def prose(path):
-    """The docstrings and comments of a file; a comment goes on over the lines that follow it."""
+    """The docstrings and comments of a file; a comment continues over the lines that follow it."""
     source = path.read_text("utf-8")
     nodes = (
         n

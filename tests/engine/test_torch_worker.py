@@ -133,7 +133,7 @@ def test_crossed_messages_are_refused(raw):
 
 @WORKERS
 def test_tied_weights_across_stages_are_refused_by_name(worker, raw):
-    assert min(raw["tied"]) > 0.1  # each rank knows the gradient of its own use alone
+    assert min(raw["tied"]) > 0.1  # each rank knows only the gradient of its own use
     layers = [nn.Linear(8, 8), nn.Linear(8, 8)]
     layers[1].weight = layers[0].weight
     with pytest.raises(PipelabError, match="weight"):
@@ -152,7 +152,7 @@ def test_sum_loss_is_said_to_be_one(worker, raw):
 
 def test_uneven_batches(raw):
     for trial in ("uneven", "smaller"):
-        assert "Connection closed by peer" in raw[trial][0]  # all that rank 0 is told
+        assert "Connection closed by peer" in raw[trial][0]  # all that rank 0 gets to know
         assert "batch_size" in raw[trial][1]
     check_step(linears(), gpipe(2, 4), *batch(7))
     with Pipeline(linears(), gpipe(2, 4), loss=cross_entropy, worker="torch") as pipeline:

@@ -55,7 +55,7 @@ def two_agents(folder, mode):
     return [end(agent) for agent in agents]
 
 
-def told(folder, rank):
+def results_of(folder, rank):
     return json.loads((folder / f"rank-{rank}.json").read_text())
 
 
@@ -84,11 +84,11 @@ def two_nodes(tmp_path_factory):
 
 
 def test_the_same_numbers_as_with_launched_ranks(alone, one_node, two_nodes):
-    want = told(alone, 0)
+    want = results_of(alone, 0)
     assert len(set(want["losses"])) == 3
     for folder in (one_node, two_nodes[0]):
         for rank in (0, 1):
-            found = told(folder, rank)
+            found = results_of(folder, rank)
             assert found["losses"] == want["losses"]
             assert found["state"] == want["state"]
             assert found["replicas"] == want["replicas"] == [True, want["replicas"][1]]
@@ -97,13 +97,13 @@ def test_the_same_numbers_as_with_launched_ranks(alone, one_node, two_nodes):
 
 def test_each_process_is_one_rank(one_node, two_nodes):
     for folder in (one_node, two_nodes[0]):
-        assert told(folder, 0)["pids"] == told(folder, 1)["pids"]
-        assert len(set(told(folder, 0)["pids"])) == 2
+        assert results_of(folder, 0)["pids"] == results_of(folder, 1)["pids"]
+        assert len(set(results_of(folder, 0)["pids"])) == 2
 
 
 def test_operators_lie_under_their_bars_whatever_the_clocks_say(alone, one_node, two_nodes):
     for folder in (alone, one_node, two_nodes[0]):
-        found = told(folder, 0)
+        found = results_of(folder, 0)
         assert found["linears"] == [4 * 4, 4 * 4]  # four layers a stage, four microbatches
         assert found["in their F"] == sum(found["linears"])
 
@@ -124,7 +124,7 @@ def test_no_effect_before_its_cause_though_one_clock_is_5_s_ahead(two_nodes):
     error = trace.setting.clock_error
     assert 0 < error < 0.01
     assert f"clocks ± {error * 1e3:.2g} ms" in trace.source_line
-    offset, own_error, _ = told(two_nodes[0], 1)["clock"]
+    offset, own_error, _ = results_of(two_nodes[0], 1)["clock"]
     assert abs(offset + 5.0) <= own_error <= error  # both ran on one machine: the truth is known
     assert trace.duration < 1
     at = {(e.kind, e.stage, e.microbatch): e for e in trace.events}
@@ -137,19 +137,19 @@ def test_pacing_holds_across_clocks(two_nodes):
     cost = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010, latency=0.002)
     want = simulate(one_f_one_b(2, 4), cost).duration
     for rank in (0, 1):
-        assert 0.95 * want < told(two_nodes[0], rank)["paced"] < 1.5 * want
+        assert 0.95 * want < results_of(two_nodes[0], rank)["paced"] < 1.5 * want
 
 
-def test_processes_that_do_not_do_the_same_are_told(two_nodes):
+def test_processes_that_do_not_do_the_same_are_reported(two_nodes):
     for rank in (0, 1):
-        found = told(two_nodes[0], rank)
+        found = results_of(two_nodes[0], rank)
         where, _, words = found["other data"]
         assert where == 1
         assert "rank 1 has another batch than rank 0" in words and "manual_seed" in words
-    where, _, words = told(two_nodes[0], 0)["other call"]
+    where, _, words = results_of(two_nodes[0], 0)["other call"]
     assert where == 1
     assert "rank 1 has left" in words
-    assert told(two_nodes[0], 0)["other call seconds"] < 8  # no deadline was waited for
+    assert results_of(two_nodes[0], 0)["other call seconds"] < 8  # no deadline was waited for
 
 
 def test_a_killed_rank_ends_both_nodes_in_words(two_nodes):
@@ -193,7 +193,7 @@ def test_two_network_namespaces(tmp_path):
                 assert code == 1 and BUG in errors, errors
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
         pytest.skip(f"no network namespaces here: {error}")
-    assert told(tmp_path, 0)["losses"] == told(tmp_path, 1)["losses"]
+    assert results_of(tmp_path, 0)["losses"] == results_of(tmp_path, 1)["losses"]
     assert 0 < Trace.load(tmp_path / "trace-1.json").setting.clock_error < 0.01
 
 

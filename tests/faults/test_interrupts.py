@@ -157,12 +157,12 @@ def killed_at(folder, rng):
 
 
 def ours(folder):
-    """What lies there, but for the cache that torch makes for each user."""
+    """What is there, except for the cache that torch makes for each user."""
     return [path for path in folder.iterdir() if not path.name.startswith("torchinductor")]
 
 
 def is_grown(pid):
-    """Whether a process has had the time to tell the system with whom it is to end."""
+    """Whether a process has had the time to ask the system to end it with its parent."""
     with suppress(psutil.NoSuchProcess):
         return time.time() - psutil.Process(pid).create_time() > 0.1
     return False

@@ -122,7 +122,7 @@ def fail(cell):
                 pipeline.step(*trap.batch())
             started = time.monotonic()
             result = pipeline.step(*trap.batch())
-            assert pipeline.step(*trap.batch()).trace.events  # it goes on
+            assert pipeline.step(*trap.batch()).trace.events  # it continues
             return result, 0.0, where
     except BaseException as error:
         return error, time.monotonic() - started, where
@@ -233,7 +233,7 @@ def test_the_whole_matrix(slowness, capsys):
     for cell in CELLS:
         before = Held.now()
         try:
-            if cell[0] == "iterator":  # in the parent: no rank of its own
+            if cell[0] == "iterator":  # in the parent: it has no rank
                 judge_iterator(cell[3])
             else:
                 judge(cell, slowness)

@@ -1,4 +1,4 @@
-"""What ranks print and warn comes home into the cell, test or script that asked, in rank order."""
+"""What ranks print and warn is printed by the cell, test or script that asked, in rank order."""
 
 import os
 import subprocess

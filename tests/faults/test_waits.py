@@ -79,7 +79,7 @@ def test_a_rank_that_waits_until_its_last_message_is_taken_is_not_blamed():
 
 
 @pytest.mark.parametrize("kind", ["F", "B"])
-def test_a_nan_is_a_result_unless_the_pipeline_is_told(kind):
+def test_a_nan_is_a_result_without_stop_at_nan(kind):
     where = Spot("nan", 1, kind, 2, 0)
     with pipeline(where) as ranks:
         loss = ranks.step(X, Y).loss

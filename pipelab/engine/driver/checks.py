@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipelab.engine.protocol.commands import Loss, Options, Reduction
 from pipelab.engine.protocol.host import under_torchrun
 from pipelab.errors import BatchError, LossError, PipelabError, PipelineClosed, ScheduleError
-from pipelab.partition.tree import Flat, flatten, tensors_of
+from pipelab.partition.tree import Flat, described, flatten, tensors_of
 from pipelab.schedules import Schedule
 from pipelab.simulator import Cost
 
@@ -88,8 +88,7 @@ def check_loss(loss: Loss, reduction: Reduction = "mean") -> None:
             continue
         if isinstance(value, Tensor) and value.numel() == 1:
             return _check_reduction(float(value), float(twice), reduction)
-        is_tensor = isinstance(value, Tensor)
-        found.append(f"shape {tuple(value.shape)}" if is_tensor else f"a {type(value).__name__}")
+        found.append(described(value))
     if found:
         raise LossError(
             f"the loss returned {found[0]} for 2 rows: it must return one number, a scalar tensor, "

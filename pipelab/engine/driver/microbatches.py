@@ -3,7 +3,7 @@
 Each microbatch gets its weight here, by THE GRADIENT RULE (protocol/gradient_rule.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,10 +11,11 @@ from torch import Tensor
 
 from pipelab.engine.protocol import gradient_rule
 from pipelab.engine.protocol.commands import Reduction, Trial
-from pipelab.engine.protocol.loss_trial import MOST_ROWS
-from pipelab.partition.tree import Flat
+from pipelab.errors import BatchError
+from pipelab.partition.tree import Flat, described
 
 Count = Callable[[Any], "float | Tensor"]
+_TRIED_ROWS = 8  # enough to judge a loss; each is one more call of it
 
 
 @dataclass(frozen=True)
@@ -31,25 +32,42 @@ class Rule:
     reduction: Reduction = "mean"
 
     def weights(self, targets: Flat | None, sizes: list[int]) -> list[float]:
-        """The weight of each microbatch of the whole batch, whose rows are ``sizes``."""
+        """The weight of each microbatch of the whole batch, whose rows are ``sizes``.
+
+        Raises:
+            BatchError: ``count`` gave no number, or counts of which no mean can be taken.
+        """
         if targets is None:
             return [1.0] * len(sizes)
         counts = [float(size) for size in sizes]
         if self.count is not None:
-            counts = [float(self.count(part.unflatten())) for part in targets.cut(sizes)]
+            counts = [self.counted(part) for part in targets.cut(sizes)]
         return gradient_rule.weights(counts, self.reduction)
 
-    def trial(self, targets: Flat, rows: int) -> Trial | None:
-        """How to try the loss on the first rows; None if they are too few, or cannot be counted."""
-        rows = min(MOST_ROWS, rows)
-        if rows < 2:
-            return None
+    def counted(self, targets: Flat) -> float:
+        """What some targets count. Raises BatchError if that is no number."""
+        if self.count is None:
+            return float(len(targets.tensors[0]))
+        found = self.count(targets.unflatten())
+        try:
+            return float(found)
+        except (TypeError, ValueError, RuntimeError):
+            raise BatchError(
+                f"count= returned {described(found)} for the targets of a microbatch: return one "
+                f"number, how many terms the loss averages, as (targets != -100).sum()"
+            ) from None
+
+    def trial(self, targets: Flat, sizes: Sequence[int]) -> Trial | None:
+        """How to try the loss on the first rows; None if they are too few, or count nothing."""
+        takes = _first_rows(sizes)
+        rows = sum(takes)
         each = targets.map(lambda tensor: tensor[:rows]).cut([1] * rows)
         try:
-            counts = [1.0 if self.count is None else float(self.count(x.unflatten())) for x in each]
+            counts = [self.counted(row) for row in each]
         except Exception:  # a count= that wants more than one row
             return None
-        return Trial(tuple(counts), self.reduction)
+        is_judged = rows >= 2 and sum(counts) > 0.0 and min(counts) >= 0.0
+        return Trial(tuple(counts), takes, self.reduction) if is_judged else None
 
 
 class Share(NamedTuple):
@@ -80,10 +98,20 @@ def share_out(
     for i, row in enumerate(sizes):
         own = tuple(weights[first : first + len(row)])
         theirs = targets_of[i]
-        trial = None if theirs is None or not with_trial else rule.trial(theirs, parts[i])
+        trial = None if theirs is None or not with_trial else rule.trial(theirs, row)
         shares.append(Share(inputs_of[i], theirs, row, own, first, trial))
         first += len(row)
     return shares
+
+
+def _first_rows(sizes: Sequence[int]) -> tuple[int, ...]:
+    """How many rows each of the first microbatches gives to a trial of the loss."""
+    takes, missing = [], _TRIED_ROWS
+    for size in sizes:
+        if missing > 0:
+            takes.append(min(size, missing))
+            missing -= size
+    return tuple(takes)
 
 
 def microbatch_sizes(rows: int, num_microbatches: int) -> tuple[int, ...]:

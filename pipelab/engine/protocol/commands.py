@@ -82,9 +82,14 @@ class Use:
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial of the loss on the first rows of a batch: what each of them counts."""
+    """A trial of the loss on the first rows of a batch.
+
+    ``counts``: what each of these rows counts. ``takes``: how many of them each of the first
+    microbatches has.
+    """
 
     counts: tuple[float, ...]
+    takes: tuple[int, ...]
     reduction: Reduction
 
 
@@ -95,7 +100,8 @@ class Run:
     ``sizes``: rows of each microbatch. ``weights``: the share of each microbatch in the mean.
     ``signature``: shape of a row and dtype of the inputs; while it stays, message shapes do too.
     ``first``: the number of this replica's first microbatch within the whole batch. ``profiled``:
-    under PyTorch's profiler, which slows it down. ``trial``: of the loss, on its first batch.
+    under PyTorch's profiler, which slows it down. ``trial``: of the loss, once, when
+    the first targets come.
     """
 
     train: bool

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pipelab.engine.protocol.commands import Loss, Reduction
 from pipelab.errors import BatchError
-from pipelab.partition.tree import tensors_of
+from pipelab.partition.tree import described, tensors_of
 
 
 def weights(counts: Sequence[float], reduction: Reduction = "mean") -> list[float]:
@@ -63,9 +63,8 @@ def weighted_loss(loss: Loss, output: Any, target: Any, weight: float) -> Tensor
         return sum((x.flatten()[:0].sum() for x in tensors_of(output)), torch.zeros(()))
     value = loss(output, target)
     if not isinstance(value, Tensor) or value.numel() != 1:
-        found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(
-            f"the loss returned {found}, not a tensor with one number: return the mean over the "
-            f"rows (reduction='mean')"
+            f"the loss returned {described(value)}, not a tensor with one number: return the mean "
+            f"over the rows (reduction='mean')"
         )
     return value.reshape(()) * weight

@@ -8,50 +8,71 @@ for any parts. Cross entropy with class weights, a root of a mean square, a cont
 the rows of a batch are none, unless ``count=`` says what they average. Tried on a few rows: cut
 into single rows, unevenly, and in halves. A cut on which the loss raises is left out: that is
 raised again where it matters.
+
+A copy of the loss is tried, and the random numbers of PyTorch are put back: the training is the
+same as without a trial. Only what a loss keeps in a module that ranks import is not copied.
 """
 
-import copy
 import math
+import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any
 
+import cloudpickle
 import torch
 from torch import Tensor
 
 from pipelab.engine.protocol.commands import Loss, Reduction, Trial
 from pipelab.errors import LossError
-from pipelab.partition.tree import Flat, join
+from pipelab.partition.tree import Flat, flatten, join
 
-MOST_ROWS = 8  # enough to judge; each is one more call of the loss
-_TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}  # of one; half precision: 0.03
+_TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}  # of the terms' size; for complex, too
+_TOLERANCE_OF_TF32 = 4e-3  # convolutions of a GPU round float32 to it: a few of its 2**-10
+_TOLERANCE_OF_HALF = 0.03
 
 
 class Rows:
     """The first rows that the last stage sees, from as many microbatches as it takes."""
 
-    def __init__(self, trial: Trial):
+    def __init__(self, trial: Trial, loss: Loss):
         self.trial = trial
-        self.parts: list[tuple[Flat, Flat]] = []
-        self.missing = len(trial.counts)
+        self.takes = trial.takes
+        self.parts: dict[int, tuple[Flat, Flat]] = {}
+        self.loss: Loss | None = None
+        with suppress(Exception):  # after an evaluation it may hold what cannot be copied
+            self.loss = cloudpickle.loads(cloudpickle.dumps(loss))
 
-    def add(self, microbatch: int, output: Flat, target: Flat, loss: Loss) -> None:
+    def add(self, microbatch: int, output: Any, target: Flat) -> None:
         """Take a microbatch's rows; with the last that is missing, try the loss.
 
         Raises:
             LossError: the loss is no mean (or sum) over rows.
         """
-        rows = len(target.tensors[0])
-        if self.missing <= 0 or microbatch != len(self.parts):
+        if microbatch >= len(self.takes) or self.loss is None:
             return
-        if any(x.dim() == 0 or len(x) != rows for x in output.tensors):
-            self.missing = 0  # outputs that are not cut by rows: nothing to compare
+        rows = _first_rows(self.takes[microbatch], output, target)
+        if rows is None:
+            self.takes = ()  # nothing to compare
             return
-        take = min(self.missing, rows)
-        first = (output.map(lambda x: x[:take].detach()), target.map(lambda x: x[:take]))
-        self.parts.append(first)
-        self.missing -= take
-        if self.missing == 0:
-            outputs, targets = zip(*self.parts, strict=True)
-            try_loss(loss, join(outputs), join(targets), self.trial)
+        self.parts[microbatch] = rows
+        if len(self.parts) == len(self.takes):
+            outputs, targets = zip(*(self.parts[i] for i in sorted(self.parts)), strict=True)
+            self.takes = ()
+            self.parts.clear()
+            try_loss(self.loss, join(outputs), join(targets), self.trial)
+
+
+def _first_rows(take: int, output: Any, target: Flat) -> tuple[Flat, Flat] | None:
+    """Some rows of a microbatch; None if its outputs are not tensors with one entry a row."""
+    try:
+        flat = flatten(output)
+    except TypeError:
+        return None
+    rows = len(target.tensors[0])
+    if any(x.dim() == 0 or len(x) != rows for x in flat.tensors):
+        return None
+    return flat.map(lambda x: x[:take].detach()), target.map(lambda x: x[:take])
 
 
 def try_loss(loss: Loss, output: Flat, target: Flat, trial: Trial) -> None:
@@ -60,23 +81,25 @@ def try_loss(loss: Loss, output: Flat, target: Flat, trial: Trial) -> None:
     Raises:
         LossError: the loss is no mean (or sum) over rows.
     """
-    with torch.no_grad(), torch.random.fork_rng(_gpus(output)):
-        loss = copy.deepcopy(loss)  # one with a state, such as running statistics
+    gpus = list({x.device for x in output.tensors if x.device.type == "cuda"})
+    with torch.no_grad(), _eager(), torch.random.fork_rng(gpus):
+        before = _random_states(gpus)
         whole, again = _value(loss, output, target), _value(loss, output, target)
-        if whole is None or whole != again or not math.isfinite(whole):
+        draws = not all(map(torch.equal, before, _random_states(gpus)))
+        if whole is None or whole != again or draws or not math.isfinite(whole):
             return
         rows = len(trial.counts)
         for sizes in ([1] * rows, [1, rows - 1], [rows // 2, rows - rows // 2]):
             parts = _of_parts(loss, output, target, sizes, trial)
             if parts is not None and _differ(whole, parts, output):
-                raise LossError(_no_mean(whole, parts, sizes, trial.reduction))
+                raise LossError(_no_mean(whole, sum(parts), sizes, trial.reduction))
 
 
 def _of_parts(
     loss: Loss, output: Flat, target: Flat, sizes: Sequence[int], trial: Trial
-) -> float | None:
-    """What the rule makes of the losses of parts; None if the loss fails on one."""
-    total, first = 0.0, 0
+) -> list[float] | None:
+    """The losses of parts, weighted by the rule; None if the loss fails on one."""
+    found, first = [], 0
     for size, some, theirs in zip(sizes, output.cut(sizes), target.cut(sizes), strict=True):
         count = sum(trial.counts[first : first + size])
         first += size
@@ -85,8 +108,8 @@ def _of_parts(
         value = _value(loss, some, theirs)
         if value is None:
             return None
-        total += value if trial.reduction == "sum" else value * count / sum(trial.counts)
-    return total
+        found.append(value if trial.reduction == "sum" else value * count / sum(trial.counts))
+    return found
 
 
 def _value(loss: Loss, output: Flat, target: Flat) -> float | None:
@@ -97,13 +120,35 @@ def _value(loss: Loss, output: Flat, target: Flat) -> float | None:
     return value.item() if isinstance(value, Tensor) and value.numel() == 1 else None
 
 
-def _gpus(output: Flat) -> list[torch.device]:
-    return list({x.device for x in output.tensors if x.device.type == "cuda"})
+def _eager() -> AbstractContextManager[None]:
+    """A compiled loss is tried as it is written: it would be compiled for each shape of a part."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()  # nothing is compiled here, and the import takes seconds
+    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
-def _differ(whole: float, parts: float, output: Flat) -> bool:
-    tolerance = max(_TOLERANCE.get(x.dtype, 0.03) for x in output.tensors)
-    return not abs(whole - parts) <= tolerance * max(abs(whole), 0.1)  # a NaN differs
+def _random_states(gpus: Sequence[torch.device]) -> list[Tensor]:
+    return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, gpus)]
+
+
+def _differ(whole: float, parts: Sequence[float], output: Flat) -> bool:
+    """Whether they differ by more than the rounding of their terms, which may cancel each other."""
+    size = max(abs(whole), sum(map(abs, parts)), 0.1)
+    return not abs(whole - sum(parts)) <= _tolerance(output) * size  # a NaN differs
+
+
+def _tolerance(output: Flat) -> float:
+    """That of the least exact numbers which the loss may compute with."""
+    found = 0.0
+    for tensor in output.tensors:
+        if tensor.is_floating_point() or tensor.is_complex():
+            found = max(found, _TOLERANCE.get(tensor.real.dtype, _TOLERANCE_OF_HALF))
+        if torch.is_autocast_enabled(tensor.device.type):
+            return _TOLERANCE_OF_HALF
+        if tensor.device.type == "cuda" and tensor.dtype is torch.float32:
+            found = max(found, _TOLERANCE_OF_TF32)
+    return found
 
 
 def _no_mean(whole: float, parts: float, sizes: Sequence[int], reduction: Reduction) -> str:
@@ -111,8 +156,8 @@ def _no_mean(whole: float, parts: float, sizes: Sequence[int], reduction: Reduct
     verb, noun = ("averages", "mean") if reduction == "mean" else ("adds up", "sum")
     return (
         f"the loss is no {noun} over its rows: {sum(sizes)} rows together give {whole:.6g}; cut "
-        f"into {cut}, they give {parts:.6g}. Microbatches are such parts, so the gradient would be "
-        f"wrong.\n"
+        f"into {cut}, they give {parts:.6g}. Microbatches are such parts, so the loss and "
+        f"its gradient would be wrong.\n"
         f"Say with count= what it {verb}: count=lambda targets: weights[targets].sum() for class "
         f"weights, (targets != -100).sum() for ignored targets. A root or a logarithm of a mean: "
         f"train on the mean itself. A loss that compares rows with each other needs them in one "

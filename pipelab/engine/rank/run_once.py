@@ -30,15 +30,23 @@ def hooks_noted() -> Iterator[list[str]]:
     """What registers hooks within the block, as names of what was called; usually empty.
 
     Autograd cannot be asked which hooks a node has, so the ways to set one are observed: methods
-    of tensors, ``grad_fn``, through which one reaches a node, and hooks of saved tensors.
+    of tensors, ``grad_fn``, through which one reaches a node, and hooks of saved tensors. To print
+    a tensor is none, though it reads ``grad_fn``.
     """
     _observe()
     found: list[str] = []
+    with _noted_in(found):
+        yield found
+
+
+@contextmanager
+def _noted_in(found: list[str] | None) -> Iterator[None]:
+    before = getattr(_THREAD, "found", None)
     _THREAD.found = found
     try:
-        yield found
+        yield
     finally:
-        _THREAD.found = None
+        _THREAD.found = before
 
 
 @cache
@@ -48,6 +56,7 @@ def _observe() -> None:
         setattr(Tensor, name, _noted(getattr(Tensor, name), name))
     node_of = vars(torch._C.TensorBase)["grad_fn"].__get__
     setattr(Tensor, "grad_fn", property(_noted(node_of, "grad_fn")))  # noqa: B010
+    setattr(Tensor, "__repr__", _noted_in(None)(Tensor.__repr__))  # noqa: B010
     enter = _noted(saved_tensors_hooks.__enter__, "saved_tensors_hooks")
     setattr(saved_tensors_hooks, "__enter__", enter)  # noqa: B010
 

@@ -148,7 +148,7 @@ class Session:
             events=self.recorder.take(),
             memory=worker.memory.lasting,
             allocated=self._allocated(),
-            gradient_norm=worker.gradient_norm,
+            gradient_norm=worker.update.gradient_norm,
             overruns=worker.pace.overruns,
             skipped=worker.update.skips,
             seen=profiler.found,

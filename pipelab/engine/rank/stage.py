@@ -19,7 +19,7 @@ from pipelab.engine.rank.backward import WeightsLater, run_backward
 from pipelab.engine.rank.run_once import hooks_noted
 from pipelab.partition import call
 from pipelab.partition.saved import SavedBytes
-from pipelab.partition.tree import Flat, Form, flatten, map_tensors
+from pipelab.partition.tree import Flat, Form, check_finite, flatten, map_tensors, tensors_of
 
 
 class _Kept(NamedTuple):
@@ -56,6 +56,7 @@ class Stage:
         self.loss_scale = 1.0  # set before each step (rank/update.py)
         self.device_type = options.place.device
         self.random_seed = options.seed
+        self.stop_at_nan = options.stop_at_nan
         chosen = options.checkpoint  # True, or the stages that run their forward twice
         self.runs_twice = chosen if isinstance(chosen, bool) else number in chosen
         self.parameters = list(module.parameters())
@@ -68,8 +69,12 @@ class Stage:
         self._trial: Rows | None = None
         self._has_said = False  # that W is empty
 
-    def begin_step(self) -> int:
-        """Start a step; returns the bytes of gradients that its parameters hold already."""
+    def begin_step(self, trial: Trial | None) -> int:
+        """Start a step; returns the bytes of gradients that its parameters hold already.
+
+        ``trial``: of the loss, on the first rows of this step's output; the last stage does it.
+        """
+        self._trial = Rows(trial, self.loss) if trial and self.loss else None
         self._old_gradient_bytes = self.gradient_bytes()
         self._has_new_gradients = False
         return self._old_gradient_bytes
@@ -87,6 +92,7 @@ class Stage:
         measured = None if inputs.form in self._saved_bytes else SavedBytes(self.module)
         with measured or nullcontext(), self._hooks_noted() as hooks:
             output = self._apply(microbatch, inputs, target, weight)
+        self._check("output", output.tensors)
         if measured is not None:
             self._saved_bytes[inputs.form] = _kept_bytes(measured, inputs, output, target)
         outputs = [x for x in output.tensors if x.requires_grad]
@@ -100,18 +106,15 @@ class Stage:
     def evaluate(self, inputs: Any) -> Any:
         """The output alone; nothing is kept."""
         with self._autocast():
-            return call(self.module, inputs)
-
-    def begin_trial(self, trial: Trial | None) -> None:
-        """Try the loss on the first rows of this step's output; with None, do not."""
-        self._trial = None if trial is None else Rows(trial)
+            output = call(self.module, inputs)
+        self._check("output", output)
+        return output
 
     def try_loss(self, microbatch: int, output: Any, target: Flat) -> None:
         """Give a microbatch to the trial of the loss, where there is one. Raises LossError."""
         if self._trial is not None:
-            assert self.loss is not None
             with self._autocast():
-                self._trial.add(microbatch, flatten(output), target, self.loss)
+                self._trial.add(microbatch, output, target)
 
     def weighted_loss(self, output: Any, target: Any, weight: float) -> Tensor:
         """The last stage's loss times its weight, by THE GRADIENT RULE.
@@ -170,7 +173,14 @@ class Stage:
                 f"depend on it; check for detach() or integer outputs between layers"
             )
         pairs = zip(kept.entry, kept.inputs, strict=True)
-        return [torch.zeros_like(x) if gradient is None else gradient for gradient, x in pairs]
+        found = [torch.zeros_like(x) if gradient is None else gradient for gradient, x in pairs]
+        self._check("gradient", found)
+        return found
+
+    def _check(self, what: str, value: object) -> None:
+        """With ``stop_at_nan``, raise FloatingPointError for a NaN or an infinity."""
+        if self.stop_at_nan:
+            check_finite(what, tensors_of(value))
 
     def _apply(self, microbatch: int, inputs: Flat, target: Flat | None, weight: float) -> Flat:
         output = self._run(inputs.unflatten())

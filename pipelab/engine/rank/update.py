@@ -60,25 +60,24 @@ class Update:
             if options.lr_schedule
         }
         self.loss_scale = LossScale() if options.autocast is torch.float16 else None
-        self.is_scaled = self.skips = False
+        self.is_scaled = self.skips = self.must_settle = False
+        self.gradient_norm: float | None = None  # of the whole model in this step, before clipping
         self._grown: set[int] = set()  # the stages whose optimizer has made its state
 
     def begin(self, train: bool) -> None:
         """Start a step: its backwards, if it trains, begin with the current loss scale."""
         self.skips = False
+        self.gradient_norm = None
+        # whether the ranks must exchange something before they update
+        self.must_settle = train and (self.clip_norm is not None or self.loss_scale is not None)
         if not train:
             return  # the gradients that are there stay as they are
         self.is_scaled = self.loss_scale is not None
         for stage in self.stages.values():
             stage.loss_scale = self.loss_scale.scale if self.loss_scale else 1.0
 
-    @property
-    def needs_all(self) -> bool:
-        """Whether the ranks must exchange something before they update."""
-        return self.clip_norm is not None or self.loss_scale is not None
-
-    def settle(self) -> float | None:
-        """Prepare the gradients, together with all ranks; the whole model's norm if it is clipped.
+    def settle(self) -> None:
+        """Prepare the gradients, together with all ranks: clip them by the whole model's norm.
 
         With fp16 they are scaled down, and the update is left out if any rank's have overflowed.
         """
@@ -87,18 +86,19 @@ class Update:
         if self.loss_scale is not None:
             self.skips = not self.loss_scale.unscale(found, self.data_parallel)
             self.is_scaled = False
-        return None if self.clip_norm is None or self.skips else self._clip(found)
+        if self.clip_norm is not None and not self.skips:
+            self.gradient_norm = self._clip(found, self.clip_norm)
+        self.must_settle = False
 
-    def _clip(self, found: list[Tensor]) -> float:
+    def _clip(self, found: list[Tensor], clip_norm: float) -> float:
         """Scale the gradients so that the *whole* model's norm is at most ``clip_norm``.
 
         Each rank knows only its own gradients. Returns the norm before clipping
         (torch.nn.utils.clip_grad_norm_ is the same within one process).
         """
-        assert self.clip_norm is not None
         squares = sum(g.abs().double().square().sum().item() for g in found)  # complex ones, too
         norm = float(self.data_parallel.total(squares) ** 0.5)
-        factor = self.clip_norm / (norm + 1e-6)
+        factor = clip_norm / (norm + 1e-6)
         if factor < 1.0:
             for gradient in found:
                 gradient.mul_(factor)

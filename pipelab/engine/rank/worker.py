@@ -8,8 +8,6 @@ recorded of it, and what else happens around it, is in recorder.py.
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from pipelab.action import Action, Kind
 from pipelab.engine.protocol.commands import Build
 from pipelab.engine.protocol.progress import Wanted
@@ -22,7 +20,7 @@ from pipelab.engine.rank.recorder import Recorder, waiting_for
 from pipelab.engine.rank.stage import Stage
 from pipelab.engine.rank.update import Update
 from pipelab.engine.transport.p2p import Messages
-from pipelab.partition.tree import check_finite, flatten, tensors_of
+from pipelab.partition.tree import flatten
 
 __all__ = ["Worker"]  # lesson 3 prints its loop
 
@@ -43,7 +41,6 @@ class Worker:
         self.messages = messages
         self.data_parallel = data_parallel
         self.update = Update(self.stages, build.options, data_parallel)
-        self.stop_at_nan = build.options.stop_at_nan
         self.recorder = recorder
         self.affinity = affinity
         parameters = sum(p.nbytes for s in self.stages.values() for p in s.parameters)
@@ -72,11 +69,8 @@ class Worker:
         self.batch, self.route, self.actions = batch, batch.route, actions
         self.reductions: list[tuple[Reduction, int, float]] = []  # with their event and due time
         self.update.begin(batch.train)
-        for stage in self.stages.values():
-            stage.begin_trial(batch.run.trial if stage.is_last else None)
-        self.must_settle = batch.train and self.update.needs_all
-        self.gradient_norm: float | None = None
-        self.memory.begin_step(sum(stage.begin_step() for stage in self.stages.values()))
+        held = sum(stage.begin_step(batch.run.trial) for stage in self.stages.values())
+        self.memory.begin_step(held)
         self.pace.begin()
 
     def run_step(self) -> None:
@@ -97,7 +91,7 @@ class Worker:
             wanted = Wanted(sent_as(recv), self.route.peer(recv))
             with self.recorder.record(waiting_for(action), wanted):
                 self.take_message(action, recv)  # [6]
-        elif action.kind is Kind.STEP and (self.reductions or self.must_settle):
+        elif action.kind is Kind.STEP and (self.reductions or self.update.must_settle):
             with self.recorder.record(waiting_for(action)):
                 self.settle_gradients()
 
@@ -123,8 +117,6 @@ class Worker:
         stage.seed(batch.run.number, batch.run.first + number(action))
         inputs, target, weight = batch.input_of(action), batch.target(action), batch.weight(action)
         output, kept = stage.forward(number(action), inputs, target, weight)  # [7]
-        if self.stop_at_nan:
-            check_finite("output", output.tensors)
         if stage.is_last:
             batch.losses.append(output.tensors[0].detach())
         else:
@@ -135,13 +127,12 @@ class Worker:
         """F outside of training keeps nothing; the last stage takes the loss if targets came."""
         stage, batch = self.stages[action.stage], self.batch
         output = stage.evaluate(batch.input_of(action).unflatten())
-        if self.stop_at_nan:
-            check_finite("output", tensors_of(output))
         if not stage.is_last:
             batch.pass_on(action, flatten(output))
             return
         if (target := batch.target(action)) is not None:
             weight = batch.weight(action)
+            stage.try_loss(number(action), output, target)
             batch.losses.append(stage.weighted_loss(output, target.unflatten(), weight))
         batch.collect(output)
 
@@ -149,26 +140,20 @@ class Worker:
         """B: from the output's gradient to those of the weights, kept, and of the input, sent."""
         stage = self.stages[action.stage]
         gradients = stage.backward(number(action), self.batch.gradients_of(action))  # [8]
-        self.pass_back(action, gradients)
+        self.batch.pass_back(action, gradients)
         self.recorder.report(stage.new_gradient_bytes())
 
     def backward_input(self, action: Action) -> None:
         """I: from the output's gradient to that of the input, sent at once."""
         stage = self.stages[action.stage]
         gradients = stage.backward_input(number(action), self.batch.gradients_of(action))  # [8]
-        self.pass_back(action, gradients)
+        self.batch.pass_back(action, gradients)
 
     def backward_weight(self, action: Action) -> None:
         """W: the gradients of the weights, for which nobody waits."""
         stage = self.stages[action.stage]
         stage.backward_weight(number(action))  # [8]
         self.recorder.report(stage.new_gradient_bytes())
-
-    def pass_back(self, action: Action, gradients: list[Tensor]) -> None:
-        """Gradients of the input go to the stage before, if there is one."""
-        if self.stop_at_nan:
-            check_finite("gradient", gradients)
-        self.batch.pass_back(action, gradients)
 
     def send(self, action: Action) -> None:
         """SEND: start to send a result to the next rank. Blocks only without ``overlap``."""
@@ -196,9 +181,8 @@ class Worker:
             self.pace.wait_until(due)
             self.recorder.end_at(place, ended, due)
         self.reductions.clear()
-        if self.must_settle:
-            self.gradient_norm = self.update.settle()
-            self.must_settle = False
+        if self.update.must_settle:
+            self.update.settle()
 
     def optimizer_step(self, action: Action) -> None:
         """STEP: one step of the stage's own optimizer, with the gradients of all microbatches."""
