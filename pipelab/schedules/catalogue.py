@@ -36,8 +36,8 @@ class Builder:
 
     Attributes:
         name: the string that commands and controls use, such as ``"1f1b"``.
-        build: (num_ranks, num_microbatches, stages_per_rank) -> Schedule; a builder with a fixed
-            number of stages per rank ignores the third.
+        function: (num_ranks, num_microbatches) -> Schedule; where the stages per rank can be
+            chosen, they are its third argument.
         stages_per_rank: 1 or 2 where it is fixed, None where it can be chosen.
         title: for people; without one, the name.
         mark: a letter for charts.
@@ -47,13 +47,19 @@ class Builder:
     """
 
     name: str
-    build: Callable[[int, int, int], Schedule]
+    function: Callable[..., Schedule]
     stages_per_rank: int | None = 1
     title: str = ""
     mark: str = "?"
     bubble: Formula | None = None
     peak: Formula | None = None
     torch: str | None = None
+
+    def build(self, num_ranks: int, num_microbatches: int, stages_per_rank: int = 2) -> Schedule:
+        """The schedule of these sizes; a fixed number of stages per rank stays as it is."""
+        if self.stages_per_rank is None:
+            return self.function(num_ranks, num_microbatches, stages_per_rank)
+        return self.function(num_ranks, num_microbatches)
 
 
 _FLUSH = Formula("(p−1)/(m+p−1)", lambda p, m, v: (p - 1) / (m + p - 1))
@@ -67,7 +73,7 @@ BUILDERS = {
     for builder in (
         Builder(
             "sequential",
-            lambda p, m, v: sequential(p, m),
+            sequential,
             title="sequential",
             mark="S",
             bubble=Formula("(p−1)/p", lambda p, m, v: (p - 1) / p),
@@ -75,7 +81,7 @@ BUILDERS = {
         ),
         Builder(
             "gpipe",
-            lambda p, m, v: gpipe(p, m),
+            gpipe,
             title="GPipe",
             mark="G",
             bubble=_FLUSH,
@@ -84,7 +90,7 @@ BUILDERS = {
         ),
         Builder(
             "1f1b",
-            lambda p, m, v: one_f_one_b(p, m),
+            one_f_one_b,
             title="1F1B",
             mark="1",
             bubble=_FLUSH,
@@ -93,7 +99,7 @@ BUILDERS = {
         ),
         Builder(
             "eager_1f1b",
-            lambda p, m, v: eager_one_f_one_b(p, m),
+            eager_one_f_one_b,
             title="eager 1F1B",
             mark="e",
             bubble=_FLUSH,
@@ -120,7 +126,7 @@ BUILDERS = {
         ),
         Builder(
             "zero_bubble_h1",
-            lambda p, m, v: zero_bubble_h1(p, m),
+            zero_bubble_h1,
             title="zero bubble H1",
             mark="H",
             bubble=Formula("(p−1)/(3m+p−1)"),
@@ -129,14 +135,14 @@ BUILDERS = {
         ),
         Builder(
             "zero_bubble_h2",
-            lambda p, m, v: zero_bubble_h2(p, m),
+            zero_bubble_h2,
             title="zero bubble H2",
             mark="2",
             peak=_TWO_WINDOWS,
         ),
         Builder(
             "zero_bubble_v",
-            lambda p, m, v: zero_bubble_v(p, m),
+            zero_bubble_v,
             stages_per_rank=2,
             title="zero bubble V",
             mark="V",

@@ -86,7 +86,7 @@ def lower_bound(num_ranks: int, num_microbatches: int, cost: Cost) -> float:
 def _schedules(p: int, m: int, cost: Cost, limit: int) -> Iterator[Schedule]:
     for builder in BUILDERS.values():
         if builder.stages_per_rank == 1:
-            yield builder.build(p, m, 1)
+            yield builder.build(p, m)
     for preference in _PREFERENCES:
         # fewer activations than allowed can be faster: forwards in excess delay backwards
         for width in sorted({limit, min(limit, p), min(limit, 2 * p - 1)}):
