@@ -5,6 +5,7 @@
     1f1b              Schedule1F1B
     interleaved       ScheduleInterleaved1F1B, two stages a rank
     zero_bubble_h1    ScheduleInterleavedZeroBubble with one stage a rank, which is ZB-H1
+    zero_bubble_v     ScheduleZBVZeroBubble
 
 Same stages and starting weights, same batch, same SGD (lr 0.01, no momentum), same threads per
 rank, gloo over loopback, processes from one fork server. Before any time is taken, one step of
@@ -162,7 +163,7 @@ def jobs(work: Workload, case: Case) -> list[Job]:
     """What each of torch's ranks is to do."""
     schedule = case.actions
     stages = split(work.model, schedule.num_stages)
-    last = case.num_ranks - 1
+    first, last = (schedule.rank_of_stage[stage] for stage in (0, schedule.num_stages - 1))
     return [
         Job(
             {number: stages[number] for number in schedule.stages_of(rank)},
@@ -171,7 +172,7 @@ def jobs(work: Workload, case: Case) -> list[Job]:
             OPTIMIZER,
             case.schedule,
             case.num_microbatches,
-            work.inputs if rank == 0 else None,
+            work.inputs if rank == first else None,
             work.targets if rank == last else None,
             case.torch_affinity,
         )

@@ -28,7 +28,7 @@ from pipelab.schedules.catalogue import BUILDERS
 
 @dataclass(frozen=True)
 class Job:
-    """What a rank has to do from now on. Inputs go to the first, targets to the last rank."""
+    """What a rank has to do from now on. The first stage's has inputs, the last stage's targets."""
 
     stages: dict[int, nn.Module]
     num_stages: int

@@ -147,6 +147,7 @@ BUILDERS = {
             title="zero bubble V",
             mark="V",
             peak=Formula("p"),
+            torch="ScheduleZBVZeroBubble",
         ),
     )
 }
