@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelab.action import COMPUTE, MESSAGES, Action, Kind
+from pipelab.action import COMPUTE, MESSAGES, SENDS, Action, Kind
 from pipelab.errors import DeadlockError, ScheduleError
 from pipelab.schedules import Schedule, gpipe, validate
 from pipelab.schedules.catalogue import BUILDERS, build
@@ -12,7 +12,6 @@ from pipelab.schedules.communication import lower
 from tests.schedules.strategies import valid_schedules
 
 BACKWARD = (Kind.B, Kind.I, Kind.W)
-SENDS = (Kind.SEND_F, Kind.SEND_B)
 
 
 def check_reductions(lowered):
