@@ -14,10 +14,9 @@ import pytest
 from pipelab.bench.__main__ import _parser
 from pipelab.bench.cases import cases
 from pipelab.bench.launch import launch_torchrun
-from pipelab.bench.step import SCHEDULES, Case, bench_cases, jobs
-from pipelab.bench.step_table import mean_of, step_table
+from pipelab.bench.step import SCHEDULES, Case, bench_cases, jobs, mean_of, step_table
 from pipelab.errors import PipelabError
-from tests.benchmarks.__main__ import GRID, main
+from tests.benchmarks.__main__ import main, parser
 
 ROOT = Path(__file__).parent.parent
 MARK = "PIPELAB_TEST_MARK"  # in the environment of the bench and of all that it starts
@@ -122,7 +121,7 @@ def test_each_schedule_runs_on_both_sides_or_torch_says_why_not():
 
 
 def test_the_grid_has_all_points():
-    points = cases(_parser().parse_args(GRID))
+    points = cases(parser().parse_args(["grid"]))
     found = {case[:4] for case in points}
     assert len(found) == len(points) == 2 * 3 * 5 * 4
     assert ("medium gpt", "zero_bubble_h1", 8, 32) in found
@@ -192,3 +191,19 @@ def test_options_by_their_earlier_names(capsys):
     assert left.value.code == 2
     assert "python -m tests.benchmarks grid" in capsys.readouterr().err
     assert _parser().parse_args(["step", "--pin-torch"]).torch_affinity
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--json .", ". is a folder: name a file"),
+        ("--json no/such.json", "no file can be written in no"),
+        ("--seconds -1", "'-1' is not a time above 0"),
+        ("--seconds nan", "'nan' is not a time above 0"),
+        ("--blocks 0", "'0' is not a number of 1 or more"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_measured(option, words, capsys):
+    with pytest.raises(SystemExit) as left:
+        _parser().parse_args(["step", *option.split()])
+    assert left.value.code == 2 and words in capsys.readouterr().err
