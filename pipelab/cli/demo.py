@@ -103,7 +103,7 @@ def _show_unpaced(trace: Trace) -> None:
         f"Here {number(ranks, 'rank')} share {number(cpus, 'core')}: a rank that could go on waits "
         f"for a core, so this picture shows the machine as much as the schedule."
         if cpus < ranks
-        else f"Here an F takes {time_text(forward)}, and beside that all of them weigh."
+        else f"Here an F takes {time_text(forward)}: beside so little work, each of them counts."
     )
     _paragraph(f"The formula counts on a core for each rank, equal stages, free messages. {here}")
 

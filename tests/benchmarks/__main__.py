@@ -10,6 +10,7 @@ from pipelab.bench.ratio import described, machine
 from pipelab.bench.step import SCHEDULES
 from pipelab.bench.workloads import WORKLOADS
 from pipelab.errors import PipelabError
+from tests import benchmarks
 from tests.benchmarks.memory import bench_memory, memory_table
 from tests.benchmarks.simulate import SIZES, bench_simulate
 from tests.benchmarks.soak import bench_soak, soak_table
@@ -59,7 +60,11 @@ def simulate(options: argparse.Namespace) -> dict[str, object]:
 
 
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    root = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description=benchmarks.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     benches = root.add_subparsers(dest="bench", required=True)
     grid = benches.add_parser("grid")
     add_case_options(grid)
