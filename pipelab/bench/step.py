@@ -39,8 +39,8 @@ from torch import Tensor
 
 from pipelab.bench.meter import Meter
 from pipelab.bench.ratio import Ratio
+from pipelab.bench.torch_driver import TorchRanks
 from pipelab.bench.torch_rank import Job
-from pipelab.bench.torch_ranks import TorchRanks
 from pipelab.bench.workloads import OPTIMIZER, Workload, workload
 from pipelab.engine import Pipeline
 from pipelab.engine.launch.processes import threads_per_rank

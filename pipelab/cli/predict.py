@@ -18,7 +18,8 @@ from pipelab.cli.show import MICROBATCHES, RANKS, check_options, load, load_alon
 from pipelab.errors import PipelabError
 from pipelab.plots.terminal import timeline_text
 from pipelab.schedules import Schedule
-from pipelab.schedules.catalogue import BUILDERS, count_messages, peak_activations
+from pipelab.schedules.catalogue import BUILDERS
+from pipelab.schedules.counts import count_messages, peak_activations
 from pipelab.simulator import Best, best_schedule
 from pipelab.simulator import simulate as predict
 from pipelab.trace import Trace

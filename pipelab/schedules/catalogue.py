@@ -1,4 +1,4 @@
-"""The only list of all schedules; and what a schedule costs in memory and messages.
+"""The only list of all schedules.
 
 To add a schedule: one builder, and one entry here. Commands, the lab, charts and the comparison
 with PyTorch take names, titles, marks and formulas from it.
@@ -8,12 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pipelab.accounting import Accounts, Part
-from pipelab.action import Kind
 from pipelab.errors import ScheduleError
 from pipelab.schedules.builders import eager_one_f_one_b, gpipe, one_f_one_b, sequential
 from pipelab.schedules.interleaved import interleaved, looped_bfs
-from pipelab.schedules.messages import message_of
 from pipelab.schedules.schedule import Schedule
 from pipelab.schedules.zero_bubble import zero_bubble_h1, zero_bubble_h2, zero_bubble_v
 
@@ -183,31 +180,3 @@ def build(name: str, num_ranks: int, num_microbatches: int, stages_per_rank: int
     if name not in BUILDERS:
         raise ScheduleError(f"no schedule is called {name!r}: choose from {', '.join(BUILDERS)}")
     return BUILDERS[name].build(num_ranks, num_microbatches, stages_per_rank)
-
-
-def peak_activations(schedule: Schedule) -> tuple[float, ...]:
-    """For each rank, the most microbatches whose activations it holds at once.
-
-    In units of a rank's whole slice of the model: with v stages, one stage's count 1/v. Who takes
-    and who gives back is the table in accounting.py.
-
-    >>> peak_activations(one_f_one_b(4, 8))
-    (4.0, 3.0, 2.0, 1.0)
-    """
-    peaks = []
-    for rank, row in enumerate(schedule.ranks):
-        accounts, most = Accounts(), 0
-        for action in row:
-            accounts.count(action, int(action.kind is Kind.F))
-            most = max(most, accounts.held[Part.ACTIVATIONS])
-        peaks.append(most / max(1, len(schedule.stages_of(rank))))
-    return tuple(peaks)
-
-
-def count_messages(schedule: Schedule) -> int:
-    """How many messages the ranks exchange in one step.
-
-    >>> count_messages(gpipe(4, 8))
-    48
-    """
-    return sum(message_of(a, schedule) is not None for row in schedule.ranks for a in row)

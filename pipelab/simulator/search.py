@@ -6,7 +6,8 @@ from typing import NamedTuple
 from pipelab.action import Action, Kind
 from pipelab.errors import ScheduleError
 from pipelab.schedules import Schedule
-from pipelab.schedules.catalogue import BUILDERS, peak_activations
+from pipelab.schedules.catalogue import BUILDERS
+from pipelab.schedules.counts import peak_activations
 from pipelab.simulator.cost import Cost
 from pipelab.simulator.greedy import Preference, greedy
 from pipelab.simulator.simulate import simulate

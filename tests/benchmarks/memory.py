@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelab.bench.step import Case, jobs
-from pipelab.bench.torch_ranks import TorchRanks
+from pipelab.bench.torch_driver import TorchRanks
 from pipelab.bench.workloads import OPTIMIZER
 from pipelab.engine import Pipeline
 from pipelab.errors import PipelabError

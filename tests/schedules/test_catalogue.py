@@ -4,7 +4,8 @@ import pytest
 
 from pipelab.cli.main import main
 from pipelab.schedules import Schedule, gpipe
-from pipelab.schedules.catalogue import BUILDERS, Builder, Formula, paper_bubble, peak_activations
+from pipelab.schedules.catalogue import BUILDERS, Builder, Formula, paper_bubble
+from pipelab.schedules.counts import peak_activations
 from pipelab.simulator import Cost, simulate
 from pipelab.widgets.lab_text import choices, curves
 from pipelab.widgets.settings import Settings

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from pipelab.action import COMPUTE, SENDS, Action, Kind
 from pipelab.errors import DeadlockError, ScheduleError
 from pipelab.schedules import Schedule, gpipe, interleaved, one_f_one_b
-from pipelab.schedules.catalogue import BUILDERS, build, count_messages
+from pipelab.schedules.catalogue import BUILDERS, build
 from pipelab.schedules.communication import lower
+from pipelab.schedules.counts import count_messages
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event
 from tests.schedules.strategies import valid_schedules
