@@ -11,7 +11,7 @@ Same stages and starting weights, same batch, same SGD (lr 0.01, no momentum), s
 rank, gloo over loopback, processes from one fork server. Before any time is taken, one step of
 both must give the same loss and the same gradients.
 
-What is in a step, and why it is fair, leaning towards torch:
+What is in a step, and why it is fair, in doubt in favour of torch:
 
     ours     seconds in the parent from the call of pipeline.step() to its return: the batch is
              pickled and sent, the step runs and is recorded, the loss and all events come home
