@@ -1,10 +1,11 @@
-"""The words that every output uses: names of kinds, reasons for idleness, numbers with units.
+"""The words that every output uses: kinds, reasons for idleness, numbers with units, columns.
 
 Plots, widgets, the command line, lessons and error messages take them from here; the browser is
 given the same texts (see ``pipelab.widgets.phrases``). This is the ground floor: it imports nothing
 of pipelab, so kinds and reasons are looked up by their text form (``Kind`` is a string).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -86,6 +87,24 @@ def number(count: int, noun: str) -> str:
     """
     plural = noun + ("es" if noun.endswith("ch") else "s")
     return f"{count} {noun if count == 1 else plural}"
+
+
+def table_text(rows: Sequence[Sequence[object]], left: int = 1) -> str:
+    """Rows in columns of text: the first ``left`` of them to the left, the others to the right.
+
+    >>> print(table_text([["who", "ms"], ["a", 10], ["bcd", 1]]))
+    who  ms
+    a    10
+    bcd   1
+    """
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    lines = []
+    for row in texts:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        cells[:left] = [cell.ljust(width) for cell, width in zip(row, widths[:left], strict=False)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
 
 
 def percent(share: float, decimals: int = 0) -> str:

@@ -14,10 +14,9 @@ import pytest
 from pipelab.bench.__main__ import _parser
 from pipelab.bench.cases import cases
 from pipelab.bench.launch import launch_torchrun
-from pipelab.bench.step import SCHEDULES, Case, bench_cases, jobs
-from pipelab.bench.step_table import mean_of, step_table
+from pipelab.bench.step import SCHEDULES, Case, bench_cases, jobs, mean_of, step_table
 from pipelab.errors import PipelabError
-from tests.benchmarks.__main__ import GRID, main
+from tests.benchmarks.__main__ import main, parser
 
 ROOT = Path(__file__).parent.parent
 MARK = "PIPELAB_TEST_MARK"  # in the environment of the bench and of all that it starts
@@ -100,7 +99,8 @@ def test_step_refuses_to_time_what_differs(monkeypatch):
 
 
 def test_each_schedule_runs_on_both_sides_or_torch_says_why_not():
-    line = "--models mlp --ranks 2 --microbatches 4 --blocks 1 --seconds 0.01 --schedules"
+    # /proc/stat counts hundredths of a second: a block holds many of them
+    line = "--models mlp --ranks 2 --microbatches 4 --blocks 1 --seconds 0.1 --schedules"
     chosen = cases(_parser().parse_args(["step", *line.split(), *SCHEDULES]))
     assert [case.schedule for case in chosen] == [*SCHEDULES]
     results = [*bench_cases([*chosen, Case("mlp", "1f1b", 2, 1, 1, 0.01)])]
@@ -121,9 +121,9 @@ def test_each_schedule_runs_on_both_sides_or_torch_says_why_not():
 
 
 def test_the_grid_has_all_points():
-    points = cases(_parser().parse_args(GRID))
+    points = cases(parser().parse_args(["grid"]))
     found = {case[:4] for case in points}
-    assert len(found) == len(points) == 2 * 3 * 4 * 4
+    assert len(found) == len(points) == 2 * 3 * 5 * 4
     assert ("medium gpt", "zero_bubble_h1", 8, 32) in found
     # torch's ranks are started once for each number of ranks
     assert [case.num_ranks for case in points] == sorted(case.num_ranks for case in points)
@@ -191,3 +191,19 @@ def test_options_by_their_earlier_names(capsys):
     assert left.value.code == 2
     assert "python -m tests.benchmarks grid" in capsys.readouterr().err
     assert _parser().parse_args(["step", "--pin-torch"]).torch_affinity
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--json .", ". is a folder: name a file"),
+        ("--json no/such.json", "no file can be written in no"),
+        ("--seconds -1", "'-1' is not a time above 0"),
+        ("--seconds nan", "'nan' is not a time above 0"),
+        ("--blocks 0", "'0' is not a number of 1 or more"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_measured(option, words, capsys):
+    with pytest.raises(SystemExit) as left:
+        _parser().parse_args(["step", *option.split()])
+    assert left.value.code == 2 and words in capsys.readouterr().err

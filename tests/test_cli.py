@@ -33,7 +33,7 @@ MARK = "PIPELAB_TEST_MARK"  # in the environment of a command and of all that it
 
 @contextmanager
 def started(*arguments, cwd, **environment):
-    """``pipelab ...`` in a process group of its own, with a mark on all of its processes."""
+    """``pipelab ...`` in a new process group, with a mark on all of its processes."""
     mark = uuid.uuid4().hex
     command = subprocess.Popen(
         [sys.executable, "-m", "pipelab", *arguments],
@@ -126,6 +126,31 @@ def test_arguments_without_sense_are_refused(argv, capsys):
     assert "usage: pipelab" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("show 1f1b --wrong", ["usage: pipelab show", "unrecognized arguments: --wrong"]),
+        ("progress now", ["usage: pipelab progress", "unrecognized arguments: now"]),
+        ("simulate --best gpipe", ["leave gpipe out"]),
+        ("simulate --best -v 2", ["leave -v out"]),
+    ],
+)
+def test_a_refusal_shows_the_options_of_its_command(line, words, capsys):
+    with pytest.raises(SystemExit):
+        main(line.split())
+    errors = capsys.readouterr().err
+    assert all(text in errors for text in words), errors
+
+
+def test_an_edition_that_cannot_be_written_says_where(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["edition", "learner", str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"pipelab: {tmp_path / 'file'} is a file, not a folder: choose another FOLDER, or move it "
+        f"away"
+    ]
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--version"])
@@ -166,7 +191,7 @@ def test_output_that_nobody_reads_any_more(tmp_path):
         assert command.stderr.read() == b""
 
 
-def test_progress_prints_lines_of_their_own_without_a_terminal(capsys):
+def test_progress_prints_a_new_line_each_time_without_a_terminal(capsys):
     line = ProgressLine(23)
     for step in range(1, 24):
         line.show(step, f"step {step}")
@@ -178,7 +203,7 @@ def test_progress_prints_lines_of_their_own_without_a_terminal(capsys):
 
 @pytest.fixture
 def course(tmp_path, monkeypatch):
-    """A folder with two lessons, and a Jupyter configuration of its own."""
+    """A folder with two lessons, and an empty Jupyter configuration."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
     notebook = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}

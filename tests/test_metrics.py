@@ -7,7 +7,7 @@ from traces import recorded_like, two_stages_a_rank, with_messages
 from pipelab.action import Kind
 from pipelab.schedules import gpipe, one_f_one_b, sequential, zero_bubble_v
 from pipelab.schedules.builders import eager_one_f_one_b
-from pipelab.schedules.catalogue import count_messages
+from pipelab.schedules.counts import count_messages
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace, expected_bubble_fraction
 from pipelab.trace.metrics import gaps

@@ -9,7 +9,8 @@ from traces import latencies, predictions, recorded_like, times, with_messages
 
 from pipelab.action import COMPUTE, Action, Kind
 from pipelab.schedules import Schedule, gpipe, one_f_one_b
-from pipelab.schedules.catalogue import build, count_messages
+from pipelab.schedules.catalogue import build
+from pipelab.schedules.counts import count_messages
 from pipelab.simulator import Cost
 from pipelab.trace import Event, Setting, Trace, critical_path
 from pipelab.trace.links import link

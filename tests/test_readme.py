@@ -66,7 +66,7 @@ def test_ci_runs_the_very_command_of_the_readme():
     assert os.access(script, os.X_OK)
     text = script.read_text("utf-8")
     assert "<!-- command: test -->" in text
-    assert "pip install" not in text, "the README's line installs; CI adds nothing of its own"
+    assert "pip install" not in text, "the README's line installs; CI installs nothing else"
 
 
 def test_picture_is_there_and_described():

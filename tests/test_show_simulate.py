@@ -10,8 +10,9 @@ import pytest
 from pipelab.cli.main import main
 from pipelab.errors import ScheduleError
 from pipelab.schedules import Schedule, gpipe, one_f_one_b, validate
-from pipelab.schedules.catalogue import BUILDERS, Builder, build, peak_activations
+from pipelab.schedules.catalogue import BUILDERS, Builder, build
 from pipelab.schedules.communication import lower
+from pipelab.schedules.counts import peak_activations
 
 
 @pytest.fixture

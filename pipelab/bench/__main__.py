@@ -9,8 +9,7 @@ from typing import NoReturn
 from pipelab.bench.cases import add_case_options, add_json_option, cases, count
 from pipelab.bench.launch import bench_launch
 from pipelab.bench.ratio import described, machine
-from pipelab.bench.step import StepResult, bench_cases
-from pipelab.bench.step_table import mean_of, step_table
+from pipelab.bench.step import StepResult, bench_cases, mean_of, step_table
 from pipelab.errors import PipelabError
 from pipelab.files import replace_text
 
@@ -43,7 +42,8 @@ def _launch(options: argparse.Namespace) -> dict[str, object]:
     return result.to_json()
 
 
-def _step(options: argparse.Namespace) -> dict[str, object]:
+def step(options: argparse.Namespace) -> dict[str, object]:
+    """Measure the cases chosen, show their table, and return all numbers."""
     about = machine()
     print(described(about), flush=True)
     chosen, results = cases(options), list[StepResult]()
@@ -85,10 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     launch.set_defaults(run=_launch)
     launch.add_argument("--ranks", type=count, default=4)
     launch.add_argument("--repeats", type=count, default=5)
-    step = benches.add_parser("step", help="one step, against torch.distributed.pipelining")
-    step.set_defaults(run=_step)
-    add_case_options(step)
-    step.add_argument("--grid", action=_Moved, nargs=0, help=argparse.SUPPRESS)
+    steps = benches.add_parser("step", help="one step, against torch.distributed.pipelining")
+    steps.set_defaults(run=step)
+    add_case_options(steps)
+    steps.add_argument("--grid", action=_Moved, nargs=0, help=argparse.SUPPRESS)
     for bench in benches.choices.values():
         add_json_option(bench)
     return parser

@@ -2,7 +2,9 @@
 
 import argparse
 import os
+from contextlib import suppress
 from itertools import product
+from math import inf
 from pathlib import Path
 
 from pipelab.bench.step import SCHEDULES, Case
@@ -20,7 +22,7 @@ def add_case_options(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--microbatches", nargs="+", type=count, default=[8])
     bench.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=["gpipe", "1f1b"])
     bench.add_argument("--blocks", type=count, default=5, help="blocks of steps on each side")
-    bench.add_argument("--seconds", type=float, default=0.1, help="length of one block")
+    bench.add_argument("--seconds", type=seconds, default=0.1, help="length of one block")
     bench.add_argument(
         "--torch-affinity",
         "--pin-torch",  # its earlier name
@@ -47,12 +49,22 @@ def count(text: str) -> int:
     return int(text)
 
 
+def seconds(text: str) -> float:
+    """A time above 0, from the command line."""
+    with suppress(ValueError):
+        if 0 < float(text) < inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a time above 0: write seconds, such as 0.1")
+
+
 def add_json_option(bench: argparse.ArgumentParser) -> None:
     """``--json PATH``: a file that can be written is better known before minutes of measuring."""
     bench.add_argument("--json", type=_new_file, metavar="PATH", help="write all numbers there")
 
 
 def _new_file(text: str) -> Path:
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder: name a file")
     if not os.access(Path(text).parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"no file can be written in {Path(text).parent}")
     return Path(text)

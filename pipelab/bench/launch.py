@@ -25,12 +25,13 @@ from typing import NamedTuple
 
 import torch
 
-from pipelab.bench.ratio import Ratio, machine, table
+from pipelab.bench.ratio import Ratio, machine
 from pipelab.engine import Pipeline
 from pipelab.engine.launch.launched import LaunchedRanks
 from pipelab.errors import PipelabError
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b
+from pipelab.words import table_text
 
 _DEADLINE = 120.0  # seconds for one launch by torchrun
 _SCRIPT = Path(__file__).with_name("torchrun_rank.py")
@@ -81,7 +82,7 @@ class LaunchResult(NamedTuple):
             for what in Launch._fields
         ]
         head = [f"launch of {self.num_ranks} ranks", "seconds", "torchrun / ours (quartiles)"]
-        return f"{table(head, rows)}\nfirst launch of this process: {self.first:.3f} s"
+        return f"{table_text([head, *rows])}\nfirst launch of this process: {self.first:.3f} s"
 
 
 def bench_launch(num_ranks: int, repeats: int) -> LaunchResult:

@@ -57,23 +57,6 @@ def described(machine: dict[str, object]) -> str:
     return ", ".join(f"{what} {value}" for what, value in machine.items())
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Rows of text in columns, the first to the left, the others to the right.
-
-    >>> print(table(["who", "ms"], [["a", 10], ["bcd", 1]]))
-    who  ms
-    a    10
-    bcd   1
-    """
-    cells = [list(head), *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    lines = []
-    for first, *others in cells:
-        right = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
-        lines.append("  ".join([first.ljust(widths[0]), *right]).rstrip())
-    return "\n".join(lines)
-
-
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():

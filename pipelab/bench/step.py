@@ -5,12 +5,13 @@
     1f1b              Schedule1F1B
     interleaved       ScheduleInterleaved1F1B, two stages a rank
     zero_bubble_h1    ScheduleInterleavedZeroBubble with one stage a rank, which is ZB-H1
+    zero_bubble_v     ScheduleZBVZeroBubble
 
 Same stages and starting weights, same batch, same SGD (lr 0.01, no momentum), same threads per
 rank, gloo over loopback, processes from one fork server. Before any time is taken, one step of
 both must give the same loss and the same gradients.
 
-What is in a step, and why it is fair, leaning towards torch:
+What is in a step, and why it is fair, in doubt in favour of torch:
 
     ours     seconds in the parent from the call of pipeline.step() to its return: the batch is
              pickled and sent, the step runs and is recorded, the loss and all events come home
@@ -28,17 +29,18 @@ compares the processor's seconds too, our parent's included.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
+from statistics import geometric_mean, median
 from typing import NamedTuple
 
 from torch import Tensor
 
 from pipelab.bench.meter import Meter
 from pipelab.bench.ratio import Ratio
+from pipelab.bench.torch_driver import TorchRanks
 from pipelab.bench.torch_rank import Job
-from pipelab.bench.torch_ranks import TorchRanks
 from pipelab.bench.workloads import OPTIMIZER, Workload, workload
 from pipelab.engine import Pipeline
 from pipelab.engine.launch.processes import threads_per_rank
@@ -46,11 +48,14 @@ from pipelab.errors import PipelabError
 from pipelab.partition import split
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS, build
+from pipelab.words import table_text
 
 SCHEDULES = tuple(name for name, builder in BUILDERS.items() if builder.torch)
 STAGES_PER_RANK = 2  # of the interleaved one
 _TOLERANCE = 1e-5  # of a loss or a gradient, relative to its largest entry
 _WARMUP = 2  # steps of each side that do not count
+_HEAD = ["step", "p", "m", "schedule", "ours, ms", "torch, ms", "ours / torch (quartiles)",
+         "cpu", "others"]  # fmt: skip
 
 
 class Case(NamedTuple):
@@ -162,7 +167,7 @@ def jobs(work: Workload, case: Case) -> list[Job]:
     """What each of torch's ranks is to do."""
     schedule = case.actions
     stages = split(work.model, schedule.num_stages)
-    last = case.num_ranks - 1
+    first, last = (schedule.rank_of_stage[stage] for stage in (0, schedule.num_stages - 1))
     return [
         Job(
             {number: stages[number] for number in schedule.stages_of(rank)},
@@ -171,7 +176,7 @@ def jobs(work: Workload, case: Case) -> list[Job]:
             OPTIMIZER,
             case.schedule,
             case.num_microbatches,
-            work.inputs if rank == 0 else None,
+            work.inputs if rank == first else None,
             work.targets if rank == last else None,
             case.torch_affinity,
         )
@@ -209,3 +214,43 @@ def _seconds(step: Callable[[], object], times: int) -> float:
     for _ in range(times):
         step()
     return time.monotonic() - start
+
+
+def step_table(results: Sequence[StepResult]) -> str:
+    """A line for each case, and for each model what its cases come to."""
+    order = [*dict.fromkeys(result.case.workload for result in results)]
+    rows = sorted(results, key=lambda result: order.index(result.case.workload))
+    refusals = dict.fromkeys(f"torch refuses: {r.refusal}" for r in rows if r.refusal)
+    table = table_text([_HEAD, *map(_row, rows)])
+    return "\n".join([table, "", *_means(results), *refusals])
+
+
+def _row(result: StepResult) -> list[object]:
+    case = result.case
+    times = [f"{1000 * median(t):.1f}" if t else "" for t in (result.ours, result.torch)]
+    what = result.ratio or "torch refuses"
+    cpu = f"{result.cpu_ratio:.2f}" if result.cpu_ratio else ""
+    return [case.workload, case.num_ranks, case.num_microbatches, case.schedule, *times, what,
+            cpu, f"{result.others:.0%}"]  # fmt: skip
+
+
+def mean_of(results: Sequence[StepResult]) -> float | None:
+    """The geometric mean of our times over torch's, over all points that torch runs."""
+    ratios = [result.ratio.median for result in results if result.ratio]
+    return geometric_mean(ratios) if ratios else None
+
+
+def _means(results: Sequence[StepResult]) -> list[str]:
+    lines = []
+    for model in dict.fromkeys(result.case.workload for result in results):
+        own = [result for result in results if result.case.workload == model]
+        ratios = [result.ratio.median for result in own if result.ratio]
+        cpu = [result.cpu_ratio for result in own if result.cpu_ratio]
+        if ratios:
+            lines.append(
+                f"{model}: geometric mean {geometric_mean(ratios):.2f} over {len(ratios)} points, "
+                f"from {min(ratios):.2f} to {max(ratios):.2f}; "
+                f"ahead at {sum(ratio < 1 for ratio in ratios)}"
+                + (f"; of the processor's time {geometric_mean(cpu):.2f}" if cpu else "")
+            )
+    return lines

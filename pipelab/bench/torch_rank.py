@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import connection, parent_process
@@ -23,12 +24,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pipelab.engine.protocol.commands import Loss, Optimizer, receive, send
+from pipelab.engine.rank.affinity import set_affinity
 from pipelab.schedules.catalogue import BUILDERS
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a rank has to do from now on. Inputs go to the first, targets to the last rank."""
+    """What a rank has to do from now on. The first stage's has inputs, the last stage's targets."""
 
     stages: dict[int, nn.Module]
     num_stages: int
@@ -72,7 +74,8 @@ def main(
     except (EOFError, BrokenPipeError):
         os._exit(0)  # the bench has finished
     except BaseException:
-        send(pipe, traceback.format_exc())
+        with suppress(OSError):  # the bench closes the pipe when another rank has failed before
+            send(pipe, traceback.format_exc())
         os._exit(1)
 
 
@@ -97,7 +100,8 @@ class _Rank:
         """Do this from now on."""
         self.job = job
         if job.affinity:
-            _set_affinity(self.rank)
+            allowed = sorted(os.sched_getaffinity(0))
+            set_affinity({allowed[self.rank % len(allowed)]})
         self.inputs = () if job.inputs is None else (job.inputs,)
         parameters = (p for stage in job.stages.values() for p in stage.parameters())
         self.optimizer = job.optimizer(list(parameters))
@@ -172,13 +176,6 @@ def _join(folder: Path, rank: int, num_ranks: int, timeout: float) -> None:
         world_size=num_ranks,
         timeout=timedelta(seconds=timeout),
     )
-
-
-def _set_affinity(rank: int) -> None:
-    """Keep all threads of this process, those of gloo too, on one core."""
-    allowed = sorted(os.sched_getaffinity(0))
-    for thread in os.listdir("/proc/self/task"):
-        os.sched_setaffinity(int(thread), {allowed[rank % len(allowed)]})
 
 
 def _end_with_parent() -> None:

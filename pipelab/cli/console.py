@@ -138,11 +138,14 @@ def import_engine() -> None:
         ) from None
 
 
-def writable(name: str) -> Path:
-    """The folder, made if it is not there, once a file in it could really be written."""
-    remedy = "choose another with --output FOLDER"
+def writable(name: str, remedy: str = "choose another with --output FOLDER") -> Path:
+    """The folder, made if it is not there, once a file in it could really be written.
+
+    Raises:
+        CommandError: no file can be written there; ``remedy`` is what to do then.
+    """
     if not name:
-        raise CommandError(f"the name of the output folder is empty: {remedy}")
+        raise CommandError(f"the name of the folder is empty: {remedy}")
     folder = Path(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import pipelab
-from pipelab.cli.console import ENDINGS, CommandError, end_at_once, say, stopped_by
+from pipelab.cli.console import ENDINGS, CommandError, end_at_once, say, stopped_by, writable
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
@@ -62,10 +62,11 @@ def progress(arguments: argparse.Namespace) -> None:
 
 
 def edition(arguments: argparse.Namespace) -> None:
-    """Write an edition of the course. Raises LessonError if that is not possible."""
+    """Write an edition of the course. Raises PipelabError if that is not possible."""
     from pipelab.lessons.edition import generate
 
-    for path in generate(arguments.edition, home() / "teacher", Path(arguments.folder)):
+    folder = writable(arguments.folder, remedy="choose another FOLDER")
+    for path in generate(arguments.edition, home() / "teacher", folder):
         say(str(path))
 
 

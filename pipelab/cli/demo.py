@@ -17,12 +17,12 @@ from pipelab.cli import console
 from pipelab.cli.console import ProgressLine, save, say, width, writable
 from pipelab.plots.terminal import timeline_text
 from pipelab.trace import Memory, Trace, expected_bubble_fraction
-from pipelab.words import bytes_text, number, percent, time_text
+from pipelab.words import bytes_text, number, percent, table_text, time_text
 
 if TYPE_CHECKING:
-    from pipelab.cli.recordings import Lesson
+    from pipelab.cli.recordings import Training
 
-_HEADS = ("parameters", "gradients", "optimizer", "activations", "together")
+_HEADS = ("", "parameters", "gradients", "optimizer", "activations", "together")
 
 
 def demo(arguments: argparse.Namespace) -> None:
@@ -30,36 +30,36 @@ def demo(arguments: argparse.Namespace) -> None:
     output = writable(arguments.output)
     say("pipelab demo: a tiny GPT learns English on a pipeline of real processes")
     console.import_engine()
-    from pipelab.cli.recordings import Lesson, pace_above
+    from pipelab.cli.recordings import Training, pace_above
 
-    lesson = Lesson(arguments.ranks, arguments.microbatches)
-    unpaced = _train(lesson, arguments)
+    training = Training(arguments.ranks, arguments.microbatches)
+    unpaced = _train(training, arguments)
     _show_unpaced(unpaced)
-    paced = lesson.paced(pace_above(unpaced))
+    paced = training.paced(pace_above(unpaced))
     _show_paced(paced)
-    _show_memory(paced, lesson.one_process())
+    _show_memory(paced, training.one_process())
     _save(output, paced, unpaced)
     say("\nNext: pipelab lab    opens the first lesson, where you change ranks,")
     say("                     microbatches and schedule, and see it run again.")
 
 
-def _train(lesson: "Lesson", arguments: argparse.Namespace) -> Trace:
+def _train(training: "Training", arguments: argparse.Namespace) -> Trace:
     """Train under one progress line; returns the trace of the last step."""
     stages = f"{number(arguments.ranks, 'stage')} on {number(arguments.ranks, 'rank')}"
     _paragraph(
-        f"{lesson.num_parameters:,} parameters in {stages}, schedule {lesson.schedule.name}, "
+        f"{training.num_parameters:,} parameters in {stages}, schedule {training.schedule.name}, "
         f"{number(arguments.microbatches, 'microbatch')} a batch; bytes of Python's own reference"
     )
     line = ProgressLine(arguments.steps)
     digits = len(str(arguments.steps))
     losses = []
     start = time.monotonic()
-    with lesson.training() as pipeline:
+    with training.unpaced() as pipeline:
         up = time_text(time.monotonic() - start)
         say(f"{number(arguments.ranks, 'rank')} up and joined after {up}")
         start = time.monotonic()
         for step in range(1, arguments.steps + 1):
-            result = pipeline.step(*next(lesson.batches))
+            result = pipeline.step(*next(training.batches))
             losses.append(result.loss)
             rate = f"{step / (time.monotonic() - start):.1f} steps/s"
             text = f"step {step:>{digits}}/{arguments.steps}   loss {result.loss:.3f}   {rate}"
@@ -103,7 +103,7 @@ def _show_unpaced(trace: Trace) -> None:
         f"Here {number(ranks, 'rank')} share {number(cpus, 'core')}: a rank that could go on waits "
         f"for a core, so this picture shows the machine as much as the schedule."
         if cpus < ranks
-        else f"Here an F takes {time_text(forward)}, and beside that all of them weigh."
+        else f"Here an F takes {time_text(forward)}: beside so little work, each of them counts."
     )
     _paragraph(f"The formula counts on a core for each rank, equal stages, free messages. {here}")
 
@@ -132,10 +132,11 @@ def _show_memory(trace: Trace, alone: Trace) -> None:
     _heading("Bytes on each rank, and in one process that takes the whole batch at once")
     ranks, (one,) = _bytes(trace), _bytes(alone)
     names = [*(f"rank {rank}" for rank in range(len(ranks))), "one process"]
-    say(" " * len("one process") + "".join(head.rjust(13) for head in _HEADS))
-    for name, row in zip(names, [*ranks, one], strict=True):
-        cells = "".join(bytes_text(count).rjust(13) for count in (*row, sum(row)))
-        say(name.ljust(len("one process")) + cells)
+    rows = [
+        [name, *map(bytes_text, (*row, sum(row)))]
+        for name, row in zip(names, [*ranks, one], strict=True)
+    ]
+    say(table_text([_HEADS, *rows]))
     m = trace.setting.microbatches
     fullest = max(range(len(ranks)), key=lambda rank: sum(ranks[rank]))
     _paragraph(

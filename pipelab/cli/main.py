@@ -70,10 +70,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments; leaves with exit code 2 and a usage line if they make no sense."""
-    arguments = parser().parse_args(argv)
+    arguments, unknown = parser().parse_known_args(argv)
+    if unknown:
+        arguments.refuse(f"unrecognized arguments: {' '.join(unknown)}")
     if arguments.command == "simulate":
-        if arguments.best and (arguments.schedules or arguments.stages_per_rank):
-            arguments.refuse("--best finds the schedule itself, of one stage per rank: no -v")
+        if arguments.best and arguments.schedules:
+            names = " ".join(arguments.schedules)
+            arguments.refuse(f"--best finds the schedule itself: leave {names} out")
+        if arguments.best and arguments.stages_per_rank:
+            arguments.refuse("--best searches schedules of one stage per rank: leave -v out")
         if arguments.memory_limit and not arguments.best:
             arguments.refuse("--memory-limit is for the search: add --best")
     return arguments
@@ -97,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
             description=about,
             epilog=row.epilog.format(schedules=schedules),
         )
-        command.set_defaults(run=row.run)
+        command.set_defaults(run=row.run, refuse=command.error)
         if row.options:
             row.options(command)
     return root
@@ -133,7 +138,6 @@ def _show(show: argparse.ArgumentParser) -> None:
 
 
 def _simulate(simulate: argparse.ArgumentParser) -> None:
-    simulate.set_defaults(refuse=simulate.error)
     simulate.add_argument("schedules", nargs="*", metavar="SCHEDULE",
                           help="one: its timeline; several: a table (all of them)")  # fmt: skip
     _sizes(simulate)

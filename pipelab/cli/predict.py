@@ -18,11 +18,12 @@ from pipelab.cli.show import MICROBATCHES, RANKS, check_options, load, load_alon
 from pipelab.errors import PipelabError
 from pipelab.plots.terminal import timeline_text
 from pipelab.schedules import Schedule
-from pipelab.schedules.catalogue import BUILDERS, count_messages, peak_activations
+from pipelab.schedules.catalogue import BUILDERS
+from pipelab.schedules.counts import count_messages, peak_activations
 from pipelab.simulator import Best, best_schedule
 from pipelab.simulator import simulate as predict
 from pipelab.trace import Trace
-from pipelab.words import number, percent
+from pipelab.words import number, percent, table_text
 
 _TIED = "\N{NO-BREAK SPACE}"
 _LEGEND = (
@@ -107,11 +108,9 @@ def _proof(found: Best, prices: Prices, limit: int | None, width: int) -> str:
     left = [name for name in left if name not in {c.schedule.name for c in found.tried}]
     if limit and left:
         bound += f" Above {number(limit, 'microbatch')} on a rank: {', '.join(left)}."
-    head = f"{'tried, one stage per rank':<28}{'duration':>10}{'peak activations':>18}"
-    rows = [
-        f"{_label(c.schedule):<28}{prices.text(c.duration):>10}{c.peak:>18g}" for c in found.tried
-    ]
-    return "\n".join([head, *dict.fromkeys(rows), textwrap.fill(bound, width)])
+    rows = [(_label(c.schedule), prices.text(c.duration), f"{c.peak:g}") for c in found.tried]
+    head = ("tried, one stage per rank", "duration", "peak activations")
+    return f"{table_text([head, *dict.fromkeys(rows)])}\n{textwrap.fill(bound, width)}"
 
 
 def _label(schedule: Schedule) -> str:
@@ -169,18 +168,14 @@ def compared(
 
 def table(rows: Sequence[Figures | Refusal], prices: Prices, width: int) -> str:
     """The rows under their heads; a refusal is its reason's first line."""
-    names = ["", "schedule", *_names(rows)]
-    cells = [*_heads(prices), *(_cells(row, prices) for row in rows)]
-    first = max(map(len, names))
-    widths = [max(map(len, column)) for column in zip(*filter(None, cells), strict=True)]
-    lines = []
-    for name, row, texts in zip(names, [None, None, *rows], cells, strict=True):
+    names = _names(rows)
+    cells = [(name, *_cells(row, prices)) for name, row in zip(names, rows, strict=True)]
+    lines = table_text([*_heads(prices), *cells]).splitlines()
+    indent = 2 + max(map(len, ("schedule", *names)))
+    for i, (name, row) in enumerate(zip(names, rows, strict=True), start=2):
         if isinstance(row, Refusal):
-            reason = f"{name:<{first}}  {row.refused.splitlines()[0]}"
-            lines += textwrap.wrap(reason, width, subsequent_indent=" " * (first + 2))
-        else:
-            columns = zip(texts, widths, strict=True)
-            lines.append(f"{name:<{first}}" + "".join(f"  {text:>{w}}" for text, w in columns))
+            reason = name.ljust(indent) + row.refused.splitlines()[0]
+            lines[i] = textwrap.fill(reason, width, subsequent_indent=" " * indent)
     return "\n".join(lines)
 
 
@@ -207,14 +202,14 @@ def _names(rows: Sequence[Figures | Refusal]) -> list[str]:
 
 def _heads(prices: Prices) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return (
-        ("stages", "duration", "bubble", "bubble", "peak", "messages"),
-        ("a rank", prices.unit, "fraction", "overhead", "activations", "a step"),
+        ("", "stages", "duration", "bubble", "bubble", "peak", "messages"),
+        ("schedule", "a rank", prices.unit, "fraction", "overhead", "activations", "a step"),
     )
 
 
 def _cells(row: Figures | Refusal, prices: Prices) -> tuple[str, ...]:
     if isinstance(row, Refusal):
-        return ()
+        return ("",) * 6
     return (
         f"{row.stages_per_rank:.3g}",
         prices.text(row.duration),

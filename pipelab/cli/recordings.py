@@ -1,7 +1,7 @@
 """What ``demo`` and ``compare`` record, on real ranks: a tiny GPT that learns English.
 
-Lesson       trains as fast as this machine goes, takes a few paced steps, and one step in one
-process; the parameters that one recording has learnt, the next one starts with
+Training     as fast as this machine goes, then a few paced steps, then one step in one process;
+             the parameters that one recording has learnt, the next one starts with
 take_turns   pipelab's engine and PyTorch's, step by step in turns
 """
 
@@ -45,7 +45,7 @@ def _tiny_gpt(schedule: Schedule) -> tuple[nn.Sequential, Iterator[tuple[Tensor,
     return model, batches(schedule.num_microbatches * ROWS_PER_MICROBATCH, CONTEXT)
 
 
-class Lesson:
+class Training:
     """A model, its text and its schedule."""
 
     def __init__(self, num_ranks: int, num_microbatches: int):
@@ -58,7 +58,7 @@ class Lesson:
         return sum(p.numel() for p in self.model.parameters())
 
     @contextmanager
-    def training(self) -> Iterator[Pipeline]:
+    def unpaced(self) -> Iterator[Pipeline]:
         """A pipeline, as fast as this machine goes; at the end its parameters come home."""
         with _open(self.model, self.schedule) as pipeline:
             yield pipeline

@@ -12,8 +12,9 @@ from pathlib import Path
 from pipelab.cli.console import CommandError, say, width
 from pipelab.errors import ScheduleError
 from pipelab.schedules import Schedule
-from pipelab.schedules.catalogue import BUILDERS, count_messages, peak_activations
+from pipelab.schedules.catalogue import BUILDERS
 from pipelab.schedules.communication import Lowered, lower
+from pipelab.schedules.counts import count_messages, peak_activations
 
 RANKS, MICROBATCHES, STAGES_PER_RANK = 4, 8, 2  # where the command line does not say
 

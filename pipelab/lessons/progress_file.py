@@ -42,11 +42,11 @@ def load() -> Progress:
     except FileNotFoundError:
         pass
     except OSError as error:
-        warnings.warn(f"{file} cannot be read ({error}): progress starts anew", stacklevel=2)
+        warnings.warn(f"{file} cannot be read ({error}): progress is empty", stacklevel=2)
     except (ValueError, AttributeError, RecursionError):
         aside = file.with_suffix(".damaged.json")
         os.replace(file, aside)
-        warnings.warn(f"{file} was damaged: it is now {aside}, progress starts anew", stacklevel=2)
+        warnings.warn(f"{file} was damaged: it is now {aside}, progress is empty", stacklevel=2)
     return {part: {} for part in _PARTS}
 
 

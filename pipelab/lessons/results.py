@@ -5,6 +5,7 @@ from html import escape
 from typing import NamedTuple
 
 from pipelab.trace import Trace
+from pipelab.words import table_text
 
 _HEADS = ("", "what", "expected", "got")
 _WIDEST = 44  # characters of a column in text
@@ -57,11 +58,7 @@ class Verdict:
 
     def __str__(self) -> str:
         rows = [("ok" if r.ok else "NO", *map(_short, r[:3])) for r in self.results]
-        widths = [max(map(len, column)) for column in zip(_HEADS, *rows, strict=True)]
-        lines = [self.headline]
-        for row in (_HEADS, *rows):
-            cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
-            lines.append("  ".join(cells).rstrip())
+        lines = [self.headline, table_text([_HEADS, *rows], left=len(_HEADS))]
         hints: dict[str, str] = {}  # each once, with the first result that it belongs to
         for r in self.results:
             if not r.ok and r.hint:

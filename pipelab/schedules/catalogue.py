@@ -1,4 +1,4 @@
-"""The only list of all schedules; and what a schedule costs in memory and messages.
+"""The only list of all schedules.
 
 To add a schedule: one builder, and one entry here. Commands, the lab, charts and the comparison
 with PyTorch take names, titles, marks and formulas from it.
@@ -8,12 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pipelab.accounting import Accounts, Part
-from pipelab.action import Kind
 from pipelab.errors import ScheduleError
 from pipelab.schedules.builders import eager_one_f_one_b, gpipe, one_f_one_b, sequential
 from pipelab.schedules.interleaved import interleaved, looped_bfs
-from pipelab.schedules.messages import message_of
 from pipelab.schedules.schedule import Schedule
 from pipelab.schedules.zero_bubble import zero_bubble_h1, zero_bubble_h2, zero_bubble_v
 
@@ -36,8 +33,8 @@ class Builder:
 
     Attributes:
         name: the string that commands and controls use, such as ``"1f1b"``.
-        build: (num_ranks, num_microbatches, stages_per_rank) -> Schedule; a builder with a fixed
-            number of stages per rank ignores the third.
+        function: (num_ranks, num_microbatches) -> Schedule; where the stages per rank can be
+            chosen, they are its third argument.
         stages_per_rank: 1 or 2 where it is fixed, None where it can be chosen.
         title: for people; without one, the name.
         mark: a letter for charts.
@@ -47,13 +44,19 @@ class Builder:
     """
 
     name: str
-    build: Callable[[int, int, int], Schedule]
+    function: Callable[..., Schedule]
     stages_per_rank: int | None = 1
     title: str = ""
     mark: str = "?"
     bubble: Formula | None = None
     peak: Formula | None = None
     torch: str | None = None
+
+    def build(self, num_ranks: int, num_microbatches: int, stages_per_rank: int = 2) -> Schedule:
+        """The schedule of these sizes; a fixed number of stages per rank stays as it is."""
+        if self.stages_per_rank is None:
+            return self.function(num_ranks, num_microbatches, stages_per_rank)
+        return self.function(num_ranks, num_microbatches)
 
 
 _FLUSH = Formula("(p−1)/(m+p−1)", lambda p, m, v: (p - 1) / (m + p - 1))
@@ -67,7 +70,7 @@ BUILDERS = {
     for builder in (
         Builder(
             "sequential",
-            lambda p, m, v: sequential(p, m),
+            sequential,
             title="sequential",
             mark="S",
             bubble=Formula("(p−1)/p", lambda p, m, v: (p - 1) / p),
@@ -75,7 +78,7 @@ BUILDERS = {
         ),
         Builder(
             "gpipe",
-            lambda p, m, v: gpipe(p, m),
+            gpipe,
             title="GPipe",
             mark="G",
             bubble=_FLUSH,
@@ -84,7 +87,7 @@ BUILDERS = {
         ),
         Builder(
             "1f1b",
-            lambda p, m, v: one_f_one_b(p, m),
+            one_f_one_b,
             title="1F1B",
             mark="1",
             bubble=_FLUSH,
@@ -93,7 +96,7 @@ BUILDERS = {
         ),
         Builder(
             "eager_1f1b",
-            lambda p, m, v: eager_one_f_one_b(p, m),
+            eager_one_f_one_b,
             title="eager 1F1B",
             mark="e",
             bubble=_FLUSH,
@@ -120,7 +123,7 @@ BUILDERS = {
         ),
         Builder(
             "zero_bubble_h1",
-            lambda p, m, v: zero_bubble_h1(p, m),
+            zero_bubble_h1,
             title="zero bubble H1",
             mark="H",
             bubble=Formula("(p−1)/(3m+p−1)"),
@@ -129,18 +132,19 @@ BUILDERS = {
         ),
         Builder(
             "zero_bubble_h2",
-            lambda p, m, v: zero_bubble_h2(p, m),
+            zero_bubble_h2,
             title="zero bubble H2",
             mark="2",
             peak=_TWO_WINDOWS,
         ),
         Builder(
             "zero_bubble_v",
-            lambda p, m, v: zero_bubble_v(p, m),
+            zero_bubble_v,
             stages_per_rank=2,
             title="zero bubble V",
             mark="V",
             peak=Formula("p"),
+            torch="ScheduleZBVZeroBubble",
         ),
     )
 }
@@ -176,31 +180,3 @@ def build(name: str, num_ranks: int, num_microbatches: int, stages_per_rank: int
     if name not in BUILDERS:
         raise ScheduleError(f"no schedule is called {name!r}: choose from {', '.join(BUILDERS)}")
     return BUILDERS[name].build(num_ranks, num_microbatches, stages_per_rank)
-
-
-def peak_activations(schedule: Schedule) -> tuple[float, ...]:
-    """For each rank, the most microbatches whose activations it holds at once.
-
-    In units of a rank's whole slice of the model: with v stages, one stage's count 1/v. Who takes
-    and who gives back is the table in accounting.py.
-
-    >>> peak_activations(one_f_one_b(4, 8))
-    (4.0, 3.0, 2.0, 1.0)
-    """
-    peaks = []
-    for rank, row in enumerate(schedule.ranks):
-        accounts, most = Accounts(), 0
-        for action in row:
-            accounts.count(action, int(action.kind is Kind.F))
-            most = max(most, accounts.held[Part.ACTIVATIONS])
-        peaks.append(most / max(1, len(schedule.stages_of(rank))))
-    return tuple(peaks)
-
-
-def count_messages(schedule: Schedule) -> int:
-    """How many messages the ranks exchange in one step.
-
-    >>> count_messages(gpipe(4, 8))
-    48
-    """
-    return sum(message_of(a, schedule) is not None for row in schedule.ranks for a in row)

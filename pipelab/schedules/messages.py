@@ -9,14 +9,13 @@ from collections.abc import Callable
 from itertools import zip_longest
 from typing import NamedTuple
 
-from pipelab.action import MESSAGES, Action, Kind, needs
+from pipelab.action import MESSAGES, SENDS, Action, Kind, needs
 from pipelab.schedules.schedule import Schedule, refusal
 
 # Looked up once: in Python 3.11 each ``Kind.F`` is a function call, and these run by the million.
 _F, _B, _I, _W = Kind.F, Kind.B, Kind.I, Kind.W
 _SEND_F, _RECV_F, _SEND_B, _RECV_B = Kind.SEND_F, Kind.RECV_F, Kind.SEND_B, Kind.RECV_B
 _REDUCE_GRAD, _STEP = Kind.REDUCE_GRAD, Kind.STEP
-_SENDS = (_SEND_F, _SEND_B)
 
 
 class Message(NamedTuple):
@@ -117,7 +116,7 @@ def _check_place(
 ) -> None:
     """A message stands on the rank that it leaves from, or arrives on."""
     rank, _ = cell
-    sends = action.kind in _SENDS
+    sends = action.kind in SENDS
     if message is None or rank != (message.source if sends else message.destination):
         raise refusal(
             f"rank {rank}: {action.token} is no message of this rank: "
@@ -138,7 +137,7 @@ def _check_channels(
             if action.kind in MESSAGES:
                 message = expected[action]
                 channel = (message.source, message.destination)
-                (sends if action.kind in _SENDS else receives)[channel].append(message)
+                (sends if action.kind in SENDS else receives)[channel].append(message)
     for (source, destination), sent in sends.items():
         for a, b in zip_longest(sent, receives[source, destination]):
             if a != b:

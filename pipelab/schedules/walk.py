@@ -94,7 +94,10 @@ def _sentences(blocked: Sequence[Blocked], ring: Sequence[int]) -> str:
         lines.append(f"  rank {rank} cannot start {action}: it waits for {what}")
     if ring:
         lines.append("the cycle: " + " -> ".join(f"rank {rank}" for rank in [*ring, ring[0]]))
-        lines.append("move one of these actions up, before the action that its rank is stuck in")
+        lines.append(
+            "on one of them, move the action that another rank waits for up, before the one that "
+            "it cannot start"
+        )
     return "\n".join(lines)
 
 

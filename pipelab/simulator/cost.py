@@ -5,15 +5,13 @@ from dataclasses import dataclass, fields
 from math import inf, nan
 from numbers import Real
 
-from pipelab.action import Action, Kind
+from pipelab.action import SENDS, Action, Kind
 from pipelab.errors import ScheduleError
 from pipelab.simulator import measured
 from pipelab.trace import Trace
 
 Seconds = float | Sequence[float]
 Bytes = float | Sequence[float]
-
-SENDS = frozenset({Kind.SEND_F, Kind.SEND_B})
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import median, median_low
 from typing import TypedDict
 
-from pipelab.action import COMPUTE, Kind
+from pipelab.action import COMPUTE, SENDS, Kind
 from pipelab.errors import TraceError
 from pipelab.trace import Event
 
@@ -37,7 +37,7 @@ def stages(events: Sequence[Event]) -> Stages:
         took[e.stage, e.kind].append(e.end - e.start)
         if e.kind is Kind.F:
             kept[e.stage].append(e.bytes)
-        elif e.kind in (Kind.SEND_F, Kind.SEND_B):
+        elif e.kind in SENDS:
             sent[e.stage if e.kind is Kind.SEND_F else e.stage - 1].append(e.bytes)
     everything = range(max(e.stage for e in computed) + 1)
 
@@ -67,9 +67,7 @@ def latency(events: Sequence[Event]) -> float:
     """
     forward = {(e.rank, e.stage, e.microbatch): e.start for e in events if e.kind is Kind.F}
     left: dict[tuple[int, int | None, Kind, int, int | None], float] = {
-        (e.rank, e.peer, e.kind, e.stage, e.microbatch): e.start
-        for e in events
-        if e.kind in (Kind.SEND_F, Kind.SEND_B)
+        (e.rank, e.peer, e.kind, e.stage, e.microbatch): e.start for e in events if e.kind in SENDS
     }
     took = []
     for e in events:

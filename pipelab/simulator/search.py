@@ -6,7 +6,8 @@ from typing import NamedTuple
 from pipelab.action import Action, Kind
 from pipelab.errors import ScheduleError
 from pipelab.schedules import Schedule
-from pipelab.schedules.catalogue import BUILDERS, peak_activations
+from pipelab.schedules.catalogue import BUILDERS
+from pipelab.schedules.counts import peak_activations
 from pipelab.simulator.cost import Cost
 from pipelab.simulator.greedy import Preference, greedy
 from pipelab.simulator.simulate import simulate
@@ -86,7 +87,7 @@ def lower_bound(num_ranks: int, num_microbatches: int, cost: Cost) -> float:
 def _schedules(p: int, m: int, cost: Cost, limit: int) -> Iterator[Schedule]:
     for builder in BUILDERS.values():
         if builder.stages_per_rank == 1:
-            yield builder.build(p, m, 1)
+            yield builder.build(p, m)
     for preference in _PREFERENCES:
         # fewer activations than allowed can be faster: forwards in excess delay backwards
         for width in sorted({limit, min(limit, p), min(limit, 2 * p - 1)}):

@@ -5,13 +5,13 @@ from functools import cache
 from itertools import chain
 from typing import NamedTuple
 
-from pipelab.action import COMPUTE, PER_STAGE, Action, Kind
+from pipelab.action import COMPUTE, PER_STAGE, SENDS, Action, Kind
 from pipelab.schedules import Schedule
 from pipelab.schedules.collector import paused_collector
 from pipelab.schedules.communication import lower
 from pipelab.schedules.messages import message_needs
 from pipelab.schedules.walk import Visit, walk
-from pipelab.simulator.cost import SENDS, Cost
+from pipelab.simulator.cost import Cost
 from pipelab.trace import Event, Setting, Trace
 
 

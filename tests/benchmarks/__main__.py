@@ -4,31 +4,22 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipelab.bench import __main__ as bench
-from pipelab.bench.cases import add_case_options, add_json_option, cases, count
+from pipelab.bench.__main__ import run, step
+from pipelab.bench.cases import add_case_options, add_json_option, cases, count, seconds
 from pipelab.bench.ratio import described, machine
 from pipelab.bench.step import SCHEDULES
 from pipelab.bench.workloads import WORKLOADS
 from pipelab.errors import PipelabError
+from tests import benchmarks
 from tests.benchmarks.memory import bench_memory, memory_table
 from tests.benchmarks.simulate import SIZES, bench_simulate
 from tests.benchmarks.soak import bench_soak, soak_table
 from tests.benchmarks.tracing import bench_tracing, tracing_table
 
-GRID = [
-    "step",
-    *("--ranks", "2", "4", "8"),
-    *("--microbatches", "4", "8", "16", "32"),
-    *("--schedules", *SCHEDULES),
-]
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark; 0 if it ran to its end, 1 if it could not."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["grid"]:  # the bench step, with longer lists
-        return bench.main([*GRID, *words[1:]])
-    return bench.run(parser(), words)
+    return run(parser(), arguments)
 
 
 def memory(options: argparse.Namespace) -> dict[str, object]:
@@ -71,18 +62,23 @@ def simulate(options: argparse.Namespace) -> dict[str, object]:
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="python -m tests.benchmarks",
-        description=__doc__,
-        epilog="grid takes the options of `python -m pipelab.bench step`.",
+        description=benchmarks.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     benches = root.add_subparsers(dest="bench", required=True)
-    for run in (memory, tracing, soak, simulate):
-        benches.add_parser(run.__name__).set_defaults(run=run)
+    grid = benches.add_parser("grid")
+    add_case_options(grid)
+    grid.set_defaults(
+        run=step, ranks=[2, 4, 8], microbatches=[4, 8, 16, 32], schedules=[*SCHEDULES]
+    )
+    for bench in (memory, tracing, soak, simulate):
+        benches.add_parser(bench.__name__).set_defaults(run=bench)
     add_case_options(benches.choices["memory"])
     command = benches.choices["tracing"]
     command.add_argument("--models", nargs="+", choices=[*WORKLOADS], default=[*WORKLOADS])
     command.add_argument("--ranks", nargs="+", type=count, default=[2, 4])
     command.add_argument("--blocks", type=count, default=15, help="blocks of steps on each side")
-    command.add_argument("--seconds", type=float, default=0.3, help="length of one block")
+    command.add_argument("--seconds", type=seconds, default=0.3, help="length of one block")
     command = benches.choices["soak"]
     command.add_argument("--opened", type=count, default=200)
     command.add_argument("--steps", type=count, default=2000)

@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from pipelab.bench.ratio import table
 from pipelab.bench.step import Case, jobs
-from pipelab.bench.torch_ranks import TorchRanks
+from pipelab.bench.torch_driver import TorchRanks
 from pipelab.bench.workloads import OPTIMIZER
 from pipelab.engine import Pipeline
 from pipelab.errors import PipelabError
 from pipelab.trace.memory import memory_curve
+from pipelab.words import table_text
 
 _STEPS = 5  # before the first look, and again before the second
 _RESET_PEAK = "5"  # see proc(5), clear_refs
@@ -94,7 +94,7 @@ def memory_table(results: Sequence[MemoryResult]) -> str:
             for held in (result.ours, result.torch):
                 row.append(f"{max(h[i] for h in held) / 1e6:.{digits}f}" if held else "refused")
         rows.append(row)
-    return table(head, rows)
+    return table_text([head, *rows])
 
 
 def _peaks(pids: Sequence[int], run: Callable[[], object]) -> list[tuple[int, int]]:

@@ -15,10 +15,11 @@ import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-from pipelab.bench.ratio import machine, table
+from pipelab.bench.ratio import machine
 from pipelab.schedules import Schedule, interleaved, validate
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
+from pipelab.words import table_text
 
 SIZES = ((8, 32), (16, 64), (16, 256), (64, 256), (64, 1024))  # ranks, microbatches
 _COST = Cost(0.010, 0.010, 0.010, latency=0.001)
@@ -75,7 +76,7 @@ class SimulateResult(NamedTuple):
             + [f"{row.peak_bytes / 1e6:.1f}"]
             for row in self.rows
         ]
-        return table(head, cells)
+        return table_text([head, *cells])
 
 
 def bench_simulate(sizes: Sequence[tuple[int, int]] = SIZES, repeats: int = 3) -> SimulateResult:

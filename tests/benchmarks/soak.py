@@ -17,10 +17,10 @@ from unittest import mock
 
 import torch
 
-from pipelab.bench.ratio import table
 from pipelab.engine import Pipeline
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b
+from pipelab.words import table_text
 
 
 class Held(NamedTuple):
@@ -75,7 +75,7 @@ def bench_soak(opened: int, steps: int, at_once: int) -> list[Part]:
 
 def soak_table(parts: list[Part]) -> str:
     """One line per part."""
-    return table(HEAD, [part.row() for part in parts])
+    return table_text([HEAD, *(part.row() for part in parts)])
 
 
 def held() -> Held:

@@ -13,10 +13,11 @@ from statistics import median
 from typing import NamedTuple
 
 from pipelab.bench.meter import Meter
-from pipelab.bench.ratio import Ratio, table
+from pipelab.bench.ratio import Ratio
 from pipelab.bench.workloads import OPTIMIZER, workload
 from pipelab.engine import Pipeline
 from pipelab.schedules import one_f_one_b
+from pipelab.words import table_text
 
 
 class TracingResult(NamedTuple):
@@ -71,4 +72,4 @@ def tracing_table(results: list[TracingResult]) -> str:
         times = [f"{1e3 * median(side):.2f}" for side in (result.recorded, result.silent)]
         cpu = "" if result.cpu is None else f"{result.cpu:.3f}"
         rows.append([result.workload, result.num_ranks, *times, result.ratio, cpu])
-    return table(head, rows)
+    return table_text([head, *rows])

@@ -1,4 +1,4 @@
-"""Checks tell right from wrong: the stub and every known-wrong answer fail, and by name."""
+"""Checks distinguish right from wrong: the stub and every known-wrong answer fail, and by name."""
 
 from importlib import import_module
 

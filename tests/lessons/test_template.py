@@ -67,7 +67,7 @@ def test_template_passes_the_lint(project):
 
 
 @pytest.mark.slow
-def test_template_tells_right_from_wrong(project):
+def test_template_distinguishes_right_from_wrong(project):
     make(project)
     tests = "tests/lessons/test_checks.py", "tests/lessons/test_editions.py"
     said = run(project, "pytest", "-q", *tests, "notebooks/13_mine.ipynb", "-k", "13")

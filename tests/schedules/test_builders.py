@@ -40,7 +40,7 @@ def test_1f1b_holds_min_m_p_minus_r_microbatches(p, m):
 
 @pytest.mark.parametrize(("p", "m"), SIZES)
 def test_eager_1f1b_holds_twice_as_many_but_one_and_takes_no_longer(p, m):
-    from pipelab.schedules.catalogue import peak_activations
+    from pipelab.schedules.counts import peak_activations
     from pipelab.simulator import Cost, simulate
 
     eager = eager_one_f_one_b(p, m)

@@ -4,7 +4,8 @@ import pytest
 
 from pipelab.cli.main import main
 from pipelab.schedules import Schedule, gpipe
-from pipelab.schedules.catalogue import BUILDERS, Builder, Formula, paper_bubble, peak_activations
+from pipelab.schedules.catalogue import BUILDERS, Builder, Formula, paper_bubble
+from pipelab.schedules.counts import peak_activations
 from pipelab.simulator import Cost, simulate
 from pipelab.widgets.lab_text import choices, curves
 from pipelab.widgets.settings import Settings
@@ -49,7 +50,7 @@ def worked_out(formula):
     return eval(text.replace("3m", "3*m"), {}, FIXED)
 
 
-def test_marks_and_titles_tell_schedules_apart():
+def test_each_schedule_has_a_mark_and_a_title_that_no_other_has():
     assert len({builder.mark for builder in BUILDERS.values()}) == len(BUILDERS)
     assert len({builder.title for builder in BUILDERS.values()}) == len(BUILDERS)
     assert all(builder.title and builder.mark != "?" for builder in BUILDERS.values())
@@ -66,7 +67,7 @@ def test_torchs_names_are_torchs():
 def test_an_entry_is_all_that_a_new_schedule_needs(monkeypatch, capsys):
     entry = Builder(
         "dummy",
-        lambda p, m, v: Schedule(gpipe(p, m).ranks, "dummy"),
+        lambda p, m: Schedule(gpipe(p, m).ranks, "dummy"),
         title="a dummy of GPipe",
         mark="D",
         bubble=Formula("1/4", lambda p, m, v: 0.25),

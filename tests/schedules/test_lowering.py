@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelab.action import COMPUTE, MESSAGES, Action, Kind
+from pipelab.action import COMPUTE, MESSAGES, SENDS, Action, Kind
 from pipelab.errors import DeadlockError, ScheduleError
 from pipelab.schedules import Schedule, gpipe, validate
 from pipelab.schedules.catalogue import BUILDERS, build
@@ -12,7 +12,6 @@ from pipelab.schedules.communication import lower
 from tests.schedules.strategies import valid_schedules
 
 BACKWARD = (Kind.B, Kind.I, Kind.W)
-SENDS = (Kind.SEND_F, Kind.SEND_B)
 
 
 def check_reductions(lowered):
@@ -56,7 +55,7 @@ def test_lowered_schedules_of_any_kind_are_sound(schedule, replicas):
 
 
 def test_receives_are_posted_one_action_before_their_message_leaves():
-    # rank 0 is through with F<i> at i + 1, just before rank 1 is with F<i-1>
+    # rank 0 ends F<i> at i + 1, just before rank 1 ends F<i-1>
     row = lower(gpipe(2, 4)).ranks[1]
     for i in range(4):
         before = row[: row.index(Action(1, Kind.RECV_F, i))]
@@ -132,7 +131,7 @@ def test_what_cannot_run_cannot_be_lowered():
         lower(by_hand("0F0 0B0 0F1 0B1", "1F1 1B1 1F0 1B0"))
 
 
-def test_an_order_wrong_on_one_rank_is_told_as_such():
+def test_an_order_wrong_on_one_rank_alone_is_said_to_be_that():
     with pytest.raises(ScheduleError, match=r"rank 0 runs 0B0 \(position 0\) before 0F0"):
         validate(by_hand("0B0 0F0"))
     with pytest.raises(ScheduleError, match=r"rank 0 runs 1F0 \(position 0\) before 0F0"):

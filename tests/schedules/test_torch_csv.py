@@ -69,6 +69,11 @@ def test_we_load_what_torch_orders(name, v, twin, p, m, tables, path):
     assert twin is None or schedule.ranks == build(twin, p, m, v).ranks
 
 
+def test_the_catalogue_names_all_classes_of_torch_that_run_the_same_order():
+    same = {ours: name for name, _, ours in TORCH if ours} | {"1f1b": "Schedule1F1B"}  # see below
+    assert {name: entry.torch for name, entry in BUILDERS.items() if entry.torch} == same
+
+
 @pytest.mark.parametrize(("p", "m"), SIZES)
 def test_torchs_1f1b_runs_ours_but_its_table_is_wrong_on_the_last_rank(p, m, tables, path):
     """torch writes 1F1B twice, and the copies drifted.
@@ -77,7 +82,7 @@ def test_torchs_1f1b_runs_ours_but_its_table_is_wrong_on_the_last_rank(p, m, tab
     counts the forwards of the steady state from "the last one of the warmup, plus 1". The last
     rank has no warmup, so the count starts from its initial 0, plus 1: it skips microbatch 0 and
     ends with microbatch m, which does not exist, and runs the first backward before its forward.
-    If this test fails, torch has mended it: move Schedule1F1B up to ``TORCH``.
+    If this test fails, torch has repaired it: move Schedule1F1B up to ``TORCH``.
     """
     ours = one_f_one_b(p, m)
     assert tables.what_1f1b_runs(p, m).ranks == ours.ranks

@@ -80,7 +80,7 @@ def dumped(name, num_ranks, num_microbatches, stages_per_rank, path):
 
 
 class _RecordingStage(SimpleNamespace):
-    """Writes down what a single-stage schedule tells its stage to compute; sends nothing."""
+    """Writes down what a single-stage schedule has its stage compute; sends nothing."""
 
     def forward_one_chunk(self, microbatch, *args, **kwargs):
         self.row.append(f"{self.stage_index}F{microbatch}")
@@ -98,7 +98,7 @@ class _RecordingStage(SimpleNamespace):
 
 
 def what_1f1b_runs(num_ranks, num_microbatches):
-    """What ``Schedule1F1B.step`` has its stages compute: not its table, its deeds."""
+    """What ``Schedule1F1B.step`` has its stages compute: its actions, not its table."""
     rows = [[] for _ in range(num_ranks)]
     for rank, row in enumerate(rows):
         stage = _RecordingStage(**vars(_stage(rank, num_ranks, num_ranks, rank)), row=row)

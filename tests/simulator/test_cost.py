@@ -34,7 +34,7 @@ def test_a_prediction_gives_its_cost_back(data):
     cost = Cost(
         each(times),
         backward_input,
-        each(times) if halved else backward_input,  # a full backward does not tell them apart
+        each(times) if halved else backward_input,  # a full backward shows only their sum
         data.draw(st.sampled_from([0.0, 0.5, 4.0])),
         message_bytes=(*each(sizes)[:-1], 0),  # the last stage's output goes nowhere
         activation_bytes=each(sizes),
@@ -80,7 +80,7 @@ def test_latency_counts_only_those_who_waited_already():
         *message(0, left=1.0, wait_from=0.0, wait_to=1.5, start=1.5),
         *message(1, left=2.0, wait_from=1.9, wait_to=2.7, start=2.75),
         *message(2, left=3.0, wait_from=0.0, wait_to=3.6, start=3.7),
-        *message(3, left=4.0, wait_from=9.0, wait_to=9.1, start=9.1),  # it came too late to tell
+        *message(3, left=4.0, wait_from=9.0, wait_to=9.1, start=9.1),  # too late to say
         Event(0, Kind.F, 0, 0, 0, 1),
     )
     cost = Cost.from_trace(Trace(tuple(sorted(events)), "recorded", Setting(ranks=2)))
@@ -123,7 +123,7 @@ def test_numbers_that_are_none_are_refused(wrong):
         Cost(**wrong)
 
 
-def test_a_cost_is_told_in_a_few_words():
+def test_a_cost_as_text_is_a_few_words():
     assert str(Cost(0.01, 0.01, 0.01)) == "F 10 ms, B 20 ms"
     cost = Cost([0.01, 0.02], 0.01, 0.01, 0.001, 1e9, 4096, 4096, [0, 0.5], 0.002)
     assert str(cost) == ("F 10/20 ms, B 20 ms, latency 1 ms, step 0/500 ms, reduce 2 ms, 1000 MB/s")

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from pipelab.action import Kind
 from pipelab.errors import ScheduleError
 from pipelab.schedules import gpipe, one_f_one_b, validate, zero_bubble_h1
-from pipelab.schedules.catalogue import BUILDERS, build, count_messages, peak_activations
+from pipelab.schedules.catalogue import BUILDERS, build
+from pipelab.schedules.counts import count_messages, peak_activations
 from pipelab.simulator import Cost, best_schedule, simulate
 from pipelab.simulator.greedy import Preference, greedy
 from pipelab.simulator.search import lower_bound

@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelab.action import COMPUTE, Action, Kind
+from pipelab.action import COMPUTE, SENDS, Action, Kind
 from pipelab.errors import DeadlockError, ScheduleError
 from pipelab.schedules import Schedule, gpipe, interleaved, one_f_one_b
-from pipelab.schedules.catalogue import BUILDERS, build, count_messages
+from pipelab.schedules.catalogue import BUILDERS, build
 from pipelab.schedules.communication import lower
+from pipelab.schedules.counts import count_messages
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event
 from tests.schedules.strategies import valid_schedules
 
 F, B, W, STEP, REDUCE = Kind.F, Kind.B, Kind.W, Kind.STEP, Kind.REDUCE_GRAD
-SENDS = (Kind.SEND_F, Kind.SEND_B)
 
 
 def only(trace, *kinds):

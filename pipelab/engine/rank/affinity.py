@@ -94,14 +94,14 @@ class Affinity:
         """Stay on one core."""
         if self.all and not self.is_bound:
             self.is_bound = True
-            _set_affinity({self.own})
+            set_affinity({self.own})
 
     def release(self) -> None:
         """Run on any core again."""
         self.yields = False
         if self.is_bound:
             self.is_bound = False
-            _set_affinity(self.all)
+            set_affinity(self.all)
 
 
 def _core_time() -> _CoreTime:
@@ -113,8 +113,8 @@ def _core_time() -> _CoreTime:
     return _CoreTime(computing / 1e9, waiting / 1e9)
 
 
-def _set_affinity(cores: set[int]) -> None:
-    """Of all threads of this process, gloo's included."""
+def set_affinity(cores: set[int]) -> None:
+    """Keep all threads of this process, gloo's included, on these cores."""
     for thread in os.listdir("/proc/self/task"):
         with suppress(ProcessLookupError):  # it has ended meanwhile
             os.sched_setaffinity(int(thread), cores)

@@ -1,4 +1,4 @@
-"""The ranks of torch.distributed.pipelining, started and driven by the bench."""
+"""The driver of the other side: starts the ranks of torch.distributed.pipelining, and asks them."""
 
 import multiprocessing
 import tempfile
