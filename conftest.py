@@ -32,6 +32,11 @@ LONG = ("tests/browser/", "tests/lessons/", "notebooks/", "tests/test_demo", "te
 LESSONS = ("tests/lessons/", "notebooks/")
 GROUPS = "groups.json"
 
+# Python keeps what it compiles, even where it was asked not to: otherwise each of some hundred
+# processes would compile pipelab anew, and each run all tests.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 pytest_plugins = ["quiet", "beside", "teacher_cells"]  # [2] [3] [4]
 
 # The teacher's notebooks and the template are run by tests/lessons, which look at their checks.
