@@ -143,6 +143,7 @@ def model_of(what, layers):
     return nn.Sequential(*(Layer(what) if i >= middle else nn.Linear(8, 8) for i in range(layers)))
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("what", KINDS)
 @pytest.mark.parametrize("name", ["1f1b", "zero_bubble_h1", "zero_bubble_v"])
 def test_gradients_are_those_of_one_process(name, what):
