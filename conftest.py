@@ -7,7 +7,8 @@ The numbers in brackets are cited below.
     tests, which share one JupyterLab. Long files begin first, or a worker would wait for the last.
 [2] A test marked ``timing`` asserts how long something took. Nothing runs beside it, and such
     tests come last, in one row: see ``tests/quiet.py``.
-[3] Linters, mypy and the wheel run beside the tests: see ``tests/beside.py``.
+[3] Linters, mypy and the wheel run beside the tests, and are judged when all else has run: see
+    ``tests/beside.py``.
 [4] Each lesson is executed once: see ``tests/teacher_cells.py``.
 [5] Each test's random numbers are seeded from its name, so that a failure repeats itself.
 """
@@ -31,6 +32,11 @@ WORKERS = 2
 LONG = ("tests/browser/", "tests/lessons/", "notebooks/", "tests/test_demo", "tests/faults/")
 LESSONS = ("tests/lessons/", "notebooks/")
 GROUPS = "groups.json"
+
+# Python keeps what it compiles, even where it was asked not to: otherwise each of some hundred
+# processes would compile pipelab anew, and each run all tests.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 pytest_plugins = ["quiet", "beside", "teacher_cells"]  # [2] [3] [4]
 
@@ -70,8 +76,14 @@ def _group(item: pytest.Item) -> str:
     """The tests that one worker runs in a row."""
     if item.get_closest_marker("browser"):
         return "browser"
-    is_timing = item.get_closest_marker("timing") is not None
-    return "timing" if is_timing else item.path.relative_to(ROOT).as_posix()
+    if item.get_closest_marker("timing"):
+        return "timing"
+    return "beside" if _waits(item) else item.path.relative_to(ROOT).as_posix()
+
+
+def _waits(item: pytest.Item) -> bool:
+    """Whether a test waits for a program that runs beside [3]: the later, the shorter."""
+    return item.get_closest_marker("beside") is not None
 
 
 @pytest.hookimpl(tryfirst=True)  # before the controller hears that this worker has collected
@@ -104,12 +116,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroup:
     return ByGroup(config, log)
 
 
-def _turn(item: pytest.Item) -> tuple[bool, int]:
-    """Sorts: tests of time last, long files first, else as they were found."""
+def _turn(item: pytest.Item) -> tuple[bool, bool, int]:
+    """Sorts: tests of time last, what waits for a program before them, long files first."""
     path = item.path.relative_to(ROOT).as_posix()
     places = [place for place, start in enumerate(LONG) if path.startswith(start)]
     is_timing = item.get_closest_marker("timing") is not None and "browser" not in item.keywords
-    return is_timing, min(places, default=len(LONG))
+    return is_timing, _waits(item), min(places, default=len(LONG))
 
 
 # ------------------------------------------------------------------------------ random data [5]
@@ -132,4 +144,4 @@ def _seed(name: str) -> None:
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(seed)
     if torch := sys.modules.get("torch"):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not GPUs': that would record a stack each time

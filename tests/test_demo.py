@@ -4,9 +4,9 @@ import json
 import os
 import pty
 import re
-import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -102,20 +102,18 @@ def test_it_ends_by_naming_the_next_step(demo):
     assert "pipelab lab" in "\n".join(demo[0].splitlines()[-2:])
 
 
-def test_smallest_demo_on_a_terminal_where_the_line_moves(tmp_path):
+def test_smallest_demo_on_a_terminal_where_the_line_moves(tmp_path, monkeypatch):
     ours, theirs = pty.openpty()
-    arguments = ["demo", "--steps", "3", "--ranks", "1", "--microbatches", "1"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "pipelab", *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "90"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    ) as command:
-        os.close(theirs)
-        output = read_all(ours)
-        assert command.wait(60) == 0, output
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "90")
+    with ThreadPoolExecutor(1) as reader, os.fdopen(theirs, "w", encoding="utf-8") as terminal:
+        shown = reader.submit(read_all, ours)
+        monkeypatch.setattr(sys, "stdout", terminal)
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert main(["demo", "--steps", "3", "--ranks", "1", "--microbatches", "1"]) == 0
+        monkeypatch.undo()
+    output = shown.result()
     assert re.search(r"\rstep 1/3 .*\rstep 3/3 .*steps/s *\r\n", output, re.DOTALL)
     assert "\x1b" not in output
     assert max(len(line) for line in re.split(r"[\r\n]+", output)) <= 90
@@ -123,7 +121,7 @@ def test_smallest_demo_on_a_terminal_where_the_line_moves(tmp_path):
 
 
 def read_all(handle):
-    """What is written to a terminal until the last program on it has ended."""
+    """What is written to a terminal until the last file that leads there is closed."""
     parts = []
     while True:
         try:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -117,40 +116,3 @@ def test_an_error_without_own_lines_is_followed_to_the_one_that_led_to_it():
     assert innermost_own_line(hidden) is None
     first.__cause__, first.__traceback__ = wrapped, None  # a circle ends
     assert innermost_own_line(wrapped) is None
-
-
-IN_RANK = """
-import torch
-from torch import nn
-from pipelab.engine import Pipeline
-from pipelab.errors import RankError
-from pipelab.schedules import gpipe
-
-class Mine(nn.Module):
-    def forward(self, x):
-        raise KeyError("my own bug")
-
-with Pipeline([nn.Linear(4, 4), Mine()], gpipe(2, 2), loss=nn.functional.mse_loss) as pipeline:
-    try:
-        pipeline.step(torch.ones(4, 4), torch.ones(4, 4))
-    except RankError as error:
-        print(error)
-"""
-
-
-def test_a_rank_names_the_line_of_a_script_in_a_folder_called_torch(tmp_path):
-    # the name of the folder once hid the line
-    script = tmp_path / "torch" / "engine" / "train.py"
-    script.parent.mkdir(parents=True)
-    script.write_text(IN_RANK)
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.stderr == ""
-    first, second = done.stdout.splitlines()[:2]
-    assert first.startswith("rank 1 failed in 1F0 ") and "KeyError: 'my own bug'" in first
-    assert second == f'  at File "{script}", line 10, in forward: raise KeyError("my own bug")'

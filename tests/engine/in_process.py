@@ -4,7 +4,7 @@ They answer the same commands as ranks that are processes, in milliseconds. Neve
 they share one interpreter, so they cannot train faster than one process, and
 
     random layers        draw from one generator for all threads: dropout is not reproducible
-    threads of torch     are one setting for the whole process
+    threads of torch     are one for each rank, whatever the machine has
     processes            a test of affinity, memory, output, signals or deadlines needs real ones
     messages over gloo   are those of a double: ``Link`` below
     CUDA                 one current device per thread, but one allocator
@@ -214,6 +214,7 @@ class InProcessRanks:
             thread.start()
 
     def _serve(self, rank):
+        torch.set_num_threads(1)  # as on ranks that share two cores
         while (message := self.questions[rank].get()) is not None:
             try:
                 answer = self._answer(rank, cloudpickle.loads(message))

@@ -13,6 +13,7 @@ from pipelab.models import mlp, next_byte_loss, tiny_gpt
 from pipelab.schedules import Schedule, gpipe, one_f_one_b, sequential
 from pipelab.schedules.catalogue import BUILDERS, build
 
+IN_PROCESS = pytest.mark.usefixtures("in_process")  # what follows CASES is about arithmetic
 SGD = partial(torch.optim.SGD, lr=0.5)
 
 
@@ -89,6 +90,7 @@ def test_gradients_equal_one_process_and_the_whole_batch(name, p, m, rows, model
         assert error < 1e-6, name
 
 
+@IN_PROCESS
 @pytest.mark.parametrize("build", [gpipe, one_f_one_b])
 def test_three_sgd_steps_end_in_the_same_parameters(build):
     torch.manual_seed(0)
@@ -108,6 +110,7 @@ def test_three_sgd_steps_end_in_the_same_parameters(build):
         assert torch.equal(ours[name], value), name
 
 
+@IN_PROCESS
 def test_tiny_gpt_on_bytes_with_integer_inputs():
     torch.manual_seed(0)
     model = tiny_gpt(width=16, blocks=2, heads=2, context=8)
@@ -120,6 +123,7 @@ def test_tiny_gpt_on_bytes_with_integer_inputs():
     assert len(report.parameters) == len(list(model.parameters()))
 
 
+@IN_PROCESS
 def test_two_stages_on_one_rank_hand_over_without_messages():
     looped = Schedule.from_tokens(
         [
@@ -138,11 +142,13 @@ def test_two_stages_on_one_rank_hand_over_without_messages():
         assert all(row.exact for row in report.parameters), str(report)
 
 
+@IN_PROCESS
 def test_backwards_out_of_order_are_close():
     crossed = Schedule.from_tokens([["0F0", "0F1", "0B1", "0B0"], ["1F0", "1F1", "1B1", "1B0"]])
     assert verify_gradients(mlp(depth=4), crossed, *batch(7), cross_entropy).ok
 
 
+@IN_PROCESS
 def test_a_wrong_gradient_is_not_ok():
     # the report itself must be able to fail: a loss that adds up, and hides it from the trials
     def summed(output, target):
@@ -164,6 +170,7 @@ def test_a_wrong_gradient_is_not_ok():
     assert not GradientReport((_compare("w", None, ours["0.0.weight"]),), 1.0, 1.0).ok
 
 
+@IN_PROCESS
 def test_in_place_layers_frozen_layers_and_layers_without_parameters():
     torch.manual_seed(0)
     model = nn.Sequential(
@@ -185,6 +192,7 @@ def test_in_place_layers_frozen_layers_and_layers_without_parameters():
     assert not torch.equal(after["0.weight"], model[0].weight)
 
 
+@IN_PROCESS
 def test_two_steps_do_not_add_up_and_evaluation_leaves_gradients_alone():
     model, (x, y) = mlp(depth=4), batch(12)
     with Pipeline(model, one_f_one_b(2, 3), loss=cross_entropy) as pipeline:
@@ -200,6 +208,7 @@ def test_two_steps_do_not_add_up_and_evaluation_leaves_gradients_alone():
         assert torch.allclose(prediction, model(x[:2]), rtol=1e-6, atol=1e-6)
 
 
+@IN_PROCESS
 def test_batches_of_changing_shape_and_size():
     model = nn.Sequential(*(nn.Tanh() for _ in range(3)), nn.Linear(4, 2))
     mse = nn.functional.mse_loss
@@ -224,6 +233,7 @@ def test_other_schedules_without_relaunch():
     assert result.loss == pytest.approx(before.loss, rel=1e-6)
 
 
+@IN_PROCESS
 def test_eval_mode_is_put_back_and_batchnorm_counts_each_microbatch_once():
     model = nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
     with Pipeline(model, one_f_one_b(3, 4), loss=cross_entropy) as pipeline:
@@ -235,6 +245,7 @@ def test_eval_mode_is_put_back_and_batchnorm_counts_each_microbatch_once():
         assert torch.isfinite(pipeline.state_dict()["1.running_mean"]).all()
 
 
+@IN_PROCESS
 def test_one_layer_object_used_twice_runs_twice():
     act = nn.Tanh()
     model = nn.Sequential(nn.Linear(16, 16), act, nn.Linear(16, 10), act)
@@ -242,6 +253,7 @@ def test_one_layer_object_used_twice_runs_twice():
     assert verify_gradients(model, gpipe(4, 2), x, y, cross_entropy).ok
 
 
+@IN_PROCESS
 def test_halved_backwards_of_a_transformer_with_frozen_and_shared_weights():
     torch.manual_seed(0)
     model = tiny_gpt(width=16, blocks=4, heads=2, context=8)
@@ -254,6 +266,7 @@ def test_halved_backwards_of_a_transformer_with_frozen_and_shared_weights():
     assert all(row.exact for row in report.parameters), str(report)
 
 
+@IN_PROCESS
 def test_a_first_layer_that_works_in_place_changes_one_microbatch():
     # microbatches are views of one batch, and counted changes together: autograd refused B1
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(16, 16), nn.Linear(16, 10))

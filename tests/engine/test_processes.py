@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from faults.leftovers import gone
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -28,22 +29,6 @@ from pipelab.schedules import gpipe, one_f_one_b
 
 ROOT = Path(__file__).parents[2]
 X, Y = torch.randn(12, 16), torch.randint(10, (12,))
-
-
-def gone(pids, seconds=2.0):
-    until = time.monotonic() + seconds
-    while any(map(is_alive, pids)):
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def is_alive(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def open_pipeline(model=None, schedule=None, **options):
@@ -273,35 +258,28 @@ class Twice(nn.Module):
 def my_loss(output, target):
     return ((output - target) ** 2).mean()
 
-print("script starts")
 model = nn.Sequential(nn.Linear(4, 4), Twice(), nn.Linear(4, 4), Twice())
 pipeline = Pipeline(model, one_f_one_b(4, 2), loss=my_loss,
                     optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.01))
-print(pipeline.step(torch.ones(4, 4), torch.ones(4, 4)).loss > 0)
+pipeline.step(torch.ones(4, 4), torch.ones(4, 4))
 print("pids", *pipeline.pids, flush=True)
+time.sleep(60)
 """
 
 
-def run_script(tmp_path: Path, ending: str) -> subprocess.Popen:
-    path = tmp_path / "script_without_guard.py"
-    path.write_text(SCRIPT + ending)
-    return subprocess.Popen(
-        [sys.executable, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def test_a_plain_script_without_a_main_guard_runs_once_and_leaves_nothing(tmp_path):
-    process = run_script(tmp_path, "")  # no close(): the end of the interpreter does it
-    out, err = process.communicate(timeout=120)
-    assert (process.returncode, err) == (0, "")
-    lines = out.splitlines()
-    assert lines[:2] == ["script starts", "True"]
-    assert gone(map(int, lines[2].split()[1:]))
-
-
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "end",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),  # faults/test_interrupts does it, too
+    ],
+)
 def test_ranks_follow_a_killed_parent(tmp_path, end):
-    process = run_script(tmp_path, "time.sleep(60)\n")
+    path = tmp_path / "script_without_guard.py"
+    path.write_text(SCRIPT)
+    process = subprocess.Popen(
+        [sys.executable, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     for line in process.stdout:
         if line.startswith("pids"):
             break

@@ -65,8 +65,10 @@ def nested_batch(rows):
 
 
 @pytest.mark.parametrize("name", BUILDERS)
-@pytest.mark.parametrize("p", [2, 4])
-def test_nested_values_masks_and_integers_under_every_schedule(name, p):
+@pytest.mark.parametrize(("p", "ranks"), [(2, "processes"), (4, "threads")])
+def test_nested_values_masks_and_integers_under_every_schedule(name, p, ranks, request):
+    if ranks == "threads":
+        request.getfixturevalue("in_process")
     layers = nested_layers()
     tokens, mask, shift, targets = nested_batch(7)
     with Pipeline([*layers], build(name, p, 3), loss=two_losses) as pipeline:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipelab.action import Kind
 from pipelab.engine.protocol.host import under_torchrun
@@ -61,8 +63,12 @@ def results_of(folder, rank):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("alone")
-    assert end(start(sys.executable, SCRIPT, folder, "alone")) == (0, "")
+    """The script without torchrun, in this process, which has torch and a fork server already."""
+    folder, threads = tmp_path_factory.mktemp("alone"), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(SCRIPT), str(folder), "alone"])
+        runpy.run_path(str(SCRIPT))
+    torch.set_num_threads(threads)
     return folder
 
 

@@ -48,3 +48,20 @@ def nothing_more(before, seconds=2.0):
             gc.collect()
             return f"before {before}, after {Held.now()}"
         time.sleep(0.02)
+
+
+def gone(pids, seconds=2.0):
+    """Whether all of these processes end in time."""
+    until = time.monotonic() + seconds
+    while any(map(is_alive, pids)):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def is_alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -15,7 +15,7 @@ from statistics import median
 import psutil
 import pytest
 import torch
-from faults.leftovers import Held, nothing_more
+from faults.leftovers import Held, is_alive, nothing_more
 from torch.nn.functional import cross_entropy
 
 from pipelab.engine import Pipeline
@@ -166,13 +166,6 @@ def is_grown(pid):
     with suppress(psutil.NoSuchProcess):
         return time.time() - psutil.Process(pid).create_time() > 0.1
     return False
-
-
-def is_alive(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def kill_at(times, seed):

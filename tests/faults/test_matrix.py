@@ -20,7 +20,7 @@ from faults.trap import FAULTS, NUM_RANKS, PHASES, SCHEDULES, Bang, Loss, Optimi
 from pipelab.engine import Pipeline
 from pipelab.errors import LaunchError, RankDied, RankError, RankOutOfMemory, RankTimeout
 
-TIMEOUT = 1.0
+TIMEOUT = 0.5
 ALL = list(itertools.product(FAULTS, range(NUM_RANKS), PHASES, SCHEDULES))
 ERRORS = {
     "kill": RankDied,

@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import NamedTuple
 
 import nbclient
 import nbformat
 import pytest
+from faults.leftovers import gone
 
 CLASS = """\
 import warnings
@@ -82,14 +85,74 @@ def test_under_nbval_each_cell_has_the_same_output(executed):
     assert "5 passed" in done.stdout, done.stdout + done.stderr
 
 
-def test_in_a_plain_script(tmp_path):
-    body = "\n".join([STEP, "print('next')", STEP, CLOSE])
+class Ran(NamedTuple):
+    """A script, and what it printed."""
+
+    path: Path
+    lines: list[str]
+
+
+FAILS = """
+class Fails(nn.Module):
+    def forward(self, x):
+        raise KeyError("my own bug")
+
+
+with Pipeline(
+    [nn.Linear(4, 4), Fails()], one_f_one_b(2, 2), loss=nn.functional.mse_loss
+) as pipeline:
+    try:
+        pipeline.step(*batch)
+    except RankError as error:
+        print(error)
+"""
+NO_CLOSE = """
+def my_loss(output, target):
+    return ((output - target) ** 2).mean()
+
+
+model = [nn.Linear(4, 4), Talks("delta"), nn.Linear(4, 4), Talks("epsilon")]
+pipeline = Pipeline(model, one_f_one_b(4, 2), loss=my_loss,
+                    optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.01))
+print(pipeline.step(*batch).loss > 0)
+print("pids", *pipeline.pids)
+"""
+STEPS = "\n".join((OPEN, STEP, "print('next')", STEP, CLOSE))
+START = "print('script starts')\nfrom pipelab.errors import RankError"
+SCRIPT = "\n".join((CLASS, START, STEPS, FAILS, NO_CLOSE))
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A plain script without a guard, in a folder whose name once hid the learner's line."""
+    path = tmp_path_factory.mktemp("plain") / "torch" / "engine" / "train.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(SCRIPT, "utf-8")
+    done = run([path.name], path.parent)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    return Ran(path, done.stdout.splitlines())
+
+
+def test_a_plain_script_without_a_main_guard_runs_once_and_leaves_nothing(ran):
+    assert ran.lines.count("script starts") == 1
+    is_more, pids = ran.lines[-2:]
+    assert is_more == "True"
+    assert pids.startswith("pids ") and len(pids.split()) == 1 + 4
+    assert gone([int(pid) for pid in pids.split()[1:]])  # the interpreter's end closes
+
+
+def test_in_a_plain_script_it_is_in_rank_order(ran):
     steps = [line for line in SAID for _ in range(2)]
-    (tmp_path / "script.py").write_text(f"{CLASS}\n{OPEN}\n{body}", encoding="utf-8")
-    done = run(["script.py"], tmp_path)
-    lines = [line for line in done.stdout.splitlines() if "careful" not in line]
     wanted = [*steps, "next", *steps, "closed"]
-    assert [line for line in lines if line in {*wanted}] == wanted, done.stdout + done.stderr
+    assert [line for line in ran.lines if line in {*wanted}] == wanted
+
+
+def test_a_rank_names_the_line_of_a_script_in_a_folder_called_torch(ran):
+    first, second = ran.lines[ran.lines.index("closed") + 1 :][:2]
+    number = SCRIPT.splitlines().index('        raise KeyError("my own bug")') + 1
+    assert first.startswith("rank 1 failed in 1F0 ") and "KeyError: 'my own bug'" in first
+    where = f'File "{ran.path}", line {number}, in forward'
+    assert second == f'  at {where}: raise KeyError("my own bug")'
 
 
 def test_a_module_that_opens_a_pipeline_when_ranks_import_it(tmp_path):
