@@ -155,11 +155,12 @@ def _no_mean(whole: float, parts: float, sizes: Sequence[int], reduction: Reduct
     cut = "single rows" if len(sizes) == sum(sizes) else f"parts of {sizes[0]} and {sizes[1]} rows"
     verb, noun = ("averages", "mean") if reduction == "mean" else ("adds up", "sum")
     return (
-        f"the loss is no {noun} over its rows: {sum(sizes)} rows together give {whole:.6g}; cut "
-        f"into {cut}, they give {parts:.6g}. Microbatches are such parts, so the loss and "
-        f"its gradient would be wrong.\n"
-        f"Say with count= what it {verb}: count=lambda targets: weights[targets].sum() for class "
-        f"weights, (targets != -100).sum() for ignored targets. A root or a logarithm of a mean: "
-        f"train on the mean itself. A loss that compares rows with each other needs them in one "
-        f"microbatch: it cannot be cut."
+        f"the loss is no {noun} over its rows:\n"
+        f"  {sum(sizes)} rows together give {whole:.6g}\n"
+        f"  cut into {cut}, they give {parts:.6g}\n"
+        f"Microbatches are such parts, so the loss and its gradient would be wrong.\n"
+        f"- Class weights, ignored targets: say with count= what the loss {verb}, as in\n"
+        f"  count=lambda targets: weights[targets].sum(), or (targets != -100).sum()\n"
+        f"- A root or a logarithm of a mean: train on the mean itself\n"
+        f"- Rows that are compared with each other need one microbatch: they cannot be cut"
     )
