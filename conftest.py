@@ -29,7 +29,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent
 WORKERS = 2
-LONG = ("tests/browser/", "tests/lessons/", "notebooks/", "tests/test_demo", "tests/faults/")
+LONG = ("tests/browser/", "tests/lessons/", "notebooks/", "tests/cli/test_demo", "tests/faults/")
 LESSONS = ("tests/lessons/", "notebooks/")
 GROUPS = "groups.json"
 
@@ -38,7 +38,7 @@ GROUPS = "groups.json"
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-pytest_plugins = ["quiet", "beside", "teacher_cells"]  # [2] [3] [4]
+pytest_plugins = ["tests.quiet", "tests.beside", "tests.teacher_cells"]  # [2] [3] [4]
 
 # The teacher's notebooks and the template are run by tests/lessons, which look at their checks.
 collect_ignore_glob = ["notebooks/teacher/*", "notebooks/template/*"]

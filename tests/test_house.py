@@ -17,8 +17,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from code_lines import code_lines, functions, js_code_lines
-from plain_words import hits
+
+from tests.code_lines import code_lines, functions, js_code_lines
+from tests.plain_words import hits
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipelab"

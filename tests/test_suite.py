@@ -5,7 +5,8 @@ import threading
 
 import pytest
 import torch
-from quiet import QuietLock
+
+from tests.quiet import QuietLock
 
 
 @pytest.fixture

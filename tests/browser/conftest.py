@@ -21,8 +21,9 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from browser_steps import PATIENCE, wait_for
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from tests.browser_steps import PATIENCE, wait_for
 
 collect_ignore = ["picture.py"]  # a program, not a test
 ROOT = Path(__file__).parents[2]

@@ -1,6 +1,6 @@
 """Make ``notebooks/images/lab.png`` anew: the lab in JupyterLab after a real run. Look at it.
 
-python tests/browser/picture.py      on a quiet machine, or the picture shows the noise
+python -m tests.browser.picture      on a quiet machine, or the picture shows the noise
 """
 
 import shutil
@@ -15,7 +15,7 @@ import nbformat
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from conftest import BROWSER_ARGS, KERNEL_IS_CONNECTED, ROOT, TOKEN, Server
+from tests.browser.conftest import BROWSER_ARGS, KERNEL_IS_CONNECTED, ROOT, TOKEN, Server
 
 PICTURE = ROOT / "notebooks" / "images" / "lab.png"
 WIDTH, HEIGHT, SCALE, SHOWN = 1180, 1000, 1.25, 900  # pixels of a page; the rows that are kept

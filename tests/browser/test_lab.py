@@ -3,8 +3,9 @@
 import re
 from itertools import dropwhile
 
-from browser_steps import LAB, under_way, wait_for
 from playwright.sync_api import expect
+
+from tests.browser_steps import LAB, under_way, wait_for
 
 LONG = "import time; time.sleep(600)"
 EDITOR = """from pipelab.schedules import one_f_one_b

@@ -6,7 +6,8 @@ Takes a minute and wants a quiet machine: ``python -m pytest -m slow -s tests/br
 from statistics import median
 
 import pytest
-from browser_steps import LAB
+
+from tests.browser_steps import LAB
 
 pytestmark = pytest.mark.slow
 

@@ -3,15 +3,15 @@
 import re
 
 import pytest
-from browser_steps import settled, under_way
 from playwright.sync_api import Page, expect
-from traces import recorded_like
 
 from pipelab.action import COMPUTE
 from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.widgets import Timeline
 from pipelab.widgets.page import timeline_page
+from tests.browser_steps import settled, under_way
+from tests.traces import recorded_like
 
 RECORDED = recorded_like(one_f_one_b(4, 8))
 ENGLISH_TIME = re.compile(r"^At [\d.]+ ms: rank 0 ")

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from engine.in_process import InProcessRanks
+
+from tests.engine.in_process import InProcessRanks
 
 collect_ignore = ["several.py", "raw_torch.py"]  # scripts
 

@@ -4,7 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-from engine.one_process import Draws, assert_same, batch, gradients, linears, plain_loop
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -12,6 +11,7 @@ from pipelab.engine import Pipeline
 from pipelab.errors import BatchError, CheckpointError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
+from tests.engine.one_process import Draws, assert_same, batch, gradients, linears, plain_loop
 
 IN_PROCESS = pytest.mark.usefixtures("in_process")
 SGD = partial(torch.optim.SGD, lr=0.5)

@@ -10,7 +10,6 @@ from functools import partial
 
 import pytest
 import torch
-from engine.one_process import Draws, assert_same, batch, linears
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -26,6 +25,7 @@ from pipelab.engine.rank.update import Update
 from pipelab.errors import CheckpointError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
+from tests.engine.one_process import Draws, assert_same, batch, linears
 
 IN_PROCESS = pytest.mark.usefixtures("in_process")
 ADAM = partial(torch.optim.AdamW, lr=0.01)

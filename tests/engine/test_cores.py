@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine.one_process import batch, linears
 from torch.nn.functional import cross_entropy
 
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
 from pipelab.engine.rank.affinity import LONG_ACTION, MAX_CONTENTION, SMOOTHING, Affinity, cores
 from pipelab.schedules import gpipe, one_f_one_b
+from tests.engine.one_process import batch, linears
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux binds processes")
 

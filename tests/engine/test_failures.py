@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from engine.in_process import in_threads
 from torch.distributed import HashStore
 
 from pipelab.action import Action, Kind
@@ -22,6 +21,7 @@ from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.transport import groups
 from pipelab.engine.transport.backends import MessageError, named
 from pipelab.errors import RankDied, RankError, RankOutOfMemory, RankTimeout
+from tests.engine.in_process import in_threads
 
 BUG = Failure(FailureKind.EXCEPTION, "KeyError: 'x'", "'x'", Action(1, Kind.F, 2))
 LOST = Failure(

@@ -7,9 +7,6 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from engine.in_process import in_threads
-from engine.one_process import Return, assert_same, batch, gradients, plain_loop
-from engine.test_ordered_messages import sessions  # noqa: F401 - a fixture
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils import _pytree as pytree
@@ -20,6 +17,9 @@ from pipelab.engine.driver.checks import check_batch
 from pipelab.engine.driver.microbatches import Rule, share_out
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
+from tests.engine.in_process import in_threads
+from tests.engine.one_process import Return, assert_same, batch, gradients, plain_loop
+from tests.engine.test_ordered_messages import sessions  # noqa: F401 - a fixture
 
 
 class Pair(NamedTuple):

@@ -4,8 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-from engine.in_process import InProcessRanks
-from engine.one_process import assert_same, batch, gradients, linears, plain_loop
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -14,6 +12,8 @@ from pipelab.engine.ranks import Ranks
 from pipelab.errors import LaunchError, PipelineClosed, RankError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
+from tests.engine.in_process import InProcessRanks
+from tests.engine.one_process import assert_same, batch, gradients, linears, plain_loop
 
 pytestmark = pytest.mark.usefixtures("in_process")
 

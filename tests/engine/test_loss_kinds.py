@@ -5,7 +5,6 @@ Whole batch and microbatches would not agree: each of these was trained without 
 
 import pytest
 import torch
-from engine.one_process import batch, gradients, linears
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss, normalize
 
@@ -13,6 +12,7 @@ from pipelab.engine import Pipeline, verify_gradients
 from pipelab.errors import RankError
 from pipelab.schedules import one_f_one_b
 from pipelab.schedules.catalogue import build
+from tests.engine.one_process import batch, gradients, linears
 
 WEIGHTS = torch.tensor([1.0, 5.0, 0.5, 2.0, 1.0, 3.0, 0.1, 1.0])
 SCHEDULE = one_f_one_b(2, 3)

@@ -7,7 +7,6 @@ import threading
 
 import pytest
 import torch
-from engine.one_process import assert_same, batch, gradients, linears, plain_loop
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
@@ -18,6 +17,7 @@ from pipelab.engine.protocol.loss_trial import Rows
 from pipelab.errors import LossError, RankError
 from pipelab.partition.tree import flatten
 from pipelab.schedules import gpipe
+from tests.engine.one_process import assert_same, batch, gradients, linears, plain_loop
 
 HALVES = Trial(counts=(1.0,) * 8, takes=(4, 4), reduction="mean")
 IN_PROCESS = pytest.mark.usefixtures("in_process")

@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 import torch
-from engine.one_process import Live, batch, linears
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -20,6 +19,7 @@ from pipelab.partition.tree import flatten
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
 from pipelab.trace.memory import memory_curve, peak_bytes
+from tests.engine.one_process import Live, batch, linears
 
 ADAM = partial(torch.optim.AdamW, lr=1e-3)
 FLOAT = 4

@@ -12,8 +12,6 @@ from functools import partial
 
 import pytest
 import torch
-from engine import in_process
-from engine.in_process import End, Link, in_threads, open_session
 from torch.nn.functional import cross_entropy
 
 from pipelab.action import COMPUTE, Action, Kind
@@ -31,6 +29,8 @@ from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS, build
 from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost
+from tests.engine import in_process
+from tests.engine.in_process import End, Link, in_threads, open_session
 
 NCCL = Place("cpu", "nccl")  # NCCL's rules, on the host
 

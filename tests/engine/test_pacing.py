@@ -4,7 +4,6 @@ from statistics import median
 
 import pytest
 import torch
-from hidden_messages import hidden_message_share
 from torch.nn.functional import cross_entropy
 
 from pipelab.action import Kind
@@ -13,6 +12,7 @@ from pipelab.models import mlp
 from pipelab.schedules import gpipe, one_f_one_b, zero_bubble_h1
 from pipelab.schedules.builders import eager_one_f_one_b
 from pipelab.simulator import Cost, simulate
+from tests.trace.hidden_messages import hidden_message_share
 
 X, Y = torch.randn(16, 16), torch.randint(10, (16,))
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from faults.leftovers import gone
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -26,6 +25,7 @@ from pipelab.errors import LaunchError, PipelineClosed, RankDied, RankError, Ran
 from pipelab.models import mlp
 from pipelab.partition.tree import flatten
 from pipelab.schedules import gpipe, one_f_one_b
+from tests.faults.leftovers import gone
 
 ROOT = Path(__file__).parents[2]
 X, Y = torch.randn(12, 16), torch.randint(10, (12,))

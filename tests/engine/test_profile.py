@@ -4,14 +4,14 @@ import json
 
 import pytest
 import torch
-from chrome_validator import check_chrome
-from engine.one_process import assert_same, batch, gradients, linears, plain_loop
 from torch.nn.functional import cross_entropy
 
 from pipelab.action import COMPUTE, Kind
 from pipelab.engine import Pipeline, profile_step
 from pipelab.engine.rank.profiler import _offset, _Read
 from pipelab.schedules import one_f_one_b
+from tests.engine.one_process import assert_same, batch, gradients, linears, plain_loop
+from tests.trace.chrome_validator import check_chrome
 
 BESIDE = 100e-6  # seconds beyond the clock's error that recorder and profiler may be apart
 

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from engine.one_process import Says, assert_same, batch, gradients, linears, plain_loop
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pipelab.action import Kind
 from pipelab.engine import Pipeline
 from pipelab.schedules.catalogue import build
+from tests.engine.one_process import Says, assert_same, batch, gradients, linears, plain_loop
 
 IN_PROCESS = pytest.mark.usefixtures("in_process")
 FLOAT = 4

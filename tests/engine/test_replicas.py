@@ -6,7 +6,6 @@ from functools import partial
 
 import pytest
 import torch
-from engine.one_process import assert_same, batch, gradients, linears, pieces
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
@@ -17,6 +16,7 @@ from pipelab.engine.protocol.commands import Fetch
 from pipelab.errors import BatchError, PipelabError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
+from tests.engine.one_process import assert_same, batch, gradients, linears, pieces
 
 IN_PROCESS = pytest.mark.usefixtures("in_process")
 MOMENTUM = partial(torch.optim.SGD, lr=0.1, momentum=0.9)

@@ -6,13 +6,13 @@ buffer (which is part of the state), frees what it kept, or works in place.
 
 import pytest
 import torch
-from engine.one_process import assert_same, batch, gradients, plain_loop
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from pipelab.engine import Pipeline
 from pipelab.schedules.catalogue import build
+from tests.engine.one_process import assert_same, batch, gradients, plain_loop
 
 M = 4
 

@@ -4,7 +4,16 @@ from functools import partial
 
 import pytest
 import torch
-from engine.one_process import (
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from pipelab.action import Kind
+from pipelab.engine import Pipeline
+from pipelab.engine.rank.stage import seed_for
+from pipelab.errors import PartitionError, RankError
+from pipelab.schedules import gpipe, one_f_one_b
+from pipelab.schedules.catalogue import BUILDERS, build
+from tests.engine.one_process import (
     Aside,
     Draws,
     Either,
@@ -23,15 +32,6 @@ from engine.one_process import (
     pieces,
     plain_loop,
 )
-from torch import nn
-from torch.nn.functional import cross_entropy
-
-from pipelab.action import Kind
-from pipelab.engine import Pipeline
-from pipelab.engine.rank.stage import seed_for
-from pipelab.errors import PartitionError, RankError
-from pipelab.schedules import gpipe, one_f_one_b
-from pipelab.schedules.catalogue import BUILDERS, build
 
 IN_PROCESS = pytest.mark.usefixtures("in_process")
 SGD = partial(torch.optim.SGD, lr=0.5)

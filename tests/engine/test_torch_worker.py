@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine.one_process import assert_same, batch, gradients, linears, plain_loop
-from schedules.strategies import can_run
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -20,6 +18,8 @@ from pipelab.errors import BatchError, PipelabError, RankError, ScheduleError
 from pipelab.schedules import Schedule, gpipe, one_f_one_b, validate
 from pipelab.schedules.catalogue import BUILDERS, build
 from pipelab.simulator import Cost
+from tests.engine.one_process import assert_same, batch, gradients, linears, plain_loop
+from tests.schedules.strategies import can_run
 
 SGD = partial(torch.optim.SGD, lr=0.5)
 V_SHAPED = {"zero_bubble_v"}

@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 import torch
-from engine.one_process import assert_same, batch, gradients, linears, plain_loop
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.nn.utils import clip_grad_norm_
@@ -16,6 +15,7 @@ from pipelab.errors import BatchError, LossError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
 from pipelab.simulator import Cost
+from tests.engine.one_process import assert_same, batch, gradients, linears, plain_loop
 
 IN_PROCESS = pytest.mark.usefixtures("in_process")
 SGD = partial(torch.optim.SGD, lr=0.5)

@@ -15,7 +15,6 @@ from statistics import median
 import psutil
 import pytest
 import torch
-from faults.leftovers import Held, is_alive, nothing_more
 from torch.nn.functional import cross_entropy
 
 from pipelab.engine import Pipeline
@@ -24,6 +23,7 @@ from pipelab.errors import PipelabError
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b
 from tests.benchmarks.soak import descendants
+from tests.faults.leftovers import Held, is_alive, nothing_more
 
 SCRIPT = Path(__file__).with_name("script.py")
 X, Y = torch.randn(12, 16), torch.randint(10, (12,))

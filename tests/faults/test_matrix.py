@@ -13,12 +13,12 @@ from functools import partial
 
 import pytest
 import torch
-from faults import trap
-from faults.leftovers import Held, nothing_more
-from faults.trap import FAULTS, NUM_RANKS, PHASES, SCHEDULES, Bang, Loss, Optimizer
 
 from pipelab.engine import Pipeline
 from pipelab.errors import LaunchError, RankDied, RankError, RankOutOfMemory, RankTimeout
+from tests.faults import trap
+from tests.faults.leftovers import Held, nothing_more
+from tests.faults.trap import FAULTS, NUM_RANKS, PHASES, SCHEDULES, Bang, Loss, Optimizer
 
 TIMEOUT = 0.5
 ALL = list(itertools.product(FAULTS, range(NUM_RANKS), PHASES, SCHEDULES))

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import nbclient
 import nbformat
 import pytest
-from faults.leftovers import gone
+
+from tests.faults.leftovers import gone
 
 CLASS = """\
 import warnings

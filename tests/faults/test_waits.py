@@ -9,9 +9,6 @@ import warnings
 import psutil
 import pytest
 import torch
-from faults import trap
-from faults.leftovers import Held, nothing_more
-from faults.trap import SCHEDULES, Spot
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -24,6 +21,9 @@ from pipelab.engine.protocol.progress import Progress, Wanted
 from pipelab.errors import PipelabError, PipelineClosed, RankError, RankTimeout
 from pipelab.schedules import gpipe
 from pipelab.schedules.walk import cycle
+from tests.faults import trap
+from tests.faults.leftovers import Held, nothing_more
+from tests.faults.trap import SCHEDULES, Spot
 
 X, Y = torch.randn(12, 8), torch.randint(8, (12,))
 

@@ -14,7 +14,7 @@ import pytest
 from pipelab.cli import console
 from pipelab.cli.main import main
 from pipelab.trace import Trace
-from tests.test_cli import interrupt, started, survivors
+from tests.cli.test_cli import interrupt, started, survivors
 from tests.test_readme import png_size
 
 FILES = {"timeline{}.png", "trace{}.json", "trace{}.perfetto.json"}

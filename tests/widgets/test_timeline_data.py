@@ -10,7 +10,6 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from traces import predictions, recorded_like, two_stages_a_rank
 
 from pipelab.action import COMPUTE, Kind
 from pipelab.errors import TraceError
@@ -23,6 +22,7 @@ from pipelab.widgets.overlay import overlay
 from pipelab.widgets.page import page, timeline_page
 from pipelab.widgets.phrases import IDLE_LABELS
 from pipelab.words import REASONS
+from tests.traces import predictions, recorded_like, two_stages_a_rank
 
 RECORDED = recorded_like(one_f_one_b(4, 8))
 UNEVEN = simulate(gpipe(3, 4), Cost([0.01, 0.03, 0.01], 0.01, 0.01, latency=0.002))

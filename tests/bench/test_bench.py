@@ -18,7 +18,7 @@ from pipelab.bench.step import SCHEDULES, Case, bench_cases, jobs, mean_of, step
 from pipelab.errors import PipelabError
 from tests.benchmarks.__main__ import main, parser
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MARK = "PIPELAB_TEST_MARK"  # in the environment of the bench and of all that it starts
 
 

@@ -5,16 +5,16 @@ import json
 from itertools import pairwise
 
 import pytest
-from chrome_validator import check_chrome
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from traces import recorded_like, two_stages_a_rank
 
 from pipelab.action import Kind
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace
 from pipelab.trace.chrome import chrome_json
+from tests.trace.chrome_validator import check_chrome
+from tests.traces import recorded_like, two_stages_a_rank
 
 TRACES = {
     "gpipe": simulate(gpipe(4, 8), Cost()),

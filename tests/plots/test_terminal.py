@@ -7,7 +7,6 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from traces import recorded_like, two_stages_a_rank
 
 from pipelab.action import COMPUTE, Kind
 from pipelab.plots import describe, timeline_text
@@ -16,6 +15,7 @@ from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace
 from pipelab.words import bytes_text, number, percent, time_text
+from tests.traces import recorded_like, two_stages_a_rank
 
 UNIT = Cost(1, 1, 1)
 AROUND = len("rank 0 " + "  27 % idle")  # columns of a row that are not timeline

@@ -1,8 +1,6 @@
 """The formulas of the papers, on predicted traces: exact."""
 
 import pytest
-from hidden_messages import hidden_message_share
-from traces import recorded_like, two_stages_a_rank, with_messages
 
 from pipelab.action import Kind
 from pipelab.schedules import gpipe, one_f_one_b, sequential, zero_bubble_v
@@ -11,6 +9,8 @@ from pipelab.schedules.counts import count_messages
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace, expected_bubble_fraction
 from pipelab.trace.metrics import gaps
+from tests.trace.hidden_messages import hidden_message_share
+from tests.traces import recorded_like, two_stages_a_rank, with_messages
 
 UNIT = Cost(1, 1, 1)
 

@@ -3,13 +3,13 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from traces import recorded_like, two_stages_a_rank, with_messages
 
 from pipelab.action import Kind
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.simulator import Cost
 from pipelab.trace import Event, Memory, Setting, Trace
 from pipelab.trace.memory import MemoryPoint, memory_curve, peak_bytes
+from tests.traces import recorded_like, two_stages_a_rank, with_messages
 
 
 def test_one_rank_by_hand():

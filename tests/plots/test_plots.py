@@ -9,7 +9,6 @@ from functools import cache
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from traces import recorded_like, two_stages_a_rank
 
 from pipelab.action import COMPUTE, MESSAGES, Kind
 from pipelab.errors import TraceError
@@ -18,6 +17,7 @@ from pipelab.plots.picture import LARGE
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace
+from tests.traces import recorded_like, two_stages_a_rank
 
 TRACES = {
     "gpipe": simulate(gpipe(4, 8), Cost()),

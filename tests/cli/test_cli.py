@@ -20,7 +20,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from faults.leftovers import Held, nothing_more
 
 from pipelab.cli import console, doctor, machine
 from pipelab.cli import course as course_command
@@ -29,6 +28,7 @@ from pipelab.cli.console import ProgressLine
 from pipelab.cli.main import main
 from pipelab.engine.launch import fork_server
 from pipelab.errors import RankError, ScheduleError
+from tests.faults.leftovers import Held, nothing_more
 
 MARK = "PIPELAB_TEST_MARK"  # in the environment of a command and of all that it starts
 

@@ -21,7 +21,7 @@ from pipelab.widgets import bundle
 from pipelab.widgets.data import head, packed
 from pipelab.widgets.phrases import words_module
 
-HERE = Path(__file__).parent / "front"
+HERE = Path(__file__).parent
 CASES = sorted(HERE.glob("*.mjs"))
 SETTINGS = ("package.json", "tsconfig.json", "eslint.config.js")
 ENTRIES = ("single", "lab", "editor")

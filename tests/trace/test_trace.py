@@ -7,7 +7,6 @@ import os
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from traces import recorded_like, two_stages_a_rank
 
 from pipelab.action import PER_STAGE, Kind
 from pipelab.errors import TraceError
@@ -15,6 +14,7 @@ from pipelab.files import replace_text
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Memory, Setting, Trace
+from tests.traces import recorded_like, two_stages_a_rank
 
 TRACES = {
     "predicted": simulate(gpipe(4, 8), Cost()),

@@ -5,7 +5,6 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from traces import latencies, predictions, recorded_like, times, with_messages
 
 from pipelab.action import COMPUTE, Action, Kind
 from pipelab.schedules import Schedule, gpipe, one_f_one_b
@@ -14,6 +13,7 @@ from pipelab.schedules.counts import count_messages
 from pipelab.simulator import Cost
 from pipelab.trace import Event, Setting, Trace, critical_path
 from pipelab.trace.links import link
+from tests.traces import latencies, predictions, recorded_like, times, with_messages
 
 
 def tokens(path):

@@ -1,7 +1,6 @@
 """Two traces side by side: what differs, per rank and kind, and in words."""
 
 import pytest
-from traces import computing_only, recorded_like, with_messages
 
 from pipelab.action import Action, Kind
 from pipelab.errors import TraceError
@@ -9,6 +8,7 @@ from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.simulator import Cost
 from pipelab.trace import Trace, compare
 from pipelab.trace.idle import explain_idle
+from tests.traces import computing_only, recorded_like, with_messages
 
 PREDICTED = with_messages(one_f_one_b(2, 4), Cost(1, 1, 1, latency=0.5))
 SLOW = with_messages(one_f_one_b(2, 4), Cost([1, 3], 1, 1, latency=0.5))

@@ -5,14 +5,6 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from traces import (
-    computing_only,
-    latencies,
-    predictions,
-    recorded_like,
-    two_stages_a_rank,
-    with_messages,
-)
 
 from pipelab.action import COMPUTE, Kind
 from pipelab.schedules import gpipe, one_f_one_b, sequential
@@ -21,6 +13,14 @@ from pipelab.trace import Event, Setting, Trace, critical_path, explain_idle
 from pipelab.trace.idle import explained, idle_seconds, idle_texts
 from pipelab.trace.links import link
 from pipelab.trace.metrics import busy, gaps
+from tests.traces import (
+    computing_only,
+    latencies,
+    predictions,
+    recorded_like,
+    two_stages_a_rank,
+    with_messages,
+)
 
 
 def pieces_of(trace, rank):
