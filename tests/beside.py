@@ -18,7 +18,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PATIENCE = 300.0  # seconds
 BEGUN = pytest.StashKey[list[subprocess.Popen[bytes]]]()
-SCRIPT = """({}) >"$FOLDER/output" 2>&1
+# SIGINT is ignored: a test of Stop sends it to all processes below its own, these among them.
+SCRIPT = """trap '' INT
+({}) >"$FOLDER/output" 2>&1
 echo $? >"$FOLDER/unfinished"
 mv "$FOLDER/unfinished" "$FOLDER/status"
 """
