@@ -35,7 +35,7 @@ from pipelab.engine.rank.raised import failure_of
 from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.rank.session import Session
 from pipelab.engine.transport.groups import START_TIMEOUT  # the first optimizer loads for seconds
-from pipelab.engine.transport.p2p import Messages
+from pipelab.engine.transport.p2p import GroupMessages
 
 TIMEOUT = 5.0
 
@@ -184,7 +184,7 @@ def groups(link, num_ranks, replicas):
 
 def open_session(recorder, build, transport, host, replicas=None, pipeline=None, timeout=TIMEOUT):
     """A rank without a process: what ``rank.session.open_session`` makes of real groups."""
-    messages = Messages(transport, host, build.num_stages, timeout)
+    messages = GroupMessages(transport, host, build.num_stages, timeout)
     data_parallel = DataParallel(replicas, pipeline, timeout)
     affinity = Affinity(recorder.rank, 1, threads=0)  # bound to no core
     return Session(recorder, messages, data_parallel, affinity, torch.device("cpu"), build)

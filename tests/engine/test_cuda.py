@@ -36,7 +36,7 @@ from pipelab.engine.rank.update import Update
 from pipelab.engine.torchrun.joined import TorchrunRanks
 from pipelab.engine.transport import groups
 from pipelab.engine.transport.backends import Channels, Tagged, as_bytes
-from pipelab.engine.transport.p2p import Messages
+from pipelab.engine.transport.p2p import GroupMessages
 from pipelab.errors import PipelabError, RankOutOfMemory
 from pipelab.models import mlp
 from pipelab.schedules import Schedule
@@ -312,7 +312,7 @@ WEIGHT = torch.ones(10)
 def test_the_weights_of_a_loss_go_where_its_stage_is(loss, tmp_path):
     built = Build({0: nn.Linear(3, 10)}, 1, Options(loss, SGD))
     host = Tagged(None, META)
-    messages, alone = Messages(host, host, 1, 1.0), DataParallel(None, None, 1.0)
+    messages, alone = GroupMessages(host, host, 1, 1.0), DataParallel(None, None, 1.0)
     session = Session(
         Recorder(0, Progress(tmp_path, 1)), messages, alone, Affinity(0, 1, threads=0), META, built
     )

@@ -12,7 +12,7 @@ from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport.backends import Tagged
-from pipelab.engine.transport.p2p import Messages
+from pipelab.engine.transport.p2p import GroupMessages
 from pipelab.errors import RankOutOfMemory
 from pipelab.models import mlp
 from pipelab.partition.tree import flatten
@@ -224,7 +224,7 @@ class FakeWork:
 def test_sent_tensors_are_let_go():
     group, x = FakeGroup(), torch.zeros(2, 3, requires_grad=True)
     gloo = Tagged(group, torch.device("cpu"))
-    messages = Messages(gloo, gloo, num_stages=4, timeout=1.0, window=5)
+    messages = GroupMessages(gloo, gloo, num_stages=4, timeout=1.0, window=5)
     value = flatten(x)
     messages.forms.update({(boundary, 2, True): value.form for boundary in (1, 2)})
     messages.described.update(messages.forms)

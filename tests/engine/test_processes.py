@@ -20,7 +20,7 @@ from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
 from pipelab.engine.launch.processes import Processes
 from pipelab.engine.transport.backends import MessageError, Tagged
-from pipelab.engine.transport.p2p import Messages
+from pipelab.engine.transport.p2p import GroupMessages
 from pipelab.errors import LaunchError, PipelineClosed, RankDied, RankError, RankTimeout
 from pipelab.models import mlp
 from pipelab.partition.tree import flatten
@@ -346,7 +346,7 @@ class GoneGroup:
 def test_a_message_that_cannot_be_started_is_a_consequence_not_the_cause():
     """Reported as a failure of this rank, it sometimes hid the bug of the rank that had ended."""
     gloo = Tagged(GoneGroup(), torch.device("cpu"))
-    messages = Messages(gloo, gloo, num_stages=2, timeout=1.0)
+    messages = GroupMessages(gloo, gloo, num_stages=2, timeout=1.0)
     with pytest.raises(MessageError, match="1RECV_F0: the message with rank 0 failed") as caught:
         messages.post(Action(1, Kind.RECV_F, 0), peer=0, rows=4)
     assert caught.value.peer == 0

@@ -12,7 +12,7 @@ from pipelab.action import Action, Kind
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport import header
 from pipelab.engine.transport.backends import Tagged
-from pipelab.engine.transport.p2p import Messages
+from pipelab.engine.transport.p2p import GroupMessages
 from pipelab.partition import tree
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float64, torch.int64, torch.bool, torch.complex64)
@@ -193,7 +193,7 @@ class Forgets:
 @pytest.mark.parametrize("stamped", [False, True])
 def test_a_message_has_at_most_62_tensors(stamped):
     gloo, x = Tagged(Forgets(), torch.device("cpu")), torch.zeros(2)
-    messages = Messages(gloo, gloo, num_stages=2, timeout=1.0)
+    messages = GroupMessages(gloo, gloo, num_stages=2, timeout=1.0)
     messages.begin(Run(True, None, None, (2,), (1.0,), ()), stamped)
     messages.send(Action(0, Kind.SEND_F, 0), tree.flatten([x] * 62), 1, 2, 0.0)
     with pytest.raises(ValueError, match="300 tensors in one message: hand over at most 62"):

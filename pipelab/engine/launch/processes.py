@@ -25,6 +25,7 @@ from pipelab.engine.launch.interrupt import Uninterrupted
 from pipelab.engine.protocol.device import gpu_variables
 from pipelab.engine.protocol.logs import LogReader
 from pipelab.engine.protocol.progress import Progress
+from pipelab.engine.transport.shared_memory import SharedFiles
 
 _OURS = "pipelab "  # how the names of all our processes begin
 _EXIT_TIME = 0.2  # seconds for ranks to end by themselves
@@ -66,23 +67,24 @@ class Processes:
         fork_server.wait_until_up()
         threads = threads_per_rank(num_ranks)
         variables = gpu_variables()  # as they are now: the server has those of its start
-        for rank in range(num_ranks):
-            with Uninterrupted():  # half a request would end Python's server
-                ours, theirs = CONTEXT.Pipe()
-                self.pipes.append(ours)
-                process = CONTEXT.Process(
-                    target=rank_process.main,
-                    args=(rank, num_ranks, replicas, theirs, self._read_end, self.folder,
-                          timeout, threads, variables),
-                    name=f"{_OURS}rank {rank}",
-                    daemon=True,
-                )  # fmt: skip
-                self.all.append(process)
-                try:
-                    process.start()
-                except (EOFError, ConnectionError) as error:
-                    raise fork_server.ended(error) from error
-                theirs.close()
+        with SharedFiles(num_ranks) as shared:
+            for rank in range(num_ranks):
+                with Uninterrupted():  # half a request would end Python's server
+                    ours, theirs = CONTEXT.Pipe()
+                    self.pipes.append(ours)
+                    process = CONTEXT.Process(
+                        target=rank_process.main,
+                        args=(rank, num_ranks, replicas, theirs, self._read_end,
+                              shared.of_rank(rank), self.folder, timeout, threads, variables),
+                        name=f"{_OURS}rank {rank}",
+                        daemon=True,
+                    )  # fmt: skip
+                    self.all.append(process)
+                    try:
+                        process.start()
+                    except (EOFError, ConnectionError) as error:
+                        raise fork_server.ended(error) from error
+                    theirs.close()
 
     def remove_folder(self) -> None:
         """Remove the folder: the ranks are connected, and hold open what they still need."""

@@ -20,16 +20,17 @@ from pipelab.engine.protocol.commands import Build, Done, receive, send
 from pipelab.engine.protocol.device import take_over
 from pipelab.engine.protocol.progress import Progress
 from pipelab.engine.rank.affinity import Affinity
-from pipelab.engine.rank.opening import open_session
+from pipelab.engine.rank.opening import needs_groups, open_session
 from pipelab.engine.rank.raised import failure_of
 from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.rank.session import Session
 from pipelab.engine.transport import groups
+from pipelab.engine.transport.shared_memory import Shared
 
 
 def main(
     rank: int, num_ranks: int, replicas: int, pipe: Connection, lifeline: Connection,
-    folder: Path, timeout: float, threads: int, variables: dict[str, str],
+    shared: Shared | None, folder: Path, timeout: float, threads: int, variables: dict[str, str],
 ) -> NoReturn:  # fmt: skip
     """Be rank ``rank`` of ``num_ranks``, replicas included: the target of the process."""
     end_with_server()
@@ -44,13 +45,15 @@ def main(
     affinity.bind()
     recorder = Recorder(rank, Progress(folder, num_ranks))
     try:
-        joined = groups.join(folder, rank, num_ranks, replicas)
         send(pipe, Done())
         session: Session | None = None
         while True:
             command = receive(pipe)
             if isinstance(command, Build):
-                session = open_session(recorder, joined, affinity, command, timeout)
+                joined = None
+                if shared is None or needs_groups(command.options, replicas):
+                    joined = groups.join(folder, rank, num_ranks, replicas)
+                session = open_session(recorder, joined, affinity, command, timeout, shared)
                 answer = Done()
             else:
                 assert session is not None, "the first command is Build"

@@ -1,6 +1,9 @@
 """Open the session of a rank: its device, its transport, and which worker runs its steps."""
 
-from pipelab.engine.protocol.commands import Build
+import torch
+import torch.distributed as dist
+
+from pipelab.engine.protocol.commands import Build, Options
 from pipelab.engine.protocol.device import device_of
 from pipelab.engine.rank.affinity import Affinity
 from pipelab.engine.rank.data_parallel import DataParallel
@@ -9,30 +12,70 @@ from pipelab.engine.rank.session import OtherWorker, Session
 from pipelab.engine.rank.worker import Worker
 from pipelab.engine.transport.backends import Channels, Tagged, Transport
 from pipelab.engine.transport.groups import Groups, nccl
-from pipelab.engine.transport.p2p import Messages
+from pipelab.engine.transport.messages import Messages
+from pipelab.engine.transport.p2p import GroupMessages
+from pipelab.engine.transport.ring_messages import RingMessages
+from pipelab.engine.transport.shared_memory import Shared
+
+
+def needs_groups(options: Options, replicas: int) -> bool:
+    """Whether ranks of one machine must join over gloo: to add up, for GPUs, or for torch."""
+    return (
+        replicas > 1
+        or options.clip_norm is not None
+        or options.autocast is torch.float16
+        or options.worker == "torch"
+        or options.place.device != "cpu"
+    )
 
 
 def open_session(
-    recorder: Recorder, groups: Groups, affinity: Affinity, build: Build, timeout: float
-) -> Session:
-    """The session of a rank that has met the others and knows its stages."""
-    place, rank = build.options.place, recorder.rank
-    device = device_of(place, rank)
-    transport: Transport
-    transport = host = Tagged(groups.everyone, device)
-    replicas, gpus = groups.replicas, None
-    if place.is_ordered:
-        transport = Channels(rank, device, groups.store, timeout)
-        if replicas is not None:
-            number, size = replicas.rank(), replicas.size()
-            name = f"replicas of rank {rank % (groups.everyone.size() // size)}"
-            gpus = nccl(groups.store, name, number, size, device, timeout)
-    messages = Messages(transport, host, build.num_stages, timeout)
-    data_parallel = DataParallel(replicas, groups.pipeline, timeout, gpus, device)
+    recorder: Recorder, groups: Groups | None, affinity: Affinity, build: Build, timeout: float,
+    shared: Shared | None = None,
+) -> Session:  # fmt: skip
+    """The session of a rank that knows its stages.
+
+    ``groups``: the ranks that it has met over gloo, ``shared``: memory of one machine's ranks. One
+    of the two must be there, to carry the messages.
+    """
+    rank = recorder.rank
+    device = device_of(build.options.place, rank)
+    messages = _messages(rank, groups, shared, build, device, timeout)
+    data_parallel = DataParallel(None, None, timeout)
+    if groups is not None:
+        gpus = _gpus_of_replicas(rank, groups, build, device, timeout)
+        data_parallel = DataParallel(groups.replicas, groups.pipeline, timeout, gpus, device)
     session = Session(recorder, messages, data_parallel, affinity, device, build)
     if build.options.worker == "torch":
+        assert groups is not None, "see needs_groups"
         session.other = _torchs_worker(session.worker, groups, timeout)
     return session
+
+
+def _messages(
+    rank: int, groups: Groups | None, shared: Shared | None, build: Build, device: torch.device,
+    timeout: float,
+) -> Messages:  # fmt: skip
+    if shared is not None and device.type == "cpu":
+        return RingMessages(rank, shared, timeout)
+    assert groups is not None, "see needs_groups"
+    transport: Transport
+    transport = host = Tagged(groups.everyone, device)
+    if build.options.place.is_ordered:
+        transport = Channels(rank, device, groups.store, timeout)
+    return GroupMessages(transport, host, build.num_stages, timeout)
+
+
+def _gpus_of_replicas(
+    rank: int, groups: Groups, build: Build, device: torch.device, timeout: float
+) -> dist.ProcessGroup | None:
+    """The ranks that hold the same stages as a group of NCCL's, where each has a GPU."""
+    alike = groups.replicas
+    if alike is None or not build.options.place.is_ordered:
+        return None
+    number, size = alike.rank(), alike.size()
+    name = f"replicas of rank {rank % (groups.everyone.size() // size)}"
+    return nccl(groups.store, name, number, size, device, timeout)
 
 
 def _torchs_worker(worker: Worker, groups: Groups, timeout: float) -> OtherWorker:

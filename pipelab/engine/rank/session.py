@@ -22,7 +22,7 @@ from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.rank.stage import Stage, on_device
 from pipelab.engine.rank.update import load_parameters
 from pipelab.engine.rank.worker import Worker
-from pipelab.engine.transport.p2p import Messages
+from pipelab.engine.transport.messages import Messages
 from pipelab.partition.tree import map_tensors
 
 
@@ -88,10 +88,7 @@ class Session:
         """Follow another schedule from now on."""
         rank, rows = self.recorder.rank, use.rows.items()
         self.routes = {train: Route(row, use.home, rank) for train, row in rows}
-        self.messages.transport.open(
-            channel for route in self.routes.values() for channel in route.channels()
-        )
-        self.messages.use()
+        self.messages.use(channel for route in self.routes.values() for channel in route.channels())
         halves = {action.stage for action in use.rows[True] if action.kind is Kind.I}
         for number, stage in self.worker.stages.items():
             stage.splits = number in halves
@@ -165,7 +162,7 @@ class Session:
 
     def close(self) -> None:
         """Release NCCL; the process may stay, under torchrun."""
-        self.messages.transport.close()
+        self.messages.close()
         self.worker.data_parallel.close()
 
     def _allocated(self) -> int:

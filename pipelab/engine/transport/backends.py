@@ -47,6 +47,8 @@ def named(action: Action | None = None, peer: int | None = None) -> Iterator[Non
     """
     try:
         yield
+    except MessageError:
+        raise
     except RuntimeError as error:
         what = f"{action.token}: the message with rank {peer}" if action else "the all-reduce"
         timed_out = isinstance(error, groups.TimedOut)

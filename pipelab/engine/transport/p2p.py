@@ -12,7 +12,7 @@ both ranks know the form; otherwise the action that needs the message does, late
 batch of a form no rank waits for its sends, or two ranks could wait for each other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,16 +22,13 @@ from torch import Tensor
 from pipelab.action import SENDS, Action, Kind
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport import header
-from pipelab.engine.transport.backends import Tagged, Transport, named
+from pipelab.engine.transport.backends import Channel, Tagged, Transport, named
+from pipelab.engine.transport.messages import Content, Key, boundary, is_backward
 from pipelab.partition.tree import Flat, Form
 
 _TAGS = 65  # of one message: one for each tensor, and the last three
 _HEADER, _REST_OF_HEADER, _STAMP = _TAGS - 1, _TAGS - 2, _TAGS - 3
 _MAX_TENSORS = _STAMP
-
-_Key = tuple[int, int, bool]  # boundary, rows, train or evaluate: a value's form depends on these
-
-Content = Flat | list[Tensor]  # of a message: a value, or gradients
 
 
 @dataclass
@@ -57,7 +54,7 @@ class _Sent:
     may_block: bool
 
 
-class Messages:
+class GroupMessages:
     """One rank's open sends and receives.
 
     Args:
@@ -78,8 +75,8 @@ class Messages:
         self.window = window
         self.posted: dict[Action, _Posted] = {}
         self.sent: dict[Action, _Sent] = {}
-        self.forms: dict[_Key, Form] = {}
-        self.described: set[_Key] = set()  # those whose header has travelled
+        self.forms: dict[Key, Form] = {}
+        self.described: set[Key] = set()  # those whose header has travelled
         self.known: set[tuple[object, ...]] = set()  # kinds of batches that came before
         self.kinds: set[tuple[object, ...]] = set()  # of this one
         self.signature: tuple[object, ...] = ()
@@ -107,9 +104,14 @@ class Messages:
         """Whether this batch travels through host memory."""
         return self.carrier is self.host
 
-    def use(self) -> None:
+    def use(self, channels: Iterable[Channel]) -> None:
         """Prepare for another schedule: its first batch travels through host memory again."""
+        self.transport.open(channels)
         self.known.clear()
+
+    def close(self) -> None:
+        """Release NCCL; the process may stay, under torchrun."""
+        self.transport.close()
 
     def post(self, recv: Action, peer: int, rows: int) -> int:
         """Open a receive for a microbatch of ``rows``; it never blocks. Returns its bytes."""
@@ -184,7 +186,7 @@ class Messages:
         self.described.update(self.forms)
         self.known |= self.kinds
 
-    def _open_late(self, recv: Action, posted: _Posted, key: _Key) -> _Posted:
+    def _open_late(self, recv: Action, posted: _Posted, key: Key) -> _Posted:
         """Open the buffers now that the form is known: from a header, or from our own forward."""
         if posted.header is not None:
             self._finish(posted.works, recv, posted.peer)
@@ -245,17 +247,11 @@ class Messages:
             for work in works:
                 self.carrier.finish(work, self.timeout)
 
-    def _key(self, message: Action, rows: int) -> _Key:
-        return _boundary(message), rows, self.train
+    def _key(self, message: Action, rows: int) -> Key:
+        return boundary(message), rows, self.train
 
     def _tag(self, action: Action) -> int:
         """Equal at both ends of a message, different for all messages of a step."""
-        backward = action.kind in (Kind.SEND_B, Kind.RECV_B)
         assert action.microbatch is not None
-        number = action.microbatch * (self.num_stages + 1) + _boundary(action)
-        return (number * 2 + backward) * _TAGS
-
-
-def _boundary(message: Action) -> int:
-    """The stage in front of which a message crosses."""
-    return message.stage + (message.kind in (Kind.SEND_F, Kind.RECV_B))
+        number = action.microbatch * (self.num_stages + 1) + boundary(action)
+        return (number * 2 + is_backward(action)) * _TAGS

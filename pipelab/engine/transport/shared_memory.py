@@ -1,0 +1,269 @@
+"""Memory that the ranks of one machine share: rings of bytes, bells, and lifelines.
+
+    ring       one for each channel, from one rank to another: a stream of bytes. Its writer copies
+               a message in, its reader copies it out; neither asks the system for anything.
+    bell       one for each rank, which sleeps on it until another one has something for it.
+    lifeline   one for each rank: a pipe whose writing end that rank alone holds, so that all others
+               see at once that it has ended.
+
+All are files without a name, made by the parent before the ranks start and handed to each of them:
+nothing is left behind, however the processes end. A ring takes up only the memory that has been
+written: an empty one begins at its start again, so that is as much as was ever in flight.
+"""
+
+import ctypes
+import mmap
+import os
+import select
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing import reduction
+from typing import Any, NamedTuple
+
+RING_BYTES = 1 << 25
+MAX_RANKS = 64  # a rank gets three open files for each; Python hands over 256 at most
+_COUNTERS = mmap.ALLOCATIONGRANULARITY  # bytes in front of a ring; a mapping can begin there
+_SPACE = _COUNTERS + RING_BYTES
+
+# Counters of a ring, as places of 8 bytes: those of its writer, then, apart, those of its reader.
+# All but _START count bytes, or receives, since the pipeline began.
+_WRITTEN, _START, _ASLEEP = 0, 1, 2
+_READ, _OPENED = 16, 17
+
+_ONE = (1).to_bytes(8, sys.byteorder)  # what an eventfd adds up; in a pipe, a few bytes
+
+
+class Shared(NamedTuple):
+    """What one rank shares with the others: open files of its process.
+
+    Attributes:
+        memory: all rings.
+        bells: of each rank, the reading and the writing end; of an eventfd they are one.
+        lifelines: of each rank, the reading end.
+        own_lifeline: the writing end of its own.
+    """
+
+    memory: int
+    bells: Sequence[tuple[int, int]]
+    lifelines: Sequence[int]
+    own_lifeline: int
+
+
+class _Travelling:
+    """What a rank shares, on its way into the process that is being started."""
+
+    def __init__(self, shared: Shared):
+        self.shared = shared
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        memory, bells, lifelines, own = self.shared
+        files = [memory, own, *lifelines, *(file for ends in bells for file in sorted({*ends}))]
+        return _arrive, (len(lifelines), [reduction.DupFd(file) for file in files])
+
+
+def _arrive(num_ranks: int, travelling: Sequence[Any]) -> Shared:
+    memory, own, *files = [file.detach() for file in travelling]
+    lifelines, bells = files[:num_ranks], files[num_ranks:]
+    each = len(bells) // num_ranks  # one file for an eventfd, two for a pipe: it reads the first
+    ends = [(bells[i * each], bells[(i + 1) * each - 1]) for i in range(num_ranks)]
+    return Shared(memory, ends, lifelines, own)
+
+
+class SharedFiles:
+    """What the parent makes for the ranks of one pipeline: open while it starts them.
+
+    Once they have theirs the parent must hold no end of a lifeline.
+
+    Raises:
+        OSError: no more files can be opened.
+    """
+
+    def __init__(self, num_ranks: int):
+        self._opened: list[int] = []
+        self._shared: list[Shared] = []
+        if num_ranks > MAX_RANKS:
+            return
+        try:
+            memory = self._keep(_nameless_file(num_ranks**2 * _SPACE))
+            bells = [self._bell() for _ in range(num_ranks)]
+            reading, writing = zip(*(self._pipe() for _ in range(num_ranks)), strict=True)
+        except BaseException:
+            self.close()
+            raise
+        self._shared = [Shared(memory, bells, reading, end) for end in writing]
+
+    def of_rank(self, rank: int) -> _Travelling | None:
+        """An argument of the rank's process, where it arrives as ``Shared``; None if too many."""
+        return _Travelling(self._shared[rank]) if self._shared else None
+
+    def close(self) -> None:
+        """Close the parent's."""
+        for file in self._opened:
+            os.close(file)
+        self._opened.clear()
+
+    def __enter__(self) -> "SharedFiles":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _keep(self, file: int) -> int:
+        self._opened.append(file)
+        return file
+
+    def _pipe(self) -> tuple[int, int]:
+        read, write = os.pipe()
+        return self._keep(read), self._keep(write)
+
+    def _bell(self) -> tuple[int, int]:
+        if hasattr(os, "eventfd"):
+            file = self._keep(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+            return file, file
+        read, write = self._pipe()
+        os.set_blocking(read, False)
+        os.set_blocking(write, False)
+        return read, write
+
+
+def _nameless_file(size: int) -> int:
+    """A file of zeros that takes no room until it is written."""
+    if hasattr(os, "memfd_create"):  # memory, however small /dev/shm is
+        file = os.memfd_create("pipelab")
+    else:
+        with tempfile.TemporaryFile() as temporary:
+            file = os.dup(temporary.fileno())
+    os.ftruncate(file, size)
+    return file
+
+
+class Ring:
+    """One end of a channel: a stream of bytes from one rank to another.
+
+    Args:
+        file: the memory of all rings.
+        place: of this one among them.
+    """
+
+    def __init__(self, file: int, place: int):
+        self._memory = mmap.mmap(file, _SPACE, offset=place * _SPACE)
+        self._counters = memoryview(self._memory)[:_COUNTERS].cast("Q")
+        self._bytes = ctypes.addressof(ctypes.c_char.from_buffer(self._memory)) + _COUNTERS
+        self._at = 0  # of this end, in bytes since the pipeline began
+        self._sent = 0
+
+    def write(self, source: int, size: int) -> int:
+        """Copy from an address as many bytes as there is room for; returns how many."""
+        read = self._counters[_READ]
+        if read == self._at:  # empty: use the same memory again
+            self._counters[_START] = read
+        size = min(size, RING_BYTES - (self._at - read))
+        self._copy(size, source, writes=True)
+        return size
+
+    @property
+    def room(self) -> int:
+        """Bytes that can be written now."""
+        return RING_BYTES - (self._at - self._counters[_READ])
+
+    def publish(self) -> None:
+        """Let the reader see what was written."""
+        _fence()
+        self._counters[_WRITTEN] = self._at
+
+    def read(self, goal: int, size: int) -> int:
+        """Copy as many bytes as are there to an address; returns how many."""
+        size = min(size, self._counters[_WRITTEN] - self._at)
+        if size:
+            _fence()
+            self._copy(size, goal, writes=False)
+            _fence()
+            self._counters[_READ] = self._at
+        return size
+
+    def _copy(self, size: int, other: int, writes: bool) -> None:
+        """Copy to or from the ring at this end's place, around its end if need be."""
+        place = (self._at - self._counters[_START]) % RING_BYTES
+        first = min(size, RING_BYTES - place)
+        for here, there, count in (
+            (self._bytes + place, other, first),
+            (self._bytes, other + first, size - first),
+        ):
+            if count:
+                ctypes.memmove(*((here, there) if writes else (there, here)), count)
+        self._at += size
+
+    def count_send(self) -> int:
+        """The number of a message that was written."""
+        self._sent += 1
+        return self._sent
+
+    def open_receive(self) -> None:
+        """The reader has opened a buffer for one more message."""
+        self._counters[_OPENED] += 1
+
+    @property
+    def opened(self) -> int:
+        """For how many messages the reader has opened a buffer."""
+        return self._counters[_OPENED]
+
+    def sleep(self, asleep: bool) -> None:
+        """The writer waits for the reader, or no longer does."""
+        self._counters[_ASLEEP] = asleep
+        _fence()  # set before it looks at the reader's counters for a last time
+
+    @property
+    def is_writer_asleep(self) -> bool:
+        """Whether the reader must ring the writer's bell after what it did."""
+        _fence()
+        return bool(self._counters[_ASLEEP])
+
+
+_lock = threading.Lock()
+
+
+def _fence() -> None:
+    """Keep the processor from moving loads and stores across: a lock's instructions do that.
+
+    Twice, since on ARM a store may move into a locked region, and with one region out of it again.
+    """
+    with _lock:
+        pass
+    with _lock:
+        pass
+
+
+class Bell:
+    """A rank's sleep: until another rank rings, or ends."""
+
+    def __init__(self, rank: int, shared: Shared):
+        self._bells = shared.bells
+        self._own = shared.bells[rank][0]
+        self._lifelines = {file: other for other, file in enumerate(shared.lifelines)}
+        self.gone: set[int] = set()  # ranks that have ended
+        self._poll = select.poll()
+        self._poll.register(self._own, select.POLLIN)
+
+    def expect(self, peers: set[int]) -> None:
+        """Wake up, too, when one of these ranks ends."""
+        for file, other in self._lifelines.items():
+            if other in peers - self.gone:
+                self._poll.register(file, 0)  # its end is reported unasked
+
+    def ring(self, peer: int) -> None:
+        """Wake a rank up, or keep it from its next sleep."""
+        with suppress(BlockingIOError, BrokenPipeError):  # it has not yet seen that others rang
+            os.write(self._bells[peer][1], _ONE)
+
+    def sleep(self, seconds: float) -> None:
+        """Until another rank rings or ends, but at most so long."""
+        for file, _ in self._poll.poll(1e3 * max(0.0, seconds)):
+            if file == self._own:
+                with suppress(BlockingIOError):
+                    os.read(file, 1 << 10)
+            else:
+                self._poll.unregister(file)
+                self.gone.add(self._lifelines[file])
