@@ -9,6 +9,7 @@ The form says how the tensors belong together. A message carries tensors alone; 
 once, in a header, and again only when batches change their shape.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,6 +42,15 @@ class Form(NamedTuple):
     def tensors(self) -> list[Leaf]:
         """The leaves that are tensors."""
         return [leaf for leaf in self.leaves if leaf is not None]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its tensors."""
+        return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in self.tensors)
+
+    def is_alike(self, other: "Form") -> bool:
+        """Whether it is the same tree, of the same dtypes; sizes may differ."""
+        return self == other or (self.nest == other.nest and _kinds(self) == _kinds(other))
 
     def of(self, tensors: Sequence[Tensor]) -> "Form":
         """The form of the same nest with other tensors."""
@@ -211,6 +221,10 @@ def _opened(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return list(value) if isinstance(value, list) else tuple(value)
+
+
+def _kinds(form: Form) -> list[object]:
+    return [leaf and (len(leaf.shape), leaf.dtype, leaf.needs) for leaf in form.leaves]
 
 
 def _leaf(tensor: Tensor) -> Leaf:

@@ -112,7 +112,8 @@ def test_one_process_per_rank_with_the_threads_that_are_left():
     pipeline.close()
 
 
-def test_no_port_listens_beyond_loopback_and_the_folder_is_private(monkeypatch):
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_no_port_listens_beyond_loopback_and_the_folder_is_private(monkeypatch, replicas):
     seen = []
     remove = Processes.remove_folder
 
@@ -123,13 +124,15 @@ def test_no_port_listens_beyond_loopback_and_the_folder_is_private(monkeypatch):
         remove(processes)
 
     monkeypatch.setattr(Processes, "remove_folder", look_first)
-    with open_pipeline() as pipeline:
+    with open_pipeline(replicas=replicas) as pipeline:
         folder = pipeline._ranks._processes.folder
         assert not folder.exists()  # the ranks have met: nothing is left, however they may die
-        assert seen == [(0o700, *[0o600] * 4)]
+        assert seen == [(0o700, *[0o600] * 4 * replicas)]
         pipeline.step(X, Y)
         sockets = [c for pid in pipeline.pids for c in psutil.Process(pid).net_connections("inet")]
-        assert sockets
+        threads = [len(psutil.Process(pid).threads()) for pid in pipeline.pids]
+        assert bool(sockets) == (replicas > 1), "messages need none, the sum over replicas does"
+        assert replicas > 1 or max(threads) <= 2, "the rank's, and the one that ends it"
         assert {c.laddr.ip for c in sockets} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 

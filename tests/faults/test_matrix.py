@@ -148,6 +148,10 @@ def judge(cell, slowness):
         assert f".2 of stage {stage}, a Moody, cannot be sent to rank {rank}" in text
         return
     assert type(error) is ERRORS.get(fault, RankError), repr(error)
+    if fault == "wrong shape" and not is_last:  # found where it is used
+        (rank,) = (r for r in range(NUM_RANKS) if where.stage + 1 in SCHEDULES[name].stages_of(r))
+        assert "(2, 7) torch.float32, but the last one from 2 rows was (2, 8) torch.float32" in text
+        assert f"look at the output of stage {where.stage}" in text
     assert error.rank == rank or fault == "optimizer", text
     assert text.startswith(f"rank {error.rank} ") or fault in ("stop", "loop"), text
     assert WORDS.get(fault, "") in text
@@ -170,12 +174,15 @@ def judge_place(cell, where, error, is_last):
     elif fault == "optimizer":
         assert error.action == f"{SCHEDULES[name].stages_of(error.rank)[0]}STEP"
     else:
-        tokens = trap.tokens_of(where)
-        if fault in ("wrong shape", "wrong dtype") and not is_last:  # found when it leaves
-            tokens = {f"{where.stage}SEND_F{where.microbatch}"}
+        tokens, stage = trap.tokens_of(where), where.stage
+        if fault == "wrong dtype" and not is_last:  # found when it leaves
+            tokens = {f"{stage}SEND_F{where.microbatch}"}
+        if fault == "wrong shape" and not is_last:
+            stage += 1
+            tokens = {f"{stage}F{where.microbatch}"}
         assert error.action in tokens, text
-        assert (error.stage, error.microbatch) == (where.stage, where.microbatch)
-        assert f"{error.action} (stage {where.stage}, " in text
+        assert (error.stage, error.microbatch) == (stage, where.microbatch)
+        assert f"{error.action} (stage {stage}, " in text
         assert f", microbatch {where.microbatch})" in text
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pipelab.action import MESSAGES, SENDS, Action, Kind, produces
 from pipelab.engine.protocol.commands import Run
-from pipelab.engine.transport.messages import Content
+from pipelab.engine.transport.messages import Content, number
 from pipelab.partition.tree import Flat, flatten, join
 
 _NEEDS = {Kind.F: Kind.RECV_F, Kind.B: Kind.RECV_B, Kind.I: Kind.RECV_B}
@@ -141,12 +141,6 @@ class Batch:
     def collected(self) -> Flat | None:
         """The outputs of all microbatches, if they are wanted and this rank has them."""
         return join(self.outputs).to("cpu") if self.outputs else None
-
-
-def number(action: Action) -> int:
-    """The action's microbatch; only REDUCE_GRAD and STEP have none."""
-    assert action.microbatch is not None
-    return action.microbatch
 
 
 def sent_as(recv: Action) -> Action:

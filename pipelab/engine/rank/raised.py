@@ -13,9 +13,10 @@ from pipelab.tracebacks import innermost_own_line
 
 def failure_of(recorder: Recorder, error: BaseException) -> Failure:
     """What went wrong and where; the traceback is the one that this rank saw."""
+    summary = f"{type(error).__name__}: {error}".rstrip(": ")
     return Failure(
         kind=_kind(error),
-        summary=f"{type(error).__name__}: {error}".rstrip(": "),
+        summary="\n".join([summary, *getattr(error, "__notes__", ())]),
         reason=str(error),
         action=recorder.action,
         line=innermost_own_line(error),

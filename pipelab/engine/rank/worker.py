@@ -12,14 +12,14 @@ from pipelab.action import Action, Kind
 from pipelab.engine.protocol.commands import Build
 from pipelab.engine.protocol.progress import Wanted
 from pipelab.engine.rank.affinity import Affinity
-from pipelab.engine.rank.batch import Batch, number, sent_as
+from pipelab.engine.rank.batch import Batch, sent_as
 from pipelab.engine.rank.data_parallel import DataParallel, Reduction
 from pipelab.engine.rank.memory_budget import MemoryBudget
 from pipelab.engine.rank.pace import Pace
 from pipelab.engine.rank.recorder import Recorder, waiting_for
 from pipelab.engine.rank.stage import Stage
 from pipelab.engine.rank.update import Update
-from pipelab.engine.transport.messages import Messages
+from pipelab.engine.transport.messages import Messages, number
 from pipelab.partition.tree import flatten
 
 __all__ = ["Worker"]  # lesson 3 prints its loop
@@ -116,7 +116,11 @@ class Worker:
             return
         stage.seed(batch.run.number, batch.run.first + number(action))
         inputs, target, weight = batch.input_of(action), batch.target(action), batch.weight(action)
-        output, kept = stage.forward(number(action), inputs, target, weight)  # [7]
+        try:
+            output, kept = stage.forward(number(action), inputs, target, weight)  # [7]
+        except Exception as error:
+            self.messages.explain(action, error)
+            raise
         if stage.is_last:
             batch.losses.append(output.tensors[0].detach())
         else:

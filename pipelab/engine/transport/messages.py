@@ -53,8 +53,17 @@ class Messages(Protocol):
         ``before_wait`` is called with each send and its peer, before the wait for it.
         """
 
+    def explain(self, action: Action, error: Exception) -> None:
+        """Add a note to an error of an action, if its input may be the cause."""
+
     def close(self) -> None:
         """Release the connections; the process may stay, under torchrun."""
+
+
+def number(message: Action) -> int:
+    """The microbatch; only REDUCE_GRAD and STEP have none."""
+    assert message.microbatch is not None
+    return message.microbatch
 
 
 def boundary(message: Action) -> int:

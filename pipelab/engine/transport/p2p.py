@@ -109,6 +109,9 @@ class GroupMessages:
         self.transport.open(channels)
         self.known.clear()
 
+    def explain(self, action: Action, error: Exception) -> None:
+        """Nothing to say: an output that changes its shape is refused where it is sent."""
+
     def close(self) -> None:
         """Release NCCL; the process may stay, under torchrun."""
         self.transport.close()

@@ -22,7 +22,7 @@ from pipelab.action import Action
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport.backends import Channel, MessageError, named
 from pipelab.engine.transport.groups import TimedOut
-from pipelab.engine.transport.messages import Content, Key, boundary, is_backward
+from pipelab.engine.transport.messages import Content, Key, boundary, is_backward, number
 from pipelab.engine.transport.shared_memory import Bell, Ring, Shared
 from pipelab.partition.tree import Flat, Form, Leaf, decode, encode
 
@@ -30,9 +30,8 @@ _HEAD = struct.Struct("=qqqqd")  # microbatch, boundary, gradients?, bytes of th
 
 
 class _Arrived(NamedTuple):
-    content: Content
+    flat: Flat
     stamp: float
-    bytes: int
 
 
 class _Inbox:
@@ -66,8 +65,7 @@ class _Inbox:
             tensors = [torch.empty(leaf.shape, dtype=leaf.dtype) for leaf in form.tensors]
             for tensor in tensors:
                 yield from self._fill(tensor.data_ptr(), tensor.nbytes)
-            content = tensors if is_backward(recv) else Flat(tensors, form)
-            self.arrived[recv] = _Arrived(content, stamp, sum(t.nbytes for t in tensors))
+            self.arrived[recv] = _Arrived(Flat(tensors, form), stamp)
 
     def _fill(self, goal: int, size: int) -> Iterator[None]:
         """Copy so many bytes to an address."""
@@ -99,7 +97,8 @@ class RingMessages:
         self.outgoing: dict[int, Ring] = {}  # by the rank that receives
         self.peers: dict[Action, int] = {}  # of the receives that are open
         self.unconfirmed: dict[Action, tuple[int, int]] = {}  # sends: peer, number in its ring
-        self.sizes: dict[tuple[Key, bool], int] = {}  # bytes of the last message of each kind
+        self.forms: dict[tuple[Key, bool], Form] = {}  # of the last message of each kind
+        self.changed: dict[tuple[int, int], str] = {}  # stage and microbatch: another form came
         self.train = self.stamped = False
 
     def use(self, channels: Iterable[Channel]) -> None:
@@ -118,6 +117,7 @@ class RingMessages:
         """Start a batch."""
         self.train, self.stamped = run.train, stamped
         self.unconfirmed.clear()
+        self.changed.clear()
 
     def post(self, recv: Action, peer: int, rows: int) -> int:
         """Open a receive. Returns its bytes, if such a message came before."""
@@ -126,7 +126,8 @@ class RingMessages:
         inbox.posted.append(recv)
         inbox.ring.open_receive()
         self._wake_writer(peer)
-        return self.sizes.get(self._kind(recv, rows), 0)
+        form = self.forms.get(self._kind(recv, rows))
+        return 0 if form is None else form.nbytes
 
     def wait(self, recv: Action, rows: int) -> tuple[Content, float, int]:
         """Block until a posted message is there: its content, its stamp, the rank that sent it."""
@@ -134,12 +135,37 @@ class RingMessages:
         arrived = self.inboxes[peer].arrived
         with named(recv, peer):
             self._wait_until(lambda: recv in arrived, peer)
-        content, stamp, self.sizes[self._kind(recv, rows)] = arrived.pop(recv)
-        return content, stamp, peer
+        flat, stamp = arrived.pop(recv)
+        before = self._keep_form(recv, rows, flat.form)
+        if is_backward(recv):
+            return flat.tensors, stamp, peer
+        if before != flat.form:
+            self.changed[recv.stage, number(recv)] = (
+                f"Its input, from rank {peer}, is {flat.form}, but the last one from {rows} rows "
+                f"was {before}: look at the output of stage {recv.stage - 1}"
+            )
+        return flat, stamp, peer
+
+    def _keep_form(self, message: Action, rows: int, form: Form) -> Form:
+        """Keep the form of a message, and return that of the one before of its kind."""
+        kind = self._kind(message, rows)
+        before, self.forms[kind] = self.forms.get(kind, form), form
+        return before
+
+    def explain(self, action: Action, error: Exception) -> None:
+        """Add to an error of an action that its input is unlike the ones before."""
+        if note := self.changed.get((action.stage, number(action))):
+            error.add_note(note)
 
     def send(self, send: Action, content: Content, peer: int, rows: int, stamp: float) -> int:
         """Copy a message into the ring; blocks only while that has no room. Returns its bytes."""
         flat = content if isinstance(content, Flat) else _flat(content)
+        before = self._keep_form(send, rows, flat.form)
+        if not flat.form.is_alike(before):
+            raise ValueError(
+                f"{send.token}: {flat.form}, but the last one from {rows} rows was {before}: only "
+                f"the sizes of a stage's output may change while the batch keeps its shape"
+            )
         tensors = [_outgoing(tensor) for tensor in flat.tensors]
         form = encode(flat.form)
         stamp = stamp if self.stamped else 0.0
@@ -224,8 +250,7 @@ def _outgoing(tensor: Tensor) -> Tensor:
 
 def _name(message: Action) -> tuple[int, int, bool]:
     """Equal at both ends of a message, different for all messages of a step."""
-    assert message.microbatch is not None
-    return message.microbatch, boundary(message), is_backward(message)
+    return number(message), boundary(message), is_backward(message)
 
 
 def _out_of_place(recv: Action, wanted: Sequence[int], found: Sequence[int], peer: int) -> str:
