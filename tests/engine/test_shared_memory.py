@@ -85,7 +85,8 @@ def test_a_ring_hands_over_all_bytes_in_order(turns, random):
                 writer.publish()
             else:
                 buffer = ctypes.create_string_buffer(size)
-                came += buffer.raw[: reader.read(ctypes.addressof(buffer), size)]
+                count = reader.read(ctypes.addressof(buffer), size)
+                came += buffer.raw[:count]
         left = len(sent) - len(came)
         buffer = ctypes.create_string_buffer(left + 1)
         assert reader.read(ctypes.addressof(buffer), left + 1) == left
