@@ -4,6 +4,7 @@ import ctypes
 import os
 import threading
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport import shared_memory
 from pipelab.engine.transport.backends import MessageError
 from pipelab.engine.transport.ring_messages import RingMessages
+from pipelab.engine.transport.rings import Rings
 from pipelab.engine.transport.shared_memory import Ring, SharedFiles
 from pipelab.errors import RankError
 from pipelab.partition.tree import flatten
@@ -37,7 +39,9 @@ def small_rings(monkeypatch):
 def ranks(number=2, timeout=5.0):
     """Each rank's messages, in one process: the files are as good as handed over."""
     files = SharedFiles(number)
-    found = [RingMessages(rank, shared, timeout) for rank, shared in enumerate(files._shared)]
+    found = [
+        RingMessages(Rings(rank, shared, timeout)) for rank, shared in enumerate(files._shared)
+    ]
     for messages in found:
         messages.use([(a, b) for a in range(number) for b in range(number) if a != b])
         messages.begin(Run(True, None, None, (1,), (1.0,), ()), stamped=False)
@@ -98,7 +102,7 @@ def test_a_ring_hands_over_all_bytes_in_order(turns, random):
 
 
 def test_a_ring_takes_up_what_was_ever_in_flight(pair):
-    memory = pair[0].shared.memory
+    memory = pair[0].rings._memory
     for number in range(40):
         post(pair[1], f"1RECV_F{number}", 0)
         send(pair[0], f"0SEND_F{number}", torch.ones(100_000), 1)
@@ -175,7 +179,7 @@ def test_a_message_out_of_place_is_an_error_and_never_taken(pair):
     post(pair[1], "1RECV_F1", 0)
     send(pair[0], "0SEND_F0", torch.zeros(3), 1)
     wanted = (
-        "1RECV_F1: rank 0 sent the value of microbatch 0 between stages 0 and 1 in place of the "
+        "rank 0 sent the value of microbatch 0 between stages 0 and 1 in place of the "
         "value of microbatch 1 between stages 0 and 1"
     )
     with pytest.raises(MessageError, match=wanted):
@@ -183,15 +187,15 @@ def test_a_message_out_of_place_is_an_error_and_never_taken(pair):
 
 
 def test_a_wait_ends_in_time_or_at_once_when_the_other_end_has_died():
-    files, (one, two) = ranks(timeout=0.2)
+    files, (one, _) = ranks(timeout=0.2)
     post(one, "0RECV_B0", 1)
     with pytest.raises(MessageError, match="0RECV_B0: the message with rank 1 failed: not co") as e:
         take(one, "0RECV_B0")
     assert e.value.timed_out and e.value.peer == 1
-    one.timeout = 60.0
+    one.rings.timeout = 60.0
     post(one, "0RECV_B1", 1)
-    threading.Timer(0.1, os.close, (two.shared.own_lifeline,)).start()
-    files._opened.remove(two.shared.own_lifeline)
+    threading.Timer(0.1, os.close, (files._shared[1].own_lifeline,)).start()
+    files._opened.remove(files._shared[1].own_lifeline)
     started = time.monotonic()
     with pytest.raises(MessageError, match="its process has ended") as e:
         take(one, "0RECV_B1")
@@ -204,11 +208,19 @@ def test_what_was_sent_before_the_end_still_arrives():
     post(two, "1RECV_F0", 0)
     post(two, "1RECV_F1", 0)
     send(one, "0SEND_F0", torch.ones(3), 1)
-    os.close(one.shared.own_lifeline)
-    files._opened.remove(one.shared.own_lifeline)
+    os.close(files._shared[0].own_lifeline)
+    files._opened.remove(files._shared[0].own_lifeline)
     assert take(two, "1RECV_F0").tensors[0].sum() == 3
     with pytest.raises(MessageError, match="its process has ended"):
         take(two, "1RECV_F1")
+    files.close()
+
+
+def test_a_number_is_added_up_over_all_ranks():
+    files, found = ranks(4)
+    values = [0.1, 0.2, 1e9, -1e9]
+    totals = in_threads([partial(m.rings.total, v) for m, v in zip(found, values, strict=True)])
+    assert totals == [sum(values)] * 4
     files.close()
 
 

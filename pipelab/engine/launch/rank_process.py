@@ -20,7 +20,7 @@ from pipelab.engine.protocol.commands import Build, Done, receive, send
 from pipelab.engine.protocol.device import take_over
 from pipelab.engine.protocol.progress import Progress
 from pipelab.engine.rank.affinity import Affinity
-from pipelab.engine.rank.opening import needs_groups, open_session
+from pipelab.engine.rank.opening import open_session
 from pipelab.engine.rank.raised import failure_of
 from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.rank.session import Session
@@ -51,7 +51,7 @@ def main(
             command = receive(pipe)
             if isinstance(command, Build):
                 joined = None
-                if shared is None or needs_groups(command.options, replicas):
+                if replicas > 1 or not command.options.place.is_shared:
                     joined = groups.join(folder, rank, num_ranks, replicas)
                 session = open_session(recorder, joined, affinity, command, timeout, shared)
                 answer = Done()

@@ -16,6 +16,9 @@ from pipelab.errors import PipelabError
 
 _OF_GPUS = ("CUDA_", "NCCL_", "PYTORCH_", "TORCH_NCCL_")
 
+SHARED_MEMORY = "shared memory"
+MAX_SHARING = 64  # ranks: each gets three open files for each, and Python hands over 256 at most
+
 Moment = float | torch.cuda.Event
 
 
@@ -24,6 +27,11 @@ class Place(NamedTuple):
 
     device: str
     backend: str
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether messages go through memory that the ranks share."""
+        return self.backend == SHARED_MEMORY
 
     @property
     def is_ordered(self) -> bool:
@@ -37,7 +45,8 @@ CPU = Place("cpu", "gloo")
 def choose(device: str, num_ranks: int, worker: str = "pipelab") -> Place:
     """NCCL where each rank has a GPU, gloo over pinned host memory where ranks share them.
 
-    Each machine of torchrun's has GPUs for its own ranks alone. Torch's own worker runs on CPUs.
+    On CPUs, shared memory for ranks launched here, gloo for torchrun's and for torch's own worker,
+    which runs on CPUs alone. Each machine of torchrun's has GPUs for its own ranks alone.
 
     Raises:
         PipelabError: a device that is unknown, or not in this machine.
@@ -51,7 +60,8 @@ def choose(device: str, num_ranks: int, worker: str = "pipelab") -> Place:
     if device == "cuda" and not gpus:
         raise PipelabError("device='cuda', but this machine shows no GPU: use device='cpu'")
     if not gpus:
-        return CPU
+        shares = worker == "pipelab" and num_ranks <= MAX_SHARING and not under_torchrun()
+        return Place("cpu", SHARED_MEMORY) if shares else CPU
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if under_torchrun() else num_ranks
     return Place("cuda", "nccl" if gpus >= here and num_ranks > 1 else "gloo")
 

@@ -7,7 +7,7 @@ background while the rank still computes.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,17 +42,20 @@ class DataParallel:
         replicas: the ranks that hold the same stages, or None if this rank is the only one.
         pipeline: the ranks of one copy of the pipeline, or None if this rank is the only one.
         gpus: the replicas as a group of NCCL's, where each rank has a GPU, and ``device``, which.
+        add: adds a number up over the ranks of this copy, in place of ``pipeline``.
     """
 
     def __init__(
         self, replicas: dist.ProcessGroup | None, pipeline: dist.ProcessGroup | None,
         timeout: float, gpus: dist.ProcessGroup | None = None, device: torch.device = _HOST,
+        add: Callable[[float], float] | None = None,
     ):  # fmt: skip
         self.replicas = replicas
         self.pipeline = pipeline
         self.timeout = timeout
         self.gpus = gpus
         self.device = device
+        self.add = add
         self.clock = clock_of(_HOST if gpus is None else device)  # made once: that waits for a GPU
         self.by_host = False
 
@@ -107,6 +110,9 @@ class DataParallel:
 
     def total(self, value: float) -> float:
         """A number added up over the ranks of this copy of the pipeline; blocks."""
+        if self.add is not None:
+            with named():
+                return self.add(value)
         tensor = torch.tensor([value], dtype=torch.float64)
         if self.pipeline is not None:
             self._wait(self.pipeline.allreduce([tensor]))

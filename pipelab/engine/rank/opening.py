@@ -3,7 +3,7 @@
 import torch
 import torch.distributed as dist
 
-from pipelab.engine.protocol.commands import Build, Options
+from pipelab.engine.protocol.commands import Build
 from pipelab.engine.protocol.device import device_of
 from pipelab.engine.rank.affinity import Affinity
 from pipelab.engine.rank.data_parallel import DataParallel
@@ -15,18 +15,8 @@ from pipelab.engine.transport.groups import Groups, nccl
 from pipelab.engine.transport.messages import Messages
 from pipelab.engine.transport.p2p import GroupMessages
 from pipelab.engine.transport.ring_messages import RingMessages
+from pipelab.engine.transport.rings import Rings
 from pipelab.engine.transport.shared_memory import Shared
-
-
-def needs_groups(options: Options, replicas: int) -> bool:
-    """Whether ranks of one machine must join over gloo: to add up, for GPUs, or for torch."""
-    return (
-        replicas > 1
-        or options.clip_norm is not None
-        or options.autocast is torch.float16
-        or options.worker == "torch"
-        or options.place.device != "cpu"
-    )
 
 
 def open_session(
@@ -35,30 +25,30 @@ def open_session(
 ) -> Session:  # fmt: skip
     """The session of a rank that knows its stages.
 
-    ``groups``: the ranks that it has met over gloo, ``shared``: memory of one machine's ranks. One
-    of the two must be there, to carry the messages.
+    ``groups``: the ranks that it has met over gloo; None if only memory is ``shared`` with them.
     """
     rank = recorder.rank
     device = device_of(build.options.place, rank)
-    messages = _messages(rank, groups, shared, build, device, timeout)
-    data_parallel = DataParallel(None, None, timeout)
+    if shared is not None and build.options.place.is_shared:
+        rings = Rings(rank, shared, timeout)
+        messages: Messages = RingMessages(rings)
+        data_parallel = DataParallel(None, None, timeout, add=rings.total)
+    else:
+        assert groups is not None, "no way to reach the other ranks"
+        messages = _group_messages(rank, groups, build, device, timeout)
     if groups is not None:
         gpus = _gpus_of_replicas(rank, groups, build, device, timeout)
         data_parallel = DataParallel(groups.replicas, groups.pipeline, timeout, gpus, device)
     session = Session(recorder, messages, data_parallel, affinity, device, build)
     if build.options.worker == "torch":
-        assert groups is not None, "see needs_groups"
+        assert groups is not None, "torch's messages need them"
         session.other = _torchs_worker(session.worker, groups, timeout)
     return session
 
 
-def _messages(
-    rank: int, groups: Groups | None, shared: Shared | None, build: Build, device: torch.device,
-    timeout: float,
-) -> Messages:  # fmt: skip
-    if shared is not None and device.type == "cpu":
-        return RingMessages(rank, shared, timeout)
-    assert groups is not None, "see needs_groups"
+def _group_messages(
+    rank: int, groups: Groups, build: Build, device: torch.device, timeout: float
+) -> GroupMessages:
     transport: Transport
     transport = host = Tagged(groups.everyone, device)
     if build.options.place.is_ordered:

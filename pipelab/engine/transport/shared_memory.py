@@ -23,8 +23,9 @@ from contextlib import suppress
 from multiprocessing import reduction
 from typing import Any, NamedTuple
 
+from pipelab.engine.protocol.device import MAX_SHARING
+
 RING_BYTES = 1 << 25
-MAX_RANKS = 64  # a rank gets three open files for each; Python hands over 256 at most
 _COUNTERS = mmap.ALLOCATIONGRANULARITY  # bytes in front of a ring; a mapping can begin there
 _SPACE = _COUNTERS + RING_BYTES
 
@@ -84,7 +85,7 @@ class SharedFiles:
     def __init__(self, num_ranks: int):
         self._opened: list[int] = []
         self._shared: list[Shared] = []
-        if num_ranks > MAX_RANKS:
+        if num_ranks > MAX_SHARING:
             return
         try:
             memory = self._keep(_nameless_file(num_ranks**2 * _SPACE))
