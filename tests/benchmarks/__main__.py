@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks``: ``grid``, ``memory``, ``tracing``, ``soak`` or ``simulate``."""
+"""``python -m tests.benchmarks``: ``grid``, ``messages``, ``memory``, ``tracing``, ``soak``..."""
 
 import argparse
 import sys
@@ -12,6 +12,7 @@ from pipelab.bench.workloads import WORKLOADS
 from pipelab.errors import PipelabError
 from tests import benchmarks
 from tests.benchmarks.memory import bench_memory, memory_table
+from tests.benchmarks.messages import bench_messages, messages_table
 from tests.benchmarks.simulate import SIZES, bench_simulate
 from tests.benchmarks.soak import bench_soak, soak_table
 from tests.benchmarks.tracing import bench_tracing, tracing_table
@@ -20,6 +21,14 @@ from tests.benchmarks.tracing import bench_tracing, tracing_table
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark; 0 if it ran to its end, 1 if it could not."""
     return run(parser(), arguments)
+
+
+def messages(options: argparse.Namespace) -> dict[str, object]:
+    about = machine()
+    print(described(about), flush=True)
+    rows = bench_messages(options.blocks, options.turns)
+    print(messages_table(rows))
+    return {"bench": "messages", "machine": about, "rows": [row.to_json() for row in rows]}
 
 
 def memory(options: argparse.Namespace) -> dict[str, object]:
@@ -71,8 +80,11 @@ def parser() -> argparse.ArgumentParser:
     grid.set_defaults(
         run=step, ranks=[2, 4, 8], microbatches=[4, 8, 16, 32], schedules=[*SCHEDULES]
     )
-    for bench in (memory, tracing, soak, simulate):
+    for bench in (messages, memory, tracing, soak, simulate):
         benches.add_parser(bench.__name__).set_defaults(run=bench)
+    command = benches.choices["messages"]
+    command.add_argument("--blocks", type=count, default=9, help="blocks of each size and way")
+    command.add_argument("--turns", type=count, default=30, help="there and back in one block")
     add_case_options(benches.choices["memory"])
     command = benches.choices["tracing"]
     command.add_argument("--models", nargs="+", choices=[*WORKLOADS], default=[*WORKLOADS])

@@ -144,4 +144,6 @@ def test_message_bytes_and_peers():
 def test_a_recorded_trace_survives_the_file(tmp_path):
     (trace,) = record(one_f_one_b(3, 4), steps=1)
     assert Trace.load(trace.save(tmp_path / "trace.json")) == trace
-    assert trace.source_line.startswith("recorded · 1f1b · 3 ranks · 4 microbatches · shared memory/cpu")
+    assert trace.source_line.startswith(
+        "recorded · 1f1b · 3 ranks · 4 microbatches · shared memory/cpu"
+    )

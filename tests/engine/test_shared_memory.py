@@ -90,11 +90,13 @@ def test_a_ring_hands_over_all_bytes_in_order(turns, random):
             else:
                 buffer = ctypes.create_string_buffer(size)
                 count = reader.read(ctypes.addressof(buffer), size)
+                reader.free()
                 came += buffer.raw[:count]
         left = len(sent) - len(came)
         buffer = ctypes.create_string_buffer(left + 1)
         assert reader.read(ctypes.addressof(buffer), left + 1) == left
         assert came + buffer.raw[:left] == sent
+        reader.free()
         assert writer.room == SMALL
     finally:
         shared_memory.RING_BYTES = before

@@ -63,12 +63,19 @@ class Arrived(NamedTuple):
 class _Inbox:
     """What comes from one rank. ``opened``: the receives that are open, in order."""
 
-    def __init__(self, ring: Ring, peer: int):
+    def __init__(self, ring: Ring, peer: int, bell: Bell):
         self.ring = ring
         self.peer = peer
+        self.bell = bell
         self.opened: deque[Name] = deque()
         self.arrived: dict[Name, Arrived] = {}
         self._messages = self._take_messages()
+
+    def open(self, name: Name) -> None:
+        """Open a receive."""
+        self.opened.append(name)
+        self.ring.open_receive()
+        self._wake_writer()
 
     def take(self) -> None:
         """Copy out what is there for open receives, as far as it has come."""
@@ -76,10 +83,10 @@ class _Inbox:
 
     def _take_messages(self) -> Iterator[None]:
         """One message after another; yields where there is nothing to do for now."""
+        head = ctypes.create_string_buffer(_HEAD.size)
         while True:
             while not self.opened:
                 yield
-            head = ctypes.create_string_buffer(_HEAD.size)
             yield from self._fill(ctypes.addressof(head), _HEAD.size)
             number, boundary, is_backward, size, stamp = _HEAD.unpack(head)
             name, wanted = Name(number, boundary, bool(is_backward)), self.opened.popleft()
@@ -91,15 +98,25 @@ class _Inbox:
             flat = _empty(decode(form.raw))
             for tensor in flat.tensors:
                 yield from self._fill(tensor.data_ptr(), tensor.nbytes)
+            self._free()
             self.arrived[name] = Arrived(flat, stamp)
 
     def _fill(self, goal: int, size: int) -> Iterator[None]:
         """Copy so many bytes to an address."""
         while size:
             taken = self.ring.read(goal, size)
-            if not taken:
-                yield
             goal, size = goal + taken, size - taken
+            if size:
+                self._free()
+                yield
+
+    def _free(self) -> None:
+        self.ring.free()
+        self._wake_writer()
+
+    def _wake_writer(self) -> None:
+        if self.ring.is_writer_asleep:
+            self.bell.ring(self.peer)
 
 
 class Rings:
@@ -126,7 +143,7 @@ class Rings:
             if source == self.rank and goal not in self._outgoing:
                 self._outgoing[goal] = self._ring(source, goal)
             elif goal == self.rank and source not in self._inboxes:
-                self._inboxes[source] = _Inbox(self._ring(source, goal), source)
+                self._inboxes[source] = _Inbox(self._ring(source, goal), source, self._bell)
         self._bell.expect({*self._inboxes, *self._outgoing})
 
     def _ring(self, source: int, goal: int) -> Ring:
@@ -134,10 +151,7 @@ class Rings:
 
     def open(self, name: Name, peer: int) -> None:
         """Open a receive; never blocks. Both ends of a channel take messages in the same order."""
-        inbox = self._inboxes[peer]
-        inbox.opened.append(name)
-        inbox.ring.open_receive()
-        self._wake_writer(peer)
+        self._inboxes[peer].open(name)
 
     def wait(self, name: Name, peer: int) -> Arrived:
         """Block until a message is there for which a receive was opened.
@@ -207,9 +221,8 @@ class Rings:
         until = time.monotonic() + self.timeout
         while True:
             has_ended = peer in self._bell.gone  # what it sent before is looked at once more
-            for source, inbox in self._inboxes.items():
+            for inbox in self._inboxes.values():
                 inbox.take()
-                self._wake_writer(source)
             if condition():
                 return
             if has_ended:
@@ -217,10 +230,6 @@ class Rings:
             if (left := until - time.monotonic()) <= 0:
                 raise TimedOut(f"not complete after {self.timeout:g} s")
             self._bell.sleep(left)
-
-    def _wake_writer(self, source: int) -> None:
-        if self._inboxes[source].ring.is_writer_asleep:
-            self._bell.ring(source)
 
 
 def plain_form(tensors: Iterable[Tensor]) -> Form:

@@ -14,6 +14,7 @@ written: an empty one begins at its start again, so that is as much as was ever 
 import ctypes
 import mmap
 import os
+import platform
 import select
 import sys
 import tempfile
@@ -162,7 +163,8 @@ class Ring:
         if read == self._at:  # empty: use the same memory again
             self._counters[_START] = read
         size = min(size, RING_BYTES - (self._at - read))
-        self._copy(size, source, writes=True)
+        if size:
+            self._copy(size, source, writes=True)
         return size
 
     @property
@@ -172,29 +174,31 @@ class Ring:
 
     def publish(self) -> None:
         """Let the reader see what was written."""
-        _fence()
+        _order()
         self._counters[_WRITTEN] = self._at
 
     def read(self, goal: int, size: int) -> int:
         """Copy as many bytes as are there to an address; returns how many."""
-        size = min(size, self._counters[_WRITTEN] - self._at)
+        there = self._counters[_WRITTEN] - self._at
+        if there < size:
+            size = there
         if size:
-            _fence()
+            _order()
             self._copy(size, goal, writes=False)
-            _fence()
-            self._counters[_READ] = self._at
         return size
+
+    def free(self) -> None:
+        """Let the writer have the room of what was read."""
+        _order()
+        self._counters[_READ] = self._at
 
     def _copy(self, size: int, other: int, writes: bool) -> None:
         """Copy to or from the ring at this end's place, around its end if need be."""
         place = (self._at - self._counters[_START]) % RING_BYTES
         first = min(size, RING_BYTES - place)
-        for here, there, count in (
-            (self._bytes + place, other, first),
-            (self._bytes, other + first, size - first),
-        ):
-            if count:
-                ctypes.memmove(*((here, there) if writes else (there, here)), count)
+        _move(self._bytes + place, other, first, writes)
+        if first < size:
+            _move(self._bytes, other + first, size - first, writes)
         self._at += size
 
     def count_send(self) -> int:
@@ -223,7 +227,16 @@ class Ring:
         return bool(self._counters[_ASLEEP])
 
 
+_memmove = ctypes.memmove
 _lock = threading.Lock()
+_KEEPS_ORDER = platform.machine() in ("x86_64", "AMD64")  # of stores, and of loads
+
+
+def _move(here: int, other: int, size: int, writes: bool) -> None:
+    if writes:
+        _memmove(here, other, size)
+    else:
+        _memmove(other, here, size)
 
 
 def _fence() -> None:
@@ -233,8 +246,15 @@ def _fence() -> None:
     """
     with _lock:
         pass
-    with _lock:
-        pass
+    if not _KEEPS_ORDER:
+        with _lock:
+            pass
+
+
+def _order() -> None:
+    """Keep the order of stores, and of loads, for other processors."""
+    if not _KEEPS_ORDER:
+        _fence()
 
 
 class Bell:
