@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pipelab.action import MESSAGES, SENDS, Action, Kind, produces
 from pipelab.engine.protocol.commands import Run
-from pipelab.engine.transport.messages import Content, number
+from pipelab.engine.transport.rank_messages import Content, number
 from pipelab.partition.tree import Flat, flatten, join
 
 _NEEDS = {Kind.F: Kind.RECV_F, Kind.B: Kind.RECV_B, Kind.I: Kind.RECV_B}

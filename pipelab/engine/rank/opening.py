@@ -12,8 +12,8 @@ from pipelab.engine.rank.session import OtherWorker, Session
 from pipelab.engine.rank.worker import Worker
 from pipelab.engine.transport.backends import Channels, Tagged, Transport
 from pipelab.engine.transport.groups import Groups, nccl
-from pipelab.engine.transport.messages import Messages
 from pipelab.engine.transport.p2p import GroupMessages
+from pipelab.engine.transport.rank_messages import Messages
 from pipelab.engine.transport.ring_messages import RingMessages
 from pipelab.engine.transport.rings import Rings
 from pipelab.engine.transport.shared_memory import Shared

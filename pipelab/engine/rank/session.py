@@ -22,7 +22,7 @@ from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.rank.stage import Stage, on_device
 from pipelab.engine.rank.update import load_parameters
 from pipelab.engine.rank.worker import Worker
-from pipelab.engine.transport.messages import Messages
+from pipelab.engine.transport.rank_messages import Messages
 from pipelab.partition.tree import map_tensors
 
 

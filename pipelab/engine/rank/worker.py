@@ -19,7 +19,7 @@ from pipelab.engine.rank.pace import Pace
 from pipelab.engine.rank.recorder import Recorder, waiting_for
 from pipelab.engine.rank.stage import Stage
 from pipelab.engine.rank.update import Update
-from pipelab.engine.transport.messages import Messages, number
+from pipelab.engine.transport.rank_messages import Messages, number
 from pipelab.partition.tree import flatten
 
 __all__ = ["Worker"]  # lesson 3 prints its loop

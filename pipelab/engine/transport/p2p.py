@@ -23,7 +23,7 @@ from pipelab.action import SENDS, Action, Kind
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport import header
 from pipelab.engine.transport.backends import Channel, Tagged, Transport, named
-from pipelab.engine.transport.messages import Content, Key, boundary, is_backward
+from pipelab.engine.transport.rank_messages import Content, Key, boundary, is_backward
 from pipelab.partition.tree import Flat, Form
 
 _TAGS = 65  # of one message: one for each tensor, and the last three

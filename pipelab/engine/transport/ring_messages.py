@@ -9,7 +9,7 @@ from torch import Tensor
 from pipelab.action import Action
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport.backends import Channel, named
-from pipelab.engine.transport.messages import Content, Key, boundary, is_backward, number
+from pipelab.engine.transport.rank_messages import Content, Key, boundary, is_backward, number
 from pipelab.engine.transport.rings import NO_STAGE, Name, Rings, plain_form
 from pipelab.partition.tree import Flat, Form
 

@@ -45,7 +45,7 @@ class Shared(NamedTuple):
         memory: all rings.
         bells: of each rank, the reading and the writing end; of an eventfd they are one.
         lifelines: of each rank, the reading end.
-        own_lifeline: the writing end of its own.
+        own_lifeline: the writing end of this rank's.
     """
 
     memory: int
