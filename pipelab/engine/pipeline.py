@@ -111,6 +111,7 @@ class Pipeline:
         self.overlap = overlap
         self._shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         self._names = [name for name, _ in model.named_parameters()]
+        self._num_trained = sum(p.requires_grad for p in model.parameters())
         self._loss_is_tried = False
         self._steps = 0
         self._accumulating = False  # gradients of steps with ``update=False`` wait for an update
@@ -243,6 +244,7 @@ class Pipeline:
         self, inputs: Any, targets: Any, update: bool, meanwhile: Callable[[], None] | None = None,
         profiled: bool = False,
     ) -> StepResult:  # fmt: skip
+        checks.check_trains(self._num_trained, len(self._names))
         answers = self._run(
             inputs, targets, meanwhile=meanwhile, train=True, fresh=not self._accumulating,
             update=update, number=self._steps, profiled=profiled,

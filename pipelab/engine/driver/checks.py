@@ -62,6 +62,17 @@ def _flattened(name: str, batch: object) -> tuple[Flat, int]:
     return flat, lengths[0]
 
 
+def check_trains(num_trained: int, num_parameters: int) -> None:
+    """Raise PipelabError for a step of a model that has nothing to train."""
+    if num_trained:
+        return
+    what = f"none of its {num_parameters} parameters requires a gradient"
+    raise PipelabError(
+        f"the model has nothing to train ({what if num_parameters else 'it has no parameters'}):\n"
+        f"say requires_grad_() of some before the pipeline is made, or use evaluate() and predict()"
+    )
+
+
 def check_loss(loss: Loss, reduction: Reduction = "mean") -> None:
     """Raise LossError if a loss is no number, or not the mean (or sum) that it is said to be.
 
@@ -86,6 +97,8 @@ def check_loss(loss: Loss, reduction: Reduction = "mean") -> None:
                 twice = copy(torch.cat([_OUTPUT] * 2), torch.cat([target] * 2))
         except Exception:  # the loss wants other shapes: nothing is learnt from this try
             continue
+        if isinstance(value, Tensor) and value.is_complex():
+            raise LossError("the loss returned a complex number: return a real one (its .abs())")
         if isinstance(value, Tensor) and value.numel() == 1:
             return _check_reduction(float(value), float(twice), reduction)
         found.append(described(value))

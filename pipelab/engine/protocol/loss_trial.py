@@ -117,7 +117,8 @@ def _value(loss: Loss, output: Flat, target: Flat) -> float | None:
         value = loss(output.unflatten(), target.unflatten())
     except Exception:  # raised again where the loss is needed
         return None
-    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else None
+    is_number = isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()
+    return float(value) if is_number else None
 
 
 def _eager() -> AbstractContextManager[None]:

@@ -162,6 +162,8 @@ class _Layers(nn.Module):
         if self.is_real:
             self.stage.try_loss(self.microbatch, output, target)
         loss = self.stage.weighted_loss(output, target.unflatten(), weight)
+        if torch.is_grad_enabled():
+            self.stage.check_graph(loss, output, value)
         self.loss = loss.detach()
         return loss * self.stage.loss_scale  # torch begins each backward with a one
 
@@ -210,8 +212,14 @@ class _RecordedStage(PipelineStage):
     ) -> None:
         """B, or I."""
         action = self._action(Kind.B if full_backward else Kind.I, bwd_chunk_id)
+        needs_input = any(meta.requires_grad for meta in self._stage_meta.inputs or ())
+        # Behind frozen stages torch's I finds no weights for W: there I runs the whole backward.
+        whole = full_backward or not (needs_input or self.is_first)
         with self._recorded(action) as recorder:
-            super().backward_one_chunk(bwd_chunk_id, loss, full_backward, last_backward)
+            super().backward_one_chunk(bwd_chunk_id, loss, whole, last_backward)
+            if needs_input:
+                # torch would send zeros, and an optimizer with momentum or decay acts on zeros
+                self.stage.check_reached(self.bwd_cache[bwd_chunk_id])
             if full_backward:
                 recorder.report(self.stage.new_gradient_bytes())
 
@@ -219,7 +227,8 @@ class _RecordedStage(PipelineStage):
         """W."""
         action = self._action(Kind.W, bwd_chunk_id)
         with self._recorded(action) as recorder:
-            super().backward_weight_one_chunk(bwd_chunk_id, last_backward)
+            if bwd_chunk_id in self.dw_runner:
+                super().backward_weight_one_chunk(bwd_chunk_id, last_backward)
             recorder.report(self.stage.new_gradient_bytes())
 
     def get_fwd_recv_ops(self, fwd_chunk_id: int) -> list[dist.P2POp]:
