@@ -140,6 +140,9 @@ class Pipeline:
         """A step on each (inputs, targets), results as they come.
 
         The next batch is fetched while the ranks still work on the last one.
+
+        Raises:
+            BatchError: a batch is no tuple or list of two; and what ``step`` raises.
         """
         ahead = Prefetch(batches)
         for inputs, targets in ahead:
@@ -147,6 +150,7 @@ class Pipeline:
 
     def evaluate(self, inputs: Any, targets: Any) -> float:
         """The mean loss over a batch, in eval mode; nothing is trained."""
+        checks.check_targets(targets)
         return sum(a.loss or 0.0 for a in self._run(inputs, targets, train=False))
 
     def predict(self, inputs: Any) -> Any:
@@ -245,6 +249,7 @@ class Pipeline:
         profiled: bool = False,
     ) -> StepResult:  # fmt: skip
         checks.check_trains(self._num_trained, len(self._names))
+        checks.check_targets(targets)
         answers = self._run(
             inputs, targets, meanwhile=meanwhile, train=True, fresh=not self._accumulating,
             update=update, number=self._steps, profiled=profiled,

@@ -1,5 +1,6 @@
 """Refuse before anything runs what can be known to be wrong without the ranks."""
 
+import inspect
 import math
 import warnings
 from collections.abc import Collection, Sequence
@@ -62,6 +63,15 @@ def _flattened(name: str, batch: object) -> tuple[Flat, int]:
     return flat, lengths[0]
 
 
+def check_targets(targets: object) -> None:
+    """Raise BatchError where a loss is wanted and nothing is there to compare with."""
+    if targets is None:
+        raise BatchError(
+            "targets is a NoneType, and the loss is called as loss(output, target): give targets;\n"
+            "for a loss of the output alone the inputs once more, which it ignores: step(x, x)"
+        )
+
+
 def check_trains(num_trained: int, num_parameters: int) -> None:
     """Raise PipelabError for a step of a model that has nothing to train."""
     if num_trained:
@@ -81,6 +91,7 @@ def check_loss(loss: Loss, reduction: Reduction = "mean") -> None:
     """
     if not callable(loss):
         raise LossError(f"the loss is a {type(loss).__name__}: give a function (output, target)")
+    _check_call(loss)
     own = loss.named_parameters() if isinstance(loss, nn.Module) else ()
     if trained := [name for name, parameter in own if parameter.requires_grad]:
         raise LossError(
@@ -107,6 +118,20 @@ def check_loss(loss: Loss, reduction: Reduction = "mean") -> None:
             f"the loss returned {found[0]} for 2 rows: it must return one number, a scalar tensor, "
             f"the mean over its rows (reduction='mean')"
         )
+
+
+def _check_call(loss: Loss) -> None:
+    """Raise LossError for a loss that cannot be called with an output and a target."""
+    try:
+        inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).bind(None, None)
+    except TypeError as error:
+        raise LossError(
+            f"the loss cannot be called as loss(output, target): {error}.\n"
+            f"If it needs the output alone, say lambda output, target: loss(output),\n"
+            f"and give the inputs as targets too: step(x, x)"
+        ) from None
+    except ValueError:  # written in C, without a signature
+        pass
 
 
 def _copied(loss: Loss) -> Loss:
