@@ -1,6 +1,6 @@
 """Record: a schedule and a model become training on real ranks, one process each.
 
-    pipeline.py verify.py profile.py ranks.py    the public face
+    pipeline.py verify/ profile.py ranks.py      the public face
     driver/     the process that asks: checks, microbatches, plan, results, checkpoints
     launch/     ranks that this process starts: fork server, processes, their end
     torchrun/   ranks that torchrun has started: key-value store, clocks

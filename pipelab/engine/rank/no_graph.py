@@ -9,8 +9,7 @@ from typing import Any
 from torch import nn
 
 from pipelab.errors import LossError
-from pipelab.partition import call
-from pipelab.partition.chain import named_layers
+from pipelab.partition.chain import layer_calls
 from pipelab.partition.tree import tensors_of
 
 _CUTS = "detach(), no_grad(), .item(), argmax or integers"
@@ -37,9 +36,9 @@ def no_graph(output: Any, module: nn.Module, inputs: Any) -> LossError:
 def _cutting_layer(module: nn.Module, value: Any) -> str:
     """The first layer whose output requires no gradient though its input or weights do."""
     with suppress(Exception):  # called once more, it may do other things
-        for name, layer in named_layers(module).items():
+        for name, layer, run in layer_calls(module):
             is_trained = any(p.requires_grad for p in layer.parameters())
-            before, value = _needs_gradient(value), call(layer, value)
+            before, value = _needs_gradient(value), run(value)
             if (before or is_trained) and not _needs_gradient(value):
                 kind, whose = type(layer).__name__, "weights do" if is_trained else "input does"
                 return f"layer {name} ({kind}) gives an output without one, though its {whose}"
