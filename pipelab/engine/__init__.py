@@ -45,12 +45,15 @@ from pipelab.engine.driver.result import StepResult
 from pipelab.engine.pipeline import Pipeline
 from pipelab.engine.profile import Profile, profile_step
 from pipelab.engine.verify import GradientReport, verify_gradients
+from pipelab.partition.rows import Rows, Whole
 
 __all__ = [
     "GradientReport",
     "Pipeline",
     "Profile",
+    "Rows",
     "StepResult",
+    "Whole",
     "profile_step",
     "verify_gradients",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pipelab.engine.driver import checkpoint as saved
 from pipelab.engine.driver import checks, plan
+from pipelab.engine.driver.batches import check_batch
 from pipelab.engine.driver.microbatches import Count, Rule, share_out
 from pipelab.engine.driver.prefetch import Prefetch
 from pipelab.engine.driver.result import StepResult, merged, setting_of, step_result
@@ -126,8 +127,9 @@ class Pipeline:
 
         Args:
             inputs: a tensor, rows first, or a tuple or dict of such tensors, which the first
-                layer gets as positional or keyword arguments.
-            targets: the loss's second argument: a tensor, tuple or dict, rows first.
+                layer gets as positional or keyword arguments; flags, numbers and None too.
+                ``Rows(x, dim=1)`` has its rows elsewhere, ``Whole(mask)`` is not cut.
+            targets: the loss's second argument: a tensor, tuple or dict, likewise.
             update: False leaves the optimizer's step out; the next step adds its gradients.
 
         Raises:
@@ -153,9 +155,9 @@ class Pipeline:
         checks.check_targets(targets)
         return sum(a.loss or 0.0 for a in self._run(inputs, targets, train=False))
 
-    def predict(self, inputs: Any) -> Any:
-        """The model's output for a batch, in eval mode: (rows, ...)."""
-        answers = self._run(inputs, None, train=False, collect=True)
+    def predict(self, inputs: Any, *, dim: int = 0) -> Any:
+        """The model's output for a batch, in eval mode: (rows, ...), or rows in ``dim``."""
+        answers = self._run(inputs, None, train=False, collect=True, output_dim=dim)
         outputs = [answer.outputs for answer in answers if answer.outputs is not None]
         return join(outputs).unflatten()
 
@@ -266,7 +268,7 @@ class Pipeline:
     ) -> list[Done]:
         m = self.schedule.num_microbatches
         smallest = m * self.replicas
-        flat = checks.check_batch(inputs, targets, smallest, options["train"])  # [1]
+        flat = check_batch(inputs, targets, smallest, options["train"])  # [1]
         shares = share_out(  # [2]
             *flat, m, self.replicas, self._rule, with_trial=not self._loss_is_tried
         )

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from pipelab.engine import Pipeline
 from pipelab.engine.driver import plan
-from pipelab.engine.driver.checks import check_batch
+from pipelab.engine.driver.batches import check_batch
 from pipelab.engine.driver.microbatches import Rule, share_out
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build

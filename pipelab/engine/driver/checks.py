@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipelab.engine.protocol.commands import Loss, Options, Reduction
 from pipelab.engine.protocol.host import under_torchrun
 from pipelab.errors import BatchError, LossError, PipelabError, PipelineClosed, ScheduleError
-from pipelab.partition.tree import Flat, described, flatten, tensors_of
+from pipelab.partition.tree import described
 from pipelab.schedules import Schedule
 from pipelab.simulator import Cost
 
@@ -22,45 +22,6 @@ TRIED = ("2.13",)
 _LONGEST = 1e6  # seconds: what the system can wait for
 _OUTPUT = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.3, 0.9]])
 _TARGETS = torch.tensor([0, 2]), torch.tensor([[0.3, 0.1, 0.8], [0.9, 0.2, 0.4]])
-
-
-def check_batch(
-    inputs: object, targets: object, smallest: int, train: bool
-) -> tuple[Flat, Flat | None, int]:
-    """A batch, flattened, and its rows: at least ``smallest`` to train on, or BatchError."""
-    flat_inputs, rows = _flattened("inputs", inputs)
-    flat_targets = None
-    if targets is not None or train:
-        flat_targets, found = _flattened("targets", targets)
-        if found != rows:
-            raise BatchError(f"inputs have {rows} rows, targets have {found}: give one a row")
-    if rows == 0:
-        raise BatchError("the batch is empty (0 rows): give at least one row per microbatch")
-    if train and rows < smallest:
-        raise BatchError(
-            f"a batch of {rows} rows cannot be cut into {smallest} microbatches: "
-            f"give at least {smallest} rows, or a schedule with at most {rows} microbatches"
-        )
-    return flat_inputs, flat_targets, rows
-
-
-def _flattened(name: str, batch: object) -> tuple[Flat, int]:
-    """One side of a batch, and the rows that all its tensors agree on."""
-    try:
-        flat = flatten(batch)
-    except TypeError as error:
-        if not (isinstance(batch, tuple | list | dict) and tensors_of(batch)):
-            kind = type(batch).__name__
-            raise BatchError(
-                f"{name} is a {kind}: give a tensor, or a tuple or dict, rows first"
-            ) from None
-        raise BatchError(f"{name}: {error}") from None
-    if any(tensor.dim() == 0 for tensor in flat.tensors):
-        raise BatchError(f"{name} holds a single number: give tensors, rows first")
-    lengths = sorted({len(tensor) for tensor in flat.tensors})
-    if len(lengths) > 1:
-        raise BatchError(f"{name} holds tensors of {lengths} rows: give all the same rows")
-    return flat, lengths[0]
 
 
 def check_targets(targets: object) -> None:

@@ -17,7 +17,7 @@ their microbatch, buffers forget torch's trial forward, and its inputs are zeros
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -66,9 +66,9 @@ class TorchSteps:
             self.shape = run.signature, run.sizes
         for stage in self.stages:
             stage.layers.batch = batch
-        inputs = run.inputs.tensors if run.inputs else []
+        self.runtime.inputs = [tuple(flat.unshared().tensors) for flat in batch.inputs]
         # the last stage takes its own targets: torch only wants to see that there are some
-        self.runtime.step(*inputs, target=torch.zeros(len(run.sizes)), return_outputs=False)
+        self.runtime.step(target=torch.zeros(len(run.sizes)), return_outputs=False)
 
     def _load(self, num_microbatches: int) -> None:
         self.stages = [
@@ -129,7 +129,16 @@ class _Messages:
 
 
 class _Runtime(schedules._PipelineScheduleRuntime):
-    """Torch's, but a microbatch gets its own loss: torch takes the n-th that was computed."""
+    """Torch's, but a microbatch gets its own loss: torch takes the n-th that was computed.
+
+    ``inputs``: of each microbatch, as the batch was cut; empty except on the first stage's rank.
+    """
+
+    inputs: Sequence[tuple[Tensor, ...]] = ()
+
+    def _split_inputs(self, args: object, kwargs: object = None) -> tuple[Any, Any]:
+        number = self._n_microbatches
+        return [*self.inputs] or [()] * number, [{} for _ in range(number)]
 
     def _maybe_get_loss(self, stage: "_RecordedStage", mb_index: int) -> Tensor | None:
         return stage.layers.losses.pop(mb_index, None)

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from pipelab.engine.driver.checks import check_batch
+from pipelab.engine.driver.batches import check_batch
 from pipelab.engine.driver.microbatches import Rule
 from pipelab.engine.pipeline import Pipeline
 from pipelab.engine.protocol.commands import Loss

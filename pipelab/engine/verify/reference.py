@@ -98,7 +98,7 @@ class Reference:
         inputs = share.inputs.to(self.device).map(Tensor.clone).cut(share.sizes)
         targets = share.targets.to(self.device).cut(share.sizes)
         for value, target, weight in zip(inputs, targets, share.weights, strict=True):
-            yield value.unflatten(), target.unflatten(), weight
+            yield value.unshared().unflatten(), target.unflatten(), weight
 
 
 @contextmanager
