@@ -34,6 +34,7 @@ from pipelab.engine.rank.stage import SpareBuffers, Stage
 from pipelab.engine.rank.worker import Worker
 from pipelab.engine.transport import groups
 from pipelab.engine.transport.backends import named
+from pipelab.engine.transport.p2p import shape_changed
 from pipelab.partition.saved import SavedBytes
 from pipelab.partition.tree import Flat, tensors_of
 
@@ -206,6 +207,7 @@ class _RecordedStage(PipelineStage):
                 output = super().forward_one_chunk(fwd_chunk_id, *args, **kwargs)
             except RuntimeError as error:
                 raise error.__cause__ or error from None  # the learner's own, not torch's wrapping
+            self._check_shapes(action, output)
             if self.is_last:
                 self.layers.losses[fwd_chunk_id] = output
                 self.layers.batch.losses.append(self.layers.loss)
@@ -273,6 +275,16 @@ class _RecordedStage(PipelineStage):
         saved.keep_part((*args, *self.layers.targets()))
         self.kept_bytes = saved.total
         return output
+
+    def _check_shapes(self, action: Action, output: Any) -> None:
+        """Torch has buffers for what its trial forward gave; gloo would abort the other process."""
+        metas = self._stage_meta.outputs or ()
+        now, before = (
+            ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in found)
+            for found in (tensors_of(output), metas)
+        )
+        if now != before:
+            raise shape_changed(action, self.layers.batch.rows(action), before, now)
 
     def _action(self, kind: Kind, microbatch: int) -> Action:
         return Action(self.stage_index, kind, microbatch)
