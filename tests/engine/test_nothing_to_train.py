@@ -34,6 +34,8 @@ class Cuts(nn.Module):
                 return torch.tensor(y.tolist())
             case "detached":
                 return y.detach()
+            case "leaf":
+                return y.detach().requires_grad_()
         return y
 
 
@@ -54,6 +56,10 @@ def detached(output, target):
 
 def as_number(output, target):
     return torch.tensor(cross_entropy(output, target).item())
+
+
+def made_anew(output, target):
+    return torch.tensor(cross_entropy(output, target).item(), requires_grad=True)
 
 
 def accuracy(output, target):
@@ -93,10 +99,24 @@ def test_whatever_cuts_it(how):
 
 
 @IN_PROCESS
-@pytest.mark.parametrize("loss", [detached, as_number, accuracy])
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("name", ["gpipe", "zero_bubble_h1"])
+def test_a_graph_that_ends_short_of_all_parameters(name, p):
+    words = "no gradient reaches " + ("any parameter" if p == 1 else "the input of stage 1")
+    with (
+        Pipeline([*linears(3), Cuts("leaf")], build(name, p, 2), loss=cross_entropy) as pipeline,
+        pytest.raises(RankError, match=words),
+    ):
+        pipeline.step(*batch(8))
+
+
+@IN_PROCESS
+@pytest.mark.parametrize("loss", [detached, as_number, made_anew, accuracy])
 @pytest.mark.parametrize("p", [1, 2])
 def test_or_the_loss_does(loss, p):
-    assert "what the loss returns does not" in str(refused(linears(), gpipe(p, 3), loss))
+    assert "what the loss returns is cut off or made anew" in str(
+        refused(linears(), gpipe(p, 3), loss)
+    )
 
 
 def test_torchs_worker_says_the_same():

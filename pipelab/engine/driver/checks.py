@@ -72,7 +72,7 @@ def check_loss(loss: Loss, reduction: Reduction = "mean") -> None:
         if isinstance(value, Tensor) and value.is_complex():
             raise LossError("the loss returned a complex number: return a real one (its .abs())")
         if isinstance(value, Tensor) and value.numel() == 1:
-            return _check_reduction(float(value), float(twice), reduction)
+            return _check_reduction(value.item(), twice.item(), reduction)
         found.append(described(value))
     if found:
         raise LossError(

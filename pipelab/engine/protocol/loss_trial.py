@@ -118,8 +118,9 @@ def _value(loss: Loss, output: Flat, target: Flat) -> float | None:
         value = loss(output.unflatten(), target.unflatten())
     except Exception:  # raised again where the loss is needed
         return None
-    is_number = isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()
-    return float(value) if is_number else None
+    if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+        return None
+    return value.item()
 
 
 def _eager() -> AbstractContextManager[None]:

@@ -22,9 +22,9 @@ def no_graph(output: Any, module: nn.Module, inputs: Any) -> LossError:
         output: of the last stage, ``module``, for the ``inputs`` of one microbatch.
     """
     if _needs_gradient(output):
-        where = "the model's output requires a gradient, what the loss returns does not"
+        where = "the model's output has one, what the loss returns is cut off or made anew"
     else:
-        where = _cutting_layer(module, inputs) or "the last stage's output requires no gradient"
+        where = _cutting_layer(module, inputs) or "the last stage's output has none"
     return LossError(
         f"the loss has no graph, so nothing would be trained:\n"
         f"  {where}\n"

@@ -163,11 +163,20 @@ class Stage:
         return sum(_nbytes(p.grad) for p in self.parameters if p.grad is not None)
 
     def new_gradient_bytes(self) -> int:
-        """Bytes of gradients first made by the first backward of a step; 0 in later ones."""
+        """Bytes of gradients first made by the first backward of a step; 0 in later ones.
+
+        Raises RuntimeError if the only stage has none.
+        """
         if self._has_new_gradients:
             return 0
         self._has_new_gradients = True
-        return self.gradient_bytes() - self._old_gradient_bytes
+        found = self.gradient_bytes()
+        if self.is_last and self.number == 0 and not found:
+            raise RuntimeError(
+                "no gradient reaches any parameter: the output does not depend on them; "
+                "check for detach() or tensors made anew in layers"
+            )
+        return found - self._old_gradient_bytes
 
     def _first_gradients(self, kept: _Kept) -> list[Tensor]:
         return [torch.full_like(output, self.loss_scale) for output in kept.outputs]

@@ -49,7 +49,7 @@ class RowMixing:
         if self.layers:
             found += [
                 f"{_listed(self.layers)}: other outputs for the whole batch than for its parts.",
-                "It mixes rows, or an input is cut along the wrong dimension.",
+                "It mixes rows, changes from call to call, or gets an input cut the wrong way.",
             ]
         if self.batchnorms:
             found.append(f"BatchNorm normalizes each microbatch: {_listed(self.batchnorms)}")
