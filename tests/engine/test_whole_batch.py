@@ -56,6 +56,18 @@ class MeanBeside(nn.Module):
         return x, x.square().mean()
 
 
+class Trim(nn.Module):
+    """(rows, tokens, 8): leaves out the tokens that are 0 in all rows that it sees."""
+
+    def forward(self, x):
+        return x[:, : int((x != 0).any(2).sum(1).max())]
+
+
+class Total(nn.Module):
+    def forward(self, x):
+        return x.sum(1)
+
+
 class LargeOnly(nn.Module):
     """Fails on more rows than a microbatch has, as for want of memory."""
 
@@ -122,6 +134,7 @@ def test_batchnorm_is_known_to_differ_and_hides_no_other():
     for layers, name in (
         ((nn.BatchNorm1d(8),), "1 (BatchNorm1d)"),
         ((Residual(nn.BatchNorm1d(8)),), "1.inner (BatchNorm1d)"),
+        ((nn.BatchNorm1d(8, track_running_stats=False),), "1 (BatchNorm1d)"),
     ):
         report = verified(*layers)
         assert report.ok and not report.is_whole and report.mixing.layers == ()
@@ -157,6 +170,14 @@ def test_a_mean_over_rows_beside_the_output_is_no_mixing_if_gradients_agree():
 
     model = [*linears(3), MeanBeside()]
     report = verify_gradients(model, SCHEDULE, *batch(12), loss)
+    assert report.ok and report.is_whole and lines(report) == []
+
+
+def test_padding_that_is_trimmed_by_microbatch_is_no_mixing_if_gradients_agree():
+    x = torch.randn(12, 5, 8)
+    x[:6, 3:] = 0.0
+    model = [nn.Sequential(Trim(), nn.Linear(8, 8, bias=False), Total()), nn.Linear(8, 8)]
+    report = verify_gradients(model, SCHEDULE, x, batch(12)[1], cross_entropy)
     assert report.ok and report.is_whole and lines(report) == []
 
 

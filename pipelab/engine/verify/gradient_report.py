@@ -108,7 +108,13 @@ def compared(
     names = [name for name, _ in as_model(reference.model).named_parameters()]
     rows = [_compare(name, gradients.get(name), loop.gradients.get(name)) for name in names]
     if whole is not None:
-        rows = [_beside_whole(row, gradients.get(row.name), whole, reference) for row in rows]
+        scales = _scales(whole.gradients)
+        for place, row in enumerate(rows):
+            ours, theirs = gradients.get(row.name), whole.gradients.get(row.name)
+            difference = _difference(ours, theirs)
+            rounding = reference.rounding(torch.float32 if ours is None else ours.dtype)
+            is_close = difference <= rounding * scales.get(row.name, 0.0)
+            rows[place] = row._replace(whole_close=is_close, whole_difference=difference)
     tolerance = max((_close(g.dtype) for g in gradients.values()), default=_close(torch.float32))
     whole_loss = None if whole is None else whole.loss
     return GradientReport(tuple(rows), loss, loop.loss, whole_loss, mixing, tolerance)
@@ -124,25 +130,18 @@ def _compare(name: str, ours: Tensor | None, reference: Tensor | None) -> Parame
     return ParameterCheck(name, exact, exact or difference <= tolerance, difference)
 
 
-def _beside_whole(
-    row: ParameterCheck, ours: Tensor | None, whole: Found, reference: Reference
-) -> ParameterCheck:
-    """The same row with its second column."""
-    theirs = whole.gradients.get(row.name)
-    difference = _difference(ours, theirs)
-    rounding = reference.rounding(torch.float32 if ours is None else ours.dtype)
-    is_close = difference <= rounding * _scale(row.name, whole.gradients)
-    return row._replace(whole_close=is_close, whole_difference=difference)
-
-
-def _scale(name: str, gradients: Mapping[str, Tensor]) -> float:
-    """The size by which a gradient is judged: the largest entry of the gradients of its layer.
+def _scales(gradients: Mapping[str, Tensor]) -> dict[str, float]:
+    """The size by which each gradient is judged: the largest entry of the gradients of its layer.
 
     A bias before a normalization has a gradient of 0: what is left of it is rounding of others.
     """
-    layer, found = name.rpartition(".")[0], {n: _largest(g) for n, g in gradients.items()}
-    own = [size for other, size in found.items() if other.rpartition(".")[0] == layer]
-    return max([*own, _SMALL * max(found.values(), default=0.0)])
+    sizes = {name: _largest(gradient) for name, gradient in gradients.items()}
+    least = _SMALL * max(sizes.values(), default=0.0)
+    layers: dict[str, float] = {}
+    for name, size in sizes.items():
+        layer = name.rpartition(".")[0]
+        layers[layer] = max(layers.get(layer, least), size)
+    return {name: layers[name.rpartition(".")[0]] for name in sizes}
 
 
 def _difference(ours: Tensor | None, theirs: Tensor | None) -> float:

@@ -21,7 +21,7 @@ Batch = tuple[Flat, Flat | None, int]
 
 _ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-4}
 _ROUNDING_OF_TF32 = 1e-2
-_ROUNDING_OF_HALF = 0.1
+_ROUNDING_OF_HALF = 0.05
 
 
 class Found(NamedTuple):
