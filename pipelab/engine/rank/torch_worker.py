@@ -70,6 +70,7 @@ class TorchSteps:
         self.runtime.inputs = [tuple(flat.unshared().tensors) for flat in batch.inputs]
         # the last stage takes its own targets: torch only wants to see that there are some
         self.runtime.step(target=torch.zeros(len(run.sizes)), return_outputs=False)
+        self.runtime.inputs = ()
 
     def _load(self, num_microbatches: int) -> None:
         self.stages = [
