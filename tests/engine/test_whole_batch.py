@@ -214,11 +214,11 @@ def test_float64_is_exact_to_its_own_digits():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"clip_norm": 1.0}, "clip_norm= acts on them later:\nleave it out"),
+        ({"clip_norm": 1.0}, "clip_norm= acts on them later, leave it out"),
         ({"optimizer": partial(SGD, lr=0.1)}, "optimizer= acts on them"),
         (
             {"optimizer": partial(SGD, lr=0.1), "lr_schedule": partial(StepLR, step_size=1)},
-            "optimizer=, lr_schedule= acts on them later:\nleave them out",
+            "optimizer=, lr_schedule= acts on them later, leave them out",
         ),
     ],
 )

@@ -154,9 +154,9 @@ def check_rows(output: Flat, rows: int, dim: int) -> None:
     for tensor in output.tensors:
         if tensor.dim() and not _has_rows(tensor, rows, dim):
             raise BatchError(
-                f"predict joins what microbatches give by rows, in dimension {dim}; of {rows} rows "
-                f"came shape {tuple(tensor.shape)}:\nsay where rows are, as in predict(x, dim=1), "
-                f"or let the last layer return them first"
+                f"predict joins outputs by rows, in dimension {dim}; of {rows} rows came shape "
+                f"{tuple(tensor.shape)}:\nsay where rows are, as in predict(x, dim=1), or let the "
+                f"last layer return them first"
             )
 
 

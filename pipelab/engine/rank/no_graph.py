@@ -28,8 +28,9 @@ def no_graph(output: Any, module: nn.Module, inputs: Any) -> LossError:
     return LossError(
         f"the loss has no graph, so nothing would be trained:\n"
         f"  {where}\n"
-        f"Look there for {_CUTS}; where a microbatch has nothing to learn from,\n"
-        f"return output.sum() * 0. evaluate() measures without training."
+        f"Look there for {_CUTS}.\n"
+        f"For a microbatch that has nothing to learn from, return output.sum() * 0;\n"
+        f"evaluate() measures without training."
     )
 
 

@@ -304,10 +304,10 @@ def _is_loss_already(output: Tensor, target: Tensor) -> Tensor:
 
 def _tensors_or_refuse(output: Any) -> Any:
     """What a stage may return here. Raises TypeError for anything else."""
-    values = output if isinstance(output, tuple | list) else (output,)
+    values = output if type(output) is tuple else (output,)
     if all(isinstance(value, Tensor) for value in values):
         return output
     raise TypeError(
-        f"a stage returns a {type(output).__name__}: torch.distributed.pipelining takes a "
-        f"tensor or a tuple of tensors; return those, or say worker='pipelab'"
+        f"a stage returns a {type(output).__name__}: torch.distributed.pipelining hands over a "
+        f"tensor or\na plain tuple of tensors; return those, or say worker='pipelab'"
     )

@@ -51,8 +51,8 @@ def verify_gradients(
     """
     if found := [name for name in _AFTER_GRADIENTS if options.get(name) is not None]:
         raise PipelabError(
-            f"verify_gradients compares gradients as they are computed, and {'=, '.join(found)}= "
-            f"acts on them later:\nleave {'it' if len(found) == 1 else 'them'} out"
+            f"verify_gradients compares gradients as they are computed:\n"
+            f"{'=, '.join(found)}= acts on them later, leave {'them' if found[1:] else 'it'} out"
         )
     with Pipeline(model, schedule, loss=loss, **options) as pipeline:
         ours = pipeline.step(inputs, targets)
