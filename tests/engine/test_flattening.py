@@ -127,7 +127,7 @@ def test_torchs_worker_says_that_it_hands_over_plain_tuples():
     layers = [Return("named tuple"), TakesMax()]
     with (
         Pipeline(layers, gpipe(2, 3), loss=cross_entropy, worker="torch") as pipeline,
-        pytest.raises(RankError, match="a stage returns a max: .*\n.* plain tuple of tensors"),
+        pytest.raises(RankError, match=r"a stage returns a max: .*\n.*plain tuple of tensors"),
     ):
         pipeline.step(*batch(6))
 
