@@ -5,7 +5,7 @@
     │   └── DeadlockError      ... or in which ranks wait for each other without end
     ├── PartitionError         a model that cannot be cut into these stages
     ├── BatchError             a batch that cannot be cut into these microbatches
-    ├── LossError              a loss that is no mean over rows
+    ├── LossError              a loss that is no mean over rows, or has no graph
     ├── CheckpointError        a saved training that cannot be read, or is another model's
     ├── TraceError             a trace file that cannot be read
     ├── LessonError            a lesson is asked for what it does not have
@@ -115,7 +115,7 @@ class BatchError(PipelabError):
 
 
 class LossError(PipelabError):
-    """The loss does not return one number, the mean over the rows that it was given."""
+    """The loss is not one real number with a graph, the mean over the rows that it was given."""
 
 
 class CheckpointError(PipelabError):

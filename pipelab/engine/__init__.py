@@ -1,6 +1,6 @@
 """Record: a schedule and a model become training on real ranks, one process each.
 
-    pipeline.py verify.py profile.py ranks.py    the public face
+    pipeline.py verify/ profile.py ranks.py      the public face
     driver/     the process that asks: checks, microbatches, plan, results, checkpoints
     launch/     ranks that this process starts: fork server, processes, their end
     torchrun/   ranks that torchrun has started: key-value store, clocks
@@ -45,12 +45,15 @@ from pipelab.engine.driver.result import StepResult
 from pipelab.engine.pipeline import Pipeline
 from pipelab.engine.profile import Profile, profile_step
 from pipelab.engine.verify import GradientReport, verify_gradients
+from pipelab.partition.rows import Rows, Whole
 
 __all__ = [
     "GradientReport",
     "Pipeline",
     "Profile",
+    "Rows",
     "StepResult",
+    "Whole",
     "profile_step",
     "verify_gradients",
 ]

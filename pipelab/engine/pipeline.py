@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pipelab.engine.driver import checkpoint as saved
 from pipelab.engine.driver import checks, plan
+from pipelab.engine.driver.batches import check_batch
 from pipelab.engine.driver.microbatches import Count, Rule, share_out
 from pipelab.engine.driver.prefetch import Prefetch
 from pipelab.engine.driver.result import StepResult, merged, setting_of, step_result
@@ -111,6 +112,7 @@ class Pipeline:
         self.overlap = overlap
         self._shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         self._names = [name for name, _ in model.named_parameters()]
+        self._num_trained = sum(p.requires_grad for p in model.parameters())
         self._loss_is_tried = False
         self._steps = 0
         self._accumulating = False  # gradients of steps with ``update=False`` wait for an update
@@ -125,8 +127,9 @@ class Pipeline:
 
         Args:
             inputs: a tensor, rows first, or a tuple or dict of such tensors, which the first
-                layer gets as positional or keyword arguments.
-            targets: the loss's second argument: a tensor, tuple or dict, rows first.
+                layer gets as positional or keyword arguments; flags, numbers and None too.
+                ``Rows(x, dim=1)`` has its rows elsewhere, ``Whole(mask)`` is not cut.
+            targets: the loss's second argument: a tensor, tuple or dict, likewise.
             update: False leaves the optimizer's step out; the next step adds its gradients.
 
         Raises:
@@ -139,6 +142,9 @@ class Pipeline:
         """A step on each (inputs, targets), results as they come.
 
         The next batch is fetched while the ranks still work on the last one.
+
+        Raises:
+            BatchError: a batch is no tuple or list of two; and what ``step`` raises.
         """
         ahead = Prefetch(batches)
         for inputs, targets in ahead:
@@ -146,11 +152,12 @@ class Pipeline:
 
     def evaluate(self, inputs: Any, targets: Any) -> float:
         """The mean loss over a batch, in eval mode; nothing is trained."""
+        checks.check_targets(targets)
         return sum(a.loss or 0.0 for a in self._run(inputs, targets, train=False))
 
-    def predict(self, inputs: Any) -> Any:
-        """The model's output for a batch, in eval mode: (rows, ...)."""
-        answers = self._run(inputs, None, train=False, collect=True)
+    def predict(self, inputs: Any, *, dim: int = 0) -> Any:
+        """The model's output for a batch, in eval mode: (rows, ...), or rows in ``dim``."""
+        answers = self._run(inputs, None, train=False, collect=True, output_dim=dim)
         outputs = [answer.outputs for answer in answers if answer.outputs is not None]
         return join(outputs).unflatten()
 
@@ -243,6 +250,8 @@ class Pipeline:
         self, inputs: Any, targets: Any, update: bool, meanwhile: Callable[[], None] | None = None,
         profiled: bool = False,
     ) -> StepResult:  # fmt: skip
+        checks.check_trains(self._num_trained, len(self._names))
+        checks.check_targets(targets)
         answers = self._run(
             inputs, targets, meanwhile=meanwhile, train=True, fresh=not self._accumulating,
             update=update, number=self._steps, profiled=profiled,
@@ -259,7 +268,7 @@ class Pipeline:
     ) -> list[Done]:
         m = self.schedule.num_microbatches
         smallest = m * self.replicas
-        flat = checks.check_batch(inputs, targets, smallest, options["train"])  # [1]
+        flat = check_batch(inputs, targets, smallest, options["train"])  # [1]
         shares = share_out(  # [2]
             *flat, m, self.replicas, self._rule, with_trial=not self._loss_is_tried
         )

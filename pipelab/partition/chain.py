@@ -7,7 +7,8 @@
 So a batch may be one tensor, a tuple or a dict of tensors, and so may what a layer returns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from torch import nn
 
@@ -59,6 +60,21 @@ class Chain(nn.Module):
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The layers by name; a layer used twice is there twice (``named_children`` leaves it out)."""
     return {name: layer for name, layer in model._modules.items() if layer is not None}
+
+
+def layer_calls(
+    model: nn.Module, prefix: str = ""
+) -> Iterator[tuple[str, nn.Module, Callable[[Value], Value]]]:
+    """Each layer of a row by its name, with the call that the row makes; in nested rows too.
+
+    >>> [name for name, _, _ in layer_calls(nn.Sequential(nn.Tanh(), nn.Sequential(nn.Tanh())))]
+    ['0', '1.0']
+    """
+    for name, layer in named_layers(model).items():
+        if isinstance(layer, Chain) or type(layer) is nn.Sequential:
+            yield from layer_calls(layer, f"{prefix}{name}.")
+        else:
+            yield prefix + name, layer, partial(call, layer) if isinstance(model, Chain) else layer
 
 
 def as_model(model: Model) -> nn.Sequential | Chain:

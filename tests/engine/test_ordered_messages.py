@@ -12,6 +12,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pipelab.action import COMPUTE, Action, Kind
@@ -22,6 +23,7 @@ from pipelab.engine.protocol.device import Place
 from pipelab.engine.protocol.progress import Progress
 from pipelab.engine.rank.batch import Route
 from pipelab.engine.rank.recorder import Recorder
+from pipelab.engine.transport import p2p
 from pipelab.models import mlp
 from pipelab.partition import split
 from pipelab.partition.tree import flatten
@@ -154,6 +156,38 @@ def test_the_first_batch_of_a_kind_goes_by_way_of_the_host_and_no_other_does(tra
         session.answer(use)
     assert sent(8) == (0, values)
     assert sent(8) == (values, 0)
+
+
+class Average(nn.Module):
+    def forward(self, x):
+        return x.mean(1)
+
+
+def test_lengths_that_come_again_leave_the_host(sessions, monkeypatch):
+    # each change of length once forgot all others: lengths in turn never left it
+    schedule = build("1f1b", 2, 4)
+    layers = nn.Sequential(nn.Linear(16, 16), nn.Sequential(Average(), nn.Linear(16, 10)))
+    found, link, host = sessions(layers, schedule)
+    y = torch.arange(8)
+
+    def sent(length, train=True):
+        before = link.sent, host.sent
+        x = torch.randn(8, length, 16)
+        losses = [done.loss for done in step(found, schedule, x, y, train)]
+        assert sum(filter(None, losses)) == pytest.approx(cross_entropy(layers(x), y).item())
+        return link.sent - before[0], host.sent - before[1]
+
+    for length in (3, 5, 4):
+        assert sent(length) == (0, 4 + 8)
+    for length in (5, 3, 4, 3, 5):
+        assert sent(length) == (8, 0)
+    assert sent(4, train=False) == (0, 4 + 4)
+    assert sent(5) == sent(3) == (8, 0)
+    assert sent(4, train=False) == (4, 0)
+    # no more than so many are remembered, and all ranks forget at once
+    monkeypatch.setattr(p2p, "_MOST_SIGNATURES", 4)
+    assert [sent(length)[0] for length in (3, 6, 3, 7, 3, 8, 3)] == [8, 0, 8, 0, 0, 0, 8]
+    assert all(len(session.messages.signatures) <= 4 for session in found)
 
 
 def test_paced_messages_keep_their_order_too(sessions):

@@ -111,6 +111,7 @@ class Run:
     weights: tuple[float, ...]
     signature: tuple[object, ...]
     collect: bool = False  # return the last stage's outputs
+    output_dim: int = 0  # where these have their rows
     fresh: bool = True  # forget the gradients of the step before
     update: bool = True  # end with the optimizer's step
     number: int = 0  # of this batch in the training

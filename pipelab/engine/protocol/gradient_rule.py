@@ -67,4 +67,8 @@ def weighted_loss(loss: Loss, output: Any, target: Any, weight: float) -> Tensor
             f"the loss returned {described(value)}, not a tensor with one number: return the mean "
             f"over the rows (reduction='mean')"
         )
+    if value.is_complex():
+        raise TypeError("the loss returned a complex number: return a real one, such as its .abs()")
+    if value.is_leaf:
+        value = value.detach()  # made anew: its graph, if it says to have one, ends there
     return value.reshape(()) * weight

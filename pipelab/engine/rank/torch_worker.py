@@ -17,7 +17,7 @@ their microbatch, buffers forget torch's trial forward, and its inputs are zeros
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from pipelab.engine.rank.stage import SpareBuffers, Stage
 from pipelab.engine.rank.worker import Worker
 from pipelab.engine.transport import groups
 from pipelab.engine.transport.backends import named
+from pipelab.engine.transport.p2p import shape_changed
 from pipelab.partition.saved import SavedBytes
 from pipelab.partition.tree import Flat, tensors_of
 
@@ -66,9 +67,10 @@ class TorchSteps:
             self.shape = run.signature, run.sizes
         for stage in self.stages:
             stage.layers.batch = batch
-        inputs = run.inputs.tensors if run.inputs else []
+        self.runtime.inputs = [tuple(flat.unshared().tensors) for flat in batch.inputs]
         # the last stage takes its own targets: torch only wants to see that there are some
-        self.runtime.step(*inputs, target=torch.zeros(len(run.sizes)), return_outputs=False)
+        self.runtime.step(target=torch.zeros(len(run.sizes)), return_outputs=False)
+        self.runtime.inputs = ()
 
     def _load(self, num_microbatches: int) -> None:
         self.stages = [
@@ -129,7 +131,16 @@ class _Messages:
 
 
 class _Runtime(schedules._PipelineScheduleRuntime):
-    """Torch's, but a microbatch gets its own loss: torch takes the n-th that was computed."""
+    """Torch's, but a microbatch gets its own loss: torch takes the n-th that was computed.
+
+    ``inputs``: of each microbatch, as the batch was cut; empty except on the first stage's rank.
+    """
+
+    inputs: Sequence[tuple[Tensor, ...]] = ()
+
+    def _split_inputs(self, args: object, kwargs: object = None) -> tuple[Any, Any]:
+        number = self._n_microbatches
+        return [*self.inputs] or [()] * number, [{} for _ in range(number)]
 
     def _maybe_get_loss(self, stage: "_RecordedStage", mb_index: int) -> Tensor | None:
         return stage.layers.losses.pop(mb_index, None)
@@ -162,6 +173,8 @@ class _Layers(nn.Module):
         if self.is_real:
             self.stage.try_loss(self.microbatch, output, target)
         loss = self.stage.weighted_loss(output, target.unflatten(), weight)
+        if torch.is_grad_enabled():
+            self.stage.check_graph(loss, output, value)
         self.loss = loss.detach()
         return loss * self.stage.loss_scale  # torch begins each backward with a one
 
@@ -195,6 +208,7 @@ class _RecordedStage(PipelineStage):
                 output = super().forward_one_chunk(fwd_chunk_id, *args, **kwargs)
             except RuntimeError as error:
                 raise error.__cause__ or error from None  # the learner's own, not torch's wrapping
+            self._check_shapes(action, output)
             if self.is_last:
                 self.layers.losses[fwd_chunk_id] = output
                 self.layers.batch.losses.append(self.layers.loss)
@@ -210,8 +224,14 @@ class _RecordedStage(PipelineStage):
     ) -> None:
         """B, or I."""
         action = self._action(Kind.B if full_backward else Kind.I, bwd_chunk_id)
+        needs_input = any(meta.requires_grad for meta in self._stage_meta.inputs or ())
+        # Behind frozen stages torch's I finds no weights for W: there I runs the whole backward.
+        whole = full_backward or not (needs_input or self.is_first)
         with self._recorded(action) as recorder:
-            super().backward_one_chunk(bwd_chunk_id, loss, full_backward, last_backward)
+            super().backward_one_chunk(bwd_chunk_id, loss, whole, last_backward)
+            if needs_input:
+                # torch would send zeros, and an optimizer with momentum or decay acts on zeros
+                self.stage.check_reached(self.bwd_cache[bwd_chunk_id])
             if full_backward:
                 recorder.report(self.stage.new_gradient_bytes())
 
@@ -219,7 +239,8 @@ class _RecordedStage(PipelineStage):
         """W."""
         action = self._action(Kind.W, bwd_chunk_id)
         with self._recorded(action) as recorder:
-            super().backward_weight_one_chunk(bwd_chunk_id, last_backward)
+            if bwd_chunk_id in self.dw_runner:
+                super().backward_weight_one_chunk(bwd_chunk_id, last_backward)
             recorder.report(self.stage.new_gradient_bytes())
 
     def get_fwd_recv_ops(self, fwd_chunk_id: int) -> list[dist.P2POp]:
@@ -256,6 +277,16 @@ class _RecordedStage(PipelineStage):
         self.kept_bytes = saved.total
         return output
 
+    def _check_shapes(self, action: Action, output: Any) -> None:
+        """Torch has buffers for what its trial forward gave; gloo would abort the other process."""
+        metas = self._stage_meta.outputs or ()
+        now, before = (
+            ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in found)
+            for found in (tensors_of(output), metas)
+        )
+        if now != before:
+            raise shape_changed(action, self.layers.batch.rows(action), before, now)
+
     def _action(self, kind: Kind, microbatch: int) -> Action:
         return Action(self.stage_index, kind, microbatch)
 
@@ -273,10 +304,10 @@ def _is_loss_already(output: Tensor, target: Tensor) -> Tensor:
 
 def _tensors_or_refuse(output: Any) -> Any:
     """What a stage may return here. Raises TypeError for anything else."""
-    values = output if isinstance(output, tuple | list) else (output,)
+    values = output if type(output) is tuple else (output,)
     if all(isinstance(value, Tensor) for value in values):
         return output
     raise TypeError(
-        f"a stage returns a {type(output).__name__}: torch.distributed.pipelining takes a "
-        f"tensor or a tuple of tensors; return those, or say worker='pipelab'"
+        f"a stage returns a {type(output).__name__}: torch.distributed.pipelining hands over a "
+        f"tensor or\na plain tuple of tensors; return those, or say worker='pipelab'"
     )

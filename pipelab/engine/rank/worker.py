@@ -134,7 +134,7 @@ class Worker:
             weight = batch.weight(action)
             stage.try_loss(number(action), output, target)
             batch.losses.append(stage.weighted_loss(output, target.unflatten(), weight))
-        batch.collect(output)
+        batch.collect(action, output)
 
     def backward(self, action: Action) -> None:
         """B: from the output's gradient to those of the weights, kept, and of the input, sent."""

@@ -86,7 +86,8 @@ def _words(command: object) -> str:
         case Fetch(what=what):
             return what
         case Run():
-            return f"{command.train} {command.sizes} {command.update} {command.number}"
+            run = command.train, command.sizes, command.update, command.number
+            return f"{run} {command.output_dim} {command.signature}"
     return ""
 
 
