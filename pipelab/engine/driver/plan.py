@@ -1,40 +1,46 @@
 """The commands for all ranks, replica by replica: what each builds, follows and works on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import torch
 from torch import nn
 
-from pipelab.action import Kind
+from pipelab.action import Action, Kind
 from pipelab.engine.driver.microbatches import Share
 from pipelab.engine.protocol.commands import Build, Options, Run, Use
+from pipelab.partition.sharing import NOTHING_SHARED, Sharing, Tie
 from pipelab.schedules import Schedule
 from pipelab.schedules.communication import Lowered, Row, with_updates
 from pipelab.simulator import Cost
 
 
 def builds(
-    modules: list[nn.Module], lowered: Lowered, replicas: int, options: Options
-) -> list[Build]:
-    """Each rank gets its own stages."""
-    return [
-        Build({stage: modules[stage] for stage in lowered.stages_of(rank)}, len(modules), options)
-        for _ in range(replicas)
-        for rank in range(lowered.num_ranks)
-    ]
+    modules: list[nn.Module], lowered: Lowered, replicas: int, options: Options,
+    sharing: Sharing = NOTHING_SHARED,
+) -> list[Build]:  # fmt: skip
+    """Each rank gets its own stages, and what they share with others."""
+    builds = []
+    for rank in range(lowered.num_ranks):
+        own = {stage: modules[stage] for stage in lowered.stages_of(rank)}
+        builds.append(Build(own, len(modules), options, sharing.of([*own])))
+    return builds * replicas
 
 
 def uses(
-    lowered: Lowered, replicas: int, pace: Cost | None, overlap: bool, options: Options
-) -> list[Use]:
+    lowered: Lowered, replicas: int, pace: Cost | None, overlap: bool, options: Options,
+    ties: Sequence[Tie] = (),
+) -> list[Use]:  # fmt: skip
     """Each rank gets its rows, for training and for evaluation.
 
     Messages written by hand stand where they were written, REDUCE_GRAD and STEP too; what a
     training step lacks of these is added. PyTorch's worker places messages by itself.
     """
     training = with_updates(lowered.ranks, replicas)
-    if options.clip_norm is not None or options.autocast is torch.float16:
+    if ties:
+        tied = {stage for tie in ties for stage in tie.names}
+        training = tuple(_updates_last(row, tied) for row in training)
+    elif options.clip_norm is not None or options.autocast is torch.float16:
         training = tuple(map(_steps_last, training))  # they wait for the gradients of all ranks
     rows = [
         {True: train, False: evaluate}
@@ -71,6 +77,17 @@ def _homes(lowered: Lowered, replica: int) -> dict[int, int]:
     """The process of each stage within one copy of the pipeline."""
     offset = replica * lowered.num_ranks
     return {stage: rank + offset for stage, rank in lowered.rank_of_stage.items()}
+
+
+def _updates_last(row: Row, tied: Set[int]) -> Row:
+    """One rank's actions; at the end the REDUCE_GRAD of tied stages, then STEPs, by stage.
+
+    See rank/tied_weights.py for why no rank waits for ever then.
+    """
+    stages = sorted({action.stage for action in row})
+    reduces = [Action(stage, Kind.REDUCE_GRAD) for stage in stages if stage in tied]
+    steps = [Action(stage, Kind.STEP) for stage in stages]
+    return (*(a for a in row if a.kind is not Kind.STEP and a not in reduces), *reduces, *steps)
 
 
 def _steps_last(row: Row) -> Row:

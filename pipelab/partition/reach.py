@@ -1,0 +1,140 @@
+"""What belongs to a module: all that a copy of it copies too, and what of that has changed.
+
+A module holds more than parameters and buffers: lists, dicts, objects of any class, functions with
+variables of their surroundings. When a stage is sent to its rank, all of these are copied.
+"""
+
+import functools
+import types
+from collections import deque
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+_ATOMS = (str, bytes, int, float, complex, bool, type, types.ModuleType, types.BuiltinFunctionType)
+_IN_MODULES = ("_parameters", "_buffers", "_modules")  # they hold what is named without them
+_OF_MODULES = vars(nn.Module()).keys() - {*_IN_MODULES}
+
+_LARGE = 1 << 24  # bytes: of a larger tensor, only the number of its changes is kept
+
+Snapshot = dict[str, object]
+"""The values at each path: of tensors and arrays copies, of what is walked through its type."""
+
+
+def walk(root: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """All values that belong to ``root``, itself first, each with its path; objects once.
+
+    >>> layer = nn.Linear(2, 3)
+    >>> [path for path, value in walk(layer, "0") if isinstance(value, Tensor)]
+    ['0.weight', '0.bias']
+    """
+    seen: dict[int, object] = {}  # holds the objects too, so that no number is used twice
+    stack = [(path, root)]
+    while stack:
+        path, value = stack.pop()
+        if not is_atom(value):
+            if id(value) in seen:
+                continue
+            seen[id(value)] = value
+        yield path.removeprefix("."), value
+        stack += reversed([(path + step, child) for step, child in _parts(value)])
+
+
+def is_atom(value: object) -> bool:
+    """Whether a value cannot change, or is not copied: numbers, texts, classes."""
+    is_plain = isinstance(value, types.FunctionType) and not value.__closure__
+    return value is None or is_plain or isinstance(value, _ATOMS)
+
+
+def _parts(value: object) -> Iterator[tuple[str, object]]:
+    """What a value is made of, with the step of the path that leads there."""
+    match value:
+        case Tensor():
+            return
+        case nn.Module():
+            yield from _parts_of_module(value)
+        case Mapping():
+            yield from ((f"[{key!r}]", child) for key, child in value.items())
+        case list() | tuple() | set() | frozenset() | deque():
+            yield from ((f"[{i}]", child) for i, child in enumerate(value))
+        case functools.partial():
+            yield from ((".func", value.func), (".args", value.args), (".keywords", value.keywords))
+        case types.FunctionType():
+            names = value.__code__.co_freevars
+            yield from zip((f".{name}" for name in names), _contents(value), strict=True)
+        case types.MethodType():
+            yield ".__self__", value.__self__
+        case _ if not is_atom(value):
+            yield from (
+                (f".{name}", child) for name, child in getattr(value, "__dict__", {}).items()
+            )
+            yield from _slots(value)
+
+
+def _parts_of_module(module: nn.Module) -> Iterator[tuple[str, object]]:
+    """Parameters, buffers and modules by name; of the rest, what is not every module's own."""
+    for name, value in vars(module).items():
+        if name in _IN_MODULES:
+            yield from ((f".{key}", child) for key, child in value.items())
+        elif name not in _OF_MODULES or (isinstance(value, dict) and value):  # hooks
+            yield f".{name}", value
+
+
+def _contents(function: types.FunctionType) -> Iterator[object]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # of a variable that has no value yet
+            yield None
+
+
+def _slots(value: object) -> Iterator[tuple[str, object]]:
+    for kind in type(value).__mro__:
+        names = getattr(kind, "__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                yield f".{name}", getattr(value, name)
+
+
+def snapshot(root: object, path: str) -> Snapshot:
+    """All values that belong to ``root``, as they are now; trained parameters are left out."""
+    return {path: _kept(value) for path, value in walk(root, path) if not is_trained(value)}
+
+
+def change(before: Snapshot, now: Snapshot) -> str | None:
+    """The path of the first difference between two snapshots, or None."""
+    for path in before | now:
+        if path not in before or path not in now or not _same(before[path], now[path]):
+            return path
+    return None
+
+
+def is_trained(value: object) -> bool:
+    """Whether a value is a parameter that an optimizer changes."""
+    return isinstance(value, nn.Parameter) and value.requires_grad
+
+
+def _kept(value: object) -> object:
+    if isinstance(value, Tensor):
+        return value._version if value.nbytes > _LARGE else value.detach().clone()
+    if hasattr(value, "tobytes") and hasattr(value, "copy"):  # an array of numpy's
+        return value.copy()
+    return value if is_atom(value) or not any(_parts(value)) else type(value)
+
+
+def _same(a: object, b: object) -> bool:
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return (a.shape, a.dtype) == (b.shape, b.dtype) and _same_bits(a, b)
+    if hasattr(a, "tobytes") and hasattr(b, "tobytes"):
+        return bool(a.tobytes() == b.tobytes())
+    return bool(a == b) or (a != a and b != b)  # a NaN is not equal to itself
+
+
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    bits = [x.to_dense().contiguous().view(-1).view(torch.uint8) for x in (a, b)]
+    return torch.equal(*bits)

@@ -1,0 +1,149 @@
+"""What several stages share. Each rank has a copy of its stages: one object becomes several.
+
+a tied weight     a parameter that several stages have: the engine keeps its copies equal
+(engine/rank/tied_weights.py)
+a shared object   a module, a buffer, a cache: its copies are equal as long as none of them
+changes, which the engine watches (engine/rank/shared_objects.py)
+refused           a weight that a stage uses without having it as a parameter, or that is
+memory of another parameter: no copy of it would be trained
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pipelab.errors import PartitionError
+from pipelab.partition.reach import is_atom, is_trained, walk
+
+
+class Tie(NamedTuple):
+    """A tied weight: by stage, lowest first, its name there. The lowest stage is its owner."""
+
+    names: dict[int, str]
+
+    @property
+    def owner(self) -> int:
+        """The stage that updates it."""
+        return min(self.names)
+
+    @property
+    def name(self) -> str:
+        """The model's own: in a model, a parameter has the name of its first place."""
+        return self.names[self.owner]
+
+
+class SharedObject(NamedTuple):
+    """An object that is no weight: by stage, lowest first, its path there."""
+
+    paths: dict[int, str]
+    value: object
+
+
+class Sharing(NamedTuple):
+    """All that the stages of a model share."""
+
+    ties: tuple[Tie, ...] = ()
+    objects: tuple[SharedObject, ...] = ()
+
+    def of(self, stages: Sequence[int]) -> "Sharing":
+        """What a rank with these stages needs: all ties, since their order is the same on all."""
+        own = (shared for shared in self.objects if not shared.paths.keys().isdisjoint(stages))
+        return Sharing(self.ties, tuple(own))
+
+
+NOTHING_SHARED = Sharing()
+
+
+class _Use(NamedTuple):
+    """An object where one stage holds it."""
+
+    stage: int
+    path: str
+    value: object
+    is_parameter: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.path} (stage {self.stage})"
+
+
+def find_sharing(stages: Sequence[nn.Module]) -> Sharing:
+    """What the stages share.
+
+    Raises:
+        PartitionError: a weight that cannot be trained from several ranks.
+    """
+    uses: dict[int, list[_Use]] = defaultdict(list)
+    for stage, module in enumerate(stages):
+        for use in _uses(stage, module):
+            uses[id(use.value)].append(use)
+    shared = [found for found in uses.values() if len(found) > 1]
+    ties = [Tie({u.stage: u.path for u in found}) for found in shared if _is_tied(found)]
+    ties.sort(key=lambda tie: (tie.owner, tie.name))
+    _refuse_common_memory([use for found in uses.values() for use in found])
+    return Sharing(tuple(ties), tuple(_topmost(shared)))
+
+
+def _uses(stage: int, module: nn.Module) -> Iterator[_Use]:
+    """All objects that a stage holds, with the names of its parameters."""
+    names = {id(p): name for name, p in module.named_parameters()}
+    for path, value in walk(module):
+        if not is_atom(value):
+            yield _Use(stage, names.get(id(value), path), value, id(value) in names)
+
+
+def _is_tied(found: Sequence[_Use]) -> bool:
+    """Whether an object is a tied weight. Raises PartitionError if a stage just refers to it."""
+    have = [use for use in found if use.is_parameter]
+    others = [use for use in found if not use.is_parameter]
+    value = found[0].value
+    if have and others and isinstance(value, Tensor) and value.requires_grad:
+        raise PartitionError(
+            f"{others[0]} is the weight {have[0]}, but no parameter there:\n"
+            f"no gradient of this use would reach it. Make it one in __init__, which ties both\n"
+            f"(self.weight = other.weight), or keep both layers in one stage."
+        )
+    return bool(have) and not others
+
+
+def _topmost(shared: Sequence[Sequence[_Use]]) -> Iterator[SharedObject]:
+    """The shared objects, without those that belong to another one of them."""
+    inside: set[int] = set()
+    for found in shared:
+        value = found[0].value
+        if id(value) in inside or isinstance(value, tuple | frozenset) or is_trained(value):
+            continue
+        inside |= {id(part) for _, part in walk(value)}
+        yield SharedObject({use.stage: use.path for use in found}, value)
+
+
+def _refuse_common_memory(uses: Sequence[_Use]) -> None:
+    """Raise PartitionError for a weight whose memory is another tensor of another stage, too."""
+    spans = [(*_span(use.value), use) for use in uses if isinstance(use.value, Tensor)]
+    before: list[tuple[int, _Use]] = []  # the last addresses, and what is there
+    for start, end, use in sorted(spans, key=lambda span: span[:2]):
+        before = [(last, other) for last, other in before if last > start]
+        for _, other in before:
+            if other.stage != use.stage and _is_one_weight_too_many(other.value, use.value):
+                raise PartitionError(
+                    f"{use} is in the memory of {other}, but is another tensor:\n"
+                    f"on their ranks they would be two. Tie them as one parameter\n"
+                    f"(head.weight = embedding.weight, not .data), or give each its own memory."
+                )
+        before.append((end, use))
+
+
+def _is_one_weight_too_many(a: object, b: object) -> bool:
+    return a is not b and (is_trained(a) or is_trained(b))
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    """The addresses of a tensor's first byte, and behind its last; equal if it has none."""
+    if tensor.layout != torch.strided or nn.parameter.is_lazy(tensor) or not tensor.numel():
+        return 0, 0
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    size = (1 + sum((length - 1) * step for length, step in steps)) * tensor.element_size()
+    start = tensor.data_ptr()  # 0 on the device "meta"
+    return start, start + (size if start else 0)
