@@ -20,9 +20,15 @@ from pipelab.partition.reach import is_atom, is_trained, walk
 
 
 class Tie(NamedTuple):
-    """A tied weight: by stage, lowest first, its name there. The lowest stage is its owner."""
+    """A tied weight.
+
+    Attributes:
+        names: by stage, lowest first, its name there. The lowest stage is its owner.
+        is_trained: False for a frozen one.
+    """
 
     names: dict[int, str]
+    is_trained: bool = True
 
     @property
     def owner(self) -> int:
@@ -80,7 +86,11 @@ def find_sharing(stages: Sequence[nn.Module]) -> Sharing:
         for use in _uses(stage, module):
             uses[id(use.value)].append(use)
     shared = [found for found in uses.values() if len(found) > 1]
-    ties = [Tie({u.stage: u.path for u in found}) for found in shared if _is_tied(found)]
+    ties = [
+        Tie({use.stage: use.path for use in found}, is_trained(found[0].value))
+        for found in shared
+        if _is_tied(found)
+    ]
     ties.sort(key=lambda tie: (tie.owner, tie.name))
     _refuse_common_memory([use for found in uses.values() for use in found])
     return Sharing(tuple(ties), tuple(_topmost(shared)))

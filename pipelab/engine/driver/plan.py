@@ -1,6 +1,6 @@
 """The commands for all ranks, replica by replica: what each builds, follows and works on."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,9 +37,8 @@ def uses(
     training step lacks of these is added. PyTorch's worker places messages by itself.
     """
     training = with_updates(lowered.ranks, replicas)
-    if ties:
-        tied = {stage for tie in ties for stage in tie.names}
-        training = tuple(_updates_last(row, tied) for row in training)
+    if trained := [tie for tie in ties if tie.is_trained]:
+        training = with_ties(training, trained, lowered.rank_of_stage)
     elif options.clip_norm is not None or options.autocast is torch.float16:
         training = tuple(map(_steps_last, training))  # they wait for the gradients of all ranks
     rows = [
@@ -79,15 +78,26 @@ def _homes(lowered: Lowered, replica: int) -> dict[int, int]:
     return {stage: rank + offset for stage, rank in lowered.rank_of_stage.items()}
 
 
-def _updates_last(row: Row, tied: Set[int]) -> Row:
-    """One rank's actions; at the end the REDUCE_GRAD of tied stages, then STEPs, by stage.
+def with_ties(
+    rows: Iterable[Row], ties: Sequence[Tie], rank_of_stage: Mapping[int, int]
+) -> tuple[Row, ...]:
+    """Training rows that add up tied weights, by REDUCE_GRAD where these are on several ranks.
 
-    See rank/tied_weights.py for why no rank waits for ever then.
+    Those REDUCE_GRAD stand behind all else, and then the STEPs, in the order of stages: so no rank
+    waits for one that waits for it (rank/tied_weights.py).
     """
-    stages = sorted({action.stage for action in row})
-    reduces = [Action(stage, Kind.REDUCE_GRAD) for stage in stages if stage in tied]
-    steps = [Action(stage, Kind.STEP) for stage in stages]
-    return (*(a for a in row if a.kind is not Kind.STEP and a not in reduces), *reduces, *steps)
+    tied = {stage for tie in ties for stage in tie.names}
+    far = [tie for tie in ties if len({rank_of_stage[stage] for stage in tie.names}) > 1]
+    needed = {Action(stage, Kind.REDUCE_GRAD) for tie in far for stage in tie.names}
+    completed = []
+    for row in rows:
+        here = {stage for stage, *_ in row}
+        steps = {a for a in row if a.kind is Kind.STEP}
+        reduces = {a for a in needed if a.stage in here}
+        reduces |= {a for a in row if a.kind is Kind.REDUCE_GRAD and a.stage in tied}
+        rest = (a for a in row if a not in reduces | steps)
+        completed.append((*rest, *sorted(reduces), *sorted(steps)))
+    return tuple(completed)
 
 
 def _steps_last(row: Row) -> Row:

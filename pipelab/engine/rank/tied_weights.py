@@ -96,7 +96,7 @@ class TiedWeights:
                 _remove(self.stages[stage].parameters, parameter)
             if stage != tie.owner:
                 _remove(self.stages[stage].updated, parameter)
-        if parameter.requires_grad and len(here) < len(tie.names):
+        if tie.is_trained and len(here) < len(tie.names):
             self.copies.append(_Copy(number, tie, parameter, here[0], is_owner))
 
     def use(self, home: Mapping[int, int]) -> set[Channel]:
