@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 _ATOMS = (str, bytes, int, float, complex, bool, type, types.ModuleType, types.BuiltinFunctionType)
+_CONTAINERS = (Mapping, list, tuple, set, frozenset, deque)
 _IN_MODULES = ("_parameters", "_buffers", "_modules")  # they hold what is named without them
 _OF_MODULES = vars(nn.Module()).keys() - {*_IN_MODULES}
 
@@ -120,7 +121,8 @@ def _kept(value: object) -> object:
         return value._version if value.nbytes > _LARGE else value.detach().clone()
     if hasattr(value, "tobytes") and hasattr(value, "copy"):  # an array of numpy's
         return value.copy()
-    return value if is_atom(value) or not any(_parts(value)) else type(value)
+    is_walked = hasattr(value, "__dict__") or isinstance(value, _CONTAINERS)
+    return type(value) if is_walked and not is_atom(value) else value
 
 
 def _same(a: object, b: object) -> bool:

@@ -69,7 +69,7 @@ class _Use(NamedTuple):
     stage: int
     path: str
     value: object
-    is_parameter: bool = False
+    is_registered: bool  # as a parameter or buffer of a module
 
     def __str__(self) -> str:
         return f"{self.path} (stage {self.stage})"
@@ -97,8 +97,9 @@ def find_sharing(stages: Sequence[nn.Module]) -> Sharing:
 
 
 def _uses(stage: int, module: nn.Module) -> Iterator[_Use]:
-    """All objects that a stage holds, with the names of its parameters."""
-    names = {id(p): name for name, p in module.named_parameters()}
+    """All objects that a stage holds; parameters and buffers by their names."""
+    registered = (*module.named_buffers(), *module.named_parameters())
+    names = {id(tensor): name for name, tensor in registered}
     for path, value in walk(module):
         if not is_atom(value):
             yield _Use(stage, names.get(id(value), path), value, id(value) in names)
@@ -106,16 +107,16 @@ def _uses(stage: int, module: nn.Module) -> Iterator[_Use]:
 
 def _is_tied(found: Sequence[_Use]) -> bool:
     """Whether an object is a tied weight. Raises PartitionError if a stage just refers to it."""
-    have = [use for use in found if use.is_parameter]
-    others = [use for use in found if not use.is_parameter]
+    have = [use for use in found if use.is_registered]
+    others = [use for use in found if not use.is_registered]
     value = found[0].value
-    if have and others and isinstance(value, Tensor) and value.requires_grad:
+    if have and others and is_trained(value):
         raise PartitionError(
             f"{others[0]} is the weight {have[0]}, but no parameter there:\n"
             f"no gradient of this use would reach it. Make it one in __init__, which ties both\n"
             f"(self.weight = other.weight), or keep both layers in one stage."
         )
-    return bool(have) and not others
+    return isinstance(value, nn.Parameter) and not others
 
 
 def _topmost(shared: Sequence[Sequence[_Use]]) -> Iterator[SharedObject]:
@@ -130,13 +131,13 @@ def _topmost(shared: Sequence[Sequence[_Use]]) -> Iterator[SharedObject]:
 
 
 def _refuse_common_memory(uses: Sequence[_Use]) -> None:
-    """Raise PartitionError for a weight whose memory is another tensor of another stage, too."""
+    """Raise PartitionError for a weight whose memory is another tensor, too: copies have two."""
     spans = [(*_span(use.value), use) for use in uses if isinstance(use.value, Tensor)]
     before: list[tuple[int, _Use]] = []  # the last addresses, and what is there
     for start, end, use in sorted(spans, key=lambda span: span[:2]):
         before = [(last, other) for last, other in before if last > start]
         for _, other in before:
-            if other.stage != use.stage and _is_one_weight_too_many(other.value, use.value):
+            if _is_one_too_many(use, other, uses):
                 raise PartitionError(
                     f"{use} is in the memory of {other}, but is another tensor:\n"
                     f"on their ranks they would be two. Tie them as one parameter\n"
@@ -145,8 +146,17 @@ def _refuse_common_memory(uses: Sequence[_Use]) -> None:
         before.append((end, use))
 
 
-def _is_one_weight_too_many(a: object, b: object) -> bool:
-    return a is not b and (is_trained(a) or is_trained(b))
+def _is_one_too_many(a: _Use, b: _Use, uses: Sequence[_Use]) -> bool:
+    """Whether one is a weight, and the other one would no longer follow it.
+
+    What a stage makes of its own weight is left alone: a hook makes it anew in each forward.
+    """
+    if a.value is b.value or not (is_trained(a.value) or is_trained(b.value)):
+        return False
+    if a.is_registered and b.is_registered:
+        return True
+    made, weight = (a, b) if is_trained(b.value) else (b, a)
+    return not any(use.value is weight.value and use.stage == made.stage for use in uses)
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:
