@@ -104,7 +104,7 @@ class Pipeline:
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
         model = as_model(model)
         modules = split(model, schedule.num_stages)
-        self._sharing = find_sharing(modules)
+        self._sharing = find_sharing(modules, loss)
         self._rule = Rule(count, reduction)
         checks.check_loss(loss, reduction)
         self.schedule = schedule

@@ -4,10 +4,12 @@ A module holds more than parameters and buffers: lists, dicts, objects of any cl
 variables of their surroundings. When a stage is sent to its rank, all of these are copied.
 """
 
+import dis
 import functools
 import types
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +46,9 @@ def walk(root: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 def is_atom(value: object) -> bool:
     """Whether a value cannot change, or is not copied: numbers, texts, classes."""
-    is_plain = isinstance(value, types.FunctionType) and not value.__closure__
-    return value is None or is_plain or isinstance(value, _ATOMS)
+    if isinstance(value, types.FunctionType):
+        return not any(True for _ in _parts_of_function(value))
+    return value is None or isinstance(value, _ATOMS)
 
 
 def _parts(value: object) -> Iterator[tuple[str, object]]:
@@ -62,8 +65,7 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
         case functools.partial():
             yield from ((".func", value.func), (".args", value.args), (".keywords", value.keywords))
         case types.FunctionType():
-            names = value.__code__.co_freevars
-            yield from zip((f".{name}" for name in names), _contents(value), strict=True)
+            yield from _parts_of_function(value)
         case types.MethodType():
             yield ".__self__", value.__self__
         case _ if not is_atom(value):
@@ -80,14 +82,35 @@ def _parts_of_module(module: nn.Module) -> Iterator[tuple[str, object]]:
             yield from ((f".{key}", child) for key, child in value.items())
         elif name not in _OF_MODULES or (isinstance(value, dict) and value):  # hooks
             yield f".{name}", value
+    for kind in type(module).__mro__:
+        if not kind.__module__.startswith("torch."):
+            for function in vars(kind).values():
+                if isinstance(function, types.FunctionType):
+                    yield from _globals(function)
 
 
-def _contents(function: types.FunctionType) -> Iterator[object]:
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # of a variable that has no value yet
-            yield None
+def _parts_of_function(function: types.FunctionType) -> Iterator[tuple[str, object]]:
+    """The variables of its surroundings, and the layers and tensors among its globals."""
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # a variable that has no value yet
+            yield f".{name}", cell.cell_contents
+    yield from _globals(function)
+
+
+def _globals(function: types.FunctionType) -> Iterator[tuple[str, object]]:
+    for name in _global_names(function.__code__):
+        value = function.__globals__.get(name)
+        if isinstance(value, nn.Module | Tensor):
+            yield f".{name}", value
+
+
+@functools.cache
+def _global_names(code: types.CodeType) -> tuple[str, ...]:
+    """The globals that a code reads, functions within it included."""
+    names = [x.argval for x in dis.get_instructions(code) if x.opname == "LOAD_GLOBAL"]
+    inner = (c for c in code.co_consts if isinstance(c, types.CodeType))
+    return (*dict.fromkeys(names), *(name for code in inner for name in _global_names(code)))
 
 
 def _slots(value: object) -> Iterator[tuple[str, object]]:

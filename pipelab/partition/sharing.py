@@ -3,7 +3,7 @@
 a tied weight     a parameter that several stages have: the engine keeps its copies equal
 (engine/rank/tied_weights.py)
 a shared object   a module, a buffer, a cache: its copies are equal as long as none of them
-changes, which the engine watches (engine/rank/shared_objects.py)
+changes, which the engine checks (engine/rank/shared_objects.py)
 refused           a weight that a stage uses without having it as a parameter, or that is
 memory of another parameter: no copy of it would be trained
 """
@@ -61,6 +61,15 @@ class Sharing(NamedTuple):
 
 
 NOTHING_SHARED = Sharing()
+_LOSS = "(the loss)"
+_OF_LAYER = (
+    "Make it one in __init__, which ties both\n"
+    "(self.weight = other.weight), or keep both layers in one stage."
+)
+_OF_LOSS = (
+    "For a penalty on weights,\n"
+    "use the optimizer's weight_decay=, or let the layer that has them hand it on."
+)
 
 
 class _Use(NamedTuple):
@@ -75,15 +84,15 @@ class _Use(NamedTuple):
         return f"{self.path} (stage {self.stage})"
 
 
-def find_sharing(stages: Sequence[nn.Module]) -> Sharing:
-    """What the stages share.
+def find_sharing(stages: Sequence[nn.Module], loss: object = None) -> Sharing:
+    """What the stages share; the loss is on the rank of the last one.
 
     Raises:
         PartitionError: a weight that cannot be trained from several ranks.
     """
     uses: dict[int, list[_Use]] = defaultdict(list)
     for stage, module in enumerate(stages):
-        for use in _uses(stage, module):
+        for use in _uses(stage, module, loss if stage == len(stages) - 1 else None):
             uses[id(use.value)].append(use)
     shared = [found for found in uses.values() if len(found) > 1]
     ties = [
@@ -96,11 +105,12 @@ def find_sharing(stages: Sequence[nn.Module]) -> Sharing:
     return Sharing(tuple(ties), tuple(_topmost(shared)))
 
 
-def _uses(stage: int, module: nn.Module) -> Iterator[_Use]:
-    """All objects that a stage holds; parameters and buffers by their names."""
+def _uses(stage: int, module: nn.Module, loss: object) -> Iterator[_Use]:
+    """All objects that a stage holds, each once; parameters and buffers by their names."""
     registered = (*module.named_buffers(), *module.named_parameters())
     names = {id(tensor): name for name, tensor in registered}
-    for path, value in walk(module):
+    seen = {id(value): (path, value) for path, value in (*walk(loss, _LOSS), *walk(module))}
+    for path, value in seen.values():
         if not is_atom(value):
             yield _Use(stage, names.get(id(value), path), value, id(value) in names)
 
@@ -111,10 +121,10 @@ def _is_tied(found: Sequence[_Use]) -> bool:
     others = [use for use in found if not use.is_registered]
     value = found[0].value
     if have and others and is_trained(value):
+        is_loss = others[0].path.startswith(_LOSS)
         raise PartitionError(
             f"{others[0]} is the weight {have[0]}, but no parameter there:\n"
-            f"no gradient of this use would reach it. Make it one in __init__, which ties both\n"
-            f"(self.weight = other.weight), or keep both layers in one stage."
+            f"no gradient of this use would reach it. {_OF_LOSS if is_loss else _OF_LAYER}"
         )
     return isinstance(value, nn.Parameter) and not others
 
@@ -149,7 +159,7 @@ def _refuse_common_memory(uses: Sequence[_Use]) -> None:
 def _is_one_too_many(a: _Use, b: _Use, uses: Sequence[_Use]) -> bool:
     """Whether one is a weight, and the other one would no longer follow it.
 
-    What a stage makes of its own weight is left alone: a hook makes it anew in each forward.
+    What a stage makes of a weight that it has is left alone: a hook makes it in each forward.
     """
     if a.value is b.value or not (is_trained(a.value) or is_trained(b.value)):
         return False

@@ -107,6 +107,28 @@ def test_a_weight_that_a_stage_only_refers_to_is_refused_by_name(wrap):
     find_sharing(stages(layer, Holds(wrap(layer))))
 
 
+GLOBAL = nn.Linear(2, 2)
+
+
+class Head(nn.Module):
+    def forward(self, x):
+        return [x @ GLOBAL.weight.t() for _ in "a"]
+
+
+def test_a_weight_of_a_global_layer_is_refused_too():
+    for head in (Head(), Holds(lambda x: x @ GLOBAL.weight.t())):
+        with pytest.raises(PartitionError, match=r"GLOBAL\.weight \(stage 1\) is the weight 0\.w"):
+            find_sharing(stages(GLOBAL, head))
+    find_sharing(stages(nn.Linear(2, 2), Head()))  # it is in no stage: a constant
+
+
+def test_a_loss_may_use_the_weights_of_the_last_stage_alone():
+    first, last = nn.Linear(2, 2), nn.Linear(2, 2)
+    assert find_sharing(stages(first, last), lambda o, t: last.weight.norm()) == ((), ())
+    with pytest.raises(PartitionError, match=r"\(the loss\)\.first\.weight .*(.|\n)*weight_decay="):
+        find_sharing(stages(first, last), lambda o, t: first.weight.norm())
+
+
 @pytest.mark.parametrize(
     ("alter", "path"),
     [
