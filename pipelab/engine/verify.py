@@ -114,6 +114,7 @@ def one_process_gradients(
                 for place, stage in enumerate(stages):
                     # dropout draws what it draws on the ranks
                     seed_layers(seed_for(seed, 0, place, number), device)
+                    torch.clear_autocast_cache()  # each stage casts a tied weight by itself
                     value = call(stage, value)
                 scaled = weighted_loss(loss, value, target, weight)
             scaled.backward()  # type: ignore[no-untyped-call]

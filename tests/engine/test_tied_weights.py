@@ -290,6 +290,58 @@ def test_a_frozen_or_an_unused_weight_and_sparse_gradients():
     assert sizes == {0: (9 + 9 + 41) * FLOAT, 1: (9 + 9) * FLOAT, 2: 41 * FLOAT}
 
 
+class Looks(nn.Module):
+    """Adds the rows of a table for the words, which travel along."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.table = table
+
+    def forward(self, words, x=None):
+        rows = self.table(words)
+        return {"words": words, "x": rows if x is None else rows + torch.tanh(x)}
+
+
+class Out(nn.Module):
+    def forward(self, words, x):
+        return x
+
+
+@IN_PROCESS
+def test_gradients_that_are_all_sparse_stay_sparse_for_the_optimizer():
+    torch.manual_seed(0)
+    table, adam = nn.Embedding(20, 8, sparse=True), partial(torch.optim.SparseAdam, lr=0.1)
+    layers = [Looks(table), Looks(table), Out()]
+    x, y = torch.randint(15, (8,)), torch.randint(8, (8,))
+    with Pipeline(layers, gpipe(2, 2), loss=cross_entropy, optimizer=adam) as pipeline:
+        losses = [pipeline.step(x, y).loss for _ in range(3)]
+        state = pipeline.state_dict()
+    optimizer = adam(table.parameters())
+    for loss in losses:
+        optimizer.zero_grad()
+        rows = table(x)
+        own = cross_entropy(rows + torch.tanh(rows), y)
+        own.backward()
+        optimizer.step()
+        assert loss == pytest.approx(own.item(), rel=1e-5)
+    assert torch.equal(state["0.table.weight"], state["1.table.weight"])
+    assert torch.allclose(state["0.table.weight"], table.weight, rtol=1e-4)
+
+
+@IN_PROCESS
+def test_half_precision_adds_in_single_precision():
+    # one process casts a weight once for both uses, and adds their gradients in half precision
+    model, (x, y) = crossed(3), batch(9)
+    report = verify_gradients(model, gpipe(3, 3), x, y, cross_entropy, autocast=torch.bfloat16)
+    assert report.ok, str(report)
+    with Pipeline(model, gpipe(3, 3), loss=cross_entropy, autocast=torch.bfloat16) as pipeline:
+        pipeline.step(x, y)
+        ours = pipeline.gradients()
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        plain_loop(model, x, y, 3)
+    close(ours, gradients(model))
+
+
 @IN_PROCESS
 def test_the_trace_shows_the_exchange_and_memory_counts_what_is_there(tmp_path):
     with Pipeline(crossed(3), gpipe(3, 2), loss=cross_entropy, optimizer=ADAM) as pipeline:

@@ -11,7 +11,8 @@ counts the gradient in norms once. After its STEP it sends the new value to the 
 copies are equal bit for bit, whatever the optimizer does.
 
 One process adds stages within each microbatch, and then microbatches; here each stage has added its
-microbatches before. So all bits are equal for one microbatch, and a rounding apart for more. Stages
+microbatches before. So all bits are equal for one microbatch, and a rounding apart for more. (Where
+a stage below the last uses the weight twice, autograd adds these two first: a rounding, too.) Stages
 on the same rank have the same parameter, and autograd adds their gradients.
 
 No two ranks can wait for each other: gradients leave when a rank has run all its microbatches, and
@@ -20,7 +21,7 @@ and the STEPs of a rank stand in the order of its stages (driver/plan.py). Both 
 take tied weights in the same order, as NCCL needs it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -34,6 +35,7 @@ from pipelab.engine.transport.p2p import Messages
 from pipelab.partition.sharing import Tie
 
 _TAGS = 1 << 30  # behind those of all microbatches
+_DENSE, _SPARSE = 1, 2
 
 
 @dataclass(eq=False)
@@ -219,20 +221,27 @@ def _step_of(copy: _Copy) -> Action:
 
 
 def _flat(parameter: nn.Parameter) -> Tensor:
-    """A gradient as it travels: in one row, and behind it a 1; zeros if there is none."""
+    """A gradient as it travels: in one row, and behind it what it is; zeros if there is none."""
     if parameter.grad is None:
         return parameter.new_zeros(parameter.numel() + 1)
     gradient = parameter.grad.to_dense()
-    return torch.cat([gradient.flatten(), gradient.new_ones(1)])
+    kind = _SPARSE if parameter.grad.is_sparse else _DENSE
+    return torch.cat([gradient.flatten(), gradient.new_full((1,), kind)])
 
 
-def _add_gradients(parameter: nn.Parameter, parts: Iterator[Tensor]) -> None:
-    """Add to a gradient what ``_flat`` made of others; where nobody has one, it stays None."""
+def _add_gradients(parameter: nn.Parameter, parts: Iterable[Tensor]) -> None:
+    """Add to a gradient what ``_flat`` made of others; where nobody has one, it stays None.
+
+    It stays sparse if all are.
+    """
+    own = parameter.grad
+    are_sparse = own is None or own.is_sparse
     total: Tensor | None = None
     for part in parts:
-        if bool(part[-1]):
+        if part[-1] != 0:
+            are_sparse = are_sparse and bool(part[-1] == _SPARSE)
             total = part[:-1] if total is None else total.add_(part[:-1])
     if total is not None:
         total = total.view_as(parameter)
-        own = parameter.grad
-        parameter.grad = total.clone() if own is None else total + own.to_dense()
+        total = total.clone() if own is None else total + own.to_dense()
+        parameter.grad = total.to_sparse(1) if are_sparse else total
