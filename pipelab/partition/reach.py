@@ -6,16 +6,23 @@ variables of their surroundings. When a stage is sent to its rank, all of these 
 
 import dis
 import functools
+import pickle
 import types
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from enum import Enum
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-_ATOMS = (str, bytes, int, float, complex, bool, type, types.ModuleType, types.BuiltinFunctionType)
+_ATOMS = (
+    str, bytes, int, float, complex, bool, Enum, type, types.ModuleType, types.BuiltinFunctionType,
+    torch.dtype, torch.device, torch.layout, torch.memory_format,
+)  # fmt: skip
 _CONTAINERS = (Mapping, list, tuple, set, frozenset, deque)
+_FUNCTIONS = (functools.partial, types.FunctionType, types.MethodType)
 _IN_MODULES = ("_parameters", "_buffers", "_modules")  # they hold what is named without them
 _OF_MODULES = vars(nn.Module()).keys() - {*_IN_MODULES}
 
@@ -68,7 +75,7 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
             yield from _parts_of_function(value)
         case types.MethodType():
             yield ".__self__", value.__self__
-        case _ if not is_atom(value):
+        case _ if not is_atom(value) and not _pickles_itself(value):
             yield from (
                 (f".{name}", child) for name, child in getattr(value, "__dict__", {}).items()
             )
@@ -134,6 +141,14 @@ def change(before: Snapshot, now: Snapshot) -> str | None:
     return None
 
 
+def _pickles_itself(value: object) -> bool:
+    """Whether its class says how it is copied, as a random generator's, a path's or a logger's."""
+    kind = type(value)
+    is_plain = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
+    is_walked = isinstance(value, (nn.Module, types.SimpleNamespace, *_CONTAINERS, *_FUNCTIONS))
+    return not is_plain and not is_walked and not is_atom(value)
+
+
 def is_trained(value: object) -> bool:
     """Whether a value is a parameter that an optimizer changes."""
     return isinstance(value, nn.Parameter) and value.requires_grad
@@ -142,8 +157,11 @@ def is_trained(value: object) -> bool:
 def _kept(value: object) -> object:
     if isinstance(value, Tensor):
         return value._version if value.nbytes > _LARGE else value.detach().clone()
-    if hasattr(value, "tobytes") and hasattr(value, "copy"):  # an array of numpy's
+    if isinstance(value, np.ndarray):
         return value.copy()
+    if _pickles_itself(value):
+        with suppress(Exception):  # whatever a learner's __reduce__ raises
+            return pickle.dumps(value)
     is_walked = hasattr(value, "__dict__") or isinstance(value, _CONTAINERS)
     return type(value) if is_walked and not is_atom(value) else value
 
@@ -155,9 +173,11 @@ def _same(a: object, b: object) -> bool:
         return False
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return (a.shape, a.dtype) == (b.shape, b.dtype) and _same_bits(a, b)
-    if hasattr(a, "tobytes") and hasattr(b, "tobytes"):
-        return bool(a.tobytes() == b.tobytes())
-    return bool(a == b) or (a != a and b != b)  # a NaN is not equal to itself
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return (a.shape, a.dtype, a.tobytes()) == (b.shape, b.dtype, b.tobytes())
+    with suppress(Exception):  # whatever a learner's __eq__ raises
+        return bool(a == b) or bool(a != a and b != b)  # a NaN is not equal to itself
+    return False
 
 
 def _same_bits(a: Tensor, b: Tensor) -> bool:

@@ -1,7 +1,11 @@
 """What stages share is found, with its name in each; what no rank could train is refused."""
 
+import logging
+import random
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -137,6 +141,11 @@ def test_a_loss_may_use_the_weights_of_the_last_stage_alone():
         (lambda m: m.cache["x"].append(2), "cache['x'][1]"),
         (lambda m: m.mean.data.add_(1), "mean"),  # no version counter sees that
         (lambda m: m.cache.clear(), "cache['x']"),
+        (lambda m: m.table.__setitem__(0, 5.0), "table"),
+        (lambda m: m.random.random(), "random"),
+        (lambda m: m.numbers.random(), "numbers"),
+        (lambda m: (str(m.path), hash(m.path)), None),  # keeps its text for later
+        (lambda m: m.logger.isEnabledFor(10), None),  # and this, too
         (lambda m: m.train(False), None),
         (lambda m: m.weight.data.add_(1), None),
         (lambda m: None, None),
@@ -145,6 +154,9 @@ def test_a_loss_may_use_the_weights_of_the_last_stage_alone():
 def test_a_change_is_named(alter, path):
     module = Holds(0, "count")
     module.cache = {"x": [1.0, float("nan")][:1]}
+    module.table = np.array([1.0, np.nan])
+    module.random, module.numbers = random.Random(0), np.random.default_rng(0)
+    module.path, module.logger = Path("a") / "b", logging.getLogger("pipelab.tests")
     module.weight = nn.Parameter(torch.ones(2))
     module.register_buffer("mean", torch.tensor([0.0, float("nan")]))
     before = snapshot(module, "")

@@ -11,9 +11,9 @@ counts the gradient in norms once. After its STEP it sends the new value to the 
 copies are equal bit for bit, whatever the optimizer does.
 
 One process adds stages within each microbatch, and then microbatches; here each stage has added its
-microbatches before. So all bits are equal for one microbatch, and a rounding apart for more. (Where
-a stage below the last uses the weight twice, autograd adds these two first: a rounding, too.) Stages
-on the same rank have the same parameter, and autograd adds their gradients.
+microbatches before. So all bits are equal for one microbatch, and a rounding apart for more, or if
+a stage below the last uses the weight twice, since autograd adds these two first. Stages on one
+rank have the same parameter, and autograd adds their gradients.
 
 No two ranks can wait for each other: gradients leave when a rank has run all its microbatches, and
 every buffer is open before anything is waited for. A STEP waits for values of lower stages alone,
