@@ -226,6 +226,13 @@ def test_a_state_with_two_values_for_one_weight_is_refused():
         state["4.weight"] = state["4.weight"] + 1
         with pytest.raises(CheckpointError, match=r"0\.0\.weight and 4\.weight are one tied"):
             pipeline.load_state_dict(state)
+        state["4.weight"] = state["0.0.weight"].double()
+        with pytest.raises(CheckpointError, match=r"differ in the state"):
+            pipeline.load_state_dict(state)
+        state["4.weight"] = torch.full((11, 8), float("nan"))
+        state["0.0.weight"] = state["4.weight"].clone()
+        pipeline.load_state_dict(state)
+        state["4.weight"] = torch.ones(11, 8)
         state["0.0.weight"] = state["4.weight"]
         pipeline.load_state_dict(state)
         assert_copies_are_equal(pipeline, model)

@@ -102,13 +102,18 @@ def _check_claims(path: Path, data: object) -> None:
 def check_ties(ties: Sequence[Tie], state: Mapping[str, Tensor]) -> None:
     """Raise CheckpointError where a state has several values for one tied weight."""
     for tie in ties:
-        first, *others = (state[name] for name in tie.names.values())
-        if not all(torch.allclose(first, x, rtol=0, atol=0, equal_nan=True) for x in others):
+        first, *others = (state[name].cpu() for name in tie.names.values())
+        same = (x.dtype == first.dtype and _are_equal(first, x) for x in others)
+        if not all(same):
             names = " and ".join(tie.names.values())
             raise CheckpointError(
                 f"{names} are one tied weight in this model, and differ in the state:\n"
                 f"load the state of a model that ties them, or give each name the same tensor"
             )
+
+
+def _are_equal(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
 
 
 def _is_whole(found: Checkpoint) -> bool:
