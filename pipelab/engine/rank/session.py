@@ -121,6 +121,7 @@ class Session:
             worker.pace.settle()
         self.messages.finish(self.recorder.blocked_on)
         worker.tied.finish()
+        worker.shared.after_batch(worker.stages.keys(), run.train)
         if not worker.pace.is_on:
             self.affinity.end_step(self._num_computing)
         return self._report(profiler)

@@ -1,12 +1,12 @@
 """Objects that stages share, such as one ``nn.ReLU`` for all layers: nobody may change them.
 
 Each rank has a copy. A cache, a counter or running statistics would become another one on each of
-them, and no gradient of one process would come out. So after a forward they are compared with what
-they were: after each one of the first batch that trains and of the first that does not, and after
-the last one of any other.
+them, and no gradient of one process would come out. So they are compared with what they were: at
+the end of each batch, and in the first one that trains and the first that does not, after each
+forward.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from pipelab.errors import PartitionError
 from pipelab.partition.reach import change, snapshot
@@ -23,20 +23,24 @@ class SharedObjects:
     def remember(self) -> None:
         """Take them as they are now for right: at the start, and after a load."""
         self.before = [snapshot(shared.value, "") for shared in self.objects]
-        self.trusted: set[tuple[int, bool]] = set()  # stages that changed nothing in a batch
+        self.trusted: set[bool] = set()  # training, evaluation: whether a batch changed nothing
 
-    def check(self, stage: int, train: bool, is_last: bool) -> None:
-        """After a forward of a stage. Raises PartitionError if a shared object has changed."""
-        if not is_last and (stage, train) in self.trusted:
-            return
+    def after_forward(self, stage: int, train: bool) -> None:
+        """Raise PartitionError if what a stage shares has changed in its forward."""
+        if train not in self.trusted:
+            self._check({stage})
+
+    def after_batch(self, stages: Set[int], train: bool) -> None:
+        """Raise PartitionError if what these stages share has changed in a forward or backward."""
+        self._check(stages)
+        self.trusted.add(train)
+
+    def _check(self, stages: Set[int]) -> None:
         for shared, before in zip(self.objects, self.before, strict=True):
-            if stage not in shared.paths:
-                continue
-            path = change(before, snapshot(shared.value, ""))
-            if path is not None:
-                raise PartitionError(_changed(shared, stage, path))
-        if is_last:
-            self.trusted.add((stage, train))
+            if here := stages & shared.paths.keys():
+                path = change(before, snapshot(shared.value, ""))
+                if path is not None:
+                    raise PartitionError(_changed(shared, min(here), path))
 
 
 def _changed(shared: SharedObject, stage: int, path: str) -> str:
@@ -45,7 +49,7 @@ def _changed(shared: SharedObject, stage: int, path: str) -> str:
     what = here + path if path.startswith("[") else f"{here}.{path}" if path else here
     return (
         f"a shared {kind} has changed:\n"
-        f"  {here} of stage {stage} is also {others}, and a forward changed {what}.\n"
+        f"  {here} of stage {stage} is also {others}, and {what} changed.\n"
         f"  Each rank has a copy, and each copy would change in another way than the one object\n"
         f"  of one process. Give each stage its own, or keep these layers in one stage:\n"
         f"  split(model, num_stages, sizes=...)."

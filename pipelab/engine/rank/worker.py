@@ -125,7 +125,7 @@ class Worker:
         stage, batch = self.stages[action.stage], self.batch
         if not batch.train:
             self.evaluate(action)
-            self.check_shared(action)
+            self.shared.after_forward(action.stage, train=False)
             return
         stage.seed(batch.run.number, batch.run.first + number(action))
         inputs, target, weight = batch.input_of(action), batch.target(action), batch.weight(action)
@@ -134,14 +134,8 @@ class Worker:
             batch.losses.append(output.tensors[0].detach())
         else:
             batch.pass_on(action, output)
-        self.check_shared(action)
+        self.shared.after_forward(action.stage, train=True)
         self.recorder.report(kept)
-
-    def check_shared(self, forward: Action) -> None:
-        """Raise PartitionError if a forward has changed what other stages have too."""
-        batch = self.batch
-        is_last = number(forward) == len(batch.run.sizes) - 1
-        self.shared.check(forward.stage, batch.train, is_last)
 
     def evaluate(self, action: Action) -> None:
         """F outside of training keeps nothing; the last stage takes the loss if targets came."""
