@@ -28,7 +28,8 @@ def split(
 
     The stages share the model's layers (nothing is copied) and keep their names, so that
     ``"3.weight"`` is the same parameter in the model and in its stage. An ``nn.Sequential`` gives
-    ``nn.Sequential`` stages, a list of modules gives ``Chain`` stages.
+    ``nn.Sequential`` stages, a list of modules gives ``Chain`` stages. A weight that several layers
+    have may be in several stages, where the engine keeps it one weight.
 
     Args:
         by: what is balanced. ``"parameters"``: their bytes. ``"time"``: seconds forward and
