@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 from pipelab.action import Kind
 from pipelab.engine import Pipeline, verify_gradients
 from pipelab.engine.protocol.commands import Fetch
-from pipelab.errors import CheckpointError, PipelabError, RankOutOfMemory
+from pipelab.errors import CheckpointError, PipelabError, RankError, RankOutOfMemory
 from pipelab.partition import call, split
 from pipelab.schedules import Schedule, gpipe, one_f_one_b
 from pipelab.schedules.catalogue import BUILDERS, build
@@ -452,6 +452,22 @@ def test_another_schedule_for_the_same_stages():
             model.zero_grad()
             plain_loop(model, x, y, 4)
             close(found, gradients(model))
+
+
+@IN_PROCESS
+@pytest.mark.parametrize("run", ["step", "accumulate", "evaluate"])
+def test_a_weight_that_a_forward_changes_is_refused(run):
+    table = nn.Embedding(11, 8, max_norm=0.1)
+    model = nn.Sequential(nn.Sequential(table, Mean()), nn.Linear(8, 8), Tied(table.weight))
+    words_of = r"0\.0\.weight \(stage 0\), 2\.weight \(stage 1\) are one weight(.|\n)*max_norm="
+    with (
+        Pipeline(model, gpipe(2, 2), loss=cross_entropy, optimizer=ADAM) as pipeline,
+        pytest.raises(RankError, match=words_of),
+    ):
+        if run == "evaluate":
+            pipeline.evaluate(*words(8))
+        else:
+            pipeline.step(*words(8), update=run == "step")
 
 
 @IN_PROCESS

@@ -164,6 +164,7 @@ class Session:
         loaded = sum(map(worker.update.state_bytes, worker.stages))
         worker.memory.held[Part.OPTIMIZER] = loaded
         worker.shared.remember()
+        worker.tied.remember()
 
     def close(self) -> None:
         """Release NCCL; the process may stay, under torchrun."""

@@ -32,6 +32,7 @@ from pipelab.action import Action, Kind
 from pipelab.engine.rank.stage import Stage
 from pipelab.engine.transport.backends import Channel, named
 from pipelab.engine.transport.p2p import Messages
+from pipelab.errors import PartitionError
 from pipelab.partition.sharing import Tie
 
 _TAGS = 1 << 30  # behind those of all microbatches
@@ -47,6 +48,7 @@ class _Copy:
         stage: the lowest stage of this rank that has it.
         is_owner: whether that is the lowest of all.
         peers: for the owner, the other ranks, that of the last stage first; else the owner's rank.
+        version: counts the changes of the parameter that were meant.
         value: where the new value arrives, if it is on its way.
     """
 
@@ -56,6 +58,7 @@ class _Copy:
     stage: int
     is_owner: bool
     peers: list[int] = field(default_factory=list)
+    version: int = 0
     value: Tensor | None = None
     arriving: dist.Work | None = None
 
@@ -111,18 +114,34 @@ class TiedWeights:
             if not copy.is_owner:
                 copy.peers = [home[copy.tie.owner]]
             channels |= {pair for rank in copy.peers for pair in ((own, rank), (rank, own))}
+        self.remember()
         return channels
 
     def begin(self, train: bool) -> None:
         """Start a batch."""
         self.is_added = self.is_added and not train
 
+    def remember(self) -> None:
+        """Take the weights as they are now for equal on all ranks: at the start, after a load."""
+        for copy in self.copies:
+            copy.version = copy.parameter._version
+
+    def _check(self) -> None:
+        for copy in self.copies:
+            if copy.version != copy.parameter._version:
+                raise PartitionError(_changed(copy))
+
     def buffer_bytes(self, stage: int) -> int:
         """Bytes that travel for the REDUCE_GRAD of a stage."""
         return sum(copy.buffer_bytes for copy in self.copies if copy.stage == stage)
 
     def add_up(self) -> None:
-        """Block until each owner on this rank has the sum, and the others' gradients have left."""
+        """Block until each owner on this rank has the sum, and the others' gradients have left.
+
+        Raises:
+            PartitionError: a forward has changed a tied weight, and so one of its copies.
+        """
+        self._check()
         started = [(copy, *self._exchange(copy)) for copy in self.copies]
         for copy, tensors, works in started:
             for peer, work in zip(copy.peers, works, strict=True):
@@ -161,6 +180,7 @@ class TiedWeights:
         carrier = self.messages.carrier
         for copy in self.copies:
             if copy.is_owner and copy.stage == stage and self.hands_on:
+                copy.version = copy.parameter._version
                 value = carrier.outgoing(copy.parameter).view(-1)
                 for peer in copy.peers:
                     with named(_step_of(copy), peer):
@@ -179,10 +199,12 @@ class TiedWeights:
         self._finish(_step_of(copy), copy.peers[0], copy.arriving)
         with torch.no_grad():
             copy.parameter.copy_(self.messages.carrier.arrived(copy.value).view_as(copy.parameter))
+        copy.version = copy.parameter._version
         copy.arriving = copy.value = None
 
     def finish(self) -> None:
-        """Block until all values have left."""
+        """End a batch: block until all values have left. Raises PartitionError as ``add_up``."""
+        self._check()
         for action, peer, work, _ in self.sending:
             self._finish(action, peer, work)
         self.sending.clear()
@@ -218,6 +240,16 @@ def _remove(parameters: list[nn.Parameter], one: nn.Parameter) -> None:
 
 def _step_of(copy: _Copy) -> Action:
     return Action(copy.tie.owner, Kind.STEP)
+
+
+def _changed(copy: _Copy) -> str:
+    names = ", ".join(f"{name} (stage {stage})" for stage, name in copy.tie.names.items())
+    return (
+        f"a forward of stage {copy.stage} has changed a tied weight:\n"
+        f"  {names} are one weight, of which each rank has a copy.\n"
+        f"  Let the optimizer alone change it (an embedding's max_norm= does it in each forward),\n"
+        f"  or keep these layers in one stage: split(model, num_stages, sizes=...)."
+    )
 
 
 def _flat(parameter: nn.Parameter) -> Tensor:
