@@ -6,6 +6,7 @@
     2SEND_F0 ... hand the output to stage 3          2RECV_F0 ... get the input from stage 2-1
     2SEND_B0 ... hand the input's gradient to 2-1    2RECV_B0 ... get the output's gradient from 3
     2REDUCE_GRAD, 2STEP   once per stage: average over replicas, step of the optimizer
+                          (a tied weight's gradients are added up in REDUCE_GRAD too)
 
 The letters and the text form are those of torch.distributed.pipelining, so that schedules paste
 across.

@@ -26,7 +26,8 @@ One step, from ``pipeline.step(inputs, targets)`` to its result. The code cites 
                                                  [7]  F: the output, or the loss x weight
                                                  [8]  B, or I and W: the gradients
                                                  [9]  SEND starts to send a result
-                                                 [10] REDUCE_GRAD adds over the replicas
+                                                 [10] REDUCE_GRAD adds over the replicas,
+                                                      and over the stages of a tied weight
                                                  [11] STEP: the optimizer
     [13] one loss, one trace  ◀───────────────── [12] Done: its loss, events and bytes
 

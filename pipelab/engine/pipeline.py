@@ -19,6 +19,7 @@ from pipelab.engine.protocol.device import choose
 from pipelab.engine.protocol.progress import Begun
 from pipelab.engine.ranks import start_ranks
 from pipelab.partition import as_model, split
+from pipelab.partition.sharing import find_sharing
 from pipelab.partition.tree import join
 from pipelab.schedules import Schedule
 from pipelab.schedules.communication import Lowered, lower
@@ -104,6 +105,7 @@ class Pipeline:
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
         model = as_model(model)
         modules = split(model, schedule.num_stages)
+        self._sharing = find_sharing(modules, loss)
         self._rule = Rule(count, reduction)
         checks.check_loss(loss, reduction)
         self.schedule = schedule
@@ -172,7 +174,11 @@ class Pipeline:
         self._follow(lowered)
 
     def _follow(self, lowered: Lowered) -> None:
-        self._ask(plan.uses(lowered, self.replicas, self.pace, self.overlap, self._options))
+        self._ask(
+            plan.uses(
+                lowered, self.replicas, self.pace, self.overlap, self._options, self._sharing.ties
+            )
+        )
         self.schedule = lowered.schedule
 
     def gradients(self) -> dict[str, Tensor]:
@@ -239,7 +245,7 @@ class Pipeline:
 
     def _build(self, modules: list[nn.Module], lowered: Lowered) -> None:
         try:
-            self._ask(plan.builds(modules, lowered, self.replicas, self._options))
+            self._ask(plan.builds(modules, lowered, self.replicas, self._options, self._sharing))
             self._follow(lowered)
             self._ranks.ready(meet_again=self._options.place.is_ordered)
         except BaseException:  # a Ctrl-C too: nobody has this pipeline yet, to close it
@@ -279,6 +285,7 @@ class Pipeline:
 
     def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
         saved.check_parameters(self._shapes, parameters)
+        saved.check_ties(self._sharing.ties, parameters)
         self._ask_all(Load(parameters, optimizer))
         self._accumulating = False  # gradients of other parameters are of no use to these
 

@@ -1,7 +1,7 @@
 """WHERE: which layers of a model are in which stage."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Literal, get_args
 
@@ -28,7 +28,8 @@ def split(
 
     The stages share the model's layers (nothing is copied) and keep their names, so that
     ``"3.weight"`` is the same parameter in the model and in its stage. An ``nn.Sequential`` gives
-    ``nn.Sequential`` stages, a list of modules gives ``Chain`` stages.
+    ``nn.Sequential`` stages, a list of modules gives ``Chain`` stages. A weight that several layers
+    have may be in several stages, where the engine keeps it one weight.
 
     Args:
         by: what is balanced. ``"parameters"``: their bytes. ``"time"``: seconds forward and
@@ -40,7 +41,7 @@ def split(
 
     Raises:
         PartitionError: a model that cannot be cut, fewer layers than stages, sizes that do not fit,
-            a sample that is missing, or a parameter that two stages would share.
+            or a sample that is missing.
     """
     whole = as_model(model)
     layers = named_layers(whole)
@@ -49,7 +50,6 @@ def split(
     _check_sizes(sizes, num_stages, len(layers))
     rows = list(layers.items())
     parts = [OrderedDict(rows[a:b]) for a, b in pairwise(accumulate(sizes, initial=0))]
-    _refuse_shared(parts)
     if isinstance(whole, Chain):
         return [Chain(part) for part in parts]
     return [nn.Sequential(part) for part in parts]
@@ -91,17 +91,3 @@ def _check_sizes(sizes: Sequence[int], num_stages: int, num_layers: int) -> None
             f"sizes={[*sizes]} are {sum(sizes)} layers, but the model has {num_layers}: "
             f"every layer is in exactly one stage"
         )
-
-
-def _refuse_shared(parts: Sequence[Mapping[str, nn.Module]]) -> None:
-    """A parameter in two stages would be two parameters on two ranks, each half trained."""
-    home: dict[int, tuple[int, str]] = {}
-    for number, part in enumerate(parts):
-        for layer, module in part.items():
-            for name, parameter in module.named_parameters(layer, remove_duplicate=False):
-                other, twin = home.setdefault(id(parameter), (number, name))
-                if other != number:
-                    raise PartitionError(
-                        f"{name} (stage {number}) is the same tensor as {twin} (stage {other}): "
-                        f"tied weights must live in one stage; use fewer stages, or untie them"
-                    )

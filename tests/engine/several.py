@@ -21,6 +21,7 @@ from pipelab.errors import RankError
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost
+from tests.engine.one_process import Tied
 
 FOLDER, MODE = Path(sys.argv[1]), sys.argv[2]
 RANK = int(os.environ.get("RANK", "0"))
@@ -81,6 +82,19 @@ def train():
     x, y = torch.randn(8, 16), torch.randint(10, (8,))
     report = verify_gradients(mlp(), one_f_one_b(1, 4), x, y, cross_entropy, replicas=2)
     results["replicas"] = [report.ok, report.loss.hex()]
+    train_tied()
+
+
+def train_tied():
+    first = nn.Linear(16, 16, bias=False)
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(16, 16), Tied(first.weight))
+    x, y = torch.randn(10, 16), torch.randint(16, (10,))
+    report = verify_gradients(model, SCHEDULE, x, y, cross_entropy)
+    with pipeline(model) as training:
+        losses = [training.step(x, y).loss.hex() for _ in range(3)]
+        state = training.state_dict()
+    same = torch.equal(state["0.weight"], state["3.weight"])
+    results["tied"] = [report.ok, same, *losses, state["3.weight"].sum().item().hex()]
 
 
 def pace():

@@ -10,6 +10,7 @@ import os
 import threading
 from functools import partial
 
+import cloudpickle
 import pytest
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from pipelab.action import COMPUTE, Action, Kind
 from pipelab.engine.driver import plan
 from pipelab.engine.driver.microbatches import Rule, share_out
-from pipelab.engine.protocol.commands import Options, Run
+from pipelab.engine.protocol.commands import Options, Run, dumps
 from pipelab.engine.protocol.device import Place
 from pipelab.engine.protocol.progress import Progress
 from pipelab.engine.rank.batch import Route
@@ -26,6 +27,7 @@ from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.transport import p2p
 from pipelab.models import mlp
 from pipelab.partition import split
+from pipelab.partition.sharing import find_sharing
 from pipelab.partition.tree import flatten
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS, build
@@ -33,6 +35,7 @@ from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost
 from tests.engine import in_process
 from tests.engine.in_process import End, Link, in_threads, open_session
+from tests.engine.test_tied_weights import crossed
 
 NCCL = Place("cpu", "nccl")  # NCCL's rules, on the host
 
@@ -52,17 +55,18 @@ EARLY_BUFFERS = (
 def sessions(tmp_path):
     """Opens a session for each rank of a schedule, on one ordered link and one with tags."""
 
-    def open_all(model, schedule, pace=None):
+    def open_all(model, schedule, pace=None, optimizer=None):
         link, host, stages = Link(tags=False), Link(tags=True), split(model, schedule.num_stages)
         lowered = lower(schedule)
-        options = Options(cross_entropy, place=NCCL)
+        options = Options(cross_entropy, optimizer, place=NCCL)
+        sharing = find_sharing(stages)
         found = []
-        for rank, made in enumerate(plan.builds(stages, lowered, 1, options)):
+        for rank, made in enumerate(plan.builds(stages, lowered, 1, options, sharing)):
+            made = cloudpickle.loads(dumps(made))  # as each rank gets its own copy
             recorder = Recorder(rank, Progress(tmp_path, schedule.num_ranks))
             found.append(open_session(recorder, made, End(link, rank), End(host, rank)))
-        for session, use in zip(
-            found, plan.uses(lowered, 1, pace, overlap=True, options=options), strict=True
-        ):
+        uses = plan.uses(lowered, 1, pace, overlap=True, options=options, ties=sharing.ties)
+        for session, use in zip(found, uses, strict=True):
             session.answer(use)
         return found, link, host
 
@@ -108,6 +112,31 @@ def test_every_schedule_runs_under_the_rules_of_nccl(name, p, m, sessions):
         assert ours.keys() == expected.keys()
         for parameter, gradient in expected.items():
             assert torch.allclose(ours[parameter], gradient, rtol=1e-5, atol=1e-7), parameter
+    for each in (link, host):
+        assert not any(each.sends.values()) and not any(each.receives.values())
+
+
+@pytest.mark.parametrize("p", [2, 4])
+@pytest.mark.parametrize("name", BUILDERS)
+def test_tied_weights_keep_the_order_of_their_channels(name, p, sessions):
+    schedule = build(name, p, 4)
+    model = crossed(schedule.num_stages)  # ties in both directions between all ranks
+    sgd = partial(torch.optim.SGD, lr=0.1)
+    found, link, host = sessions(model, schedule, optimizer=sgd)
+    optimizer = sgd(model.parameters())
+    x, y = torch.randn(9, 8), torch.arange(9) % 8
+    for _ in range(3):  # through the host, then in order
+        before = link.sent
+        step(found, schedule, x, y)
+        expected = plain_gradients(model, x, y, 4)
+        ours = {n: g for s in found for n, g in s.fetch("gradients").items()}
+        for parameter, gradient in expected.items():
+            assert torch.allclose(ours[parameter], gradient, rtol=1e-4, atol=1e-6), parameter
+        optimizer.step()
+        for name, value in model.state_dict().items():
+            for state in (s.fetch("parameters") for s in found):
+                assert name not in state or torch.allclose(state[name], value, atol=1e-6), name
+    assert link.sent > before
     for each in (link, host):
         assert not any(each.sends.values()) and not any(each.receives.values())
 

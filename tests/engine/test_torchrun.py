@@ -98,6 +98,8 @@ def test_the_same_numbers_as_with_launched_ranks(alone, one_node, two_nodes):
             assert found["losses"] == want["losses"]
             assert found["state"] == want["state"]
             assert found["replicas"] == want["replicas"] == [True, want["replicas"][1]]
+            assert found["tied"] == want["tied"]
+            assert found["tied"][:2] == [True, True] and len(set(found["tied"])) == 5
             assert found["exact"] == want["exact"] == [True] * len(want["exact"]) != []
 
 

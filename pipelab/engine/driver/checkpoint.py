@@ -6,6 +6,7 @@ it was. Loading runs no code (``weights_only``).
 
 import os
 import pickle
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from pipelab.errors import CheckpointError
 from pipelab.files import check_plain, replacing
+from pipelab.partition.sharing import Tie
 
 FILE = "checkpoint.pt"
 _VERSION = 1
@@ -95,6 +97,23 @@ def _check_claims(path: Path, data: object) -> None:
             raise CheckpointError(
                 f"{path}: is damaged: a tensor claims {leaf.nbytes:,} bytes in a file of {size:,}"
             )
+
+
+def check_ties(ties: Sequence[Tie], state: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError where a state has several values for one tied weight."""
+    for tie in ties:
+        first, *others = (state[name].cpu() for name in tie.names.values())
+        same = (x.dtype == first.dtype and _are_equal(first, x) for x in others)
+        if not all(same):
+            names = " and ".join(tie.names.values())
+            raise CheckpointError(
+                f"{names} are one tied weight in this model, and differ in the state:\n"
+                f"load the state of a model that ties them, or give each name the same tensor"
+            )
+
+
+def _are_equal(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
 
 
 def _is_whole(found: Checkpoint) -> bool:

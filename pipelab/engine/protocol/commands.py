@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from pipelab.action import Action
 from pipelab.engine.protocol.device import CPU, Place
+from pipelab.partition.sharing import NOTHING_SHARED, Sharing
 from pipelab.partition.tree import Flat
 from pipelab.simulator import Cost
 from pipelab.trace import Memory
@@ -62,6 +63,7 @@ class Build:
     stages: dict[int, nn.Module]
     num_stages: int
     options: Options
+    sharing: Sharing = NOTHING_SHARED
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ sizes, and replicas with different numbers of rows, are right without a special 
 
 Each gradient is scaled exactly once, there: at the loss. Everything after that only adds. A stage
 adds the gradients of its microbatches, an all-reduce adds those of the replicas
-(rank/data_parallel.py). (With fp16 the loss is also multiplied by the loss scale, which is divided
+(rank/data_parallel.py), and the owner of a tied weight adds those of its other stages
+(rank/tied_weights.py). (With fp16 the loss is also multiplied by the loss scale, which is divided
 out again before the update: rank/update.py.)
 """
 

@@ -7,7 +7,7 @@ background while the rank still computes.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,13 +60,17 @@ class DataParallel:
         """Start a batch; the first of its kind adds up in host memory (transport/backends.py)."""
         self.by_host = by_host
 
-    def start(self, stage: nn.Module) -> Reduction | None:
+    def start(
+        self, stage: nn.Module, parameters: Iterable[nn.Parameter] | None = None
+    ) -> Reduction | None:
         """Begin to add up the gradients of a stage over its replicas; never blocks.
 
+        ``parameters``: some of the stage's, without those that another stage of this rank adds up.
         Its buffers are sent too, such as BatchNorm's running statistics: those of the first copy
         count for all, as in torch's DistributedDataParallel.
         """
-        trained = [p for p in stage.parameters() if p.requires_grad]
+        own = stage.parameters() if parameters is None else parameters
+        trained = [p for p in own if p.requires_grad]
         if self.replicas is None or not trained:
             return None
         by_nccl = self.gpus is not None and not self.by_host

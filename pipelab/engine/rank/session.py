@@ -88,9 +88,8 @@ class Session:
         """Follow another schedule from now on."""
         rank, rows = self.recorder.rank, use.rows.items()
         self.routes = {train: Route(row, use.home, rank) for train, row in rows}
-        self.messages.transport.open(
-            channel for route in self.routes.values() for channel in route.channels()
-        )
+        channels = {channel for route in self.routes.values() for channel in route.channels()}
+        self.messages.transport.open(channels | self.worker.tied.use(use.home))
         self.messages.use()
         halves = {action.stage for action in use.rows[True] if action.kind is Kind.I}
         for number, stage in self.worker.stages.items():
@@ -121,6 +120,8 @@ class Session:
             worker.run_step()
             worker.pace.settle()
         self.messages.finish(self.recorder.blocked_on)
+        worker.tied.finish()
+        worker.shared.after_batch(worker.stages.keys(), run.train)
         if not worker.pace.is_on:
             self.affinity.end_step(self._num_computing)
         return self._report(profiler)
@@ -162,6 +163,8 @@ class Session:
         worker.update.load(command.optimizer)
         loaded = sum(map(worker.update.state_bytes, worker.stages))
         worker.memory.held[Part.OPTIMIZER] = loaded
+        worker.shared.remember()
+        worker.tied.remember()
 
     def close(self) -> None:
         """Release NCCL; the process may stay, under torchrun."""
@@ -185,10 +188,9 @@ class Session:
             return self.worker.update.state()
         modules = [stage.module for stage in self.worker.stages.values()]
         if what == "gradients":
-            named = ((n, p.grad) for module in modules for n, p in module.named_parameters())
             update = self.worker.update
             scale = update.loss_scale.scale if update.loss_scale and update.is_scaled else 1.0
-            return {name: g.to_dense() / scale for name, g in named if g is not None}
+            return {name: g.to_dense() / scale for name, g in self.worker.tied.gradients()}
         return {n: t.detach() for module in modules for n, t in module.state_dict().items()}
 
 

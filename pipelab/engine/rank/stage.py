@@ -60,7 +60,8 @@ class Stage:
         self.stop_at_nan = options.stop_at_nan
         chosen = options.checkpoint  # True, or the stages that run their forward twice
         self.runs_twice = chosen if isinstance(chosen, bool) else number in chosen
-        self.parameters = list(module.parameters())
+        self.parameters = list(module.parameters())  # of a rank, in one stage (tied_weights.py)
+        self.updated = list(self.parameters)  # by this stage's optimizer
         self.splits = False  # whether the schedule runs its backwards as I and W
         self.kept: dict[int, _Kept] = {}
         self.halved: dict[int, WeightsLater] = {}  # after I, before W

@@ -212,6 +212,7 @@ class _RecordedStage(PipelineStage):
             if self.is_last:
                 self.layers.losses[fwd_chunk_id] = output
                 self.layers.batch.losses.append(self.layers.loss)
+            self.worker.shared.after_forward(self.stage.number, train=True)
             recorder.report(self.kept_bytes)
         return output
 

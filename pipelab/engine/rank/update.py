@@ -50,9 +50,9 @@ class Update:
         self.clip_norm = options.clip_norm
         self.data_parallel = data_parallel
         self.optimizers = {
-            number: options.optimizer(stage.parameters)
+            number: options.optimizer(stage.updated)
             for number, stage in stages.items()
-            if options.optimizer and stage.parameters
+            if options.optimizer and stage.updated
         }
         self.lr_schedules = {
             number: options.lr_schedule(optimizer)
@@ -81,7 +81,7 @@ class Update:
 
         With fp16 they are scaled down, and the update is left out if any rank's have overflowed.
         """
-        gradients = [p.grad for s in self.stages.values() for p in s.parameters]
+        gradients = [p.grad for s in self.stages.values() for p in s.updated]
         found = [g for g in gradients if g is not None]
         if self.loss_scale is not None:
             self.skips = not self.loss_scale.unscale(found, self.data_parallel)

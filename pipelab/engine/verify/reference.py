@@ -59,6 +59,7 @@ class Reference:
                         for place, stage in enumerate(stages):
                             # dropout draws what it draws on the ranks
                             seed_layers(seed_for(self.seed, 0, place, number), self.device)
+                            torch.clear_autocast_cache()  # each stage casts a tied weight itself
                             value = call(stage, value)
                         scaled = weighted_loss(loss, value, target, weight)
                     scaled.backward()  # type: ignore[no-untyped-call]
