@@ -19,7 +19,6 @@ from pipelab.errors import PipelabError
 from pipelab.schedules import one_f_one_b
 from tests.engine.one_process import batch, linears
 
-pytestmark = pytest.mark.usefixtures("in_process")
 SCHEDULE = one_f_one_b(2, 3)
 
 
