@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from pipelab.engine.driver import checkpoint as saved
-from pipelab.engine.driver import checks, plan
+from pipelab.engine.driver import checks, optimizer_trial, plan
 from pipelab.engine.driver.microbatches import Count, Rule, share_out
+from pipelab.engine.driver.option_kinds import check_kinds
 from pipelab.engine.driver.prefetch import Prefetch
 from pipelab.engine.driver.result import StepResult, merged, setting_of, step_result
+from pipelab.engine.driver.resume import check_savable
 from pipelab.engine.protocol.commands import Done, Fetch, Load, Loss, LrSchedule, Optimizer, Options
 from pipelab.engine.protocol.device import choose
 from pipelab.engine.protocol.progress import Begun
@@ -81,6 +83,11 @@ class Pipeline:
         idle_timeout: float | None = None,
         stop_at_nan: bool = False,
     ):
+        check_kinds(
+            replicas=replicas, pace=pace, memory_budget=memory_budget, checkpoint=checkpoint,
+            count=count, reduction=reduction, clip_norm=clip_norm, autocast=autocast, seed=seed,
+            timeout=timeout, idle_timeout=idle_timeout,
+        )  # fmt: skip
         checks.check_times(timeout, idle_timeout)
         lowered = lower(schedule)
         schedule = lowered.schedule
@@ -105,6 +112,7 @@ class Pipeline:
         modules = split(model, schedule.num_stages)
         self._rule = Rule(count, reduction)
         checks.check_loss(loss, reduction)
+        self._options = optimizer_trial.tried(self._options, modules)
         self.schedule = schedule
         self.replicas = replicas
         self.pace = pace
@@ -185,7 +193,7 @@ class Pipeline:
         Raises:
             CheckpointError: names or shapes that are not this model's.
         """
-        self._load(state, {})
+        self._load(state, None)
 
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write the whole training to ``folder``: parameters, optimizer state, steps so far.
@@ -193,11 +201,13 @@ class Pipeline:
         ``torch.load(path)["model"]`` is a state_dict for the plain model.
 
         Raises:
-            CheckpointError: gradients of steps with ``update=False`` wait, and would be lost.
+            CheckpointError: gradients of steps with ``update=False`` wait, and would be lost; or
+                the optimizer keeps what a file cannot give back.
         """
         saved.check_whole(self._accumulating)
-        state = saved.Checkpoint(self.state_dict(), merged(self._fetch("optimizer")), self._steps)
-        return saved.save(Path(folder), state)
+        optimizer = merged(self._fetch("optimizer"))
+        check_savable(optimizer)
+        return saved.save(Path(folder), saved.Checkpoint(self.state_dict(), optimizer, self._steps))
 
     def load(self, folder: str | PathLike[str]) -> None:
         """Load what ``save`` wrote, also into another schedule or number of stages.
@@ -205,10 +215,9 @@ class Pipeline:
         Raises:
             CheckpointError: no checkpoint, a damaged one, or another model's.
         """
-        state = saved.load(Path(folder))
-        saved.check_optimizer(merged(self._fetch("optimizer")), state.optimizer)
-        self._load(state.parameters, state.optimizer)
-        self._steps = state.steps
+        found = saved.load(Path(folder))
+        self._load(*saved.for_stages(found, self._shapes, merged(self._fetch("optimizer"))))
+        self._steps = found.steps
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -268,7 +277,7 @@ class Pipeline:
         options["signature"] = flat[0].signature
         return self._ask(plan.runs(shares, self.schedule, options), meanwhile)  # [3]
 
-    def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
+    def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any] | None) -> None:
         saved.check_parameters(self._shapes, parameters)
         self._ask_all(Load(parameters, optimizer))
         self._accumulating = False  # gradients of other parameters are of no use to these

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Collection, Sequence
+from functools import partial
 
 import cloudpickle
 import torch
@@ -70,6 +71,7 @@ def check_loss(loss: Loss, reduction: Reduction = "mean") -> None:
     """
     if not callable(loss):
         raise LossError(f"the loss is a {type(loss).__name__}: give a function (output, target)")
+    _refuse_class(loss)
     own = loss.named_parameters() if isinstance(loss, nn.Module) else ()
     if trained := [name for name, parameter in own if parameter.requires_grad]:
         raise LossError(
@@ -93,6 +95,17 @@ def check_loss(loss: Loss, reduction: Reduction = "mean") -> None:
         raise LossError(
             f"the loss returned {found[0]} for 2 rows: it must return one number, a scalar tensor, "
             f"the mean over its rows (reduction='mean')"
+        )
+
+
+def _refuse_class(loss: Loss) -> None:
+    """A class called with output and target makes an object, and no number."""
+    made = loss.func if isinstance(loss, partial) else loss
+    if isinstance(made, type):
+        name = made.__name__
+        how = f"{name}.apply" if issubclass(made, torch.autograd.Function) else f"{name}()"
+        raise LossError(
+            f"the loss is the class {name}, which is no function (output, target): give {how}"
         )
 
 

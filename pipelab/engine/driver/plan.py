@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
 from pipelab.action import Kind
@@ -34,8 +33,8 @@ def uses(
     training step lacks of these is added. PyTorch's worker places messages by itself.
     """
     training = with_updates(lowered.ranks, replicas)
-    if options.clip_norm is not None or options.autocast is torch.float16:
-        training = tuple(map(_steps_last, training))  # they wait for the gradients of all ranks
+    if options.updates_together:
+        training = tuple(map(_steps_last, training))  # they wait for all ranks
     rows = [
         {True: train, False: evaluate}
         for train, evaluate in zip(training, lowered.forwards, strict=True)

@@ -75,11 +75,12 @@ class DataParallel:
         now, ended = self.clock.now if by_nccl else time.monotonic, list[Moment]()
         buffers = [b for b in stage.buffers() if b.is_floating_point()]
         first = self.replicas.rank() == 0
-        # One flat tensor, with a count of gradients behind it: a parameter that no replica used
-        # keeps None, as in one process.
+        # One flat tensor, and behind it how many of each parameter's gradients there are, and how
+        # many are sparse: one that no replica used keeps None, as in one process.
         parts = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in trained]
         parts += [b if first else torch.zeros_like(b) for b in buffers]
         parts.append(torch.tensor([float(p.grad is not None) for p in trained]))
+        parts.append(torch.tensor([float(_is_sparse(p.grad)) for p in trained]))
         flat = torch.cat([part.flatten().to(device) for part in parts])
         work = group.allreduce([flat])
         # gloo calls this on completion; NCCL at once, on a stream that waits for completion
@@ -94,13 +95,14 @@ class DataParallel:
         self._wait(reduction.work, reduction.by_nccl)
         reduction.completion.wait()
         tensors = [*reduction.parameters, *reduction.buffers]
-        sizes = [*(tensor.numel() for tensor in tensors), len(reduction.parameters)]
-        *parts, counts = torch.split(reduction.flat, sizes)
-        for parameter, part, count in zip(
-            reduction.parameters, parts, counts.tolist(), strict=False
+        sizes = [*(tensor.numel() for tensor in tensors), *[len(reduction.parameters)] * 2]
+        *parts, counts, sparse = torch.split(reduction.flat, sizes)
+        for parameter, part, count, num_sparse in zip(
+            reduction.parameters, parts, counts.tolist(), sparse.tolist(), strict=False
         ):
             if count:
-                parameter.grad = part.view_as(parameter).to(parameter)
+                gradient = part.view_as(parameter).to(parameter)
+                parameter.grad = gradient.to_sparse(1) if count == num_sparse else gradient
         for buffer, part in zip(reduction.buffers, parts[len(reduction.parameters) :], strict=True):
             buffer.copy_(part.view_as(buffer))
         return reduction.ended[0]
@@ -112,6 +114,21 @@ class DataParallel:
             self._wait(self.pipeline.allreduce([tensor]))
         return tensor.item()
 
+    def whole_loss(self, part: float | None) -> float:
+        """The loss of the whole batch on every rank, the same float that ``step`` returns; blocks.
+
+        Each copy of the pipeline has a place of its own in what is added up, so adding is exact;
+        the copies' parts are then added as the driver adds them.
+        """
+        group = self.replicas
+        copies, own = (1, 0) if group is None else (group.size(), group.rank())
+        parts = torch.zeros(copies, dtype=torch.float64)
+        parts[own] = 0.0 if part is None else part
+        for group in (self.pipeline, self.replicas):
+            if group is not None:
+                self._wait(group.allreduce([parts]))
+        return float(sum(parts.tolist()))
+
     def close(self) -> None:
         """Release NCCL; the groups of gloo are not ours."""
         if self.gpus is not None:
@@ -120,3 +137,7 @@ class DataParallel:
     def _wait(self, work: dist.Work, by_nccl: bool = False) -> None:
         with named():
             (groups.finish if by_nccl else groups.wait)(work, self.timeout)
+
+
+def _is_sparse(gradient: Tensor | None) -> bool:
+    return gradient is not None and gradient.is_sparse

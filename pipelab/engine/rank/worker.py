@@ -182,7 +182,7 @@ class Worker:
             self.recorder.end_at(place, ended, due)
         self.reductions.clear()
         if self.update.must_settle:
-            self.update.settle()
+            self.update.settle(self.batch.loss)
 
     def optimizer_step(self, action: Action) -> None:
         """STEP: one step of the stage's own optimizer, with the gradients of all microbatches."""

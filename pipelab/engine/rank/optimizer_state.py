@@ -1,0 +1,79 @@
+"""What one optimizer and its schedule of learning rates keep, by the parameters' names; and back.
+
+The form of it is in protocol/training_state.py.
+"""
+
+import copy
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from pipelab.engine.protocol.training_state import (
+    Group,
+    ScheduleState,
+    StageState,
+    Unsavable,
+    plain,
+)
+from pipelab.engine.rank.optimizers import Named
+
+_OURS = ("params", "param_names")  # of a group: who its parameters are, which may change
+
+
+def state_of(optimizer: Optimizer, schedule: LRScheduler | None, named: Named) -> StageState:
+    """All that an optimizer and its schedule keep, in host memory."""
+    names = {id(parameter): name for name, parameter in named}
+    entries = [(names.get(id(key)), key, plain(x)) for key, x in optimizer.state.items()]
+    found = StageState(
+        kind=type(optimizer).__name__,
+        groups=[_group(group, names) for group in optimizer.param_groups],
+        state={name: entry for name, _, entry in entries if name is not None},
+        shared={plain(key): entry for name, key, entry in entries if name is None},
+    )
+    for key in optimizer.state_dict().keys() - {"state", "param_groups"}:
+        found["shared"][key] = Unsavable("kept outside of its state and its groups")
+    if schedule is not None:
+        kind, state = type(schedule).__name__, plain(schedule.state_dict())
+        found["lr_schedule"] = ScheduleState(kind=kind, state=state)
+    return found
+
+
+def load_into(
+    optimizer: Optimizer, schedule: LRScheduler | None, named: Named, state: StageState
+) -> None:
+    """Give a new optimizer and its new schedule what ``state_of`` found, in this order of groups.
+
+    Not by the optimizer's own ``load_state_dict``: that casts a state to its parameter's type, and
+    NAdam's is another.
+    """
+    state = copy.deepcopy(state)
+    for group, saved in zip(optimizer.param_groups, state["groups"], strict=True):
+        group.update(saved["settings"])
+    for name, parameter in named:
+        if name in state["state"]:
+            optimizer.state[parameter] = {
+                key: _placed(key, value, optimizer, parameter)
+                for key, value in state["state"][name].items()
+            }
+    optimizer.state.update(state["shared"])
+    if schedule is not None and "lr_schedule" in state:
+        schedule.load_state_dict(state["lr_schedule"]["state"])
+
+
+def _group(group: dict[str, Any], names: dict[int, str]) -> Group:
+    settings = {key: value for key, value in group.items() if key not in _OURS}
+    return Group(names=[names[id(p)] for p in group["params"]], settings=plain(settings))
+
+
+def _placed(key: str, value: Any, optimizer: Optimizer, parameter: Tensor) -> Any:
+    """One entry of a parameter's state, where torch's optimizers want it, in its own type.
+
+    That is where the parameter is, except for the number of steps, which most keep on the host.
+    """
+    if not isinstance(value, Tensor):
+        return value
+    counts_there = any(g.get("fused") or g.get("capturable") for g in optimizer.param_groups)
+    at_host = key == "step" and not counts_there
+    return value.to("cpu" if at_host else parameter.device)
