@@ -19,7 +19,8 @@ from pipelab.engine.protocol.commands import Done, Fetch, Load, Loss, LrSchedule
 from pipelab.engine.protocol.device import choose
 from pipelab.engine.protocol.progress import Begun
 from pipelab.engine.ranks import start_ranks
-from pipelab.partition import as_model, split
+from pipelab.partition import cut, whole_model
+from pipelab.partition.split import SplitAs
 from pipelab.partition.tree import join
 from pipelab.schedules import Schedule
 from pipelab.schedules.communication import Lowered, lower
@@ -32,10 +33,12 @@ class Pipeline:
     Use it in a ``with`` block: when it ends, also by an error, no process is left.
 
     Args:
-        model: an ``nn.Sequential`` or a list of modules. Ranks train copies of its layers.
+        model: an ``nn.Sequential``, a list of modules, or the stages that ``split`` gives. Ranks
+            train copies of its layers.
         schedule: what each rank runs, in which order; each rank is a process.
         loss: ``loss(output, target)`` -> scalar tensor, the mean over the rows it was given.
-        optimizer: called with each stage's parameters (``partial(torch.optim.SGD, lr=0.1)``).
+        optimizer: called with each stage's parameters (``partial(torch.optim.SGD, lr=0.1)``), and
+            with ``names=`` theirs in the model, if it has such an argument.
         replicas: copies of the pipeline, each on its ranks and rows; gradients are averaged.
         pace: keep all actions and messages to this cost, as a device of that speed would.
         overlap: False makes sends block until their message has arrived.
@@ -44,7 +47,8 @@ class Pipeline:
         count: for a microbatch's targets, how many terms its loss averages; without it, rows.
         reduction: ``"sum"`` for a loss that adds up its terms; gradients are still averaged.
         clip_norm: clip the gradients to this norm of the *whole* model before each update.
-        lr_schedule: called with each stage's optimizer (``partial(StepLR, step_size=10)``).
+        lr_schedule: called with each stage's optimizer (``partial(StepLR, step_size=10)``). One
+            that wants a loss, as ReduceLROnPlateau does, gets that of the step that updates.
         autocast: the dtype of forwards, ``torch.bfloat16``, or ``torch.float16`` with loss scale.
         seed: of random layers; each stage and microbatch draws other numbers.
         record: False leaves events out: traces are empty, and steps slightly faster.
@@ -53,6 +57,9 @@ class Pipeline:
         timeout: seconds that any wait may take before the step is given up.
         idle_timeout: seconds without a call after which the processes end; None: never.
         stop_at_nan: fail where a stage first gives a NaN or an infinity; else the loss shows it.
+        split: where to cut: ``"time"`` or ``"memory"`` balances that and not parameters; a list of
+            numbers of layers, or of the names of layers that begin a stage, is a cut of your own.
+        sample: the input of one microbatch, which ``split="time"`` and ``"memory"`` measure on.
 
     Raises:
         PipelabError: a schedule, model or loss that cannot run, before any process starts.
@@ -82,6 +89,8 @@ class Pipeline:
         timeout: float = 30.0,
         idle_timeout: float | None = None,
         stop_at_nan: bool = False,
+        split: SplitAs | None = None,
+        sample: Any = None,
     ):
         check_kinds(
             replicas=replicas, pace=pace, memory_budget=memory_budget, checkpoint=checkpoint,
@@ -108,8 +117,8 @@ class Pipeline:
             worker=worker,
         )
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
-        model = as_model(model)
-        modules = split(model, schedule.num_stages)
+        modules = cut(model, schedule.num_stages, split, sample)
+        model = whole_model(model)
         self._rule = Rule(count, reduction)
         checks.check_loss(loss, reduction)
         self._options = optimizer_trial.tried(self._options, modules)

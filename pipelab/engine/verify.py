@@ -16,7 +16,7 @@ from pipelab.engine.protocol.commands import Loss
 from pipelab.engine.protocol.gradient_rule import weighted_loss
 from pipelab.engine.rank.stage import on_device, seed_for, seed_layers
 from pipelab.engine.ranks import threads
-from pipelab.partition import as_model, call, split
+from pipelab.partition import call, cut, split, whole_model
 from pipelab.schedules import Schedule
 
 TOLERANCE = 1e-6  # of the largest entry of the gradient
@@ -75,13 +75,14 @@ def verify_gradients(
     follows ``replicas``, ``count``, ``reduction``, ``autocast`` and ``seed``. The messages of a
     first step travel through host memory, also where later ones use NCCL (transport/p2p.py).
     """
+    model = cut(model, schedule.num_stages, options.pop("split", None), options.pop("sample", None))
     with Pipeline(model, schedule, loss=loss, **options) as pipeline:
         ours = pipeline.step(inputs, targets)
         gradients = pipeline.gradients()
     options |= {"device": ours.trace.setting.device}
     with _threads(threads(schedule.num_ranks * pipeline.replicas)):
         reference, theirs = one_process_gradients(model, inputs, targets, loss, schedule, **options)
-    names = [name for name, _ in as_model(model).named_parameters()]
+    names = [name for name, _ in whole_model(model).named_parameters()]
     rows = tuple(_compare(name, gradients.get(name), reference.get(name)) for name in names)
     return GradientReport(rows, ours.loss, theirs)
 
@@ -101,10 +102,11 @@ def one_process_gradients(
     **_: Any,
 ) -> tuple[dict[str, Tensor], float]:
     """Gradients and loss of a plain loop over microbatches, in this process: the reference."""
-    model, inputs = copy.deepcopy((as_model(model), inputs))  # layers may work on them in place
+    given, inputs = copy.deepcopy((model, inputs))  # layers may work on them in place
+    model = whole_model(given)
     model.to(device).zero_grad(set_to_none=True)
     loss = on_device(loss, torch.device(device))
-    stages = split(model, schedule.num_stages)
+    stages = split(given, schedule.num_stages)
     m = schedule.num_microbatches
     batch = check_batch(inputs, targets, m * replicas, train=True)
     total, number = 0.0, 0

@@ -1,4 +1,4 @@
-"""Make each stage's optimizer once here, before any process starts, and refuse what cannot train.
+"""Make each stage's optimizer once before a process starts: refuse what cannot train."""
 
 The ranks will make them again, from the same makers. Nothing is trained here: an optimizer is made
 of the stage's own parameters, and thrown away. Whether it can take a step is tried on parameters of

@@ -1,4 +1,4 @@
-"""What each option of a pipeline may be: one of another kind is refused before anything starts.
+"""What kind of value each option of a pipeline may be; another is refused before the start.
 
 Else it would fail on a rank in words about something else, or do something else: an unknown
 ``reduction`` once scaled the loss.
