@@ -20,6 +20,7 @@ from pipelab.engine.protocol.device import choose
 from pipelab.engine.protocol.progress import Begun
 from pipelab.engine.ranks import start_ranks
 from pipelab.partition import cut, whole_model
+from pipelab.partition.chain import Model
 from pipelab.partition.split import SplitAs
 from pipelab.partition.tree import join
 from pipelab.schedules import Schedule
@@ -67,7 +68,7 @@ class Pipeline:
 
     def __init__(
         self,
-        model: nn.Module | list[nn.Module],
+        model: Model,
         schedule: Schedule,
         *,
         loss: Loss,
@@ -117,8 +118,7 @@ class Pipeline:
             worker=worker,
         )
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
-        modules = cut(model, schedule.num_stages, split, sample)
-        model = whole_model(model)
+        modules = self._cut(model, schedule.num_stages, split, sample)
         self._rule = Rule(count, reduction)
         checks.check_loss(loss, reduction)
         self._options = optimizer_trial.tried(self._options, modules)
@@ -126,8 +126,6 @@ class Pipeline:
         self.replicas = replicas
         self.pace = pace
         self.overlap = overlap
-        self._shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-        self._names = [name for name, _ in model.named_parameters()]
         self._loss_is_tried = False
         self._steps = 0
         self._accumulating = False  # gradients of steps with ``update=False`` wait for an update
@@ -247,6 +245,15 @@ class Pipeline:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _cut(
+        self, model: Model, num_stages: int, split: SplitAs | None, sample: Any
+    ) -> list[nn.Module]:
+        """The stages of a model, whose names we keep."""
+        stages, whole = cut(model, num_stages, split, sample), whole_model(model)
+        self._shapes = {name: tensor.shape for name, tensor in whole.state_dict().items()}
+        self._names = [name for name, _ in whole.named_parameters()]
+        return stages
 
     def _build(self, modules: list[nn.Module], lowered: Lowered) -> None:
         try:

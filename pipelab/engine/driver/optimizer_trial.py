@@ -1,4 +1,4 @@
-"""Make each stage's optimizer once before a process starts: refuse what cannot train."""
+"""Make each stage's optimizer once before a process starts: refuse what cannot train.
 
 The ranks will make them again, from the same makers. Nothing is trained here: an optimizer is made
 of the stage's own parameters, and thrown away. Whether it can take a step is tried on parameters of
@@ -54,12 +54,12 @@ def _check_makers(options: Options) -> None:
     optimizer, rates = options.optimizer, options.lr_schedule
     if isinstance(optimizer, Optimizer):
         raise OptimizerError(
-            f"optimizer= is {_a(optimizer)} that was made of this process's parameters, and each "
-            f"rank trains\ncopies of its own: {_HOW}"
+            f"optimizer= is {_a(optimizer)} that was made of this process's parameters, and "
+            f"ranks train\ncopies of these: {_HOW}"
         )
     if isinstance(rates, LRScheduler):
         raise OptimizerError(
-            f"lr_schedule= is {_a(rates)} of one optimizer, and each stage has its own:\n"
+            f"lr_schedule= is {_a(rates)} of one optimizer, and each stage has another:\n"
             f"{_HOW_RATES}"
         )
     for name, maker, how in (("optimizer", optimizer, _HOW), ("lr_schedule", rates, _HOW_RATES)):
@@ -73,7 +73,7 @@ def _check_makers(options: Options) -> None:
 
 
 def _optimizer(options: Options, number: int, named: Named, names: dict[int, str]) -> Optimizer:
-    """One stage's optimizer, of its own parameters."""
+    """One stage's optimizer, made of its parameters."""
     assert options.optimizer is not None
     try:
         found = make_optimizer(options.optimizer, named)

@@ -1,4 +1,4 @@
-"""What a training keeps besides its parameters: the state of each stage's optimizer, by name.
+"""The state of each stage's optimizer in a saved training, by the parameters' names.
 
     "stage 2"      StageState: one optimizer, its groups, what it remembers of each parameter
     "loss scale"   fp16's scale, the same on all ranks

@@ -117,8 +117,8 @@ class DataParallel:
     def whole_loss(self, part: float | None) -> float:
         """The loss of the whole batch on every rank, the same float that ``step`` returns; blocks.
 
-        Each copy of the pipeline has a place of its own in what is added up, so adding is exact;
-        the copies' parts are then added as the driver adds them.
+        Each copy of the pipeline adds to a separate entry, so adding is exact; the copies' parts
+        are then added as the driver adds them.
         """
         group = self.replicas
         copies, own = (1, 0) if group is None else (group.size(), group.rank())
