@@ -101,10 +101,11 @@ class DataParallel:
             reduction.parameters, parts, counts.tolist(), sparse.tolist(), strict=False
         ):
             if count:
-                gradient = part.view_as(parameter).to(parameter)
+                own = part.real if part.is_complex() and not parameter.is_complex() else part
+                gradient = own.view(parameter.shape).to(parameter)
                 parameter.grad = gradient.to_sparse(1) if count == num_sparse else gradient
         for buffer, part in zip(reduction.buffers, parts[len(reduction.parameters) :], strict=True):
-            buffer.copy_(part.view_as(buffer))
+            buffer.copy_((part.real if part.is_complex() else part).view(buffer.shape))
         return reduction.ended[0]
 
     def total(self, value: float) -> float:
