@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from pipelab.engine import Pipeline
 from pipelab.engine.driver.optimizer_trial import tried
 from pipelab.engine.protocol.commands import Options
-from pipelab.errors import LossError, OptimizerError, PipelabError
+from pipelab.errors import LossError, OptimizerError, PipelabError, RankError
 from pipelab.schedules import gpipe
 from pipelab.schedules.catalogue import build
 from tests.engine.one_process import assert_same, gradients, linears, plain_loop
@@ -227,6 +227,59 @@ def test_a_maker_may_know_parameters_by_themselves():
         after = pipeline.state_dict()
     assert torch.equal(after["1.bias"], model[1].bias)
     assert not torch.equal(after["1.weight"], model[1].weight)
+
+
+@IN_PROCESS
+def test_a_maker_that_knows_parameters_by_id_is_refused():
+    # a rank's copies have other ids: all parameters decayed, and nobody said so
+    model = linears()
+    biases = {id(p) for name, p in model.named_parameters() if name.endswith("bias")}
+
+    def groups(own):
+        ours = [p for p in own if id(p) in biases]
+        return [{"params": ours, "lr": 0.5}, {"params": [p for p in own if id(p) not in biases]}]
+
+    with pytest.raises(RankError, match=r"lr=0\.1 here and lr=0\.5 there.*(?s:.*)and not by id"):
+        open_pipeline(model, optimizer=lambda own: SGD(groups(own)))
+    with pytest.raises(RankError, match=r"has 0\.bias only here\."):
+        open_pipeline(model, optimizer=lambda own: SGD([p for p in own if id(p) not in biases]))
+    with pytest.raises(RankError, match=r"has 0\.bias there alone\."):
+        open_pipeline(model, optimizer=lambda own: SGD(groups(own)[:1]))
+
+
+@IN_PROCESS
+@pytest.mark.parametrize("maker", ["default", "keyword", "bound", "callable"])
+def test_names_may_be_asked_for_in_any_kind_of_maker(maker):
+    class Maker:
+        def __call__(self, parameters, names):
+            return with_default(parameters, names)
+
+    def with_default(parameters, names=None):
+        assert names is not None and len(names) == len(parameters)
+        return SGD(parameters)
+
+    makers = {
+        "default": with_default,
+        "keyword": lambda parameters, *, names: with_default(parameters, names),
+        "bound": partial(with_default, names=range(4)),  # the learner's own
+        "callable": Maker(),
+    }
+    with open_pipeline(optimizer=makers[maker]) as pipeline:
+        assert pipeline.step(*batch()).loss > 0
+
+
+@IN_PROCESS
+def test_a_frozen_stage_needs_no_optimizer(tmp_path):
+    model = linears()
+    model[2:].requires_grad_(False)
+    trained = lambda own: SGD([p for p in own if p.requires_grad])  # noqa: E731
+    with open_pipeline(model, optimizer=trained, lr_schedule=STEPS, clip_norm=1.0) as pipeline:
+        pipeline.step(*batch())
+        pipeline.save(tmp_path)
+        loss = pipeline.step(*batch()).loss
+    with open_pipeline(model, gpipe(4, 3), optimizer=trained, lr_schedule=STEPS) as pipeline:
+        pipeline.load(tmp_path)
+        assert pipeline.step(*batch()).loss == loss
 
 
 @IN_PROCESS

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,8 @@ from torch.optim import Optimizer, SparseAdam
 from torch.optim.lr_scheduler import LRScheduler
 
 from pipelab.engine.protocol.commands import Options
-from pipelab.engine.rank.optimizers import Named, make_optimizer, takes_loss, wanted
+from pipelab.engine.rank.optimizer_state import settings_by_name
+from pipelab.engine.rank.optimizers import Named, is_trained, make_optimizer, takes_loss, wanted
 from pipelab.errors import OptimizerError
 
 _KEPT_OUT = "__dynamo_disable"  # where torch keeps its function without the compiler
@@ -37,16 +39,18 @@ def tried(options: Options, stages: Sequence[nn.Module]) -> Options:
     _check_makers(options)
     if options.optimizer is None:
         return options
-    found, names = [], _names(stages)
+    found: list[Optimizer] = []
+    names, rates, settings = _names(stages), list[LRScheduler](), dict[str, dict[str, Any]]()
     with _without_compiler():
         for number, stage in enumerate(stages):
-            if named := list(stage.named_parameters()):
-                optimizer = _optimizer(options, number, named, names)
+            if is_trained(named := list(stage.named_parameters())):
+                found.append(optimizer := _optimizer(options, number, named, names))
                 _check_step(options, number, stage, optimizer)
-                found.append((number, optimizer))
-        rates = [_rates(options, number, x) for number, x in found if options.lr_schedule]
-    _check_trained([optimizer for _, optimizer in found])
-    return replace(options, lr_takes_loss=any(map(takes_loss, rates)))
+                if options.lr_schedule is not None:
+                    rates.append(_rates(options, number, optimizer))
+                settings |= settings_by_name(optimizer, named)
+    _check_trained(found)
+    return replace(options, lr_takes_loss=any(map(takes_loss, rates)), settings=settings)
 
 
 def _check_makers(options: Options) -> None:

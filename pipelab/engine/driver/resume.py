@@ -13,10 +13,13 @@ The same cut finds itself, and continues bit for bit.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-
-from pipelab.engine.protocol.training_state import Group, ScheduleState, StageState, unsavable
+from pipelab.engine.protocol.training_state import (
+    Group,
+    ScheduleState,
+    StageState,
+    same,
+    unsavable,
+)
 from pipelab.errors import CheckpointError
 
 Saved = Mapping[str, Any]
@@ -115,7 +118,7 @@ def _check_settings(
     stage: str, one: dict[str, Any], other: dict[str, Any], name: str, twin: str
 ) -> None:
     for key in sorted(one.keys() | other.keys()):
-        if not _same(one.get(key), other.get(key)):
+        if not same(one.get(key), other.get(key)):
             raise CheckpointError(
                 f"{stage}: {name} and {twin} are in one group of the optimizer, and were saved "
                 f"with\n{key}={one.get(key)} and {key}={other.get(key)}: let optimizer= make "
@@ -178,19 +181,9 @@ class _Merge(NamedTuple):
 
 def _agreed(stage: str, what: str, values: Sequence[Any]) -> Any:
     """What all saved stages have alike."""
-    if any(not _same(value, values[0]) for value in values[1:]):
+    if any(not same(value, values[0]) for value in values[1:]):
         raise CheckpointError(
             f"{stage}: it holds layers of several saved stages, whose {what} differ, and cannot "
             f"take over\nboth: load into the cut that was saved, {_INSTEAD}"
         )
     return values[0]
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) or isinstance(other, Tensor):
-        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return bool(one == other)

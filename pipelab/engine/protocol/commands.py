@@ -56,6 +56,7 @@ class Options:
     place: Place = CPU
     worker: str = "pipelab"
     lr_takes_loss: bool = False  # as ReduceLROnPlateau does
+    settings: dict[str, dict[str, Any]] | None = None  # of each parameter, as made by the parent
 
     @property
     def updates_together(self) -> bool:

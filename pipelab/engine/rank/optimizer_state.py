@@ -16,9 +16,12 @@ from pipelab.engine.protocol.training_state import (
     StageState,
     Unsavable,
     plain,
+    same,
 )
 from pipelab.engine.rank.optimizers import Named
+from pipelab.errors import OptimizerError
 
+_BY_DEVICE = ("foreach", "fused", "capturable")
 _OURS = ("params", "param_names")  # of a group: who its parameters are, which may change
 
 
@@ -38,6 +41,40 @@ def state_of(optimizer: Optimizer, schedule: LRScheduler | None, named: Named) -
         kind, state = type(schedule).__name__, plain(schedule.state_dict())
         found["lr_schedule"] = ScheduleState(kind=kind, state=state)
     return found
+
+
+def settings_by_name(optimizer: Optimizer, named: Named) -> dict[str, dict[str, Any]]:
+    """The settings of each parameter's group, without those that depend on its device."""
+    names = {id(parameter): name for name, parameter in named}
+    groups = [_group(group, names) for group in optimizer.param_groups]
+    return {
+        name: {key: x for key, x in group["settings"].items() if key not in _BY_DEVICE}
+        for group in groups
+        for name in group["names"]
+    }
+
+
+def check_same(
+    expected: dict[str, dict[str, Any]], found: dict[str, dict[str, Any]], named: Named
+) -> None:
+    """Raise OptimizerError if the same maker gave a parameter other settings in the parent."""
+    for name, _ in named:
+        there, here = expected.get(name), found.get(name)
+        if there is None and here is None:
+            continue
+        if there is None or here is None:
+            what = f"has {name} {'only here' if there is None else 'there alone'}"
+        else:
+            differing = [key for key in there if not same(there[key], here.get(key))]
+            if not differing:
+                continue
+            key = differing[0]
+            what = f"gives {name} {key}={here.get(key)} here and {key}={there[key]} there"
+        raise OptimizerError(
+            f"optimizer= makes something else here than in the parent: it {what}. A rank has "
+            f"copies of the parameters: know them by name (def make(parameters, names)), and not "
+            f"by id()"
+        )
 
 
 def load_into(

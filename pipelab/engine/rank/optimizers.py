@@ -7,6 +7,7 @@ lr_schedule=partial(StepLR, ...)    called with the optimizer that the first one
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from torch import nn
 from torch.optim import Optimizer
@@ -20,10 +21,16 @@ Named = Sequence[tuple[str, nn.Parameter]]
 _LOSS = ("metrics", "metric", "loss")  # what a step() that wants the loss calls it
 
 
+def is_trained(named: Named) -> bool:
+    """Whether a stage has anything for an optimizer: not where all is frozen."""
+    return any(parameter.requires_grad for _, parameter in named)
+
+
 def make_optimizer(maker: commands.Optimizer, named: Named) -> Optimizer:
     """The optimizer of one stage."""
     parameters = [parameter for _, parameter in named]
-    if "names" in wanted(maker):
+    has_them = isinstance(maker, partial) and "names" in maker.keywords
+    if "names" in parameters_of(maker) and not has_them:
         return maker(parameters, names=[name for name, _ in named])  # type: ignore[call-arg]
     return maker(parameters)
 

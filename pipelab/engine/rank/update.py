@@ -11,8 +11,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pipelab.engine.protocol.commands import Options
 from pipelab.engine.rank.data_parallel import DataParallel
-from pipelab.engine.rank.optimizer_state import load_into, state_of
-from pipelab.engine.rank.optimizers import make_optimizer, takes_loss
+from pipelab.engine.rank.optimizer_state import check_same, load_into, settings_by_name, state_of
+from pipelab.engine.rank.optimizers import is_trained, make_optimizer, takes_loss
 from pipelab.engine.rank.stage import Stage
 
 START, GROWTH_STEPS = 2.0**16, 2000
@@ -148,11 +148,13 @@ class Update:
 
     def _make(self, number: int) -> None:
         named, options = self._named(number), self.options
-        if options.optimizer is None or not named:
+        if options.optimizer is None or not is_trained(named):
             return
         self.optimizers[number] = make_optimizer(options.optimizer, named)
         if options.lr_schedule is not None:
             self.lr_schedules[number] = options.lr_schedule(self.optimizers[number])
+        if options.settings is not None:
+            check_same(options.settings, settings_by_name(self.optimizers[number], named), named)
 
     def _named(self, number: int) -> list[tuple[str, nn.Parameter]]:
         return list(self.stages[number].module.named_parameters())
