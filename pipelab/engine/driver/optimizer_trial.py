@@ -1,24 +1,25 @@
 """Make each stage's optimizer once before a process starts: refuse what cannot train.
 
 The ranks will make them again, from the same makers. Nothing is trained here: an optimizer is made
-of the stage's own parameters, and thrown away. Whether it can take a step is tried on parameters of
-one number each, and only where that may fail: with sparse gradients, or with a ``step`` that is not
-torch's.
+of the stage's own parameters, and thrown away. Then step_trial.py tries whether it can take a step.
 """
 
 import sys
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer, SparseAdam
+from torch import nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from pipelab.engine.driver.step_trial import (
+    check_step,
+    error_in_words,
+    kind_of,
+    stage_in_words,
+)
 from pipelab.engine.protocol.commands import Options
 from pipelab.engine.rank.optimizer_state import settings_by_name
 from pipelab.engine.rank.optimizers import Named, is_trained, make_optimizer, takes_loss, wanted
@@ -44,8 +45,9 @@ def tried(options: Options, stages: Sequence[nn.Module]) -> Options:
     with _without_compiler():
         for number, stage in enumerate(stages):
             if is_trained(named := list(stage.named_parameters())):
-                found.append(optimizer := _optimizer(options, number, named, names))
-                _check_step(options, number, stage, optimizer)
+                where = stage_in_words(number, named)
+                found.append(optimizer := _optimizer(options, where, named, names))
+                check_step(options, where, stage, optimizer)
                 if options.lr_schedule is not None:
                     rates.append(_rates(options, number, optimizer))
                 settings |= settings_by_name(optimizer, named)
@@ -58,17 +60,17 @@ def _check_makers(options: Options) -> None:
     optimizer, rates = options.optimizer, options.lr_schedule
     if isinstance(optimizer, Optimizer):
         raise OptimizerError(
-            f"optimizer= is {_a(optimizer)} that was made of this process's parameters, and "
+            f"optimizer= is {kind_of(optimizer)} that was made of this process's parameters, and "
             f"ranks train\ncopies of these: {_HOW}"
         )
     if isinstance(rates, LRScheduler):
         raise OptimizerError(
-            f"lr_schedule= is {_a(rates)} of one optimizer, and each stage has another:\n"
+            f"lr_schedule= is {kind_of(rates)} of one optimizer, and each stage has another:\n"
             f"{_HOW_RATES}"
         )
     for name, maker, how in (("optimizer", optimizer, _HOW), ("lr_schedule", rates, _HOW_RATES)):
         if maker is not None and not callable(maker):
-            raise OptimizerError(f"{name}= is {_a(maker)}, {maker!r}:\n{how}")
+            raise OptimizerError(f"{name}= is {kind_of(maker)}, {maker!r}:\n{how}")
     if rates is not None and optimizer is None:
         raise OptimizerError(
             "lr_schedule= sets the learning rates of an optimizer, and there is none:\n"
@@ -76,7 +78,7 @@ def _check_makers(options: Options) -> None:
         )
 
 
-def _optimizer(options: Options, number: int, named: Named, names: dict[int, str]) -> Optimizer:
+def _optimizer(options: Options, where: str, named: Named, names: dict[int, str]) -> Optimizer:
     """One stage's optimizer, made of its parameters."""
     assert options.optimizer is not None
     try:
@@ -85,19 +87,19 @@ def _optimizer(options: Options, number: int, named: Named, names: dict[int, str
         empty = "empty parameter list" in str(error)
         hint = "a group may be empty: [{'params': [...]}]" if empty else _HOW
         raise OptimizerError(
-            f"optimizer= failed for {_stage(number, named)}:\n{_words(error)}\n{hint}"
+            f"optimizer= failed for {where}:\n{error_in_words(error)}\n{hint}"
         ) from error
     missing = [name for name in ("param_groups", "state", "step") if not hasattr(found, name)]
     if missing or isinstance(found, type):
         raise OptimizerError(
-            f"optimizer= made {_a(found)} for {_stage(number, named)},\nand no optimizer: {_HOW}"
+            f"optimizer= made {kind_of(found)} for {where},\nand no optimizer: {_HOW}"
         )
     own = {id(parameter) for _, parameter in named}
     given = [parameter for group in found.param_groups for parameter in group["params"]]
     if foreign := [p for p in given if id(p) not in own]:
         what = names.get(id(foreign[0]), f"one of shape {tuple(foreign[0].shape)}")
         raise OptimizerError(
-            f"optimizer= made {_a(found)} for {_stage(number, named)},\nand {len(foreign)} of its "
+            f"optimizer= made {kind_of(found)} for {where},\nand {len(foreign)} of its "
             f"parameters are not this stage's ({what}):\nmake it of the parameters that it is "
             f"called with, which are one stage's"
         )
@@ -121,17 +123,17 @@ def _rates(options: Options, number: int, optimizer: Optimizer) -> LRScheduler:
         found = options.lr_schedule(optimizer)
     except Exception as error:
         raise OptimizerError(
-            f"lr_schedule= failed {where}:\n{_words(error)}\n{_HOW_RATES}"
+            f"lr_schedule= failed {where}:\n{error_in_words(error)}\n{_HOW_RATES}"
         ) from error
     needs = ("step", "state_dict", "load_state_dict")
     if isinstance(found, type) or not all(hasattr(found, name) for name in needs):
         raise OptimizerError(
-            f"lr_schedule= made {_a(found)} {where},\nand no schedule of learning rates: "
+            f"lr_schedule= made {kind_of(found)} {where},\nand no schedule of learning rates: "
             f"{_HOW_RATES}"
         )
     if getattr(found, "optimizer", optimizer) is not optimizer:
         raise OptimizerError(
-            f"lr_schedule= made {_a(found)} of another optimizer, {where}:\nmake it of the "
+            f"lr_schedule= made {kind_of(found)} of another optimizer, {where}:\nmake it of the "
             f"optimizer that it is called with, which is one stage's"
         )
     more = wanted(found.step)
@@ -143,119 +145,12 @@ def _rates(options: Options, number: int, optimizer: Optimizer) -> LRScheduler:
     return found
 
 
-def _check_step(options: Options, number: int, stage: nn.Module, optimizer: Optimizer) -> None:
-    """Raise OptimizerError for an optimizer that needs a closure, or other gradients."""
-    kind, named, step = type(optimizer).__name__, list(stage.named_parameters()), optimizer.step
-    where = f"{kind}, for {_stage(number, named)},"
-    if more := wanted(step):
-        raise (
-            _needs_closure(where)
-            if "closure" in more
-            else OptimizerError(
-                f"step() of {where}\nwants {', '.join(more)}: here it is called with nothing"
-            )
-        )
-    is_sparse = _sparse(stage)
-    only_sparse = isinstance(optimizer, SparseAdam)
-    is_torchs = getattr(step, "__module__", "").startswith("torch.optim")
-    if is_torchs and not only_sparse and not any(is_sparse.values()):
-        return
-    assert options.optimizer is not None
-    small = [
-        (name, _one_number(p, is_sparse.get(name, None if only_sparse else False)))
-        for name, p in named
-    ]
-    try:
-        tiny = make_optimizer(options.optimizer, small)
-    except Exception:  # it wants other shapes: nothing is learnt from this try
-        return
-    if error := _error_of(tiny.step):
-        if _error_of(partial(tiny.step, partial(_closure, small))) is None:
-            raise _needs_closure(where) from error
-        if "sparse" in str(error).lower():
-            raise OptimizerError(f"{where}\ncannot step: {_words(error)}\n{_gradients(is_sparse)}")
-
-
-def _needs_closure(where: str) -> OptimizerError:
-    return OptimizerError(
-        f"{where}\nwants a closure that runs the model again within its step; here each microbatch "
-        f"runs once:\nuse an optimizer whose step() needs none"
-    )
-
-
-def _error_of(step: Callable[[], object]) -> Exception | None:
-    try:
-        step()
-    except Exception as error:
-        return error
-    return None
-
-
-def _closure(named: Named) -> Tensor:
-    """Stands for one that runs the model again."""
-    return torch.stack([parameter.detach().abs().sum() for _, parameter in named]).sum()
-
-
-def _sparse(stage: nn.Module) -> dict[str, bool]:
-    """Whether a parameter's gradient will be sparse, where its layer is torch's own."""
-    return {
-        name: bool(getattr(module, "sparse", False))
-        for path, module in stage.named_modules()
-        if type(module).__module__.startswith("torch.nn")
-        for name, _ in module.named_parameters(path, recurse=False)
-    }
-
-
-def _one_number(parameter: nn.Parameter, is_sparse: bool | None) -> nn.Parameter:
-    """A parameter of one number and as many dimensions, with a gradient; without, if unknown."""
-    size = torch.Size([1] * parameter.dim())
-    small = nn.Parameter(
-        torch.zeros(size, dtype=parameter.dtype), requires_grad=parameter.requires_grad
-    )
-    if parameter.requires_grad and is_sparse is not None:
-        ones = torch.ones_like(small)
-        small.grad = ones.to_sparse(1) if is_sparse else ones
-    return small
-
-
-def _gradients(is_sparse: dict[str, bool]) -> str:
-    """Which parameters have which gradients, and what to do."""
-    sparse, dense = (
-        _some([n for n, x in is_sparse.items() if x == kind]) for kind in (True, False)
-    )
-    return (
-        f"Sparse gradients: {sparse}; dense ones: {dense}. Let optimizer=\nmake another kind for "
-        f"this stage, or leave sparse=True out"
-    )
-
-
 def _names(stages: Sequence[nn.Module]) -> dict[int, str]:
     return {
         id(parameter): f"{name} of stage {number}"
         for number, stage in enumerate(stages)
         for name, parameter in stage.named_parameters()
     }
-
-
-def _stage(number: int, named: Named) -> str:
-    return f"stage {number} ({_some([name for name, _ in named])})"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-    return ", ".join(names[:2]) + more if names else "none"
-
-
-def _a(value: object) -> str:
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    name = type(value).__name__
-    article = "an" if name[0] in "aeiouAEIOU" or name[:2].isupper() else "a"
-    return "nothing (None)" if value is None else f"{article} {name}"
-
-
-def _words(error: Exception) -> str:
-    return textwrap.shorten(f"{type(error).__name__}: {error}", 160, placeholder=" ...")
 
 
 @contextmanager
