@@ -20,6 +20,7 @@ from pipelab.engine.transport import groups
 from pipelab.engine.transport.backends import named
 
 _HOST = torch.device("cpu")
+_SPARSE = 1 + 2**-10  # one gradient, and in the fraction that it is sparse
 
 
 @dataclass
@@ -75,12 +76,11 @@ class DataParallel:
         now, ended = self.clock.now if by_nccl else time.monotonic, list[Moment]()
         buffers = [b for b in stage.buffers() if b.is_floating_point()]
         first = self.replicas.rank() == 0
-        # One flat tensor, and behind it how many of each parameter's gradients there are, and how
-        # many are sparse: one that no replica used keeps None, as in one process.
+        # One flat tensor, with a count of gradients behind it: a parameter that no replica used
+        # keeps None, as in one process.
         parts = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in trained]
         parts += [b if first else torch.zeros_like(b) for b in buffers]
-        parts.append(torch.tensor([float(p.grad is not None) for p in trained]))
-        parts.append(torch.tensor([float(_is_sparse(p.grad)) for p in trained]))
+        parts.append(torch.tensor([_counted(p.grad) for p in trained]))
         flat = torch.cat([part.flatten().to(device) for part in parts])
         work = group.allreduce([flat])
         # gloo calls this on completion; NCCL at once, on a stream that waits for completion
@@ -95,15 +95,16 @@ class DataParallel:
         self._wait(reduction.work, reduction.by_nccl)
         reduction.completion.wait()
         tensors = [*reduction.parameters, *reduction.buffers]
-        sizes = [*(tensor.numel() for tensor in tensors), *[len(reduction.parameters)] * 2]
-        *parts, counts, sparse = torch.split(reduction.flat, sizes)
-        for parameter, part, count, num_sparse in zip(
-            reduction.parameters, parts, counts.tolist(), sparse.tolist(), strict=False
+        sizes = [*(tensor.numel() for tensor in tensors), len(reduction.parameters)]
+        *parts, counts = torch.split(reduction.flat, sizes)
+        for parameter, part, count in zip(
+            reduction.parameters, parts, counts.real.tolist(), strict=False
         ):
             if count:
                 own = part.real if part.is_complex() and not parameter.is_complex() else part
                 gradient = own.view(parameter.shape).to(parameter)
-                parameter.grad = gradient.to_sparse(1) if count == num_sparse else gradient
+                are_sparse = count == int(count) * _SPARSE
+                parameter.grad = gradient.to_sparse(1) if are_sparse else gradient
         for buffer, part in zip(reduction.buffers, parts[len(reduction.parameters) :], strict=True):
             buffer.copy_((part.real if part.is_complex() else part).view(buffer.shape))
         return reduction.ended[0]
@@ -140,5 +141,8 @@ class DataParallel:
             (groups.finish if by_nccl else groups.wait)(work, self.timeout)
 
 
-def _is_sparse(gradient: Tensor | None) -> bool:
-    return gradient is not None and gradient.is_sparse
+def _counted(gradient: Tensor | None) -> float:
+    """What counts one gradient, and whether it is sparse: the sum of some says if all are."""
+    if gradient is None:
+        return 0.0
+    return _SPARSE if gradient.is_sparse else 1.0
