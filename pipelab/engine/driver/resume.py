@@ -1,7 +1,7 @@
 """A saved training for the stages that there are now, which may be cut elsewhere.
 
 A parameter's state and settings go by its name. So each of our groups looks up the groups that its
-parameters were in (their *homes*), and takes over the settings that these agree on:
+parameters were in (their *homes*), and takes over their settings:
 
     saved    stage 0: [0.weight 2.weight] [0.bias 2.bias]    stage 1: [4.weight] [4.bias]
     ours     stage 0: [0.weight 2.weight 4.weight] [0.bias 2.bias 4.bias]
@@ -27,6 +27,7 @@ Saved = Mapping[str, Any]
 
 _PER_GROUP = ("base_lrs", "_last_lr", "max_lrs", "min_lrs", "lr_lambdas", "base_momentums",
               "max_momentums")  # fmt: skip
+_OF_ALL = ("_milestones", "_schedule_phases", "_schedulers")  # torch's lists of other things
 _INSTEAD = "or load_state_dict(torch.load(path)['model']) the parameters alone"
 
 
@@ -35,6 +36,14 @@ class _Home(NamedTuple):
 
     stage: str
     number: int
+
+
+class _Fit(NamedTuple):
+    """A group that one of ours gets, all or in part; and its home, if it was saved."""
+
+    group: Group
+    home: _Home | None
+    number: int  # of ours
 
 
 def stages_of(found: Saved) -> dict[str, StageState]:
@@ -56,8 +65,7 @@ def fitted(own: Saved, saved: Saved) -> dict[str, Any]:
     """What each of our optimizers gets of a saved training; ``own`` is what they hold now.
 
     Raises:
-        CheckpointError: another kind of optimizer or schedule, or settings that differ within one
-            of our groups.
+        CheckpointError: another kind of optimizer or schedule.
     """
     theirs = stages_of(saved)
     homes = {
@@ -81,15 +89,16 @@ def _fit(
         return None
     _check_kinds("", stage, own["kind"], {state["kind"] for state in sources.values()})
     entries = {name: entry for state in saved.values() for name, entry in state["state"].items()}
-    fit = StageState(
+    fits = _fit_groups(own, saved, homes)
+    found = StageState(
         kind=own["kind"],
-        groups=[_fit_group(stage, group, saved, homes) for group in own["groups"]],
+        groups=[fit.group for fit in fits],
         state={name: entries[name] for name in names if name in entries},
         shared=_agreed(stage, "shared", [state["shared"] for state in sources.values()]),
     )
-    if schedule := _fit_schedule(stage, own, sources, homes):
-        fit["lr_schedule"] = schedule
-    return fit
+    if schedule := _fit_schedule(stage, own, sources, fits):
+        found["lr_schedule"] = schedule
+    return found
 
 
 def _check_kinds(part: str, stage: str, ours: str, theirs: set[str]) -> None:
@@ -100,34 +109,40 @@ def _check_kinds(part: str, stage: str, ours: str, theirs: set[str]) -> None:
         )
 
 
-def _fit_group(
-    stage: str, own: Group, saved: dict[str, StageState], homes: dict[str, _Home]
-) -> Group:
-    """Our group with the settings of its parameters' homes."""
-    found: dict[_Home, str] = {}  # with the first parameter that was there
+def _fit_groups(
+    own: StageState, saved: dict[str, StageState], homes: dict[str, _Home]
+) -> list[_Fit]:
+    """Our groups with the settings that their parameters had.
+
+    Where those differ within a group, more groups follow ours.
+    """
+    firsts, more = list[_Fit](), list[_Fit]()
+    for number, group in enumerate(own["groups"]):
+        first, *others = _alike(number, group, saved, homes)
+        firsts.append(first)
+        more += others
+    return firsts + more
+
+
+def _alike(
+    number: int, own: Group, saved: dict[str, StageState], homes: dict[str, _Home]
+) -> list[_Fit]:
+    """One of our groups as groups of parameters that had the same settings."""
+    found: list[_Fit] = []
     for name in own["names"]:
-        if name in homes:
-            found.setdefault(homes[name], name)
-    each = [saved[home.stage]["groups"][home.number]["settings"] for home in found]
-    for settings, name in zip(each[1:], [*found.values()][1:], strict=True):
-        _check_settings(stage, each[0], settings, next(iter(found.values())), name)
-    return Group(names=own["names"], settings=each[0] if each else own["settings"])
-
-
-def _check_settings(
-    stage: str, one: dict[str, Any], other: dict[str, Any], name: str, twin: str
-) -> None:
-    for key in sorted(one.keys() | other.keys()):
-        if not same(one.get(key), other.get(key)):
-            raise CheckpointError(
-                f"{stage}: {name} and {twin} are in one group of the optimizer, and were saved "
-                f"with\n{key}={one.get(key)} and {key}={other.get(key)}: let optimizer= make "
-                f"groups as it did then,\n{_INSTEAD}"
-            )
+        home, settings = homes.get(name), own["settings"]
+        if home is not None:
+            settings = saved[home.stage]["groups"][home.number]["settings"]
+        alike = next((fit for fit in found if same(fit.group["settings"], settings)), None)
+        if alike is not None:
+            alike.group["names"].append(name)
+        else:
+            found.append(_Fit(Group(names=[name], settings=settings), home, number))
+    return found or [_Fit(own, None, number)]
 
 
 def _fit_schedule(
-    stage: str, own: StageState, sources: dict[str, StageState], homes: dict[str, _Home]
+    stage: str, own: StageState, sources: dict[str, StageState], fits: list[_Fit]
 ) -> ScheduleState | None:
     """Our schedule of learning rates; None if either has none: it starts anew then."""
     theirs = {key: x["lr_schedule"] for key, x in sources.items() if "lr_schedule" in x}
@@ -135,8 +150,7 @@ def _fit_schedule(
     if ours is None or not theirs:
         return None
     _check_kinds("lr_schedule ", stage, ours["kind"], {state["kind"] for state in theirs.values()})
-    firsts = [next((homes[n] for n in g["names"] if n in homes), None) for g in own["groups"]]
-    merge = _Merge(stage, firsts, {key: len(x["groups"]) for key, x in sources.items()})
+    merge = _Merge(stage, fits, {key: len(x["groups"]) for key, x in sources.items()})
     states = {key: state["state"] for key, state in theirs.items()}
     return ScheduleState(kind=ours["kind"], state=merge.state(states, ours["state"]))
 
@@ -148,7 +162,7 @@ class _Merge(NamedTuple):
     """
 
     stage: str
-    homes: list[_Home | None]
+    fits: list[_Fit]
     num_groups: dict[str, int]
 
     def state(self, saved: dict[str, Any], own: Any) -> dict[str, Any]:
@@ -166,17 +180,26 @@ class _Merge(NamedTuple):
                 dict(zip(saved, row, strict=True)) for row in zip(*saved.values(), strict=True)
             )
             return [self.state(states, ours) for states, ours in zip(inner, own, strict=True)]
-        if isinstance(own, list) and self._is_per_group(key, saved, own):
-            pairs = zip(self.homes, own, strict=True)
-            return [x if home is None else saved[home.stage][home.number] for home, x in pairs]
+        if self._is_per_group(key, saved, own):
+            return [
+                own[number] if home is None else saved[home.stage][home.number]
+                for _, home, number in self.fits
+            ]
         return _agreed(self.stage, f"lr_schedule's {key}", [*saved.values()])
 
-    def _is_per_group(self, key: str, saved: dict[str, Any], own: list[Any]) -> bool:
+    def _is_per_group(self, key: str, saved: dict[str, Any], own: Any) -> bool:
         """Torch's are known by name; a learner's show it where the number of groups changes."""
-        fits = len(own) == len(self.homes) and all(
-            isinstance(x, list) and len(x) == self.num_groups[stage] for stage, x in saved.items()
-        )
-        return fits and (key in _PER_GROUP or any(len(x) != len(own) for x in saved.values()))
+        num_own = 1 + max(fit.number for fit in self.fits)
+        each = [(own, num_own), *((saved[stage], self.num_groups[stage]) for stage in saved)]
+        if key in _OF_ALL or not all(isinstance(x, list) and len(x) == n for x, n in each):
+            return False
+        if key not in _PER_GROUP and len(self.fits) > num_own:
+            raise CheckpointError(
+                f"{self.stage}: parameters of one group were saved with other settings, so it "
+                f"becomes several,\nand nothing says whether the lr_schedule's {key} has an entry "
+                f"for each group: let\noptimizer= make the groups as it did then, {_INSTEAD}"
+            )
+        return key in _PER_GROUP or any(len(x) != num_own for x in saved.values())
 
 
 def _agreed(stage: str, what: str, values: Sequence[Any]) -> Any:

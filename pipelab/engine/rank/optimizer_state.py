@@ -4,9 +4,10 @@ The form of it is in protocol/training_state.py.
 """
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -80,14 +81,14 @@ def check_same(
 def load_into(
     optimizer: Optimizer, schedule: LRScheduler | None, named: Named, state: StageState
 ) -> None:
-    """Give a new optimizer and its new schedule what ``state_of`` found, in this order of groups.
+    """Give a new optimizer and its new schedule what ``state_of`` found.
 
-    Not by the optimizer's own ``load_state_dict``: that casts a state to its parameter's type, and
-    NAdam's is another.
+    The first of its groups are the optimizer's, in this order; more of them take some of the
+    parameters of these. Not by the optimizer's own ``load_state_dict``: that casts a state to its
+    parameter's type, and NAdam's is another.
     """
     state = copy.deepcopy(state)
-    for group, saved in zip(optimizer.param_groups, state["groups"], strict=True):
-        group.update(saved["settings"])
+    _regroup(optimizer, schedule, dict(named), state["groups"])
     for name, parameter in named:
         if name in state["state"]:
             optimizer.state[parameter] = {
@@ -97,6 +98,37 @@ def load_into(
     optimizer.state.update(state["shared"])
     if schedule is not None and "lr_schedule" in state:
         schedule.load_state_dict(state["lr_schedule"]["state"])
+
+
+def _regroup(
+    optimizer: Optimizer,
+    schedule: LRScheduler | None,
+    parameters: dict[str, nn.Parameter],
+    groups: Sequence[Group],
+) -> None:
+    """Give the groups their parameters and settings, and make those that are more."""
+    own = optimizer.param_groups
+    number_of = {id(p): number for number, group in enumerate(own) for p in group["params"]}
+    for number, saved in enumerate(groups):
+        members = [parameters[name] for name in saved["names"]]
+        if number == len(own):
+            source = number_of[id(members[0])]
+            own.append(dict(own[source]))
+            _more_rates(schedule, source)
+        own[number].update(saved["settings"], params=members)
+        if "param_names" in own[number]:
+            own[number]["param_names"] = saved["names"]
+
+
+def _more_rates(schedule: Any, source: int) -> None:
+    """A new group's rates follow the function of the group that it was taken from.
+
+    All else that a schedule keeps for each group is in its state.
+    """
+    for inner in getattr(schedule, "_schedulers", ()):
+        _more_rates(inner, source)
+    if hasattr(schedule, "lr_lambdas"):
+        schedule.lr_lambdas = [*schedule.lr_lambdas, schedule.lr_lambdas[source]]
 
 
 def _group(group: dict[str, Any], names: dict[int, str]) -> Group:
