@@ -72,9 +72,8 @@ def check_same(
             key = differing[0]
             what = f"gives {name} {key}={here.get(key)} here and {key}={there[key]} there"
         raise OptimizerError(
-            f"optimizer= makes something else here than in the parent: it {what}. A rank has "
-            f"copies of the parameters: know them by name (def make(parameters, names)), and not "
-            f"by id()"
+            f"optimizer= makes something else here than in the parent:\nit {what}. A rank has "
+            f"copies of the\nparameters: know them by name (def make(parameters, names)), not by id()"
         )
 
 

@@ -157,7 +157,9 @@ class Update:
             check_same(options.settings, settings_by_name(self.optimizers[number], named), named)
 
     def _named(self, number: int) -> list[tuple[str, nn.Parameter]]:
-        return list(self.stages[number].module.named_parameters())
+        stage = self.stages[number]
+        own = set(map(id, stage.parameters))
+        return [(name, p) for name, p in stage.module.named_parameters() if id(p) in own]
 
 
 def load_parameters(stages: Mapping[int, Stage], state: Mapping[str, Tensor]) -> None:
