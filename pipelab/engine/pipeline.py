@@ -219,6 +219,8 @@ class Pipeline:
     def load(self, folder: str | PathLike[str]) -> None:
         """Load what ``save`` wrote, also into another schedule or number of stages.
 
+        By the parameters' names; an optimizer or a schedule of rates that it lacks starts anew.
+
         Raises:
             CheckpointError: no checkpoint, a damaged one, or another model's.
         """

@@ -77,11 +77,14 @@ def cut(
             "sample= is what split='time' and split='memory' measure layers on: say one of these, "
             "or leave it out"
         )
-    if split_as is None or isinstance(split_as, str):
-        return split(model, num_stages, by=cast(By, split_as or "parameters"), sample=sample)
+    if split_as is None:
+        return split(model, num_stages)
+    model = whole_model(model)  # also where it was cut before
+    if isinstance(split_as, str):
+        return split(model, num_stages, by=cast(By, split_as), sample=sample)
     asked = [*split_as] if isinstance(split_as, Sequence) else []
     if asked and all(isinstance(name, str) for name in asked):
-        return split(model, num_stages, sizes=_sizes(asked, [*named_layers(whole_model(model))]))
+        return split(model, num_stages, sizes=_sizes(asked, [*named_layers(model)]))
     if asked and all(isinstance(size, Integral) and not isinstance(size, bool) for size in asked):
         return split(model, num_stages, sizes=asked)
     raise PartitionError(

@@ -119,6 +119,13 @@ def test_a_pipeline_makes_the_cut_itself(how, sizes):
     assert report.ok and all(row.exact for row in report.parameters)
 
 
+@pytest.mark.parametrize("how", [[1, 4], ["1"]])
+def test_what_was_cut_may_be_cut_elsewhere(how):
+    with Pipeline(split(sequential(), 4), gpipe(2, 3), split=how, **OPTIONS) as pipeline:
+        pipeline.step(X, Y)
+        assert layers_of(pipeline) == [{0}, {2, 3, 4}]
+
+
 def layers_of(pipeline):
     """The numbers of the layers with parameters on each rank."""
     return [{int(name[0]) for name in answer.found} for answer in pipeline._fetch("gradients")]

@@ -73,7 +73,8 @@ def check_same(
             what = f"gives {name} {key}={here.get(key)} here and {key}={there[key]} there"
         raise OptimizerError(
             f"optimizer= makes something else here than in the parent:\nit {what}. A rank has "
-            f"copies of the\nparameters: know them by name (def make(parameters, names)), not by id()"
+            f"copies of the\nparameters: know them by name (def make(parameters, names)), not by "
+            f"id()"
         )
 
 
