@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipelab.engine.driver import checkpoint as saved
 from pipelab.engine.driver import checks, optimizer_trial, plan
 from pipelab.engine.driver.microbatches import Count, Rule, share_out
-from pipelab.engine.driver.option_kinds import check_kinds
+from pipelab.engine.driver.option_kinds import check_cut, check_kinds
 from pipelab.engine.driver.prefetch import Prefetch
 from pipelab.engine.driver.result import StepResult, merged, setting_of, step_result
 from pipelab.engine.driver.resume import check_savable
@@ -252,6 +252,7 @@ class Pipeline:
         self, model: Model, num_stages: int, split: SplitAs | None, sample: Any
     ) -> list[nn.Module]:
         """The stages of a model, whose names we keep."""
+        check_cut(split)
         stages, whole = cut(model, num_stages, split, sample), whole_model(model)
         self._shapes = {name: tensor.shape for name, tensor in whole.state_dict().items()}
         self._names = [name for name, _ in whole.named_parameters()]

@@ -119,6 +119,13 @@ def test_a_pipeline_makes_the_cut_itself(how, sizes):
     assert report.ok and all(row.exact for row in report.parameters)
 
 
+def test_times_are_not_measured_by_each_process_of_torchruns(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.setenv(name, "0")
+    with pytest.raises(PartitionError, match=r"measure once, and write the cut down"):
+        Pipeline(sequential(), gpipe(2, 2), split="time", sample=X, device="cpu", **OPTIONS)
+
+
 @pytest.mark.parametrize("how", [[1, 4], ["1"]])
 def test_what_was_cut_may_be_cut_elsewhere(how):
     with Pipeline(split(sequential(), 4), gpipe(2, 3), split=how, **OPTIONS) as pipeline:

@@ -9,7 +9,8 @@ from numbers import Integral, Real
 
 import torch
 
-from pipelab.errors import PipelabError
+from pipelab.engine.protocol.host import under_torchrun
+from pipelab.errors import PartitionError, PipelabError
 from pipelab.simulator import Cost
 
 
@@ -20,6 +21,15 @@ def check_kinds(**options: object) -> None:
         if not (is_right(value) or (value is None and name not in _NEEDED)):
             more = "" if name in _NEEDED else ", or leave it out"
             raise PipelabError(f"{name}={value!r}: give {what}{more}")
+
+
+def check_cut(split: object) -> None:
+    """Raise PartitionError where the ranks would not all make the same cut."""
+    if isinstance(split, str) and split == "time" and under_torchrun():
+        raise PartitionError(
+            "split='time' measures, and each process of torchrun would find other times and may "
+            "cut\nelsewhere: measure once, and write the cut down, as split=[2, 2]"
+        )
 
 
 def _is_whole(value: object) -> bool:
