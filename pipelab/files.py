@@ -1,7 +1,6 @@
 """Files: replaced only when the new one is complete, and read only if reading does no harm."""
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: the folder cannot be written to, or the disk is full.
     """
-    name = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    name = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     # not tempfile's: those are for their owner's eyes alone
     handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
