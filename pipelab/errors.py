@@ -6,6 +6,7 @@
     ├── PartitionError         a model that cannot be cut into these stages
     ├── BatchError             a batch that cannot be cut into these microbatches
     ├── LossError              a loss that is no mean over rows, or has no graph
+    ├── OptimizerError         an optimizer, or a schedule of its rates, that cannot train a stage
     ├── CheckpointError        a saved training that cannot be read, or is another model's
     ├── TraceError             a trace file that cannot be read
     ├── LessonError            a lesson is asked for what it does not have
@@ -33,6 +34,7 @@ __all__ = [
     "LaunchError",
     "LessonError",
     "LossError",
+    "OptimizerError",
     "PartitionError",
     "PipelabError",
     "PipelineClosed",
@@ -116,6 +118,10 @@ class BatchError(PipelabError):
 
 class LossError(PipelabError):
     """The loss is not one real number with a graph, the mean over the rows that it was given."""
+
+
+class OptimizerError(PipelabError):
+    """``optimizer=`` or ``lr_schedule=`` does not make what can train a stage."""
 
 
 class CheckpointError(PipelabError):

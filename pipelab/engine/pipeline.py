@@ -9,17 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from pipelab.engine.driver import checkpoint as saved
-from pipelab.engine.driver import checks, plan
+from pipelab.engine.driver import checks, optimizer_trial, plan
 from pipelab.engine.driver.batches import check_batch
 from pipelab.engine.driver.microbatches import Count, Rule, share_out
+from pipelab.engine.driver.option_kinds import check_cut, check_kinds
 from pipelab.engine.driver.prefetch import Prefetch
 from pipelab.engine.driver.result import StepResult, merged, setting_of, step_result
+from pipelab.engine.driver.resume import check_savable
 from pipelab.engine.protocol.commands import Done, Fetch, Load, Loss, LrSchedule, Optimizer, Options
 from pipelab.engine.protocol.device import choose
 from pipelab.engine.protocol.progress import Begun
 from pipelab.engine.ranks import start_ranks
-from pipelab.partition import as_model, split
+from pipelab.partition import cut, whole_model
+from pipelab.partition.chain import Model
 from pipelab.partition.sharing import find_sharing
+from pipelab.partition.split import SplitAs
 from pipelab.partition.tree import join
 from pipelab.schedules import Schedule
 from pipelab.schedules.communication import Lowered, lower
@@ -32,10 +36,12 @@ class Pipeline:
     Use it in a ``with`` block: when it ends, also by an error, no process is left.
 
     Args:
-        model: an ``nn.Sequential`` or a list of modules. Ranks train copies of its layers.
+        model: an ``nn.Sequential``, a list of modules, or the stages that ``split`` gives. Ranks
+            train copies of its layers.
         schedule: what each rank runs, in which order; each rank is a process.
         loss: ``loss(output, target)`` -> scalar tensor, the mean over the rows it was given.
-        optimizer: called with each stage's parameters (``partial(torch.optim.SGD, lr=0.1)``).
+        optimizer: called with each stage's parameters (``partial(torch.optim.SGD, lr=0.1)``), and
+            with ``names=`` theirs in the model, if it has such an argument.
         replicas: copies of the pipeline, each on its ranks and rows; gradients are averaged.
         pace: keep all actions and messages to this cost, as a device of that speed would.
         overlap: False makes sends block until their message has arrived.
@@ -44,7 +50,8 @@ class Pipeline:
         count: for a microbatch's targets, how many terms its loss averages; without it, rows.
         reduction: ``"sum"`` for a loss that adds up its terms; gradients are still averaged.
         clip_norm: clip the gradients to this norm of the *whole* model before each update.
-        lr_schedule: called with each stage's optimizer (``partial(StepLR, step_size=10)``).
+        lr_schedule: called with each stage's optimizer (``partial(StepLR, step_size=10)``). One
+            that wants a loss, as ReduceLROnPlateau does, gets that of the step that updates.
         autocast: the dtype of forwards, ``torch.bfloat16``, or ``torch.float16`` with loss scale.
         seed: of random layers; each stage and microbatch draws other numbers.
         record: False leaves events out: traces are empty, and steps slightly faster.
@@ -53,6 +60,9 @@ class Pipeline:
         timeout: seconds that any wait may take before the step is given up.
         idle_timeout: seconds without a call after which the processes end; None: never.
         stop_at_nan: fail where a stage first gives a NaN or an infinity; else the loss shows it.
+        split: where to cut: ``"time"`` or ``"memory"`` balances that and not parameters; a list of
+            numbers of layers, or of the names of layers that begin a stage, is a cut of your own.
+        sample: the input of one microbatch, which ``split="time"`` and ``"memory"`` measure on.
 
     Raises:
         PipelabError: a schedule, model or loss that cannot run, before any process starts.
@@ -60,7 +70,7 @@ class Pipeline:
 
     def __init__(
         self,
-        model: nn.Module | list[nn.Module],
+        model: Model,
         schedule: Schedule,
         *,
         loss: Loss,
@@ -82,7 +92,14 @@ class Pipeline:
         timeout: float = 30.0,
         idle_timeout: float | None = None,
         stop_at_nan: bool = False,
+        split: SplitAs | None = None,
+        sample: Any = None,
     ):
+        check_kinds(
+            replicas=replicas, pace=pace, memory_budget=memory_budget, checkpoint=checkpoint,
+            count=count, reduction=reduction, clip_norm=clip_norm, autocast=autocast, seed=seed,
+            timeout=timeout, idle_timeout=idle_timeout,
+        )  # fmt: skip
         checks.check_times(timeout, idle_timeout)
         lowered = lower(schedule)
         schedule = lowered.schedule
@@ -103,18 +120,15 @@ class Pipeline:
             worker=worker,
         )
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
-        model = as_model(model)
-        modules = split(model, schedule.num_stages)
+        modules = self._cut(model, schedule.num_stages, split, sample)
         self._sharing = find_sharing(modules, loss)
         self._rule = Rule(count, reduction)
         checks.check_loss(loss, reduction)
+        self._options = optimizer_trial.tried(self._options, modules)
         self.schedule = schedule
         self.replicas = replicas
         self.pace = pace
         self.overlap = overlap
-        self._shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-        self._names = [name for name, _ in model.named_parameters()]
-        self._num_trained = sum(p.requires_grad for p in model.parameters())
         self._loss_is_tried = False
         self._steps = 0
         self._accumulating = False  # gradients of steps with ``update=False`` wait for an update
@@ -198,7 +212,7 @@ class Pipeline:
         Raises:
             CheckpointError: names or shapes that are not this model's.
         """
-        self._load(state, {})
+        self._load(state, None)
 
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write the whole training to ``folder``: parameters, optimizer state, steps so far.
@@ -206,22 +220,25 @@ class Pipeline:
         ``torch.load(path)["model"]`` is a state_dict for the plain model.
 
         Raises:
-            CheckpointError: gradients of steps with ``update=False`` wait, and would be lost.
+            CheckpointError: gradients of steps with ``update=False`` wait, and would be lost; or
+                the optimizer keeps what a file cannot give back.
         """
         saved.check_whole(self._accumulating)
-        state = saved.Checkpoint(self.state_dict(), merged(self._fetch("optimizer")), self._steps)
-        return saved.save(Path(folder), state)
+        optimizer = merged(self._fetch("optimizer"))
+        check_savable(optimizer)
+        return saved.save(Path(folder), saved.Checkpoint(self.state_dict(), optimizer, self._steps))
 
     def load(self, folder: str | PathLike[str]) -> None:
         """Load what ``save`` wrote, also into another schedule or number of stages.
 
+        By the parameters' names; an optimizer or a schedule of rates that it lacks starts anew.
+
         Raises:
             CheckpointError: no checkpoint, a damaged one, or another model's.
         """
-        state = saved.load(Path(folder))
-        saved.check_optimizer(merged(self._fetch("optimizer")), state.optimizer)
-        self._load(state.parameters, state.optimizer)
-        self._steps = state.steps
+        found = saved.load(Path(folder))
+        self._load(*saved.for_stages(found, self._shapes, merged(self._fetch("optimizer"))))
+        self._steps = found.steps
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -242,6 +259,17 @@ class Pipeline:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _cut(
+        self, model: Model, num_stages: int, split: SplitAs | None, sample: Any
+    ) -> list[nn.Module]:
+        """The stages of a model, whose names we keep."""
+        check_cut(split)
+        stages, whole = cut(model, num_stages, split, sample), whole_model(model)
+        self._shapes = {name: tensor.shape for name, tensor in whole.state_dict().items()}
+        self._names = [name for name, _ in whole.named_parameters()]
+        self._num_trained = sum(p.requires_grad for p in whole.parameters())
+        return stages
 
     def _build(self, modules: list[nn.Module], lowered: Lowered) -> None:
         try:
@@ -283,7 +311,7 @@ class Pipeline:
         options["signature"] = flat[0].signature
         return self._ask(plan.runs(shares, self.schedule, options), meanwhile)  # [3]
 
-    def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
+    def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any] | None) -> None:
         saved.check_parameters(self._shapes, parameters)
         saved.check_ties(self._sharing.ties, parameters)
         self._ask_all(Load(parameters, optimizer))

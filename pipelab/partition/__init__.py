@@ -3,8 +3,9 @@
 from pipelab.partition.balance import balance
 from pipelab.partition.chain import Chain, as_model, call
 from pipelab.partition.measure import Layer, measure
+from pipelab.partition.parts import whole_model
 from pipelab.partition.rows import Rows, Whole
-from pipelab.partition.split import split
+from pipelab.partition.split import cut, split
 
 __all__ = [
     "Chain",
@@ -14,6 +15,8 @@ __all__ = [
     "as_model",
     "balance",
     "call",
+    "cut",
     "measure",
     "split",
+    "whole_model",
 ]

@@ -174,7 +174,7 @@ def test_bad_files_are_refused_and_run_no_code(tmp_path, monkeypatch):
         torch.save(good | {"steps": Evil()}, path)
         refused(r"cannot be read as a checkpoint .*might run code")
         for bad, words in (
-            (good | {"version": 2}, "has version 2, this pipelab reads 1"),
+            (good | {"version": 3}, "has version 3, this pipelab reads up to 2"),
             (good | {"format": "other"}, "is not a checkpoint"),
             (state, "is not a checkpoint"),
             ([1, 2], "is not a checkpoint"),

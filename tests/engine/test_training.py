@@ -118,13 +118,15 @@ class Complex(nn.Module):
         return (x.to(torch.complex64) @ self.weight).abs()
 
 
-def test_clipping_counts_complex_weights_whole():
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_clipping_counts_complex_weights_whole(replicas):
     torch.manual_seed(0)
-    model, (x, y) = nn.Sequential(Complex(), nn.Linear(8, 8)), batch(12)
-    with open_pipeline(model, build("1f1b", 2, 3), optimizer=SGD, clip_norm=1e-2) as pipeline:
+    model, (x, y) = nn.Sequential(Complex(), nn.BatchNorm1d(8), nn.Linear(8, 8)), batch(12)
+    options = {"optimizer": SGD, "clip_norm": 1e-2, "replicas": replicas}
+    with open_pipeline(model, build("1f1b", 2, 3), **options) as pipeline:
         result = pipeline.step(x, y)
         clipped = pipeline.gradients()
-    plain_loop(model, x, y, 3)
+    plain_loop(model, x, y, 3 * replicas)
     norm = clip_grad_norm_(model.parameters(), 1e-2)
     assert result.gradient_norm == pytest.approx(norm.item(), rel=1e-6)
     for name, gradient in gradients(model).items():

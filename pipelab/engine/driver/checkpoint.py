@@ -6,7 +6,7 @@ it was. Loading runs no code (``weights_only``).
 
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +14,16 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from pipelab.engine.driver.old_checkpoint import todays, without_stages
+from pipelab.engine.driver.resume import Saved, fitted
+from pipelab.engine.protocol.training_state import are_stages
 from pipelab.errors import CheckpointError
 from pipelab.files import check_plain, replacing
 from pipelab.partition.sharing import Tie
 
 FILE = "checkpoint.pt"
-_VERSION = 1
+_VERSION = 2
+_READS = (1, _VERSION)  # 1: pipelab 0.1.0's (old_checkpoint.py)
 _MAX_BYTES = 1 << 36  # 64 GiB: more than any model of the course
 
 
@@ -29,6 +33,7 @@ class Checkpoint(NamedTuple):
     parameters: dict[str, Tensor]
     optimizer: dict[str, Any]
     steps: int
+    version: int = _VERSION
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -48,7 +53,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
         "optimizer": checkpoint.optimizer,
         "steps": checkpoint.steps,
     }
-    with replacing(folder / FILE, mode=0o600) as file:
+    with replacing(folder / FILE) as file:
         torch.save(data, file)
         file.flush()
         os.fsync(file.fileno())  # complete on the disk before it takes the earlier one's place
@@ -77,16 +82,37 @@ def load(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
     if not isinstance(data, dict) or data.get("format") != "pipelab-checkpoint":
         raise CheckpointError(f"{path}: is not a checkpoint: write one with pipeline.save(folder)")
-    if data.get("version") != _VERSION:
+    if (version := data.get("version")) not in _READS:
         raise CheckpointError(
-            f"{path}: has version {data.get('version')!r}, this pipelab reads {_VERSION}: "
+            f"{path}: has version {version!r}, this pipelab reads up to {_VERSION}: "
             f"update pipelab, or save it again"
         )
-    found = Checkpoint(data.get("model"), data.get("optimizer"), data.get("steps"))  # type: ignore[arg-type]
+    found = Checkpoint(data.get("model"), data.get("optimizer"), data.get("steps"), version)  # type: ignore[arg-type]
     if not _is_whole(found):
         raise CheckpointError(f"{path}: is damaged: parameters, optimizer or steps are missing")
     _check_claims(path, data)
+    if version == _VERSION and not are_stages(found.optimizer):
+        raise CheckpointError(f"{path}: is damaged: the optimizer's state has another form")
     return found
+
+
+def for_stages(
+    checkpoint: Checkpoint, own: Collection[str], optimizers: Saved
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Parameters, and what each of our stages' optimizers gets.
+
+    Args:
+        own: the names in our model's state_dict.
+        optimizers: what our stages' optimizers hold now.
+
+    Raises:
+        CheckpointError: optimizers of another kind, or with other groups.
+    """
+    parameters, optimizer = checkpoint.parameters, checkpoint.optimizer
+    if checkpoint.version == 1:
+        parameters, optimizer = without_stages(own, parameters, optimizer)
+        optimizer = todays(optimizers, optimizer)
+    return parameters, fitted(optimizers, optimizer)
 
 
 def _check_claims(path: Path, data: object) -> None:
@@ -117,34 +143,13 @@ def _are_equal(a: Tensor, b: Tensor) -> bool:
 
 
 def _is_whole(found: Checkpoint) -> bool:
-    parameters, optimizer, steps = found
     return (
-        isinstance(parameters, dict)
-        and all(isinstance(value, Tensor) for value in parameters.values())
-        and isinstance(optimizer, dict)
-        and all(isinstance(value, dict) for value in optimizer.values())
-        and type(steps) is int
+        isinstance(found.parameters, dict)
+        and all(isinstance(value, Tensor) for value in found.parameters.values())
+        and isinstance(found.optimizer, dict)
+        and all(isinstance(value, dict) for value in found.optimizer.values())
+        and type(found.steps) is int
     )
-
-
-def check_optimizer(own: dict[str, Any], saved: dict[str, Any]) -> None:
-    """Raise CheckpointError unless the saved optimizer is of our kind.
-
-    Either may be missing: that optimizer starts anew.
-    """
-    ours = _kind(own)
-    theirs = _kind(saved)
-    if ours and theirs and ours != theirs:
-        raise CheckpointError(
-            f"the checkpoint was trained with {theirs}, this pipeline trains with {ours}: use the "
-            f"same optimizer, or load_state_dict(torch.load(path)['model']) the parameters alone"
-        )
-
-
-def _kind(optimizer: dict[str, Any]) -> str:
-    """The class of an optimizer, from ``Update.state``; "" without any."""
-    first = next((key for key in optimizer if key.startswith("stage ")), "")
-    return str(optimizer[first].get("kind", "unknown")) if first else ""
 
 
 def check_parameters(own: dict[str, torch.Size], state: dict[str, Tensor]) -> None:

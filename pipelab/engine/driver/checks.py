@@ -4,6 +4,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Collection, Sequence
+from functools import partial
 
 import cloudpickle
 import torch
@@ -52,6 +53,7 @@ def check_loss(loss: Loss, reduction: Reduction = "mean") -> None:
     """
     if not callable(loss):
         raise LossError(f"the loss is a {type(loss).__name__}: give a function (output, target)")
+    _refuse_class(loss)
     _check_call(loss)
     own = loss.named_parameters() if isinstance(loss, nn.Module) else ()
     if trained := [name for name, parameter in own if parameter.requires_grad]:
@@ -93,6 +95,17 @@ def _check_call(loss: Loss) -> None:
         ) from None
     except ValueError:  # written in C, without a signature
         pass
+
+
+def _refuse_class(loss: Loss) -> None:
+    """A class called with output and target makes an object, and no number."""
+    made = loss.func if isinstance(loss, partial) else loss
+    if isinstance(made, type):
+        name = made.__name__
+        how = f"{name}.apply" if issubclass(made, torch.autograd.Function) else f"{name}()"
+        raise LossError(
+            f"the loss is the class {name}, which is no function (output, target): give {how}"
+        )
 
 
 def _copied(loss: Loss) -> Loss:

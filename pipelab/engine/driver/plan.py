@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from pipelab.action import Action, Kind
@@ -39,8 +38,8 @@ def uses(
     training = with_updates(lowered.ranks, replicas)
     if trained := [tie for tie in ties if tie.is_trained]:
         training = with_ties(training, trained, lowered.rank_of_stage)
-    elif options.clip_norm is not None or options.autocast is torch.float16:
-        training = tuple(map(_steps_last, training))  # they wait for the gradients of all ranks
+    elif options.updates_together:
+        training = tuple(map(_steps_last, training))  # they wait for all ranks
     rows = [
         {True: train, False: evaluate}
         for train, evaluate in zip(training, lowered.forwards, strict=True)

@@ -35,6 +35,8 @@ Seen = tuple[str, str, int, float, float]
 Loss = Callable[[Any, Any], Tensor]
 Reduction = Literal["mean", "sum"]
 Optimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+"""Makes a stage's optimizer; one with an argument ``names`` gets the parameters' names too."""
+
 LrSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
 
 
@@ -54,6 +56,14 @@ class Options:
     stop_at_nan: bool = False
     place: Place = CPU
     worker: str = "pipelab"
+    lr_takes_loss: bool = False  # as ReduceLROnPlateau does
+    settings: dict[str, dict[str, Any]] | None = None  # of each parameter, as made by the parent
+
+    @property
+    def updates_together(self) -> bool:
+        """Whether ranks exchange something before they update, so that all wait for the last."""
+        is_fp16 = self.autocast is torch.float16
+        return is_fp16 or self.clip_norm is not None or self.lr_takes_loss
 
 
 @dataclass(frozen=True)
@@ -136,10 +146,14 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Load:
-    """Load parameters, by the model's own names, and the optimizers' state."""
+    """Load parameters, by the model's own names, and the optimizers' state.
+
+    ``optimizer`` is what each of our stages gets (protocol/training_state.py); None leaves the
+    optimizers as they are.
+    """
 
     parameters: dict[str, Tensor]
-    optimizer: dict[str, Any]
+    optimizer: dict[str, Any] | None
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,8 @@ class Session:
         """Replace the parameters and the optimizers' state."""
         worker = self.worker
         load_parameters(worker.stages, command.parameters)
-        worker.update.load(command.optimizer)
+        if command.optimizer is not None:
+            worker.update.load(command.optimizer)
         loaded = sum(map(worker.update.state_bytes, worker.stages))
         worker.memory.held[Part.OPTIMIZER] = loaded
         worker.shared.remember()
@@ -181,15 +182,14 @@ class Session:
 
     def fetch(self, what: str) -> dict[str, Any]:
         """What this rank's stages hold, under the model's own names."""
+        if what == "optimizer":
+            return self.worker.update.state()
         return {name: map_tensors(Tensor.cpu, value) for name, value in self._find(what).items()}
 
     def _find(self, what: str) -> dict[str, Any]:
-        if what == "optimizer":
-            return self.worker.update.state()
         modules = [stage.module for stage in self.worker.stages.values()]
         if what == "gradients":
-            update = self.worker.update
-            scale = update.loss_scale.scale if update.loss_scale and update.is_scaled else 1.0
+            scale = self.worker.update.gradient_scale
             return {name: g.to_dense() / scale for name, g in self.worker.tied.gradients()}
         return {n: t.detach() for module in modules for n, t in module.state_dict().items()}
 

@@ -206,7 +206,7 @@ class Worker:
         if self.tied_reductions:
             self.add_tied_weights()
         if self.update.must_settle:
-            self.update.settle()
+            self.update.settle(self.batch.loss)
 
     def add_tied_weights(self) -> None:
         """Add up the gradients of tied weights: only then has their REDUCE_GRAD ended."""

@@ -22,6 +22,7 @@ from pipelab.engine.verify.gradient_report import GradientReport, compared
 from pipelab.engine.verify.mixing import row_mixing
 from pipelab.engine.verify.reference import Batch, Found, Reference, num_threads
 from pipelab.errors import PipelabError
+from pipelab.partition import cut
 from pipelab.schedules import Schedule
 
 __all__ = ["GradientReport", "verify_gradients"]
@@ -54,6 +55,7 @@ def verify_gradients(
             f"verify_gradients compares gradients as they are computed:\n"
             f"{'=, '.join(found)}= acts on them later, leave {'them' if found[1:] else 'it'} out"
         )
+    model = cut(model, schedule.num_stages, options.pop("split", None), options.pop("sample", None))
     with Pipeline(model, schedule, loss=loss, **options) as pipeline:
         ours = pipeline.step(inputs, targets)
         gradients = pipeline.gradients()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipelab.engine.verify.mixing import RowMixing
 from pipelab.engine.verify.reference import Found, Reference
-from pipelab.partition import as_model
+from pipelab.partition import whole_model
 
 # For the same microbatches; relative to the largest entry of the gradient.
 _CLOSE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
@@ -105,7 +105,7 @@ def compared(
     reference: Reference,
 ) -> GradientReport:
     """The report: ``gradients`` of a pipeline beside those of both ways of one process."""
-    names = [name for name, _ in as_model(reference.model).named_parameters()]
+    names = [name for name, _ in whole_model(reference.model).named_parameters()]
     rows = [_compare(name, gradients.get(name), loop.gradients.get(name)) for name in names]
     if whole is not None:
         scales = _scales(whole.gradients)

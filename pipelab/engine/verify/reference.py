@@ -13,7 +13,8 @@ from pipelab.engine.driver.microbatches import Rule, Share, share_out
 from pipelab.engine.protocol.commands import Loss
 from pipelab.engine.protocol.gradient_rule import weighted_loss
 from pipelab.engine.rank.stage import on_device, seed_for, seed_layers
-from pipelab.partition import Chain, as_model, call, split
+from pipelab.partition import Chain, call, split, whole_model
+from pipelab.partition.chain import Model
 from pipelab.partition.tree import Flat
 
 Batch = tuple[Flat, Flat | None, int]
@@ -39,7 +40,7 @@ class Reference:
         num_stages: random layers draw by stage, as on the ranks.
     """
 
-    model: nn.Module | list[nn.Module]
+    model: Model
     loss: Loss
     num_stages: int
     rule: Rule
@@ -49,8 +50,9 @@ class Reference:
 
     def gradients(self, batch: Batch, num_microbatches: int, replicas: int) -> Found:
         """Gradients and loss of a plain loop over microbatches."""
-        model, loss = self.copied(), on_device(self.loss, torch.device(self.device))
-        stages = split(model, self.num_stages)
+        given, loss = copy.deepcopy(self.model), on_device(self.loss, torch.device(self.device))
+        model = self._prepared(given)
+        stages = split(given, self.num_stages)
         total, number = 0.0, 0
         with self.own_random_numbers():
             for share in share_out(*batch, num_microbatches, replicas, self.rule):
@@ -70,7 +72,10 @@ class Reference:
 
     def copied(self) -> nn.Sequential | Chain:
         """A copy of the model on the device, without gradients."""
-        model = copy.deepcopy(as_model(self.model))
+        return self._prepared(copy.deepcopy(self.model))
+
+    def _prepared(self, given: Model) -> nn.Sequential | Chain:
+        model = whole_model(given)
         model.to(self.device).zero_grad(set_to_none=True)
         return model
 
