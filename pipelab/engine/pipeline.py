@@ -100,6 +100,7 @@ class Pipeline:
             place=choose(device, self._num_processes, worker),
             worker=worker,
         )
+        checks.check_pace(pace, schedule.num_stages)
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
         model = as_model(model)
         modules = split(model, schedule.num_stages)
@@ -165,6 +166,7 @@ class Pipeline:
         self._follow(lowered)
 
     def _follow(self, lowered: Lowered) -> None:
+        checks.check_pace(self.pace, lowered.num_stages)
         self._ask(plan.uses(lowered, self.replicas, self.pace, self.overlap, self._options))
         self.schedule = lowered.schedule
 

@@ -117,7 +117,9 @@ class Trace:
         """Read what ``save`` wrote: data, never code. Raises TraceError on anything else."""
         try:
             check_plain(Path(path), MAX_BYTES)
-            data = json.loads(Path(path).read_text("utf-8"))
+            data = json.loads(
+                Path(path).read_text("utf-8-sig")
+            )  # an editor may put a mark in front
         except (OSError, ValueError, RecursionError) as error:
             raise TraceError(f"{path}: cannot be read as a trace ({error})") from None
         if not isinstance(data, dict) or data.get("format") != "pipelab-trace":

@@ -242,3 +242,9 @@ def test_source_lines_distinguish_a_record_from_a_prediction():
     assert TRACES["empty"].source_line == (
         "recorded · custom · 1 rank · 1 microbatch · gloo/cpu · unpaced"
     )
+
+
+def test_a_byte_order_mark_in_front_of_a_trace_is_no_fault(tmp_path):
+    path = TRACES["recorded"].save(tmp_path / "trace.json")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert Trace.load(path) == TRACES["recorded"]

@@ -273,3 +273,9 @@ def test_schedule_over_uses_computing_costs_only():
     computing = sum(e.end - e.start for e in above.trace.events if e.kind in COMPUTE)
     seen = sum(e.end - e.start for e in RECORDED.events if e.kind in COMPUTE)
     assert computing == pytest.approx(seen, rel=0.05)
+
+
+@pytest.mark.parametrize("other", [one_f_one_b(2, 8), gpipe(8, 8)])
+def test_a_schedule_of_other_stages_cannot_be_predicted_from_a_trace(other):
+    with pytest.raises(TraceError, match=f"into {other.num_stages} stages, the trace has 4:"):
+        overlay(RECORDED, other)
