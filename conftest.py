@@ -34,7 +34,7 @@ LESSONS = ("tests/lessons/", "notebooks/")
 GROUPS = "groups.json"
 
 # Python keeps what it compiles, even where it was asked not to: otherwise each of some hundred
-# processes would compile pipelab anew, and each run all tests.
+# processes would compile pipelab again, and each run all tests.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -52,7 +52,7 @@ if "PIPELAB_HOME" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Two workers for the suite; none for tests that were named, whose output is read as it comes.
 
-    (This answers ``-n auto``, which stands in pyproject.toml; ``-n 2`` and ``-n 0`` decide anew.)
+    (This answers ``-n auto``, which stands in pyproject.toml; ``-n 2`` and ``-n 0`` decide otherwise.)
     """
     return WORKERS if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
 
@@ -88,7 +88,7 @@ def _waits(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(tryfirst=True)  # before the controller hears that this worker has collected
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Tell the controller, which collects nothing, the group of each test.
+    """Give the controller, which collects nothing, the group of each test.
 
     xdist's own way (``--dist loadgroup``) writes the group into the test's id, which pytest 9.2 no
     longer lets it do.

@@ -46,7 +46,7 @@ assert.ok(s.followed.events.size > 1, "what has come since is followed too");
 takeTrace(s, head, packed(n), { ...plan });
 assert.deepEqual([s.window, chosen(s), s.live, s.time], [window, choice, false, s.whole.to]);
 
-// Another trace starts anew: one that is displayed later, and another run that began meanwhile.
+// Another trace starts from the beginning: one that is displayed later, and another run that began meanwhile.
 takeTrace(s, head, packed(n), {});
 assert.deepEqual([s.window, s.chosen, s.followed], [s.whole, -1, null]);
 for (const [now, more] of [[1, {}], [6, { schedule: "gpipe" }], [6, { ranks: 5 }], [6, { microbatches: 2 }]]) {

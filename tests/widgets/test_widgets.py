@@ -50,7 +50,7 @@ def ranks() -> list[int]:
 def wait_for(condition, seconds=20.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, "waited in vain"
+        assert time.monotonic() < until, "waited too long"
         time.sleep(0.01)
 
 

@@ -111,7 +111,7 @@ def _is_whole(found: Checkpoint) -> bool:
 def check_optimizer(own: dict[str, Any], saved: dict[str, Any]) -> None:
     """Raise CheckpointError unless the saved optimizer is of our kind.
 
-    Either may be missing: that optimizer starts anew.
+    Either may be missing: that optimizer starts without state.
     """
     ours = _kind(own)
     theirs = _kind(saved)

@@ -176,7 +176,7 @@ with Pipeline(mlp(), gpipe(2, 2), loss=torch.nn.functional.cross_entropy) as pip
 
 
 def test_nothing_is_written_outside_the_folders_named(tmp_path_factory):
-    below = tmp_path_factory.mktemp("doors")  # not tmp_path: a socket's path is a short one
+    below = tmp_path_factory.mktemp("data")  # not tmp_path: a socket's path is a short one
     home, temporary, work, out = (below / n for n in ("home", "tmp", "work", "out"))
     for folder in (home, temporary, work, out):
         folder.mkdir()
