@@ -52,7 +52,7 @@ if "PIPELAB_HOME" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Two workers for the suite; none for tests that were named, whose output is read as it comes.
 
-    (This answers ``-n auto``, which stands in pyproject.toml; ``-n 2`` and ``-n 0`` decide otherwise.)
+    (This answers ``-n auto``, which stands in pyproject.toml; ``-n 2`` or ``-n 0`` replaces it.)
     """
     return WORKERS if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
 

@@ -74,7 +74,7 @@ class Hit(NamedTuple):
 
 
 def pages() -> Iterator[tuple[str, str]]:
-    """(path, text) of the package, tests, pages and the notebooks' cells, their outputs left out."""
+    """(path, text) of package, tests, pages and the notebooks' cells, their outputs left out."""
     paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")]
     for path in sorted([*paths, *ROOT.glob("*.*")]):
         name = path.relative_to(ROOT).as_posix()
