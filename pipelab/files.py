@@ -41,3 +41,14 @@ def check_plain(path: Path, max_bytes: int) -> None:
         raise ValueError("it is not a plain file")
     if (size := path.stat().st_size) > max_bytes:
         raise ValueError(f"it has {size:,} bytes, at most {max_bytes:,} are read")
+
+
+def check_format(data: object, name: str, version: int) -> None:
+    """Raise ValueError for what was read but is of another format, or of another version of it."""
+    if not isinstance(data, dict) or data.get("format") != f"pipelab-{name}":
+        raise ValueError(f"it is not a {name} of pipelab's")
+    if data.get("version") != version:
+        raise ValueError(
+            f"it has version {data.get('version')!r}, this pipelab reads {version}: update "
+            f"pipelab, or write the {name} again"
+        )
