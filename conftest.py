@@ -11,6 +11,9 @@ The numbers in brackets are cited below.
     ``tests/beside.py``.
 [4] Each lesson is executed once: see ``tests/teacher_cells.py``.
 [5] Each test's random numbers are seeded from its name, so that a failure repeats itself.
+[6] Whatever loads nbformat (nbval, JupyterLab, nbclient) loads jsonschema, and with it grammars for
+    a format that no notebook has, which takes two seconds of each process: ``tests/light`` keeps
+    them out. So nbval is loaded here, and not by pytest, which would do it before.
 """
 
 import atexit
@@ -38,10 +41,16 @@ GROUPS = "groups.json"
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-pytest_plugins = ["tests.quiet", "tests.beside", "tests.teacher_cells"]  # [2] [3] [4]
+LIGHT = str(ROOT / "tests" / "light")  # [6]
+if LIGHT not in sys.path:
+    sys.path.insert(0, LIGHT)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (LIGHT, before)))
+
+pytest_plugins = ["nbval.plugin", "tests.quiet", "tests.beside", "tests.teacher_cells"]  # [2] [3] [4]
 
 # The teacher's notebooks and the template are run by tests/lessons, which look at their checks.
-collect_ignore_glob = ["notebooks/teacher/*", "notebooks/template/*"]
+collect_ignore_glob = ["notebooks/teacher/*", "notebooks/template/*", "tests/light/*"]
 
 # Progress is kept in a folder that ends with the tests; each worker has one.
 if "PIPELAB_HOME" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:

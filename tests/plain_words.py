@@ -61,7 +61,10 @@ RIGHT = {
     ("engine/transport/backends.py", "pin(s|ned|ning)?"),
     ("notebooks/00_start_here.ipynb", "watch(es|ed|er|ing)?"),  # with one's eyes
 }
-WORD = {word: re.compile(rf"(?<![A-Za-z])({word})(?![a-z])", re.IGNORECASE) for word in SAY}
+WORD = {
+    word: re.compile(rf"(?<![A-Za-z])({word.replace(' ', '[ _]')})(?![a-z])", re.IGNORECASE)
+    for word in SAY
+}
 
 
 class Hit(NamedTuple):

@@ -41,7 +41,7 @@ def test_loss_falls_well_below_its_start(demo):
     assert last < 0.65 * first
 
 
-def test_progress_has_lines_of_its_own_without_a_terminal(demo):
+def test_progress_has_separate_lines_without_a_terminal(demo):
     steps = re.findall(r"^step +(\d+)/40   loss [\d.]+   [\d.]+ steps/s$", demo[0], re.MULTILINE)
     assert steps == ["1", "10", "20", "30", "40"]
     assert "\r" not in demo[0] and "\x1b" not in demo[0]

@@ -349,7 +349,7 @@ OKABE_ITO = {
 }  # fmt: skip
 
 
-def test_every_kind_has_a_style_of_its_own():
+def test_every_kind_has_a_separate_style():
     assert set(palette.STYLES) == set(Kind)
     assert {s.colour for k, s in palette.STYLES.items() if k is not Kind.WAIT} <= OKABE_ITO
     for kinds in (set(Kind) - MESSAGES, MESSAGES):  # the two never share a row
