@@ -47,7 +47,12 @@ if LIGHT not in sys.path:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (LIGHT, before)))
 
-pytest_plugins = ["nbval.plugin", "tests.quiet", "tests.beside", "tests.teacher_cells"]  # [2] [3] [4]
+pytest_plugins = [
+    "nbval.plugin",
+    "tests.quiet",
+    "tests.beside",
+    "tests.teacher_cells",
+]  # [2] [3] [4]
 
 # The teacher's notebooks and the template are run by tests/lessons, which look at their checks.
 collect_ignore_glob = ["notebooks/teacher/*", "notebooks/template/*", "tests/light/*"]

@@ -19,8 +19,10 @@ X, Y = torch.randn(16, 16), torch.randint(10, (16,))
 
 
 def record(schedule, cost, steps=3, **options):
-    with Pipeline(mlp(depth=4), schedule, loss=cross_entropy, pace=cost, **options) as pipeline:
-        pipeline.step(X, Y)
+    with Pipeline(mlp(depth=4), schedule, loss=cross_entropy, **options) as pipeline:
+        pipeline.step(X, Y)  # opens connections; nothing is judged by it, so it is not paced
+        pipeline.pace = cost
+        pipeline.use(schedule)
         return [pipeline.step(X, Y).trace for _ in range(steps)]
 
 

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 
+import anywidget
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -262,10 +263,19 @@ import sys
 import pipelab.widgets
 assert not {"anywidget", "torch", "matplotlib"} & set(sys.modules)
 assert not hasattr(pipelab.widgets, "nothing")
-from pipelab.widgets import ScheduleEditor, Timeline, TimelineLab
-assert "anywidget" in sys.modules
+sys.modules["anywidget"] = None
+try:
+    from pipelab.widgets import Timeline
+except ModuleNotFoundError as error:
+    assert error.name == "anywidget", error
+else:
+    raise AssertionError("a widget without anywidget")
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    from pipelab.widgets import ScheduleEditor, Timeline, TimelineLab
+
+    for each in (ScheduleEditor, Timeline, TimelineLab):
+        assert issubclass(each, anywidget.AnyWidget)
 
 
 def test_schedule_over_uses_computing_costs_only():
