@@ -24,10 +24,12 @@ import shutil
 import sys
 import tempfile
 import zlib
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
 import pytest
+from _pytest.doctest import DoctestModule
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent
@@ -47,12 +49,8 @@ if LIGHT not in sys.path:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (LIGHT, before)))
 
-pytest_plugins = [
-    "nbval.plugin",
-    "tests.quiet",
-    "tests.beside",
-    "tests.teacher_cells",
-]  # [2] [3] [4]
+# [6], then [2] [3] [4]
+pytest_plugins = ["nbval.plugin", "tests.quiet", "tests.beside", "tests.teacher_cells"]
 
 # The teacher's notebooks and the template are run by tests/lessons, which look at their checks.
 collect_ignore_glob = ["notebooks/teacher/*", "notebooks/template/*", "tests/light/*"]
@@ -69,6 +67,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     (This answers ``-n auto``, which stands in pyproject.toml; ``-n 2`` or ``-n 0`` replaces it.)
     """
     return WORKERS if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path) -> Iterator[list[pytest.Collector]]:
+    """Doctests are the package's: to look for some in the tests' helpers would import them all."""
+    found = yield
+    in_tests = (ROOT / "tests") in file_path.parents
+    return [each for each in found if not (in_tests and isinstance(each, DoctestModule))]
 
 
 # -------------------------------------------------------------------------- which test where [1]
