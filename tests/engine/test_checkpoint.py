@@ -273,7 +273,7 @@ def test_a_process_killed_while_it_saves_leaves_a_whole_file(tmp_path):
     assert torch.equal(found.parameters["w"], found.parameters["v"].expand(200_000))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_no_damage_gets_past_the_words(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("damaged")

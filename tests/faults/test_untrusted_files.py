@@ -19,9 +19,7 @@ from pipelab.schedules import gpipe
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
 
-QUIET = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+QUIET = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TRACE = simulate(gpipe(2, 2), Cost(forward=1.0, backward_input=1.0, backward_weight=1.0))
 STATE = checkpoint.Checkpoint(
     {"0.weight": torch.arange(6.0).reshape(2, 3)},

@@ -20,7 +20,7 @@ sizes = st.integers(0, 10_000)
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_prediction_gives_its_cost_back(data):
     name = data.draw(st.sampled_from([*BUILDERS]))
     schedule = build(name, data.draw(st.integers(2, 4)), data.draw(st.integers(1, 5)))

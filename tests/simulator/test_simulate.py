@@ -128,7 +128,7 @@ times = st.sampled_from([0.25, 0.5, 1.0, 2.0])
 
 
 @given(valid_schedules(), times, times, times, times, st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_rules_that_every_prediction_keeps(schedule, f, i, w, latency, overlap):
     trace = simulate(schedule, Cost(f, i, w, latency, message_bytes=10), overlap)
     computed = only(trace, *COMPUTE)

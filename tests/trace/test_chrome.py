@@ -159,7 +159,7 @@ times = st.floats(0, 100)
         max_size=30,
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_heap_of_events_is_sound(rows):
     events = tuple(
         Event(rank, kind, rank, None if kind in ("STEP", "REDUCE_GRAD") else i, *sorted((a, b)), i)

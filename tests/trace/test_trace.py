@@ -51,7 +51,7 @@ def events(draw, num_ranks=3):
 
 
 @given(st.lists(events(), max_size=20).map(tuple), st.text(max_size=20))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_trace_comes_back(tmp_path_factory, rows, name):
     trace = Trace(rows, "recorded", Setting(name, ranks=3), (Memory(1, 2, 3),) * 3)
     path = tmp_path_factory.mktemp("trace") / "trace.json"
@@ -201,13 +201,13 @@ values = st.recursive(
 
 
 @given(st.sampled_from(sorted(json.loads(SAVED))), values)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_value_anywhere_loads_or_is_refused(tmp_path_factory, key, value):
     loads_or_refuses(tmp_path_factory, json.dumps({**json.loads(SAVED), key: value}))
 
 
 @given(st.integers(0, len(SAVED)), st.integers(0, 9), st.text(max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_cut_or_insertion_loads_or_is_refused(tmp_path_factory, place, cut, extra):
     loads_or_refuses(tmp_path_factory, SAVED[:place] + extra + SAVED[place + cut :])
 
