@@ -278,9 +278,9 @@ def test_two_stages_on_a_rank_need_no_message_between_them():
 
 
 def test_time_grows_with_the_events_not_with_their_square():
-    # 32,000 computations; where each wait were searched for in all of them, this took minutes
-    trace = with_messages(sequential(8, 2000), Cost(latency=0.1))
+    # 16,000 computations; where each wait were searched for in all events, this took a minute
+    trace = with_messages(sequential(8, 1000), Cost(latency=0.1))
     start = time.process_time()
     explain_idle(trace)
     critical_path(trace)
-    assert time.process_time() - start < 20
+    assert time.process_time() - start < 10
