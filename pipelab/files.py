@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -43,12 +43,13 @@ def check_plain(path: Path, max_bytes: int) -> None:
         raise ValueError(f"it has {size:,} bytes, at most {max_bytes:,} are read")
 
 
-def check_format(data: object, name: str, version: int) -> None:
-    """Raise ValueError for what was read but is of another format, or of another version of it."""
+def check_format(data: object, name: str, versions: Collection[int]) -> None:
+    """Raise ValueError for what was read but is of another format, or of a version not listed."""
     if not isinstance(data, dict) or data.get("format") != f"pipelab-{name}":
         raise ValueError(f"it is not a {name} of pipelab's")
-    if data.get("version") != version:
+    if data.get("version") not in versions:
+        reads = ", ".join(map(str, versions))
         raise ValueError(
-            f"it has version {data.get('version')!r}, this pipelab reads {version}: update "
-            f"pipelab, or write the {name} again"
+            f"it has version {data.get('version')!r}, this pipelab reads {reads}: update pipelab, "
+            f"or write the {name} again"
         )

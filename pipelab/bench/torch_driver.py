@@ -18,14 +18,14 @@ from pipelab.engine.protocol.commands import receive, send
 from pipelab.errors import PipelabError
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_TIMEOUT = 60.0  # seconds
 
 
 class TorchRanks:
     """So many processes that wait for a job. Leave the ``with`` block, and they are gone."""
 
-    def __init__(self, num_ranks: int):
+    def __init__(self, num_ranks: int, timeout: float = 60.0):
         fork_server.start()
+        self.timeout = timeout
         self.processes: list[ForkServerProcess] = []
         self.pipes: list[Connection] = []
         self.folder = tempfile.TemporaryDirectory(prefix="pipelab-bench-")
@@ -49,7 +49,7 @@ class TorchRanks:
         threads = threads_per_rank(num_ranks)
         process = _CONTEXT.Process(
             target=torch_rank.main,
-            args=(rank, num_ranks, theirs, Path(self.folder.name), _TIMEOUT, threads),
+            args=(rank, num_ranks, theirs, Path(self.folder.name), self.timeout, threads),
             name=f"torch rank {rank}",
             daemon=True,
         )
@@ -87,8 +87,8 @@ class TorchRanks:
         return [self._answer(rank) for rank in range(len(orders))]
 
     def _answer(self, rank: int) -> object:
-        if not self.pipes[rank].poll(2 * _TIMEOUT):
-            raise PipelabError(f"torch's rank {rank} gave no answer for {2 * _TIMEOUT:g} s")
+        if not self.pipes[rank].poll(2 * self.timeout):
+            raise PipelabError(f"torch's rank {rank} gave no answer for {2 * self.timeout:g} s")
         try:
             answer: object = receive(self.pipes[rank])
         except (EOFError, OSError):

@@ -163,10 +163,10 @@ class Pipeline:
         """
         lowered = lower(schedule)
         checks.check_same_stages(self.schedule, lowered.schedule)
+        checks.check_pace(self.pace, lowered.num_stages)
         self._follow(lowered)
 
     def _follow(self, lowered: Lowered) -> None:
-        checks.check_pace(self.pace, lowered.num_stages)
         self._ask(plan.uses(lowered, self.replicas, self.pace, self.overlap, self._options))
         self.schedule = lowered.schedule
 

@@ -119,7 +119,7 @@ class Trace:
             check_plain(Path(path), MAX_BYTES)
             text = Path(path).read_text("utf-8-sig")  # an editor may put a mark in front
             data = json.loads(text)
-            check_format(data, "trace", VERSION)
+            check_format(data, "trace", [VERSION])
         except (OSError, ValueError, RecursionError) as error:
             raise TraceError(f"{path}: cannot be read as a trace ({error})") from None
         try:

@@ -140,7 +140,7 @@ def test_a_rank_has_the_variables_of_its_parent_no_others(monkeypatch):
     take_over(before)
 
 
-def test_a_failure_to_release_nccl_hides_no_cause():
+def test_a_failure_to_let_nccl_go_hides_no_cause():
     class Stuck:
         closed = 0
 

@@ -133,7 +133,7 @@ def test_crossed_messages_are_refused(raw):
 
 @WORKERS
 def test_tied_weights_across_stages_are_refused_by_name(worker, raw):
-    assert min(raw["tied"]) > 0.1  # each rank knows only the gradient of its use
+    assert min(raw["tied"]) > 0.1  # each rank knows only the gradient of its own use
     layers = [nn.Linear(8, 8), nn.Linear(8, 8)]
     layers[1].weight = layers[0].weight
     with pytest.raises(PipelabError, match="weight"):

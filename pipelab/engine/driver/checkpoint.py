@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from pipelab.errors import CheckpointError
-from pipelab.files import check_format, check_plain, replacing
+from pipelab.files import check_plain, replacing
 
 FILE = "checkpoint.pt"
 _VERSION = 1
@@ -68,13 +68,19 @@ def load(folder: Path) -> Checkpoint:
     try:
         check_plain(path, _MAX_BYTES)
         data = torch.load(path, weights_only=True, map_location="cpu")
-        check_format(data, "checkpoint", _VERSION)
     except Exception as error:  # torch may fail in any way on random bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, pickle.UnpicklingError):  # torch would advise to run it
             reason = "damaged, or more than tensors and plain values, which might run code"
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
-    found = Checkpoint(data.get("model"), data.get("optimizer"), data.get("steps"))
+    if not isinstance(data, dict) or data.get("format") != "pipelab-checkpoint":
+        raise CheckpointError(f"{path}: is not a checkpoint: write one with pipeline.save(folder)")
+    if data.get("version") != _VERSION:
+        raise CheckpointError(
+            f"{path}: has version {data.get('version')!r}, this pipelab reads {_VERSION}: "
+            f"update pipelab, or save it again"
+        )
+    found = Checkpoint(data.get("model"), data.get("optimizer"), data.get("steps"))  # type: ignore[arg-type]
     if not _is_whole(found):
         raise CheckpointError(f"{path}: is damaged: parameters, optimizer or steps are missing")
     _check_claims(path, data)
@@ -105,7 +111,7 @@ def _is_whole(found: Checkpoint) -> bool:
 def check_optimizer(own: dict[str, Any], saved: dict[str, Any]) -> None:
     """Raise CheckpointError unless the saved optimizer is of our kind.
 
-    Either may be missing: that optimizer starts without state.
+    Either may be missing: that optimizer starts anew.
     """
     ours = _kind(own)
     theirs = _kind(saved)
