@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -43,7 +43,7 @@ def check_plain(path: Path, max_bytes: int) -> None:
         raise ValueError(f"it has {size:,} bytes, at most {max_bytes:,} are read")
 
 
-def check_format(data: object, name: str, versions: Collection[int]) -> None:
+def check_format(data: object, name: str, versions: list[int]) -> None:
     """Raise ValueError for what was read but is of another format, or of a version not listed."""
     if not isinstance(data, dict) or data.get("format") != f"pipelab-{name}":
         raise ValueError(f"it is not a {name} of pipelab's")
