@@ -1,9 +1,11 @@
 """A training on disk: it continues where it was, and a bad file is refused in words."""
 
-import itertools
 import math
 import os
 import pickle
+import signal
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -16,7 +18,6 @@ from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR
 
 from pipelab.engine import Pipeline
 from pipelab.engine.driver import checkpoint
-from pipelab.engine.launch import fork_server
 from pipelab.engine.protocol.commands import Options
 from pipelab.engine.rank.data_parallel import DataParallel
 from pipelab.engine.rank.stage import Stage
@@ -252,22 +253,28 @@ def test_an_interrupted_save_leaves_the_old_file_whole(tmp_path, monkeypatch):
         assert files(tmp_path) == [path.name]
 
 
-def save_without_end(folder, pipe):
-    for number in itertools.count(1):
-        state = {"w": torch.full((200_000,), float(number)), "v": torch.tensor(float(number))}
-        checkpoint.save(folder, checkpoint.Checkpoint(state, {}, number))
-        pipe.send(number)
+SAVES_WITHOUT_END = """
+import sys, torch
+from pathlib import Path
+from pipelab.engine.driver import checkpoint
+number = 0
+while True:
+    number += 1
+    state = {"w": torch.full((200_000,), float(number)), "v": torch.tensor(float(number))}
+    checkpoint.save(Path(sys.argv[1]), checkpoint.Checkpoint(state, {}, number))
+    print(number, flush=True)
+"""
 
 
 def test_a_process_killed_while_it_saves_leaves_a_whole_file(tmp_path):
-    fork_server.start()
-    ours, theirs = fork_server.CONTEXT.Pipe()
-    process = fork_server.CONTEXT.Process(target=save_without_end, args=(tmp_path, theirs))
-    process.start()
-    while ours.recv() < 20:
-        pass
-    process.kill()
-    process.join()
+    process = subprocess.Popen(
+        [sys.executable, "-c", SAVES_WITHOUT_END, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if int(line) >= 20:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
     found = checkpoint.load(tmp_path)
     assert found.steps >= 20
     assert torch.equal(found.parameters["w"], found.parameters["v"].expand(200_000))
