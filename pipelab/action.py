@@ -45,6 +45,7 @@ PER_STAGE = frozenset({Kind.REDUCE_GRAD, Kind.STEP})
 
 _NUMBER = "(0|[1-9][0-9]{0,8})"
 _TOKEN = re.compile(f"{_NUMBER}(F|B|I|W|SEND_F|RECV_F|SEND_B|RECV_B){_NUMBER}")
+_FSDP = re.compile(r"\d+(UNSHARD|RESHARD)\d*")  # in what torch writes as "compute_comms"
 _STAGE_TOKEN = re.compile(f"{_NUMBER}(REDUCE_GRAD|STEP)")
 
 
@@ -78,6 +79,11 @@ class Action(NamedTuple):
         if "OVERLAP" in token:
             raise ScheduleError(
                 f"{token!r}: two actions at once are not ours to run: write one after the other"
+            )
+        if _FSDP.fullmatch(token):
+            raise ScheduleError(
+                f"{token!r}: UNSHARD and RESHARD are FSDP's: leave them out\n"
+                f"(here each rank holds the whole weights of its stages)"
             )
         raise ScheduleError(
             f"{token!r} is no token: write stage, letter, microbatch, such as 2F0 "

@@ -42,3 +42,15 @@ def check_plain(path: Path, max_bytes: int) -> None:
         raise ValueError("it is not a plain file")
     if (size := path.stat().st_size) > max_bytes:
         raise ValueError(f"it has {size:,} bytes, at most {max_bytes:,} are read")
+
+
+def check_format(data: object, name: str, versions: list[int]) -> None:
+    """Raise ValueError for what was read but is of another format, or of a version not listed."""
+    if not isinstance(data, dict) or data.get("format") != f"pipelab-{name}":
+        raise ValueError(f"it is not a {name} of pipelab's")
+    if data.get("version") not in versions:
+        reads = ", ".join(map(str, versions))
+        raise ValueError(
+            f"it has version {data.get('version')!r}, this pipelab reads {reads}: update pipelab, "
+            f"or write the {name} again"
+        )

@@ -59,11 +59,10 @@ def width() -> int:
 
 
 class ProgressLine:
-    """One line that moves; where lines cannot move, a new line every ``every`` steps."""
+    """One line that moves; where lines cannot move, a new line every ten steps."""
 
-    def __init__(self, total: int, every: int = 10):
+    def __init__(self, total: int):
         self.total = total
-        self.every = every
         self.moves = moves()
         self.shown = 0.0
         self.length = 0
@@ -72,7 +71,7 @@ class ProgressLine:
         """Say where things stand after ``step`` of ``total`` steps; the last one always shows."""
         last = step == self.total
         if not self.moves:
-            if last or step == 1 or step % self.every == 0:
+            if last or step == 1 or step % 10 == 0:
                 say(text)
             return
         if not last and time.monotonic() - self.shown < _REDRAW:

@@ -119,6 +119,7 @@ class Pipeline:
             place=choose(device, self._num_processes, worker),
             worker=worker,
         )
+        checks.check_pace(pace, schedule.num_stages)
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
         modules = self._cut(model, schedule.num_stages, split, sample)
         self._sharing = find_sharing(modules, loss)
@@ -185,6 +186,7 @@ class Pipeline:
         """
         lowered = lower(schedule)
         checks.check_same_stages(self.schedule, lowered.schedule)
+        checks.check_pace(self.pace, lowered.num_stages)
         self._follow(lowered)
 
     def _follow(self, lowered: Lowered) -> None:

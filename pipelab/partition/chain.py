@@ -95,8 +95,8 @@ def as_model(model: Model) -> nn.Sequential | Chain:
     if isinstance(model, nn.Sequential):
         if type(model).forward is not nn.Sequential.forward:
             raise PartitionError(
-                f"the model is a {type(model).__name__}, an nn.Sequential with a forward of its "
-                f"own, which its stages would not run: put what that does into layers"
+                f"the model is a {type(model).__name__}, an nn.Sequential that redefines forward, "
+                f"which its stages would not run: put what that does into layers"
             )
         return model
     if isinstance(model, nn.ModuleList):

@@ -432,7 +432,7 @@ def test_doctor_finds_missing_and_unfit_versions(monkeypatch):
     assert all("-m pip install" in finding.remedy for finding in wrong)
 
 
-def test_doctor_goes_on_where_torch_is_missing_or_a_check_breaks(monkeypatch, capsys):
+def test_doctor_continues_where_torch_is_missing_or_a_check_breaks(monkeypatch, capsys):
     def missing():
         raise doctor.CommandError("torch cannot be loaded (no such file): install it")
 

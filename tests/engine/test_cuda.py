@@ -391,7 +391,7 @@ def test_every_schedule_on_gpus(name):
 
 
 @needs_gpu
-def test_ranks_share_gpus_by_way_of_the_host():
+def test_ranks_share_gpus_through_the_host():
     schedule = build("1f1b", GPUS + 1, 4)  # one rank more than there are GPUs: gloo, staged
     model = mlp(depth=GPUS + 1)
     with Pipeline(model, schedule, loss=cross_entropy, optimizer=SGD, device="cuda") as pipeline:

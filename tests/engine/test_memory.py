@@ -221,7 +221,7 @@ class FakeWork:
         self.among.remove(self.tag)
 
 
-def test_sent_tensors_are_let_go():
+def test_sent_tensors_are_released():
     group, x = FakeGroup(), torch.zeros(2, 3, requires_grad=True)
     gloo = Tagged(group, torch.device("cpu"))
     messages = Messages(gloo, gloo, num_stages=4, timeout=1.0, window=5)

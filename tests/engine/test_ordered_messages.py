@@ -1,8 +1,8 @@
-"""NCCL's rules, kept by a double: no tags, each way strictly in order, a send ends when received.
+"""NCCL's rules, kept by a double: no tags, in order per direction, a send ends when received.
 
 We had no machine with two GPUs. Here the engine's own workers, one in each thread, run every
 schedule over channels that are as strict as NCCL may be: the n-th send from one rank to another
-goes into the n-th buffer that was opened there, whatever was meant; it is not through before; and
+goes into the n-th buffer that was opened there, whatever was meant; it is not complete before; and
 a buffer of another shape is an error. What deadlocks or swaps there, fails here.
 """
 
@@ -157,7 +157,7 @@ def test_no_rank_waits_for_a_buffer_that_is_opened_late(name, train, overlap, se
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_the_first_batch_of_a_kind_goes_by_way_of_the_host_and_no_other_does(train, sessions):
+def test_the_first_batch_of_a_kind_goes_through_the_host_and_no_other_does(train, sessions):
     # a GPU loads its kernels, and takes its memory, while no message of NCCL's waits on it
     schedule = build("1f1b", 2, 4)
     found, link, host = sessions(mlp(width=8, depth=2), schedule)
@@ -264,7 +264,7 @@ def post_later(session, recv, behind):
 
 
 def test_the_double_notices_buffers_that_are_opened_in_another_order(sessions, monkeypatch):
-    monkeypatch.setitem(globals(), "PATIENCE", 1.0)
+    monkeypatch.setattr(in_process, "TIMEOUT", 0.5)
     schedule = build("gpipe", 2, 4)
     found, _, _ = sessions(mlp(width=8, depth=2), schedule)
     post_later(found[1], Action(1, Kind.RECV_F, 0), behind=Action(1, Kind.RECV_F, 1))

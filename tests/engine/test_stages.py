@@ -183,7 +183,7 @@ def dropout_run(schedule, seed=0, steps=2, checkpoint=False):
     return found, torch.stack([state[f"{i}.1.drawn"][: 3 * steps] for i in range(4)])
 
 
-def test_dropout_draws_anew_for_each_stage_microbatch_and_step_but_the_same_on_each_run():
+def test_dropout_differs_by_stage_microbatch_and_step_and_is_the_same_in_each_run():
     found, drawn = dropout_run(gpipe(4, 3))
     assert len(set(drawn.flatten().tolist())) == 4 * 3 * 2
     assert any(not torch.equal(found[0][name], found[1][name]) for name in found[0])

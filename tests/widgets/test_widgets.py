@@ -50,7 +50,7 @@ def ranks() -> list[int]:
 def wait_for(condition, seconds=20.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, "waited in vain"
+        assert time.monotonic() < until, "waited too long"
         time.sleep(0.01)
 
 
@@ -450,6 +450,20 @@ def test_a_part_of_the_work_is_shorter_and_its_message_is_not():
 def test_a_rank_with_two_stages_gives_each_half_of_its_pace(forward):
     settings = Settings(2, 4, "interleaved", Cost(forward, 1, 1))
     assert settings.cost == Cost(0.5, 0.5, 0.5)
+
+
+def test_a_list_in_a_pace_speaks_of_stages_a_number_of_a_rank():
+    """Each on its own: where one of them is a list, the numbers are shared all the same."""
+    settings = Settings(2, 4, "interleaved", Cost([1, 2, 3, 4], 1, 2))
+    assert settings.cost == Cost([1, 2, 3, 4], 0.5, 1.0)
+
+
+def test_a_pace_of_other_stages_is_refused_in_words_before_a_run(make):
+    lab = make(num_ranks=2, num_microbatches=2, pace=Cost([0.01] * 3, 0.01, 0.01))
+    with pytest.raises(ScheduleError, match="has 3 numbers, the schedule has 2 stages"):
+        lab.wait()
+    assert "give one number for each stage" in lab.error and lab.state == "error"
+    assert not ranks()
 
 
 def test_every_choice_of_the_lab_can_be_built():

@@ -152,6 +152,17 @@ def check_training(
         )
 
 
+def check_pace(pace: Cost | None, num_stages: int) -> None:
+    """Raise PipelabError for a pace that is no cost, or one of another number of stages."""
+    if pace is None:
+        return
+    if not isinstance(pace, Cost):
+        raise PipelabError(
+            f"pace={pace!r}: give a Cost, such as Cost(0.01, 0.01, 0.01) for F, I and W in seconds"
+        )
+    pace.check_stages(num_stages)
+
+
 def check_worker(
     options: Options, num_ranks: int, replicas: int, pace: Cost | None, overlap: bool
 ) -> None:

@@ -160,7 +160,7 @@ class TorchrunRanks:
         return replace(answer, events=events, seen=seen)
 
     def _compare_clocks(self) -> None:
-        """Measure the clocks anew where they differ and the last time is long ago."""
+        """Measure the clocks again where they differ and the last time is long ago."""
         if self.one_clock or (self.compared and self.last_answer - self.compared < _REMEASURE):
             return
         self.compared = self.last_answer
