@@ -4,6 +4,7 @@
     ├── ScheduleError          a schedule that is incomplete, out of order or unreadable
     │   └── DeadlockError      ... or in which ranks wait for each other without end
     ├── PartitionError         a model that cannot be cut into these stages
+    ├── ModelError             a model of which a rank's copy would be another model
     ├── BatchError             a batch that cannot be cut into these microbatches
     ├── LossError              a loss that is no mean over rows
     ├── CheckpointError        a saved training that cannot be read, or is another model's
@@ -33,6 +34,7 @@ __all__ = [
     "LaunchError",
     "LessonError",
     "LossError",
+    "ModelError",
     "PartitionError",
     "PipelabError",
     "PipelineClosed",
@@ -108,6 +110,10 @@ class DeadlockError(ScheduleError):
 
 class PartitionError(PipelabError):
     """The model cannot be cut into the stages that the schedule asks for."""
+
+
+class ModelError(PipelabError):
+    """A layer, a weight or a loss holds what a rank's copy of it would lack."""
 
 
 class BatchError(PipelabError):

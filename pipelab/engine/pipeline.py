@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pipelab.engine.driver import checkpoint as saved
 from pipelab.engine.driver import checks, plan
+from pipelab.engine.driver.check_model import check_model
 from pipelab.engine.driver.microbatches import Count, Rule, share_out
 from pipelab.engine.driver.prefetch import Prefetch
 from pipelab.engine.driver.result import StepResult, merged, setting_of, step_result
@@ -101,8 +102,9 @@ class Pipeline:
             worker=worker,
         )
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
-        model = as_model(model)
+        given, model = model, as_model(model)
         modules = split(model, schedule.num_stages)
+        check_model(given, modules, self._options)
         self._rule = Rule(count, reduction)
         checks.check_loss(loss, reduction)
         self.schedule = schedule
