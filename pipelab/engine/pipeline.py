@@ -259,6 +259,7 @@ class Pipeline:
     def _run(
         self, inputs: Any, targets: Any, meanwhile: Callable[[], None] | None = None, **options: Any
     ) -> list[Done]:
+        checks.check_autocast(self._options)
         m = self.schedule.num_microbatches
         smallest = m * self.replicas
         flat = checks.check_batch(inputs, targets, smallest, options["train"])  # [1]

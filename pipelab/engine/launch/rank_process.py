@@ -17,8 +17,8 @@ import torch
 
 from pipelab.engine.launch.fork_server import end_with_server
 from pipelab.engine.protocol.commands import Build, Done, receive, send
-from pipelab.engine.protocol.device import take_over
 from pipelab.engine.protocol.progress import Progress
+from pipelab.engine.protocol.settings import Settings, take_over
 from pipelab.engine.rank.affinity import Affinity
 from pipelab.engine.rank.opening import open_session
 from pipelab.engine.rank.raised import failure_of
@@ -29,11 +29,10 @@ from pipelab.engine.transport import groups
 
 def main(
     rank: int, num_ranks: int, replicas: int, pipe: Connection, lifeline: Connection,
-    folder: Path, timeout: float, threads: int, variables: dict[str, str],
+    folder: Path, timeout: float, threads: int, settings: Settings,
 ) -> NoReturn:  # fmt: skip
     """Be rank ``rank`` of ``num_ranks``, replicas included: the target of the process."""
     end_with_server()
-    take_over(variables)
     try:
         _print_to(folder / f"rank-{rank}.log")
     except FileNotFoundError:
@@ -44,6 +43,7 @@ def main(
     affinity.bind()
     recorder = Recorder(rank, Progress(folder, num_ranks))
     try:
+        take_over(settings)
         joined = groups.join(folder, rank, num_ranks, replicas)
         send(pipe, Done())
         session: Session | None = None
