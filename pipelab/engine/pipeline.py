@@ -12,6 +12,7 @@ from pipelab.engine.driver import checkpoint as saved
 from pipelab.engine.driver import checks, plan
 from pipelab.engine.driver.check_model import check_model
 from pipelab.engine.driver.microbatches import Count, Rule, share_out
+from pipelab.engine.driver.model_state import ModelState
 from pipelab.engine.driver.prefetch import Prefetch
 from pipelab.engine.driver.result import StepResult, merged, setting_of, step_result
 from pipelab.engine.protocol.commands import Done, Fetch, Load, Loss, LrSchedule, Optimizer, Options
@@ -111,7 +112,7 @@ class Pipeline:
         self.replicas = replicas
         self.pace = pace
         self.overlap = overlap
-        self._shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        self._state = ModelState(model)
         self._names = [name for name, _ in model.named_parameters()]
         self._loss_is_tried = False
         self._steps = 0
@@ -177,12 +178,16 @@ class Pipeline:
         return {name: found[name] for name in self._names if name in found}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The model's parameters and buffers as they are now, under its own names."""
-        found = merged(self._fetch("parameters"))
-        return {name: found[name] for name in self._shapes}
+        """The model's parameters and buffers as they are now, under its own names.
+
+        And the extra state of its layers (``get_extra_state``), which may be no tensor.
+        """
+        return self._state.in_order(merged(self._fetch("parameters")))
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Load parameters and buffers, by the model's own names; optimizers stay as they are.
+
+        Each layer loads its part by its own ``load_state_dict``.
 
         Raises:
             CheckpointError: names or shapes that are not this model's.
@@ -272,7 +277,7 @@ class Pipeline:
         return self._ask(plan.runs(shares, self.schedule, options), meanwhile)  # [3]
 
     def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
-        saved.check_parameters(self._shapes, parameters)
+        self._state.check(merged(self._fetch("shapes")), parameters)
         self._ask_all(Load(parameters, optimizer))
         self._accumulating = False  # gradients of other parameters are of no use to these
 

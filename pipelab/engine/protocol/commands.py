@@ -31,6 +31,9 @@ Row = tuple[int, int, int, int | None, float, float, int, int | None]
 Seen = tuple[str, str, int, float, float]
 """An ``Operator`` as ranks send it: name, device, thread, start and end on the machine's clock."""
 
+EXTRA_STATE = "_extra_state"
+"""How torch names what ``get_extra_state`` of a module gives."""
+
 Loss = Callable[[Any, Any], Tensor]
 Reduction = Literal["mean", "sum"]
 Optimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -126,16 +129,22 @@ class GetProfiler:
 
 @dataclass(frozen=True)
 class Fetch:
-    """Return ``"gradients"``, ``"parameters"`` (buffers too) or ``"optimizer"`` state."""
+    """Return ``"gradients"``, ``"optimizer"`` state, or all that is in a state_dict.
+
+    That is ``"parameters"`` (buffers and extra state too) or the ``"shapes"`` of these.
+    """
 
     what: str
 
 
 @dataclass(frozen=True)
 class Load:
-    """Load parameters, by the model's own names, and the optimizers' state."""
+    """Load parameters, by the model's own names, and the optimizers' state.
 
-    parameters: dict[str, Tensor]
+    ``parameters`` is a state_dict: the extra state of a layer may be no tensor.
+    """
+
+    parameters: dict[str, Any]
     optimizer: dict[str, Any]
 
 
@@ -198,7 +207,9 @@ class _FastPickler(pickle.Pickler):
 def dumps(message: object) -> bytes:
     """One message as bytes."""
     buffer = io.BytesIO()
-    pickler = _FastPickler if isinstance(message, Run | Done) else _Pickler
+    # what a rank found may be of a learner's class
+    is_plain = isinstance(message, Run) or (isinstance(message, Done) and not message.found)
+    pickler = _FastPickler if is_plain else _Pickler
     pickler(buffer, protocol=5).dump(message)
     return buffer.getvalue()
 

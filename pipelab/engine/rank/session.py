@@ -11,7 +11,16 @@ from torch import Tensor
 
 from pipelab.accounting import Part
 from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Kind
-from pipelab.engine.protocol.commands import Build, Done, Fetch, GetProfiler, Load, Run, Use
+from pipelab.engine.protocol.commands import (
+    EXTRA_STATE,
+    Build,
+    Done,
+    Fetch,
+    GetProfiler,
+    Load,
+    Run,
+    Use,
+)
 from pipelab.engine.protocol.device import clock_of
 from pipelab.engine.rank.affinity import Affinity
 from pipelab.engine.rank.batch import Batch, Route
@@ -20,7 +29,7 @@ from pipelab.engine.rank.pace import Pace
 from pipelab.engine.rank.profiler import StepProfiler
 from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.rank.stage import Stage, on_device
-from pipelab.engine.rank.update import load_parameters
+from pipelab.engine.rank.update import load_state
 from pipelab.engine.rank.worker import Worker
 from pipelab.engine.transport.p2p import Messages
 from pipelab.partition.tree import map_tensors
@@ -158,7 +167,7 @@ class Session:
     def load(self, command: Load) -> None:
         """Replace the parameters and the optimizers' state."""
         worker = self.worker
-        load_parameters(worker.stages, command.parameters)
+        load_state(worker.stages, command.parameters)
         worker.update.load(command.optimizer)
         loaded = sum(map(worker.update.state_bytes, worker.stages))
         worker.memory.held[Part.OPTIMIZER] = loaded
@@ -189,7 +198,17 @@ class Session:
             update = self.worker.update
             scale = update.loss_scale.scale if update.loss_scale and update.is_scaled else 1.0
             return {name: g.to_dense() / scale for name, g in named if g is not None}
-        return {n: t.detach() for module in modules for n, t in module.state_dict().items()}
+        state = {n: value for module in modules for n, value in module.state_dict().items()}
+        if what == "shapes":
+            return {name: _shape(name, value) for name, value in state.items()}
+        return {n: v.detach() if isinstance(v, Tensor) else v for n, v in state.items()}
+
+
+def _shape(name: str, value: object) -> torch.Size | None:
+    """The shape that a state must have there; None for the extra state of a layer: any."""
+    if isinstance(value, Tensor) and not name.endswith(EXTRA_STATE):
+        return value.shape
+    return None
 
 
 @contextmanager
