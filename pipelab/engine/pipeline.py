@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from pipelab.engine.driver import checkpoint as saved
 from pipelab.engine.driver import checks, plan
 from pipelab.engine.driver.check_model import check_model
+from pipelab.engine.driver.check_tensors import check_tensors
+from pipelab.engine.driver.compiled import compilation_named, compiled_parts
 from pipelab.engine.driver.microbatches import Count, Rule, share_out
 from pipelab.engine.driver.model_state import ModelState
 from pipelab.engine.driver.prefetch import Prefetch
@@ -104,8 +106,10 @@ class Pipeline:
         )
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
         given, model = model, as_model(model)
+        check_tensors(model)
         modules = split(model, schedule.num_stages)
         check_model(given, modules, self._options)
+        self._compiled = compiled_parts(modules, loss)
         self._rule = Rule(count, reduction)
         checks.check_loss(loss, reduction)
         self.schedule = schedule
@@ -293,4 +297,5 @@ class Pipeline:
     ) -> list[Done]:
         if self._ranks.is_closed:
             raise checks.closed(self._ranks.why_closed)
-        return self._ranks.ask(commands, meanwhile)
+        with compilation_named(self._compiled):
+            return self._ranks.ask(commands, meanwhile)

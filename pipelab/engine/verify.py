@@ -1,6 +1,5 @@
 """Compare every gradient of a pipeline with those of one process."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pipelab.engine.driver.checks import check_batch
 from pipelab.engine.driver.microbatches import Count, Rule, Share, share_out
 from pipelab.engine.pipeline import Pipeline
 from pipelab.engine.protocol.commands import Loss
+from pipelab.engine.protocol.copies import copied
 from pipelab.engine.protocol.gradient_rule import weighted_loss
 from pipelab.engine.rank.stage import on_device, seed_for, seed_layers
 from pipelab.engine.ranks import threads
@@ -101,7 +101,8 @@ def one_process_gradients(
     **_: Any,
 ) -> tuple[dict[str, Tensor], float]:
     """Gradients and loss of a plain loop over microbatches, in this process: the reference."""
-    model, inputs = copy.deepcopy((as_model(model), inputs))  # layers may work on them in place
+    whole = as_model(model)
+    model, inputs = copied((whole, inputs), [whole])  # layers may work on them in place
     model.to(device).zero_grad(set_to_none=True)
     loss = on_device(loss, torch.device(device))
     stages = split(model, schedule.num_stages)

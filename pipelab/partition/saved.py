@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
 
 
 class SavedBytes:
@@ -14,16 +14,16 @@ class SavedBytes:
     """
 
     def __init__(self, module: nn.Module):
-        self._ours = {t.untyped_storage().data_ptr() for t in module.parameters()}
-        self._ours |= {t.untyped_storage().data_ptr() for t in module.buffers()}
+        own = (*module.parameters(), *module.buffers())
+        self._ours = {s.data_ptr() for tensor in own for s in _storages(tensor)}
         self._sizes: dict[int, int] = {}
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda kept: kept)
 
     def keep(self, tensor: Tensor) -> None:
         """Count a tensor's storage, once."""
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._ours:
-            self._sizes[storage.data_ptr()] = storage.nbytes()
+        for storage in _storages(tensor):
+            if storage.data_ptr() not in self._ours:
+                self._sizes[storage.data_ptr()] = storage.nbytes()
 
     def keep_part(self, tensors: Iterable[Tensor]) -> None:
         """Of storages that are kept, count these tensors alone: rows of a larger batch."""
@@ -49,3 +49,22 @@ class SavedBytes:
 
     def __exit__(self, *error: object) -> None:
         self._hooks.__exit__(*error)
+
+
+def _storages(tensor: Tensor) -> list[UntypedStorage]:
+    """A sparse tensor has several: of its values, and of where they belong."""
+    return [part.untyped_storage() for part in parts_of(tensor)]
+
+
+def parts_of(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The dense tensors that a tensor consists of: itself, unless it is sparse."""
+    match tensor.layout:
+        case torch.sparse_coo:
+            return tensor._indices(), tensor._values()
+        case torch.sparse_csr | torch.sparse_bsr:
+            return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+        case torch.sparse_csc | torch.sparse_bsc:
+            return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+        case torch.strided:
+            return (tensor,)
+    return ()  # of oneDNN: opaque

@@ -18,15 +18,15 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
-import cloudpickle
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.modules import module as torchs
-from torch.nn.utils.prune import BasePruningMethod
 
 from pipelab.engine.protocol.commands import Options
+from pipelab.engine.protocol.copies import recomputed
 from pipelab.engine.protocol.host import under_torchrun
+from pipelab.engine.protocol.pickling import Pickler
 from pipelab.errors import ModelError
 from pipelab.partition.chain import named_layers
 
@@ -67,22 +67,6 @@ def check_model(model: object, stages: list[nn.Module], options: Options) -> Non
             _check_layer(f"layer {name} (stage {number})", layer, others)
     _refuse_shared_memory(stages)
     _refuse_copied_weights(options, names)
-
-
-def recomputed(module: nn.Module) -> dict[int, Tensor]:
-    """Attributes that are computed anew before each forward, by their ids.
-
-    ``torch.nn.utils.weight_norm``, ``spectral_norm`` and pruning replace a weight by such one.
-    """
-    found: dict[int, Tensor] = {}
-    for part in module.modules():
-        for hook in part._forward_pre_hooks.values():
-            is_pruned = isinstance(hook, BasePruningMethod)
-            name = getattr(hook, "_tensor_name" if is_pruned else "name", None)
-            value = getattr(part, name, None) if isinstance(name, str) else None
-            if isinstance(value, Tensor):
-                found[id(value)] = value
-    return found
 
 
 def _refuse_own(model: nn.Module) -> None:
@@ -178,7 +162,7 @@ def _tensors_with(value: object) -> list[Tensor]:
     return finder.found
 
 
-class _Finder(cloudpickle.Pickler):  # type: ignore[misc]
+class _Finder(Pickler):
     """Pickles everything but tensors, and collects these."""
 
     def __init__(self, file: io.BytesIO, protocol: int):

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from pipelab.errors import CheckpointError
 from pipelab.files import check_plain, replacing
+from pipelab.partition.saved import parts_of
 
 FILE = "checkpoint.pt"
 _VERSION = 1
@@ -114,9 +115,10 @@ def _check_claims(path: Path, data: object) -> None:
     """A tensor that repeats one number may claim terabytes; a copy of it would take them."""
     size = path.stat().st_size
     for leaf in pytree.tree_leaves(data):
-        if isinstance(leaf, Tensor) and leaf.nbytes > size:
+        claimed = sum(x.nbytes for x in parts_of(leaf)) if isinstance(leaf, Tensor) else 0
+        if claimed > size:
             raise CheckpointError(
-                f"{path}: is damaged: a tensor claims {leaf.nbytes:,} bytes in a file of {size:,}"
+                f"{path}: is damaged: a tensor claims {claimed:,} bytes in a file of {size:,}"
             )
 
 

@@ -92,6 +92,11 @@ def _words(command: object) -> str:
 
 
 def _sample(tensor: Tensor) -> bytes:
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    tensor = tensor.resolve_conj().resolve_neg()
     flat = tensor.detach().reshape(-1)
     chosen = flat[:: max(1, flat.numel() // _SAMPLE)].contiguous()
     return chosen.cpu().view(torch.uint8).numpy().tobytes()

@@ -44,7 +44,7 @@ def _pair(name: str, getter: str, setter: str) -> Row:
 
 
 def _flushes_denormals() -> bool:
-    """Whether numbers too small for full precision become 0: a product tells, PyTorch does not."""
+    """Whether numbers too small for full precision become 0. PyTorch does not say: try it."""
     tiny = torch.tensor(2.0**-140, dtype=torch.float32, device="cpu")
     return (tiny * 1.0).item() == 0.0
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pipelab.engine import Pipeline
-from pipelab.engine.protocol import settings
+from pipelab.engine.protocol import process_settings
 from pipelab.errors import PipelabError
 from pipelab.schedules.catalogue import build
 from tests.engine.one_process import assert_same, batch, gradients, linears, plain_loop
@@ -40,16 +40,16 @@ class Shows(nn.Linear):
     """Prints the settings and a variable of its process."""
 
     def forward(self, x):
-        for name, value in sorted(settings.current().values.items()):
+        for name, value in sorted(process_settings.current().values.items()):
             print(f"{name} = {value}")
         return super().forward(x)
 
 
 @pytest.fixture
 def put_back():
-    before = settings.current()
+    before = process_settings.current()
     yield before
-    settings.take_over(before)
+    process_settings.take_over(before)
 
 
 def change(row, before):
@@ -68,10 +68,10 @@ def test_every_setting_reaches_the_ranks(put_back, capfd, monkeypatch):
     monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 3)
     changed = {
         row.name
-        for row in settings.TABLE
+        for row in process_settings.TABLE
         if row.name in put_back.values and change(row, put_back.values[row.name])
     }
-    wanted = {f"{name} = {value}" for name, value in settings.current().values.items()}
+    wanted = {f"{name} = {value}" for name, value in process_settings.current().values.items()}
     before = {f"{name} = {value}" for name, value in put_back.values.items()}
     with Pipeline(
         nn.Sequential(*(Shows(8, 8) for _ in range(2))),
@@ -140,7 +140,7 @@ def test_a_rank_has_the_variables_of_its_parent_no_others(put_back, monkeypatch)
     monkeypatch.setenv("NCCL_BOTH", "1")
     parents = {**os.environ, "NCCL_BOTH": "2", "CUDA_NEW": "3"}
     del parents["NCCL_OLD"]
-    settings.take_over(settings.Settings(parents, {}))
+    process_settings.take_over(process_settings.Settings(parents, {}))
     assert dict(os.environ) == parents
 
 
