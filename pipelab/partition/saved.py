@@ -1,6 +1,9 @@
 """Bytes that autograd keeps of a forward for its backward."""
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch import Tensor, UntypedStorage, nn
@@ -44,11 +47,49 @@ class SavedBytes:
         return tensor.detach()  # the same storage, and no cycle through its own graph
 
     def __enter__(self) -> "SavedBytes":
-        self._hooks.__enter__()
+        _let_functions_transform()
+        self._outer, _THREAD.counting = getattr(_THREAD, "counting", None), self
+        self.resume()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._hooks.__exit__(*error)
+        self.pause()
+        _THREAD.counting = self._outer
+
+    def pause(self) -> None:
+        """Count nothing until ``resume``."""
+        self._hooks.__exit__()
+
+    def resume(self) -> None:
+        """Count what is saved from now on."""
+        self._hooks.__enter__()
+
+
+_THREAD = threading.local()  # ``counting``: the SavedBytes within which this thread is, or None
+
+
+@cache
+def _let_functions_transform() -> None:
+    """torch.func.grad and others refuse hooks of saved tensors: pause ours while they run."""
+    disable = torch.autograd.graph.disable_saved_tensors_hooks
+
+    @contextmanager
+    def disabled(error_message: str) -> Iterator[None]:
+        counting: SavedBytes | None = getattr(_THREAD, "counting", None)
+        if counting is None:
+            with disable(error_message):
+                yield
+            return
+        counting.pause()
+        _THREAD.counting = None
+        try:
+            with disable(error_message):
+                yield
+        finally:
+            _THREAD.counting = counting
+            counting.resume()
+
+    torch.autograd.graph.disable_saved_tensors_hooks = disabled
 
 
 def _storages(tensor: Tensor) -> list[UntypedStorage]:
@@ -57,7 +98,12 @@ def _storages(tensor: Tensor) -> list[UntypedStorage]:
 
 
 def parts_of(tensor: Tensor) -> tuple[Tensor, ...]:
-    """The dense tensors that a tensor consists of: itself, unless it is sparse."""
+    """The dense tensors that a tensor consists of: itself, unless it is sparse.
+
+    Of one that torch.func wraps to transform it, those of the tensor within.
+    """
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
     match tensor.layout:
         case torch.sparse_coo:
             return tensor._indices(), tensor._values()
@@ -66,5 +112,5 @@ def parts_of(tensor: Tensor) -> tuple[Tensor, ...]:
         case torch.sparse_csc | torch.sparse_bsc:
             return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
         case torch.strided:
-            return (tensor,)
+            return () if tensor._is_zerotensor() else (tensor,)  # zeros of torch.func.jvp
     return ()  # of oneDNN: opaque

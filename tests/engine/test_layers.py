@@ -6,14 +6,17 @@ import sys
 import time
 from pathlib import Path
 
+import cloudpickle
 import pytest
 import torch
+import torch._dynamo
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 from pipelab.engine import Pipeline, verify_gradients
 from pipelab.engine.driver.compiled import compilation_named, compiled_parts
+from pipelab.engine.protocol.commands import dumps
 from pipelab.errors import ModelError, RankTimeout
 from pipelab.schedules.catalogue import build
 from tests.engine.one_process import assert_same, batch, gradients, linears, plain_loop
@@ -303,3 +306,11 @@ def test_semaphores_of_a_layer_are_removed(capfd):
         files = [Path("/dev/shm", f"sem.{name}") for name in names]
         assert len(files) == 2 * M and any(file.exists() for file in files)
     assert not any(file.exists() for file in files)
+
+
+def test_modules_of_torch_travel_by_name():
+    """Some cannot be imported, some are of other classes; a notebook's code refers to them."""
+    modules = [torch.ops, torch.ops.aten, torch._VF, torch._C._functions, torch.nn.functional]
+    modules.append(torch._dynamo.config)
+    found = cloudpickle.loads(dumps(modules))
+    assert all(one is other for one, other in zip(found, modules, strict=True))

@@ -11,7 +11,10 @@ import copyreg
 import io
 import pickle
 from collections.abc import Callable
-from types import CodeType, FunctionType
+from contextlib import suppress
+from importlib import import_module
+from operator import attrgetter
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle
@@ -30,6 +33,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if type(obj) is CodeType:
             make, parts, *_ = self.dispatch_table[CodeType](obj)
             return _code, (make, parts, obj.co_filename)
+        if isinstance(obj, ModuleType) and obj.__name__.startswith("torch."):
+            return _module_of_torch, (obj.__name__,)
         if isinstance(obj, torch.jit.ScriptModule | torch.jit.ScriptFunction):
             return reduce_script(obj)
         if isinstance(obj, nn.Module) and parametrize.is_parametrized(obj):
@@ -71,6 +76,13 @@ class FastPickler(pickle.Pickler):
 def _code(make: Callable[..., CodeType], parts: tuple[object, ...], file: str) -> CodeType:
     """Since 3.1.2 cloudpickle leaves the file's name out."""
     return make(*parts).replace(co_filename=file)
+
+
+def _module_of_torch(name: str) -> object:
+    """By its name. Some cannot be imported (torch._C._functions), or are no plain modules."""
+    with suppress(ImportError):
+        return import_module(name)
+    return attrgetter(name.removeprefix("torch."))(torch)
 
 
 def reduce_script(script: object) -> Any:
