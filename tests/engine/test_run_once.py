@@ -352,3 +352,33 @@ def test_a_plain_stage_is_split_and_says_nothing(layer, capfd):
         trace = pipeline.step(*batch(8)).trace
     assert capfd.readouterr().out == ""
     assert sum(event.kind == "W" for event in trace.events) == 2 * M
+
+
+TORCHS = [
+    "hook of a tensor",
+    "hook of several tensors",
+    "function that counts",
+    "function that frees",
+    "function with a context",
+    "checkpoint",
+    "saved tensors packed",
+]
+
+
+@pytest.mark.parametrize("name", ["zero_bubble_h1", "zero_bubble_v"])
+def test_torchs_worker_runs_once_what_must(name):
+    """One model with all of them. Torch's trial, by which it learns shapes, may count once more."""
+    schedule = build(name, 2, M)
+    n = schedule.num_stages
+    torch.manual_seed(0)
+    layers = [nn.Linear(8, 8) for _ in range(n - 1)] + [nn.Sequential(*map(Layer, TORCHS))]
+    layers[n // 2] = layers[-1] if n == 2 else nn.Sequential(*map(Layer, TORCHS))
+    model, (x, y) = nn.Sequential(*layers), batch(8)
+    with Pipeline(model, schedule, loss=cross_entropy, worker="torch", device="cpu") as pipeline:
+        pipeline.step(x, y)
+        ours, state = pipeline.gradients(), pipeline.state_dict()
+    plain_loop(model, x, y, M)
+    assert_same(ours, gradients(model))
+    for key, value in model.state_dict().items():
+        if key.endswith("seen"):
+            assert 0 <= state[key] - value <= value / M, key
