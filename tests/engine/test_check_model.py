@@ -1,14 +1,17 @@
 """What the copy of a model would lose is refused by name; what travels with a layer is right."""
 
 import gc
+from functools import partial
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.modules import module as torchs
+from torch.optim import optimizer
 
 from pipelab.engine import Pipeline
-from pipelab.errors import ModelError, PartitionError
+from pipelab.errors import BatchError, ModelError, PartitionError
 from pipelab.schedules.catalogue import build
 from tests.engine.one_process import assert_same, batch, gradients, linears, plain_loop
 
@@ -117,16 +120,18 @@ def test_a_hook_of_the_whole_model_is_refused(register):
 
 
 @pytest.mark.parametrize(
-    "register",
+    ("home", "register"),
     [
-        "register_module_forward_hook",
-        "register_module_forward_pre_hook",
-        "register_module_full_backward_hook",
-        "register_module_full_backward_pre_hook",
+        (torchs, "register_module_forward_hook"),
+        (torchs, "register_module_forward_pre_hook"),
+        (torchs, "register_module_full_backward_hook"),
+        (torchs, "register_module_full_backward_pre_hook"),
+        (optimizer, "register_optimizer_step_pre_hook"),
+        (optimizer, "register_optimizer_step_post_hook"),
     ],
 )
-def test_a_hook_of_all_modules_is_refused(register):
-    handle = getattr(torchs, register)(lambda *args: None)
+def test_a_hook_of_all_modules_or_optimizers_is_refused(home, register):
+    handle = getattr(home, register)(lambda *args: None)
     try:
         with pytest.raises(ModelError, match=register):
             Pipeline(linears(), build("1f1b", 2, M), loss=cross_entropy)
@@ -160,6 +165,27 @@ def test_a_weight_of_the_model_elsewhere_is_refused(part):
     options = {"loss": cross_entropy, part: given[part]}
     with pytest.raises(ModelError, match=f"the {part} refers to 0.weight, a weight of the model"):
         Pipeline(model, build("1f1b", 2, M), **options)
+
+
+def test_a_tensor_of_the_loss_with_a_graph_or_a_hook_is_refused():
+    weight = torch.ones(8, requires_grad=True)
+    with pytest.raises(ModelError, match=r"shape \(8,\) of the loss is the result of a comp"):
+        Pipeline(linears(), build("1f1b", 2, M), loss=partial(cross_entropy, weight=weight * 2))
+    weight.register_hook(half)
+    with pytest.raises(ModelError, match=r"shape \(8,\) of the loss has a hook"):
+        Pipeline(linears(), build("1f1b", 2, M), loss=partial(cross_entropy, weight=weight))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_batch_with_a_graph_is_refused_where_it_trains():
+    encoder, (x, y) = nn.Linear(8, 8), batch(8)
+    with Pipeline(linears(), build("1f1b", 2, M), loss=cross_entropy) as pipeline:
+        with pytest.raises(BatchError, match=r"inputs are the result of .*AddmmBackward0"):
+            pipeline.step(encoder(x), y)
+        with pytest.raises(BatchError, match=r"targets are the result of .*SoftmaxBackward0"):
+            pipeline.step(x, encoder(x).softmax(1))
+        pipeline.evaluate(encoder(x), y)
+        pipeline.step(x.requires_grad_(), y)  # a layer may ask for gradients in its forward
 
 
 @pytest.mark.usefixtures("in_process")

@@ -17,11 +17,13 @@ import gc
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.modules import module as torchs
+from torch.optim import optimizer
 
 from pipelab.engine.protocol.commands import Options
 from pipelab.engine.protocol.copies import recomputed
@@ -46,6 +48,10 @@ _OF_ALL = {  # the same for all modules of a process
     "_global_backward_pre_hooks": "register_module_full_backward_pre_hook",
     "_global_backward_hooks": "register_module_full_backward_hook",
 }
+_OF_OPTIMIZERS = {
+    "_global_optimizer_pre_hooks": "register_optimizer_step_pre_hook",
+    "_global_optimizer_post_hooks": "register_optimizer_step_post_hook",
+}
 _COPIES = "Each rank trains a copy of its layers"
 
 
@@ -57,7 +63,8 @@ def check_model(model: object, stages: list[nn.Module], options: Options) -> Non
     if isinstance(model, nn.Module):
         _refuse_own(model)
     if not under_torchrun():  # there, a rank is this process
-        _refuse_global_hooks()
+        _refuse_global_hooks("modules", torchs, _OF_ALL)
+        _refuse_global_hooks("optimizers", optimizer, _OF_OPTIMIZERS)
     names = [{id(p): name for name, p in stage.named_parameters()} for stage in stages]
     for number, stage in enumerate(stages):
         others = {key: name for own in names for key, name in own.items()}
@@ -86,13 +93,14 @@ def _refuse_own(model: nn.Module) -> None:
         )
 
 
-def _refuse_global_hooks() -> None:
-    for attribute, name in _OF_ALL.items():
-        if getattr(torchs, attribute, None):
+def _refuse_global_hooks(what: str, home: ModuleType, attributes: Mapping[str, str]) -> None:
+    for attribute, name in attributes.items():
+        hooks = getattr(home, attribute, {}).values()
+        if any(not str(hook.__module__).startswith("torch.") for hook in hooks):
             raise ModelError(
-                f"this process has a hook of all modules ({name}):\n"
+                f"this process has a hook of all {what} ({name}):\n"
                 f"ranks are other processes, and it would not be called there.\n"
-                f"Register it on the layers themselves, or remove it"
+                f"Remove it, or register it on the layers, or in the function given as optimizer="
             )
 
 
@@ -101,17 +109,22 @@ def _check_layer(where: str, layer: nn.Module, others: Mapping[int, str]) -> Non
     names = {id(t): n for n, t in [*layer.named_parameters(), *layer.named_buffers()]}
     anew = recomputed(layer)
     for tensor in _tensors_with(layer):
-        name = names.get(id(tensor), f"a tensor of shape {tuple(tensor.shape)}")
-        if (hook := _hook_of(tensor)) and id(tensor) not in anew:
-            raise ModelError(_has_hook(f"{name} of {where}", hook))
-        if tensor.grad_fn is not None and id(tensor) not in anew:
-            raise ModelError(_has_graph(f"{name} of {where}", tensor))
+        if id(tensor) not in anew:
+            _refuse_hook_or_graph(names.get(id(tensor)), where, tensor)
         if id(tensor) in others:
             raise ModelError(
                 f"{where} refers to {others[id(tensor)]}, which another stage trains:\n"
                 f"{_COPIES}, and this one would hold a copy that is never trained.\n"
                 f"Put both layers into one stage (split(..., sizes=...)), or hand the value on"
             )
+
+
+def _refuse_hook_or_graph(name: str | None, where: str, tensor: Tensor) -> None:
+    what = f"{name or f'a tensor of shape {tuple(tensor.shape)}'} of {where}"
+    if hook := _hook_of(tensor):
+        raise ModelError(_has_hook(what, hook))
+    if tensor.grad_fn is not None:
+        raise ModelError(_has_graph(what, tensor))
 
 
 def _refuse_shared_memory(stages: list[nn.Module]) -> None:
@@ -140,6 +153,7 @@ def _refuse_copied_weights(options: Options, names: list[dict[int, str]]) -> Non
         for tensor in _tensors_with(given):
             if id(tensor) in trained and id(tensor) not in own:
                 raise ModelError(_copied_weight(part, trained[id(tensor)]))
+            _refuse_hook_or_graph(None, f"the {part}", tensor)
 
 
 def _copied_weight(part: str, name: str) -> str:
