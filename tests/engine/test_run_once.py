@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from pipelab.engine import Pipeline
 from pipelab.schedules.catalogue import build
-from tests.engine.one_process import assert_same, batch, gradients, plain_loop
+from tests.engine.one_process import assert_same, batch, gradients, linears, plain_loop
 
 M = 4
 
@@ -352,6 +352,33 @@ def test_a_plain_stage_is_split_and_says_nothing(layer, capfd):
         trace = pipeline.step(*batch(8)).trace
     assert capfd.readouterr().out == ""
     assert sum(event.kind == "W" for event in trace.events) == 2 * M
+
+
+def clipped(output, target):
+    output.register_hook(lambda gradient: gradient.clamp(-0.01, 0.01))
+    return cross_entropy(output, target)
+
+
+def halved(output, target):
+    register_multi_grad_hook((output,), lambda gradients: gradients[0].mul_(0.5))
+    return cross_entropy(output, target)
+
+
+def doubled(output, target):
+    return cross_entropy(Dirty.apply(output * 1.0), target)
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("loss", [clipped, halved, doubled])
+@pytest.mark.parametrize("name", ["1f1b", "zero_bubble_h1", "zero_bubble_h2", "zero_bubble_v"])
+def test_what_a_loss_does_runs_once(name, loss):
+    schedule = build(name, 2, M)
+    model, (x, y) = linears(schedule.num_stages), batch(8)
+    with Pipeline(model, schedule, loss=loss) as pipeline:
+        pipeline.step(x, y)
+        ours = pipeline.gradients()
+    plain_loop(model, x, y, M, loss=loss)
+    assert_same(ours, gradients(model))
 
 
 TORCHS = [
