@@ -8,6 +8,12 @@ from functools import cache
 import torch
 from torch import Tensor, UntypedStorage, nn
 
+_ONE_PAIR = (
+    "a layer sets hooks of one saved tensor (_raw_saved_... .register_hooks), and PyTorch takes "
+    "one pair: the first forward of a shape has those that count its bytes. Use "
+    "torch.autograd.graph.saved_tensors_hooks around the operation"
+)
+
 
 class SavedBytes:
     """Count what autograd really saves within ``with``, each storage once, parameters left out.
@@ -52,9 +58,11 @@ class SavedBytes:
         self.resume()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self.pause()
         _THREAD.counting = self._outer
+        if isinstance(error, RuntimeError) and "hooks have already been set" in str(error):
+            raise RuntimeError(_ONE_PAIR) from error
 
     def pause(self) -> None:
         """Count nothing until ``resume``."""

@@ -17,7 +17,7 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, 
 from pipelab.engine import Pipeline, verify_gradients
 from pipelab.engine.driver.compiled import compilation_named, compiled_parts
 from pipelab.engine.protocol.commands import dumps
-from pipelab.errors import ModelError, RankTimeout
+from pipelab.errors import ModelError, RankError, RankTimeout
 from pipelab.schedules.catalogue import build
 from tests.engine.one_process import assert_same, batch, gradients, linears, plain_loop
 
@@ -242,6 +242,22 @@ def test_a_layer_that_cannot_be_copied_is_refused_by_name(what):
     model = nn.Sequential(linear(), linear(), make(), linear())
     with pytest.raises(ModelError, match=f"(?s)layer 2, .*{message}"):
         Pipeline(model, build("1f1b", 2, M), loss=cross_entropy)
+
+
+def with_raw_hooks(self, x):
+    y = x.tanh()
+    y.grad_fn._raw_saved_result.register_hooks(torch.clone, torch.clone)
+    return y
+
+
+@pytest.mark.usefixtures("in_process")
+def test_hooks_of_one_saved_tensor_are_refused_with_what_to_use():
+    model = nn.Sequential(linear(), With(with_raw_hooks))
+    with (
+        pytest.raises(RankError, match=r"1F0 .*hooks of one saved tensor .*saved_tensors_hooks"),
+        Pipeline(model, build("1f1b", 2, M), loss=cross_entropy) as pipeline,
+    ):
+        pipeline.step(*batch(8))
 
 
 def hangs(graph, inputs):
