@@ -4,6 +4,7 @@
     ├── ScheduleError          a schedule that is incomplete, out of order or unreadable
     │   └── DeadlockError      ... or in which ranks wait for each other without end
     ├── PartitionError         a model that cannot be cut into these stages
+    ├── ModelError             a model of which a rank's copy would be another model
     ├── BatchError             a batch that cannot be cut into these microbatches
     ├── LossError              a loss that is no mean over rows, or has no graph
     ├── OptimizerError         an optimizer, or a schedule of its rates, that cannot train a stage
@@ -34,6 +35,7 @@ __all__ = [
     "LaunchError",
     "LessonError",
     "LossError",
+    "ModelError",
     "OptimizerError",
     "PartitionError",
     "PipelabError",
@@ -110,6 +112,10 @@ class DeadlockError(ScheduleError):
 
 class PartitionError(PipelabError):
     """The model cannot be cut into the stages that the schedule asks for."""
+
+
+class ModelError(PipelabError):
+    """A layer, a weight or a loss holds what a rank's copy of it would lack."""
 
 
 class BatchError(PipelabError):

@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from pipelab.engine.driver import checkpoint as saved
 from pipelab.engine.driver import checks, optimizer_trial, plan
 from pipelab.engine.driver.batches import check_batch
+from pipelab.engine.driver.check_model import check_model
+from pipelab.engine.driver.check_tensors import check_tensors
+from pipelab.engine.driver.compiled import compilation_named, compiled_parts
 from pipelab.engine.driver.microbatches import Count, Rule, share_out
+from pipelab.engine.driver.model_state import ModelState
 from pipelab.engine.driver.option_kinds import check_cut, check_kinds
 from pipelab.engine.driver.prefetch import Prefetch
 from pipelab.engine.driver.result import StepResult, merged, setting_of, step_result
@@ -123,6 +127,7 @@ class Pipeline:
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
         modules = self._cut(model, schedule.num_stages, split, sample)
         self._sharing = find_sharing(modules, loss)
+        self._compiled = compiled_parts(modules, loss)
         self._rule = Rule(count, reduction)
         checks.check_loss(loss, reduction)
         self._options = optimizer_trial.tried(self._options, modules)
@@ -204,12 +209,16 @@ class Pipeline:
         return {name: found[name] for name in self._names if name in found}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The model's parameters and buffers as they are now, under its own names."""
-        found = merged(self._fetch("parameters"))
-        return {name: found[name] for name in self._shapes}
+        """The model's parameters and buffers as they are now, under its own names.
+
+        And the extra state of its layers (``get_extra_state``), which may be no tensor.
+        """
+        return self._state.in_order(merged(self._fetch("parameters")))
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Load parameters and buffers, by the model's own names; optimizers stay as they are.
+
+        Each layer loads its part by its own ``load_state_dict``.
 
         Raises:
             CheckpointError: names or shapes that are not this model's.
@@ -239,7 +248,11 @@ class Pipeline:
             CheckpointError: no checkpoint, a damaged one, or another model's.
         """
         found = saved.load(Path(folder))
-        self._load(*saved.for_stages(found, self._shapes, merged(self._fetch("optimizer"))))
+        self._load(
+            *saved.for_stages(
+                found, merged(self._fetch("shapes")), merged(self._fetch("optimizer"))
+            )
+        )
         self._steps = found.steps
 
     @property
@@ -267,8 +280,11 @@ class Pipeline:
     ) -> list[nn.Module]:
         """The stages of a model, whose names we keep."""
         check_cut(split)
-        stages, whole = cut(model, num_stages, split, sample), whole_model(model)
-        self._shapes = {name: tensor.shape for name, tensor in whole.state_dict().items()}
+        whole = whole_model(model)
+        check_tensors(whole)
+        stages = cut(model, num_stages, split, sample)
+        check_model(model, stages, self._options)
+        self._state = ModelState(whole)
         self._names = [name for name, _ in whole.named_parameters()]
         self._num_trained = sum(p.requires_grad for p in whole.parameters())
         return stages
@@ -302,6 +318,7 @@ class Pipeline:
     def _run(
         self, inputs: Any, targets: Any, meanwhile: Callable[[], None] | None = None, **options: Any
     ) -> list[Done]:
+        checks.check_autocast(self._options)
         m = self.schedule.num_microbatches
         smallest = m * self.replicas
         flat = check_batch(inputs, targets, smallest, options["train"])  # [1]
@@ -314,7 +331,7 @@ class Pipeline:
         return self._ask(plan.runs(shares, self.schedule, options), meanwhile)  # [3]
 
     def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any] | None) -> None:
-        saved.check_parameters(self._shapes, parameters)
+        self._state.check(merged(self._fetch("shapes")), parameters)
         saved.check_ties(self._sharing.ties, parameters)
         self._ask_all(Load(parameters, optimizer))
         self._accumulating = False  # gradients of other parameters are of no use to these
@@ -331,4 +348,5 @@ class Pipeline:
     ) -> list[Done]:
         if self._ranks.is_closed:
             raise checks.closed(self._ranks.why_closed)
-        return self._ranks.ask(commands, meanwhile)
+        with compilation_named(self._compiled):
+            return self._ranks.ask(commands, meanwhile)

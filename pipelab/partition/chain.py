@@ -93,7 +93,7 @@ def as_model(model: Model) -> nn.Sequential | Chain:
     if isinstance(model, Chain):
         return model
     if isinstance(model, nn.Sequential):
-        if type(model).forward is not nn.Sequential.forward:
+        if _has_own_forward(model):
             raise PartitionError(
                 f"the model is a {type(model).__name__}, an nn.Sequential that redefines forward, "
                 f"which its stages would not run: put what that does into layers"
@@ -108,6 +108,13 @@ def as_model(model: Model) -> nn.Sequential | Chain:
         f"cut into stages; write it as [layer, layer, ...], each taking what the one before it "
         f"returns (a GPT-2 or Llama of Hugging Face: pipelab.models.hugging_face.layers_of(model))"
     )
+
+
+def _has_own_forward(model: nn.Sequential) -> bool:
+    """Whether its class, or somebody later, has replaced what an ``nn.Sequential`` does."""
+    forward = getattr(model.forward, "__func__", None)
+    is_called = type(model).__call__ is nn.Module.__call__
+    return forward is not nn.Sequential.forward or not is_called
 
 
 def _from_list(layers: Sequence[object]) -> Chain:

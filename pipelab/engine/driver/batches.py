@@ -30,6 +30,9 @@ def check_batch(
                 f"inputs have {rows} rows, targets have {flat_targets.rows}: give one a row\n"
                 f"{shapes}\n{_MARKS}"
             )
+    if train:
+        _refuse_graph("inputs", flat_inputs)
+        _refuse_graph("targets", flat_targets)
     if rows == 0:
         raise BatchError("the batch is empty (0 rows): give at least one row per microbatch")
     if train and rows < smallest:
@@ -38,6 +41,17 @@ def check_batch(
             f"give at least {smallest} rows, or a schedule with at most {rows} microbatches"
         )
     return flat_inputs, flat_targets, rows
+
+
+def _refuse_graph(name: str, flat: Flat | None) -> None:
+    """No gradient comes back from the ranks: what computed the batch would not be trained."""
+    for tensor in flat.tensors if flat else ():
+        if tensor.grad_fn is not None:
+            raise BatchError(
+                f"{name} are the result of a computation ({tensor.grad_fn.name()}):\n"
+                f"ranks get a copy of their values, so no gradient would flow back into it.\n"
+                f"Move it into the first layer, or detach() them"
+            )
 
 
 def _flattened(name: str, batch: object) -> Flat:

@@ -206,6 +206,19 @@ def check_even(worker: str, train: bool, sizes: Sequence[tuple[int, ...]]) -> No
         )
 
 
+def check_autocast(options: Options) -> None:
+    """Raise PipelabError where torch.autocast is on in this process, but not on the ranks."""
+    device = options.place.device
+    if under_torchrun() or not torch.is_autocast_enabled(device):
+        return
+    dtype = torch.get_autocast_dtype(device)
+    if dtype is not options.autocast:
+        raise PipelabError(
+            f"torch.autocast({device!r}, {dtype}) is on here, and does not reach the ranks:\n"
+            f"give Pipeline(..., autocast={dtype}), or call it outside of torch.autocast"
+        )
+
+
 def check_same_stages(old: Schedule, new: Schedule) -> None:
     """Raise ScheduleError if the running ranks cannot follow another schedule."""
     if new.num_ranks != old.num_ranks:

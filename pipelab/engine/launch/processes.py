@@ -22,7 +22,7 @@ import torch
 from pipelab.engine.launch import fork_server, rank_process
 from pipelab.engine.launch.fork_server import CONTEXT
 from pipelab.engine.launch.interrupt import Uninterrupted
-from pipelab.engine.protocol.device import gpu_variables
+from pipelab.engine.protocol import process_settings
 from pipelab.engine.protocol.logs import LogReader
 from pipelab.engine.protocol.progress import Progress
 
@@ -65,7 +65,9 @@ class Processes:
         fork_server.start()
         fork_server.wait_until_up()
         threads = threads_per_rank(num_ranks)
-        variables = gpu_variables()  # as they are now: the server has those of its start
+        own_settings = (
+            process_settings.current()
+        )  # as they are now: the server has those of its start
         for rank in range(num_ranks):
             with Uninterrupted():  # half a request would end Python's server
                 ours, theirs = CONTEXT.Pipe()
@@ -73,7 +75,7 @@ class Processes:
                 process = CONTEXT.Process(
                     target=rank_process.main,
                     args=(rank, num_ranks, replicas, theirs, self._read_end, self.folder,
-                          timeout, threads, variables),
+                          timeout, threads, own_settings),
                     name=f"{_OURS}rank {rank}",
                     daemon=True,
                 )  # fmt: skip

@@ -14,8 +14,6 @@ import torch
 from pipelab.engine.protocol.host import under_torchrun
 from pipelab.errors import PipelabError
 
-_OF_GPUS = ("CUDA_", "NCCL_", "PYTORCH_", "TORCH_NCCL_")
-
 Moment = float | torch.cuda.Event
 
 
@@ -71,18 +69,6 @@ def device_of(place: Place, rank: int) -> torch.device:
     device = torch.device("cuda", place_here % torch.cuda.device_count())
     torch.cuda.set_device(device)
     return device
-
-
-def gpu_variables() -> dict[str, str]:
-    """What this process's environment says of GPUs: which ones, and how to use them."""
-    return {name: value for name, value in os.environ.items() if name.startswith(_OF_GPUS)}
-
-
-def take_over(variables: dict[str, str]) -> None:
-    """Let this process's environment say the same of GPUs as another's, no more and no less."""
-    for name in gpu_variables():
-        del os.environ[name]
-    os.environ.update(variables)
 
 
 class DeviceClock:

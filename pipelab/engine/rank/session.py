@@ -11,7 +11,16 @@ from torch import Tensor
 
 from pipelab.accounting import Part
 from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Kind
-from pipelab.engine.protocol.commands import Build, Done, Fetch, GetProfiler, Load, Run, Use
+from pipelab.engine.protocol.commands import (
+    EXTRA_STATE,
+    Build,
+    Done,
+    Fetch,
+    GetProfiler,
+    Load,
+    Run,
+    Use,
+)
 from pipelab.engine.protocol.device import clock_of
 from pipelab.engine.rank.affinity import Affinity
 from pipelab.engine.rank.batch import Batch, Route
@@ -20,7 +29,7 @@ from pipelab.engine.rank.pace import Pace
 from pipelab.engine.rank.profiler import StepProfiler
 from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.rank.stage import Stage, on_device
-from pipelab.engine.rank.update import load_parameters
+from pipelab.engine.rank.update import load_state
 from pipelab.engine.rank.worker import Worker
 from pipelab.engine.transport.p2p import Messages
 from pipelab.partition.tree import map_tensors
@@ -159,7 +168,7 @@ class Session:
     def load(self, command: Load) -> None:
         """Replace the parameters and the optimizers' state."""
         worker = self.worker
-        load_parameters(worker.stages, command.parameters)
+        load_state(worker.stages, command.parameters)
         if command.optimizer is not None:
             worker.update.load(command.optimizer)
         loaded = sum(map(worker.update.state_bytes, worker.stages))
@@ -191,7 +200,17 @@ class Session:
         if what == "gradients":
             scale = self.worker.update.gradient_scale
             return {name: g.to_dense() / scale for name, g in self.worker.tied.gradients()}
-        return {n: t.detach() for module in modules for n, t in module.state_dict().items()}
+        state = {n: value for module in modules for n, value in module.state_dict().items()}
+        if what == "shapes":
+            return {name: _shape(name, value) for name, value in state.items()}
+        return {n: v.detach() if isinstance(v, Tensor) else v for n, v in state.items()}
+
+
+def _shape(name: str, value: object) -> torch.Size | None:
+    """The shape that a state must have there; None for the extra state of a layer: any."""
+    if isinstance(value, Tensor) and not name.endswith(EXTRA_STATE):
+        return value.shape
+    return None
 
 
 @contextmanager

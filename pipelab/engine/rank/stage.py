@@ -92,7 +92,7 @@ class Stage:
         entry: list[Tensor | None] = []
         begun = _enter(inputs, entry)
         measured = None if inputs.form in self._saved_bytes else SavedBytes(self.module)
-        with measured or nullcontext(), self._hooks_noted() as hooks:
+        with measured or nullcontext(), self.hooks_noted() as hooks:
             output = self._apply(microbatch, inputs, target, weight)
         self._check("output", output.tensors)
         if measured is not None:
@@ -148,7 +148,7 @@ class Stage:
             kept.outputs, gradients, kept.node, kept.run_once
         )
         half.backward_input(_anchor())
-        self._say_if_whole(half.run_once)
+        self.say_if_whole(half.run_once)
         return self._gradients(kept)
 
     def backward_weight(self, microbatch: int) -> None:
@@ -223,7 +223,7 @@ class Stage:
                 )
             return call(self.module, inputs)
 
-    def _say_if_whole(self, run_once: Sequence[str]) -> None:
+    def say_if_whole(self, run_once: Sequence[str]) -> None:
         """Say once that W has nothing to do, and because of what, unless the user asked for it."""
         if run_once and not self.runs_twice and not self._has_said:
             self._has_said = True
@@ -232,7 +232,7 @@ class Stage:
                 f"use {', '.join(dict.fromkeys(run_once))}, which must run once"
             )
 
-    def _hooks_noted(self) -> AbstractContextManager[list[str]]:
+    def hooks_noted(self) -> AbstractContextManager[list[str]]:
         """Only where I and W follow, since it costs some microseconds."""
         return hooks_noted() if self.splits else nullcontext([])
 

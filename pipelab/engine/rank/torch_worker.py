@@ -9,9 +9,10 @@ up over replicas and the optimizer, and all of an evaluation, is ours.
 Everything that pipelab knows of torch's private names is here; driver/checks.py lists the versions
 that were tried, notebooks/guides/pytorch_comparison.md shows what the comparison gave.
 
-Four things are corrected, since gradients would be wrong otherwise, or runs fail: losses are
+Five things are corrected, since gradients would be wrong otherwise, or runs fail: losses are
 weighted by THE GRADIENT RULE (protocol/gradient_rule.py) and never scaled again, they are found by
-their microbatch, buffers forget torch's trial forward, and its inputs are zeros, not uninitialized.
+their microbatch, buffers forget torch's trial forward, its inputs are zeros, not uninitialized, and
+what must run once (see ``run_once``) does not run in both I and W.
 """
 
 import logging
@@ -28,8 +29,10 @@ from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage, schedules
 
 from pipelab.action import SENDS, Action, Kind
+from pipelab.engine.rank.backward import children_first
 from pipelab.engine.rank.batch import Batch
 from pipelab.engine.rank.recorder import Recorder, waiting_for
+from pipelab.engine.rank.run_once import python_functions
 from pipelab.engine.rank.stage import SpareBuffers, Stage
 from pipelab.engine.rank.worker import Worker
 from pipelab.engine.transport import groups
@@ -156,6 +159,7 @@ class _Layers(nn.Module):
         self.layers, self.stage = stage.module, stage
         self.microbatch = 0
         self.is_real = False  # not torch's trial forward, on zeros
+        self.hooks: list[str] = []  # noted in the forward that runs
         self.loss = torch.zeros(())  # of the last forward
         self.losses: dict[int, Tensor] = {}  # scaled, with their graphs
 
@@ -167,7 +171,7 @@ class _Layers(nn.Module):
             value = Flat([*tensors], form).unflatten()
         output = self.stage.evaluate(value)
         if self.stage.loss is None:
-            return _tensors_or_refuse(output)
+            return self._passed_on(_tensors_or_refuse(output))
         weight = self.batch.run.weights[self.microbatch]
         target = self.batch.targets[self.microbatch]
         if self.is_real:
@@ -177,6 +181,16 @@ class _Layers(nn.Module):
             self.stage.check_graph(loss, output, value)
         self.loss = loss.detach()
         return loss * self.stage.loss_scale  # torch begins each backward with a one
+
+    def _passed_on(self, output: Any) -> Any:
+        """The output, or a view: hooks of several tensors are not called at a backward's only root.
+
+        Where I and W follow and there are no hooks, torch detaches it in place, and refuses views.
+        """
+        may_have_hooks = self.is_real and (self.hooks or not self.stage.splits)
+        if may_have_hooks and isinstance(output, Tensor) and output.requires_grad:
+            return output.view_as(output)
+        return output
 
     def targets(self) -> list[Tensor]:
         """Those of the microbatch that is set; empty except on the last stage."""
@@ -194,6 +208,7 @@ class _RecordedStage(PipelineStage):
         self.worker = worker
         self.messages = messages
         self.kept_bytes = 0
+        self.run_once: dict[int, list[str]] = {}  # by microbatch; then I runs the whole backward
         cpu = torch.device("cpu")
         super().__init__(self.layers, stage.number, worker.num_stages, cpu, group=group)
 
@@ -202,8 +217,9 @@ class _RecordedStage(PipelineStage):
         run, action = self.layers.batch.run, self._action(Kind.F, fwd_chunk_id)
         self.layers.microbatch = fwd_chunk_id
         self.layers.is_real = True
-        with self._recorded(action) as recorder:
+        with self._recorded(action) as recorder, self.stage.hooks_noted() as hooks:
             self.stage.seed(run.number, run.first + fwd_chunk_id)
+            self.layers.hooks = hooks
             try:
                 output = super().forward_one_chunk(fwd_chunk_id, *args, **kwargs)
             except RuntimeError as error:
@@ -214,6 +230,9 @@ class _RecordedStage(PipelineStage):
                 self.layers.batch.losses.append(self.layers.loss)
             self.worker.shared.after_forward(self.stage.number, train=True)
             recorder.report(self.kept_bytes)
+        if self.stage.splits and not self.is_first:  # a first stage's I does nothing
+            roots = [x.grad_fn for x in tensors_of(output) if x.grad_fn is not None]
+            self.run_once[fwd_chunk_id] = [*hooks, *python_functions(children_first(roots))]
         return output
 
     def backward_one_chunk(
@@ -225,24 +244,34 @@ class _RecordedStage(PipelineStage):
     ) -> None:
         """B, or I."""
         action = self._action(Kind.B if full_backward else Kind.I, bwd_chunk_id)
+        run_once = [] if full_backward else self.run_once.get(bwd_chunk_id, [])
         needs_input = any(meta.requires_grad for meta in self._stage_meta.inputs or ())
         # Behind frozen stages torch's I finds no weights for W: there I runs the whole backward.
         whole = full_backward or not (needs_input or self.is_first)
-        with self._recorded(action) as recorder:
+        with self._recorded(action) as recorder, self._undivided(run_once):
             super().backward_one_chunk(bwd_chunk_id, loss, whole, last_backward)
             if needs_input:
                 # torch would send zeros, and an optimizer with momentum or decay acts on zeros
                 self.stage.check_reached(self.bwd_cache[bwd_chunk_id])
             if full_backward:
                 recorder.report(self.stage.new_gradient_bytes())
+        self.stage.say_if_whole(run_once)
 
     def backward_weight_one_chunk(self, bwd_chunk_id: int, last_backward: bool = False) -> None:
         """W."""
         action = self._action(Kind.W, bwd_chunk_id)
-        with self._recorded(action) as recorder:
+        run_once = self.run_once.pop(bwd_chunk_id, [])
+        with self._recorded(action) as recorder, self._undivided(run_once):
             if bwd_chunk_id in self.dw_runner:
                 super().backward_weight_one_chunk(bwd_chunk_id, last_backward)
             recorder.report(self.stage.new_gradient_bytes())
+
+    @contextmanager
+    def _undivided(self, run_once: list[str]) -> Iterator[None]:
+        """Torch's I runs the whole backward where a stage has a W of its user's: an empty one."""
+        self.dw_builder = (lambda: lambda: None) if run_once else None
+        yield
+        self.dw_builder = None
 
     def get_fwd_recv_ops(self, fwd_chunk_id: int) -> list[dist.P2POp]:
         """The runtime asks for them just before it starts them."""

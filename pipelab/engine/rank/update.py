@@ -1,5 +1,6 @@
 """The end of a step: clip the gradients, step the optimizers, set the next learning rates."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -162,10 +163,12 @@ class Update:
         return [(name, p) for name, p in stage.module.named_parameters() if id(p) in own]
 
 
-def load_parameters(stages: Mapping[int, Stage], state: Mapping[str, Tensor]) -> None:
-    """Copy parameters and buffers into the stages, by the model's own names."""
-    with torch.no_grad():
-        for stage in stages.values():
-            own = stage.module.state_dict()
-            for name, tensor in own.items():
-                tensor.copy_(state[name])
+def load_state(stages: Mapping[int, Stage], state: Mapping[str, Any]) -> None:
+    """Give each stage its part of a model's state_dict, by its own ``load_state_dict``."""
+    for stage in stages.values():
+        layers = stage.module._modules
+        own = OrderedDict((k, v) for k, v in state.items() if k.partition(".")[0] in layers)
+        versions = getattr(state, "_metadata", None)
+        if versions is not None:
+            own._metadata = versions  # type: ignore[attr-defined]
+        stage.module.load_state_dict(own)

@@ -8,7 +8,6 @@ branches on all ranks.
     script ─▶ Pipeline.step ─▶ own command ─▶ Session ─▶ own answer ─▶ AnswerStore ─▶ all answers
 """
 
-import copy
 import itertools
 import os
 import sys
@@ -29,6 +28,7 @@ import torch.distributed as dist
 from pipelab.engine.failures.cause import cause
 from pipelab.engine.failures.findings import Findings
 from pipelab.engine.protocol.commands import Build, Done, Run, dumps
+from pipelab.engine.protocol.copies import copied
 from pipelab.engine.protocol.failure import Failure
 from pipelab.engine.protocol.progress import Begun, Progress
 from pipelab.engine.rank.affinity import Affinity
@@ -139,7 +139,9 @@ class TorchrunRanks:
 
     def _answer(self, command: object) -> Done:
         if isinstance(command, Build):
-            build = copy.deepcopy(command)  # the script's own model stays as it is
+            build = copied(
+                command, command.stages.values()
+            )  # the script's own model stays as it is
             affinity = Affinity(
                 self.rank, self.num_ranks, threads=0
             )  # the script's process moves freely

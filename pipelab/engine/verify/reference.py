@@ -1,6 +1,5 @@
 """One process: gradients of a plain loop over microbatches. The whole batch is a loop of one."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from pipelab.engine.driver.microbatches import Rule, Share, share_out
 from pipelab.engine.protocol.commands import Loss
+from pipelab.engine.protocol.copies import copied
 from pipelab.engine.protocol.gradient_rule import weighted_loss
 from pipelab.engine.rank.stage import on_device, seed_for, seed_layers
 from pipelab.partition import Chain, call, split, whole_model
@@ -50,7 +50,7 @@ class Reference:
 
     def gradients(self, batch: Batch, num_microbatches: int, replicas: int) -> Found:
         """Gradients and loss of a plain loop over microbatches."""
-        given, loss = copy.deepcopy(self.model), on_device(self.loss, torch.device(self.device))
+        given, loss = self._copied(), on_device(self.loss, torch.device(self.device))
         model = self._prepared(given)
         stages = split(given, self.num_stages)
         total, number = 0.0, 0
@@ -72,7 +72,10 @@ class Reference:
 
     def copied(self) -> nn.Sequential | Chain:
         """A copy of the model on the device, without gradients."""
-        return self._prepared(copy.deepcopy(self.model))
+        return self._prepared(self._copied())
+
+    def _copied(self) -> Model:
+        return copied(self.model, [whole_model(self.model)])
 
     def _prepared(self, given: Model) -> nn.Sequential | Chain:
         model = whole_model(given)
