@@ -130,7 +130,7 @@ class Pipeline:
         self._compiled = compiled_parts(modules, loss)
         self._rule = Rule(count, reduction)
         checks.check_loss(loss, reduction)
-        self._options = optimizer_trial.tried(self._options, modules)
+        self._options = optimizer_trial.tried(self._options, modules, self._sharing.ties)
         self.schedule = schedule
         self.replicas = replicas
         self.pace = pace

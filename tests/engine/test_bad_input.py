@@ -12,6 +12,7 @@ from pipelab.engine import Pipeline
 from pipelab.errors import (
     BatchError,
     LossError,
+    ModelError,
     PartitionError,
     PipelabError,
     RankError,
@@ -48,7 +49,7 @@ SECOND.weight.data = FIRST.weight.data  # one memory, and yet no tied weight
     [
         (mlp(depth=3), gpipe(4, 2), cross_entropy, PartitionError, "3 layers cannot fill 4 stages"),
         (Funnel(), gpipe(2, 2), cross_entropy, PartitionError, "is a Funnel: only an nn.Seq"),
-        ([FIRST, SECOND], gpipe(2, 2), mse_loss, PartitionError, "1.weight .* memory of 0.weight"),
+        ([FIRST, SECOND], gpipe(2, 2), mse_loss, ModelError, "shares its memory with 0.weight"),
         (mlp(), gpipe(2, 2), partial(cross_entropy, reduction="none"), LossError, r"shape \(2,\)"),
         (mlp(), gpipe(2, 2), nn.MSELoss(reduction="none"), LossError, r"shape \(2, 3\)"),
         (mlp(), gpipe(2, 2), lambda o, t: 0.5, LossError, "a float"),

@@ -1,7 +1,8 @@
 """Make each stage's optimizer once before a process starts: refuse what cannot train.
 
 The ranks will make them again, from the same makers. Nothing is trained here: an optimizer is made
-of the stage's own parameters, and thrown away. Then step_trial.py tries whether it can take a step.
+of the stage's own parameters, and thrown away, with the hooks that it has set. Then step_trial.py
+tries whether it can take a step.
 """
 
 import sys
@@ -18,20 +19,24 @@ from pipelab.engine.driver.step_trial import (
     check_step,
     error_in_words,
     kind_of,
+    sparse_gradients,
     stage_in_words,
 )
 from pipelab.engine.protocol.commands import Options
 from pipelab.engine.rank.optimizer_state import settings_by_name
 from pipelab.engine.rank.optimizers import Named, is_trained, make_optimizer, takes_loss, wanted
 from pipelab.errors import OptimizerError
+from pipelab.partition.sharing import Tie
 
 _KEPT_OUT = "__dynamo_disable"  # where torch keeps its function without the compiler
 _HOW = "give what makes one of a stage's parameters: partial(torch.optim.SGD, lr=0.1)"
 _HOW_RATES = "give what makes one of an optimizer: partial(StepLR, step_size=10)"
 
 
-def tried(options: Options, stages: Sequence[nn.Module]) -> Options:
+def tried(options: Options, stages: Sequence[nn.Module], ties: Sequence[Tie] = ()) -> Options:
     """The options, and whether their schedule of learning rates takes the loss.
+
+    ``ties``: weights of several stages, which the first of these updates.
 
     Raises:
         OptimizerError: a maker that fails on a stage, gives something else, forgets the stage's
@@ -44,10 +49,12 @@ def tried(options: Options, stages: Sequence[nn.Module]) -> Options:
     names, rates, settings = _names(stages), list[LRScheduler](), dict[str, dict[str, Any]]()
     with _without_compiler():
         for number, stage in enumerate(stages):
-            if is_trained(named := list(stage.named_parameters())):
+            named = _updated(number, stage, ties)
+            if is_trained(named):
                 where = stage_in_words(number, named)
-                found.append(optimizer := _optimizer(options, where, named, names))
-                check_step(options, where, stage, optimizer)
+                with _no_hooks_left(named):
+                    found.append(optimizer := _optimizer(options, where, named, names))
+                check_step(options, where, sparse_gradients(number, stages, ties), optimizer, named)
                 if options.lr_schedule is not None:
                     rates.append(_rates(options, number, optimizer))
                 settings |= settings_by_name(optimizer, named)
@@ -151,6 +158,26 @@ def _names(stages: Sequence[nn.Module]) -> dict[int, str]:
         for number, stage in enumerate(stages)
         for name, parameter in stage.named_parameters()
     }
+
+
+def _updated(number: int, stage: nn.Module, ties: Sequence[Tie]) -> Named:
+    """What a stage's optimizer updates: of a tied weight, the first of its stages does."""
+    others = {tie.names[number] for tie in ties if number in tie.names and tie.owner != number}
+    return [(name, p) for name, p in stage.named_parameters() if name not in others]
+
+
+@contextmanager
+def _no_hooks_left(named: Named) -> Iterator[None]:
+    """Remove what a maker attaches to parameters: the ranks' makers will do it there."""
+    before = [vars(parameter).copy() for _, parameter in named]
+    try:
+        yield
+    finally:
+        for (_, parameter), attributes in zip(named, before, strict=True):
+            parameter._backward_hooks = None
+            parameter._post_accumulate_grad_hooks = None  # type: ignore[assignment]
+            vars(parameter).clear()
+            vars(parameter).update(attributes)
 
 
 @contextmanager

@@ -15,21 +15,24 @@ from torch.optim import Optimizer, SparseAdam
 from pipelab.engine.protocol.commands import Options
 from pipelab.engine.rank.optimizers import Named, make_optimizer, wanted
 from pipelab.errors import OptimizerError
+from pipelab.partition.sharing import Tie
 
 
-def check_step(options: Options, where: str, stage: nn.Module, optimizer: Optimizer) -> None:
-    """Raise OptimizerError for an optimizer that needs a closure, or cannot step on this stage."""
+def check_step(
+    options: Options, where: str, is_sparse: dict[str, bool], optimizer: Optimizer, named: Named
+) -> None:
+    """Raise OptimizerError for an optimizer that needs a closure, or cannot step on this stage.
+
+    ``is_sparse``: whether a parameter's gradient will be, where that is known.
+    """
     where = f"{type(optimizer).__name__}, for {where},"
     if more := wanted(optimizer.step):
         raise _needs_closure(where) if "closure" in more else _needs_more(where, more)
-    is_sparse = _sparse(stage)
     if not _may_fail(options, optimizer, any(is_sparse.values())):
         return
     # of a learner's own layer nothing is known: SparseAdam gets no gradient there, others a dense
     other = None if isinstance(optimizer, SparseAdam) else False
-    small = [
-        (name, _one_number(p, is_sparse.get(name, other))) for name, p in stage.named_parameters()
-    ]
+    small = [(name, _one_number(p, is_sparse.get(name, other))) for name, p in named]
     assert options.optimizer is not None
     try:
         tiny = make_optimizer(options.optimizer, small)
@@ -79,6 +82,21 @@ def _error_of(step: Callable[[], object]) -> Exception | None:
 def _closure(named: Named) -> Tensor:
     """Stands for one that runs the model again."""
     return torch.stack([parameter.detach().abs().sum() for _, parameter in named]).sum()
+
+
+def sparse_gradients(
+    number: int, stages: Sequence[nn.Module], ties: Sequence[Tie]
+) -> dict[str, bool]:
+    """Whether the parameters of a stage will have sparse gradients, where that is known.
+
+    The gradient of a tied weight is a sum over stages: sparse if all of its parts are.
+    """
+    found = _sparse(stages[number])
+    for tie in ties:
+        if number in tie.names:
+            parts = [_sparse(stages[other]).get(name, False) for other, name in tie.names.items()]
+            found[tie.names[number]] = all(parts)
+    return found
 
 
 def _sparse(stage: nn.Module) -> dict[str, bool]:
