@@ -15,6 +15,7 @@ from pipelab.engine.driver.prefetch import Prefetch
 from pipelab.engine.driver.result import StepResult, merged, setting_of, step_result
 from pipelab.engine.protocol.commands import Done, Fetch, Load, Loss, LrSchedule, Optimizer, Options
 from pipelab.engine.protocol.device import choose
+from pipelab.engine.protocol.forks import compute_alone
 from pipelab.engine.protocol.progress import Begun
 from pipelab.engine.ranks import start_ranks
 from pipelab.partition import as_model, split
@@ -81,6 +82,7 @@ class Pipeline:
         idle_timeout: float | None = None,
         stop_at_nan: bool = False,
     ):
+        compute_alone()
         checks.check_times(timeout, idle_timeout)
         lowered = lower(schedule)
         schedule = lowered.schedule

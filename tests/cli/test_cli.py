@@ -359,7 +359,7 @@ def test_packaged_lessons_are_copied_and_never_overwritten(tmp_path, monkeypatch
 
 def test_doctor_is_content_here(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    fork_server.start()  # it stays
+    fork_server.wait_until_up()  # it stays
     before = Held.now()
     assert main(["doctor"]) == 0
     output, errors = capfd.readouterr()

@@ -119,16 +119,17 @@ class TorchrunRanks:
         """
         asked = fingerprint(commands)
         raised: BaseException | None = None
-        answer: Done | Failure
+        answer: bytes | Failure
         try:
-            answer = self._answer(commands[self.rank])
+            answer = dumps(self._answer(commands[self.rank]))
             if meanwhile is not None:
                 meanwhile()
         except BaseException as error:  # SystemExit from a learner's code included
             raised = error
             answer = failure_of(self.recorder, error)
         try:
-            return self._exchange(commands, answer, asked)
+            answers = self._exchange(commands, answer, asked)
+            return [cloudpickle.loads(answer) for answer in answers]
         except BaseException as error:
             self.close()
             if isinstance(raised, KeyboardInterrupt):
@@ -172,14 +173,13 @@ class TorchrunRanks:
         self.session.messages.clock_offset = self.clock.offset
 
     def _exchange(
-        self, commands: Sequence[object], answer: Done | Failure, asked: Fingerprint
-    ) -> list[Done]:
-        """All answers; this rank's has been sent to all others."""
-        message = dumps(answer)
+        self, commands: Sequence[object], answer: bytes | Failure, asked: Fingerprint
+    ) -> list[bytes | bytearray]:
+        """All answers, pickled; this rank's has been sent to all others."""
         if isinstance(answer, Failure):
             self.sockets.close()
-        is_short = len(message) <= _LARGE or isinstance(answer, Failure)
-        content = answer if is_short else len(message)
+        is_large = isinstance(answer, bytes) and len(answer) > _LARGE
+        content = len(answer) if isinstance(answer, bytes) and is_large else answer
         self.store.publish(Answer(content, asked, time.monotonic(), self.clock.error_now()))
         answers = self.store.collect(self.answer_timeout)
         if error := self._error(commands, answers):
@@ -187,7 +187,7 @@ class TorchrunRanks:
         self.last_answer = answers.found[0].now
         self.clock_error = max(found.clock_error for found in answers.found.values())
         try:
-            return [self._receive(rank, answers, message) for rank in range(self.num_ranks)]
+            return [self._receive(rank, answers, answer) for rank in range(self.num_ranks)]
         except RuntimeError as error:  # a rank went away while it sent its answer
             lost = MessageError(f"an answer did not come: {error}", self.rank)
             return self._exchange(commands, failure_of(self.recorder, lost), asked)
@@ -198,7 +198,7 @@ class TorchrunRanks:
         contents = {rank: answer.content for rank, answer in answers.found.items()}
         found = Findings(
             commands,
-            {rank: Done() if isinstance(c, int) else c for rank, c in contents.items()},
+            {rank: c if isinstance(c, Failure) else Done() for rank, c in contents.items()},
             answers.absent,
             answers.begun,
             self.answer_timeout,
@@ -206,20 +206,18 @@ class TorchrunRanks:
         )
         return other or cause(found)
 
-    def _receive(self, rank: int, answers: Answers, message: bytes) -> Done:
-        """The answer of one rank; a large one is sent now. Copies, on every rank alike."""
+    def _receive(self, rank: int, answers: Answers, own: bytes | Failure) -> bytes | bytearray:
+        """The answer of one rank; a large one is sent now."""
         content = answers.found[rank].content
-        assert not isinstance(content, Failure)
-        if isinstance(content, Done):
+        assert not isinstance(content, Failure) and isinstance(own, bytes)
+        if isinstance(content, bytes):
             return content
-        own = rank == self.rank
-        buffer = bytearray(message) if own else bytearray(content)
+        buffer = bytearray(own) if rank == self.rank else bytearray(content)
         options = dist.BroadcastOptions()
         options.rootRank, options.timeout = rank, timedelta(seconds=self.timeout)
         tensor = torch.frombuffer(buffer, dtype=torch.uint8)
         self.groups.everyone.broadcast([tensor], options).wait()
-        received: Done = cloudpickle.loads(buffer)
-        return received
+        return buffer
 
     @property
     def is_closed(self) -> bool:

@@ -26,7 +26,6 @@ from torch.distributed.rendezvous import rendezvous
 
 from pipelab.engine.failures.deadline import Deadline
 from pipelab.engine.failures.findings import Absent, State
-from pipelab.engine.protocol.commands import Done
 from pipelab.engine.protocol.failure import Failure
 from pipelab.engine.protocol.progress import Begun
 
@@ -47,13 +46,14 @@ class Answer:
     """What one rank publishes after a call.
 
     Attributes:
-        content: the rank's answer; for one that is too large for the store, its size in bytes.
+        content: the rank's answer, pickled; of one that is too large for the store, its size in
+            bytes; or why there is none.
         asked: the kind of call, and a checksum of its data (see ``fingerprint``).
         now: when, in seconds on this rank's clock.
         clock_error: seconds by which that clock may be wrong.
     """
 
-    content: Done | Failure | int
+    content: bytes | Failure | int
     asked: tuple[str, int]
     now: float = 0.0
     clock_error: float = 0.0
