@@ -1,7 +1,6 @@
 """The driver of the other side: starts the ranks of torch.distributed.pipelining, and asks them."""
 
 from collections.abc import Sequence
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from types import TracebackType
 
@@ -44,7 +43,7 @@ class TorchRanks:
     def _start(self, rank: int, num_ranks: int) -> None:
         threads = threads_per_rank(num_ranks)
         with Uninterrupted():  # a process that nobody knows would not be ended
-            ours, theirs = Pipe()
+            ours, theirs = fork_server.pipe()
             self.pipes.append(ours)
             with theirs:
                 self.processes.append(fork_server.fork(

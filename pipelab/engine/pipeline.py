@@ -17,7 +17,7 @@ from pipelab.engine.protocol.commands import Done, Fetch, Load, Loss, LrSchedule
 from pipelab.engine.protocol.device import choose
 from pipelab.engine.protocol.forks import compute_alone
 from pipelab.engine.protocol.progress import Begun
-from pipelab.engine.ranks import start_ranks
+from pipelab.engine.ranks import describe, start_ranks
 from pipelab.partition import as_model, split
 from pipelab.partition.tree import join
 from pipelab.schedules import Schedule
@@ -225,6 +225,9 @@ class Pipeline:
     def close(self) -> None:
         """End all processes. May be called twice."""
         self._ranks.close()
+
+    def __repr__(self) -> str:
+        return describe(getattr(self, "_ranks", None), getattr(self, "_num_processes", 0))
 
     def __enter__(self) -> "Pipeline":
         return self

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
@@ -43,7 +42,7 @@ def call(
     fork_server.wait_until_up()
     with ExitStack() as opened:
         with Uninterrupted():  # a process that nobody knows would not be ended
-            ours, theirs = map(opened.enter_context, Pipe())
+            ours, theirs = map(opened.enter_context, fork_server.pipe())
             child = fork_server.fork("pipelab answer", _main, theirs, work)
             opened.callback(child.close)
             opened.callback(child.kill)

@@ -26,7 +26,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from multiprocessing import Pipe, parent_process
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 
 from pipelab.engine.launch import server_process
 from pipelab.engine.launch.child import Call, Child, packed
@@ -169,7 +169,8 @@ def _started() -> _Server:
             _home.server.close()
             _home.server = None
         if _home.server is None:
-            remove_stale()
+            with suppress(OSError):
+                remove_stale()
             try:
                 _home.server = _Server()
             except OSError as error:
@@ -208,6 +209,14 @@ def fork(name: str, target: Callable[..., object], *arguments: object) -> Child:
             raise _ended(error) from error
         except OSError as error:
             raise refused(f"the process {name!r} did not start", error) from None
+
+
+def pipe() -> tuple[Connection, Connection]:
+    """Two ends, ours and that of a process to come. Raises LaunchError."""
+    try:
+        return Pipe()
+    except OSError as error:
+        raise refused("no process was started", error) from None
 
 
 def _ended(error: Exception) -> LaunchError:

@@ -23,7 +23,7 @@ from pipelab.engine.launch.interrupt import Uninterrupted
 from pipelab.engine.launch.processes import Processes, is_stopped
 from pipelab.engine.protocol.commands import Done, PipeEnded, dumps, receive
 from pipelab.engine.protocol.failure import Failure, FailureKind
-from pipelab.engine.protocol.forks import forget_in_children
+from pipelab.engine.protocol.forks import PARENTS, forget_in_children
 from pipelab.engine.protocol.progress import Begun
 from pipelab.engine.rank.raised import failure_in
 from pipelab.engine.transport.groups import START_TIMEOUT
@@ -32,7 +32,6 @@ from pipelab.errors import LaunchError, PipelineClosed, RankError
 _SLACK = 0.5  # seconds: a rank's own timeout passes first, and its answer says more
 _GRACE = 1.0  # seconds for the other ranks to say why, once one has lost its connection
 _SHORT_GRACE = 0.3  # seconds after a timeout: a rank that hangs will say nothing
-_PARENTS = "it belongs to the process that this one was forked from"
 _LOOK = 1.0  # seconds between two looks at the ranks' progress
 
 
@@ -205,7 +204,7 @@ class LaunchedRanks:
         """In a forked child: these ranks are its parent's."""
         self._end.detach()
         self.lock = threading.RLock()  # another thread of the parent may hold the one of before
-        self.why_closed = _PARENTS
+        self.why_closed = PARENTS
         self._processes.forget()
 
 

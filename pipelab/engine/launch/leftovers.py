@@ -24,7 +24,7 @@ class PrivateFolder:
         try:
             self._lock = os.open(self.path, os.O_RDONLY)
         except OSError:
-            self.remove()
+            self.path.rmdir()  # which opens no file: there may be too many
             raise
         with suppress(OSError):  # a file system without locks
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -48,9 +48,9 @@ class Processes:
 
     def _open(self, num_ranks: int, opened: ExitStack) -> None:
         self._folder = PrivateFolder()
-        opened.callback(self._folder.close)
         self.folder = self._folder.path
         opened.callback(self.remove_folder)
+        opened.callback(self._folder.close)
         self.progress = Progress(self.folder, num_ranks)
         opened.callback(self.progress.close)
         self.logs = LogReader(self.folder, num_ranks)
@@ -65,7 +65,7 @@ class Processes:
         threads = threads_per_rank(num_ranks)
         variables = gpu_variables()  # as they are now: the server has those of its start
         for rank in range(num_ranks):
-            with Uninterrupted(), self._pipe() as theirs:  # a rank that nobody knows stays open
+            with Uninterrupted(), self._pipe() as theirs:  # a rank that nobody knows would stay
                 self.all.append(fork_server.fork(
                     f"pipelab rank {rank}", rank_process.main,
                     rank, num_ranks, replicas, theirs, self._read_end, self.folder,
@@ -74,10 +74,7 @@ class Processes:
 
     def _pipe(self) -> Connection:
         """The rank's end of a new pipe; ours is kept."""
-        try:
-            ours, theirs = Pipe()
-        except OSError as error:
-            raise refused("the ranks did not start", error) from None
+        ours, theirs = fork_server.pipe()
         self.pipes.append(ours)
         return theirs
 

@@ -19,6 +19,8 @@ class Forgets(Protocol):
         """Called in a forked child: close its copies, and leave what is the parent's alone."""
 
 
+PARENTS = "it belongs to the process that this one was forked from"
+
 _first = os.getpid()
 _made: "weakref.WeakSet[Forgets]" = weakref.WeakSet()
 

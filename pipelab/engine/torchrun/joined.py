@@ -30,6 +30,7 @@ from pipelab.engine.failures.cause import cause
 from pipelab.engine.failures.findings import Findings
 from pipelab.engine.protocol.commands import Build, Done, Run, dumps
 from pipelab.engine.protocol.failure import Failure
+from pipelab.engine.protocol.forks import PARENTS, forget_in_children
 from pipelab.engine.protocol.progress import Begun, Progress
 from pipelab.engine.rank.affinity import Affinity
 from pipelab.engine.rank.opening import open_session
@@ -39,7 +40,7 @@ from pipelab.engine.rank.session import Session
 from pipelab.engine.torchrun.clocks import Clock, measure
 from pipelab.engine.torchrun.fingerprint import Fingerprint, difference, fingerprint
 from pipelab.engine.torchrun.members import Member, address_of, this_process
-from pipelab.engine.torchrun.sockets import Sockets
+from pipelab.engine.torchrun.sockets import Sockets, listening
 from pipelab.engine.torchrun.store import Answer, Answers, AnswerStore
 from pipelab.engine.transport import groups
 from pipelab.engine.transport.backends import MessageError
@@ -83,6 +84,7 @@ class TorchrunRanks:
         self._end = weakref.finalize(self, _end, self.store, self.sockets)
         try:
             self.members, self.groups = self._connect(replicas)
+            forget_in_children(self)
         except (RuntimeError, OSError) as error:
             self.close()
             raise LaunchError(_not_connected(self.rank, num_ranks, error)) from None
@@ -90,10 +92,12 @@ class TorchrunRanks:
 
     def _connect(self, replicas: int) -> tuple[list[Member], groups.Groups]:
         self.store.open(f"pipelab {next(_number)}")
-        members: list[Member] = self.store.share(this_process())
-        address = address_of(members, self.rank)
-        with self.sockets.collect():
-            found = groups.meet(self.store.store, self.rank, self.num_ranks, replicas, address)
+        members: list[Member] = self.store.share("process", this_process())
+        with listening() as own:
+            devices = groups.devices(self.num_ranks, replicas, address_of(members, self.rank))
+        addresses = self.store.share("addresses", own)
+        found = groups.meet(self.store.store, self.rank, self.num_ranks, replicas, devices)
+        self.sockets.collect([address for some in addresses for address in some])
         return members, found
 
     @property
@@ -232,6 +236,13 @@ class TorchrunRanks:
         if session is not None:
             with suppress(RuntimeError):  # CUDA's own: the error that led here is the cause
                 session.close()
+
+    def forget(self) -> None:
+        """In a forked child: the rank is its parent."""
+        self._end.detach()
+        self.session = None
+        self.why_closed = PARENTS
+        self.sockets.forget()
 
 
 def _end(store: AnswerStore, sockets: Sockets) -> None:

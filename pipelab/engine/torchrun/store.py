@@ -6,7 +6,7 @@ all ranks see the same answers, and raise the same error. Meanwhile a thread pub
 twice a second, with what the rank is doing: it continues while the rank itself hangs.
 
     key                  value
-    shared RANK          what the rank gave at the start (``share``)
+    NAME RANK            what the rank gave at the start under this name (``share``)
     answer CALL RANK     an ``Answer`` to one call
     heartbeat RANK       a ``Heartbeat``, the latest
     closed RANK          why the rank closed its pipeline
@@ -110,14 +110,14 @@ class AnswerStore:
         with suppress(RuntimeError, AttributeError):  # the store is gone, or was never found
             self.store.set(f"closed {self.rank}", why)
 
-    def share(self, value: object) -> list[Any]:
-        """Give a value and get those of all ranks, once, at the start.
+    def share(self, name: str, value: object) -> list[Any]:
+        """Give a value and get those of all ranks, once for each name, at the start.
 
         Raises:
             RuntimeError: not all came within the store's time.
         """
-        _set(self.store, f"shared {self.rank}", value)
-        keys = [f"shared {rank}" for rank in range(self.num_ranks)]
+        _set(self.store, f"{name} {self.rank}", value)
+        keys = [f"{name} {rank}" for rank in range(self.num_ranks)]
         return [pickle.loads(text) for text in self.store.multi_get(keys)]
 
     def publish(self, answer: Answer) -> None:
