@@ -100,8 +100,8 @@ class TorchRanks:
                 process.kill()
                 process.has_ended(5.0)
             process.close()
-        self.folder.remove()
         self.folder.close()
+        self.folder.remove()
 
     def __enter__(self) -> "TorchRanks":
         return self

@@ -241,6 +241,21 @@ def test_closing_from_another_thread_stops_a_step_at_once():
     assert gone(pids)
 
 
+def test_a_pipeline_shows_its_ranks_in_one_line():
+    """As the last expression of a cell: an address in memory did not say that ranks are open."""
+    with open_pipeline(schedule=gpipe(2, 2), replicas=2) as pipeline:
+        assert repr(pipeline) == (
+            "<Pipeline: 4 ranks are open, one process each; .close() ends them, as a with block "
+            "does>"
+        )
+        with open_pipeline(schedule=gpipe(1, 1)) as other:
+            assert repr(other).startswith("<Pipeline: 1 rank is open")
+    assert repr(pipeline) == "<Pipeline: closed; open a new Pipeline to continue>"
+    pipeline._ranks.why_closed = "it was not used for 60 s"
+    assert repr(pipeline).startswith("<Pipeline: closed (it was not used for 60 s); open a new")
+    assert repr(Pipeline.__new__(Pipeline)) == "<Pipeline: it was not opened>"  # in a debugger
+
+
 SCRIPT = """
 import os, sys, time
 from functools import partial

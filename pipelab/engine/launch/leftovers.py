@@ -13,28 +13,40 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from pipelab.engine.launch.refused import refused
+
 _NAME = re.compile(r"pipelab-(\d+)-")
 
 
 class PrivateFolder:
-    """A folder in the temporary folder that only its owner may enter (mode 0700)."""
+    """A folder in the temporary folder that only its owner may enter (mode 0700).
+
+    Raises:
+        LaunchError: there is no room for it, or too many files are open.
+    """
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix=f"pipelab-{os.getpid()}-"))
         try:
-            self._lock = os.open(self.path, os.O_RDONLY)
+            self.path = Path(tempfile.mkdtemp(prefix=f"pipelab-{os.getpid()}-"))
+            self._lock = self._open()
+        except OSError as error:
+            raise refused("the ranks did not start", error) from None
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _open(self) -> int:
+        try:
+            return os.open(self.path, os.O_RDONLY)
         except OSError:
             self.path.rmdir()  # which opens no file: there may be too many
             raise
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def remove(self) -> None:
         """Remove it. May be called twice."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def close(self) -> None:
-        """Open its lock."""
+        """Open its lock. Before ``remove``, which needs two files itself."""
         os.close(self._lock)
 
 

@@ -3,8 +3,8 @@
 A rank that is stuck in a wait or in an endless loop cannot answer; these bytes show the parent what
 it was doing. They are a file in the pipeline's private folder, mapped into memory by all.
 
-Nothing stops a reader while a rank writes. So the count stands before and behind the rest: the
-writer changes it first and last, and a reader takes what it finds twice with two equal counts.
+Nothing stops a reader while a rank writes. So each rank has two places, and writes them in turn:
+first the place, then the count, which says where the reader finds what is whole.
 """
 
 import mmap
@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 from pipelab.action import Action, Kind
 
-# how many actions so far, the action, a message and its peer, when the action began, how many again
-_ENTRY = struct.Struct("=qiiiiiidq")
-_COUNT = 8  # bytes of each count
-_TRIES = 100  # to read an entry: a rank that ended while it wrote one leaves it half written
+_COUNT = struct.Struct("=q")  # how many actions so far; odd: what began last is in the second place
+_PLACE = struct.Struct("=iiiiiid")  # the action, a message and its peer, when the action began
+_ENTRY = _COUNT.size + 2 * _PLACE.size  # bytes
 _KINDS = list(Kind)
 _NUMBER = {kind: number for number, kind in enumerate(_KINDS)}
 _NONE = -1
@@ -60,13 +59,12 @@ class Progress:
     def __init__(self, folder: Path, num_ranks: int):
         self._num_ranks = num_ranks
         path = folder / "progress"
-        size = _ENTRY.size * num_ranks
+        size = _ENTRY * num_ranks
         if not path.exists():
             path.write_bytes(bytes(size))
         with path.open("r+b") as file:
             self._page = mmap.mmap(file.fileno(), size)
         self._count = 0
-        self._last = [Begun()] * num_ranks  # what was read last
 
     def write(
         self, rank: int, action: Action, wanted: Wanted | None = None, since: float | None = None
@@ -79,12 +77,9 @@ class Progress:
         if wanted is not None:
             rest = (wanted.message.stage, _NUMBER[wanted.message.kind], wanted.peer)
         began = time.monotonic() if since is None else since
-        entry = _ENTRY.pack(self._count, *place, *rest, began, self._count)
-        start, end = rank * _ENTRY.size, (rank + 1) * _ENTRY.size
-        # not by pack_into, which fills the entry with zeros first
-        self._page[start : start + _COUNT] = entry[:_COUNT]
-        self._page[start + _COUNT : end - _COUNT] = entry[_COUNT:-_COUNT]
-        self._page[end - _COUNT : end] = entry[-_COUNT:]
+        # not by pack_into, which writes zeros first
+        self._page[_place(rank, self._count)] = _PLACE.pack(*place, *rest, began)
+        self._page[_count(rank)] = _COUNT.pack(self._count)
 
     def begun(self) -> tuple[Begun, ...]:
         """What each rank began last, in rank order; empty once closed.
@@ -97,27 +92,32 @@ class Progress:
             return ()
 
     def read(self, rank: int) -> Begun:
-        """What one rank began last; what it began before, if it ended while it wrote this."""
-        for _ in range(_TRIES):
-            entry = self._bytes(rank)
-            if entry == self._bytes(rank) and entry[:_COUNT] == entry[-_COUNT:]:
-                self._last[rank] = _begun(entry)
-                break
-            time.sleep(0)  # the rank may need this core to finish its entry
-        return self._last[rank]
-
-    def _bytes(self, rank: int) -> bytes:
-        return self._page[rank * _ENTRY.size : (rank + 1) * _ENTRY.size]
+        """What one rank began last."""
+        while True:
+            count = self._page[_count(rank)]
+            number: int = _COUNT.unpack(count)[0]
+            place = self._page[_place(rank, number)]
+            if count == self._page[_count(rank)]:  # else the rank may have been writing this place
+                return _begun(number, place)
 
     def close(self) -> None:
         """Unmap the page."""
         self._page.close()
 
 
-def _begun(entry: bytes) -> Begun:
-    count, stage, kind, microbatch, wanted_stage, wanted_kind, peer, since, _ = _ENTRY.unpack(entry)
+def _count(rank: int) -> slice:
+    return slice(rank * _ENTRY, rank * _ENTRY + _COUNT.size)
+
+
+def _place(rank: int, count: int) -> slice:
+    start = rank * _ENTRY + _COUNT.size + count % 2 * _PLACE.size
+    return slice(start, start + _PLACE.size)
+
+
+def _begun(count: int, place: bytes) -> Begun:
     if count == 0:
         return Begun()
+    stage, kind, microbatch, wanted_stage, wanted_kind, peer, since = _PLACE.unpack(place)
     number = None if microbatch < 0 else microbatch
     wanted = None
     if peer != _NONE:
