@@ -104,6 +104,6 @@ def unpacked(message: bytes, files: Sequence[int]) -> Call:
         with suppress(OSError):
             os.chdir(folder)
     current_process().name = name
-    current_process().daemon = True  # it has no children of its own, which nobody would end
+    current_process().daemon = True  # it may have no children: nobody would end them
     call: Call = unpickler.load()
     return call

@@ -206,7 +206,7 @@ def dumps(message: object) -> bytes:
 class PipeEnded(Exception):
     """The other end of a pipe is gone.
 
-    A type of its own: what a learner's class raises while it is pickled may be an EOFError, too.
+    No EOFError: what a learner's class raises while it is pickled may be one, too.
     """
 
 

@@ -21,7 +21,7 @@ class Forgets(Protocol):
 
 PARENTS = "it belongs to the process that this one was forked from"
 
-_first = os.getpid()
+_prepared = os.getpid()  # the process that may compute with several
 _made: "weakref.WeakSet[Forgets]" = weakref.WeakSet()
 
 
@@ -31,12 +31,14 @@ def forget_in_children(owned: Forgets) -> None:
 
 
 def compute_alone() -> None:
-    """In a forked child, let torch compute with one thread, as a loader's workers do.
+    """In a forked child, once, let torch compute with one thread, as a loader's workers do.
 
     A fork copies none of the threads that OpenMP had started: the first operation that is shared
     out among them would wait for these without end.
     """
-    if os.getpid() != _first:
+    global _prepared
+    if os.getpid() != _prepared:
+        _prepared = os.getpid()
         sys.modules["torch"].set_num_threads(1)
 
 

@@ -76,7 +76,7 @@ class TorchrunRanks:
         self.clock_error = 0.0
         self.compared = self.last_answer = 0.0  # on rank 0's clock: all ranks decide alike
         self.session: Session | None = None
-        with tempfile.TemporaryDirectory(prefix="pipelab-") as folder:
+        with tempfile.TemporaryDirectory(prefix=f"pipelab-{os.getpid()}-") as folder:
             self._progress = Progress(Path(folder), num_ranks)  # the memory outlives its file
         self.recorder = Recorder(self.rank, self._progress)
         self.sockets = Sockets()
