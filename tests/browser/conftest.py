@@ -156,7 +156,7 @@ class Server:
         found = []
         for process in psutil.Process(self.pid).children(recursive=True):
             with suppress(psutil.Error):  # it may end at this moment
-                is_server = "pipelab-fork-server" in process.parent().cmdline()
+                is_server = "pipelab-forkserver" in process.parent().cmdline()
                 if is_server and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process.pid)
         return found

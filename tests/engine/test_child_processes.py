@@ -113,5 +113,21 @@ def test_a_forked_child_cannot_use_nor_end_the_pipeline_of_its_parent():
     pids = pipeline.pids
     pipeline.close()
     assert gone(pids)
-    with pytest.raises(PipelineClosed):
+    with pytest.raises(PipelineClosed, match="is closed: open a new"):
         pipeline.step(X, Y)
+    assert "is closed: open a new" in in_fork(lambda: pipeline.step(X, Y))
+
+
+def test_a_forked_child_keeps_its_files_where_a_pipeline_had_been_closed():
+    """The numbers of a closed pipeline's files belong to others by then."""
+    pipeline = open_pipeline()
+    pipeline.close()
+    files = [os.pipe() for _ in range(40)]
+
+    def usable():
+        return all(os.write(write, b"?") and os.read(read, 1) for read, write in files)
+
+    assert in_fork(usable) == "True"
+    for pair in files:
+        for file in pair:
+            os.close(file)

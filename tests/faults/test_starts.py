@@ -107,7 +107,8 @@ def test_a_stop_while_it_starts_leaves_no_process(name):
 LOADING = """
 import sys, threading, time
 def make_folder():
-    while not hasattr(sys.modules.get("pipelab.engine.launch.fork_server"), "begin"):
+    name = "pipelab.engine.launch.fork_server"
+    while not getattr(sys.modules.get(name), "pid", int)():
         time.sleep(0.001)
     sys.modules["pipelab.engine.launch.leftovers"].PrivateFolder()
     time.sleep(float(sys.argv[1]))

@@ -42,7 +42,7 @@ def ranks() -> list[int]:
     for child in psutil.Process().children():
         if child.status() == psutil.STATUS_ZOMBIE:  # a fork server that a test of faults killed
             continue
-        if "pipelab-fork-server" in child.cmdline():
+        if "pipelab-forkserver" in child.cmdline():
             found += [rank.pid for rank in child.children() if alive(rank.pid)]
     return found
 

@@ -67,7 +67,8 @@ class _Server:
         with self._lock:
             while not self._is_up:
                 if wait([self._socket], 1.0):
-                    self._is_up = self._socket.recv(1) != b""
+                    # only a look: a Ctrl-C after the read would lose the byte
+                    self._is_up = self._socket.recv(1, socket.MSG_PEEK) != b""
                     if not self._is_up:
                         raise EOFError("while it loaded torch")
 
@@ -127,7 +128,7 @@ def _spawn(control: int) -> int:
     it. SIGINT is blocked until it can be ignored, since a notebook's Stop goes to all children.
     """
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    path = f"import sys; sys.path[:] = {sys.path!a}"
+    path = f"import sys; sys.path[:] = {[str(folder) for folder in sys.path]!a}"
     main = f"from {server_process.__name__} import main; main()"
     return os.posix_spawn(
         sys.executable,

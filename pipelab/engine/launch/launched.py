@@ -202,10 +202,10 @@ class LaunchedRanks:
 
     def forget(self) -> None:
         """In a forked child: these ranks are its parent's."""
-        self._end.detach()
         self.lock = threading.RLock()  # another thread of the parent may hold the one of before
-        self.why_closed = PARENTS
-        self._processes.forget()
+        if self._end.detach() is not None:
+            self.why_closed = PARENTS
+            self._processes.forget()
 
 
 def _receive(pipe: Connection) -> Done | Failure | None:

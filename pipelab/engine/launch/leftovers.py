@@ -28,7 +28,7 @@ class PrivateFolder:
     def __init__(self) -> None:
         try:
             self.path = Path(tempfile.mkdtemp(prefix=f"pipelab-{os.getpid()}-"))
-            self._lock = self._open()
+            self._lock: int | None = self._open()
         except OSError as error:
             raise refused("the ranks did not start", error) from None
         with suppress(OSError):  # a file system without locks
@@ -46,8 +46,10 @@ class PrivateFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def close(self) -> None:
-        """Open its lock. Before ``remove``, which needs two files itself."""
-        os.close(self._lock)
+        """Open its lock. Before ``remove``, which needs two files itself. May be called twice."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
 
 def remove_stale() -> None:

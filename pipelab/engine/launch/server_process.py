@@ -21,7 +21,7 @@ from typing import NoReturn
 from pipelab.engine.launch.child import unpacked
 from pipelab.engine.launch.leftovers import remove_of_dead
 
-MARK = "pipelab-fork-server"  # in its command line, before its parent's number
+MARK = "pipelab-forkserver"  # in its command line, before its parent's number
 SOCKET = 3  # the number of its socket
 _PR_SET_PDEATHSIG = 1
 _MOST_FILES = 250  # that one message may carry (Linux)

@@ -239,10 +239,10 @@ class TorchrunRanks:
 
     def forget(self) -> None:
         """In a forked child: the rank is its parent."""
-        self._end.detach()
-        self.session = None
-        self.why_closed = PARENTS
-        self.sockets.forget()
+        if self._end.detach() is not None:
+            self.session = None
+            self.why_closed = PARENTS
+            self.sockets.forget()
 
 
 def _end(store: AnswerStore, sockets: Sockets) -> None:
