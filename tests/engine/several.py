@@ -122,12 +122,12 @@ def step(training):
     training.step(torch.randn(8, 16), torch.randint(10, (8,)))
 
 
-def with_own_connection(meet, *arguments):
+def with_own_connection(meet, *arguments, **options):
     """Meet the other ranks while another part of the script opens a connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         OWN.append(socket.create_connection(server.getsockname()))
         OWN.append(server.accept()[0])
-    return meet(*arguments)
+    return meet(*arguments, **options)
 
 
 def other_call(training):

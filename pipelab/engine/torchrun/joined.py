@@ -93,10 +93,10 @@ class TorchrunRanks:
     def _connect(self, replicas: int) -> tuple[list[Member], groups.Groups]:
         self.store.open(f"pipelab {next(_number)}")
         members: list[Member] = self.store.share("process", this_process())
-        with listening() as own:
+        with listening() as ports:
             devices = groups.devices(self.num_ranks, replicas, address_of(members, self.rank))
-        addresses = self.store.share("addresses", own)
-        found = groups.meet(self.store.store, self.rank, self.num_ranks, replicas, devices)
+        addresses = self.store.share("addresses", ports)
+        found = groups.meet(self.store.store, self.rank, self.num_ranks, replicas, own=devices)
         self.sockets.collect([address for some in addresses for address in some])
         return members, found
 

@@ -71,21 +71,24 @@ def devices(num_ranks: int, replicas: int, address: str | None) -> list[ProcessG
 
 
 def meet(
-    store: Store, rank: int, num_ranks: int, replicas: int, devices: list[ProcessGroupGloo.Device]
-) -> Groups:
-    """Meet the ranks that torchrun started, through its store; a device for each group.
+    store: Store, rank: int, num_ranks: int, replicas: int, address: str | None = None,
+    own: list[ProcessGroupGloo.Device] | None = None,
+) -> Groups:  # fmt: skip
+    """Meet the ranks that torchrun started, through its store.
 
-    Torch's default group is not touched: it is the script's.
+    ``own``: what ``devices`` gave, if that was called before. Torch's default group is not touched:
+    it is the script's.
     """
+    own = own or devices(num_ranks, replicas, address)
     before = _threads()
     p = num_ranks // replicas
     copy, place = divmod(rank, p)
-    everyone = _gloo(PrefixStore("everyone", store), rank, num_ranks, devices[0])
+    everyone = _gloo(PrefixStore("everyone", store), rank, num_ranks, own[0])
     alike, pipeline = None, everyone if p > 1 else None
     if replicas > 1:
-        alike = _gloo(PrefixStore(f"replicas of {place}", store), copy, replicas, devices[1])
+        alike = _gloo(PrefixStore(f"replicas of {place}", store), copy, replicas, own[1])
         if p > 1:
-            pipeline = _gloo(PrefixStore(f"pipeline {copy}", store), place, p, devices[2])
+            pipeline = _gloo(PrefixStore(f"pipeline {copy}", store), place, p, own[2])
     _lower_priority(_threads() - before)
     return Groups(everyone, alike, pipeline, store)
 
