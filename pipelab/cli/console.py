@@ -94,8 +94,7 @@ def leave_on_signals() -> None:
 def _leave(number: int, frame: FrameType | None) -> None:
     end_at_once()
     stopped_by(number)
-    atexit._run_exitfuncs()  # pipelines end their ranks here
-    end_fork_server()
+    atexit._run_exitfuncs()  # pipelines end their ranks here, and the fork server is ended
     os._exit(128 + number)
 
 
@@ -112,19 +111,6 @@ def stopped_by(number: int) -> None:
     with suppress(OSError):  # the terminal may be gone; and print() may be what was interrupted
         stderr = sys.stderr.fileno()
         os.write(stderr, ("\n" + line if os.isatty(stderr) else line).encode())
-
-
-def end_fork_server() -> None:
-    """Kill the server that ranks come from, if it runs.
-
-    Left alone it would end by itself, but only once it has loaded torch: seconds after us.
-    """
-    module = sys.modules.get("multiprocessing.forkserver")
-    pid: int | None = getattr(getattr(module, "_forkserver", None), "_forkserver_pid", None)
-    if pid is not None:
-        with suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
 
 
 def import_engine() -> None:

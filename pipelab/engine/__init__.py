@@ -40,7 +40,7 @@ from pipelab.engine.launch import fork_server
 from pipelab.errors import LaunchError
 
 with suppress(LaunchError):  # raised again by the first launch
-    fork_server.start()  # first of all: it loads torch while this process does the same
+    fork_server.begin()  # first of all: it loads torch while this process does the same
 
 from pipelab.engine.driver.result import StepResult
 from pipelab.engine.pipeline import Pipeline

@@ -22,8 +22,9 @@ from pipelab.engine.driver.result import StepResult, merged, setting_of, step_re
 from pipelab.engine.driver.resume import check_savable
 from pipelab.engine.protocol.commands import Done, Fetch, Load, Loss, LrSchedule, Optimizer, Options
 from pipelab.engine.protocol.device import choose
+from pipelab.engine.protocol.forks import compute_alone
 from pipelab.engine.protocol.progress import Begun
-from pipelab.engine.ranks import start_ranks
+from pipelab.engine.ranks import describe, start_ranks
 from pipelab.partition import cut, whole_model
 from pipelab.partition.chain import Model
 from pipelab.partition.sharing import find_sharing
@@ -104,6 +105,7 @@ class Pipeline:
             count=count, reduction=reduction, clip_norm=clip_norm, autocast=autocast, seed=seed,
             timeout=timeout, idle_timeout=idle_timeout,
         )  # fmt: skip
+        compute_alone()
         checks.check_times(timeout, idle_timeout)
         lowered = lower(schedule)
         schedule = lowered.schedule
@@ -268,6 +270,9 @@ class Pipeline:
     def close(self) -> None:
         """End all processes. May be called twice."""
         self._ranks.close()
+
+    def __repr__(self) -> str:
+        return describe(getattr(self, "_ranks", None), getattr(self, "_num_processes", 0))
 
     def __enter__(self) -> "Pipeline":
         return self

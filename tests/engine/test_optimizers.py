@@ -228,9 +228,7 @@ def test_a_maker_may_ask_for_names_and_leave_parameters_out():
 def test_a_maker_that_knows_parameters_by_themselves_is_refused():
     # a rank's copies are others
     model = linears()
-    with pytest.raises(
-        ModelError, match=r"(?s)optimizer refers to .*Use what it is called with"
-    ):
+    with pytest.raises(ModelError, match=r"(?s)optimizer refers to .*Use what it is called with"):
         open_pipeline(model, optimizer=lambda own: SGD([p for p in own if p is not model[1].bias]))
 
 

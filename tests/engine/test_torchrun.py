@@ -160,6 +160,17 @@ def test_processes_that_do_not_do_the_same_are_reported(two_nodes):
     assert results_of(two_nodes[0], 0)["other call seconds"] < 8  # no deadline was waited for
 
 
+def test_an_error_of_the_script_s_own_is_theirs_and_so_are_its_connections(two_nodes):
+    """EOFError is what a closed pipe raises, too; and what was open while ranks met was closed."""
+    for rank in (0, 1):
+        found = results_of(two_nodes[0], rank)
+        where, action, words = found["end of file"]
+        assert (where, action) == (1, "1F2") and "EOFError: my own file\n" in words
+        assert 'raise EOFError("my own file")' in words
+        assert found["own connection"] == "?"
+        assert found["end of file repr"].startswith(f"<Pipeline: this process is rank {rank} of 2")
+
+
 def test_a_killed_rank_ends_both_nodes_in_words(two_nodes):
     (code, errors), (other_code, other_errors) = two_nodes[1]
     assert code != 0 and other_code != 0

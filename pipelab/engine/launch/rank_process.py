@@ -8,16 +8,16 @@ import os
 import shutil
 import sys
 import threading
-from multiprocessing import connection, parent_process, util
-from multiprocessing.connection import Connection
+from contextlib import suppress
+from multiprocessing import util
+from multiprocessing.connection import Connection, wait
 from multiprocessing.synchronize import SemLock
 from pathlib import Path
 from typing import NoReturn
 
 import torch
 
-from pipelab.engine.launch.fork_server import end_with_server
-from pipelab.engine.protocol.commands import Build, Done, receive, send
+from pipelab.engine.protocol.commands import Build, Done, PipeEnded, receive, send
 from pipelab.engine.protocol.process_settings import Settings, take_over
 from pipelab.engine.protocol.progress import Progress
 from pipelab.engine.rank.affinity import Affinity
@@ -35,7 +35,6 @@ def main(
     folder: Path, timeout: float, threads: int, settings: Settings,
 ) -> NoReturn:  # fmt: skip
     """Be rank ``rank`` of ``num_ranks``, replicas included: the target of the process."""
-    end_with_server()
     try:
         _print_to(folder / f"rank-{rank}.log")
     except FileNotFoundError:
@@ -60,11 +59,12 @@ def main(
                 answer = session.answer(command)
             _flush()
             send(pipe, answer)
-    except (EOFError, BrokenPipeError):
+    except PipeEnded:
         _exit(0)  # the parent has closed the pipeline
     except BaseException as error:  # SystemExit from a learner's code included
         _flush()
-        send(pipe, failure_of(recorder, error))
+        with suppress(PipeEnded):
+            send(pipe, failure_of(recorder, error))
         _exit(1)
 
 
@@ -85,9 +85,7 @@ def _flush() -> None:
 
 def _end_with_parent(lifeline: Connection, folder: Path) -> None:
     """Wait for the pipeline's end or the parent's death, and end at once."""
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([lifeline, parent.sentinel])
+    wait([lifeline])
     shutil.rmtree(folder, ignore_errors=True)
     _exit(1)
 

@@ -188,11 +188,26 @@ def dumps(message: object) -> bytes:
     return buffer.getvalue()
 
 
+class PipeEnded(Exception):
+    """The other end of a pipe is gone.
+
+    No EOFError: what a learner's class raises while it is pickled may be one, too.
+    """
+
+
 def send(pipe: Connection, message: object) -> None:
-    """Write one message. Raises OSError when the other end is gone."""
-    pipe.send_bytes(dumps(message))
+    """Write one message. Raises PipeEnded, or what ``message`` raises while it is pickled."""
+    data = dumps(message)
+    try:
+        pipe.send_bytes(data)
+    except OSError as error:
+        raise PipeEnded from error
 
 
 def receive(pipe: Connection) -> Any:
-    """Read one message. Raises EOFError when the other end is gone."""
-    return cloudpickle.loads(pipe.recv_bytes())
+    """Read one message. Raises PipeEnded, or what the message raises while it is unpickled."""
+    try:
+        data = pipe.recv_bytes()
+    except (EOFError, OSError) as error:
+        raise PipeEnded from error
+    return cloudpickle.loads(data)
