@@ -128,8 +128,6 @@ class Pipeline:
         checks.check_pace(pace, schedule.num_stages)
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
         modules = self._cut(model, schedule.num_stages, split, sample)
-        self._sharing = find_sharing(modules, loss)
-        self._compiled = compiled_parts(modules, loss)
         self._rule = Rule(count, reduction)
         checks.check_loss(loss, reduction)
         self._options = optimizer_trial.tried(self._options, modules, self._sharing.ties)
@@ -289,6 +287,8 @@ class Pipeline:
         check_tensors(whole)
         stages = cut(model, num_stages, split, sample)
         check_model(model, stages, self._options)
+        self._sharing = find_sharing(stages, self._options.loss)
+        self._compiled = compiled_parts(stages, self._options.loss)
         self._state = ModelState(whole)
         self._names = [name for name, _ in whole.named_parameters()]
         self._num_trained = sum(p.requires_grad for p in whole.parameters())

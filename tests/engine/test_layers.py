@@ -308,7 +308,7 @@ class Bar(nn.Linear):
     """Has a named semaphore, as a progress bar does."""
 
     def forward(self, x):
-        self.lock = multiprocessing.RLock()
+        self.lock = multiprocessing.get_context("spawn").RLock()
         print(self.lock._semlock.name)
         return super().forward(x)
 

@@ -51,7 +51,7 @@ class Counts(nn.Linear):
 
 
 class Renames(nn.Linear):
-    """Its state has another name for its weight, by hooks of its own."""
+    """Its state has another name for its weight, by its own hooks."""
 
     def __init__(self):
         super().__init__(8, 8)

@@ -147,7 +147,7 @@ def test_folders_of_the_dead_are_removed_and_no_others(tmp_path, monkeypatch):
     dead.wait()
     own = PrivateFolder()
     monkeypatch.setattr(os, "getpid", lambda: dead.pid)
-    elsewhere = PrivateFolder()  # locked: its owner lives, and another container numbers it so
+    elsewhere = PrivateFolder()  # locked: its owner still runs, and another container numbers it so
     for name in (f"pipelab-{dead.pid}-abc", "pipelab-1-abc", "pipelab-demo", "pipelab-x-1"):
         (tmp_path / name / "inside").mkdir(parents=True)
     (tmp_path / f"pipelab-{dead.pid}-link").symlink_to(tmp_path / "pipelab-demo")

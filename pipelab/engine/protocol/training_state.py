@@ -82,8 +82,8 @@ def plain(value: Any) -> Any:
     A function is left out of its dict: whoever loads this has made it already, as torch's LambdaLR
     does. What else is not plain becomes ``Unsavable``.
 
-    >>> plain({"lr": 0.1, "rule": max, "steps": [1, (2, None)], "file": sys.stdout})
-    {'lr': 0.1, 'steps': [1, (2, None)], 'file': Unsavable(what='a TextIOWrapper')}
+    >>> plain({"lr": 0.1, "rule": max, "steps": [1, (2, None)], "file": range(3)})
+    {'lr': 0.1, 'steps': [1, (2, None)], 'file': Unsavable(what='a range')}
     """
     kind = type(value)
     if isinstance(value, Tensor):
