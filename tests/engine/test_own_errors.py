@@ -60,18 +60,18 @@ class Unreadable:
         return no_end, ()
 
 
-class Keeps(torch.optim.SGD):
-    """Its state is sent back for ``save``."""
+class Keeps(nn.Linear):
+    """Its extra state is sent back for ``state_dict``."""
 
-    kept = Unpicklable
+    def __init__(self, kept):
+        super().__init__(4, 4)
+        self.kept = kept
 
-    def step(self):
-        for parameter in self.param_groups[0]["params"]:
-            self.state[parameter]["kept"] = self.kept()
+    def get_extra_state(self):
+        return self.kept()
 
-
-class KeepsUnreadable(Keeps):
-    kept = Unreadable
+    def set_extra_state(self, state):
+        pass
 
 
 def stages(last):
@@ -109,14 +109,14 @@ def test_so_may_a_file_that_ends_and_a_question_that_nobody_answers():
     assert "EOFError: EOF when reading a line" in failing(stages(Raises(what="input")))
 
 
-def test_so_may_a_loss_an_optimizer_and_what_pickle_calls(tmp_path):
+def test_so_may_a_loss_an_optimizer_and_what_pickle_calls():
     assert "1F0 (stage 1, forward, microbatch 0): BrokenPipeError: my" in failing(loss=Loss())
     assert ", optimizer step): ConnectionResetError: my" in failing(optimizer=Sgd)  # either rank
     words = failing(stages(Raises(EOFError, "setstate")))
     assert words.startswith("rank 1 failed while it built stage 1: EOFError: my own mistake")
-    for optimizer, error in ((Keeps, "BrokenPipeError"), (KeepsUnreadable, "EOFError")):
-        words = failing(optimizer=optimizer, then=lambda pipeline: pipeline.save(tmp_path))
-        assert f"failed while it sent its optimizer: {error}: my own mistake" in words
+    for kept, error in ((Unpicklable, "BrokenPipeError"), (Unreadable, "EOFError")):
+        words = failing(stages(Keeps(kept)), then=lambda pipeline: pipeline.state_dict())
+        assert f"failed while it sent its parameters: {error}: my own mistake" in words
         assert "at File" in words and "raise" in words
 
 

@@ -113,7 +113,7 @@ def test_work_that_takes_longer_than_its_cost_is_counted_and_reported():
     [
         (Cost([0.01] * 3, 0.01, 0.01), "forward=.* has 3 numbers, the schedule has 2 stages"),
         (Cost(0.01, 0.01, 0.01, reduce=[0.0]), "reduce=.* has 1 number, the schedule has 2 stages"),
-        (0.01, "pace=0.01: give a pipelab.simulator.Cost"),
+        (0.01, "pace=0.01: give a Cost"),
     ],
 )
 def test_a_pace_of_other_stages_is_refused_before_any_process_starts(in_process, pace, said):

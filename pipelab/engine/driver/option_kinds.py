@@ -53,7 +53,7 @@ _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "idle_timeout": (_is_number, "seconds, a number"),
     "clip_norm": (_is_number, "a number, the largest norm of all gradients together"),
     "memory_budget": (_is_number, "bytes, a number"),
-    "pace": (lambda value: isinstance(value, Cost), "a pipelab.simulator.Cost"),
+    "pace": (lambda value: isinstance(value, Cost), "a Cost, in seconds"),
     "count": (callable, "a function of a microbatch's targets"),
     "reduction": (lambda value: value in ("mean", "sum"), "'mean' or 'sum'"),
     "autocast": (
