@@ -44,8 +44,9 @@ class ParameterCheck(NamedTuple):
         text = f"{self.name}  {self.result}  max difference {self.max_difference:.1e}"
         if self.whole_close is None:
             return text
-        word = "close" if self.whole_close else "OTHER"
-        return f"{text}  whole batch {word} {self.whole_difference:.1e}"
+        if self.whole_close:
+            return f"{text}  whole batch close"
+        return f"{text}  whole batch OTHER, {self.whole_difference:.1e}"
 
 
 @dataclass(frozen=True)
