@@ -11,6 +11,9 @@ The numbers in brackets are cited below.
     ``tests/beside.py``.
 [4] Each lesson is executed once: see ``tests/teacher_cells.py``.
 [5] Each test's random numbers are seeded from its name, so that a failure repeats itself.
+[6] Whatever loads nbformat (nbval, JupyterLab, nbclient) loads jsonschema, and with it grammars for
+    a format that no notebook has, which takes two seconds of each process: ``tests/light`` keeps
+    them out. So nbval is loaded here, and not by pytest, which would do it before.
 """
 
 import atexit
@@ -21,10 +24,12 @@ import shutil
 import sys
 import tempfile
 import zlib
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
 import pytest
+from _pytest.doctest import DoctestModule
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent
@@ -34,14 +39,21 @@ LESSONS = ("tests/lessons/", "notebooks/")
 GROUPS = "groups.json"
 
 # Python keeps what it compiles, even where it was asked not to: otherwise each of some hundred
-# processes would compile pipelab anew, and each run all tests.
+# processes would compile pipelab again, and each run all tests.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-pytest_plugins = ["tests.quiet", "tests.beside", "tests.teacher_cells"]  # [2] [3] [4]
+LIGHT = str(ROOT / "tests" / "light")  # [6]
+if LIGHT not in sys.path:
+    sys.path.insert(0, LIGHT)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (LIGHT, before)))
+
+# [6], then [2] [3] [4]
+pytest_plugins = ["nbval.plugin", "tests.quiet", "tests.beside", "tests.teacher_cells"]
 
 # The teacher's notebooks and the template are run by tests/lessons, which look at their checks.
-collect_ignore_glob = ["notebooks/teacher/*", "notebooks/template/*"]
+collect_ignore_glob = ["notebooks/teacher/*", "notebooks/template/*", "tests/light/*"]
 
 # Progress is kept in a folder that ends with the tests; each worker has one.
 if "PIPELAB_HOME" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
@@ -52,9 +64,17 @@ if "PIPELAB_HOME" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Two workers for the suite; none for tests that were named, whose output is read as it comes.
 
-    (This answers ``-n auto``, which stands in pyproject.toml; ``-n 2`` and ``-n 0`` decide anew.)
+    (This answers ``-n auto``, which stands in pyproject.toml; ``-n 2`` or ``-n 0`` replaces it.)
     """
     return WORKERS if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path) -> Iterator[list[pytest.Collector]]:
+    """Doctests are the package's: to look for some in the tests' helpers would import them all."""
+    found = yield
+    in_tests = (ROOT / "tests") in file_path.parents
+    return [each for each in found if not (in_tests and isinstance(each, DoctestModule))]
 
 
 # -------------------------------------------------------------------------- which test where [1]
@@ -88,7 +108,7 @@ def _waits(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(tryfirst=True)  # before the controller hears that this worker has collected
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Tell the controller, which collects nothing, the group of each test.
+    """Give the controller, which collects nothing, the group of each test.
 
     xdist's own way (``--dist loadgroup``) writes the group into the test's id, which pytest 9.2 no
     longer lets it do.

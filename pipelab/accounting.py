@@ -4,7 +4,8 @@
     B             takes gradients, the first time; gives back activations, and its gradient's buffer
     I, W          the halves of a B: I gives back the buffer, W the activations
     RECV          takes a buffer
-    REDUCE_GRAD   takes the buffer of an all-reduce, as large as its gradients
+    REDUCE_GRAD   takes the buffer of an all-reduce, as large as its gradients, and those of weights
+                  that are tied to other ranks
     STEP          takes the optimizer's state, the first time; gives back the all-reduce's buffer
 
 A rank's memory budget counts with it while it works, a trace's memory curve and the activations

@@ -6,6 +6,7 @@
     2SEND_F0 ... hand the output to stage 3          2RECV_F0 ... get the input from stage 2-1
     2SEND_B0 ... hand the input's gradient to 2-1    2RECV_B0 ... get the output's gradient from 3
     2REDUCE_GRAD, 2STEP   once per stage: average over replicas, step of the optimizer
+                          (a tied weight's gradients are added up in REDUCE_GRAD too)
 
 The letters and the text form are those of torch.distributed.pipelining, so that schedules paste
 across.
@@ -44,6 +45,7 @@ PER_STAGE = frozenset({Kind.REDUCE_GRAD, Kind.STEP})
 
 _NUMBER = "(0|[1-9][0-9]{0,8})"
 _TOKEN = re.compile(f"{_NUMBER}(F|B|I|W|SEND_F|RECV_F|SEND_B|RECV_B){_NUMBER}")
+_FSDP = re.compile(r"\d+(UNSHARD|RESHARD)\d*")  # in what torch writes as "compute_comms"
 _STAGE_TOKEN = re.compile(f"{_NUMBER}(REDUCE_GRAD|STEP)")
 
 
@@ -77,6 +79,11 @@ class Action(NamedTuple):
         if "OVERLAP" in token:
             raise ScheduleError(
                 f"{token!r}: two actions at once are not ours to run: write one after the other"
+            )
+        if _FSDP.fullmatch(token):
+            raise ScheduleError(
+                f"{token!r}: UNSHARD and RESHARD are FSDP's: leave them out\n"
+                f"(here each rank holds the whole weights of its stages)"
             )
         raise ScheduleError(
             f"{token!r} is no token: write stage, letter, microbatch, such as 2F0 "

@@ -4,8 +4,10 @@
     ├── ScheduleError          a schedule that is incomplete, out of order or unreadable
     │   └── DeadlockError      ... or in which ranks wait for each other without end
     ├── PartitionError         a model that cannot be cut into these stages
+    ├── ModelError             a model of which a rank's copy would be another model
     ├── BatchError             a batch that cannot be cut into these microbatches
-    ├── LossError              a loss that is no mean over rows
+    ├── LossError              a loss that is no mean over rows, or has no graph
+    ├── OptimizerError         an optimizer, or a schedule of its rates, that cannot train a stage
     ├── CheckpointError        a saved training that cannot be read, or is another model's
     ├── TraceError             a trace file that cannot be read
     ├── LessonError            a lesson is asked for what it does not have
@@ -33,6 +35,8 @@ __all__ = [
     "LaunchError",
     "LessonError",
     "LossError",
+    "ModelError",
+    "OptimizerError",
     "PartitionError",
     "PipelabError",
     "PipelineClosed",
@@ -110,12 +114,20 @@ class PartitionError(PipelabError):
     """The model cannot be cut into the stages that the schedule asks for."""
 
 
+class ModelError(PipelabError):
+    """A layer, a weight or a loss holds what a rank's copy of it would lack."""
+
+
 class BatchError(PipelabError):
     """The batch cannot be cut into the microbatches that the schedule asks for."""
 
 
 class LossError(PipelabError):
-    """The loss does not return one number, the mean over the rows that it was given."""
+    """The loss is not one real number with a graph, the mean over the rows that it was given."""
+
+
+class OptimizerError(PipelabError):
+    """``optimizer=`` or ``lr_schedule=`` does not make what can train a stage."""
 
 
 class CheckpointError(PipelabError):

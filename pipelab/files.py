@@ -1,7 +1,6 @@
 """Files: replaced only when the new one is complete, and read only if reading does no harm."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,19 +8,21 @@ from typing import BinaryIO
 
 
 @contextmanager
-def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file that takes the place of ``path`` at the end of the block.
 
-    If the block fails, or the process is killed in it, the earlier file stays as it was.
+    If the block fails, or the process is killed in it, the earlier file stays as it was. Whoever
+    may read what this user writes with ``open`` may read this one (``umask``).
 
     Raises:
         OSError: the folder cannot be written to, or the disk is full.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    name = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    # not tempfile's: those are for their owner's eyes alone
+    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
-        os.chmod(name, mode)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
@@ -41,3 +42,15 @@ def check_plain(path: Path, max_bytes: int) -> None:
         raise ValueError("it is not a plain file")
     if (size := path.stat().st_size) > max_bytes:
         raise ValueError(f"it has {size:,} bytes, at most {max_bytes:,} are read")
+
+
+def check_format(data: object, name: str, versions: list[int]) -> None:
+    """Raise ValueError for what was read but is of another format, or of a version not listed."""
+    if not isinstance(data, dict) or data.get("format") != f"pipelab-{name}":
+        raise ValueError(f"it is not a {name} of pipelab's")
+    if data.get("version") not in versions:
+        reads = ", ".join(map(str, versions))
+        raise ValueError(
+            f"it has version {data.get('version')!r}, this pipelab reads {reads}: update pipelab, "
+            f"or write the {name} again"
+        )

@@ -7,6 +7,7 @@ library, installed packages, PyTorch and pipelab itself, each known by where it 
 
 import linecache
 import os
+import re
 import site
 import sys
 import sysconfig
@@ -16,6 +17,8 @@ from typing import NamedTuple
 
 _PACKAGES = ("pipelab", "torch")  # also where they are installed in an unusual place
 _PACKAGE_FOLDERS = ("site-packages", "dist-packages")  # of another Python, by PYTHONPATH
+# of any Python, on its path or not: Debian's own packages are in /usr/lib/python3/dist-packages
+_OF_A_PYTHON = re.compile(r"/lib(64)?/python3[.0-9]*t?/(site|dist)-packages/")
 _LIBRARIES = ("stdlib", "platstdlib", "purelib", "platlib")
 
 
@@ -65,7 +68,8 @@ def innermost_own_line(error: BaseException) -> Line | None:
 
 def is_installed(path: str) -> bool:
     """Whether a file belongs to the standard library, to a package, to PyTorch or to pipelab."""
-    return os.path.realpath(path).startswith(_installed_folders())
+    real = os.path.realpath(path)
+    return real.startswith(_installed_folders()) or _OF_A_PYTHON.search(real) is not None
 
 
 def _is_own(frame: FrameType) -> bool:

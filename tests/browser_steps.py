@@ -27,5 +27,5 @@ def wait_for(condition: Callable[[], bool]) -> None:
     """Ask again and again, from here."""
     until = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < until, "waited in vain"
+        assert time.monotonic() < until, "waited too long"
         time.sleep(0.02)

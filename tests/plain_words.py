@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
+FOLDERS = ("pipelab", "tests", "notebooks")
+SUFFIXES = (".py", ".js", ".mjs", ".css", ".md")
 SAY = {
     "deal(s|t|ing|er)?": "give, split, assign",
     "board": "progress, status",
@@ -28,7 +30,7 @@ SAY = {
     "how manieth": "which number",
     "by way of": "through, over",
     "lies": "is, stands",
-    "of its own(?! (?:process|rows|layers|row))": "private, separate",
+    "of its own(?! (?:process|rows|layers|row|use))": "private, separate",
     "heeds?": "follows, takes into account",
     "goes on": "continues",
     "besides": "in addition",
@@ -37,21 +39,31 @@ SAY = {
     "li(fe|ves)": "duration, lifetime",
     "mend(s|ed|ing)?": "repair",
     "watch(es|ed|er|ing)?": "observe, monitor, poll (which?)",
+    "in vain": "too long, without success",
+    "doors?": "lock, entry",
     "verdict": "result (only a lesson's check has a verdict)",
 }
 # Where a word is the right one: a part of the path, and the word.
 RIGHT = {
     ("pipelab/lessons/", "verdict"),
     ("notebooks/", "verdict"),
+    ("tests/lessons/", "verdict"),
+    ("tests/browser/test_lessons.py", "verdict"),
     ("CONTRIBUTING.md", "verdict"),  # the glossary's
     ("widgets/editor.py", "verdict"),  # the earlier name of a property
+    ("widgets/test_editor.py", "verdict"),
     ("bench/cases.py", "pin(s|ned|ning)?"),  # the earlier name of an option
+    ("bench/test_bench.py", "pin(s|ned|ning)?"),
+    ("tests/test_binder.py", "pin(s|ned|ning)?"),  # exact versions, as pip's documentation says
     ("notebooks/guides/gpus.md", "pin(s|ned|ning)?"),  # pinned memory, as PyTorch says
     ("engine/protocol/device.py", "pin(s|ned|ning)?"),
     ("engine/transport/backends.py", "pin(s|ned|ning)?"),
     ("notebooks/00_start_here.ipynb", "watch(es|ed|er|ing)?"),  # with one's eyes
 }
-WORD = {word: re.compile(rf"(?<![A-Za-z])({word})(?![a-z])", re.IGNORECASE) for word in SAY}
+WORD = {
+    word: re.compile(rf"(?<![A-Za-z])({word.replace(' ', '[ _]')})(?![a-z])", re.IGNORECASE)
+    for word in SAY
+}
 
 
 class Hit(NamedTuple):
@@ -64,15 +76,14 @@ class Hit(NamedTuple):
 
 
 def pages() -> Iterator[tuple[str, str]]:
-    """(path, text) of the package, the pages and the notebooks' cells, their outputs left out."""
-    for path in sorted(
-        [*(ROOT / "pipelab").rglob("*.*"), *ROOT.glob("*.md"), *(ROOT / "notebooks").rglob("*.*")]
-    ):
+    """(path, text) of package, tests, pages and the notebooks' cells, their outputs left out."""
+    paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")]
+    for path in sorted([*paths, *ROOT.glob("*.*")]):
         name = path.relative_to(ROOT).as_posix()
         if path.suffix == ".ipynb":
             cells = json.loads(path.read_text("utf-8"))["cells"]
             yield name, "\n".join("".join(cell["source"]) for cell in cells)
-        elif path.suffix in (".py", ".js", ".css", ".md") and path.name != "CHANGELOG.md":
+        elif path.suffix in SUFFIXES and name not in ("CHANGELOG.md", "tests/plain_words.py"):
             yield name, path.read_text("utf-8")
 
 

@@ -15,19 +15,19 @@ class QuietLock:
     """A lock that many share, or that one has alone, across processes.
 
     Two files, for one alone is unfair: others could take turns at sharing it, and who wants it
-    alone would never have it. Everybody passes the door first, and who waits keeps the door shut.
+    alone would never have it. Everybody takes the entry first, and who waits keeps it locked.
     """
 
     def __init__(self, folder: Path) -> None:
         self._lock = (folder / "quiet.lock").open("w")
-        self._door = (folder / "door.lock").open("w")
+        self._entry = (folder / "entry.lock").open("w")
         self.is_alone = False
 
     def take(self, *, alone: bool) -> None:
         """Wait until nobody has it, or (shared) until nobody has it alone."""
-        fcntl.flock(self._door, fcntl.LOCK_EX)
+        fcntl.flock(self._entry, fcntl.LOCK_EX)
         fcntl.flock(self._lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        fcntl.flock(self._door, fcntl.LOCK_UN)
+        fcntl.flock(self._entry, fcntl.LOCK_UN)
         self.is_alone = alone
 
     def release(self) -> None:
@@ -38,7 +38,7 @@ class QuietLock:
     def close(self) -> None:
         """Release it for good."""
         self._lock.close()
-        self._door.close()
+        self._entry.close()
 
 
 LOCK = pytest.StashKey[QuietLock]()

@@ -1,12 +1,16 @@
 """The guide "Your own model": its files, written down and run by its own commands."""
 
+import contextlib
+import io
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "notebooks" / "guides" / "your_own_model.md").read_text("utf-8")
@@ -47,6 +51,24 @@ def run(command: str, folder: Path) -> str:
     return result.stdout
 
 
+def run_here(command: str, folder: Path) -> str:
+    """The same in this process, which has torch and a fork server already."""
+    program, script, *arguments = command.split()
+    assert program == "python"
+    threads, printed = torch.get_num_threads(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.syspath_prepend(folder)
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [script, *arguments])
+        torch.set_num_threads(1)
+        try:
+            runpy.run_path(script, run_name="__main__")
+        finally:
+            torch.set_num_threads(threads)
+            sys.modules.pop("my_model", None)
+    return printed.getvalue()
+
+
 def losses(text: str) -> list[float]:
     (line,) = [line for line in text.splitlines() if line.startswith("losses ")]
     return [float(word) for word in line.split()[1:]]
@@ -60,7 +82,7 @@ def test_every_block_of_code_is_run():
 @pytest.fixture(scope="module")
 def trained(folder):
     """What steps 1 to 4 print."""
-    check, train = (run(command, folder) for command in commands()[:2])
+    check, train = run_here(commands()[0], folder), run(commands()[1], folder)
     assert check.startswith("the row is the model\n")
     assert "WRONG" not in check and check.count("exact") > 20
     assert re.search(r"^stage 0: layers 0, .* ms\nstage 1: layers .*7: .* ms$", check, re.MULTILINE)
@@ -77,7 +99,7 @@ def test_the_model_learns_and_is_drawn(folder, trained):
 
 
 def test_torchs_engine_has_the_same_losses(folder, trained):
-    assert losses(run(commands()[2], folder)) == pytest.approx(losses(trained), abs=2e-5)
+    assert losses(run_here(commands()[2], folder)) == pytest.approx(losses(trained), abs=2e-5)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 PICTURE = ROOT / "notebooks" / "images" / "lab.png"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("notebooks/*.md"), *ROOT.glob("notebooks/guides/*")])
 OUTPUT = re.compile(r"loss \d+\.\d+, bubble \d+%\n")  # of the block marked python
-MAX_BYTES = 8192  # of the README, which is a front door
+MAX_BYTES = 8192  # of the README, which is an entrance
 
 
 def block(marker: str) -> str:
@@ -141,7 +141,7 @@ def test_no_page_says_to_install_a_name_that_is_not_ours():
 
 
 def test_tree_is_the_real_tree():
-    assert GUIDE.read_text("utf-8") == guide(), "write it anew: python tests/tree.py"
+    assert GUIDE.read_text("utf-8") == guide(), "write it again: python tests/tree.py"
 
 
 def test_tree_has_a_text_for_each_file():

@@ -34,7 +34,7 @@ def test_others_share_what_a_test_of_time_has_alone(locks):
     first.release()
     assert not has.wait(0.1), "the second still has it"
     later, has_again = begin(first, alone=False)
-    assert not has_again.wait(0.1), "the door is shut, or the others could take turns for ever"
+    assert not has_again.wait(0.1), "the entry is locked, or the others could take turns forever"
     second.release()
     assert has.wait(10.0) and time.is_alone and not has_again.wait(0.1)
     time.release()

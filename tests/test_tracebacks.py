@@ -82,6 +82,21 @@ def test_packages_of_another_python_are_not_theirs(tmp_path, monkeypatch):
     assert not is_installed(str(tmp_path / "lib" / "mine.py"))
 
 
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "/usr/lib/python3/dist-packages",  # Debian's own, for each of its Pythons
+        "/usr/local/lib/python3.13t/dist-packages",
+        "/usr/lib64/python3.12/site-packages",
+        "/opt/conda/lib/python3.14/site-packages",
+    ],
+)
+def test_packages_of_a_python_that_is_not_on_the_path_are_not_theirs(folder):
+    assert is_installed(f"{folder}/package/code.py")
+    assert not is_installed(f"{folder}-mine/code.py")
+    assert not is_installed("/mine/dist-packages/code.py")
+
+
 def test_lines_between_those_of_libraries_are_found_outermost_first():
     def hook(pairs):
         return gpipe(0, 4)

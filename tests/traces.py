@@ -92,9 +92,10 @@ def predictions(draw, names=tuple(BUILDERS)):
     """Any builder's schedule with unequal stages, any latency, and its messages."""
     name, p, m = draw(st.sampled_from(names)), draw(st.integers(1, 5)), draw(st.integers(1, 9))
     m = p * (1 + m // p) if name == "interleaved" else m
-    per_stage = st.lists(times, min_size=2 * p, max_size=2 * p)
+    schedule = build(name, p, m)
+    per_stage = st.lists(times, min_size=schedule.num_stages, max_size=schedule.num_stages)
     cost = Cost(draw(per_stage), draw(per_stage), draw(per_stage), draw(latencies))
-    return with_messages(build(name, p, m), cost)
+    return with_messages(schedule, cost)
 
 
 def computing_only(trace: Trace) -> Trace:

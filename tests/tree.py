@@ -1,6 +1,6 @@
 """The tree of files in ``notebooks/guides/tree.md``, made from the first line of each file.
 
-python tests/tree.py        writes the guide anew; tests/test_readme.py compares it
+python tests/tree.py        writes the guide again; tests/test_readme.py compares it
 """
 
 import ast

@@ -1,11 +1,7 @@
 """The driver of the other side: starts the ranks of torch.distributed.pipelining, and asks them."""
 
-import multiprocessing
-import tempfile
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
-from pathlib import Path
 from types import TracebackType
 
 from torch import Tensor
@@ -13,22 +9,23 @@ from torch import Tensor
 from pipelab.bench import torch_rank
 from pipelab.bench.torch_rank import Block, Job, Refused
 from pipelab.engine.launch import fork_server
+from pipelab.engine.launch.child import Child
+from pipelab.engine.launch.interrupt import Uninterrupted
+from pipelab.engine.launch.leftovers import PrivateFolder
 from pipelab.engine.launch.processes import threads_per_rank
-from pipelab.engine.protocol.commands import receive, send
+from pipelab.engine.protocol.commands import PipeEnded, receive, send
 from pipelab.errors import PipelabError
-
-_CONTEXT = multiprocessing.get_context("forkserver")
 
 
 class TorchRanks:
     """So many processes that wait for a job. Leave the ``with`` block, and they are gone."""
 
     def __init__(self, num_ranks: int, timeout: float = 60.0):
-        fork_server.start()
+        fork_server.wait_until_up()
         self.timeout = timeout
-        self.processes: list[ForkServerProcess] = []
+        self.processes: list[Child] = []
         self.pipes: list[Connection] = []
-        self.folder = tempfile.TemporaryDirectory(prefix="pipelab-bench-")
+        self.folder = PrivateFolder()
         try:
             for rank in range(num_ranks):
                 self._start(rank, num_ranks)
@@ -44,18 +41,15 @@ class TorchRanks:
         return refused[0] if refused else ""
 
     def _start(self, rank: int, num_ranks: int) -> None:
-        ours, theirs = _CONTEXT.Pipe()
-        self.pipes.append(ours)
         threads = threads_per_rank(num_ranks)
-        process = _CONTEXT.Process(
-            target=torch_rank.main,
-            args=(rank, num_ranks, theirs, Path(self.folder.name), self.timeout, threads),
-            name=f"torch rank {rank}",
-            daemon=True,
-        )
-        process.start()
-        self.processes.append(process)
-        theirs.close()
+        with Uninterrupted():  # a process that nobody knows would not be ended
+            ours, theirs = fork_server.pipe()
+            self.pipes.append(ours)
+            with theirs:
+                self.processes.append(fork_server.fork(
+                    f"torch rank {rank}", torch_rank.main,
+                    rank, num_ranks, theirs, self.folder.path, self.timeout, threads,
+                ))  # fmt: skip
 
     def run(self, num_steps: int) -> tuple[float, float]:
         """Seconds for so many steps, from the first rank's start to the last one's end; the loss.
@@ -79,7 +73,7 @@ class TorchRanks:
     @property
     def pids(self) -> list[int]:
         """The processes, in rank order."""
-        return [process.pid for process in self.processes if process.pid is not None]
+        return [process.pid for process in self.processes]
 
     def _ask(self, orders: Sequence[object]) -> list[object]:
         for pipe, order in zip(self.pipes, orders, strict=True):
@@ -91,7 +85,7 @@ class TorchRanks:
             raise PipelabError(f"torch's rank {rank} gave no answer for {2 * self.timeout:g} s")
         try:
             answer: object = receive(self.pipes[rank])
-        except (EOFError, OSError):
+        except PipeEnded:
             raise PipelabError(f"torch's rank {rank} died") from None
         if isinstance(answer, str):
             raise PipelabError(f"torch's rank {rank} failed:\n{answer}")
@@ -102,11 +96,12 @@ class TorchRanks:
         for pipe in self.pipes:
             pipe.close()
         for process in self.processes:
-            process.join(1.0)
-            if process.is_alive():
+            if not process.has_ended(1.0):
                 process.kill()
-                process.join()
-        self.folder.cleanup()
+                process.has_ended(5.0)
+            process.close()
+        self.folder.close()
+        self.folder.remove()
 
     def __enter__(self) -> "TorchRanks":
         return self

@@ -8,13 +8,11 @@ modulo cores, which torch leaves to its user.
 
 import os
 import sys
-import threading
 import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pipelab.engine.protocol.commands import Loss, Optimizer, receive, send
+from pipelab.engine.protocol.commands import Loss, Optimizer, PipeEnded, receive, send
 from pipelab.engine.rank.affinity import set_affinity
 from pipelab.schedules.catalogue import BUILDERS
 
@@ -63,7 +61,6 @@ def main(
     rank: int, num_ranks: int, pipe: Connection, folder: Path, timeout: float, threads: int
 ) -> NoReturn:
     """Be one rank: answer one order after the other, until the pipe closes."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
         _join(folder, rank, num_ranks, timeout)
@@ -71,10 +68,10 @@ def main(
         torch_rank = _Rank(rank)
         while True:
             send(pipe, torch_rank.answer(receive(pipe)))
-    except (EOFError, BrokenPipeError):
+    except PipeEnded:
         os._exit(0)  # the bench has finished
     except BaseException:
-        with suppress(OSError):  # the bench closes the pipe when another rank has failed before
+        with suppress(PipeEnded):  # the bench closes the pipe when another rank has failed before
             send(pipe, traceback.format_exc())
         os._exit(1)
 
@@ -176,10 +173,3 @@ def _join(folder: Path, rank: int, num_ranks: int, timeout: float) -> None:
         world_size=num_ranks,
         timeout=timedelta(seconds=timeout),
     )
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)

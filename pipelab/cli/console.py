@@ -59,11 +59,10 @@ def width() -> int:
 
 
 class ProgressLine:
-    """One line that moves; where lines cannot move, a new line every ``every`` steps."""
+    """One line that moves; where lines cannot move, a new line every ten steps."""
 
-    def __init__(self, total: int, every: int = 10):
+    def __init__(self, total: int):
         self.total = total
-        self.every = every
         self.moves = moves()
         self.shown = 0.0
         self.length = 0
@@ -72,7 +71,7 @@ class ProgressLine:
         """Say where things stand after ``step`` of ``total`` steps; the last one always shows."""
         last = step == self.total
         if not self.moves:
-            if last or step == 1 or step % self.every == 0:
+            if last or step == 1 or step % 10 == 0:
                 say(text)
             return
         if not last and time.monotonic() - self.shown < _REDRAW:
@@ -95,8 +94,7 @@ def leave_on_signals() -> None:
 def _leave(number: int, frame: FrameType | None) -> None:
     end_at_once()
     stopped_by(number)
-    atexit._run_exitfuncs()  # pipelines end their ranks here
-    end_fork_server()
+    atexit._run_exitfuncs()  # pipelines end their ranks here, and the fork server is ended
     os._exit(128 + number)
 
 
@@ -113,19 +111,6 @@ def stopped_by(number: int) -> None:
     with suppress(OSError):  # the terminal may be gone; and print() may be what was interrupted
         stderr = sys.stderr.fileno()
         os.write(stderr, ("\n" + line if os.isatty(stderr) else line).encode())
-
-
-def end_fork_server() -> None:
-    """Kill the server that ranks come from, if it runs.
-
-    Left alone it would end by itself, but only once it has loaded torch: seconds after us.
-    """
-    module = sys.modules.get("multiprocessing.forkserver")
-    pid: int | None = getattr(getattr(module, "_forkserver", None), "_forkserver_pid", None)
-    if pid is not None:
-        with suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
 
 
 def import_engine() -> None:

@@ -40,8 +40,10 @@ def lab(arguments: argparse.Namespace) -> int:
             f"JupyterLab is missing from this Python: {sys.executable} -m pip install jupyterlab"
         )
     notebook = find(arguments.lesson)
-    port, token = free_port(arguments.port), secrets.token_urlsafe(24)
-    server = _server(options(notebook, port, not arguments.no_browser), token)
+    held = hold_port(arguments.port)
+    port: int = held.getsockname()[1]
+    token = secrets.token_urlsafe(24)
+    server = _server(options(notebook, port, not arguments.no_browser), token, held)
 
     def announce() -> None:
         say(f"Lesson {notebook.name[:2]} of {notebook.parent}, for this machine's user alone:")
@@ -122,19 +124,25 @@ def _copy(source: Traversable, target: Path) -> None:
             (target / item.name).write_bytes(item.read_bytes())
 
 
-def free_port(wanted: int | None) -> int:
-    """The wanted port, or any free one. Raises CommandError if the wanted one is taken."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, wanted or 0))
-        except OSError as error:
-            raise CommandError(
-                f"port {wanted} cannot be used ({error.strerror}): choose another with --port, or "
-                f"leave --port out and a free one is taken"
-            ) from None
-        port: int = probe.getsockname()[1]
-        return port
+def hold_port(wanted: int | None) -> socket.socket:
+    """A socket that listens at the wanted port, or at any free one.
+
+    Raises:
+        CommandError: the wanted port is taken.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        held.bind((HOST, wanted or 0))
+        held.listen(128)
+    except OSError as error:
+        held.close()
+        raise CommandError(
+            f"port {wanted} cannot be used ({error.strerror}): choose another with --port, or "
+            f"leave --port out and a free one is taken"
+        ) from None
+    held.setblocking(False)
+    return held
 
 
 def options(notebook: Path, port: int, browser: bool) -> list[str]:
@@ -153,10 +161,13 @@ def options(notebook: Path, port: int, browser: bool) -> list[str]:
     return found + (["--allow-root"] if os.geteuid() == 0 else [])  # a container's usual user
 
 
-def _server(options: list[str], token: str) -> "ServerApp":
+def _server(options: list[str], token: str, held: socket.socket) -> "ServerApp":
     """A server that is ready to run. Raises CommandError if it cannot, or has another token."""
     from jupyterlab.labapp import LabApp
 
+    from pipelab.cli.held_port import serving
+
+    LabApp.serverapp_class = serving(held)
     os.environ["JUPYTER_TOKEN"] = token
     try:
         server: ServerApp = LabApp.initialize_server(argv=options)

@@ -48,9 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who read our output has gone, as in `pipelab demo | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    finally:
-        if is_program:
-            console.end_fork_server()
 
 
 def _complain(error: PipelabError) -> None:

@@ -66,8 +66,10 @@ class Training:
 
     def paced(self, cost: Cost) -> Trace:
         """The step of median duration among a few paced ones; the very first only warms up."""
-        with _open(self.model, self.schedule, pace=cost) as pipeline:
+        with _open(self.model, self.schedule) as pipeline:
             pipeline.step(*next(self.batches))
+            pipeline.pace = cost
+            pipeline.use(self.schedule)
             return typical([pipeline.step(*next(self.batches)).trace for _ in range(PACED_STEPS)])
 
     def one_process(self) -> Trace:

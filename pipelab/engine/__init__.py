@@ -1,6 +1,6 @@
 """Record: a schedule and a model become training on real ranks, one process each.
 
-    pipeline.py verify.py profile.py ranks.py    the public face
+    pipeline.py verify/ profile.py ranks.py      the public face
     driver/     the process that asks: checks, microbatches, plan, results, checkpoints
     launch/     ranks that this process starts: fork server, processes, their end
     torchrun/   ranks that torchrun has started: key-value store, clocks
@@ -26,7 +26,8 @@ One step, from ``pipeline.step(inputs, targets)`` to its result. The code cites 
                                                  [7]  F: the output, or the loss x weight
                                                  [8]  B, or I and W: the gradients
                                                  [9]  SEND starts to send a result
-                                                 [10] REDUCE_GRAD adds over the replicas
+                                                 [10] REDUCE_GRAD adds over the replicas,
+                                                      and over the stages of a tied weight
                                                  [11] STEP: the optimizer
     [13] one loss, one trace  ◀───────────────── [12] Done: its loss, events and bytes
 
@@ -39,18 +40,21 @@ from pipelab.engine.launch import fork_server
 from pipelab.errors import LaunchError
 
 with suppress(LaunchError):  # raised again by the first launch
-    fork_server.start()  # first of all: it loads torch while this process does the same
+    fork_server.begin()  # first of all: it loads torch while this process does the same
 
 from pipelab.engine.driver.result import StepResult
 from pipelab.engine.pipeline import Pipeline
 from pipelab.engine.profile import Profile, profile_step
 from pipelab.engine.verify import GradientReport, verify_gradients
+from pipelab.partition.rows import Rows, Whole
 
 __all__ = [
     "GradientReport",
     "Pipeline",
     "Profile",
+    "Rows",
     "StepResult",
+    "Whole",
     "profile_step",
     "verify_gradients",
 ]

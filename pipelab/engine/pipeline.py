@@ -9,15 +9,26 @@ import torch
 from torch import Tensor, nn
 
 from pipelab.engine.driver import checkpoint as saved
-from pipelab.engine.driver import checks, plan
+from pipelab.engine.driver import checks, optimizer_trial, plan
+from pipelab.engine.driver.batches import check_batch
+from pipelab.engine.driver.check_model import check_model
+from pipelab.engine.driver.check_tensors import check_tensors
+from pipelab.engine.driver.compiled import compilation_named, compiled_parts
 from pipelab.engine.driver.microbatches import Count, Rule, share_out
+from pipelab.engine.driver.model_state import ModelState
+from pipelab.engine.driver.option_kinds import check_cut, check_kinds
 from pipelab.engine.driver.prefetch import Prefetch
 from pipelab.engine.driver.result import StepResult, merged, setting_of, step_result
+from pipelab.engine.driver.resume import check_savable
 from pipelab.engine.protocol.commands import Done, Fetch, Load, Loss, LrSchedule, Optimizer, Options
 from pipelab.engine.protocol.device import choose
+from pipelab.engine.protocol.forks import compute_alone
 from pipelab.engine.protocol.progress import Begun
-from pipelab.engine.ranks import start_ranks
-from pipelab.partition import as_model, split
+from pipelab.engine.ranks import describe, start_ranks
+from pipelab.partition import cut, whole_model
+from pipelab.partition.chain import Model
+from pipelab.partition.sharing import find_sharing
+from pipelab.partition.split import SplitAs
 from pipelab.partition.tree import join
 from pipelab.schedules import Schedule
 from pipelab.schedules.communication import Lowered, lower
@@ -30,10 +41,12 @@ class Pipeline:
     Use it in a ``with`` block: when it ends, also by an error, no process is left.
 
     Args:
-        model: an ``nn.Sequential`` or a list of modules. Ranks train copies of its layers.
+        model: an ``nn.Sequential``, a list of modules, or the stages that ``split`` gives. Ranks
+            train copies of its layers.
         schedule: what each rank runs, in which order; each rank is a process.
         loss: ``loss(output, target)`` -> scalar tensor, the mean over the rows it was given.
-        optimizer: called with each stage's parameters (``partial(torch.optim.SGD, lr=0.1)``).
+        optimizer: called with each stage's parameters (``partial(torch.optim.SGD, lr=0.1)``), and
+            with ``names=`` theirs in the model, if it has such an argument.
         replicas: copies of the pipeline, each on its ranks and rows; gradients are averaged.
         pace: keep all actions and messages to this cost, as a device of that speed would.
         overlap: False makes sends block until their message has arrived.
@@ -42,7 +55,8 @@ class Pipeline:
         count: for a microbatch's targets, how many terms its loss averages; without it, rows.
         reduction: ``"sum"`` for a loss that adds up its terms; gradients are still averaged.
         clip_norm: clip the gradients to this norm of the *whole* model before each update.
-        lr_schedule: called with each stage's optimizer (``partial(StepLR, step_size=10)``).
+        lr_schedule: called with each stage's optimizer (``partial(StepLR, step_size=10)``). One
+            that wants a loss, as ReduceLROnPlateau does, gets that of the step that updates.
         autocast: the dtype of forwards, ``torch.bfloat16``, or ``torch.float16`` with loss scale.
         seed: of random layers; each stage and microbatch draws other numbers.
         record: False leaves events out: traces are empty, and steps slightly faster.
@@ -51,6 +65,9 @@ class Pipeline:
         timeout: seconds that any wait may take before the step is given up.
         idle_timeout: seconds without a call after which the processes end; None: never.
         stop_at_nan: fail where a stage first gives a NaN or an infinity; else the loss shows it.
+        split: where to cut: ``"time"`` or ``"memory"`` balances that and not parameters; a list of
+            numbers of layers, or of the names of layers that begin a stage, is a cut of your own.
+        sample: the input of one microbatch, which ``split="time"`` and ``"memory"`` measure on.
 
     Raises:
         PipelabError: a schedule, model or loss that cannot run, before any process starts.
@@ -58,7 +75,7 @@ class Pipeline:
 
     def __init__(
         self,
-        model: nn.Module | list[nn.Module],
+        model: Model,
         schedule: Schedule,
         *,
         loss: Loss,
@@ -80,7 +97,15 @@ class Pipeline:
         timeout: float = 30.0,
         idle_timeout: float | None = None,
         stop_at_nan: bool = False,
+        split: SplitAs | None = None,
+        sample: Any = None,
     ):
+        check_kinds(
+            replicas=replicas, pace=pace, memory_budget=memory_budget, checkpoint=checkpoint,
+            count=count, reduction=reduction, clip_norm=clip_norm, autocast=autocast, seed=seed,
+            timeout=timeout, idle_timeout=idle_timeout,
+        )  # fmt: skip
+        compute_alone()
         checks.check_times(timeout, idle_timeout)
         lowered = lower(schedule)
         schedule = lowered.schedule
@@ -100,17 +125,16 @@ class Pipeline:
             place=choose(device, self._num_processes, worker),
             worker=worker,
         )
+        checks.check_pace(pace, schedule.num_stages)
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
-        model = as_model(model)
-        modules = split(model, schedule.num_stages)
+        modules = self._cut(model, schedule.num_stages, split, sample)
         self._rule = Rule(count, reduction)
         checks.check_loss(loss, reduction)
+        self._options = optimizer_trial.tried(self._options, modules, self._sharing.ties)
         self.schedule = schedule
         self.replicas = replicas
         self.pace = pace
         self.overlap = overlap
-        self._shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-        self._names = [name for name, _ in model.named_parameters()]
         self._loss_is_tried = False
         self._steps = 0
         self._accumulating = False  # gradients of steps with ``update=False`` wait for an update
@@ -125,8 +149,9 @@ class Pipeline:
 
         Args:
             inputs: a tensor, rows first, or a tuple or dict of such tensors, which the first
-                layer gets as positional or keyword arguments.
-            targets: the loss's second argument: a tensor, tuple or dict, rows first.
+                layer gets as positional or keyword arguments; flags, numbers and None too.
+                ``Rows(x, dim=1)`` has its rows elsewhere, ``Whole(mask)`` is not cut.
+            targets: the loss's second argument: a tensor, tuple or dict, likewise.
             update: False leaves the optimizer's step out; the next step adds its gradients.
 
         Raises:
@@ -139,6 +164,9 @@ class Pipeline:
         """A step on each (inputs, targets), results as they come.
 
         The next batch is fetched while the ranks still work on the last one.
+
+        Raises:
+            BatchError: a batch is no tuple or list of two; and what ``step`` raises.
         """
         ahead = Prefetch(batches)
         for inputs, targets in ahead:
@@ -146,11 +174,12 @@ class Pipeline:
 
     def evaluate(self, inputs: Any, targets: Any) -> float:
         """The mean loss over a batch, in eval mode; nothing is trained."""
+        checks.check_targets(targets)
         return sum(a.loss or 0.0 for a in self._run(inputs, targets, train=False))
 
-    def predict(self, inputs: Any) -> Any:
-        """The model's output for a batch, in eval mode: (rows, ...)."""
-        answers = self._run(inputs, None, train=False, collect=True)
+    def predict(self, inputs: Any, *, dim: int = 0) -> Any:
+        """The model's output for a batch, in eval mode: (rows, ...), or rows in ``dim``."""
+        answers = self._run(inputs, None, train=False, collect=True, output_dim=dim)
         outputs = [answer.outputs for answer in answers if answer.outputs is not None]
         return join(outputs).unflatten()
 
@@ -162,10 +191,15 @@ class Pipeline:
         """
         lowered = lower(schedule)
         checks.check_same_stages(self.schedule, lowered.schedule)
+        checks.check_pace(self.pace, lowered.num_stages)
         self._follow(lowered)
 
     def _follow(self, lowered: Lowered) -> None:
-        self._ask(plan.uses(lowered, self.replicas, self.pace, self.overlap, self._options))
+        self._ask(
+            plan.uses(
+                lowered, self.replicas, self.pace, self.overlap, self._options, self._sharing.ties
+            )
+        )
         self.schedule = lowered.schedule
 
     def gradients(self) -> dict[str, Tensor]:
@@ -175,17 +209,21 @@ class Pipeline:
         return {name: found[name] for name in self._names if name in found}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The model's parameters and buffers as they are now, under its own names."""
-        found = merged(self._fetch("parameters"))
-        return {name: found[name] for name in self._shapes}
+        """The model's parameters and buffers as they are now, under its own names.
+
+        And the extra state of its layers (``get_extra_state``), which may be no tensor.
+        """
+        return self._state.in_order(merged(self._fetch("parameters")))
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Load parameters and buffers, by the model's own names; optimizers stay as they are.
 
+        Each layer loads its part by its own ``load_state_dict``.
+
         Raises:
             CheckpointError: names or shapes that are not this model's.
         """
-        self._load(state, {})
+        self._load(state, None)
 
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write the whole training to ``folder``: parameters, optimizer state, steps so far.
@@ -193,22 +231,29 @@ class Pipeline:
         ``torch.load(path)["model"]`` is a state_dict for the plain model.
 
         Raises:
-            CheckpointError: gradients of steps with ``update=False`` wait, and would be lost.
+            CheckpointError: gradients of steps with ``update=False`` wait, and would be lost; or
+                the optimizer keeps what a file cannot give back.
         """
         saved.check_whole(self._accumulating)
-        state = saved.Checkpoint(self.state_dict(), merged(self._fetch("optimizer")), self._steps)
-        return saved.save(Path(folder), state)
+        optimizer = merged(self._fetch("optimizer"))
+        check_savable(optimizer)
+        return saved.save(Path(folder), saved.Checkpoint(self.state_dict(), optimizer, self._steps))
 
     def load(self, folder: str | PathLike[str]) -> None:
         """Load what ``save`` wrote, also into another schedule or number of stages.
 
+        By the parameters' names; an optimizer or a schedule of rates that it lacks starts anew.
+
         Raises:
             CheckpointError: no checkpoint, a damaged one, or another model's.
         """
-        state = saved.load(Path(folder))
-        saved.check_optimizer(merged(self._fetch("optimizer")), state.optimizer)
-        self._load(state.parameters, state.optimizer)
-        self._steps = state.steps
+        found = saved.load(Path(folder))
+        self._load(
+            *saved.for_stages(
+                found, merged(self._fetch("shapes")), merged(self._fetch("optimizer"))
+            )
+        )
+        self._steps = found.steps
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -224,15 +269,34 @@ class Pipeline:
         """End all processes. May be called twice."""
         self._ranks.close()
 
+    def __repr__(self) -> str:
+        return describe(getattr(self, "_ranks", None), getattr(self, "_num_processes", 0))
+
     def __enter__(self) -> "Pipeline":
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def _cut(
+        self, model: Model, num_stages: int, split: SplitAs | None, sample: Any
+    ) -> list[nn.Module]:
+        """The stages of a model, whose names we keep."""
+        check_cut(split)
+        whole = whole_model(model)
+        check_tensors(whole)
+        stages = cut(model, num_stages, split, sample)
+        check_model(model, stages, self._options)
+        self._sharing = find_sharing(stages, self._options.loss)
+        self._compiled = compiled_parts(stages, self._options.loss)
+        self._state = ModelState(whole)
+        self._names = [name for name, _ in whole.named_parameters()]
+        self._num_trained = sum(p.requires_grad for p in whole.parameters())
+        return stages
+
     def _build(self, modules: list[nn.Module], lowered: Lowered) -> None:
         try:
-            self._ask(plan.builds(modules, lowered, self.replicas, self._options))
+            self._ask(plan.builds(modules, lowered, self.replicas, self._options, self._sharing))
             self._follow(lowered)
             self._ranks.ready(meet_again=self._options.place.is_ordered)
         except BaseException:  # a Ctrl-C too: nobody has this pipeline yet, to close it
@@ -243,6 +307,8 @@ class Pipeline:
         self, inputs: Any, targets: Any, update: bool, meanwhile: Callable[[], None] | None = None,
         profiled: bool = False,
     ) -> StepResult:  # fmt: skip
+        checks.check_trains(self._num_trained, len(self._names))
+        checks.check_targets(targets)
         answers = self._run(
             inputs, targets, meanwhile=meanwhile, train=True, fresh=not self._accumulating,
             update=update, number=self._steps, profiled=profiled,
@@ -257,9 +323,10 @@ class Pipeline:
     def _run(
         self, inputs: Any, targets: Any, meanwhile: Callable[[], None] | None = None, **options: Any
     ) -> list[Done]:
+        checks.check_autocast(self._options)
         m = self.schedule.num_microbatches
         smallest = m * self.replicas
-        flat = checks.check_batch(inputs, targets, smallest, options["train"])  # [1]
+        flat = check_batch(inputs, targets, smallest, options["train"])  # [1]
         shares = share_out(  # [2]
             *flat, m, self.replicas, self._rule, with_trial=not self._loss_is_tried
         )
@@ -268,8 +335,9 @@ class Pipeline:
         options["signature"] = flat[0].signature
         return self._ask(plan.runs(shares, self.schedule, options), meanwhile)  # [3]
 
-    def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
-        saved.check_parameters(self._shapes, parameters)
+    def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any] | None) -> None:
+        self._state.check(merged(self._fetch("shapes")), parameters)
+        saved.check_ties(self._sharing.ties, parameters)
         self._ask_all(Load(parameters, optimizer))
         self._accumulating = False  # gradients of other parameters are of no use to these
 
@@ -285,4 +353,5 @@ class Pipeline:
     ) -> list[Done]:
         if self._ranks.is_closed:
             raise checks.closed(self._ranks.why_closed)
-        return self._ranks.ask(commands, meanwhile)
+        with compilation_named(self._compiled):
+            return self._ranks.ask(commands, meanwhile)

@@ -65,6 +65,25 @@ def start_ranks(num_ranks: int, replicas: int, timeout: float, idle_timeout: flo
     return LaunchedRanks(num_ranks, replicas, timeout, idle_timeout)
 
 
+def describe(ranks: Ranks | None, num_ranks: int) -> str:
+    """A pipeline in one line, as a notebook shows it: its ranks, and how to close them.
+
+    ``ranks``: None for a pipeline that could not be opened.
+    """
+    if ranks is None:
+        return "<Pipeline: it was not opened>"
+    if ranks.is_closed:
+        why = f" ({ranks.why_closed})" if ranks.why_closed else ""
+        return f"<Pipeline: closed{why}; open a new Pipeline to continue>"
+    if isinstance(ranks, TorchrunRanks):
+        return (
+            f"<Pipeline: this process is rank {ranks.rank} of {num_ranks}, which torchrun "
+            f"started; .close() leaves the others>"
+        )
+    number = "1 rank is" if num_ranks == 1 else f"{num_ranks} ranks are"
+    return f"<Pipeline: {number} open, one process each; .close() ends them, as a with block does>"
+
+
 def threads(num_ranks: int) -> int:
     """How many threads each rank computes with: those that torchrun gave it, or its share."""
     return torch.get_num_threads() if under_torchrun() else threads_per_rank(num_ranks)

@@ -7,6 +7,7 @@ that an object which claims to be equal to everything cannot pass a check.
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
@@ -14,8 +15,8 @@ import cloudpickle
 import torch
 
 from pipelab.action import Action
-from pipelab.engine.launch import processes  # noqa: F401 - a learner's script does not run again
-from pipelab.engine.launch.fork_server import CONTEXT
+from pipelab.engine.launch import fork_server
+from pipelab.engine.launch.interrupt import Uninterrupted
 from pipelab.errors import LaunchError
 from pipelab.tracebacks import own_lines
 
@@ -37,17 +38,16 @@ def call(
 
     ``seconds``: for all cases together. A case that had no time left has a problem, too.
     """
-    ours, theirs = CONTEXT.Pipe()
     work = cloudpickle.dumps((function, list(cases)))
-    process = CONTEXT.Process(target=_main, args=(theirs, work), name="pipelab answer", daemon=True)
-    process.start()
-    theirs.close()
-    try:
+    fork_server.wait_until_up()
+    with ExitStack() as opened:
+        with Uninterrupted():  # a process that nobody knows would not be ended
+            ours, theirs = map(opened.enter_context, fork_server.pipe())
+            child = fork_server.fork("pipelab answer", _main, theirs, work)
+            opened.callback(child.close)
+            opened.callback(child.kill)
+        theirs.close()
         return _collect(ours, len(cases), seconds)
-    finally:
-        process.kill()
-        process.join()
-        ours.close()
 
 
 def _collect(pipe: Connection, number: int, seconds: float) -> list[Outcome]:

@@ -1,7 +1,7 @@
 """A decoder of Hugging Face as a list of layers that a pipeline can cut anywhere.
 
     config = transformers.GPT2Config(n_layer=6, n_embd=128, n_head=4, vocab_size=256)
-    layers = layers_of(transformers.GPT2LMHeadModel(config), untie=True)
+    layers = layers_of(transformers.GPT2LMHeadModel(config))
     with Pipeline(layers, one_f_one_b(4, 8), loss=next_byte_loss) as pipeline:
         pipeline.step(tokens, targets)  # both (rows, tokens); targets are the next tokens
 
@@ -26,7 +26,8 @@ def layers_of(model: nn.Module, untie: bool = False) -> list[nn.Module]:
     Args:
         untie: give the head a copy of its weights where it shares them with the embedding, as in
             GPT-2. The two then learn apart, so it is another model that trains; and the copy is in
-            the list alone. Left tied, the list runs in one stage, and ``split`` refuses to cut it.
+            the list alone. Left tied, the ranks of both keep them equal, which costs two messages
+            of that size in each step.
 
     Raises:
         PartitionError: another kind of model, or attention other than "sdpa" and "eager".

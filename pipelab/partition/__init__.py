@@ -3,6 +3,20 @@
 from pipelab.partition.balance import balance
 from pipelab.partition.chain import Chain, as_model, call
 from pipelab.partition.measure import Layer, measure
-from pipelab.partition.split import split
+from pipelab.partition.parts import whole_model
+from pipelab.partition.rows import Rows, Whole
+from pipelab.partition.split import cut, split
 
-__all__ = ["Chain", "Layer", "as_model", "balance", "call", "measure", "split"]
+__all__ = [
+    "Chain",
+    "Layer",
+    "Rows",
+    "Whole",
+    "as_model",
+    "balance",
+    "call",
+    "cut",
+    "measure",
+    "split",
+    "whole_model",
+]

@@ -7,7 +7,8 @@
 So a batch may be one tensor, a tuple or a dict of tensors, and so may what a layer returns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from torch import nn
 
@@ -61,6 +62,21 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: layer for name, layer in model._modules.items() if layer is not None}
 
 
+def layer_calls(
+    model: nn.Module, prefix: str = ""
+) -> Iterator[tuple[str, nn.Module, Callable[[Value], Value]]]:
+    """Each layer of a row by its name, with the call that the row makes; in nested rows too.
+
+    >>> [name for name, _, _ in layer_calls(nn.Sequential(nn.Tanh(), nn.Sequential(nn.Tanh())))]
+    ['0', '1.0']
+    """
+    for name, layer in named_layers(model).items():
+        if isinstance(layer, Chain) or type(layer) is nn.Sequential:
+            yield from layer_calls(layer, f"{prefix}{name}.")
+        else:
+            yield prefix + name, layer, partial(call, layer) if isinstance(model, Chain) else layer
+
+
 def as_model(model: Model) -> nn.Sequential | Chain:
     """The model as a row of layers that can be cut: an ``nn.Sequential``, or a ``Chain`` of a list.
 
@@ -77,10 +93,10 @@ def as_model(model: Model) -> nn.Sequential | Chain:
     if isinstance(model, Chain):
         return model
     if isinstance(model, nn.Sequential):
-        if type(model).forward is not nn.Sequential.forward:
+        if _has_own_forward(model):
             raise PartitionError(
-                f"the model is a {type(model).__name__}, an nn.Sequential with a forward of its "
-                f"own, which its stages would not run: put what that does into layers"
+                f"the model is a {type(model).__name__}, an nn.Sequential that redefines forward, "
+                f"which its stages would not run: put what that does into layers"
             )
         return model
     if isinstance(model, nn.ModuleList):
@@ -92,6 +108,13 @@ def as_model(model: Model) -> nn.Sequential | Chain:
         f"cut into stages; write it as [layer, layer, ...], each taking what the one before it "
         f"returns (a GPT-2 or Llama of Hugging Face: pipelab.models.hugging_face.layers_of(model))"
     )
+
+
+def _has_own_forward(model: nn.Sequential) -> bool:
+    """Whether its class, or somebody later, has replaced what an ``nn.Sequential`` does."""
+    forward = getattr(model.forward, "__func__", None)
+    is_called = type(model).__call__ is nn.Module.__call__
+    return forward is not nn.Sequential.forward or not is_called
 
 
 def _from_list(layers: Sequence[object]) -> Chain:

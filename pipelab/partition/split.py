@@ -1,19 +1,22 @@
 """WHERE: which layers of a model are in which stage."""
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import Literal, get_args
+from numbers import Integral
+from typing import Literal, cast, get_args
 
 from torch import nn
 
 from pipelab.errors import PartitionError
 from pipelab.partition.balance import balance
-from pipelab.partition.chain import Chain, Model, as_model, named_layers
+from pipelab.partition.chain import Model, as_model, named_layers
 from pipelab.partition.measure import measure
+from pipelab.partition.parts import part_of, parts_of, whole_model
 from pipelab.partition.tree import Value
 
 By = Literal["parameters", "time", "memory"]
+SplitAs = By | Sequence[int] | Sequence[str]
+"""What to balance, the number of layers of each stage, or the layers that begin a stage."""
 
 
 def split(
@@ -27,8 +30,10 @@ def split(
     """Cut a model into stages of consecutive layers, so that the largest stage is smallest.
 
     The stages share the model's layers (nothing is copied) and keep their names, so that
-    ``"3.weight"`` is the same parameter in the model and in its stage. An ``nn.Sequential`` gives
-    ``nn.Sequential`` stages, a list of modules gives ``Chain`` stages.
+    ``"3.weight"`` is the same parameter in the model, in its stage, and in a pipeline of these
+    stages. An ``nn.Sequential`` gives ``nn.Sequential`` stages, a list of modules gives ``Chain``
+    stages. A list of such stages is cut anew without breaking one of them up. A weight that several
+    layers have may be in several stages, where the engine keeps it one weight.
 
     Args:
         by: what is balanced. ``"parameters"``: their bytes. ``"time"``: seconds forward and
@@ -40,19 +45,66 @@ def split(
 
     Raises:
         PartitionError: a model that cannot be cut, fewer layers than stages, sizes that do not fit,
-            a sample that is missing, or a parameter that two stages would share.
+            or a sample that is missing.
     """
-    whole = as_model(model)
-    layers = named_layers(whole)
+    row = as_model(model)
+    units = [named_layers(part) for part in parts_of(model)]  # what was cut stays together
+    units = units or [{name: layer} for name, layer in named_layers(row).items()]
     if sizes is None:
-        sizes = balance(_costs(whole, by, sample), num_stages)
-    _check_sizes(sizes, num_stages, len(layers))
-    rows = list(layers.items())
-    parts = [OrderedDict(rows[a:b]) for a, b in pairwise(accumulate(sizes, initial=0))]
-    _refuse_shared(parts)
-    if isinstance(whole, Chain):
-        return [Chain(part) for part in parts]
-    return [nn.Sequential(part) for part in parts]
+        sizes = balance(_costs(row, by, sample), num_stages)
+    _check_sizes(sizes, num_stages, len(units))
+    ends = pairwise(accumulate(sizes, initial=0))
+    parts = [dict(pair for unit in units[a:b] for pair in unit.items()) for a, b in ends]
+    whole = whole_model(model)
+    return [part_of(whole, part) for part in parts]
+
+
+def cut(
+    model: Model, num_stages: int, split_as: SplitAs | None = None, sample: Value = None
+) -> list[nn.Module]:
+    """The stages of a pipeline, as its ``split=`` says: see ``split``.
+
+    Args:
+        split_as: what to balance; or the number of layers of each stage; or the names of the
+            layers that begin a stage, where the first may be left out.
+
+    Raises:
+        PartitionError: what ``split`` refuses, names that are no layers' or out of order, or a
+            ``sample`` that nothing measures.
+    """
+    if sample is not None and split_as not in ("time", "memory"):
+        raise PartitionError(
+            "sample= is what split='time' and split='memory' measure layers on: say one of these, "
+            "or leave it out"
+        )
+    if split_as is None:
+        return split(model, num_stages)
+    model = whole_model(model)  # also where it was cut before
+    if isinstance(split_as, str):
+        return split(model, num_stages, by=cast(By, split_as), sample=sample)
+    asked = [*split_as] if isinstance(split_as, Sequence) else []
+    if asked and all(isinstance(name, str) for name in asked):
+        return split(model, num_stages, sizes=_sizes(asked, [*named_layers(model)]))
+    if asked and all(isinstance(size, Integral) and not isinstance(size, bool) for size in asked):
+        return split(model, num_stages, sizes=asked)
+    raise PartitionError(
+        f"split={split_as!r}: give what to balance ({', '.join(map(repr, get_args(By)))}), the "
+        f"number of layers of each stage, such as [2, 2], or the names of the layers that begin one"
+    )
+
+
+def _sizes(names: list[str], layers: list[str]) -> list[int]:
+    """How many layers each stage has, where these begin one."""
+    if strange := [name for name in names if name not in layers]:
+        raise PartitionError(
+            f"split={names}: the model has no layer {strange[0]!r} that could begin a stage; its "
+            f"layers are {', '.join(layers)}"
+        )
+    begins = [layers.index(name) for name in names]
+    if begins != sorted(set(begins)):
+        raise PartitionError(f"split={names}: name each layer once, in the model's order")
+    begins = begins if begins[0] == 0 else [0, *begins]
+    return [b - a for a, b in pairwise([*begins, len(layers)])]
 
 
 def _costs(model: nn.Module, by: By, sample: Value) -> list[float]:
@@ -91,17 +143,3 @@ def _check_sizes(sizes: Sequence[int], num_stages: int, num_layers: int) -> None
             f"sizes={[*sizes]} are {sum(sizes)} layers, but the model has {num_layers}: "
             f"every layer is in exactly one stage"
         )
-
-
-def _refuse_shared(parts: Sequence[Mapping[str, nn.Module]]) -> None:
-    """A parameter in two stages would be two parameters on two ranks, each half trained."""
-    home: dict[int, tuple[int, str]] = {}
-    for number, part in enumerate(parts):
-        for layer, module in part.items():
-            for name, parameter in module.named_parameters(layer, remove_duplicate=False):
-                other, twin = home.setdefault(id(parameter), (number, name))
-                if other != number:
-                    raise PartitionError(
-                        f"{name} (stage {number}) is the same tensor as {twin} (stage {other}): "
-                        f"tied weights must live in one stage; use fewer stages, or untie them"
-                    )

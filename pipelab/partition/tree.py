@@ -10,6 +10,7 @@ once, in a header, and again only when batches change their shape.
 """
 
 import math
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,28 +21,40 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree  # private by name, but torch.export is built on it too
 
+from pipelab.partition.rows import Rows, Whole
+
 Value = Tensor | Sequence["Value"] | Mapping[str, "Value"] | int | float | None
 """A gradient flows through its tensors of floats; numbers and None stay what they are."""
 
 
 class Leaf(NamedTuple):
-    """One tensor of a tree. ``needs``: a gradient will come back for it."""
+    """One tensor of a tree.
+
+    ``needs``: a gradient will come back for it. ``dim``: where its rows are; None if it is not cut.
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     needs: bool
+    dim: int | None = 0
+
+
+class Constant(NamedTuple):
+    """A flag, number or text of a batch, pickled: 1, 1.0 and True are equal, their bytes not."""
+
+    data: bytes
 
 
 class Form(NamedTuple):
     """How a tree is built. ``nest`` is None for a single tensor, a leaf is None for a None."""
 
     nest: pytree.TreeSpec | None
-    leaves: tuple[Leaf | None, ...]
+    leaves: tuple[Leaf | Constant | None, ...]
 
     @property
     def tensors(self) -> list[Leaf]:
         """The leaves that are tensors."""
-        return [leaf for leaf in self.leaves if leaf is not None]
+        return [leaf for leaf in self.leaves if isinstance(leaf, Leaf)]
 
     @property
     def nbytes(self) -> int:
@@ -55,7 +68,8 @@ class Form(NamedTuple):
     def of(self, tensors: Sequence[Tensor]) -> "Form":
         """The form of the same nest with other tensors."""
         rest = iter(tensors)
-        return Form(self.nest, tuple(leaf and _leaf(next(rest)) for leaf in self.leaves))
+        leaves = (_leaf(next(rest), x.dim) if isinstance(x, Leaf) else x for x in self.leaves)
+        return Form(self.nest, tuple(leaves))
 
     def __str__(self) -> str:
         return ", ".join(f"{tuple(leaf.shape)} {leaf.dtype}" for leaf in self.tensors)
@@ -81,7 +95,11 @@ class Flat:
         if nest is None:
             return self.tensors[0]
         rest = iter(self.tensors)
-        return pytree.tree_unflatten([leaf and next(rest) for leaf in leaves], nest)
+        values = [
+            pickle.loads(leaf.data) if isinstance(leaf, Constant) else leaf and next(rest)
+            for leaf in leaves
+        ]
+        return pytree.tree_unflatten(values, nest)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Flat":
         """The same tree, each tensor replaced by what the function makes of it."""
@@ -92,42 +110,81 @@ class Flat:
         """The same tree on a device."""
         return Flat([tensor.to(device) for tensor in self.tensors], self.form)
 
+    @property
+    def rows(self) -> int:
+        """The rows of its first tensor that is cut; 0 without one."""
+        pairs = zip(self.form.tensors, self.tensors, strict=True)
+        return next((x.shape[leaf.dim] for leaf, x in pairs if leaf.dim is not None), 0)
+
     def cut(self, sizes: Sequence[int]) -> "list[Flat]":
-        """A batch, rows first in each tensor, as parts of these sizes; views, no copies.
+        """A batch as parts of so many rows each; views, no copies.
 
         Through ``.data``, each part counts its own changes: a layer that works in place on one
         microbatch would otherwise seem to autograd to have changed them all.
         """
-        columns = [[x.data for x in torch.split(t, list(sizes))] for t in self.tensors]
+        pairs = zip(self.tensors, self.form.tensors, strict=True)
+        columns = [_cut(tensor, leaf.dim, sizes) for tensor, leaf in pairs]
         return [Flat([*row], self.form.of(row)) for row in zip(*columns, strict=True)]
+
+    def first(self, rows: int) -> "Flat":
+        """The first rows of a batch; views."""
+        return self.cut([rows, self.rows - rows])[0]
+
+    def unshared(self) -> "Flat":
+        """A part with copies of what all parts share: a layer may work in place on its input."""
+        pairs = zip(self.tensors, self.form.tensors, strict=True)
+        tensors = [x.clone() if leaf.dim is None else x for x, leaf in pairs]
+        return Flat(tensors, self.form)
 
     @property
     def signature(self) -> tuple[object, ...]:
         """All of a batch that the forms of its messages depend on, except the number of rows."""
         leaves = self.form.leaves
-        return str(self.form.nest), *(x and (x.shape[1:], x.dtype, x.needs) for x in leaves)
+        rows = (x._replace(shape=_shape_of_row(x)) if isinstance(x, Leaf) else x for x in leaves)
+        return str(self.form.nest), *rows
 
 
-def flatten(value: object) -> Flat:
-    """A tree as its tensors and its form. Raises TypeError for what is no tree of tensors."""
+def flatten(value: object, dim: int = 0) -> Flat:
+    """A tree as its tensors and its form, rows in ``dim``.
+
+    Raises TypeError for what is no tree of tensors.
+    """
     if isinstance(value, Tensor):
-        return Flat([value], Form(None, (_leaf(value),)))
+        return Flat([value], Form(None, (_leaf(value, dim),)))
     leaves, nest = pytree.tree_flatten(value)
     strange = [x for x in leaves if x is not None and not isinstance(x, Tensor)]
     if strange or not any(isinstance(x, Tensor) for x in leaves):
         what = f"a {type(strange[0]).__name__}" if strange else "no tensor at all"
-        raise TypeError(
-            f"{what} where a tensor is expected: "
-            f"use tensors, or tuples, lists and dicts of tensors and None"
-        )
+        raise TypeError(f"{what} {_EXPECTED}")
     tensors = [x for x in leaves if x is not None]
-    return Flat(tensors, Form(nest, tuple(None if x is None else _leaf(x) for x in leaves)))
+    return Flat(tensors, Form(nest, tuple(x if x is None else _leaf(x, dim) for x in leaves)))
+
+
+def flatten_batch(value: object) -> Flat:
+    """The inputs or targets of a step, which may hold ``Rows``, ``Whole`` and constants too.
+
+    >>> flatten_batch({"x": Rows(torch.zeros(2, 3), dim=1), "causal": True}).rows
+    3
+
+    Raises TypeError for anything else.
+    """
+    if isinstance(value, Tensor | Rows | Whole):
+        tensor, leaf = _entry(value)
+        assert tensor is not None
+        return Flat([tensor], Form(None, (leaf,)))
+    leaves, nest = pytree.tree_flatten(value)
+    entries = [_entry(leaf) for leaf in leaves]
+    tensors = [tensor for tensor, _ in entries if tensor is not None]
+    if not tensors:
+        raise TypeError(f"no tensor at all {_EXPECTED}")
+    return Flat(tensors, Form(nest, tuple(leaf for _, leaf in entries)))
 
 
 def join(parts: Sequence[Flat]) -> Flat:
     """Microbatches of a result as one, along the rows; single numbers one after the other."""
     columns = zip(*(part.tensors for part in parts), strict=True)
-    joined = [torch.cat(column) if column[0].dim() else torch.stack(column) for column in columns]
+    pairs = zip(parts[0].form.tensors, columns, strict=True)
+    joined = [_joined(column, leaf.dim) for leaf, column in pairs]
     return Flat(joined, parts[0].form.of(joined))
 
 
@@ -214,6 +271,9 @@ def decode(data: bytes) -> Form:
 
 
 _OPENED = (Mapping, list, tuple)
+_EXPECTED = (
+    "where a tensor is expected:\nuse tensors, or tuples, lists and dicts of tensors and None"
+)
 
 
 def _opened(value: Any) -> Any:
@@ -224,8 +284,43 @@ def _opened(value: Any) -> Any:
 
 
 def _kinds(form: Form) -> list[object]:
-    return [leaf and (len(leaf.shape), leaf.dtype, leaf.needs) for leaf in form.leaves]
+    return [(len(x.shape), x.dtype, x.needs) if isinstance(x, Leaf) else x for x in form.leaves]
 
 
-def _leaf(tensor: Tensor) -> Leaf:
-    return Leaf(tuple(tensor.shape), tensor.dtype, tensor.requires_grad)
+def _leaf(tensor: Tensor, dim: int | None = 0) -> Leaf:
+    return Leaf(tuple(tensor.shape), tensor.dtype, tensor.requires_grad, dim)
+
+
+def _entry(x: object) -> tuple[Tensor | None, Leaf | Constant | None]:
+    """One leaf of a batch: its tensor, if it is one, and how the form has it."""
+    match x:
+        case None:
+            return None, None
+        case Tensor():
+            return x, _leaf(x)
+        case Rows(tensor, dim):
+            return tensor, _leaf(tensor, dim % tensor.dim())
+        case Whole(tensor):
+            return tensor, _leaf(tensor, None)
+    if type(x) in (bool, int, float, str):
+        return None, Constant(pickle.dumps(x))
+    raise TypeError(f"a {type(x).__name__} {_EXPECTED}")
+
+
+def _cut(tensor: Tensor, dim: int | None, sizes: Sequence[int]) -> list[Tensor]:
+    if dim is None:
+        return [tensor.data for _ in sizes]
+    return [part.data for part in torch.split(tensor, list(sizes), dim)]
+
+
+def _joined(parts: Sequence[Tensor], dim: int | None) -> Tensor:
+    if dim is None:
+        return parts[0]
+    return torch.cat(tuple(parts), dim) if parts[0].dim() else torch.stack(tuple(parts))
+
+
+def _shape_of_row(leaf: Leaf) -> tuple[int, ...]:
+    """The shape without its rows."""
+    if leaf.dim is None:
+        return leaf.shape
+    return leaf.shape[: leaf.dim] + leaf.shape[leaf.dim + 1 :]

@@ -3,6 +3,7 @@
 ``lower`` judges it and adds its messages; then the engine runs it and the simulator predicts it.
 """
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,6 +14,8 @@ from pipelab.schedules.walk import walk
 
 _AROUND = 4  # cells shown on each side of a marked one
 _MANY_ROWS = 12
+_BYTE_ORDER_MARK = "\N{BOM}"
+_OTHER_COMMA = re.compile(r"^\W*\d+[A-Z]+\d+[;\s]+\d")  # what spreadsheets write in some countries
 
 Rows = Sequence[Sequence[Action]]
 
@@ -42,16 +45,19 @@ class Schedule:
     def from_csv(cls, text: str, name: str = "custom") -> "Schedule":
         """A schedule from torch's compute-only CSV: one line per rank, tokens between commas.
 
-        Empty fields are skipped: torch writes idle slots that way. Raises ScheduleError with the
-        line of what is no token.
+        Empty fields are skipped: torch writes idle slots that way. So are quotes, and the byte
+        order mark that a spreadsheet puts in front. Raises ScheduleError with the line of what is
+        no token.
         """
         rows = []
-        for number, line in enumerate(text.strip().splitlines(), start=1):
-            fields = [field.strip() for field in line.split(",")]
+        lines = text.replace(_BYTE_ORDER_MARK, "").strip().splitlines()
+        for number, line in enumerate(lines, start=1):
+            fields = [field.strip().strip('"') for field in line.split(",")]
             try:
                 rows.append(tuple(Action.parse(field) for field in fields if field))
             except ScheduleError as error:
-                raise ScheduleError(f"line {number} (rank {number - 1}): {error}") from None
+                hint = "\nA comma stands between two tokens." if _OTHER_COMMA.search(line) else ""
+                raise ScheduleError(f"line {number} (rank {number - 1}): {error}{hint}") from None
         return cls(tuple(rows), name)
 
     def to_csv(self) -> str:

@@ -9,6 +9,7 @@ from pipelab.action import SENDS, Action, Kind
 from pipelab.errors import ScheduleError
 from pipelab.simulator import measured
 from pipelab.trace import Trace
+from pipelab.words import number
 
 Seconds = float | Sequence[float]
 Bytes = float | Sequence[float]
@@ -67,6 +68,23 @@ class Cost:
             TraceError: nothing was computed in it.
         """
         return cls(**measured.stages(trace.events), latency=measured.latency(trace.events))
+
+    def check_stages(self, num_stages: int) -> None:
+        """Raise ScheduleError unless there is one number for all stages, or one for each.
+
+        The last stage's output goes nowhere: its ``message_bytes`` may be left out.
+        """
+        for name in (field.name for field in fields(self)):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or len(value) == num_stages:
+                continue
+            if name == "message_bytes" and len(value) == num_stages - 1:
+                continue
+            raise ScheduleError(
+                f"Cost({name}=...) has {number(len(value), 'number')}, the schedule has "
+                f"{number(num_stages, 'stage')}:\n"
+                f"give one number for each stage, or one for all"
+            )
 
     def seconds(self, action: Action) -> float:
         """How long an action takes by itself. Messages have ``message_seconds``, here they are 0.
@@ -132,8 +150,8 @@ def _check(name: str, value: object, numbers: Sequence[object]) -> None:
     """Refuse what is no number of seconds, bytes, or bytes per second."""
     if not numbers:
         raise ScheduleError(f"Cost({name}={value!r}): give one number for all stages, or one each")
-    for number in numbers:
-        size = float(number) if isinstance(number, Real) else nan
+    for given in numbers:
+        size = float(given) if isinstance(given, Real) else nan
         if name == "bandwidth":
             if not size > 0:
                 raise ScheduleError(f"Cost({name}={value!r}): bytes per second, a number > 0")

@@ -31,13 +31,14 @@ def simulate(schedule: Schedule, cost: Cost, overlap: bool = True) -> Trace:
             the rank that sends or reduces busy until it has arrived.
 
     Raises:
-        ScheduleError: the schedule cannot run, or the cost names too few stages.
+        ScheduleError: the schedule cannot run, or the cost is one of another number of stages.
 
     >>> from pipelab.schedules import one_f_one_b
     >>> simulate(one_f_one_b(4, 8), Cost()).duration
     33.0
     """
     lowered = lower(schedule, rendezvous=False)  # sends are buffered
+    cost.check_stages(lowered.num_stages)
     beside = SENDS | {Kind.REDUCE_GRAD} if overlap else frozenset[Kind]()
 
     @cache  # one price for all microbatches

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pipelab.action import PER_STAGE, Kind
 from pipelab.errors import TraceError
-from pipelab.files import check_plain, replace_text
+from pipelab.files import check_format, check_plain, replace_text
 from pipelab.trace import metrics
 from pipelab.trace.chrome import chrome_json
 from pipelab.trace.event import Event, Memory, Setting
@@ -117,16 +117,11 @@ class Trace:
         """Read what ``save`` wrote: data, never code. Raises TraceError on anything else."""
         try:
             check_plain(Path(path), MAX_BYTES)
-            data = json.loads(Path(path).read_text("utf-8"))
+            text = Path(path).read_text("utf-8-sig")  # an editor may put a mark in front
+            data = json.loads(text)
+            check_format(data, "trace", [VERSION])
         except (OSError, ValueError, RecursionError) as error:
             raise TraceError(f"{path}: cannot be read as a trace ({error})") from None
-        if not isinstance(data, dict) or data.get("format") != "pipelab-trace":
-            raise TraceError(f"{path}: is JSON, but no trace: save one with trace.save(path)")
-        if data.get("version") != VERSION:
-            raise TraceError(
-                f"{path}: has version {data.get('version')!r}, this pipelab reads {VERSION}: "
-                f"update pipelab, or record the trace again"
-            )
         try:
             setting = _setting(data["setting"])
             return cls(

@@ -16,6 +16,7 @@ import torch
 from pipelab.engine import Pipeline, StepResult
 from pipelab.errors import PipelabError, PipelineClosed
 from pipelab.models import mlp
+from pipelab.simulator import Cost
 from pipelab.trace import Event, Trace
 from pipelab.widgets.live_bars import LiveBars
 from pipelab.widgets.settings import LAYERS, Settings
@@ -106,6 +107,7 @@ class LiveRun:
         """Launch, run, report, and end the processes after that."""
         model, inputs, targets = _experiment()
         settings = self.settings
+        cost = settings.cost  # a pace of other stages is refused before any process starts
         with Pipeline(
             model,
             settings.lowered,
@@ -119,17 +121,17 @@ class LiveRun:
                 self._pipeline = pipeline
                 if self._stopping:
                     raise PipelineClosed("stopped before its first step")
-            self.result = self._second_step(pipeline, inputs, targets)
+            self.result = self._second_step(pipeline, cost, inputs, targets)
             self._set_state("done")
 
     def _second_step(
-        self, pipeline: Pipeline, inputs: torch.Tensor, targets: torch.Tensor
+        self, pipeline: Pipeline, cost: Cost | None, inputs: torch.Tensor, targets: torch.Tensor
     ) -> StepResult:
         """The first step, unpaced, pays what is paid once."""
         pipeline.step(inputs, targets)
-        if self.settings.cost is None:  # it ends before it could be seen
+        if cost is None:  # it ends before it could be seen
             return pipeline.step(inputs, targets)
-        pipeline.pace = self.settings.cost
+        pipeline.pace = cost
         pipeline.use(self.settings.lowered)
         with _Poller(pipeline, self._seen):
             return pipeline.step(inputs, targets)

@@ -17,7 +17,7 @@ from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace, compare
 from pipelab.trace.metrics import busy
 from pipelab.widgets.tables import Table, comparison_table, table
-from pipelab.words import change, percent, points, time_text
+from pipelab.words import change, number, percent, points, time_text
 
 Shares = Mapping[tuple[int, int], float]  # bubble fractions, by (ranks, microbatches)
 Over = Trace | Schedule | float | str | Shares
@@ -52,7 +52,7 @@ def overlay(trace: Trace, over: Over | None) -> Overlay:
     if over is None:
         return Overlay()
     if isinstance(over, Schedule):
-        over = simulate(over, Cost.from_trace(trace))
+        over = _predicted(over, trace)
     if isinstance(over, Trace):
         same = over.source == trace.source
         names = f"{over.source}, over" if same else over.source, str(trace.source)
@@ -69,6 +69,17 @@ def overlay(trace: Trace, over: Over | None) -> Overlay:
             f"such as 0.35, or a share such as '30 %' or {{(4, 8): 0.3}}"
         )
     return _guessed_seconds(trace, over)
+
+
+def _predicted(schedule: Schedule, trace: Trace) -> Trace:
+    """A schedule at what the actions of a trace took."""
+    stages = max((e.stage for e in trace.events), default=-1) + 1
+    if stages != schedule.num_stages:
+        raise TraceError(
+            f"over={schedule.name} cuts the model into {number(schedule.num_stages, 'stage')}, the "
+            f"trace has {stages}:\nwhat its actions took says nothing of stages of another size"
+        )
+    return simulate(schedule, Cost.from_trace(trace))
 
 
 def shares(over: Shares | None) -> dict[tuple[int, int], float]:

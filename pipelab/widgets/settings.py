@@ -22,7 +22,7 @@ class Settings:
 
     Attributes:
         pace: seconds of a rank's actions and messages; None: as fast as this machine can. Where a
-            rank has two stages, each takes half of it.
+            rank has two stages, each takes half of it; a list gives what each stage takes.
         overlap: messages are sent while ranks compute.
         replicas: copies of the pipeline.
         memory_budget: bytes that a rank may hold; None: no limit.
@@ -63,11 +63,12 @@ class Settings:
 
     @cached_property
     def cost(self) -> Cost | None:
-        """What one stage's actions take."""
-        pace = self.pace
-        if pace is None or any(isinstance(seconds, Sequence) for seconds in _seconds(pace)):
-            return pace
-        return times(pace, 1 / len(self.build().stages_of(0)))
+        """What one stage's actions take. Raises ScheduleError for a pace of other stages."""
+        if self.pace is None:
+            return None
+        schedule = self.build()
+        self.pace.check_stages(schedule.num_stages)
+        return _each(self.pace, 1 / len(schedule.stages_of(0)), of_lists=False)
 
     @cached_property
     def prediction(self) -> Trace | None:
@@ -105,10 +106,18 @@ def slowed(pace: Cost, factor: float, latency: float) -> Cost:
 
 def times(pace: Cost, factor: float) -> Cost:
     """Another length for every action, the same latency."""
-    f, i, w = (
-        [s * factor for s in seconds] if isinstance(seconds, Sequence) else seconds * factor
-        for seconds in _seconds(pace)
-    )
+    return _each(pace, factor, of_lists=True)
+
+
+def _each(pace: Cost, factor: float, of_lists: bool) -> Cost:
+    """F, I and W times a factor; lists, which speak of stages, only where it says so."""
+
+    def scaled(seconds: Seconds) -> Seconds:
+        if not isinstance(seconds, Sequence):
+            return seconds * factor
+        return [s * factor for s in seconds] if of_lists else seconds
+
+    f, i, w = map(scaled, _seconds(pace))
     return replace(pace, forward=f, backward_input=i, backward_weight=w)
 
 

@@ -156,8 +156,8 @@ class Server:
         found = []
         for process in psutil.Process(self.pid).children(recursive=True):
             with suppress(psutil.Error):  # it may end at this moment
-                servers = [word for word in process.parent().cmdline() if "forkserver" in word]
-                if servers and process.status() != psutil.STATUS_ZOMBIE:
+                is_server = "pipelab-forkserver" in process.parent().cmdline()
+                if is_server and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process.pid)
         return found
 

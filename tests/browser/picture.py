@@ -1,4 +1,4 @@
-"""Make ``notebooks/images/lab.png`` anew: the lab in JupyterLab after a real run. Look at it.
+"""Make ``notebooks/images/lab.png`` again: the lab in JupyterLab after a real run. Look at it.
 
 python -m tests.browser.picture      on a quiet machine, or the picture shows the noise
 """

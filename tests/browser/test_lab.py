@@ -3,6 +3,7 @@
 import re
 from itertools import dropwhile
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser_steps import LAB, under_way, wait_for
@@ -209,6 +210,34 @@ def test_an_interrupt_leaves_the_run_and_stop_leaves_no_process(lab, notebook):
     lab.expect_run(3)
     expect_picture(lab, 8)
     wait_for(lambda: not lab.server.ranks())
+
+
+def test_reports_of_a_run_in_progress_keep_zoom_and_choice(lab, notebook):
+    """Each report brings a new trace, ten times a second; the learner's view of it stays."""
+    root = lab.open_with_all_controls(notebook(LAB))
+    root.get_by_label("Pacing").select_option("5")  # 2 s
+    expect(root).to_have_attribute("data-pl-live", "true")
+    lab.page.wait_for_function("() => document.querySelectorAll('.pl-box').length > 2")
+
+    root.get_by_role("button", name="Zoom in").click()
+    root.get_by_role("button", name="Prediction").click()  # off
+    root.locator(".pl-picture").focus()
+    lab.page.keyboard.press("ArrowRight")
+    view = root.locator(".pl-timeline")
+    chosen = root.locator(".pl-about")
+    expect(chosen).to_contain_text("on rank 0:")
+    action, window = chosen.inner_text().split(":")[0], view.get_attribute("data-pl-from")
+    whole = float(view.get_attribute("data-pl-to")) - float(window)
+
+    for state in ("true", "false"):  # reports, then the record
+        if state == "true":
+            expect_bars_to_come(lab)
+        expect(root).to_have_attribute("data-pl-live", state)
+        expect(chosen).to_contain_text(action)
+        expect(root.locator(".pl-chosen")).to_be_visible()
+        assert root.locator(".pl-ghost path[d^=M]").count() == 0, "it was switched off"
+        shown = [float(view.get_attribute(f"data-pl-{end}")) for end in ("from", "to")]
+        assert shown[0] == float(window) and shown[1] - shown[0] == pytest.approx(whole)
 
 
 def expect_bars_to_come(lab) -> None:

@@ -24,7 +24,7 @@ import pytest
 from pipelab.cli import console, doctor, machine
 from pipelab.cli import course as course_command
 from pipelab.cli import demo as demo_command
-from pipelab.cli.console import ProgressLine
+from pipelab.cli.console import CommandError, ProgressLine
 from pipelab.cli.main import main
 from pipelab.engine.launch import fork_server
 from pipelab.errors import RankError, ScheduleError
@@ -264,6 +264,22 @@ def test_lab_serves_a_lesson_to_the_token_alone_and_ends_on_ctrl_c(course):
         assert survivors(command.mark) == []
 
 
+def test_lab_holds_its_port_while_jupyterlab_starts(course, monkeypatch):
+    """JupyterLab takes seconds to bind it, and another program could be faster."""
+
+    def start(options, token, held):
+        assert f"--ServerApp.port={held.getsockname()[1]}" in options
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind(held.getsockname())
+        held.close()
+        raise CommandError("far enough")
+
+    monkeypatch.chdir(course)
+    monkeypatch.setattr(course_command, "_server", start)
+    assert main(["lab", "--no-browser"]) == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_lab_ends_with_its_terminal(number, course):
     with started("lab", "--no-browser", cwd=course) as command:
@@ -359,7 +375,7 @@ def test_packaged_lessons_are_copied_and_never_overwritten(tmp_path, monkeypatch
 
 def test_doctor_is_content_here(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    fork_server.start()  # it stays
+    fork_server.wait_until_up()  # it stays
     before = Held.now()
     assert main(["doctor"]) == 0
     output, errors = capfd.readouterr()
@@ -432,7 +448,7 @@ def test_doctor_finds_missing_and_unfit_versions(monkeypatch):
     assert all("-m pip install" in finding.remedy for finding in wrong)
 
 
-def test_doctor_goes_on_where_torch_is_missing_or_a_check_breaks(monkeypatch, capsys):
+def test_doctor_continues_where_torch_is_missing_or_a_check_breaks(monkeypatch, capsys):
     def missing():
         raise doctor.CommandError("torch cannot be loaded (no such file): install it")
 

@@ -47,16 +47,16 @@ def test_a_schedule_that_is_none_is_refused_in_words(capsys, tmp_path):
 
 @pytest.mark.timing
 def test_a_pace_is_kept_by_both_engines_and_predicted(tmp_path, capsys):
-    line = f"compare 1f1b -p 2 -m 2 --steps 3 --pace 20ms --width 80 --output {tmp_path}"
+    line = f"compare 1f1b -p 2 -m 2 --steps 3 --pace 10ms --width 80 --output {tmp_path}"
     assert main(line.split()) == 0
     output = capsys.readouterr().out
     assert "at the set pace" in output and "cores here" not in output
     names = ("predicted", "pipelab", "torch")
     predicted, ours, torchs = (Trace.load(tmp_path / f"trace-{x}.json") for x in names)
     assert (predicted.source, ours.source) == ("predicted", "recorded")  # once the two were one
-    assert predicted.duration == pytest.approx((2 + 1) * 0.060)  # (m + p - 1)(F + B)
+    assert predicted.duration == pytest.approx((2 + 1) * 0.030)  # (m + p - 1)(F + B)
     for trace in (ours, torchs):
-        assert "F 20 ms" in trace.setting.paced
+        assert "F 10 ms" in trace.setting.paced
         assert 0.9 < trace.duration / predicted.duration < 1.5
 
 

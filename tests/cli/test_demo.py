@@ -41,7 +41,7 @@ def test_loss_falls_well_below_its_start(demo):
     assert last < 0.65 * first
 
 
-def test_progress_has_lines_of_its_own_without_a_terminal(demo):
+def test_progress_has_separate_lines_without_a_terminal(demo):
     steps = re.findall(r"^step +(\d+)/40   loss [\d.]+   [\d.]+ steps/s$", demo[0], re.MULTILINE)
     assert steps == ["1", "10", "20", "30", "40"]
     assert "\r" not in demo[0] and "\x1b" not in demo[0]
@@ -134,20 +134,24 @@ def read_all(handle):
         parts.append(part)
 
 
+LONG = ("--steps", "12")
+SHORT = ("--steps", "2", "--ranks", "2", "--microbatches", "2")  # soon paced
+
+
 @pytest.mark.parametrize(
-    ("line", "seconds", "steps"),
+    ("line", "seconds", "options"),
     [
-        ("pipelab demo:", 0.0, 12),
-        ("pipelab demo:", 0.6, 12),  # while torch is loaded
-        ("parameters in", 0.0, 12),  # at launch
-        ("parameters in", 0.4, 12),  # while the fork server loads torch
-        ("step  1/12", 0.05, 12),  # while the ranks train
-        ("at the end", 0.3, 2),  # while the paced ranks start or work
-        ("Files in", 0.0, 2),  # while pictures are drawn
+        ("pipelab demo:", 0.0, LONG),
+        ("pipelab demo:", 0.6, LONG),  # while torch is loaded
+        ("parameters in", 0.0, LONG),  # at launch
+        ("parameters in", 0.4, LONG),  # while the fork server loads torch
+        ("step  1/12", 0.05, LONG),  # while the ranks train
+        ("at the end", 0.3, SHORT),  # while the paced ranks start or work
+        ("Files in", 0.0, SHORT),  # while pictures are drawn
     ],
 )
-def test_ctrl_c_ends_it_in_one_line_and_leaves_nothing(line, seconds, steps, tmp_path):
-    with started("demo", "--steps", str(steps), cwd=tmp_path, TMPDIR=str(tmp_path)) as command:
+def test_ctrl_c_ends_it_in_one_line_and_leaves_nothing(line, seconds, options, tmp_path):
+    with started("demo", *options, cwd=tmp_path, TMPDIR=str(tmp_path)) as command:
         while line not in command.stdout.readline():
             assert command.poll() is None
         time.sleep(seconds)

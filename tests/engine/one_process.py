@@ -3,6 +3,7 @@
 The layers stand here, and not in the tests, since ranks import the module that defines them.
 """
 
+import math
 import threading
 
 import torch
@@ -58,6 +59,20 @@ def assert_same(ours, theirs):
     assert list(ours) == list(theirs)
     for name, value in theirs.items():
         assert torch.equal(ours[name], value), name
+
+
+def assert_close(ours, theirs, rtol=1e-5, atol=1e-7):
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert torch.allclose(ours[name], tensor, rtol=rtol, atol=atol), name
+
+
+def assert_whole_batch(model, inputs, targets, result, ours, loss=cross_entropy):
+    """A step's loss and gradients are those of one forward of the whole batch."""
+    whole = loss(model(inputs), targets)
+    whole.backward()
+    assert math.isclose(result, whole.item(), rel_tol=1e-6)
+    assert_close(ours, gradients(model))
 
 
 class Embed(nn.Module):

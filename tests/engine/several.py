@@ -6,6 +6,7 @@ several.py FOLDER MODE       writes FOLDER/rank-N.json
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from functools import partial
@@ -17,10 +18,12 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.engine import Pipeline, profile_step, verify_gradients
 from pipelab.engine.torchrun import members
+from pipelab.engine.transport import groups
 from pipelab.errors import RankError
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost
+from tests.engine.one_process import Tied
 
 FOLDER, MODE = Path(sys.argv[1]), sys.argv[2]
 RANK = int(os.environ.get("RANK", "0"))
@@ -29,6 +32,9 @@ SGD = partial(torch.optim.SGD, lr=0.1)
 PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010, latency=0.002)
 SHIFT = 5.0  # seconds that rank 1's clock is ahead, as on another machine
 results: dict[str, object] = {}
+
+
+OWN: list[socket.socket] = []  # the script's own connection, both ends
 
 
 class Trap(nn.Module):
@@ -42,6 +48,8 @@ class Trap(nn.Module):
         self.seen += 1
         if self.seen == 3 and self.what == "raise":
             raise KeyError("my own bug")
+        if self.seen == 3 and self.what == "end of file":
+            raise EOFError("my own file")
         if self.seen == 3 and self.what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         return x
@@ -81,6 +89,19 @@ def train():
     x, y = torch.randn(8, 16), torch.randint(10, (8,))
     report = verify_gradients(mlp(), one_f_one_b(1, 4), x, y, cross_entropy, replicas=2)
     results["replicas"] = [report.ok, report.loss.hex()]
+    train_tied()
+
+
+def train_tied():
+    first = nn.Linear(16, 16, bias=False)
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(16, 16), Tied(first.weight))
+    x, y = torch.randn(10, 16), torch.randint(16, (10,))
+    report = verify_gradients(model, SCHEDULE, x, y, cross_entropy)
+    with pipeline(model) as training:
+        losses = [training.step(x, y).loss.hex() for _ in range(3)]
+        state = training.state_dict()
+    same = torch.equal(state["0.weight"], state["3.weight"])
+    results["tied"] = [report.ok, same, *losses, state["3.weight"].sum().item().hex()]
 
 
 def pace():
@@ -90,10 +111,16 @@ def pace():
         results["paced"] = sorted(trace.duration for trace in traces)[1]
 
 
-def fail(name, what):
+def trapped(what):
+    layers = [*mlp()]
+    return nn.Sequential(*layers[:-1], Trap(what), layers[-1])
+
+
+def fail(name, what, model=None):
     """Report what is raised, and continue with the script."""
     started = time.monotonic()
-    with pipeline(timeout=10.0) as training:
+    with pipeline(model, timeout=10.0) as training:
+        results[f"{name} repr"] = repr(training)
         try:
             what(training)
         except RankError as error:
@@ -103,6 +130,18 @@ def fail(name, what):
 
 def other_data(training):
     training.step(torch.randn(8, 16) + RANK, torch.randint(10, (8,)))
+
+
+def step(training):
+    training.step(torch.randn(8, 16), torch.randint(10, (8,)))
+
+
+def with_own_connection(meet, *arguments, **options):
+    """Meet the other ranks while another part of the script opens a connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        OWN.append(socket.create_connection(server.getsockname()))
+        OWN.append(server.accept()[0])
+    return meet(*arguments, **options)
 
 
 def other_call(training):
@@ -115,10 +154,9 @@ def other_call(training):
 
 
 def end_badly(what):
-    layers = [*mlp()]
     try:
-        with pipeline(nn.Sequential(*layers[:-1], Trap(what), layers[-1])) as training:
-            training.step(torch.randn(8, 16), torch.randint(10, (8,)))
+        with pipeline(trapped(what)) as training:
+            step(training)
     except RankError as error:
         (FOLDER / f"error-{RANK}").write_text(str(error))  # stderr of two ranks runs together
         raise
@@ -137,7 +175,11 @@ def main():
         train()
     if MODE == "two nodes":
         pace()
+        groups.meet = partial(with_own_connection, groups.meet)
         fail("other data", other_data)
+        OWN[0].sendall(b"?")
+        results["own connection"] = OWN[1].recv(1).decode()
+        fail("end of file", step, trapped("end of file"))
         fail("other call", other_call)
     (FOLDER / f"rank-{RANK}.json").write_text(json.dumps(results))
     if MODE != "alone":

@@ -60,7 +60,7 @@ def test_the_same_step_twice_and_three_times_is_exactly_twice_and_three_times():
 
 
 @IN_PROCESS
-def test_accumulation_is_one_sum_and_then_begins_anew():
+def test_accumulation_is_one_sum_and_then_starts_again():
     model, data = linears(4), batch(12)
     with open_pipeline(model) as pipeline:
         pipeline.step(*data)

@@ -17,7 +17,8 @@ from pipelab.engine.protocol.progress import Begun
 from pipelab.engine.torchrun import store as module
 from pipelab.engine.torchrun.fingerprint import difference, fingerprint
 from pipelab.engine.torchrun.store import Answer, AnswerStore
-from pipelab.partition.tree import flatten
+from pipelab.partition import Rows
+from pipelab.partition.tree import flatten_batch
 
 ASKED = ("Run", 7)
 FINE = Answer(Done(), ASKED)
@@ -47,8 +48,9 @@ def test_a_machine_with_other_gpus_is_no_equal():
 
 
 def run(inputs, targets):
-    flat = (None if x is None else flatten(x) for x in (inputs, targets))
-    return Run(True, *flat, (2, 2), (0.5, 0.5), ())
+    flat = [None if x is None else flatten_batch(x) for x in (inputs, targets)]
+    signature = () if flat[0] is None else flat[0].signature
+    return Run(True, *flat, (2, 2), (0.5, 0.5), signature)
 
 
 def test_the_fingerprint_sees_one_number_of_a_batch_and_of_a_model():
@@ -59,6 +61,8 @@ def test_the_fingerprint_sees_one_number_of_a_batch_and_of_a_model():
     assert fingerprint([run(x, None), run(None, x)]) != fingerprint([run(x, None), run(None, y)])
     assert fingerprint([run({"a": x}, None)]) != fingerprint([run({"a": y}, None)])
     assert fingerprint([run(x, None)]) != fingerprint([run(x.reshape(3, 4), None)])
+    for other in ({"a": x, "b": 1}, {"a": x, "b": None}, {"a": Rows(x, dim=1), "b": True}):
+        assert fingerprint([run({"a": x, "b": True}, None)]) != fingerprint([run(other, None)])
     assert fingerprint([Fetch("gradients")]) != fingerprint([Fetch("parameters")])
     torch.manual_seed(0)
     one, other = (Build({0: nn.Linear(2, 2)}, 1, Options(nn.functional.mse_loss)) for _ in "ab")

@@ -12,6 +12,7 @@ from pipelab.engine import Pipeline
 from pipelab.errors import (
     BatchError,
     LossError,
+    ModelError,
     PartitionError,
     PipelabError,
     RankError,
@@ -39,7 +40,8 @@ class Scaled(nn.CrossEntropyLoss):
         self.scale = nn.Parameter(torch.ones(()))
 
 
-TIED = nn.Linear(4, 4)
+FIRST, SECOND = nn.Linear(4, 4), nn.Linear(4, 4)
+SECOND.weight.data = FIRST.weight.data  # one memory, and yet no tied weight
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ TIED = nn.Linear(4, 4)
     [
         (mlp(depth=3), gpipe(4, 2), cross_entropy, PartitionError, "3 layers cannot fill 4 stages"),
         (Funnel(), gpipe(2, 2), cross_entropy, PartitionError, "is a Funnel: only an nn.Seq"),
-        (nn.Sequential(TIED, TIED), gpipe(2, 2), mse_loss, PartitionError, "1.weight .* 0.weight"),
+        ([FIRST, SECOND], gpipe(2, 2), mse_loss, ModelError, "shares its memory with 0.weight"),
         (mlp(), gpipe(2, 2), partial(cross_entropy, reduction="none"), LossError, r"shape \(2,\)"),
         (mlp(), gpipe(2, 2), nn.MSELoss(reduction="none"), LossError, r"shape \(2, 3\)"),
         (mlp(), gpipe(2, 2), lambda o, t: 0.5, LossError, "a float"),

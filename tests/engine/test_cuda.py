@@ -22,8 +22,6 @@ from pipelab.engine.protocol.device import (
     Place,
     choose,
     device_of,
-    gpu_variables,
-    take_over,
 )
 from pipelab.engine.protocol.progress import Progress
 from pipelab.engine.rank import data_parallel
@@ -127,17 +125,6 @@ def test_the_fork_server_never_looks_for_gpus():
     before, _, after = done.stdout.partition("preloaded")
     assert "looked" not in before
     assert "looked" in after  # as Adam does: the stubs see it
-
-
-def test_a_rank_has_the_variables_of_its_parent_no_others(monkeypatch):
-    monkeypatch.setenv("NCCL_OLD", "1")
-    monkeypatch.setenv("NCCL_BOTH", "1")
-    parents = gpu_variables() | {"NCCL_BOTH": "2", "CUDA_NEW": "3"}
-    del parents["NCCL_OLD"]
-    before = gpu_variables()
-    take_over(parents)
-    assert gpu_variables() == parents
-    take_over(before)
 
 
 def test_a_failure_to_let_nccl_go_hides_no_cause():
@@ -391,7 +378,7 @@ def test_every_schedule_on_gpus(name):
 
 
 @needs_gpu
-def test_ranks_share_gpus_by_way_of_the_host():
+def test_ranks_share_gpus_through_the_host():
     schedule = build("1f1b", GPUS + 1, 4)  # one rank more than there are GPUs: gloo, staged
     model = mlp(depth=GPUS + 1)
     with Pipeline(model, schedule, loss=cross_entropy, optimizer=SGD, device="cuda") as pipeline:

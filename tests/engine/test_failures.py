@@ -205,6 +205,13 @@ def test_a_stopped_process_is_blamed_before_a_busy_one_and_one_that_waits_last()
     assert "rank 0 waits for a message, 1SEND_B0 from rank 1" in str(error)
 
 
+def test_a_rank_that_waits_for_a_tied_weight_says_so():
+    begun = [Begun(5, Action(0, Kind.STEP)), waits(3, 3, None, Action(0, Kind.STEP), 0)]
+    text = str(cause(Findings([None] * 2, {}, {0: ALIVE, 1: ALIVE}, begun, 1.0)))
+    assert "rank 1 waits for a tied weight, which 0STEP of rank 0 updates, for stage 3" in text
+    assert "Look for an endless loop on rank 0" in text
+
+
 def test_a_rank_that_answered_is_not_blamed():
     begun = [Begun(5, Action(0, Kind.F, 1)), waits(3, 1, 0, Action(0, Kind.SEND_F, 0), 0)]
     error = cause(Findings([None] * 2, {0: Done()}, {1: ALIVE}, begun, 1.0))

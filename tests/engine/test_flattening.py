@@ -13,8 +13,9 @@ from torch.utils import _pytree as pytree
 
 from pipelab.engine import Pipeline
 from pipelab.engine.driver import plan
-from pipelab.engine.driver.checks import check_batch
+from pipelab.engine.driver.batches import check_batch
 from pipelab.engine.driver.microbatches import Rule, share_out
+from pipelab.errors import RankError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
 from tests.engine.in_process import in_threads
@@ -120,6 +121,15 @@ def test_what_torch_max_returns_is_handed_over():
         loss = pipeline.step(x, y).loss
         assert loss == plain_loop(forward, x, y, 3)
         assert_same(pipeline.gradients(), gradients(nn.ModuleList(layers)))
+
+
+def test_torchs_worker_says_that_it_hands_over_plain_tuples():
+    layers = [Return("named tuple"), TakesMax()]
+    with (
+        Pipeline(layers, gpipe(2, 3), loss=cross_entropy, worker="torch") as pipeline,
+        pytest.raises(RankError, match=r"a stage returns a max: .*\n.*plain tuple of tensors"),
+    ):
+        pipeline.step(*batch(6))
 
 
 class Nested(nn.Module):

@@ -161,7 +161,7 @@ def test_a_wrong_gradient_is_not_ok():
     cross_entropy(model(x), y).backward()
     ratio = ours["0.0.weight"].norm() / model[0][0].weight.grad.norm()
     assert ratio == pytest.approx(4, rel=1e-4)  # rows of a microbatch: never hidden
-    from pipelab.engine.verify import GradientReport, _compare
+    from pipelab.engine.verify.gradient_report import GradientReport, _compare
 
     row = _compare("w", ours["0.0.weight"], model[0][0].weight.grad)
     assert not row.close

@@ -12,7 +12,7 @@ from pipelab.engine import Pipeline, verify_gradients
 from pipelab.errors import RankError
 from pipelab.schedules import one_f_one_b
 from pipelab.schedules.catalogue import build
-from tests.engine.one_process import batch, gradients, linears
+from tests.engine.one_process import assert_whole_batch, batch, linears
 
 WEIGHTS = torch.tensor([1.0, 5.0, 0.5, 2.0, 1.0, 3.0, 0.1, 1.0])
 SCHEDULE = one_f_one_b(2, 3)
@@ -94,11 +94,7 @@ def test_with_its_count_a_weighted_loss_is_that_of_the_whole_batch():
     ) as pipeline:
         loss = pipeline.step(x, y).loss
         ours = pipeline.gradients()
-    whole = weighted(model(x), y)
-    whole.backward()
-    assert loss == pytest.approx(whole.item(), rel=1e-6)
-    for name, gradient in gradients(model).items():
-        assert torch.allclose(ours[name], gradient, rtol=1e-5, atol=1e-7), name
+    assert_whole_batch(model, x, y, loss, ours, weighted)
 
 
 def test_a_wrong_count_is_refused():

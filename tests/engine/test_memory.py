@@ -222,12 +222,12 @@ class FakeWork:
         self.among.remove(self.tag)
 
 
-def test_sent_tensors_are_let_go():
+def test_sent_tensors_are_released():
     group, x = FakeGroup(), torch.zeros(2, 3, requires_grad=True)
     gloo = Tagged(group, torch.device("cpu"))
     messages = GroupMessages(gloo, gloo, num_stages=4, timeout=1.0, window=5)
     value = flatten(x)
-    messages.forms.update({(boundary, 2, True): value.form for boundary in (1, 2)})
+    messages.forms.update({((), boundary, 2, True): value.form for boundary in (1, 2)})
     messages.described.update(messages.forms)
     messages.begin(Run(True, None, None, (2,), (1.0,), ()), stamped=False)
     for i in range(50):

@@ -1,8 +1,8 @@
-"""NCCL's rules, kept by a double: no tags, each way strictly in order, a send ends when received.
+"""NCCL's rules, kept by a double: no tags, in order per direction, a send ends when received.
 
 We had no machine with two GPUs. Here the engine's own workers, one in each thread, run every
 schedule over channels that are as strict as NCCL may be: the n-th send from one rank to another
-goes into the n-th buffer that was opened there, whatever was meant; it is not through before; and
+goes into the n-th buffer that was opened there, whatever was meant; it is not complete before; and
 a buffer of another shape is an error. What deadlocks or swaps there, fails here.
 """
 
@@ -10,20 +10,24 @@ import os
 import threading
 from functools import partial
 
+import cloudpickle
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pipelab.action import COMPUTE, Action, Kind
 from pipelab.engine.driver import plan
 from pipelab.engine.driver.microbatches import Rule, share_out
-from pipelab.engine.protocol.commands import Options, Run
+from pipelab.engine.protocol.commands import Options, Run, dumps
 from pipelab.engine.protocol.device import Place
 from pipelab.engine.protocol.progress import Progress
 from pipelab.engine.rank.batch import Route
 from pipelab.engine.rank.recorder import Recorder
+from pipelab.engine.transport import p2p
 from pipelab.models import mlp
 from pipelab.partition import split
+from pipelab.partition.sharing import find_sharing
 from pipelab.partition.tree import flatten
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS, build
@@ -31,6 +35,7 @@ from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost
 from tests.engine import in_process
 from tests.engine.in_process import End, Link, in_threads, open_session
+from tests.engine.test_tied_weights import crossed
 
 NCCL = Place("cpu", "nccl")  # NCCL's rules, on the host
 
@@ -50,17 +55,18 @@ EARLY_BUFFERS = (
 def sessions(tmp_path):
     """Opens a session for each rank of a schedule, on one ordered link and one with tags."""
 
-    def open_all(model, schedule, pace=None):
+    def open_all(model, schedule, pace=None, optimizer=None):
         link, host, stages = Link(tags=False), Link(tags=True), split(model, schedule.num_stages)
         lowered = lower(schedule)
-        options = Options(cross_entropy, place=NCCL)
+        options = Options(cross_entropy, optimizer, place=NCCL)
+        sharing = find_sharing(stages)
         found = []
-        for rank, made in enumerate(plan.builds(stages, lowered, 1, options)):
+        for rank, made in enumerate(plan.builds(stages, lowered, 1, options, sharing)):
+            made = cloudpickle.loads(dumps(made))  # as each rank gets its own copy
             recorder = Recorder(rank, Progress(tmp_path, schedule.num_ranks))
             found.append(open_session(recorder, made, End(link, rank), End(host, rank)))
-        for session, use in zip(
-            found, plan.uses(lowered, 1, pace, overlap=True, options=options), strict=True
-        ):
+        uses = plan.uses(lowered, 1, pace, overlap=True, options=options, ties=sharing.ties)
+        for session, use in zip(found, uses, strict=True):
             session.answer(use)
         return found, link, host
 
@@ -110,6 +116,31 @@ def test_every_schedule_runs_under_the_rules_of_nccl(name, p, m, sessions):
         assert not any(each.sends.values()) and not any(each.receives.values())
 
 
+@pytest.mark.parametrize("p", [2, 4])
+@pytest.mark.parametrize("name", BUILDERS)
+def test_tied_weights_keep_the_order_of_their_channels(name, p, sessions):
+    schedule = build(name, p, 4)
+    model = crossed(schedule.num_stages)  # ties in both directions between all ranks
+    sgd = partial(torch.optim.SGD, lr=0.1)
+    found, link, host = sessions(model, schedule, optimizer=sgd)
+    optimizer = sgd(model.parameters())
+    x, y = torch.randn(9, 8), torch.arange(9) % 8
+    for _ in range(3):  # through the host, then in order
+        before = link.sent
+        step(found, schedule, x, y)
+        expected = plain_gradients(model, x, y, 4)
+        ours = {n: g for s in found for n, g in s.fetch("gradients").items()}
+        for parameter, gradient in expected.items():
+            assert torch.allclose(ours[parameter], gradient, rtol=1e-4, atol=1e-6), parameter
+        optimizer.step()
+        for name, value in model.state_dict().items():
+            for state in (s.fetch("parameters") for s in found):
+                assert name not in state or torch.allclose(state[name], value, atol=1e-6), name
+    assert link.sent > before
+    for each in (link, host):
+        assert not any(each.sends.values()) and not any(each.receives.values())
+
+
 @pytest.mark.parametrize("overlap", [True, False])
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("name", [*BUILDERS, "by hand"])
@@ -126,7 +157,7 @@ def test_no_rank_waits_for_a_buffer_that_is_opened_late(name, train, overlap, se
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_the_first_batch_of_a_kind_goes_by_way_of_the_host_and_no_other_does(train, sessions):
+def test_the_first_batch_of_a_kind_goes_through_the_host_and_no_other_does(train, sessions):
     # a GPU loads its kernels, and takes its memory, while no message of NCCL's waits on it
     schedule = build("1f1b", 2, 4)
     found, link, host = sessions(mlp(width=8, depth=2), schedule)
@@ -154,6 +185,38 @@ def test_the_first_batch_of_a_kind_goes_by_way_of_the_host_and_no_other_does(tra
         session.answer(use)
     assert sent(8) == (0, values)
     assert sent(8) == (values, 0)
+
+
+class Average(nn.Module):
+    def forward(self, x):
+        return x.mean(1)
+
+
+def test_lengths_that_come_again_leave_the_host(sessions, monkeypatch):
+    # each change of length once forgot all others: lengths in turn never left it
+    schedule = build("1f1b", 2, 4)
+    layers = nn.Sequential(nn.Linear(16, 16), nn.Sequential(Average(), nn.Linear(16, 10)))
+    found, link, host = sessions(layers, schedule)
+    y = torch.arange(8)
+
+    def sent(length, train=True):
+        before = link.sent, host.sent
+        x = torch.randn(8, length, 16)
+        losses = [done.loss for done in step(found, schedule, x, y, train)]
+        assert sum(filter(None, losses)) == pytest.approx(cross_entropy(layers(x), y).item())
+        return link.sent - before[0], host.sent - before[1]
+
+    for length in (3, 5, 4):
+        assert sent(length) == (0, 4 + 8)
+    for length in (5, 3, 4, 3, 5):
+        assert sent(length) == (8, 0)
+    assert sent(4, train=False) == (0, 4 + 4)
+    assert sent(5) == sent(3) == (8, 0)
+    assert sent(4, train=False) == (4, 0)
+    # no more than so many are remembered, and all ranks forget at once
+    monkeypatch.setattr(p2p, "_MOST_SIGNATURES", 4)
+    assert [sent(length)[0] for length in (3, 6, 3, 7, 3, 8, 3)] == [8, 0, 8, 0, 0, 0, 8]
+    assert all(len(session.messages.signatures) <= 4 for session in found)
 
 
 def test_paced_messages_keep_their_order_too(sessions):
@@ -201,7 +264,7 @@ def post_later(session, recv, behind):
 
 
 def test_the_double_notices_buffers_that_are_opened_in_another_order(sessions, monkeypatch):
-    monkeypatch.setitem(globals(), "PATIENCE", 1.0)
+    monkeypatch.setattr(in_process, "TIMEOUT", 0.5)
     schedule = build("gpipe", 2, 4)
     found, _, _ = sessions(mlp(width=8, depth=2), schedule)
     post_later(found[1], Action(1, Kind.RECV_F, 0), behind=Action(1, Kind.RECV_F, 1))

@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.action import Kind
 from pipelab.engine import Pipeline, verify_gradients
+from pipelab.errors import PipelabError
 from pipelab.models import mlp
 from pipelab.schedules import gpipe, one_f_one_b, zero_bubble_h1
 from pipelab.schedules.builders import eager_one_f_one_b
@@ -18,8 +19,10 @@ X, Y = torch.randn(16, 16), torch.randint(10, (16,))
 
 
 def record(schedule, cost, steps=3, **options):
-    with Pipeline(mlp(depth=4), schedule, loss=cross_entropy, pace=cost, **options) as pipeline:
-        pipeline.step(X, Y)
+    with Pipeline(mlp(depth=4), schedule, loss=cross_entropy, **options) as pipeline:
+        pipeline.step(X, Y)  # opens connections; nothing is judged by it, so it is not paced
+        pipeline.pace = cost
+        pipeline.use(schedule)
         return [pipeline.step(X, Y).trace for _ in range(steps)]
 
 
@@ -103,3 +106,23 @@ def test_work_that_takes_longer_than_its_cost_is_counted_and_reported():
         trace = pipeline.step(x, y).trace
     assert "ran over" in trace.source_line
     assert "ran over" not in record(gpipe(2, 2), Cost(0.02, 0.02, 0.02))[-1].source_line
+
+
+@pytest.mark.parametrize(
+    ("pace", "said"),
+    [
+        (Cost([0.01] * 3, 0.01, 0.01), "forward=.* has 3 numbers, the schedule has 2 stages"),
+        (Cost(0.01, 0.01, 0.01, reduce=[0.0]), "reduce=.* has 1 number, the schedule has 2 stages"),
+        (0.01, "pace=0.01: give a Cost"),
+    ],
+)
+def test_a_pace_of_other_stages_is_refused_before_any_process_starts(in_process, pace, said):
+    model = mlp(depth=4)
+    with pytest.raises(PipelabError, match=said):
+        Pipeline(model, gpipe(2, 2), loss=cross_entropy, pace=pace, timeout=0.5)
+    with Pipeline(model, gpipe(2, 2), loss=cross_entropy) as pipeline:
+        pipeline.pace = pace
+        with pytest.raises(PipelabError, match=said):
+            pipeline.use(gpipe(2, 2))
+        pipeline.pace = None
+        assert pipeline.step(X[:4], Y[:4]).trace.events, "it is as it was"

@@ -98,6 +98,8 @@ def test_the_same_numbers_as_with_launched_ranks(alone, one_node, two_nodes):
             assert found["losses"] == want["losses"]
             assert found["state"] == want["state"]
             assert found["replicas"] == want["replicas"] == [True, want["replicas"][1]]
+            assert found["tied"] == want["tied"]
+            assert found["tied"][:2] == [True, True] and len(set(found["tied"])) == 5
             assert found["exact"] == want["exact"] == [True] * len(want["exact"]) != []
 
 
@@ -156,6 +158,17 @@ def test_processes_that_do_not_do_the_same_are_reported(two_nodes):
     assert where == 1
     assert "rank 1 has left" in words
     assert results_of(two_nodes[0], 0)["other call seconds"] < 8  # no deadline was waited for
+
+
+def test_an_error_of_the_script_s_own_is_theirs_and_so_are_its_connections(two_nodes):
+    """EOFError is what a closed pipe raises, too; and what was open while ranks met was closed."""
+    for rank in (0, 1):
+        found = results_of(two_nodes[0], rank)
+        where, action, words = found["end of file"]
+        assert (where, action) == (1, "1F2") and "EOFError: my own file\n" in words
+        assert 'raise EOFError("my own file")' in words
+        assert found["own connection"] == "?"
+        assert found["end of file repr"].startswith(f"<Pipeline: this process is rank {rank} of 2")
 
 
 def test_a_killed_rank_ends_both_nodes_in_words(two_nodes):

@@ -15,7 +15,15 @@ from pipelab.errors import BatchError, LossError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
 from pipelab.simulator import Cost
-from tests.engine.one_process import assert_same, batch, gradients, linears, plain_loop
+from tests.engine.one_process import (
+    assert_close,
+    assert_same,
+    assert_whole_batch,
+    batch,
+    gradients,
+    linears,
+    plain_loop,
+)
 
 IN_PROCESS = pytest.mark.usefixtures("in_process")
 SGD = partial(torch.optim.SGD, lr=0.5)
@@ -41,11 +49,8 @@ def test_ignored_targets_count_nothing(reduction):
         ours, evaluated = pipeline.gradients(), pipeline.evaluate(x, y)
         with pytest.raises(BatchError, match=r"count= gave \[0.0, 0.0, 0.0\]"):
             pipeline.step(x, torch.full((12,), IGNORED))
-    whole = cross_entropy(model(x), y)
-    whole.backward()
-    assert result.loss == evaluated == pytest.approx(whole.item(), rel=1e-6)
-    for name, gradient in gradients(model).items():
-        assert torch.allclose(ours[name], gradient, rtol=1e-5, atol=1e-7), name
+    assert evaluated == result.loss
+    assert_whole_batch(model, x, y, result.loss, ours)
 
 
 class Masked(nn.Module):
@@ -61,11 +66,7 @@ def test_a_microbatch_that_counts_nothing_may_hold_infinities():
     with open_pipeline(model, count=lambda target: (target != IGNORED).sum()) as pipeline:
         loss = pipeline.step(x, y).loss
         ours = pipeline.gradients()
-    whole = cross_entropy(model(x), y)
-    whole.backward()
-    assert loss == pytest.approx(whole.item(), rel=1e-6)
-    for name, gradient in gradients(model).items():
-        assert torch.allclose(ours[name], gradient, rtol=1e-5, atol=1e-7), name
+    assert_whole_batch(model, x, y, loss, ours)
 
 
 @IN_PROCESS
@@ -75,11 +76,7 @@ def test_a_loss_that_adds_up_is_averaged_over_rows_and_a_false_word_is_refused()
     with open_pipeline(model, loss=summed, reduction="sum") as pipeline:
         loss = pipeline.step(x, y).loss
         ours = pipeline.gradients()
-    whole = cross_entropy(model(x), y)
-    whole.backward()
-    assert loss == pytest.approx(whole.item(), rel=1e-6)
-    for name, gradient in gradients(model).items():
-        assert torch.allclose(ours[name], gradient, rtol=1e-5, atol=1e-7), name
+    assert_whole_batch(model, x, y, loss, ours)
     for wrong in (summed, partial(mse_loss, reduction="sum"), nn.L1Loss(reduction="sum")):
         with pytest.raises(LossError, match=r"adds up over its rows .* reduction='sum'"):
             open_pipeline(model, loss=wrong)
@@ -102,9 +99,8 @@ def test_clipping_goes_by_the_whole_models_norm(clip):
     assert result.gradient_norm == pytest.approx(norm.item(), rel=1e-6)
     assert (norm < clip) == (clip == 1e3)
     SGD(model.parameters()).step()
-    for name, gradient in gradients(model).items():
-        assert torch.allclose(clipped[name], gradient, rtol=1e-5, atol=1e-9), name
-        assert torch.allclose(after[name], model.state_dict()[name], rtol=1e-6), name
+    assert_close(clipped, gradients(model), atol=1e-9)
+    assert_close(after, model.state_dict(), rtol=1e-6, atol=1e-8)
 
 
 class Complex(nn.Module):
@@ -118,17 +114,18 @@ class Complex(nn.Module):
         return (x.to(torch.complex64) @ self.weight).abs()
 
 
-def test_clipping_counts_complex_weights_whole():
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_clipping_counts_complex_weights_whole(replicas):
     torch.manual_seed(0)
-    model, (x, y) = nn.Sequential(Complex(), nn.Linear(8, 8)), batch(12)
-    with open_pipeline(model, build("1f1b", 2, 3), optimizer=SGD, clip_norm=1e-2) as pipeline:
+    model, (x, y) = nn.Sequential(Complex(), nn.BatchNorm1d(8), nn.Linear(8, 8)), batch(12)
+    options = {"optimizer": SGD, "clip_norm": 1e-2, "replicas": replicas}
+    with open_pipeline(model, build("1f1b", 2, 3), **options) as pipeline:
         result = pipeline.step(x, y)
         clipped = pipeline.gradients()
-    plain_loop(model, x, y, 3)
+    plain_loop(model, x, y, 3 * replicas)
     norm = clip_grad_norm_(model.parameters(), 1e-2)
     assert result.gradient_norm == pytest.approx(norm.item(), rel=1e-6)
-    for name, gradient in gradients(model).items():
-        assert torch.allclose(clipped[name], gradient, rtol=1e-5, atol=1e-9), name
+    assert_close(clipped, gradients(model), atol=1e-9)
 
 
 @IN_PROCESS

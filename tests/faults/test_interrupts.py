@@ -136,7 +136,7 @@ def killed_at(folder, rng):
     if rng.random() < 0.3 and grown:
         stopped = rng.choice(grown)
         os.kill(stopped, signal.SIGSTOP)  # it cannot see its parent's death by itself
-        if psutil.Process(stopped).ppid() == script.pid:  # the fork server, the resource tracker
+        if psutil.Process(stopped).ppid() == script.pid:  # the fork server
             os.kill(stopped, signal.SIGCONT)
     below = descendants(script.pid)
     assert below, "the fork server at least"

@@ -3,16 +3,21 @@
 On the real classes, with random weights.
 """
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
-from pipelab.engine import verify_gradients
+from pipelab.engine import Pipeline, verify_gradients
 from pipelab.errors import PartitionError
 from pipelab.models import next_byte_loss
 from pipelab.models.hugging_face import layers_of
 from pipelab.partition import as_model, call, measure, split
 from pipelab.schedules.catalogue import build
+from tests.engine.conftest import in_process, one_thread  # noqa: F401
+
+IN_PROCESS = pytest.mark.usefixtures("in_process")
 
 
 def decoder(kind, attention):
@@ -63,11 +68,10 @@ def logits_and_gradients(run, parameters):
 
 def test_any_cut_computes_what_the_model_does(model):
     chain = as_model(layers_of(model))
-    untied = chain.get_submodule("4.head").weight is not next(chain.parameters())
     parameters = list(model.parameters())
     assert {id(p) for p in chain.parameters()} == {id(p) for p in parameters}
     wanted, expected = logits_and_gradients(lambda x: model(x).logits, parameters)
-    for sizes in [[1, 1, 1, 1, 1], [2, 3], [4, 1]] if untied else [[5]]:
+    for sizes in [[1, 1, 1, 1, 1], [2, 3], [4, 1]]:
         stages = split(chain, len(sizes), sizes=sizes)
 
         def run(value, stages=stages):
@@ -108,10 +112,9 @@ def test_no_token_sees_a_later_one(model):
     assert not torch.allclose(before[:, 4:], after[:, 4:])
 
 
-def test_tied_weights_are_refused_by_name_or_untied_by_a_copy():
+def test_tied_weights_are_untied_by_a_copy_if_asked_for():
     model = decoder("gpt2", "sdpa")
-    with pytest.raises(PartitionError, match=r"4\.head\.weight .* same tensor as 0\.wte\.weight"):
-        split(layers_of(model), 2)
+    assert layers_of(model)[-1].head.weight is model.transformer.wte.weight
     layers = layers_of(model, untie=True)
     assert len(split(layers, 5)) == 5
     head = layers[-1].head.weight
@@ -133,11 +136,46 @@ def test_it_is_measured_and_cut_by_time(model):
 
 def test_it_trains_on_real_ranks_bit_for_bit(kind):
     torch.manual_seed(0)
-    layers = layers_of(decoder(kind, "sdpa").train(), untie=True)
+    layers = layers_of(decoder(kind, "sdpa").train())
     x = torch.randint(61, (6, 9))
     schedule = build("zero_bubble_h1", 2, 3)
     report = verify_gradients(layers, schedule, x[:, :-1], x[:, 1:], next_byte_loss)
+    rounded = {row.name for row in report.parameters if not row.exact}
+    assert report.ok and rounded <= ({"0.wte.weight"} if kind == "gpt2" else set()), str(report)
+
+
+@IN_PROCESS
+@pytest.mark.parametrize(("untie", "microbatches"), [(True, 3), (False, 1)])
+def test_gpt2_is_exact_untied_or_with_one_microbatch(untie, microbatches):
+    torch.manual_seed(0)
+    layers = layers_of(decoder("gpt2", "sdpa").eval(), untie=untie)
+    x = torch.randint(61, (6, 9))
+    schedule = build("1f1b", 2, microbatches)
+    report = verify_gradients(layers, schedule, x[:, :-1], x[:, 1:], next_byte_loss)
     assert report.ok and all(row.exact for row in report.parameters), str(report)
+
+
+@IN_PROCESS
+def test_gpt2_trains_tied_as_in_one_process():
+    torch.manual_seed(0)
+    model = decoder("gpt2", "sdpa").eval()  # no dropout
+    adam = partial(torch.optim.AdamW, lr=0.01)
+    x = torch.randint(61, (6, 9))
+    with Pipeline(
+        layers_of(model), build("1f1b", 3, 2), loss=next_byte_loss, optimizer=adam
+    ) as pipeline:
+        losses = [pipeline.step(x[:, :-1], x[:, 1:]).loss for _ in range(3)]
+        state = pipeline.state_dict()
+    optimizer = adam(model.parameters())
+    for loss in losses:
+        optimizer.zero_grad()
+        own = next_byte_loss(model(x[:, :-1]).logits, x[:, 1:])
+        own.backward()
+        optimizer.step()
+        assert loss == pytest.approx(own.item(), rel=1e-5)
+    assert torch.equal(state["0.wte.weight"], state["4.head.weight"])
+    as_model(layers_of(model)).load_state_dict(state)
+    torch.testing.assert_close(model.lm_head.weight, state["4.head.weight"], rtol=0, atol=0)
 
 
 def test_other_models_are_refused():

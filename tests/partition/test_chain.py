@@ -69,7 +69,7 @@ class OwnForward(nn.Sequential):
         (torch.tanh, "is a builtin_function"),
         ([nn.Tanh(), torch.relu], "layer 1 of the list is a builtin_function"),
         ([], "at least 1 layer"),
-        (OwnForward(nn.Tanh()), "a forward of its own"),
+        (OwnForward(nn.Tanh()), "redefines forward"),
     ],
 )
 def test_refused_in_words(model, words):

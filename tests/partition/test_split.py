@@ -74,10 +74,15 @@ def test_a_layer_used_twice_stays_in_one_stage():
     assert list(stages[0].state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
 
 
+def test_a_layer_of_several_stages_is_one_object_with_a_name_in_each():
+    first, second = split([TIED, nn.Tanh(), nn.Tanh(), TIED], 2, sizes=[2, 2])
+    assert list(second.state_dict()) == ["3.weight", "3.bias"]
+    assert first.get_submodule("0") is second.get_submodule("3")
+
+
 @pytest.mark.parametrize(
     ("model", "num_stages", "options", "words"),
     [
-        ([TIED, TIED], 2, {}, r"1\.weight \(stage 1\) is the same tensor as 0\.weight"),
         ([nn.Tanh()], 2, {}, "1 layers cannot fill 2 stages"),
         (nn.Sequential(), 1, {}, "0 layers cannot fill 1 stages"),
         ([nn.Tanh()], 0, {}, "0 stages"),

@@ -42,7 +42,7 @@ def test_reductions_of_every_builder(name, p, m, v):
 
 
 @given(valid_schedules(), st.integers(1, 3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_lowered_schedules_of_any_kind_are_sound(schedule, replicas):
     lowered = lower(schedule, replicas)
     validate(lowered, rendezvous=True)
@@ -108,7 +108,7 @@ def _with_foreign_step():
 
 
 @given(valid_schedules(), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_step_or_reduction_moved_up_is_accepted_only_behind_all_backwards(schedule, data):
     lowered = lower(schedule, replicas=2)
     rank = data.draw(st.integers(0, schedule.num_ranks - 1))

@@ -1,6 +1,7 @@
 """Schedules travel to torch.distributed.pipelining and back as its compute-only CSV."""
 
 import importlib
+import re
 
 import pytest
 
@@ -117,3 +118,44 @@ def test_a_bad_token_is_named_with_its_line():
         Schedule.from_csv("0F0,0B0\n0X0,1B0\n")
     with pytest.raises(ScheduleError, match="two actions at once are not ours to run"):
         Schedule.from_csv("(0F3;3B1)OVERLAP_F_B\n")
+
+
+@pytest.mark.parametrize("token", ["0UNSHARD", "3RESHARD"])
+def test_what_fsdp_orders_is_to_be_left_out(token):
+    with pytest.raises(ScheduleError, match=rf"line 2 .*'{token}': .* FSDP's: leave them out"):
+        Schedule.from_csv(f"0F0,0B0\n{token},1F0,1B0\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "v"), [("ScheduleInterleaved1F1B", 2), ("ScheduleZBVZeroBubble", 2)]
+)
+def test_without_it_the_messages_that_torch_ordered_run(name, v, tables, path):
+    text = tables.dumped(name, 2, 4, v, path, "compute_comms")
+    assert "0UNSHARD" in text and "RESHARD" in text
+    kept = re.sub(r"\d+(UNSHARD|RESHARD),?", "", text)
+    schedule = Schedule.from_csv(kept)
+    assert schedule.compute.ranks == Schedule.from_csv(tables.dumped(name, 2, 4, v, path)).ranks
+    assert simulate(schedule, Cost()).duration > 0
+
+
+MARK = "\N{BOM}"
+AS_IT_COMES = {
+    "a mark in front": lambda text: MARK + text,
+    "two files in one": lambda text: MARK + text.replace("\n", f"\n{MARK}", 1),
+    "Windows": lambda text: MARK + text.replace("\n", "\r\n"),
+    "quotes": lambda text: text.replace("0F0", '"0F0"'),
+    "wide": lambda text: text.replace(",", " ,\t"),
+}
+
+
+@pytest.mark.parametrize("written", AS_IT_COMES.values(), ids=AS_IT_COMES)
+def test_what_spreadsheets_and_editors_add_changes_nothing(written):
+    ours = one_f_one_b(2, 3)
+    assert Schedule.from_csv(written(ours.to_csv())).ranks == ours.ranks
+
+
+@pytest.mark.parametrize("between", [";", "\t", " "])
+def test_another_sign_than_a_comma_is_named(between):
+    text = MARK + one_f_one_b(2, 3).to_csv().replace(",", between)
+    with pytest.raises(ScheduleError, match="A comma stands between two tokens"):
+        Schedule.from_csv(text)

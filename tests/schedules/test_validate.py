@@ -18,7 +18,7 @@ from tests.schedules.strategies import is_executable, mutated_schedules, valid_s
 
 
 @given(valid_schedules())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_valid_schedules_are_accepted_and_lowered_without_deadlock(schedule):
     assert is_executable(schedule)  # the judge itself
     validate(schedule)
@@ -28,7 +28,7 @@ def test_valid_schedules_are_accepted_and_lowered_without_deadlock(schedule):
 
 
 @given(mutated_schedules())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_mutated_schedules_are_accepted_exactly_when_executable(schedule):
     if is_executable(schedule):
         validate(schedule)
@@ -38,7 +38,7 @@ def test_mutated_schedules_are_accepted_exactly_when_executable(schedule):
 
 
 @given(valid_schedules(), st.integers(0, 2**32), st.sampled_from(["drop", "double", "cross"]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_broken_messages_are_refused(schedule, seed, how):
     rng = random.Random(seed)
     rows = [list(row) for row in lower(schedule).ranks]
@@ -164,7 +164,7 @@ def test_steps_by_hand_stay_where_messages_are_placed():
 
 
 @given(valid_schedules())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_forwards_alone_run_too(schedule):
     for written in (schedule, Schedule(lower(schedule).ranks)):
         rows = lower(written).forwards

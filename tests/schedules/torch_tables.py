@@ -60,8 +60,8 @@ def dry_run(runtime):
     return computation(schedules._simulate_comms_compute(rows, homes.__getitem__, len(homes)))
 
 
-def dumped(name, num_ranks, num_microbatches, stages_per_rank, path):
-    """The compute-only CSV of one of torch's schedule classes.
+def dumped(name, num_ranks, num_microbatches, stages_per_rank, path, form="compute_only"):
+    """The CSV of one of torch's schedule classes: of computation alone, or "compute_comms".
 
     The multi-stage ones write it themselves; the single-stage ones cannot, so their table is
     written here in the same way. It holds REDUCE_GRAD too, which is no computation.
@@ -75,7 +75,7 @@ def dumped(name, num_ranks, num_microbatches, stages_per_rank, path):
     else:
         local = (0, n - 1) if name in V_SHAPED else range(0, n, num_ranks)
         torch_schedule = build([_stage(i, num_ranks, n) for i in local], num_microbatches)
-        torch_schedule._dump_csv(str(path), format="compute_only")
+        torch_schedule._dump_csv(str(path), format=form)
     return path.read_bytes().decode()
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipelab.action import Action, Kind
 from pipelab.errors import PipelabError, ScheduleError
-from pipelab.schedules import one_f_one_b, zero_bubble_h1
+from pipelab.schedules import gpipe, one_f_one_b, zero_bubble_h1
 from pipelab.schedules.catalogue import BUILDERS, build
 from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost, simulate
@@ -20,7 +20,7 @@ sizes = st.integers(0, 10_000)
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_prediction_gives_its_cost_back(data):
     name = data.draw(st.sampled_from([*BUILDERS]))
     schedule = build(name, data.draw(st.integers(2, 4)), data.draw(st.integers(1, 5)))
@@ -149,3 +149,26 @@ def test_halves_and_wholes_on_one_stage():
     mixed = zero_bubble_h1(2, 4)
     trace = simulate(mixed, Cost(1, 2, 3))
     assert Cost.from_trace(trace).backward_weight == (3, 3)
+
+
+STAGES = ("forward", "backward_input", "backward_weight", "step", "reduce", "activation_bytes")
+
+
+@pytest.mark.parametrize("name", [*STAGES, "message_bytes"])
+@pytest.mark.parametrize("schedule", [gpipe(2, 3), build("interleaved", 2, 4, 2)])
+def test_a_cost_of_another_number_of_stages_is_refused(schedule, name):
+    n = schedule.num_stages
+    for wrong in (n + 1, n + 7, n - 2 or 9):
+        said = rf"{name}=...\) has {wrong} numbers?, the schedule has {n} stages:\ngive one number"
+        with pytest.raises(ScheduleError, match=said):
+            simulate(schedule, Cost(**{name: [1] * wrong}))
+    one, each = (simulate(schedule, Cost(**{name: value})) for value in (1, [1] * n))
+    assert one.events == each.events
+
+
+def test_the_last_stage_sends_no_output():
+    costs = Cost(bandwidth=1, message_bytes=[5]), Cost(bandwidth=1, message_bytes=[5, 0])
+    short, full = (simulate(gpipe(2, 3), cost) for cost in costs)
+    assert short.events == full.events
+    with pytest.raises(ScheduleError, match=r"step=...\) has 1 number"):
+        simulate(gpipe(2, 3), Cost(step=[1]))

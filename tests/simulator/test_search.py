@@ -28,7 +28,7 @@ def problems(draw):
 
 
 @given(problems(), st.booleans(), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_greedy_is_valid_fits_and_takes_what_it_planned(problem, halves, forward_first):
     p, m, cost, limit = problem
     schedule = greedy(p, m, cost, limit, Preference(halves, forward_first))
@@ -42,7 +42,7 @@ def test_greedy_is_valid_fits_and_takes_what_it_planned(problem, halves, forward
 
 
 @given(problems())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_never_worse_than_a_builder_that_fits_never_below_the_bound(problem):
     p, m, cost, limit = problem
     best = best_schedule(p, m, cost, limit)

@@ -118,9 +118,9 @@ def test_messages_by_hand_are_taken_as_they_stand():
 
 
 def test_a_cost_of_too_few_stages_says_so():
-    with pytest.raises(ScheduleError, match="the cost names 3 stages, the schedule has a stage 3"):
+    with pytest.raises(ScheduleError, match="has 3 numbers, the schedule has 4 stages:"):
         simulate(gpipe(4, 2), Cost([1, 1, 1]))
-    with pytest.raises(ScheduleError, match="the cost names 2 stages"):
+    with pytest.raises(ScheduleError, match=r"message_bytes=.* has 2 numbers, the schedule has 4"):
         simulate(gpipe(4, 2), Cost(message_bytes=[1, 1]))
 
 
@@ -128,7 +128,7 @@ times = st.sampled_from([0.25, 0.5, 1.0, 2.0])
 
 
 @given(valid_schedules(), times, times, times, times, st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_rules_that_every_prediction_keeps(schedule, f, i, w, latency, overlap):
     trace = simulate(schedule, Cost(f, i, w, latency, message_bytes=10), overlap)
     computed = only(trace, *COMPUTE)

@@ -109,7 +109,7 @@ def _slices(events):
 
 
 def _stacks(events):
-    """On one thread, an event lies apart from another or within it."""
+    """On one thread, an event is apart from another or within it."""
     stacks = defaultdict(list)
     for e in _slices(events):
         start = _ns(e["ts"])

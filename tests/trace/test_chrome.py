@@ -127,7 +127,7 @@ def test_touching_events_still_touch():
     assert [(e["tid"], e["ts"]) for e in slices(data, "F", "B")] == [(1, 0.0), (1, 300000.0)]
 
 
-def test_work_that_overlaps_gets_a_thread_of_its_own():
+def test_work_that_overlaps_gets_a_separate_thread():
     events = (
         Event(0, Kind.F, 0, 0, 0.0, 2.0),
         Event(0, Kind.F, 0, 1, 1.0, 3.0),
@@ -159,7 +159,7 @@ times = st.floats(0, 100)
         max_size=30,
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_heap_of_events_is_sound(rows):
     events = tuple(
         Event(rank, kind, rank, None if kind in ("STEP", "REDUCE_GRAD") else i, *sorted((a, b)), i)

@@ -48,7 +48,7 @@ def covers_exactly_what_is_idle(trace):
 
 
 @given(predictions())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_pieces_of_a_prediction_are_its_idle_time(trace):
     covers_exactly_what_is_idle(trace)
     seconds = busy(trace.events, trace.num_ranks)
@@ -88,7 +88,7 @@ def test_of_equal_stages_and_free_messages_warmup_and_cooldown_are_all():
 
 
 @given(st.integers(2, 5), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_slow_rank_is_the_root(p, data):
     slow = data.draw(st.integers(0, p - 1))
     factor = data.draw(st.sampled_from([1.5, 2.0, 4.0]))
@@ -103,7 +103,7 @@ def test_the_slow_rank_is_the_root(p, data):
 
 
 @given(predictions(("gpipe", "1f1b")))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_first_wait_of_each_rank_goes_back_to_rank_0(trace):
     for rank in range(1, trace.num_ranks):
         first = pieces_of(trace, rank)[0]
@@ -111,7 +111,7 @@ def test_the_first_wait_of_each_rank_goes_back_to_rank_0(trace):
 
 
 @given(st.integers(2, 5), st.integers(1, 20), latencies)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equal_stages_are_never_called_imbalanced(p, m, latency):
     for schedule in (one_f_one_b(p, m), gpipe(p, m), sequential(p, m)):
         trace = with_messages(schedule, Cost(1, 1, 1, latency))
@@ -255,7 +255,7 @@ def damaged(draw):
 
 
 @given(damaged())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_events_are_explained(trace):
     covers_exactly_what_is_idle(trace)
     assert critical_path(trace)
@@ -278,9 +278,9 @@ def test_two_stages_on_a_rank_need_no_message_between_them():
 
 
 def test_time_grows_with_the_events_not_with_their_square():
-    # 32,000 computations; where each wait were searched for in all of them, this took minutes
-    trace = with_messages(sequential(8, 2000), Cost(latency=0.1))
+    # 16,000 computations; where each wait were searched for in all events, this took a minute
+    trace = with_messages(sequential(8, 1000), Cost(latency=0.1))
     start = time.process_time()
     explain_idle(trace)
     critical_path(trace)
-    assert time.process_time() - start < 20
+    assert time.process_time() - start < 10

@@ -64,7 +64,7 @@ def test_peaks_are_the_highest_points_and_agree_with_the_activations(name):
 
 
 @given(st.integers(1, 5), st.integers(1, 8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_1f1b_holds_as_many_activations_as_the_paper_says(p, m):
     trace = with_messages(one_f_one_b(p, m), Cost(1, 1, 1, latency=0.25))
     events = tuple(e._replace(bytes=7 if e.kind is Kind.F else 0) for e in trace.events)

@@ -25,7 +25,7 @@ def computing_seconds(path):
 
 
 @given(st.sampled_from([gpipe, one_f_one_b]), st.integers(1, 6), st.integers(1, 12), times, times)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_with_equal_stages_it_computes_for_the_whole_step(builder, p, m, forward, backward):
     trace = with_messages(builder(p, m), Cost(forward, backward, backward))
     path = critical_path(trace)
@@ -34,7 +34,7 @@ def test_with_equal_stages_it_computes_for_the_whole_step(builder, p, m, forward
 
 
 @given(predictions())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_each_event_of_a_prediction_starts_when_the_one_before_it_ends(trace):
     path = critical_path(trace)
     assert path[0].why == "start"
@@ -67,7 +67,7 @@ def test_the_drawing_in_the_docstring():
 
 
 @given(st.integers(2, 5), st.data(), latencies)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_slow_rank_holds_most_of_it(p, data, latency):
     slow = data.draw(st.integers(0, p - 1))
     each = [8.0 if stage == slow else 1.0 for stage in range(p)]

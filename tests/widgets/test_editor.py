@@ -19,7 +19,7 @@ def editor():
 def wait_for(condition) -> None:
     until = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < until, "waited in vain"
+        assert time.monotonic() < until, "waited too long"
         time.sleep(0.01)
 
 

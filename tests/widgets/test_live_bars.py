@@ -40,7 +40,7 @@ def at_work(schedule, cost):
     return trace, read_at
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.sampled_from(["gpipe", "1f1b", "interleaved", "zero_bubble_h1", "zero_bubble_v"]),
     st.integers(2, 4),

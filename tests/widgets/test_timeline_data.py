@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 
+import anywidget
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -262,10 +263,19 @@ import sys
 import pipelab.widgets
 assert not {"anywidget", "torch", "matplotlib"} & set(sys.modules)
 assert not hasattr(pipelab.widgets, "nothing")
-from pipelab.widgets import ScheduleEditor, Timeline, TimelineLab
-assert "anywidget" in sys.modules
+sys.modules["anywidget"] = None
+try:
+    from pipelab.widgets import Timeline
+except ModuleNotFoundError as error:
+    assert error.name == "anywidget", error
+else:
+    raise AssertionError("a widget without anywidget")
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    from pipelab.widgets import ScheduleEditor, Timeline, TimelineLab
+
+    for each in (ScheduleEditor, Timeline, TimelineLab):
+        assert issubclass(each, anywidget.AnyWidget)
 
 
 def test_schedule_over_uses_computing_costs_only():
@@ -273,3 +283,9 @@ def test_schedule_over_uses_computing_costs_only():
     computing = sum(e.end - e.start for e in above.trace.events if e.kind in COMPUTE)
     seen = sum(e.end - e.start for e in RECORDED.events if e.kind in COMPUTE)
     assert computing == pytest.approx(seen, rel=0.05)
+
+
+@pytest.mark.parametrize("other", [one_f_one_b(2, 8), gpipe(8, 8)])
+def test_a_schedule_of_other_stages_cannot_be_predicted_from_a_trace(other):
+    with pytest.raises(TraceError, match=f"into {other.num_stages} stages, the trace has 4:"):
+        overlay(RECORDED, other)

@@ -42,7 +42,7 @@ def ranks() -> list[int]:
     for child in psutil.Process().children():
         if child.status() == psutil.STATUS_ZOMBIE:  # a fork server that a test of faults killed
             continue
-        if any("multiprocessing.forkserver" in word for word in child.cmdline()):
+        if "pipelab-forkserver" in child.cmdline():
             found += [rank.pid for rank in child.children() if alive(rank.pid)]
     return found
 
@@ -50,7 +50,7 @@ def ranks() -> list[int]:
 def wait_for(condition, seconds=20.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, "waited in vain"
+        assert time.monotonic() < until, "waited too long"
         time.sleep(0.01)
 
 
@@ -227,7 +227,7 @@ def test_the_end_of_the_interpreter_leaves_no_process(tmp_path):
         "from pipelab.widgets import TimelineLab\n"
         "lab = TimelineLab(num_ranks=2, pace=Cost(0.5, 0.5, 0.5))\n"
         "lab.run()\n"
-        "while len(found := psutil.Process().children(recursive=True)) < 4: time.sleep(0.01)\n"
+        "while len(found := psutil.Process().children(recursive=True)) < 3: time.sleep(0.01)\n"
         "print(*(process.pid for process in found))\n",
         "utf-8",
     )
@@ -236,7 +236,7 @@ def test_the_end_of_the_interpreter_leaves_no_process(tmp_path):
     )
     assert result.returncode == 0 and not result.stderr, result.stderr
     pids = [int(pid) for pid in result.stdout.split()]
-    assert len(pids) >= 4  # the fork server, its resource tracker, two ranks
+    assert len(pids) >= 3  # the fork server, two ranks
     wait_for(lambda: not any(psutil.pid_exists(pid) and alive(pid) for pid in pids))
 
 
@@ -450,6 +450,20 @@ def test_a_part_of_the_work_is_shorter_and_its_message_is_not():
 def test_a_rank_with_two_stages_gives_each_half_of_its_pace(forward):
     settings = Settings(2, 4, "interleaved", Cost(forward, 1, 1))
     assert settings.cost == Cost(0.5, 0.5, 0.5)
+
+
+def test_a_list_in_a_pace_speaks_of_stages_a_number_of_a_rank():
+    """Each on its own: where one of them is a list, the numbers are shared all the same."""
+    settings = Settings(2, 4, "interleaved", Cost([1, 2, 3, 4], 1, 2))
+    assert settings.cost == Cost([1, 2, 3, 4], 0.5, 1.0)
+
+
+def test_a_pace_of_other_stages_is_refused_in_words_before_a_run(make):
+    lab = make(num_ranks=2, num_microbatches=2, pace=Cost([0.01] * 3, 0.01, 0.01))
+    with pytest.raises(ScheduleError, match="has 3 numbers, the schedule has 2 stages"):
+        lab.wait()
+    assert "give one number for each stage" in lab.error and lab.state == "error"
+    assert not ranks()
 
 
 def test_every_choice_of_the_lab_can_be_built():

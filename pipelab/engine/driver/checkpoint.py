@@ -4,8 +4,10 @@ One file, replaced only when the new one is complete, so an interrupted save lea
 it was. Loading runs no code (``weights_only``).
 """
 
+import io
 import os
 import pickle
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,28 +15,40 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from pipelab.engine.driver.old_checkpoint import todays, without_stages
+from pipelab.engine.driver.resume import Saved, fitted
+from pipelab.engine.protocol.training_state import are_stages
 from pipelab.errors import CheckpointError
 from pipelab.files import check_plain, replacing
+from pipelab.partition.saved import parts_of
+from pipelab.partition.sharing import Tie
 
 FILE = "checkpoint.pt"
-_VERSION = 1
+_VERSION = 2
+_READS = (1, _VERSION)  # 1: pipelab 0.1.0's (old_checkpoint.py)
 _MAX_BYTES = 1 << 36  # 64 GiB: more than any model of the course
 
 
 class Checkpoint(NamedTuple):
     """``parameters``: the model's state_dict. ``optimizer``: see ``Update.state``."""
 
-    parameters: dict[str, Tensor]
+    parameters: dict[str, Any]
     optimizer: dict[str, Any]
     steps: int
+    version: int = _VERSION
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write ``folder/checkpoint.pt``; ``torch.load(path)["model"]`` is a plain state_dict.
 
     Raises:
-        CheckpointError: a folder that cannot be made.
+        CheckpointError: a folder that cannot be made, or an extra state that cannot be loaded.
     """
+    extra = {
+        k: value for k, value in checkpoint.parameters.items() if not isinstance(value, Tensor)
+    }
+    for name, value in extra.items():
+        _check_plain(name, value)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -43,14 +57,30 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
         "format": "pipelab-checkpoint",
         "version": _VERSION,
         "model": checkpoint.parameters,
+        "extra": [*extra],  # the entries of "model" that are no tensors
         "optimizer": checkpoint.optimizer,
         "steps": checkpoint.steps,
     }
-    with replacing(folder / FILE, mode=0o600) as file:
+    with replacing(folder / FILE) as file:
         torch.save(data, file)
         file.flush()
         os.fsync(file.fileno())  # complete on the disk before it takes the earlier one's place
     return folder / FILE
+
+
+def _check_plain(name: str, value: object) -> None:
+    """Raise CheckpointError for what ``load`` would refuse, since loading it could run code."""
+    file = io.BytesIO()
+    try:
+        torch.save(value, file)
+        file.seek(0)
+        torch.load(file, weights_only=True)
+    except Exception as error:  # whatever pickling a learner's class raises
+        raise CheckpointError(
+            f"{name} cannot be kept in a checkpoint: it is a {type(value).__name__}, or holds what "
+            f"only code\ncan load. Let get_extra_state give tensors, numbers, text or bytes, and "
+            f"lists and dicts of them"
+        ) from error
 
 
 def check_whole(accumulating: bool) -> None:
@@ -75,74 +105,72 @@ def load(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
     if not isinstance(data, dict) or data.get("format") != "pipelab-checkpoint":
         raise CheckpointError(f"{path}: is not a checkpoint: write one with pipeline.save(folder)")
-    if data.get("version") != _VERSION:
+    if (version := data.get("version")) not in _READS:
         raise CheckpointError(
-            f"{path}: has version {data.get('version')!r}, this pipelab reads {_VERSION}: "
+            f"{path}: has version {version!r}, this pipelab reads up to {_VERSION}: "
             f"update pipelab, or save it again"
         )
-    found = Checkpoint(data.get("model"), data.get("optimizer"), data.get("steps"))  # type: ignore[arg-type]
-    if not _is_whole(found):
+    found = Checkpoint(data.get("model"), data.get("optimizer"), data.get("steps"), version)  # type: ignore[arg-type]
+    if not _is_whole(found, data.get("extra", [])):
         raise CheckpointError(f"{path}: is damaged: parameters, optimizer or steps are missing")
     _check_claims(path, data)
+    if version == _VERSION and not are_stages(found.optimizer):
+        raise CheckpointError(f"{path}: is damaged: the optimizer's state has another form")
     return found
+
+
+def for_stages(
+    checkpoint: Checkpoint, own: Collection[str], optimizers: Saved
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Parameters, and what each of our stages' optimizers gets.
+
+    Args:
+        own: the names in our model's state_dict.
+        optimizers: what our stages' optimizers hold now.
+
+    Raises:
+        CheckpointError: optimizers of another kind, or with other groups.
+    """
+    parameters, optimizer = checkpoint.parameters, checkpoint.optimizer
+    if checkpoint.version == 1:
+        parameters, optimizer = without_stages(own, parameters, optimizer)
+        optimizer = todays(optimizers, optimizer)
+    return parameters, fitted(optimizers, optimizer)
 
 
 def _check_claims(path: Path, data: object) -> None:
     """A tensor that repeats one number may claim terabytes; a copy of it would take them."""
     size = path.stat().st_size
     for leaf in pytree.tree_leaves(data):
-        if isinstance(leaf, Tensor) and leaf.nbytes > size:
+        claimed = sum(x.nbytes for x in parts_of(leaf)) if isinstance(leaf, Tensor) else 0
+        if claimed > size:
             raise CheckpointError(
-                f"{path}: is damaged: a tensor claims {leaf.nbytes:,} bytes in a file of {size:,}"
+                f"{path}: is damaged: a tensor claims {claimed:,} bytes in a file of {size:,}"
             )
 
 
-def _is_whole(found: Checkpoint) -> bool:
-    parameters, optimizer, steps = found
+def check_ties(ties: Sequence[Tie], state: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError where a state has several values for one tied weight."""
+    for tie in ties:
+        first, *others = (state[name].cpu() for name in tie.names.values())
+        same = (x.dtype == first.dtype and _are_equal(first, x) for x in others)
+        if not all(same):
+            names = " and ".join(tie.names.values())
+            raise CheckpointError(
+                f"{names} are one tied weight in this model, and differ in the state:\n"
+                f"load the state of a model that ties them, or give each name the same tensor"
+            )
+
+
+def _are_equal(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def _is_whole(found: Checkpoint, extra: Sequence[str]) -> bool:
     return (
-        isinstance(parameters, dict)
-        and all(isinstance(value, Tensor) for value in parameters.values())
-        and isinstance(optimizer, dict)
-        and all(isinstance(value, dict) for value in optimizer.values())
-        and type(steps) is int
+        isinstance(found.parameters, dict)
+        and all(isinstance(v, Tensor) or name in extra for name, v in found.parameters.items())
+        and isinstance(found.optimizer, dict)
+        and all(isinstance(value, dict) for value in found.optimizer.values())
+        and type(found.steps) is int
     )
-
-
-def check_optimizer(own: dict[str, Any], saved: dict[str, Any]) -> None:
-    """Raise CheckpointError unless the saved optimizer is of our kind.
-
-    Either may be missing: that optimizer starts anew.
-    """
-    ours = _kind(own)
-    theirs = _kind(saved)
-    if ours and theirs and ours != theirs:
-        raise CheckpointError(
-            f"the checkpoint was trained with {theirs}, this pipeline trains with {ours}: use the "
-            f"same optimizer, or load_state_dict(torch.load(path)['model']) the parameters alone"
-        )
-
-
-def _kind(optimizer: dict[str, Any]) -> str:
-    """The class of an optimizer, from ``Update.state``; "" without any."""
-    first = next((key for key in optimizer if key.startswith("stage ")), "")
-    return str(optimizer[first].get("kind", "unknown")) if first else ""
-
-
-def check_parameters(own: dict[str, torch.Size], state: dict[str, Tensor]) -> None:
-    """Raise CheckpointError unless a state holds just the model's names and shapes."""
-    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
-        raise CheckpointError("the state is not a dict of tensors by name: give a state_dict")
-    missing = [f"lacks {name}" for name in own.keys() - state.keys()]
-    strange = [f"has {name}, which the model does not have" for name in state.keys() - own.keys()]
-    if differences := missing + strange:
-        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise CheckpointError(
-            f"the state is not this model's: it {', '.join(differences[:3])}{more}; "
-            f"load it into a pipeline of the same model"
-        )
-    for name, shape in own.items():
-        if state[name].shape != shape:
-            raise CheckpointError(
-                f"{name} has shape {tuple(state[name].shape)} in the state and {tuple(shape)} in "
-                f"this model: load it into a pipeline of the same model"
-            )

@@ -1,8 +1,10 @@
 """Refuse before anything runs what can be known to be wrong without the ranks."""
 
+import inspect
 import math
 import warnings
 from collections.abc import Collection, Sequence
+from functools import partial
 
 import cloudpickle
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from pipelab.engine.protocol.commands import Loss, Options, Reduction
 from pipelab.engine.protocol.host import under_torchrun
 from pipelab.errors import BatchError, LossError, PipelabError, PipelineClosed, ScheduleError
-from pipelab.partition.tree import Flat, described, flatten, tensors_of
+from pipelab.partition.tree import described
 from pipelab.schedules import Schedule
 from pipelab.simulator import Cost
 
@@ -23,43 +25,24 @@ _OUTPUT = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.3, 0.9]])
 _TARGETS = torch.tensor([0, 2]), torch.tensor([[0.3, 0.1, 0.8], [0.9, 0.2, 0.4]])
 
 
-def check_batch(
-    inputs: object, targets: object, smallest: int, train: bool
-) -> tuple[Flat, Flat | None, int]:
-    """A batch, flattened, and its rows: at least ``smallest`` to train on, or BatchError."""
-    flat_inputs, rows = _flattened("inputs", inputs)
-    flat_targets = None
-    if targets is not None or train:
-        flat_targets, found = _flattened("targets", targets)
-        if found != rows:
-            raise BatchError(f"inputs have {rows} rows, targets have {found}: give one a row")
-    if rows == 0:
-        raise BatchError("the batch is empty (0 rows): give at least one row per microbatch")
-    if train and rows < smallest:
+def check_targets(targets: object) -> None:
+    """Raise BatchError where a loss is wanted and nothing is there to compare with."""
+    if targets is None:
         raise BatchError(
-            f"a batch of {rows} rows cannot be cut into {smallest} microbatches: "
-            f"give at least {smallest} rows, or a schedule with at most {rows} microbatches"
+            "targets is a NoneType, and the loss is called as loss(output, target): give targets;\n"
+            "for a loss of the output alone the inputs once more, which it ignores: step(x, x)"
         )
-    return flat_inputs, flat_targets, rows
 
 
-def _flattened(name: str, batch: object) -> tuple[Flat, int]:
-    """One side of a batch, and the rows that all its tensors agree on."""
-    try:
-        flat = flatten(batch)
-    except TypeError as error:
-        if not (isinstance(batch, tuple | list | dict) and tensors_of(batch)):
-            kind = type(batch).__name__
-            raise BatchError(
-                f"{name} is a {kind}: give a tensor, or a tuple or dict, rows first"
-            ) from None
-        raise BatchError(f"{name}: {error}") from None
-    if any(tensor.dim() == 0 for tensor in flat.tensors):
-        raise BatchError(f"{name} holds a single number: give tensors, rows first")
-    lengths = sorted({len(tensor) for tensor in flat.tensors})
-    if len(lengths) > 1:
-        raise BatchError(f"{name} holds tensors of {lengths} rows: give all the same rows")
-    return flat, lengths[0]
+def check_trains(num_trained: int, num_parameters: int) -> None:
+    """Raise PipelabError for a step of a model that has nothing to train."""
+    if num_trained:
+        return
+    what = f"none of its {num_parameters} parameters requires a gradient"
+    raise PipelabError(
+        f"the model has nothing to train ({what if num_parameters else 'it has no parameters'}):\n"
+        f"say requires_grad_() of some before the pipeline is made, or use evaluate() and predict()"
+    )
 
 
 def check_loss(loss: Loss, reduction: Reduction = "mean") -> None:
@@ -70,6 +53,8 @@ def check_loss(loss: Loss, reduction: Reduction = "mean") -> None:
     """
     if not callable(loss):
         raise LossError(f"the loss is a {type(loss).__name__}: give a function (output, target)")
+    _refuse_class(loss)
+    _check_call(loss)
     own = loss.named_parameters() if isinstance(loss, nn.Module) else ()
     if trained := [name for name, parameter in own if parameter.requires_grad]:
         raise LossError(
@@ -86,13 +71,40 @@ def check_loss(loss: Loss, reduction: Reduction = "mean") -> None:
                 twice = copy(torch.cat([_OUTPUT] * 2), torch.cat([target] * 2))
         except Exception:  # the loss wants other shapes: nothing is learnt from this try
             continue
+        if isinstance(value, Tensor) and value.is_complex():
+            raise LossError("the loss returned a complex number: return a real one (its .abs())")
         if isinstance(value, Tensor) and value.numel() == 1:
-            return _check_reduction(float(value), float(twice), reduction)
+            return _check_reduction(value.item(), twice.item(), reduction)
         found.append(described(value))
     if found:
         raise LossError(
             f"the loss returned {found[0]} for 2 rows: it must return one number, a scalar tensor, "
             f"the mean over its rows (reduction='mean')"
+        )
+
+
+def _check_call(loss: Loss) -> None:
+    """Raise LossError for a loss that cannot be called with an output and a target."""
+    try:
+        inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).bind(None, None)
+    except TypeError as error:
+        raise LossError(
+            f"the loss cannot be called as loss(output, target): {error}.\n"
+            f"If it needs the output alone, say lambda output, target: loss(output),\n"
+            f"and give the inputs as targets too: step(x, x)"
+        ) from None
+    except ValueError:  # written in C, without a signature
+        pass
+
+
+def _refuse_class(loss: Loss) -> None:
+    """A class called with output and target makes an object, and no number."""
+    made = loss.func if isinstance(loss, partial) else loss
+    if isinstance(made, type):
+        name = made.__name__
+        how = f"{name}.apply" if issubclass(made, torch.autograd.Function) else f"{name}()"
+        raise LossError(
+            f"the loss is the class {name}, which is no function (output, target): give {how}"
         )
 
 
@@ -140,6 +152,17 @@ def check_training(
         )
 
 
+def check_pace(pace: Cost | None, num_stages: int) -> None:
+    """Raise PipelabError for a pace that is no cost, or one of another number of stages."""
+    if pace is None:
+        return
+    if not isinstance(pace, Cost):
+        raise PipelabError(
+            f"pace={pace!r}: give a Cost, such as Cost(0.01, 0.01, 0.01) for F, I and W in seconds"
+        )
+    pace.check_stages(num_stages)
+
+
 def check_worker(
     options: Options, num_ranks: int, replicas: int, pace: Cost | None, overlap: bool
 ) -> None:
@@ -180,6 +203,19 @@ def check_even(worker: str, train: bool, sizes: Sequence[tuple[int, ...]]) -> No
             f"{sum(flat)} rows make microbatches of {', '.join(map(str, flat))} rows, and "
             f"torch.distributed.pipelining has buffers of one size: give a multiple of {len(flat)} "
             f"rows, or leave worker='torch' out"
+        )
+
+
+def check_autocast(options: Options) -> None:
+    """Raise PipelabError where torch.autocast is on in this process, but not on the ranks."""
+    device = options.place.device
+    if under_torchrun() or not torch.is_autocast_enabled(device):
+        return
+    dtype = torch.get_autocast_dtype(device)
+    if dtype is not options.autocast:
+        raise PipelabError(
+            f"torch.autocast({device!r}, {dtype}) is on here, and does not reach the ranks:\n"
+            f"give Pipeline(..., autocast={dtype}), or call it outside of torch.autocast"
         )
 
 

@@ -47,7 +47,7 @@ class Rule:
     def counted(self, targets: Flat) -> float:
         """What some targets count. Raises BatchError if that is no number."""
         if self.count is None:
-            return float(len(targets.tensors[0]))
+            return float(targets.rows)
         found = self.count(targets.unflatten())
         try:
             return float(found)
@@ -61,7 +61,7 @@ class Rule:
         """How to try the loss on the first rows; None if they are too few, or count nothing."""
         takes = _first_rows(sizes)
         rows = sum(takes)
-        each = targets.map(lambda tensor: tensor[:rows]).cut([1] * rows)
+        each = targets.first(rows).cut([1] * rows)
         try:
             counts = [self.counted(row) for row in each]
         except Exception:  # a count= that wants more than one row

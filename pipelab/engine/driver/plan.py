@@ -1,41 +1,45 @@
 """The commands for all ranks, replica by replica: what each builds, follows and works on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
-from pipelab.action import Kind
+from pipelab.action import Action, Kind
 from pipelab.engine.driver.microbatches import Share
 from pipelab.engine.protocol.commands import Build, Options, Run, Use
+from pipelab.partition.sharing import NOTHING_SHARED, Sharing, Tie
 from pipelab.schedules import Schedule
 from pipelab.schedules.communication import Lowered, Row, with_updates
 from pipelab.simulator import Cost
 
 
 def builds(
-    modules: list[nn.Module], lowered: Lowered, replicas: int, options: Options
-) -> list[Build]:
-    """Each rank gets its own stages."""
-    return [
-        Build({stage: modules[stage] for stage in lowered.stages_of(rank)}, len(modules), options)
-        for _ in range(replicas)
-        for rank in range(lowered.num_ranks)
-    ]
+    modules: list[nn.Module], lowered: Lowered, replicas: int, options: Options,
+    sharing: Sharing = NOTHING_SHARED,
+) -> list[Build]:  # fmt: skip
+    """Each rank gets its own stages, and what they share with others."""
+    builds = []
+    for rank in range(lowered.num_ranks):
+        own = {stage: modules[stage] for stage in lowered.stages_of(rank)}
+        builds.append(Build(own, len(modules), options, sharing.of([*own])))
+    return builds * replicas
 
 
 def uses(
-    lowered: Lowered, replicas: int, pace: Cost | None, overlap: bool, options: Options
-) -> list[Use]:
+    lowered: Lowered, replicas: int, pace: Cost | None, overlap: bool, options: Options,
+    ties: Sequence[Tie] = (),
+) -> list[Use]:  # fmt: skip
     """Each rank gets its rows, for training and for evaluation.
 
     Messages written by hand stand where they were written, REDUCE_GRAD and STEP too; what a
     training step lacks of these is added. PyTorch's worker places messages by itself.
     """
     training = with_updates(lowered.ranks, replicas)
-    if options.clip_norm is not None or options.autocast is torch.float16:
-        training = tuple(map(_steps_last, training))  # they wait for the gradients of all ranks
+    if trained := [tie for tie in ties if tie.is_trained]:
+        training = with_ties(training, trained, lowered.rank_of_stage)
+    elif options.updates_together:
+        training = tuple(map(_steps_last, training))  # they wait for all ranks
     rows = [
         {True: train, False: evaluate}
         for train, evaluate in zip(training, lowered.forwards, strict=True)
@@ -71,6 +75,28 @@ def _homes(lowered: Lowered, replica: int) -> dict[int, int]:
     """The process of each stage within one copy of the pipeline."""
     offset = replica * lowered.num_ranks
     return {stage: rank + offset for stage, rank in lowered.rank_of_stage.items()}
+
+
+def with_ties(
+    rows: Iterable[Row], ties: Sequence[Tie], rank_of_stage: Mapping[int, int]
+) -> tuple[Row, ...]:
+    """Training rows that add up tied weights, by REDUCE_GRAD where these are on several ranks.
+
+    Those REDUCE_GRAD stand behind all else, and then the STEPs, in the order of stages: so no rank
+    waits for one that waits for it (rank/tied_weights.py).
+    """
+    tied = {stage for tie in ties for stage in tie.names}
+    far = [tie for tie in ties if len({rank_of_stage[stage] for stage in tie.names}) > 1]
+    needed = {Action(stage, Kind.REDUCE_GRAD) for tie in far for stage in tie.names}
+    completed = []
+    for row in rows:
+        here = {stage for stage, *_ in row}
+        steps = {a for a in row if a.kind is Kind.STEP}
+        reduces = {a for a in needed if a.stage in here}
+        reduces |= {a for a in row if a.kind is Kind.REDUCE_GRAD and a.stage in tied}
+        rest = (a for a in row if a not in reduces | steps)
+        completed.append((*rest, *sorted(reduces), *sorted(steps)))
+    return tuple(completed)
 
 
 def _steps_last(row: Row) -> Row:

@@ -92,6 +92,11 @@ def _doing(begun: Begun) -> str:
         return f"is in {in_words(action)}"
     if wanted.message == action:
         return f"waits until rank {wanted.peer} takes its message {action.token}"
+    if wanted.message.kind is Kind.STEP:
+        return (
+            f"waits for a tied weight, which {wanted.message.token} of rank {wanted.peer} updates, "
+            f"for stage {action.stage}"
+        )
     return (
         f"waits for a message, {wanted.message.token} from rank {wanted.peer}, for stage "
         f"{action.stage}, microbatch {action.microbatch}"

@@ -1,67 +1,230 @@
-"""The process that ranks are forked from: Python's own fork server, with torch loaded already.
+"""The process that ranks are forked from, since it has torch loaded already.
 
-Its first start takes seconds, so it is started before this process loads torch itself. It and its
-ranks must ignore the terminal's Ctrl-C and the notebook's Stop, which reach the whole process
-group: only their pipeline stops ranks.
+Its first start takes seconds, so it is started before this process loads torch itself. One socket
+connects the two, and no path leads to it. When this process ends, whatever ends it, the server
+reads the socket's end, and all that was forked from it ends too.
+
+    this process                           the server (server_process.py)
+    ------------                           ------------------------------
+    begin            ── a new process ──▶  load torch
+    fork             ◀── one byte ───────  loaded
+                     ── pipes ──────────▶  fork; the child reads what it has to run
+    Child.pid        ◀── its number ─────
+    Child.has_ended  ◀── its exit code ──  the child has ended
+
+Python's own fork server serves the script's own processes, too: they would ignore Ctrl-C as ranks
+do. And no daemonic process, such as a pool's worker, could start a rank by it.
 """
 
-import ctypes
-import multiprocessing
+import atexit
 import os
-import shutil
 import signal
+import socket
+import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable
-from multiprocessing import forkserver, resource_tracker, util
-from pathlib import Path
+from contextlib import ExitStack, suppress
+from multiprocessing import Pipe, parent_process
+from multiprocessing.connection import Connection, wait
 
+from pipelab.engine.launch import server_process
+from pipelab.engine.launch.child import Call, Child, packed
 from pipelab.engine.launch.interrupt import Uninterrupted
+from pipelab.engine.launch.leftovers import remove_stale
+from pipelab.engine.launch.refused import refused
+from pipelab.engine.launch.server_process import is_inside
+from pipelab.engine.protocol.forks import forget_in_children
 from pipelab.engine.protocol.host import under_torchrun
 from pipelab.errors import LaunchError
 
-CONTEXT = multiprocessing.get_context("forkserver")
-_PR_SET_PDEATHSIG = 1
-_SOCKETS = "PIPELAB_SOCKETS"  # environment of the server: the folder with its parent's sockets
-_up: set[int] = set()  # servers that have answered
+_WHAT = "the process that ranks are forked from"
 
 
-def is_inside() -> bool:
-    """Whether this process is the fork server, or a rank that was forked from it."""
-    return any("multiprocessing.forkserver" in argument for argument in sys.orig_argv)
+class _Server:
+    """One such process, as its parent knows it."""
+
+    def __init__(self) -> None:
+        self._is_up = False
+        self._lock = threading.Lock()
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self.pid = _spawn(theirs.fileno())
+            except BaseException:
+                self._socket.close()
+                raise
+
+    def has_ended(self) -> bool:
+        """Whether its process is gone."""
+        try:
+            return os.waitpid(self.pid, os.WNOHANG)[0] != 0
+        except ChildProcessError:  # the script has waited for it
+            return True
+
+    def wait_until_up(self) -> None:
+        """Block until it has loaded torch. Raises EOFError if it ends before."""
+        with self._lock:
+            while not self._is_up:
+                if wait([self._socket], 1.0):
+                    # only a look: a Ctrl-C after the read would lose the byte
+                    self._is_up = self._socket.recv(1, socket.MSG_PEEK) != b""
+                    if not self._is_up:
+                        raise EOFError("while it loaded torch")
+
+    def fork(self, name: str, call: Call) -> Child:
+        """A new process."""
+        message, files = packed(name, call)
+        with ExitStack() as opened:
+            request, ours = map(opened.enter_context, Pipe(duplex=False))
+            status, theirs = map(opened.enter_context, Pipe(duplex=False))
+            files = [request.fileno(), theirs.fileno(), *files]
+            with self._lock:
+                socket.send_fds(self._socket, [b"f"], files)
+            request.close()
+            theirs.close()
+            with suppress(BrokenPipeError):  # there is no child: the status says why
+                ours.send_bytes(message)
+            ours.close()
+            child = Child(status)
+            opened.pop_all()
+            return child
+
+    def end(self) -> None:
+        """Kill it, and with it what was forked from it."""
+        with suppress(OSError):
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        self._socket.close()
+
+    def close(self) -> None:
+        """Close the socket; the process ends unless another one holds it, too."""
+        self._socket.close()
 
 
-def start() -> None:
-    """Start the server, if it does not run; returns at once. Under torchrun none is needed.
+class _Home:
+    """The server of this process: none, or one."""
+
+    def __init__(self) -> None:
+        self.server: _Server | None = None
+        self.lock = threading.Lock()
+
+    def forget(self) -> None:
+        """In a forked child: the server is its parent's."""
+        self.lock = threading.Lock()  # another thread of the parent may hold the one of before
+        if self.server is not None:
+            self.server.close()
+            self.server = None
+
+
+_home = _Home()
+forget_in_children(_home)
+
+
+def _spawn(control: int) -> int:
+    """Start the process; its number.
+
+    It is the first of a group: a Ctrl-C, or a kill of this process's whole group, is not meant for
+    it. SIGINT is blocked until it can be ignored, since a notebook's Stop goes to all children.
+    """
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    path = f"import sys; sys.path[:] = {[str(folder) for folder in sys.path]!a}"
+    main = f"from {server_process.__name__} import main; main()"
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, *flags, "-c", f"{path}; {main}", server_process.MARK, str(os.getpid())],
+        os.environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, control, server_process.SOCKET),
+        ],
+        setpgroup=0,
+        setsigmask=[signal.SIGINT],
+    )
+
+
+def begin() -> None:
+    """What the import of the engine does first, before torch is loaded: start the server.
+
+    A worker of Python's own gets one when it opens a pipeline: most of them open none.
 
     Raises:
         LaunchError: it cannot be started.
     """
-    # The server and its ranks import this module too: they must not start another server.
-    if is_inside() or under_torchrun():
-        return
-    CONTEXT.set_forkserver_preload(["pipelab.engine.launch.preload"])
+    if is_inside():
+        server_process.begin()
+    elif not under_torchrun() and not _is_worker():
+        _started()
+
+
+def _is_worker() -> bool:
+    """Whether this process was started by multiprocessing, however it starts processes."""
+    is_new = any(word.startswith("from multiprocessing.") for word in sys.orig_argv)
+    return is_new or parent_process() is not None
+
+
+def _started() -> _Server:
+    """The server, started if it does not run. Raises LaunchError."""
+    with Uninterrupted(), _home.lock:
+        if _home.server is not None and _home.server.has_ended():
+            _home.server.close()
+            _home.server = None
+        if _home.server is None:
+            with suppress(OSError):
+                remove_stale()
+            try:
+                _home.server = _Server()
+            except OSError as error:
+                raise refused(f"{_WHAT} did not start", error) from None
+        return _home.server
+
+
+def wait_until_up() -> None:
+    """Start the server if it does not run, and block until it is up: for seconds, once.
+
+    A Ctrl-C can interrupt these seconds; it cannot interrupt the milliseconds of ``fork``.
+
+    Raises:
+        LaunchError: it cannot be started, or has ended.
+    """
+    try:
+        _started().wait_until_up()
+    except (EOFError, ConnectionError) as error:
+        raise _ended(error) from None
+
+
+def fork(name: str, target: Callable[..., object], *arguments: object) -> Child:
+    """A new process that calls ``target``, a function of a module.
+
+    ``arguments`` are pickled; a Connection among them is open in both processes then.
+
+    Raises:
+        LaunchError: the server has ended, or the system starts no more processes.
+    """
+    wait_until_up()
     with Uninterrupted():
-        resource_tracker.ensure_running()  # its start unblocks signals, so it comes first
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        os.environ[_SOCKETS] = util.get_temp_dir()
+        server = _started()
         try:
-            forkserver.ensure_running()  # inherits the blocked signal; ``preload`` ignores it
+            return server.fork(name, (target, arguments))
+        except (EOFError, ConnectionError) as error:
+            raise _ended(error) from error
         except OSError as error:
-            raise LaunchError(_no_server(error)) from None
-        finally:
-            os.environ.pop(_SOCKETS, None)  # another thread may have started one, too
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            raise refused(f"the process {name!r} did not start", error) from None
 
 
-def _no_server(error: OSError) -> str:
-    what = f"the process that ranks are forked from did not start ({error})"
-    folder = tempfile.gettempdir()
-    if error.errno is None:  # not from the system: Python found the socket's path too long
-        return f"{what}: set TMPDIR to a shorter path than {folder}, and start again"
-    return f"{what}: is there room, and permission to write, in {folder}?"
+def pipe() -> tuple[Connection, Connection]:
+    """Two ends, ours and that of a process to come. Raises LaunchError."""
+    try:
+        return Pipe()
+    except OSError as error:
+        raise refused("no process was started", error) from None
+
+
+def _ended(error: Exception) -> LaunchError:
+    return LaunchError(
+        f"{_WHAT} has ended ({error!r}). Was it killed, or is memory short? Try once more: the "
+        f"next launch starts another"
+    )
 
 
 def refuse_within_ranks() -> None:
@@ -74,78 +237,14 @@ def refuse_within_ranks() -> None:
         )
 
 
-def wait_until_up() -> None:
-    """Block until the server has loaded what it preloads; only the first call takes time.
-
-    A Ctrl-C can interrupt these seconds; it cannot interrupt the milliseconds of a rank's start.
-    """
-    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-    if pid in _up:
-        return
-    first = CONTEXT.Process(target=int, name="pipelab rank: is the server up?", daemon=True)
-    failures: list[Exception] = []
-    starter = threading.Thread(  # Ctrl-C interrupts the main thread only
-        target=_quietly, args=(first.start, failures), daemon=True
-    )
-    starter.start()
-    while starter.is_alive():
-        starter.join(0.1)
-    if failures:
-        raise ended(failures[0])
-    first.join()
-    first.close()
-    _up.add(pid)
+def pid() -> int | None:
+    """The server's number, if one was started."""
+    return None if _home.server is None else _home.server.pid
 
 
-def ended(error: Exception) -> LaunchError:
-    """What to raise when the server ended while a rank was to be started."""
-    return LaunchError(
-        f"the process that ranks are forked from has ended ({error!r}). Was it killed, or is "
-        f"memory short? Try once more: the next launch starts another"
-    )
-
-
-def _quietly(start: Callable[[], object], failures: list[Exception]) -> None:
-    """A server killed by our own Ctrl-C must not make its starter print a traceback."""
-    try:
-        start()
-    except Exception as error:
-        failures.append(error)
-
-
-def prefix(pid: int) -> str:
-    """How the names of a process's private folders begin."""
-    return f"pipelab-{pid}-"
-
-
-def remove_leftovers(pid: int) -> None:
-    """Remove the folders of a process that was killed."""
-    left = [*Path(tempfile.gettempdir()).glob(prefix(pid) + "*")]
-    if _SOCKETS in os.environ and _is_orphan(pid):
-        left.append(Path(os.environ[_SOCKETS]))  # Python removes it if the process can still act
-    for folder in left:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_orphan(pid: int) -> bool:
-    """Whether the parent has died: its files close a moment before its children get another."""
-    until = time.monotonic() + 0.1
-    while os.getppid() == pid and time.monotonic() < until:
-        time.sleep(0.005)
-    return os.getppid() != pid
-
-
-def end_with_server() -> None:
-    """Make the system kill this rank when the fork server ends, which ends with the parent.
-
-    A rank that is stopped, or in a loop in C, cannot notice the parent's death by itself. Only
-    Linux offers this. The server ends only once no rank holds the pipe that keeps it alive, which
-    Python lets ranks inherit: a rank that is stopped before this line keeps both.
-    """
-    server = forkserver._forkserver
-    alive: int | None = getattr(server, "_forkserver_alive_fd", None)  # private: may disappear
-    if alive is not None:
-        os.close(alive)
-        setattr(server, "_forkserver_alive_fd", None)  # noqa: B010 - mypy does not know it
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+@atexit.register
+def end() -> None:
+    """Kill the server, if it runs: left alone it would end once it has loaded torch."""
+    if _home.server is not None:
+        _home.server.end()
+        _home.server = None

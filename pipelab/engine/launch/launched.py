@@ -1,7 +1,7 @@
 """The ranks that this process starts: ask them, collect their answers, and leave none behind.
 
-Processes come from Python's fork server, which has torch loaded before it forks (see
-``fork_server``): four ranks are up in well under a tenth of a second.
+Processes come from a fork server, which has torch loaded before it forks (see ``fork_server``):
+four ranks are up in well under a tenth of a second.
 
 After ``idle_timeout`` they end, as thirty notebooks may share a server. Their parameters are lost,
 and the next call says so: new ranks, started silently with an earlier state, would hide it.
@@ -21,9 +21,11 @@ from pipelab.engine.failures.sentences import unsendable
 from pipelab.engine.launch.fork_server import refuse_within_ranks
 from pipelab.engine.launch.interrupt import Uninterrupted
 from pipelab.engine.launch.processes import Processes, is_stopped
-from pipelab.engine.protocol.commands import Done, dumps, receive
+from pipelab.engine.protocol.commands import Done, PipeEnded, dumps, receive
 from pipelab.engine.protocol.failure import Failure, FailureKind
+from pipelab.engine.protocol.forks import PARENTS, forget_in_children
 from pipelab.engine.protocol.progress import Begun
+from pipelab.engine.rank.raised import failure_in
 from pipelab.engine.transport.groups import START_TIMEOUT
 from pipelab.errors import LaunchError, PipelineClosed, RankError
 
@@ -63,6 +65,7 @@ class LaunchedRanks:
             self._processes.start(num_ranks, replicas, timeout)
             self._answers([None] * num_ranks)
             _close_when_idle(self, idle_timeout)
+            forget_in_children(self)
         except RankError as error:
             self.close()
             raise LaunchError(f"the ranks did not start: {error}") from None
@@ -74,7 +77,7 @@ class LaunchedRanks:
     def pids(self) -> tuple[int, ...]:
         """The processes, in rank order; empty once closed."""
         processes = () if self.is_closed else self._processes.all
-        return tuple(process.pid for process in processes if process.pid is not None)
+        return tuple(process.pid for process in processes)
 
     def begun(self) -> tuple[Begun, ...]:
         """What each rank began last, in rank order; empty once closed."""
@@ -180,9 +183,9 @@ class LaunchedRanks:
     def _absent(self, rank: int, has_ended: bool) -> Absent:
         process = self._processes.all[rank]
         if has_ended:
-            process.join(1.0)
-            return Absent(State.ENDED, process.exitcode, self._processes.logs.fresh(rank))
-        return Absent(State.STOPPED if is_stopped(process.pid or 0) else State.ALIVE)
+            process.has_ended(1.0)
+            return Absent(State.ENDED, process.exit_code, self._processes.logs.fresh(rank))
+        return Absent(State.STOPPED if is_stopped(process.pid) else State.ALIVE)
 
     @property
     def is_closed(self) -> bool:
@@ -197,13 +200,22 @@ class LaunchedRanks:
             self.why_closed = self.why_closed or why
             self._end()
 
+    def forget(self) -> None:
+        """In a forked child: these ranks are its parent's."""
+        self.lock = threading.RLock()  # another thread of the parent may hold the one of before
+        if self._end.detach() is not None:
+            self.why_closed = PARENTS
+            self._processes.forget()
+
 
 def _receive(pipe: Connection) -> Done | Failure | None:
     """A rank's answer; None if it ended without one."""
     try:
         answer: Done | Failure = receive(pipe)
-    except (EOFError, OSError):
+    except PipeEnded:
         return None
+    except Exception as error:  # whatever a learner's class raises while it is unpickled
+        return failure_in(None, error)
     return answer
 
 

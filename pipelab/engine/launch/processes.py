@@ -6,95 +6,95 @@ even if their start was interrupted. Their folder is removed as soon as they are
 nothing is left on the disk, however they end.
 """
 
-import os
-import shutil
-import tempfile
 import threading
 import time
-from contextlib import suppress
-from multiprocessing import spawn
+from contextlib import ExitStack, suppress
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import torch
 
 from pipelab.engine.launch import fork_server, rank_process
-from pipelab.engine.launch.fork_server import CONTEXT
+from pipelab.engine.launch.child import Child
 from pipelab.engine.launch.interrupt import Uninterrupted
-from pipelab.engine.protocol.device import gpu_variables
+from pipelab.engine.launch.leftovers import PrivateFolder
+from pipelab.engine.launch.refused import refused
+from pipelab.engine.protocol import process_settings
 from pipelab.engine.protocol.logs import LogReader
 from pipelab.engine.protocol.progress import Progress
 from pipelab.engine.transport.shared_memory import SharedFiles
 
-_OURS = "pipelab "  # how the names of all our processes begin
 _EXIT_TIME = 0.2  # seconds for ranks to end by themselves
 _KILL_TIME = 5.0  # seconds for killed ranks to be gone: a busy system is slow
-_preparation_data = spawn.get_preparation_data
-
-
-def _preparation(name: str) -> dict[str, object]:
-    """Keep multiprocessing from running the learner's script again in each rank.
-
-    It would re-import ``__main__`` by its file; a script without a main guard would then launch
-    itself. Our ranks need no ``__main__``: what is defined there reaches them by value.
-    """
-    data: dict[str, object] = _preparation_data(name)
-    if name.startswith(_OURS):
-        data = {k: v for k, v in data.items() if not k.startswith("init_main")}
-    return data
-
-
-# Set once: a patch around each start could be left in place by a Ctrl-C.
-spawn.get_preparation_data = _preparation
 
 
 class Processes:
-    """The ranks' processes, the pipes to them, and what they share."""
+    """The ranks' processes, the pipes to them, and what they share.
+
+    Raises:
+        LaunchError: the system gives no files or no room for them; nothing is left then.
+    """
 
     def __init__(self, num_ranks: int):
-        self.all: list[ForkServerProcess] = []
+        self.all: list[Child] = []
         self.pipes: list[Connection] = []
-        self.folder = Path(tempfile.mkdtemp(prefix=fork_server.prefix(os.getpid())))  # mode 0700
-        self.progress = Progress(self.folder, num_ranks)
-        self.logs = LogReader(self.folder, num_ranks)
-        self._read_end, self._lifeline = CONTEXT.Pipe(duplex=False)
         self._closing = threading.RLock()  # two threads would close the pipe's file twice
+        with ExitStack() as opened:
+            try:
+                self._open(num_ranks, opened)
+            except OSError as error:
+                raise refused("the ranks did not start", error) from None
+            self._opened = opened.pop_all()
+
+    def _open(self, num_ranks: int, opened: ExitStack) -> None:
+        self._folder = PrivateFolder()
+        self.folder = self._folder.path
+        opened.callback(self.remove_folder)
+        opened.callback(self._folder.close)
+        self.progress = Progress(self.folder, num_ranks)
+        opened.callback(self.progress.close)
+        self.logs = LogReader(self.folder, num_ranks)
+        opened.callback(self.logs.close)
+        self._read_end, self._lifeline = Pipe(duplex=False)
+        opened.callback(self._read_end.close)
+        opened.callback(self._lifeline.close)
 
     def start(self, num_ranks: int, replicas: int, timeout: float) -> None:
         """Fork all ranks; they begin to connect to each other."""
-        fork_server.start()
         fork_server.wait_until_up()
         threads = threads_per_rank(num_ranks)
-        variables = gpu_variables()  # as they are now: the server has those of its start
-        with SharedFiles(num_ranks) as shared:
+        settings = process_settings.current()  # as they are now: the server has its start's
+        with self._shared_files(num_ranks) as shared:
             for rank in range(num_ranks):
-                with Uninterrupted():  # half a request would end Python's server
-                    ours, theirs = CONTEXT.Pipe()
-                    self.pipes.append(ours)
-                    process = CONTEXT.Process(
-                        target=rank_process.main,
-                        args=(rank, num_ranks, replicas, theirs, self._read_end,
-                              shared.of_rank(rank), self.folder, timeout, threads, variables),
-                        name=f"{_OURS}rank {rank}",
-                        daemon=True,
-                    )  # fmt: skip
-                    self.all.append(process)
-                    try:
-                        process.start()
-                    except (EOFError, ConnectionError) as error:
-                        raise fork_server.ended(error) from error
-                    theirs.close()
+                with Uninterrupted(), self._pipe() as theirs:  # a rank that nobody knows would stay
+                    self.all.append(fork_server.fork(
+                        f"pipelab rank {rank}", rank_process.main,
+                        rank, num_ranks, replicas, theirs, self._read_end, shared.of_rank(rank),
+                        self.folder, timeout, threads, settings,
+                    ))  # fmt: skip
+
+    def _shared_files(self, num_ranks: int) -> SharedFiles:
+        try:
+            return SharedFiles(num_ranks)
+        except OSError as error:
+            raise refused("the ranks did not start", error) from None
+
+    def _pipe(self) -> Connection:
+        """The rank's end of a new pipe; ours is kept."""
+        ours, theirs = fork_server.pipe()
+        self.pipes.append(ours)
+        return theirs
 
     def remove_folder(self) -> None:
         """Remove the folder: the ranks are connected, and hold open what they still need."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._folder.remove()
 
     def close_lifeline(self) -> None:
         """Make all ranks end, whatever they do."""
         with self._closing:
             with suppress(OSError):  # closed already
-                self._lifeline.send_bytes(b"end")  # a child that the learner forked may hold it
+                self._lifeline.send_bytes(b"end")  # a process may hold a copy of it
             self._lifeline.close()
 
     def end(self) -> None:
@@ -104,20 +104,24 @@ class Processes:
             for pipe in self.pipes:
                 pipe.close()
             until = time.monotonic() + _EXIT_TIME
-            started = [process for process in self.all if process.pid is not None]
-            for process in started:
-                process.join(max(0.0, until - time.monotonic()))
-                if process.is_alive():
-                    process.kill()
+            for child in self.all:
+                if not child.has_ended(max(0.0, until - time.monotonic())):
+                    child.kill()
             until = time.monotonic() + _KILL_TIME
-            for process in started:
-                process.join(max(0.0, until - time.monotonic()))
-                with suppress(ValueError):  # still running: Python closes it at the next launch
-                    process.close()
-            self._read_end.close()
-            self.progress.close()
-            self.logs.close()
-            self.remove_folder()
+            for child in self.all:
+                child.has_ended(max(0.0, until - time.monotonic()))
+                child.close()
+            self._opened.close()
+
+    def forget(self) -> None:
+        """In a forked child: close the copies of pipes and files, and end nothing."""
+        for pipe in [*self.pipes, self._read_end, self._lifeline]:
+            pipe.close()
+        for child in self.all:
+            child.close()
+        self.progress.close()
+        self.logs.close()
+        self._folder.close()
 
 
 def threads_per_rank(num_ranks: int) -> int:

@@ -8,16 +8,17 @@ import os
 import shutil
 import sys
 import threading
-from multiprocessing import connection, parent_process
-from multiprocessing.connection import Connection
+from contextlib import suppress
+from multiprocessing import util
+from multiprocessing.connection import Connection, wait
+from multiprocessing.synchronize import SemLock
 from pathlib import Path
 from typing import NoReturn
 
 import torch
 
-from pipelab.engine.launch.fork_server import end_with_server
-from pipelab.engine.protocol.commands import Build, Done, receive, send
-from pipelab.engine.protocol.device import take_over
+from pipelab.engine.protocol.commands import Build, Done, PipeEnded, receive, send
+from pipelab.engine.protocol.process_settings import Settings, take_over
 from pipelab.engine.protocol.progress import Progress
 from pipelab.engine.rank.affinity import Affinity
 from pipelab.engine.rank.opening import open_session
@@ -27,14 +28,14 @@ from pipelab.engine.rank.session import Session
 from pipelab.engine.transport import groups
 from pipelab.engine.transport.shared_memory import Shared
 
+_ENDING = threading.Lock()
+
 
 def main(
     rank: int, num_ranks: int, replicas: int, pipe: Connection, lifeline: Connection,
-    shared: Shared | None, folder: Path, timeout: float, threads: int, variables: dict[str, str],
+    shared: Shared | None, folder: Path, timeout: float, threads: int, settings: Settings,
 ) -> NoReturn:  # fmt: skip
     """Be rank ``rank`` of ``num_ranks``, replicas included: the target of the process."""
-    end_with_server()
-    take_over(variables)
     try:
         _print_to(folder / f"rank-{rank}.log")
     except FileNotFoundError:
@@ -45,6 +46,7 @@ def main(
     affinity.bind()
     recorder = Recorder(rank, Progress(folder, num_ranks))
     try:
+        take_over(settings)
         send(pipe, Done())
         session: Session | None = None
         while True:
@@ -60,12 +62,13 @@ def main(
                 answer = session.answer(command)
             _flush()
             send(pipe, answer)
-    except (EOFError, BrokenPipeError):
-        os._exit(0)  # the parent has closed the pipeline
+    except PipeEnded:
+        _exit(0)  # the parent has closed the pipeline
     except BaseException as error:  # SystemExit from a learner's code included
         _flush()
-        send(pipe, failure_of(recorder, error))
-        os._exit(1)
+        with suppress(PipeEnded):
+            send(pipe, failure_of(recorder, error))
+        _exit(1)
 
 
 def _print_to(path: Path) -> None:
@@ -85,8 +88,19 @@ def _flush() -> None:
 
 def _end_with_parent(lifeline: Connection, folder: Path) -> None:
     """Wait for the pipeline's end or the parent's death, and end at once."""
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([lifeline, parent.sentinel])
+    wait([lifeline])
     shutil.rmtree(folder, ignore_errors=True)
-    os._exit(1)
+    _exit(1)
+
+
+def _exit(code: int) -> NoReturn:
+    """End at once, but remove the named semaphores that this process has made.
+
+    A progress bar of tqdm's has one, and torch.compile shows some. Python would say at the parent's
+    exit that they were leaked.
+    """
+    with _ENDING:  # the other thread may be at it
+        for finalizer in [*util._finalizer_registry.values()]:  # type: ignore[attr-defined]
+            if finalizer._callback is SemLock._cleanup:  # type: ignore[attr-defined]
+                finalizer()
+        os._exit(code)

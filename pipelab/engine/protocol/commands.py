@@ -1,18 +1,15 @@
 """What the parent asks of a rank, what the rank answers, and how both travel through a pipe.
 
 The pipe is a private socket pair between the parent and one rank. Classes and functions of a
-notebook cell travel by value (cloudpickle); tensors as raw bytes, which is several times faster
-than their own pickling. What travels in every step holds no classes of a learner's, except inside a
-``Form``, which encodes them itself; so pickle's fast implementation carries it.
+notebook cell travel by value (see ``pickling``). What travels in every step holds no classes of a
+learner's, except inside a ``Form``, which encodes them itself; so pickle's fast implementation
+carries it.
 """
 
-import copyreg
 import io
-import pickle
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from types import CodeType
 from typing import Any, Literal
 
 import cloudpickle
@@ -21,6 +18,8 @@ from torch import Tensor, nn
 
 from pipelab.action import Action
 from pipelab.engine.protocol.device import CPU, Place
+from pipelab.engine.protocol.pickling import FastPickler, Pickler
+from pipelab.partition.sharing import NOTHING_SHARED, Sharing
 from pipelab.partition.tree import Flat
 from pipelab.simulator import Cost
 from pipelab.trace import Memory
@@ -31,9 +30,14 @@ Row = tuple[int, int, int, int | None, float, float, int, int | None]
 Seen = tuple[str, str, int, float, float]
 """An ``Operator`` as ranks send it: name, device, thread, start and end on the machine's clock."""
 
+EXTRA_STATE = "_extra_state"
+"""How torch names what ``get_extra_state`` of a module gives."""
+
 Loss = Callable[[Any, Any], Tensor]
 Reduction = Literal["mean", "sum"]
 Optimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+"""Makes a stage's optimizer; one with an argument ``names`` gets the parameters' names too."""
+
 LrSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
 
 
@@ -53,6 +57,14 @@ class Options:
     stop_at_nan: bool = False
     place: Place = CPU
     worker: str = "pipelab"
+    lr_takes_loss: bool = False  # as ReduceLROnPlateau does
+    settings: dict[str, dict[str, Any]] | None = None  # of each parameter, as made by the parent
+
+    @property
+    def updates_together(self) -> bool:
+        """Whether ranks exchange something before they update, so that all wait for the last."""
+        is_fp16 = self.autocast is torch.float16
+        return is_fp16 or self.clip_norm is not None or self.lr_takes_loss
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,7 @@ class Build:
     stages: dict[int, nn.Module]
     num_stages: int
     options: Options
+    sharing: Sharing = NOTHING_SHARED
 
 
 @dataclass(frozen=True)
@@ -111,6 +124,7 @@ class Run:
     weights: tuple[float, ...]
     signature: tuple[object, ...]
     collect: bool = False  # return the last stage's outputs
+    output_dim: int = 0  # where these have their rows
     fresh: bool = True  # forget the gradients of the step before
     update: bool = True  # end with the optimizer's step
     number: int = 0  # of this batch in the training
@@ -126,17 +140,25 @@ class GetProfiler:
 
 @dataclass(frozen=True)
 class Fetch:
-    """Return ``"gradients"``, ``"parameters"`` (buffers too) or ``"optimizer"`` state."""
+    """Return ``"gradients"``, ``"optimizer"`` state, or all that is in a state_dict.
+
+    That is ``"parameters"`` (buffers and extra state too) or the ``"shapes"`` of these.
+    """
 
     what: str
 
 
 @dataclass(frozen=True)
 class Load:
-    """Load parameters, by the model's own names, and the optimizers' state."""
+    """Load parameters, by the model's own names, and the optimizers' state.
 
-    parameters: dict[str, Tensor]
-    optimizer: dict[str, Any]
+    ``parameters`` is a state_dict: the extra state of a layer may be no tensor. ``optimizer`` is
+    what each of our stages gets (protocol/training_state.py); None leaves the optimizers as they
+    are.
+    """
+
+    parameters: dict[str, Any]
+    optimizer: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -156,58 +178,36 @@ class Done:
     clock_error: float = 0.0  # seconds: of the times of what was seen
 
 
-def _reduce(tensor: Tensor) -> Any:
-    if tensor.requires_grad:
-        return tensor.__reduce_ex__(5)  # type: ignore[no-untyped-call]
-    tensor = tensor.cpu()  # each rank lays it where it computes
-    raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-    return _tensor, (raw, tensor.dtype, tuple(tensor.shape))
-
-
-def _tensor(raw: bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    if not raw:
-        return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(bytearray(raw), dtype=dtype).reshape(shape)
-
-
-def _code(make: Callable[..., CodeType], parts: tuple[object, ...], file: str) -> CodeType:
-    return make(*parts).replace(co_filename=file)
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle, with tensors as raw bytes, and code with the name of its file.
-
-    Since 3.1.2 cloudpickle leaves that name out; tracebacks could not show the learner's line.
-    """
-
-    def reducer_override(self, obj: object) -> Any:
-        if type(obj) is Tensor:
-            return _reduce(obj)
-        if type(obj) is CodeType:
-            make, parts, *_ = self.dispatch_table[CodeType](obj)
-            return _code, (make, parts, obj.co_filename)
-        return super().reducer_override(obj)
-
-
-class _FastPickler(pickle.Pickler):
-    """pickle, with tensors as raw bytes."""
-
-    dispatch_table = {**copyreg.dispatch_table, Tensor: _reduce}  # noqa: RUF012
-
-
 def dumps(message: object) -> bytes:
     """One message as bytes."""
     buffer = io.BytesIO()
-    pickler = _FastPickler if isinstance(message, Run | Done) else _Pickler
+    # what a rank found may be of a learner's class
+    is_plain = isinstance(message, Run) or (isinstance(message, Done) and not message.found)
+    pickler = FastPickler if is_plain else Pickler
     pickler(buffer, protocol=5).dump(message)
     return buffer.getvalue()
 
 
+class PipeEnded(Exception):
+    """The other end of a pipe is gone.
+
+    No EOFError: what a learner's class raises while it is pickled may be one, too.
+    """
+
+
 def send(pipe: Connection, message: object) -> None:
-    """Write one message. Raises OSError when the other end is gone."""
-    pipe.send_bytes(dumps(message))
+    """Write one message. Raises PipeEnded, or what ``message`` raises while it is pickled."""
+    data = dumps(message)
+    try:
+        pipe.send_bytes(data)
+    except OSError as error:
+        raise PipeEnded from error
 
 
 def receive(pipe: Connection) -> Any:
-    """Read one message. Raises EOFError when the other end is gone."""
-    return cloudpickle.loads(pipe.recv_bytes())
+    """Read one message. Raises PipeEnded, or what the message raises while it is unpickled."""
+    try:
+        data = pipe.recv_bytes()
+    except (EOFError, OSError) as error:
+        raise PipeEnded from error
+    return cloudpickle.loads(data)

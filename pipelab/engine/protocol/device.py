@@ -14,10 +14,8 @@ import torch
 from pipelab.engine.protocol.host import under_torchrun
 from pipelab.errors import PipelabError
 
-_OF_GPUS = ("CUDA_", "NCCL_", "PYTORCH_", "TORCH_NCCL_")
-
 SHARED_MEMORY = "shared memory"
-MAX_SHARING = 64  # ranks: each gets three open files for each, and Python hands over 256 at most
+MAX_SHARING = 64  # ranks: each gets three open files for each, and 253 can be handed over at once
 
 Moment = float | torch.cuda.Event
 
@@ -81,18 +79,6 @@ def device_of(place: Place, rank: int) -> torch.device:
     device = torch.device("cuda", place_here % torch.cuda.device_count())
     torch.cuda.set_device(device)
     return device
-
-
-def gpu_variables() -> dict[str, str]:
-    """What this process's environment says of GPUs: which ones, and how to use them."""
-    return {name: value for name, value in os.environ.items() if name.startswith(_OF_GPUS)}
-
-
-def take_over(variables: dict[str, str]) -> None:
-    """Let this process's environment say the same of GPUs as another's, no more and no less."""
-    for name in gpu_variables():
-        del os.environ[name]
-    os.environ.update(variables)
 
 
 class DeviceClock:

@@ -13,7 +13,8 @@ sizes, and replicas with different numbers of rows, are right without a special 
 
 Each gradient is scaled exactly once, there: at the loss. Everything after that only adds. A stage
 adds the gradients of its microbatches, an all-reduce adds those of the replicas
-(rank/data_parallel.py). (With fp16 the loss is also multiplied by the loss scale, which is divided
+(rank/data_parallel.py), and the owner of a tied weight adds those of its other stages
+(rank/tied_weights.py). (With fp16 the loss is also multiplied by the loss scale, which is divided
 out again before the update: rank/update.py.)
 """
 
@@ -67,4 +68,8 @@ def weighted_loss(loss: Loss, output: Any, target: Any, weight: float) -> Tensor
             f"the loss returned {described(value)}, not a tensor with one number: return the mean "
             f"over the rows (reduction='mean')"
         )
+    if value.is_complex():
+        raise TypeError("the loss returned a complex number: return a real one, such as its .abs()")
+    if value.is_leaf:
+        value = value.detach()  # made anew: its graph, if it says to have one, ends there
     return value.reshape(()) * weight

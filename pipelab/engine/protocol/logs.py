@@ -17,7 +17,13 @@ class LogReader:
 
     def __init__(self, folder: Path, num_ranks: int):
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND  # ranks append too, so it can be shortened
-        self.files = [os.open(folder / f"rank-{r}.log", flags, 0o600) for r in range(num_ranks)]
+        self.files: list[int] = []
+        try:
+            for rank in range(num_ranks):
+                self.files.append(os.open(folder / f"rank-{rank}.log", flags, 0o600))
+        except OSError:
+            self.close()
+            raise
         self.offsets = [0] * num_ranks
         self.dropped = [0] * num_ranks  # bytes that were thrown away since the last replay
 

@@ -65,14 +65,15 @@ class Rows:
 
 def _first_rows(take: int, output: Any, target: Flat) -> tuple[Flat, Flat] | None:
     """Some rows of a microbatch; None if its outputs are not tensors with one entry a row."""
+    dims = {leaf.dim for leaf in target.form.tensors if leaf.dim is not None}
+    dim = dims.pop()
     try:
-        flat = flatten(output)
+        flat = flatten(output, dim)
     except TypeError:
         return None
-    rows = len(target.tensors[0])
-    if any(x.dim() == 0 or len(x) != rows for x in flat.tensors):
+    if dims or any(x.dim() <= dim or x.shape[dim] != target.rows for x in flat.tensors):
         return None
-    return flat.map(lambda x: x[:take].detach()), target.map(lambda x: x[:take])
+    return flat.first(take), target.first(take)
 
 
 def try_loss(loss: Loss, output: Flat, target: Flat, trial: Trial) -> None:
@@ -117,7 +118,9 @@ def _value(loss: Loss, output: Flat, target: Flat) -> float | None:
         value = loss(output.unflatten(), target.unflatten())
     except Exception:  # raised again where the loss is needed
         return None
-    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else None
+    if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+        return None
+    return value.item()
 
 
 def _eager() -> AbstractContextManager[None]:

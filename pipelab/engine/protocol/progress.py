@@ -2,6 +2,9 @@
 
 A rank that is stuck in a wait or in an endless loop cannot answer; these bytes show the parent what
 it was doing. They are a file in the pipeline's private folder, mapped into memory by all.
+
+Nothing stops a reader while a rank writes. So each rank has two places, and writes them in turn:
+first the place, then the count, which says where the reader finds what is whole.
 """
 
 import mmap
@@ -12,8 +15,9 @@ from typing import NamedTuple
 
 from pipelab.action import Action, Kind
 
-# how many actions so far, the action, a message and its peer, when the action began
-_ENTRY = struct.Struct("=qiiiiiid")
+_COUNT = struct.Struct("=q")  # how many actions so far; odd: what began last is in the second place
+_PLACE = struct.Struct("=iiiiiid")  # the action, a message and its peer, when the action began
+_ENTRY = _COUNT.size + 2 * _PLACE.size  # bytes
 _KINDS = list(Kind)
 _NUMBER = {kind: number for number, kind in enumerate(_KINDS)}
 _NONE = -1
@@ -55,7 +59,7 @@ class Progress:
     def __init__(self, folder: Path, num_ranks: int):
         self._num_ranks = num_ranks
         path = folder / "progress"
-        size = _ENTRY.size * num_ranks
+        size = _ENTRY * num_ranks
         if not path.exists():
             path.write_bytes(bytes(size))
         with path.open("r+b") as file:
@@ -72,8 +76,10 @@ class Progress:
         rest = (_NONE, _NONE, _NONE)
         if wanted is not None:
             rest = (wanted.message.stage, _NUMBER[wanted.message.kind], wanted.peer)
-        entry = (self._count, *place, *rest, time.monotonic() if since is None else since)
-        _ENTRY.pack_into(self._page, rank * _ENTRY.size, *entry)
+        began = time.monotonic() if since is None else since
+        # not by pack_into, which writes zeros first
+        self._page[_place(rank, self._count)] = _PLACE.pack(*place, *rest, began)
+        self._page[_count(rank)] = _COUNT.pack(self._count)
 
     def begun(self) -> tuple[Begun, ...]:
         """What each rank began last, in rank order; empty once closed.
@@ -87,17 +93,33 @@ class Progress:
 
     def read(self, rank: int) -> Begun:
         """What one rank began last."""
-        entry = _ENTRY.unpack_from(self._page, rank * _ENTRY.size)
-        count, stage, kind, microbatch, *message, since = entry
-        if count == 0:
-            return Begun()
-        number = None if microbatch < 0 else microbatch
-        wanted_stage, wanted_kind, peer = message
-        wanted = None
-        if peer != _NONE:
-            wanted = Wanted(Action(wanted_stage, _KINDS[wanted_kind], number), peer)
-        return Begun(count, Action(stage, _KINDS[kind], number), since, wanted)
+        while True:
+            count = self._page[_count(rank)]
+            number: int = _COUNT.unpack(count)[0]
+            place = self._page[_place(rank, number)]
+            if count == self._page[_count(rank)]:  # else the rank may have been writing this place
+                return _begun(number, place)
 
     def close(self) -> None:
         """Unmap the page."""
         self._page.close()
+
+
+def _count(rank: int) -> slice:
+    return slice(rank * _ENTRY, rank * _ENTRY + _COUNT.size)
+
+
+def _place(rank: int, count: int) -> slice:
+    start = rank * _ENTRY + _COUNT.size + count % 2 * _PLACE.size
+    return slice(start, start + _PLACE.size)
+
+
+def _begun(count: int, place: bytes) -> Begun:
+    if count == 0:
+        return Begun()
+    stage, kind, microbatch, wanted_stage, wanted_kind, peer, since = _PLACE.unpack(place)
+    number = None if microbatch < 0 else microbatch
+    wanted = None
+    if peer != _NONE:
+        wanted = Wanted(Action(wanted_stage, _KINDS[wanted_kind], number), peer)
+    return Begun(count, Action(stage, _KINDS[kind], number), since, wanted)

@@ -64,7 +64,7 @@ class WeightsLater:
         if self.entry is None or not self.outputs:
             return  # a first stage: nobody waits for its input's gradient, W does everything
         roots = [output.grad_fn for output in self.outputs if output.grad_fn is not None]
-        children = _children_first(roots)
+        children = children_first(roots)
         functions = python_functions(node for node in children if node is not self.entry)
         self.run_once = [*self.run_once, *functions]
         if self.run_once:
@@ -138,7 +138,7 @@ def _junctions(
     return out, [leaf for root in roots for leaf in leaves.get(root, [])]
 
 
-def _children_first(roots: Sequence[Node]) -> dict[Node, list[Node]]:
+def children_first(roots: Sequence[Node]) -> dict[Node, list[Node]]:
     """All nodes below the roots, each after its children, with these.
 
     Without recursion, since graphs are deep; and each node is asked once, since that takes long.

@@ -6,6 +6,7 @@ from torch import Tensor
 from pipelab.action import MESSAGES, SENDS, Action, Kind, produces
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport.rank_messages import Content, number
+from pipelab.errors import BatchError
 from pipelab.partition.tree import Flat, flatten, join
 
 _NEEDS = {Kind.F: Kind.RECV_F, Kind.B: Kind.RECV_B, Kind.I: Kind.RECV_B}
@@ -90,7 +91,9 @@ class Batch:
 
     def input_of(self, action: Action) -> Flat:
         """What an F works on: on the first stage the learner's data."""
-        return self.inputs[number(action)] if action.stage == 0 else self._values.pop(action)
+        if action.stage == 0:
+            return self.inputs[number(action)].unshared()
+        return self._values.pop(action)
 
     def gradients_of(self, action: Action) -> list[Tensor]:
         """For a B or I, the gradients of its stage's output; none on the last stage."""
@@ -127,10 +130,13 @@ class Batch:
         else:
             self._leaving[Action(stage, Kind.SEND_B, microbatch)] = gradients
 
-    def collect(self, output: object) -> None:
-        """Keep an output of the last stage, if it is wanted."""
+    def collect(self, action: Action, output: object) -> None:
+        """Keep an output of the last stage, if it is wanted. Raises BatchError."""
         if self.run.collect:
-            self.outputs.append(flatten(output))
+            flat = flatten(output, self.run.output_dim)
+            if len(self.run.sizes) > 1:
+                check_rows(flat, self.rows(action), self.run.output_dim)
+            self.outputs.append(flat)
 
     @property
     def loss(self) -> float | None:
@@ -141,6 +147,25 @@ class Batch:
     def collected(self) -> Flat | None:
         """The outputs of all microbatches, if they are wanted and this rank has them."""
         return join(self.outputs).to("cpu") if self.outputs else None
+
+
+def check_rows(output: Flat, rows: int, dim: int) -> None:
+    """Raise BatchError if outputs of microbatches cannot be joined by rows in this dimension."""
+    for tensor in output.tensors:
+        if tensor.dim() and not _has_rows(tensor, rows, dim):
+            raise BatchError(
+                f"predict joins outputs by rows, in dimension {dim}; of {rows} rows came shape "
+                f"{tuple(tensor.shape)}:\nsay where rows are, as in predict(x, dim=1), or let the "
+                f"last layer return them first"
+            )
+
+
+def _has_rows(tensor: Tensor, rows: int, dim: int) -> bool:
+    """Whether a dimension has the rows; the first one may have several entries for each of them."""
+    if dim < tensor.dim() and tensor.shape[dim] == rows:
+        return True
+    others = tensor.shape[1:] if rows > 1 else tensor.shape[1:-1]  # a width of 1 is common
+    return dim == 0 and tensor.shape[0] % rows == 0 and rows not in others
 
 
 def sent_as(recv: Action) -> Action:

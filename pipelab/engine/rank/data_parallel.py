@@ -7,7 +7,7 @@ background while the rank still computes.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from pipelab.engine.transport import groups
 from pipelab.engine.transport.backends import named
 
 _HOST = torch.device("cpu")
+_SPARSE = 1 + 2**-10  # one gradient, and in the fraction that it is sparse
 
 
 @dataclass
@@ -63,13 +64,17 @@ class DataParallel:
         """Start a batch; the first of its kind adds up in host memory (transport/backends.py)."""
         self.by_host = by_host
 
-    def start(self, stage: nn.Module) -> Reduction | None:
+    def start(
+        self, stage: nn.Module, parameters: Iterable[nn.Parameter] | None = None
+    ) -> Reduction | None:
         """Begin to add up the gradients of a stage over its replicas; never blocks.
 
+        ``parameters``: some of the stage's, without those that another stage of this rank adds up.
         Its buffers are sent too, such as BatchNorm's running statistics: those of the first copy
         count for all, as in torch's DistributedDataParallel.
         """
-        trained = [p for p in stage.parameters() if p.requires_grad]
+        own = stage.parameters() if parameters is None else parameters
+        trained = [p for p in own if p.requires_grad]
         if self.replicas is None or not trained:
             return None
         by_nccl = self.gpus is not None and not self.by_host
@@ -82,7 +87,7 @@ class DataParallel:
         # keeps None, as in one process.
         parts = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in trained]
         parts += [b if first else torch.zeros_like(b) for b in buffers]
-        parts.append(torch.tensor([float(p.grad is not None) for p in trained]))
+        parts.append(torch.tensor([_counted(p.grad) for p in trained]))
         flat = torch.cat([part.flatten().to(device) for part in parts])
         work = group.allreduce([flat])
         # gloo calls this on completion; NCCL at once, on a stream that waits for completion
@@ -100,12 +105,15 @@ class DataParallel:
         sizes = [*(tensor.numel() for tensor in tensors), len(reduction.parameters)]
         *parts, counts = torch.split(reduction.flat, sizes)
         for parameter, part, count in zip(
-            reduction.parameters, parts, counts.tolist(), strict=False
+            reduction.parameters, parts, counts.real.tolist(), strict=False
         ):
             if count:
-                parameter.grad = part.view_as(parameter).to(parameter)
+                own = part.real if part.is_complex() and not parameter.is_complex() else part
+                gradient = own.view(parameter.shape).to(parameter)
+                are_sparse = count == int(count) * _SPARSE
+                parameter.grad = gradient.to_sparse(1) if are_sparse else gradient
         for buffer, part in zip(reduction.buffers, parts[len(reduction.parameters) :], strict=True):
-            buffer.copy_(part.view_as(buffer))
+            buffer.copy_((part.real if part.is_complex() else part).view(buffer.shape))
         return reduction.ended[0]
 
     def total(self, value: float) -> float:
@@ -118,6 +126,23 @@ class DataParallel:
             self._wait(self.pipeline.allreduce([tensor]))
         return tensor.item()
 
+    def whole_loss(self, part: float | None) -> float:
+        """The loss of the whole batch on every rank, the same float that ``step`` returns; blocks.
+
+        Each copy of the pipeline adds to a separate entry, so adding is exact; the copies' parts
+        are then added as the driver adds them.
+        """
+        if self.add is not None:  # one copy, and one rank of it has the loss
+            return self.total(0.0 if part is None else part)
+        group = self.replicas
+        copies, own = (1, 0) if group is None else (group.size(), group.rank())
+        parts = torch.zeros(copies, dtype=torch.float64)
+        parts[own] = 0.0 if part is None else part
+        for group in (self.pipeline, self.replicas):
+            if group is not None:
+                self._wait(group.allreduce([parts]))
+        return float(sum(parts.tolist()))
+
     def close(self) -> None:
         """Release NCCL; the groups of gloo are not ours."""
         if self.gpus is not None:
@@ -126,3 +151,10 @@ class DataParallel:
     def _wait(self, work: dist.Work, by_nccl: bool = False) -> None:
         with named():
             (groups.finish if by_nccl else groups.wait)(work, self.timeout)
+
+
+def _counted(gradient: Tensor | None) -> float:
+    """What counts one gradient, and whether it is sparse: the sum of some says if all are."""
+    if gradient is None:
+        return 0.0
+    return _SPARSE if gradient.is_sparse else 1.0

@@ -4,6 +4,7 @@ import traceback
 
 import torch
 
+from pipelab.action import Action
 from pipelab.engine.protocol.failure import Failure, FailureKind
 from pipelab.engine.rank.memory_budget import OverBudget
 from pipelab.engine.rank.recorder import Recorder
@@ -13,12 +14,17 @@ from pipelab.tracebacks import innermost_own_line
 
 def failure_of(recorder: Recorder, error: BaseException) -> Failure:
     """What went wrong and where; the traceback is the one that this rank saw."""
+    return failure_in(recorder.action, error)
+
+
+def failure_in(action: Action | None, error: BaseException) -> Failure:
+    """The same, for an error in a rank's action, or in none."""
     summary = f"{type(error).__name__}: {error}".rstrip(": ")
     return Failure(
         kind=_kind(error),
         summary="\n".join([summary, *getattr(error, "__notes__", ())]),
         reason=str(error),
-        action=recorder.action,
+        action=action,
         line=innermost_own_line(error),
         traceback="".join(traceback.format_exception(error)),
         peer=error.peer if isinstance(error, MessageError) else None,

@@ -11,7 +11,16 @@ from torch import Tensor
 
 from pipelab.accounting import Part
 from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Kind
-from pipelab.engine.protocol.commands import Build, Done, Fetch, GetProfiler, Load, Run, Use
+from pipelab.engine.protocol.commands import (
+    EXTRA_STATE,
+    Build,
+    Done,
+    Fetch,
+    GetProfiler,
+    Load,
+    Run,
+    Use,
+)
 from pipelab.engine.protocol.device import clock_of
 from pipelab.engine.rank.affinity import Affinity
 from pipelab.engine.rank.batch import Batch, Route
@@ -20,7 +29,7 @@ from pipelab.engine.rank.pace import Pace
 from pipelab.engine.rank.profiler import StepProfiler
 from pipelab.engine.rank.recorder import Recorder
 from pipelab.engine.rank.stage import Stage, on_device
-from pipelab.engine.rank.update import load_parameters
+from pipelab.engine.rank.update import load_state
 from pipelab.engine.rank.worker import Worker
 from pipelab.engine.transport.rank_messages import Messages
 from pipelab.partition.tree import map_tensors
@@ -88,7 +97,8 @@ class Session:
         """Follow another schedule from now on."""
         rank, rows = self.recorder.rank, use.rows.items()
         self.routes = {train: Route(row, use.home, rank) for train, row in rows}
-        self.messages.use(channel for route in self.routes.values() for channel in route.channels())
+        channels = {channel for route in self.routes.values() for channel in route.channels()}
+        self.messages.use(channels | self.worker.tied.use(use.home))
         halves = {action.stage for action in use.rows[True] if action.kind is Kind.I}
         for number, stage in self.worker.stages.items():
             stage.splits = number in halves
@@ -118,6 +128,8 @@ class Session:
             worker.run_step()
             worker.pace.settle()
         self.messages.finish(self.recorder.blocked_on)
+        worker.tied.finish()
+        worker.shared.after_batch(worker.stages.keys(), run.train)
         if not worker.pace.is_on:
             self.affinity.end_step(self._num_computing)
         return self._report(profiler)
@@ -155,10 +167,13 @@ class Session:
     def load(self, command: Load) -> None:
         """Replace the parameters and the optimizers' state."""
         worker = self.worker
-        load_parameters(worker.stages, command.parameters)
-        worker.update.load(command.optimizer)
+        load_state(worker.stages, command.parameters)
+        if command.optimizer is not None:
+            worker.update.load(command.optimizer)
         loaded = sum(map(worker.update.state_bytes, worker.stages))
         worker.memory.held[Part.OPTIMIZER] = loaded
+        worker.shared.remember()
+        worker.tied.remember()
 
     def close(self) -> None:
         """Release NCCL; the process may stay, under torchrun."""
@@ -175,18 +190,26 @@ class Session:
 
     def fetch(self, what: str) -> dict[str, Any]:
         """What this rank's stages hold, under the model's own names."""
+        if what == "optimizer":
+            return self.worker.update.state()
         return {name: map_tensors(Tensor.cpu, value) for name, value in self._find(what).items()}
 
     def _find(self, what: str) -> dict[str, Any]:
-        if what == "optimizer":
-            return self.worker.update.state()
         modules = [stage.module for stage in self.worker.stages.values()]
         if what == "gradients":
-            named = ((n, p.grad) for module in modules for n, p in module.named_parameters())
-            update = self.worker.update
-            scale = update.loss_scale.scale if update.loss_scale and update.is_scaled else 1.0
-            return {name: g.to_dense() / scale for name, g in named if g is not None}
-        return {n: t.detach() for module in modules for n, t in module.state_dict().items()}
+            scale = self.worker.update.gradient_scale
+            return {name: g.to_dense() / scale for name, g in self.worker.tied.gradients()}
+        state = {n: value for module in modules for n, value in module.state_dict().items()}
+        if what == "shapes":
+            return {name: _shape(name, value) for name, value in state.items()}
+        return {n: v.detach() if isinstance(v, Tensor) else v for n, v in state.items()}
+
+
+def _shape(name: str, value: object) -> torch.Size | None:
+    """The shape that a state must have there; None for the extra state of a layer: any."""
+    if isinstance(value, Tensor) and not name.endswith(EXTRA_STATE):
+        return value.shape
+    return None
 
 
 @contextmanager

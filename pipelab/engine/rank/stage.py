@@ -16,6 +16,7 @@ from pipelab.engine.protocol.commands import Loss, Options, Trial
 from pipelab.engine.protocol.gradient_rule import weighted_loss
 from pipelab.engine.protocol.loss_trial import Rows
 from pipelab.engine.rank.backward import WeightsLater, run_backward
+from pipelab.engine.rank.no_graph import no_graph
 from pipelab.engine.rank.run_once import hooks_noted
 from pipelab.partition import call
 from pipelab.partition.saved import SavedBytes
@@ -59,7 +60,8 @@ class Stage:
         self.stop_at_nan = options.stop_at_nan
         chosen = options.checkpoint  # True, or the stages that run their forward twice
         self.runs_twice = chosen if isinstance(chosen, bool) else number in chosen
-        self.parameters = list(module.parameters())
+        self.parameters = list(module.parameters())  # of a rank, in one stage (tied_weights.py)
+        self.updated = list(self.parameters)  # by this stage's optimizer
         self.splits = False  # whether the schedule runs its backwards as I and W
         self.kept: dict[int, _Kept] = {}
         self.halved: dict[int, WeightsLater] = {}  # after I, before W
@@ -90,7 +92,7 @@ class Stage:
         entry: list[Tensor | None] = []
         begun = _enter(inputs, entry)
         measured = None if inputs.form in self._saved_bytes else SavedBytes(self.module)
-        with measured or nullcontext(), self._hooks_noted() as hooks:
+        with measured or nullcontext(), self.hooks_noted() as hooks:
             output = self._apply(microbatch, inputs, target, weight)
         self._check("output", output.tensors)
         if measured is not None:
@@ -125,6 +127,12 @@ class Stage:
         with self._autocast():
             return weighted_loss(self.loss, output, target, weight)
 
+    def check_graph(self, loss: Tensor, output: Any, inputs: Any) -> None:
+        """Raise LossError if a step would train nothing: no gradient goes back from the loss."""
+        if not loss.requires_grad:
+            with self._autocast():
+                raise no_graph(output, self.module, inputs)
+
     def backward(self, microbatch: int, gradients: Sequence[Tensor]) -> list[Tensor]:
         """The gradients of the input's tensors, given those of the output's (none on the last)."""
         kept = self.kept.pop(microbatch)
@@ -140,7 +148,7 @@ class Stage:
             kept.outputs, gradients, kept.node, kept.run_once
         )
         half.backward_input(_anchor())
-        self._say_if_whole(half.run_once)
+        self.say_if_whole(half.run_once)
         return self._gradients(kept)
 
     def backward_weight(self, microbatch: int) -> None:
@@ -156,26 +164,40 @@ class Stage:
         return sum(_nbytes(p.grad) for p in self.parameters if p.grad is not None)
 
     def new_gradient_bytes(self) -> int:
-        """Bytes of gradients first made by the first backward of a step; 0 in later ones."""
+        """Bytes of gradients first made by the first backward of a step; 0 in later ones.
+
+        Raises RuntimeError if the only stage has none.
+        """
         if self._has_new_gradients:
             return 0
         self._has_new_gradients = True
-        return self.gradient_bytes() - self._old_gradient_bytes
+        found = self.gradient_bytes()
+        if self.is_last and self.number == 0 and not found:
+            raise RuntimeError(
+                "no gradient reaches any parameter: the output does not depend on them; "
+                "check for detach() or tensors made anew in layers"
+            )
+        return found - self._old_gradient_bytes
 
     def _first_gradients(self, kept: _Kept) -> list[Tensor]:
         return [torch.full_like(output, self.loss_scale) for output in kept.outputs]
 
     def _gradients(self, kept: _Kept) -> list[Tensor]:
         """Those that came to the entry; zeros where a tensor of the input was not used."""
-        if kept.inputs and all(gradient is None for gradient in kept.entry):
-            raise RuntimeError(
-                f"no gradient reaches the input of stage {self.number}: its output does not "
-                f"depend on it; check for detach() or integer outputs between layers"
-            )
+        if kept.inputs:
+            self.check_reached(kept.entry)
         pairs = zip(kept.entry, kept.inputs, strict=True)
         found = [torch.zeros_like(x) if gradient is None else gradient for gradient, x in pairs]
         self._check("gradient", found)
         return found
+
+    def check_reached(self, gradients: Sequence[Tensor | None]) -> None:
+        """Raise RuntimeError if none came to the inputs that need one."""
+        if all(gradient is None for gradient in gradients):
+            raise RuntimeError(
+                f"no gradient reaches the input of stage {self.number}: its output does not "
+                f"depend on it; check for detach() or integer outputs between layers"
+            )
 
     def _check(self, what: str, value: object) -> None:
         """With ``stop_at_nan``, raise FloatingPointError for a NaN or an infinity."""
@@ -187,7 +209,9 @@ class Stage:
         if self.is_last:
             assert target is not None, "a training step has targets"
             self.try_loss(microbatch, output, target)
-            output = self.weighted_loss(output, target.unflatten(), weight)
+            loss = self.weighted_loss(output, target.unflatten(), weight)
+            self.check_graph(loss, output, inputs.unflatten())
+            output = loss
         return flatten(output)
 
     def _run(self, inputs: Any) -> Any:
@@ -199,7 +223,7 @@ class Stage:
                 )
             return call(self.module, inputs)
 
-    def _say_if_whole(self, run_once: Sequence[str]) -> None:
+    def say_if_whole(self, run_once: Sequence[str]) -> None:
         """Say once that W has nothing to do, and because of what, unless the user asked for it."""
         if run_once and not self.runs_twice and not self._has_said:
             self._has_said = True
@@ -208,7 +232,7 @@ class Stage:
                 f"use {', '.join(dict.fromkeys(run_once))}, which must run once"
             )
 
-    def _hooks_noted(self) -> AbstractContextManager[list[str]]:
+    def hooks_noted(self) -> AbstractContextManager[list[str]]:
         """Only where I and W follow, since it costs some microseconds."""
         return hooks_noted() if self.splits else nullcontext([])
 

@@ -9,15 +9,16 @@ up over replicas and the optimizer, and all of an evaluation, is ours.
 Everything that pipelab knows of torch's private names is here; driver/checks.py lists the versions
 that were tried, notebooks/guides/pytorch_comparison.md shows what the comparison gave.
 
-Four things are corrected, since gradients would be wrong otherwise, or runs fail: losses are
+Five things are corrected, since gradients would be wrong otherwise, or runs fail: losses are
 weighted by THE GRADIENT RULE (protocol/gradient_rule.py) and never scaled again, they are found by
-their microbatch, buffers forget torch's trial forward, and its inputs are zeros, not uninitialized.
+their microbatch, buffers forget torch's trial forward, its inputs are zeros, not uninitialized, and
+what must run once (see ``run_once``) does not run in both I and W.
 """
 
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,15 @@ from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage, schedules
 
 from pipelab.action import SENDS, Action, Kind
+from pipelab.engine.rank.backward import children_first
 from pipelab.engine.rank.batch import Batch
 from pipelab.engine.rank.recorder import Recorder, waiting_for
+from pipelab.engine.rank.run_once import python_functions
 from pipelab.engine.rank.stage import SpareBuffers, Stage
 from pipelab.engine.rank.worker import Worker
 from pipelab.engine.transport import groups
 from pipelab.engine.transport.backends import named
+from pipelab.engine.transport.p2p import shape_changed
 from pipelab.partition.saved import SavedBytes
 from pipelab.partition.tree import Flat, tensors_of
 
@@ -66,9 +70,10 @@ class TorchSteps:
             self.shape = run.signature, run.sizes
         for stage in self.stages:
             stage.layers.batch = batch
-        inputs = run.inputs.tensors if run.inputs else []
+        self.runtime.inputs = [tuple(flat.unshared().tensors) for flat in batch.inputs]
         # the last stage takes its own targets: torch only wants to see that there are some
-        self.runtime.step(*inputs, target=torch.zeros(len(run.sizes)), return_outputs=False)
+        self.runtime.step(target=torch.zeros(len(run.sizes)), return_outputs=False)
+        self.runtime.inputs = ()
 
     def _load(self, num_microbatches: int) -> None:
         self.stages = [
@@ -129,7 +134,16 @@ class _Messages:
 
 
 class _Runtime(schedules._PipelineScheduleRuntime):
-    """Torch's, but a microbatch gets its own loss: torch takes the n-th that was computed."""
+    """Torch's, but a microbatch gets its own loss: torch takes the n-th that was computed.
+
+    ``inputs``: of each microbatch, as the batch was cut; empty except on the first stage's rank.
+    """
+
+    inputs: Sequence[tuple[Tensor, ...]] = ()
+
+    def _split_inputs(self, args: object, kwargs: object = None) -> tuple[Any, Any]:
+        number = self._n_microbatches
+        return [*self.inputs] or [()] * number, [{} for _ in range(number)]
 
     def _maybe_get_loss(self, stage: "_RecordedStage", mb_index: int) -> Tensor | None:
         return stage.layers.losses.pop(mb_index, None)
@@ -145,6 +159,7 @@ class _Layers(nn.Module):
         self.layers, self.stage = stage.module, stage
         self.microbatch = 0
         self.is_real = False  # not torch's trial forward, on zeros
+        self.hooks: list[str] = []  # noted in the forward that runs
         self.loss = torch.zeros(())  # of the last forward
         self.losses: dict[int, Tensor] = {}  # scaled, with their graphs
 
@@ -156,14 +171,26 @@ class _Layers(nn.Module):
             value = Flat([*tensors], form).unflatten()
         output = self.stage.evaluate(value)
         if self.stage.loss is None:
-            return _tensors_or_refuse(output)
+            return self._passed_on(_tensors_or_refuse(output))
         weight = self.batch.run.weights[self.microbatch]
         target = self.batch.targets[self.microbatch]
         if self.is_real:
             self.stage.try_loss(self.microbatch, output, target)
         loss = self.stage.weighted_loss(output, target.unflatten(), weight)
+        if torch.is_grad_enabled():
+            self.stage.check_graph(loss, output, value)
         self.loss = loss.detach()
         return loss * self.stage.loss_scale  # torch begins each backward with a one
+
+    def _passed_on(self, output: Any) -> Any:
+        """The output, or a view: hooks of several tensors are not called at a backward's only root.
+
+        Where I and W follow and there are no hooks, torch detaches it in place, and refuses views.
+        """
+        may_have_hooks = self.is_real and (self.hooks or not self.stage.splits)
+        if may_have_hooks and isinstance(output, Tensor) and output.requires_grad:
+            return output.view_as(output)
+        return output
 
     def targets(self) -> list[Tensor]:
         """Those of the microbatch that is set; empty except on the last stage."""
@@ -181,6 +208,7 @@ class _RecordedStage(PipelineStage):
         self.worker = worker
         self.messages = messages
         self.kept_bytes = 0
+        self.run_once: dict[int, list[str]] = {}  # by microbatch; then I runs the whole backward
         cpu = torch.device("cpu")
         super().__init__(self.layers, stage.number, worker.num_stages, cpu, group=group)
 
@@ -189,16 +217,22 @@ class _RecordedStage(PipelineStage):
         run, action = self.layers.batch.run, self._action(Kind.F, fwd_chunk_id)
         self.layers.microbatch = fwd_chunk_id
         self.layers.is_real = True
-        with self._recorded(action) as recorder:
+        with self._recorded(action) as recorder, self.stage.hooks_noted() as hooks:
             self.stage.seed(run.number, run.first + fwd_chunk_id)
+            self.layers.hooks = hooks
             try:
                 output = super().forward_one_chunk(fwd_chunk_id, *args, **kwargs)
             except RuntimeError as error:
                 raise error.__cause__ or error from None  # the learner's own, not torch's wrapping
+            self._check_shapes(action, output)
             if self.is_last:
                 self.layers.losses[fwd_chunk_id] = output
                 self.layers.batch.losses.append(self.layers.loss)
+            self.worker.shared.after_forward(self.stage.number, train=True)
             recorder.report(self.kept_bytes)
+        if self.stage.splits and not self.is_first:  # a first stage's I does nothing
+            roots = [x.grad_fn for x in tensors_of(output) if x.grad_fn is not None]
+            self.run_once[fwd_chunk_id] = [*hooks, *python_functions(children_first(roots))]
         return output
 
     def backward_one_chunk(
@@ -210,17 +244,34 @@ class _RecordedStage(PipelineStage):
     ) -> None:
         """B, or I."""
         action = self._action(Kind.B if full_backward else Kind.I, bwd_chunk_id)
-        with self._recorded(action) as recorder:
-            super().backward_one_chunk(bwd_chunk_id, loss, full_backward, last_backward)
+        run_once = [] if full_backward else self.run_once.get(bwd_chunk_id, [])
+        needs_input = any(meta.requires_grad for meta in self._stage_meta.inputs or ())
+        # Behind frozen stages torch's I finds no weights for W: there I runs the whole backward.
+        whole = full_backward or not (needs_input or self.is_first)
+        with self._recorded(action) as recorder, self._undivided(run_once):
+            super().backward_one_chunk(bwd_chunk_id, loss, whole, last_backward)
+            if needs_input:
+                # torch would send zeros, and an optimizer with momentum or decay acts on zeros
+                self.stage.check_reached(self.bwd_cache[bwd_chunk_id])
             if full_backward:
                 recorder.report(self.stage.new_gradient_bytes())
+        self.stage.say_if_whole(run_once)
 
     def backward_weight_one_chunk(self, bwd_chunk_id: int, last_backward: bool = False) -> None:
         """W."""
         action = self._action(Kind.W, bwd_chunk_id)
-        with self._recorded(action) as recorder:
-            super().backward_weight_one_chunk(bwd_chunk_id, last_backward)
+        run_once = self.run_once.pop(bwd_chunk_id, [])
+        with self._recorded(action) as recorder, self._undivided(run_once):
+            if bwd_chunk_id in self.dw_runner:
+                super().backward_weight_one_chunk(bwd_chunk_id, last_backward)
             recorder.report(self.stage.new_gradient_bytes())
+
+    @contextmanager
+    def _undivided(self, run_once: list[str]) -> Iterator[None]:
+        """Torch's I runs the whole backward where a stage has a W of its user's: an empty one."""
+        self.dw_builder = (lambda: lambda: None) if run_once else None
+        yield
+        self.dw_builder = None
 
     def get_fwd_recv_ops(self, fwd_chunk_id: int) -> list[dist.P2POp]:
         """The runtime asks for them just before it starts them."""
@@ -256,6 +307,16 @@ class _RecordedStage(PipelineStage):
         self.kept_bytes = saved.total
         return output
 
+    def _check_shapes(self, action: Action, output: Any) -> None:
+        """Torch has buffers for what its trial forward gave; gloo would abort the other process."""
+        metas = self._stage_meta.outputs or ()
+        now, before = (
+            ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in found)
+            for found in (tensors_of(output), metas)
+        )
+        if now != before:
+            raise shape_changed(action, self.layers.batch.rows(action), before, now)
+
     def _action(self, kind: Kind, microbatch: int) -> Action:
         return Action(self.stage_index, kind, microbatch)
 
@@ -273,10 +334,10 @@ def _is_loss_already(output: Tensor, target: Tensor) -> Tensor:
 
 def _tensors_or_refuse(output: Any) -> Any:
     """What a stage may return here. Raises TypeError for anything else."""
-    values = output if isinstance(output, tuple | list) else (output,)
+    values = output if type(output) is tuple else (output,)
     if all(isinstance(value, Tensor) for value in values):
         return output
     raise TypeError(
-        f"a stage returns a {type(output).__name__}: torch.distributed.pipelining takes a "
-        f"tensor or a tuple of tensors; return those, or say worker='pipelab'"
+        f"a stage returns a {type(output).__name__}: torch.distributed.pipelining hands over a "
+        f"tensor or\na plain tuple of tensors; return those, or say worker='pipelab'"
     )

@@ -1,14 +1,19 @@
 """The end of a step: clip the gradients, step the optimizers, set the next learning rates."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from pipelab.engine.protocol.commands import Options
 from pipelab.engine.rank.data_parallel import DataParallel
+from pipelab.engine.rank.optimizer_state import check_same, load_into, settings_by_name, state_of
+from pipelab.engine.rank.optimizers import is_trained, make_optimizer, takes_loss
 from pipelab.engine.rank.stage import Stage
 
 START, GROWTH_STEPS = 2.0**16, 2000
@@ -47,20 +52,16 @@ class Update:
 
     def __init__(self, stages: Mapping[int, Stage], options: Options, data_parallel: DataParallel):
         self.stages = stages
-        self.clip_norm = options.clip_norm
+        self.options = options
         self.data_parallel = data_parallel
-        self.optimizers = {
-            number: options.optimizer(stage.parameters)
-            for number, stage in stages.items()
-            if options.optimizer and stage.parameters
-        }
-        self.lr_schedules = {
-            number: options.lr_schedule(optimizer)
-            for number, optimizer in self.optimizers.items()
-            if options.lr_schedule
-        }
+        self.optimizers: dict[int, Optimizer] = {}
+        self.lr_schedules: dict[int, LRScheduler] = {}
+        for number in stages:
+            self._make(number)
         self.loss_scale = LossScale() if options.autocast is torch.float16 else None
-        self.is_scaled = self.skips = self.must_settle = False
+        self.gradient_scale = 1.0  # what the gradients that are there are multiplied by
+        self.skips = self.must_settle = False
+        self.loss = 0.0  # of the whole batch, for the schedules that want it
         self.gradient_norm: float | None = None  # of the whole model in this step, before clipping
         self._grown: set[int] = set()  # the stages whose optimizer has made its state
 
@@ -68,26 +69,28 @@ class Update:
         """Start a step: its backwards, if it trains, begin with the current loss scale."""
         self.skips = False
         self.gradient_norm = None
-        # whether the ranks must exchange something before they update
-        self.must_settle = train and (self.clip_norm is not None or self.loss_scale is not None)
+        self.must_settle = train and self.options.updates_together
         if not train:
             return  # the gradients that are there stay as they are
-        self.is_scaled = self.loss_scale is not None
+        self.gradient_scale = self.loss_scale.scale if self.loss_scale else 1.0
         for stage in self.stages.values():
-            stage.loss_scale = self.loss_scale.scale if self.loss_scale else 1.0
+            stage.loss_scale = self.gradient_scale
 
-    def settle(self) -> None:
-        """Prepare the gradients, together with all ranks: clip them by the whole model's norm.
+    def settle(self, loss: float | None) -> None:
+        """Prepare the update, together with all ranks: clip by the whole model's norm.
 
-        With fp16 they are scaled down, and the update is left out if any rank's have overflowed.
+        With fp16 the gradients are scaled down, and the update is left out if any rank's have
+        overflowed. ``loss``: this rank's part of it, for the schedules that want the whole.
         """
-        gradients = [p.grad for s in self.stages.values() for p in s.parameters]
+        gradients = [p.grad for s in self.stages.values() for p in s.updated]
         found = [g for g in gradients if g is not None]
+        if self.options.lr_takes_loss:
+            self.loss = self.data_parallel.whole_loss(loss)
         if self.loss_scale is not None:
             self.skips = not self.loss_scale.unscale(found, self.data_parallel)
-            self.is_scaled = False
-        if self.clip_norm is not None and not self.skips:
-            self.gradient_norm = self._clip(found, self.clip_norm)
+            self.gradient_scale = 1.0
+        if self.options.clip_norm is not None and not self.skips:
+            self.gradient_norm = self._clip(found, self.options.clip_norm)
         self.must_settle = False
 
     def _clip(self, found: list[Tensor], clip_norm: float) -> float:
@@ -110,7 +113,8 @@ class Update:
             return 0
         self.optimizers[number].step()
         if number in self.lr_schedules:
-            self.lr_schedules[number].step()
+            schedule = self.lr_schedules[number]
+            schedule.step(self.loss) if takes_loss(schedule) else schedule.step()  # type: ignore[arg-type]
         if number in self._grown:
             return 0
         self._grown.add(number)
@@ -122,68 +126,49 @@ class Update:
         return sum(v.nbytes for entry in entries for v in entry.values() if isinstance(v, Tensor))
 
     def state(self) -> dict[str, Any]:
-        """For each parameter, under the model's own name, the state of its optimizer.
-
-        And for each stage (``"stage 2"``), the settings of its optimizer and its schedule.
-        """
+        """The state of each stage's optimizer (``"stage 2"``), and fp16's ``"loss scale"``."""
         found: dict[str, Any] = {}
         for number, optimizer in self.optimizers.items():
-            names = {id(p): name for name, p in self._named(number)}
-            for parameter, entry in optimizer.state.items():
-                found[names[id(parameter)]] = dict(entry)
-            groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-            found[f"stage {number}"] = {"kind": type(optimizer).__name__, "groups": groups}
-            if number in self.lr_schedules:
-                found[f"stage {number}"]["lr_schedule"] = self.lr_schedules[number].state_dict()
+            schedule = self.lr_schedules.get(number)
+            found[f"stage {number}"] = state_of(optimizer, schedule, self._named(number))
         if self.loss_scale is not None:
             found["loss scale"] = asdict(self.loss_scale)
         return found
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Load what ``state`` gave, also if the model is cut into other stages now."""
-        settings = [state[key] for key in state if key.startswith("stage ")]
-        if settings:
-            for number in self.optimizers:
-                self._load_one(number, state, settings[0])
-        if self.loss_scale is not None and "loss scale" in state:
-            self.loss_scale = LossScale(**state["loss scale"])
+        """Begin anew, from what ``state`` gave: a stage that it does not name has no past."""
+        for number in self.stages:
+            self._make(number)
+            saved = state.get(f"stage {number}")
+            if number in self.optimizers and saved is not None:
+                schedule = self.lr_schedules.get(number)
+                load_into(self.optimizers[number], schedule, self._named(number), saved)
+        if self.loss_scale is not None:
+            self.loss_scale = LossScale(**state.get("loss scale", {}))
         self._grown = {number for number, optimizer in self.optimizers.items() if optimizer.state}
 
-    def _load_one(self, number: int, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-        """Give one stage's optimizer copies of what ``state`` has under its parameters' names."""
-        optimizer = self.optimizers[number]
-        for group, saved in zip(optimizer.param_groups, settings["groups"], strict=True):
-            group.update(saved)
-        optimizer.state.clear()
-        for name, parameter in self._named(number):
-            if name in state:
-                optimizer.state[parameter] = {
-                    key: _copy(key, value, optimizer, parameter)
-                    for key, value in state[name].items()
-                }
-        if "lr_schedule" in settings and number in self.lr_schedules:
-            self.lr_schedules[number].load_state_dict(settings["lr_schedule"])
+    def _make(self, number: int) -> None:
+        named, options = self._named(number), self.options
+        if options.optimizer is None or not is_trained(named):
+            return
+        self.optimizers[number] = make_optimizer(options.optimizer, named)
+        if options.lr_schedule is not None:
+            self.lr_schedules[number] = options.lr_schedule(self.optimizers[number])
+        if options.settings is not None:
+            check_same(options.settings, settings_by_name(self.optimizers[number], named), named)
 
     def _named(self, number: int) -> list[tuple[str, nn.Parameter]]:
-        return list(self.stages[number].module.named_parameters())
+        stage = self.stages[number]
+        own = set(map(id, stage.updated))
+        return [(name, p) for name, p in stage.module.named_parameters() if id(p) in own]
 
 
-def _copy(key: str, value: Any, optimizer: torch.optim.Optimizer, parameter: Tensor) -> Any:
-    """One entry of a parameter's state, where torch's optimizers want it, in its own type.
-
-    That is where the parameter is, except for the number of steps, which most keep on the host.
-    """
-    if not isinstance(value, Tensor):
-        return value
-    counts_there = any(g.get("fused") or g.get("capturable") for g in optimizer.param_groups)
-    at_host = key == "step" and not counts_there
-    return value.to("cpu" if at_host else parameter.device, copy=True)
-
-
-def load_parameters(stages: Mapping[int, Stage], state: Mapping[str, Tensor]) -> None:
-    """Copy parameters and buffers into the stages, by the model's own names."""
-    with torch.no_grad():
-        for stage in stages.values():
-            own = stage.module.state_dict()
-            for name, tensor in own.items():
-                tensor.copy_(state[name])
+def load_state(stages: Mapping[int, Stage], state: Mapping[str, Any]) -> None:
+    """Give each stage its part of a model's state_dict, by its own ``load_state_dict``."""
+    for stage in stages.values():
+        layers = stage.module._modules
+        own = OrderedDict((k, v) for k, v in state.items() if k.partition(".")[0] in layers)
+        versions = getattr(state, "_metadata", None)
+        if versions is not None:
+            own._metadata = versions  # type: ignore[attr-defined]
+        stage.module.load_state_dict(own)

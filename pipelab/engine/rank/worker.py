@@ -6,6 +6,7 @@
 recorded of it, and what else happens around it, is in recorder.py.
 """
 
+import time
 from collections.abc import Sequence
 
 from pipelab.action import Action, Kind
@@ -17,7 +18,9 @@ from pipelab.engine.rank.data_parallel import DataParallel, Reduction
 from pipelab.engine.rank.memory_budget import MemoryBudget
 from pipelab.engine.rank.pace import Pace
 from pipelab.engine.rank.recorder import Recorder, waiting_for
+from pipelab.engine.rank.shared_objects import SharedObjects
 from pipelab.engine.rank.stage import Stage
+from pipelab.engine.rank.tied_weights import TiedWeights
 from pipelab.engine.rank.update import Update
 from pipelab.engine.transport.rank_messages import Messages, number
 from pipelab.partition.tree import flatten
@@ -40,6 +43,10 @@ class Worker:
         self.num_stages = build.num_stages
         self.messages = messages
         self.data_parallel = data_parallel
+        self.tied = TiedWeights(
+            build.sharing.ties, self.stages, messages, hands_on=build.options.optimizer is not None
+        )
+        self.shared = SharedObjects(build.sharing.objects)
         self.update = Update(self.stages, build.options, data_parallel)
         self.recorder = recorder
         self.affinity = affinity
@@ -68,6 +75,8 @@ class Worker:
         """Prepare one step."""
         self.batch, self.route, self.actions = batch, batch.route, actions
         self.reductions: list[tuple[Reduction, int, float]] = []  # with their event and due time
+        self.tied_reductions: list[tuple[int, float]] = []
+        self.tied.begin(batch.train)
         self.update.begin(batch.train)
         held = sum(stage.begin_step(batch.run.trial) for stage in self.stages.values())
         self.memory.begin_step(held)
@@ -83,17 +92,20 @@ class Worker:
     def wait_for_others(self, action: Action) -> None:
         """Block until what the action needs from other ranks is there.
 
-        Recorded as WAIT, not as work: a message for F, B and I; the gradients of the replicas,
-        and the norm of the whole model, for the first STEP.
+        Recorded as WAIT, not as work: a message for F, B and I; the gradients of the replicas and
+        of tied weights, and the norm of the whole model, for the first STEP; a tied weight's new
+        value for the STEP of its other stages.
         """
         recv = self.route.needs_message.get(action)
         if recv is not None:
             wanted = Wanted(sent_as(recv), self.route.peer(recv))
             with self.recorder.record(waiting_for(action), wanted):
                 self.take_message(action, recv)  # [6]
-        elif action.kind is Kind.STEP and (self.reductions or self.update.must_settle):
-            with self.recorder.record(waiting_for(action)):
-                self.settle_gradients()
+        elif action.kind is Kind.STEP:
+            if self.reductions or self.tied_reductions or self.update.must_settle:
+                with self.recorder.record(waiting_for(action)):
+                    self.settle_gradients()
+            self.take_tied_weights(action)
 
     def take_message(self, action: Action, recv: Action) -> None:
         """Take a message that was posted before; its action will find it in the batch."""
@@ -113,6 +125,7 @@ class Worker:
         stage, batch = self.stages[action.stage], self.batch
         if not batch.train:
             self.evaluate(action)
+            self.shared.after_forward(action.stage, train=False)
             return
         stage.seed(batch.run.number, batch.run.first + number(action))
         inputs, target, weight = batch.input_of(action), batch.target(action), batch.weight(action)
@@ -125,6 +138,7 @@ class Worker:
             batch.losses.append(output.tensors[0].detach())
         else:
             batch.pass_on(action, output)
+        self.shared.after_forward(action.stage, train=True)
         self.recorder.report(kept)
 
     def evaluate(self, action: Action) -> None:
@@ -138,7 +152,7 @@ class Worker:
             weight = batch.weight(action)
             stage.try_loss(number(action), output, target)
             batch.losses.append(stage.weighted_loss(output, target.unflatten(), weight))
-        batch.collect(output)
+        batch.collect(action, output)
 
     def backward(self, action: Action) -> None:
         """B: from the output's gradient to those of the weights, kept, and of the input, sent."""
@@ -171,23 +185,51 @@ class Worker:
         self.recorder.report(size, peer)
 
     def reduce_gradients(self, action: Action) -> None:
-        """REDUCE_GRAD: start to add up a stage's gradients over its replicas. Never blocks."""
-        reduction = self.data_parallel.start(self.stages[action.stage].module)  # [10]
+        """REDUCE_GRAD: start to add up a stage's gradients over its replicas. Never blocks.
+
+        Those of tied weights leave when all are complete, before the first STEP.
+        """
+        stage = self.stages[action.stage]
+        reduction = self.data_parallel.start(stage.module, stage.parameters)  # [10]
+        size = self.tied.buffer_bytes(action.stage)
+        event, due = len(self.recorder.events), self.pace.reduced_at(action)
+        if size:
+            self.tied_reductions.append((event, due))
         if reduction is not None:
-            due = self.pace.reduced_at(action)
-            self.reductions.append((reduction, len(self.recorder.events), due))
-            self.recorder.report(reduction.flat.nbytes)
+            self.reductions.append((reduction, event, due))
+            size += reduction.flat.nbytes
+        self.recorder.report(size)
 
     def settle_gradients(self) -> None:
         """Before the first STEP: all gradients are complete, and their norm is clipped."""
-        for reduction, place, due in self.reductions:
+        for reduction, event, due in self.reductions:
             ended = self.data_parallel.finish(reduction)
             self.pace.wait_until(due)
-            self.recorder.end_at(place, ended, due)
+            self.recorder.end_at(event, ended, due)
         self.reductions.clear()
+        if self.tied_reductions:
+            self.add_tied_weights()
         if self.update.must_settle:
-            self.update.settle()
+            self.update.settle(self.batch.loss)
+
+    def add_tied_weights(self) -> None:
+        """Add up the gradients of tied weights: only then has their REDUCE_GRAD ended."""
+        self.tied.add_up()
+        ended = self.recorder.clock.now()
+        for event, due in self.tied_reductions:
+            self.pace.wait_until(due)
+            self.recorder.end_at(event, ended, due)
+        self.tied_reductions.clear()
+
+    def take_tied_weights(self, action: Action) -> None:
+        """Take the new values that the STEPs of lower stages made on other ranks."""
+        for copy, step, peer in self.tied.awaited(action.stage):
+            with self.recorder.record(waiting_for(action), Wanted(step, peer)):
+                self.tied.take(copy)
+                self.pace.wait_until(time.monotonic())
+                self.recorder.report(0, peer)
 
     def optimizer_step(self, action: Action) -> None:
         """STEP: one step of the stage's own optimizer, with the gradients of all microbatches."""
         self.recorder.report(self.update.step(action.stage))  # [11]
+        self.tied.hand_on(action.stage)

@@ -69,11 +69,12 @@ def _call(kind: str) -> tuple[str, str]:
 def _tensors(command: object) -> Iterable[Tensor]:
     match command:
         case Build(stages=stages):
-            return (t for module in stages.values() for t in module.state_dict().values())
+            states = [module.state_dict() for module in stages.values()]
+            return (t for state in states for t in state.values() if isinstance(t, Tensor))
         case Run(inputs=inputs, targets=targets):
             return (t for x in (inputs, targets) if x is not None for t in x.tensors)
         case Load(parameters=parameters):
-            return parameters.values()
+            return (t for t in parameters.values() if isinstance(t, Tensor))
     return ()
 
 
@@ -86,11 +87,17 @@ def _words(command: object) -> str:
         case Fetch(what=what):
             return what
         case Run():
-            return f"{command.train} {command.sizes} {command.update} {command.number}"
+            run = command.train, command.sizes, command.update, command.number
+            return f"{run} {command.output_dim} {command.signature}"
     return ""
 
 
 def _sample(tensor: Tensor) -> bytes:
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    tensor = tensor.resolve_conj().resolve_neg()
     flat = tensor.detach().reshape(-1)
     chosen = flat[:: max(1, flat.numel() // _SAMPLE)].contiguous()
     return chosen.cpu().view(torch.uint8).numpy().tobytes()

@@ -8,7 +8,6 @@ branches on all ranks.
     script ─▶ Pipeline.step ─▶ own command ─▶ Session ─▶ own answer ─▶ AnswerStore ─▶ all answers
 """
 
-import copy
 import itertools
 import os
 import sys
@@ -29,7 +28,9 @@ import torch.distributed as dist
 from pipelab.engine.failures.cause import cause
 from pipelab.engine.failures.findings import Findings
 from pipelab.engine.protocol.commands import Build, Done, Run, dumps
+from pipelab.engine.protocol.copies import copied
 from pipelab.engine.protocol.failure import Failure
+from pipelab.engine.protocol.forks import PARENTS, forget_in_children
 from pipelab.engine.protocol.progress import Begun, Progress
 from pipelab.engine.rank.affinity import Affinity
 from pipelab.engine.rank.opening import open_session
@@ -39,7 +40,7 @@ from pipelab.engine.rank.session import Session
 from pipelab.engine.torchrun.clocks import Clock, measure
 from pipelab.engine.torchrun.fingerprint import Fingerprint, difference, fingerprint
 from pipelab.engine.torchrun.members import Member, address_of, this_process
-from pipelab.engine.torchrun.sockets import Sockets
+from pipelab.engine.torchrun.sockets import Sockets, listening
 from pipelab.engine.torchrun.store import Answer, Answers, AnswerStore
 from pipelab.engine.transport import groups
 from pipelab.engine.transport.backends import MessageError
@@ -75,7 +76,7 @@ class TorchrunRanks:
         self.clock_error = 0.0
         self.compared = self.last_answer = 0.0  # on rank 0's clock: all ranks decide alike
         self.session: Session | None = None
-        with tempfile.TemporaryDirectory(prefix="pipelab-") as folder:
+        with tempfile.TemporaryDirectory(prefix=f"pipelab-{os.getpid()}-") as folder:
             self._progress = Progress(Path(folder), num_ranks)  # the memory outlives its file
         self.recorder = Recorder(self.rank, self._progress)
         self.sockets = Sockets()
@@ -83,6 +84,7 @@ class TorchrunRanks:
         self._end = weakref.finalize(self, _end, self.store, self.sockets)
         try:
             self.members, self.groups = self._connect(replicas)
+            forget_in_children(self)
         except (RuntimeError, OSError) as error:
             self.close()
             raise LaunchError(_not_connected(self.rank, num_ranks, error)) from None
@@ -90,10 +92,12 @@ class TorchrunRanks:
 
     def _connect(self, replicas: int) -> tuple[list[Member], groups.Groups]:
         self.store.open(f"pipelab {next(_number)}")
-        members: list[Member] = self.store.share(this_process())
-        address = address_of(members, self.rank)
-        with self.sockets.collect():
-            found = groups.meet(self.store.store, self.rank, self.num_ranks, replicas, address)
+        members: list[Member] = self.store.share("process", this_process())
+        with listening() as ports:
+            devices = groups.devices(self.num_ranks, replicas, address_of(members, self.rank))
+        addresses = self.store.share("addresses", ports)
+        found = groups.meet(self.store.store, self.rank, self.num_ranks, replicas, own=devices)
+        self.sockets.collect([address for some in addresses for address in some])
         return members, found
 
     @property
@@ -119,16 +123,17 @@ class TorchrunRanks:
         """
         asked = fingerprint(commands)
         raised: BaseException | None = None
-        answer: Done | Failure
+        answer: bytes | Failure
         try:
-            answer = self._answer(commands[self.rank])
+            answer = dumps(self._answer(commands[self.rank]))
             if meanwhile is not None:
                 meanwhile()
         except BaseException as error:  # SystemExit from a learner's code included
             raised = error
             answer = failure_of(self.recorder, error)
         try:
-            return self._exchange(commands, answer, asked)
+            answers = self._exchange(commands, answer, asked)
+            return [cloudpickle.loads(answer) for answer in answers]
         except BaseException as error:
             self.close()
             if isinstance(raised, KeyboardInterrupt):
@@ -139,7 +144,9 @@ class TorchrunRanks:
 
     def _answer(self, command: object) -> Done:
         if isinstance(command, Build):
-            build = copy.deepcopy(command)  # the script's own model stays as it is
+            build = copied(
+                command, command.stages.values()
+            )  # the script's own model stays as it is
             affinity = Affinity(
                 self.rank, self.num_ranks, threads=0
             )  # the script's process moves freely
@@ -160,7 +167,7 @@ class TorchrunRanks:
         return replace(answer, events=events, seen=seen)
 
     def _compare_clocks(self) -> None:
-        """Measure the clocks anew where they differ and the last time is long ago."""
+        """Measure the clocks again where they differ and the last time is long ago."""
         if self.one_clock or (self.compared and self.last_answer - self.compared < _REMEASURE):
             return
         self.compared = self.last_answer
@@ -172,14 +179,13 @@ class TorchrunRanks:
         self.session.messages.clock_offset = self.clock.offset
 
     def _exchange(
-        self, commands: Sequence[object], answer: Done | Failure, asked: Fingerprint
-    ) -> list[Done]:
-        """All answers; this rank's has been sent to all others."""
-        message = dumps(answer)
+        self, commands: Sequence[object], answer: bytes | Failure, asked: Fingerprint
+    ) -> list[bytes | bytearray]:
+        """All answers, pickled; this rank's has been sent to all others."""
         if isinstance(answer, Failure):
             self.sockets.close()
-        is_short = len(message) <= _LARGE or isinstance(answer, Failure)
-        content = answer if is_short else len(message)
+        is_large = isinstance(answer, bytes) and len(answer) > _LARGE
+        content = len(answer) if isinstance(answer, bytes) and is_large else answer
         self.store.publish(Answer(content, asked, time.monotonic(), self.clock.error_now()))
         answers = self.store.collect(self.answer_timeout)
         if error := self._error(commands, answers):
@@ -187,7 +193,7 @@ class TorchrunRanks:
         self.last_answer = answers.found[0].now
         self.clock_error = max(found.clock_error for found in answers.found.values())
         try:
-            return [self._receive(rank, answers, message) for rank in range(self.num_ranks)]
+            return [self._receive(rank, answers, answer) for rank in range(self.num_ranks)]
         except RuntimeError as error:  # a rank went away while it sent its answer
             lost = MessageError(f"an answer did not come: {error}", self.rank)
             return self._exchange(commands, failure_of(self.recorder, lost), asked)
@@ -198,7 +204,7 @@ class TorchrunRanks:
         contents = {rank: answer.content for rank, answer in answers.found.items()}
         found = Findings(
             commands,
-            {rank: Done() if isinstance(c, int) else c for rank, c in contents.items()},
+            {rank: c if isinstance(c, Failure) else Done() for rank, c in contents.items()},
             answers.absent,
             answers.begun,
             self.answer_timeout,
@@ -206,20 +212,18 @@ class TorchrunRanks:
         )
         return other or cause(found)
 
-    def _receive(self, rank: int, answers: Answers, message: bytes) -> Done:
-        """The answer of one rank; a large one is sent now. Copies, on every rank alike."""
+    def _receive(self, rank: int, answers: Answers, own: bytes | Failure) -> bytes | bytearray:
+        """The answer of one rank; a large one is sent now."""
         content = answers.found[rank].content
-        assert not isinstance(content, Failure)
-        if isinstance(content, Done):
+        assert not isinstance(content, Failure) and isinstance(own, bytes)
+        if isinstance(content, bytes):
             return content
-        own = rank == self.rank
-        buffer = bytearray(message) if own else bytearray(content)
+        buffer = bytearray(own) if rank == self.rank else bytearray(content)
         options = dist.BroadcastOptions()
         options.rootRank, options.timeout = rank, timedelta(seconds=self.timeout)
         tensor = torch.frombuffer(buffer, dtype=torch.uint8)
         self.groups.everyone.broadcast([tensor], options).wait()
-        received: Done = cloudpickle.loads(buffer)
-        return received
+        return buffer
 
     @property
     def is_closed(self) -> bool:
@@ -234,6 +238,13 @@ class TorchrunRanks:
         if session is not None:
             with suppress(RuntimeError):  # CUDA's own: the error that led here is the cause
                 session.close()
+
+    def forget(self) -> None:
+        """In a forked child: the rank is its parent."""
+        if self._end.detach() is not None:
+            self.session = None
+            self.why_closed = PARENTS
+            self.sockets.forget()
 
 
 def _end(store: AnswerStore, sockets: Sockets) -> None:

@@ -2,29 +2,36 @@
 
 A process that failed continues with its script. Its neighbours would wait for its messages until
 their deadline; once the connections are closed they notice at once, as if the process had ended.
+
+The script's own threads may open connections at any time. Those between ranks are known by one of
+their ends: the address at which a rank's gloo listens.
 """
 
 import os
 import socket
-import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+
+Address = tuple[object, ...]
 
 
 class Sockets:
-    """Second handles of sockets that libraries opened."""
+    """Second handles of sockets that gloo opened."""
 
     def __init__(self) -> None:
         self._sockets: list[socket.socket] = []
 
-    @contextmanager
-    def collect(self) -> Iterator[None]:
-        """Keep what is connected within the block, not what listens: gloo aborts without that."""
-        before = _open_sockets()
-        yield
-        for number in _open_sockets() - before:
-            if (handle := _second_handle(number)) is not None:
-                self._sockets.append(handle)
+    def collect(self, addresses: Collection[Address]) -> None:
+        """Keep what is connected with one of these addresses, at either end.
+
+        Not what listens: gloo aborts without that.
+        """
+        for handle in _open_sockets():
+            with suppress(OSError):  # it is not connected
+                if {_own(handle), _address(handle.getpeername())} & {*addresses}:
+                    self._sockets.append(handle)
+                    continue
+            handle.close()
 
     def close(self) -> None:
         """Close the connections, whoever still uses them. May be called twice."""
@@ -34,27 +41,50 @@ class Sockets:
                 handle.shutdown(socket.SHUT_RDWR)
             handle.close()
 
-
-def _second_handle(number: int) -> socket.socket | None:
-    """A second handle of a connected socket: its number may be used for another one later."""
-    try:
-        handle = socket.socket(fileno=os.dup(number))
-    except OSError:  # another thread had opened it, and closed it again
-        return None
-    try:
-        handle.getpeername()
-    except OSError:
-        handle.close()
-        return None
-    return handle
+    def forget(self) -> None:
+        """In a forked child: close the handles alone, since the connections are its parent's."""
+        while self._sockets:
+            self._sockets.pop().close()
 
 
-def _open_sockets() -> set[int]:
-    return {number for name in os.listdir("/dev/fd") if _is_socket(number := int(name))}
+@contextmanager
+def listening() -> Iterator[list[Address]]:
+    """The addresses at which this process begins to listen within the block, once it has ended.
+
+    Keep it short: what another thread opens in it counts, too.
+    """
+    found: list[Address] = []
+    before = _listening()
+    yield found
+    found.extend(_listening() - before)
 
 
-def _is_socket(number: int) -> bool:
-    try:
-        return stat.S_ISSOCK(os.fstat(number).st_mode)
-    except OSError:  # the handle with which the folder was listed
-        return False
+def _listening() -> set[Address]:
+    found = set()
+    for handle in _open_sockets():
+        with handle, suppress(OSError):  # one of a kind that never listens
+            if handle.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                found.add(_own(handle))
+    return found
+
+
+def _own(handle: socket.socket) -> Address:
+    return _address(handle.getsockname())
+
+
+def _address(name: object) -> Address:
+    """Host and port; a socket without these has a name, or none."""
+    return tuple(name[:2]) if isinstance(name, tuple) else (name,)
+
+
+def _open_sockets() -> list[socket.socket]:
+    """Second handles of all sockets: the number of one may be used for another one later."""
+    found = []
+    for name in os.listdir("/dev/fd"):
+        with suppress(OSError):  # no socket, or closed since by another thread
+            number = os.dup(int(name))
+            try:
+                found.append(socket.socket(fileno=number))
+            except OSError:
+                os.close(number)
+    return found

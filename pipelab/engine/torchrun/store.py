@@ -6,7 +6,7 @@ all ranks see the same answers, and raise the same error. Meanwhile a thread pub
 twice a second, with what the rank is doing: it continues while the rank itself hangs.
 
     key                  value
-    shared RANK          what the rank gave at the start (``share``)
+    NAME RANK            what the rank gave at the start under this name (``share``)
     answer CALL RANK     an ``Answer`` to one call
     heartbeat RANK       a ``Heartbeat``, the latest
     closed RANK          why the rank closed its pipeline
@@ -26,7 +26,6 @@ from torch.distributed.rendezvous import rendezvous
 
 from pipelab.engine.failures.deadline import Deadline
 from pipelab.engine.failures.findings import Absent, State
-from pipelab.engine.protocol.commands import Done
 from pipelab.engine.protocol.failure import Failure
 from pipelab.engine.protocol.progress import Begun
 
@@ -47,13 +46,14 @@ class Answer:
     """What one rank publishes after a call.
 
     Attributes:
-        content: the rank's answer; for one that is too large for the store, its size in bytes.
+        content: the rank's answer, pickled; of one that is too large for the store, its size in
+            bytes; or why there is none.
         asked: the kind of call, and a checksum of its data (see ``fingerprint``).
         now: when, in seconds on this rank's clock.
         clock_error: seconds by which that clock may be wrong.
     """
 
-    content: Done | Failure | int
+    content: bytes | Failure | int
     asked: tuple[str, int]
     now: float = 0.0
     clock_error: float = 0.0
@@ -110,14 +110,14 @@ class AnswerStore:
         with suppress(RuntimeError, AttributeError):  # the store is gone, or was never found
             self.store.set(f"closed {self.rank}", why)
 
-    def share(self, value: object) -> list[Any]:
-        """Give a value and get those of all ranks, once, at the start.
+    def share(self, name: str, value: object) -> list[Any]:
+        """Give a value and get those of all ranks, once for each name, at the start.
 
         Raises:
             RuntimeError: not all came within the store's time.
         """
-        _set(self.store, f"shared {self.rank}", value)
-        keys = [f"shared {rank}" for rank in range(self.num_ranks)]
+        _set(self.store, f"{name} {self.rank}", value)
+        keys = [f"{name} {rank}" for rank in range(self.num_ranks)]
         return [pickle.loads(text) for text in self.store.multi_get(keys)]
 
     def publish(self, answer: Answer) -> None:

@@ -14,7 +14,7 @@ deadlock. So the first batch of a kind travels through host memory (transport/p2
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -70,13 +70,13 @@ class Transport(Protocol):
     def open(self, channels: Iterable[Channel]) -> None:
         """Be ready for messages of these channels; all ranks call it at once."""
 
-    def send(self, tensor: Tensor, peer: int, tag: int) -> dist.Work:
+    def send(self, tensor: Tensor, peer: int, tag: int) -> Any:
         """Start to send what ``outgoing`` gave; never blocks."""
 
-    def receive(self, buffer: Tensor, peer: int, tag: int) -> dist.Work:
+    def receive(self, buffer: Tensor, peer: int, tag: int) -> Any:
         """Open a buffer for a message; never blocks."""
 
-    def finish(self, work: dist.Work, timeout: float) -> None:
+    def finish(self, work: Any, timeout: float) -> None:
         """Block until a message has completed; raise RuntimeError if it takes longer (seconds)."""
 
     def close(self) -> None:

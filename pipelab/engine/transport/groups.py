@@ -57,33 +57,48 @@ def join(folder: Path, rank: int, num_ranks: int, replicas: int) -> Groups:
     return joined
 
 
-def meet(store: Store, rank: int, num_ranks: int, replicas: int, address: str | None) -> Groups:
+def devices(num_ranks: int, replicas: int, address: str | None) -> list[ProcessGroupGloo.Device]:
+    """What the groups of one rank send from; each listens at a port.
+
+    ``address``: of this machine; None leaves the choice to gloo, which follows
+    ``GLOO_SOCKET_IFNAME``.
+    """
+    number = 1 if replicas == 1 else 2 if replicas == num_ranks else 3
+    gloo = ProcessGroupGloo
+    if address:
+        return [gloo.create_device(hostname=address) for _ in range(number)]
+    return [gloo.create_default_device() for _ in range(number)]
+
+
+def meet(
+    store: Store, rank: int, num_ranks: int, replicas: int, address: str | None = None,
+    own: list[ProcessGroupGloo.Device] | None = None,
+) -> Groups:  # fmt: skip
     """Meet the ranks that torchrun started, through its store.
 
-    ``address``: of this machine, to send from; None leaves the choice to gloo, which follows
-    ``GLOO_SOCKET_IFNAME``. Torch's default group is not touched: it is the script's.
+    ``own``: what ``devices`` gave, if that was called before. Torch's default group is not touched:
+    it is the script's.
     """
+    own = own or devices(num_ranks, replicas, address)
     before = _threads()
     p = num_ranks // replicas
     copy, place = divmod(rank, p)
-    everyone = _gloo(PrefixStore("everyone", store), rank, num_ranks, address)
+    everyone = _gloo(PrefixStore("everyone", store), rank, num_ranks, own[0])
     alike, pipeline = None, everyone if p > 1 else None
     if replicas > 1:
-        alike = _gloo(PrefixStore(f"replicas of {place}", store), copy, replicas, address)
+        alike = _gloo(PrefixStore(f"replicas of {place}", store), copy, replicas, own[1])
         if p > 1:
-            pipeline = _gloo(PrefixStore(f"pipeline {copy}", store), place, p, address)
+            pipeline = _gloo(PrefixStore(f"pipeline {copy}", store), place, p, own[2])
     _lower_priority(_threads() - before)
     return Groups(everyone, alike, pipeline, store)
 
 
-def _gloo(store: Store, rank: int, size: int, address: str | None) -> dist.ProcessGroup:
+def _gloo(store: Store, rank: int, size: int, device: ProcessGroupGloo.Device) -> dist.ProcessGroup:
     """A group outside of torch's registry: it is released with its last reference."""
-    gloo = ProcessGroupGloo
-    options = gloo._Options()  # type: ignore[attr-defined]
+    options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
     options._timeout = timedelta(seconds=START_TIMEOUT)
-    device = gloo.create_device(hostname=address) if address else gloo.create_default_device()
     options._devices = [device]
-    return gloo(store, rank, size, options)  # type: ignore[return-value]  # a Backend, same face
+    return ProcessGroupGloo(store, rank, size, options)  # type: ignore[return-value]  # a Backend, same face
 
 
 def nccl(

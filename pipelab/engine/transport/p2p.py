@@ -2,8 +2,8 @@
 
 A tag carries kind, stage and microbatch, so a message that is out of place is never taken for
 another one; without tags, the proven order of the channel does that (transport/backends.py).
-Forms are exchanged once: a small header goes ahead of the first value of a new shape; as long as
-batches keep their shape, none does. A gradient has the form of its value, so it never needs one.
+Forms are exchanged once: a small header goes ahead of the first value of a new shape, and none when
+a shape comes again. A gradient has the form of its value, so it never needs one.
 Without tags no buffer may be opened before its form is known, so the first batch of a kind travels
 through host memory, whatever carries the others.
 
@@ -23,12 +23,19 @@ from pipelab.action import SENDS, Action, Kind
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport import header
 from pipelab.engine.transport.backends import Channel, Tagged, Transport, named
-from pipelab.engine.transport.rank_messages import Content, Key, boundary, is_backward
+from pipelab.engine.transport.rank_messages import Content, boundary, is_backward, number
+from pipelab.errors import PartitionError
 from pipelab.partition.tree import Flat, Form
 
 _TAGS = 65  # of one message: one for each tensor, and the last three
 _HEADER, _REST_OF_HEADER, _STAMP = _TAGS - 1, _TAGS - 2, _TAGS - 3
 _MAX_TENSORS = _STAMP
+
+_Signature = tuple[object, ...]  # of a batch: the shape of a row and its dtype
+_Key = tuple[_Signature, int, int, bool]
+"""Batch, boundary, rows, train or evaluate: a value's form depends on these."""
+
+_MOST_SIGNATURES = 1000  # remembered at once: batches may be of any length
 
 
 @dataclass
@@ -75,27 +82,29 @@ class GroupMessages:
         self.window = window
         self.posted: dict[Action, _Posted] = {}
         self.sent: dict[Action, _Sent] = {}
-        self.forms: dict[Key, Form] = {}
-        self.described: set[Key] = set()  # those whose header has travelled
+        self.forms: dict[_Key, Form] = {}
+        self.described: set[_Key] = set()  # those whose header has travelled
         self.known: set[tuple[object, ...]] = set()  # kinds of batches that came before
         self.kinds: set[tuple[object, ...]] = set()  # of this one
-        self.signature: tuple[object, ...] = ()
+        self.signature: _Signature = ()
+        self.signatures: set[_Signature] = set()  # that came before
         self.train = self.stamped = False
         self.clock_offset = 0.0  # seconds from this machine's clock to the one of all stamps
 
     def begin(self, run: Run, stamped: bool) -> None:
-        """Start a batch. If its rows have a new shape, forms are exchanged again.
+        """Start a batch. If its rows have a shape that none had before, forms are exchanged.
 
         With ``stamped``, each message carries the time at which it left (rank/pace.py).
         """
         self.train, self.stamped = run.train, stamped
-        if run.signature != self.signature:
-            self.signature = run.signature
-            self.forms.clear()
-            self.described.clear()
-            self.known.clear()
+        self.signature = run.signature
+        is_new = run.signature not in self.signatures
+        if is_new and len(self.signatures) == _MOST_SIGNATURES:  # on all ranks at once
+            for remembered in (self.signatures, self.forms, self.described, self.known):
+                remembered.clear()
+        self.signatures.add(run.signature)
         # all that makes a rank do what it has not done before
-        how = run.train, run.fresh, run.update, run.collect
+        how = run.signature, run.train, run.fresh, run.update, run.collect
         self.kinds = {(rows, *how) for rows in run.sizes}
         self.carrier = self.transport if self.kinds <= self.known else self.host
 
@@ -164,10 +173,7 @@ class GroupMessages:
         """Send the form ahead of the value, if the other end does not know it yet."""
         key = self._key(send, rows)
         if (before := self.forms.setdefault(key, form)) != form:
-            raise ValueError(
-                f"{send.token}: {form}, but the last one from {rows} rows was {before}: a stage's "
-                f"output must keep its shape while the batch keeps its own"
-            )
+            raise shape_changed(send, rows, str(before), str(form))
         if key in self.described:
             return []
         numbered = zip(header.pieces(form), (_HEADER, _REST_OF_HEADER), strict=False)
@@ -189,7 +195,7 @@ class GroupMessages:
         self.described.update(self.forms)
         self.known |= self.kinds
 
-    def _open_late(self, recv: Action, posted: _Posted, key: Key) -> _Posted:
+    def _open_late(self, recv: Action, posted: _Posted, key: _Key) -> _Posted:
         """Open the buffers now that the form is known: from a header, or from our own forward."""
         if posted.header is not None:
             self._finish(posted.works, recv, posted.peer)
@@ -243,18 +249,27 @@ class GroupMessages:
     ) -> dist.Work:
         call = carrier.send if message.kind in SENDS else carrier.receive
         with named(message, peer):  # where a peer is gone, each call may notice it first
-            return call(tensor, peer, self._tag(message) + i)
+            work: dist.Work = call(tensor, peer, self._tag(message) + i)
+        return work
 
     def _finish(self, works: Sequence[dist.Work], action: Action, peer: int) -> None:
         with named(action, peer):
             for work in works:
                 self.carrier.finish(work, self.timeout)
 
-    def _key(self, message: Action, rows: int) -> Key:
-        return boundary(message), rows, self.train
+    def _key(self, message: Action, rows: int) -> _Key:
+        return self.signature, boundary(message), rows, self.train
 
     def _tag(self, action: Action) -> int:
         """Equal at both ends of a message, different for all messages of a step."""
-        assert action.microbatch is not None
-        number = action.microbatch * (self.num_stages + 1) + boundary(action)
-        return (number * 2 + is_backward(action)) * _TAGS
+        place = number(action) * (self.num_stages + 1) + boundary(action)
+        return (place * 2 + is_backward(action)) * _TAGS
+
+
+def shape_changed(action: Action, rows: int, before: str, now: str) -> PartitionError:
+    """The error of a stage whose output has another shape than for other rows of the same shape."""
+    return PartitionError(
+        f"{action.token}: {now}, but the last one from {rows} rows was {before}.\n"
+        f"What a stage hands over may change its shape with that of the batch, not with its\n"
+        f"values: pad it to one length, or put all layers that see it into stage {action.stage}"
+    )

@@ -7,23 +7,26 @@ from torch import Tensor
 
 from pipelab.action import Action, Kind
 from pipelab.engine.protocol.commands import Run
-from pipelab.engine.transport.backends import Channel
+from pipelab.engine.transport.backends import Channel, Transport
 from pipelab.partition.tree import Flat
 
 Content = Flat | list[Tensor]  # of a message: a value, or gradients
-
-Key = tuple[int, int, bool]
-"""Boundary, rows, train or evaluate: while batches keep their shape, a value's form depends on
-these."""
 
 
 class Messages(Protocol):
     """One rank's open sends and receives.
 
-    ``clock_offset``: seconds from this machine's clock to the one of all stamps.
+    Attributes:
+        clock_offset: seconds from this machine's clock to the one of all stamps.
+        timeout: seconds that any wait may take.
     """
 
     clock_offset: float
+    timeout: float
+
+    @property
+    def carrier(self) -> Transport:
+        """What carries the messages of this batch."""
 
     @property
     def is_by_host(self) -> bool:

@@ -9,9 +9,13 @@ from torch import Tensor
 from pipelab.action import Action
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport.backends import Channel, named
-from pipelab.engine.transport.rank_messages import Content, Key, boundary, is_backward, number
+from pipelab.engine.transport.rank_messages import Content, boundary, is_backward, number
 from pipelab.engine.transport.rings import NO_STAGE, Name, Rings, plain_form
+from pipelab.errors import PartitionError
 from pipelab.partition.tree import Flat, Form
+
+_Kind = tuple[int, int, bool, bool]
+"""Boundary, rows, train or evaluate, gradients: while batches keep their shape, forms are alike."""
 
 
 class RingMessages:
@@ -30,8 +34,9 @@ class RingMessages:
         self.carrier = RingTransport(rings)
         self.peers: dict[Action, int] = {}  # of the receives that are open
         self.unconfirmed: dict[Action, tuple[int, int]] = {}  # sends: number in its ring, peer
-        self.forms: dict[tuple[Key, bool], Form] = {}  # of the last message of each kind
+        self.forms: dict[_Kind, Form] = {}  # of the last message of each kind
         self.changed: dict[tuple[int, int], str] = {}  # stage and microbatch: another form came
+        self.signature: tuple[object, ...] = ()  # of this batch
         self.train = self.stamped = False
 
     def use(self, channels: Iterable[Channel]) -> None:
@@ -41,6 +46,9 @@ class RingMessages:
     def begin(self, run: Run, stamped: bool) -> None:
         """Start a batch."""
         self.train, self.stamped = run.train, stamped
+        if run.signature != self.signature:
+            self.signature = run.signature
+            self.forms.clear()
         self.unconfirmed.clear()
         self.changed.clear()
 
@@ -82,9 +90,10 @@ class RingMessages:
         flat = content if isinstance(content, Flat) else Flat(content, plain_form(content))
         before = self._keep_form(send, rows, flat.form)
         if not flat.form.is_alike(before):
-            raise ValueError(
-                f"{send.token}: {flat.form}, but the last one from {rows} rows was {before}: only "
-                f"the sizes of a stage's output may change while the batch keeps its shape"
+            raise PartitionError(
+                f"{send.token}: {flat.form}, but the last one from {rows} rows was {before}.\n"
+                f"While the batch keeps its shape, only the sizes of what a stage hands over may "
+                f"change"
             )
         flat = Flat([_outgoing(tensor) for tensor in flat.tensors], flat.form)
         with named(send, peer):
@@ -104,8 +113,8 @@ class RingMessages:
     def close(self) -> None:
         """Nothing to do: the memory goes with the process."""
 
-    def _kind(self, message: Action, rows: int) -> tuple[Key, bool]:
-        return (boundary(message), rows, self.train), is_backward(message)
+    def _kind(self, message: Action, rows: int) -> _Kind:
+        return boundary(message), rows, self.train, is_backward(message)
 
 
 class _Pending(NamedTuple):

@@ -21,10 +21,10 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from multiprocessing import reduction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipelab.engine.protocol.device import MAX_SHARING
+from pipelab.engine.protocol.open_file import OpenFile
 
 RING_BYTES = 1 << 25
 _COUNTERS = mmap.ALLOCATIONGRANULARITY  # bytes in front of a ring; a mapping can begin there
@@ -48,30 +48,10 @@ class Shared(NamedTuple):
         own_lifeline: the writing end of this rank's.
     """
 
-    memory: int
-    bells: Sequence[tuple[int, int]]
-    lifelines: Sequence[int]
-    own_lifeline: int
-
-
-class _Travelling:
-    """What a rank shares, on its way into the process that is being started."""
-
-    def __init__(self, shared: Shared):
-        self.shared = shared
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        memory, bells, lifelines, own = self.shared
-        files = [memory, own, *lifelines, *(file for ends in bells for file in sorted({*ends}))]
-        return _arrive, (len(lifelines), [reduction.DupFd(file) for file in files])
-
-
-def _arrive(num_ranks: int, travelling: Sequence[Any]) -> Shared:
-    memory, own, *files = [file.detach() for file in travelling]
-    lifelines, bells = files[:num_ranks], files[num_ranks:]
-    each = len(bells) // num_ranks  # one file for an eventfd, two for a pipe: it reads the first
-    ends = [(bells[i * each], bells[(i + 1) * each - 1]) for i in range(num_ranks)]
-    return Shared(memory, ends, lifelines, own)
+    memory: OpenFile
+    bells: Sequence[tuple[OpenFile, OpenFile]]
+    lifelines: Sequence[OpenFile]
+    own_lifeline: OpenFile
 
 
 class SharedFiles:
@@ -84,7 +64,7 @@ class SharedFiles:
     """
 
     def __init__(self, num_ranks: int):
-        self._opened: list[int] = []
+        self._opened: list[OpenFile] = []
         self._shared: list[Shared] = []
         if num_ranks > MAX_SHARING:
             return
@@ -97,9 +77,9 @@ class SharedFiles:
             raise
         self._shared = [Shared(memory, bells, reading, end) for end in writing]
 
-    def of_rank(self, rank: int) -> _Travelling | None:
-        """An argument of the rank's process, where it arrives as ``Shared``; None if too many."""
-        return _Travelling(self._shared[rank]) if self._shared else None
+    def of_rank(self, rank: int) -> Shared | None:
+        """An argument of the rank's process; None if there are too many ranks."""
+        return self._shared[rank] if self._shared else None
 
     def close(self) -> None:
         """Close the parent's."""
@@ -113,15 +93,15 @@ class SharedFiles:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _keep(self, file: int) -> int:
-        self._opened.append(file)
-        return file
+    def _keep(self, file: int) -> OpenFile:
+        self._opened.append(OpenFile(file))
+        return self._opened[-1]
 
-    def _pipe(self) -> tuple[int, int]:
+    def _pipe(self) -> tuple[OpenFile, OpenFile]:
         read, write = os.pipe()
         return self._keep(read), self._keep(write)
 
-    def _bell(self) -> tuple[int, int]:
+    def _bell(self) -> tuple[OpenFile, OpenFile]:
         if hasattr(os, "eventfd"):
             file = self._keep(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
             return file, file
@@ -263,7 +243,7 @@ class Bell:
     def __init__(self, rank: int, shared: Shared):
         self._bells = shared.bells
         self._own = shared.bells[rank][0]
-        self._lifelines = {file: other for other, file in enumerate(shared.lifelines)}
+        self._lifelines = {int(file): other for other, file in enumerate(shared.lifelines)}
         self.gone: set[int] = set()  # ranks that have ended
         self._poll = select.poll()
         self._poll.register(self._own, select.POLLIN)

@@ -35,7 +35,6 @@ export function makeBar(s, act) {
       toggles.memory.hidden = !s.curves;
       toggles.ghost.hidden = !s.ghostFrom;
       setText(toggles.ghost, s.ghostFrom?.[0].source === "predicted" ? "Prediction" : "Other run");
-      if (s.ghostFrom && !s.lanes.ghost) s.ghost = null;
     },
     /** Once per frame: whether it plays. */
     update() {

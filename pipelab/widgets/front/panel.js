@@ -44,7 +44,10 @@ export function makeParts(s, image, act) {
   let lines = [];
   /** @type {Head | null} */
   let known = null;
-  const describe = () => (nodes.about.textContent = description(s));
+  const describe = () => {
+    const words = description(s);
+    if (nodes.about.textContent !== words) nodes.about.textContent = words;
+  };
 
   return {
     node: nodes.node, stage: nodes.stage, tip: nodes.tip, describe,
@@ -67,7 +70,8 @@ export function makeParts(s, image, act) {
     /** A trace has come: everything that does not depend on the time. */
     show() {
       const { head } = s.trace;
-      if (s.live && known === head) return; // bars grow; nothing around them changes
+      describe();
+      if (s.live && known === head) return; // bars grow; nothing else around them changes
       known = head;
       nodes.sentence.textContent = head.sentence ?? "";
       image.node.setAttribute("aria-label", `${head.alt ?? head.sentence ?? "Timeline"} ${HELP}`);
@@ -75,7 +79,6 @@ export function makeParts(s, image, act) {
       fillLegend(s, nodes.legend, image);
       fillTables(s, nodes.tables);
       bar.show();
-      describe();
     },
     /** The time for screen readers; not while it plays, which would be too much. */
     announce() {

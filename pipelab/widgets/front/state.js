@@ -1,8 +1,8 @@
 // @ts-check
 // What the learner sees: which trace, when, how close, and what is chosen.
 /** @import { Head, State } from "./types.js" */
-import { readTrace } from "./data.js";
-import { say } from "./scale.js";
+import { find, follow, readTrace } from "./data.js";
+import { say, zoomed } from "./scale.js";
 
 /** Before a trace has come: one without ranks. @returns {State} */
 export function emptyState() {
@@ -33,10 +33,30 @@ function wholeOf({ trace, ghost, guess, live }, now) {
   return { from, to: to + (to - from) * 0.004 };
 }
 
-/** Take a trace. `live`: it is still growing, and `now` is how far it is.
+/** Whether a trace is a later report, or the record, of the run that is displayed live.
+ * @param {State} s @param {Head} head @param {boolean} live @param {number} now */
+function isSameRun({ live: wasLive, trace, time }, head, live, now) {
+  /** @type {(keyof Head)[]} */
+  const setting = ["schedule", "ranks", "replicas", "microbatches"];
+  return wasLive && (!live || now >= time) && setting.every((name) => head[name] === trace.head[name]);
+}
+
+/** What the learner has chosen in one trace, as places in a later one of the same run.
+ * @param {State} s @param {State} before */
+function keepView(s, before) {
+  const { window, whole, chosen, followed } = before;
+  const isZoomed = window.from > whole.from || window.to < whole.to;
+  if (isZoomed) s.window = zoomed(window, s.whole, 1, window.from);
+  if (chosen >= 0) s.chosen = find(s.trace, before.trace, chosen);
+  if (followed) s.followed = follow(s.trace, followed.microbatch, followed.replica);
+}
+
+/** Take a trace. `live`: it is still growing, and `now` is how far it is. Reports of one run come
+ * several times a second: zoom and choice stay as they are from its first one to its record.
  * @param {State} s @param {Head} head @param {unknown} bytes
  * @param {{ ghostHead?: Head | null, ghostBytes?: unknown, live?: boolean, now?: number }} more */
 export function takeTrace(s, head, bytes, { ghostHead = null, ghostBytes = null, live = false, now = 0 }) {
+  const before = isSameRun(s, head, live, now) ? { ...s } : null;
   if (!live) s.playing = false;
   s.trace = readTrace(head, bytes);
   s.ghostFrom = ghostHead ? [ghostHead, ghostBytes] : null;
@@ -46,4 +66,6 @@ export function takeTrace(s, head, bytes, { ghostHead = null, ghostBytes = null,
   s.whole = wholeOf(s, now);
   s.window = s.whole;
   s.time = live ? now : s.whole.to;
+  if (!s.lanes.ghost) s.ghost = null; // it counted for the whole all the same
+  if (before) keepView(s, before);
 }

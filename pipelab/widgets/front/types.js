@@ -14,7 +14,8 @@
 /** @typedef {{ time: number, text: string }} Guess */
 /** [times, values] of one rank. @typedef {[number[], number[]]} Curve */
 /** What data.py says about a trace, except its events.
- * @typedef {{ kinds: Kind[], source: string, ranks: number, replicas?: number, idle?: Idle,
+ * @typedef {{ kinds: Kind[], source: string, ranks: number, replicas?: number, schedule?: string,
+ *   microbatches?: number, idle?: Idle,
  *   shares?: string[], memory?: { unit: string, curves: Curve[] }, budget?: number, guess?: Guess | null,
  *   sentence?: string, alt?: string, totals?: string[], tables?: Table[], comparison?: Table }} Head */
 

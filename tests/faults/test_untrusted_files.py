@@ -19,9 +19,7 @@ from pipelab.schedules import gpipe
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
 
-QUIET = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+QUIET = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TRACE = simulate(gpipe(2, 2), Cost(forward=1.0, backward_input=1.0, backward_weight=1.0))
 STATE = checkpoint.Checkpoint(
     {"0.weight": torch.arange(6.0).reshape(2, 3)},
@@ -176,7 +174,7 @@ with Pipeline(mlp(), gpipe(2, 2), loss=torch.nn.functional.cross_entropy) as pip
 
 
 def test_nothing_is_written_outside_the_folders_named(tmp_path_factory):
-    below = tmp_path_factory.mktemp("doors")  # not tmp_path: a socket's path is a short one
+    below = tmp_path_factory.mktemp("data")  # not tmp_path: a socket's path is a short one
     home, temporary, work, out = (below / n for n in ("home", "tmp", "work", "out"))
     for folder in (home, temporary, work, out):
         folder.mkdir()
