@@ -10,16 +10,18 @@ blocks until its receive is posted (rendezvous): when a SEND is due, its RECV is
 Messages written by hand stay where they are: they are judged, and a walk looks for a deadlock.
 """
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass
 from functools import cached_property, partial
+from itertools import chain
 from operator import itemgetter
 
 from pipelab.action import MESSAGES, Action, Kind, needs
 from pipelab.errors import DeadlockError
 from pipelab.schedules import rules
 from pipelab.schedules.collector import paused_collector
-from pipelab.schedules.messages import check_messages, message_needs, message_of
+from pipelab.schedules.messages import check_messages, message_needs, routes
 from pipelab.schedules.schedule import Schedule
 from pipelab.schedules.walk import walk
 
@@ -104,6 +106,7 @@ def _signed(schedule: Schedule, rows: tuple[Row, ...], rendezvous: bool) -> Lowe
     )
 
 
+@paused_collector()
 def validate(schedule: Schedule, rendezvous: bool = True) -> None:
     """Return if the schedule can run; say what is wrong with it otherwise.
 
@@ -154,27 +157,37 @@ def _judge_messages(schedule: Schedule, rendezvous: bool) -> None:
     rules.check_order(schedule)
     check_messages(schedule)
     rules.check_steps(schedule)
-    for _ in walk(schedule.ranks, message_needs(schedule, rendezvous)):
-        pass
+    walk(schedule.ranks, message_needs(schedule, rendezvous))
 
 
 def _with_messages(schedule: Schedule) -> list[list[Action]]:
     """The rows of a schedule without messages, with all of them in place."""
     rows: list[list[Action]] = [[] for _ in schedule.ranks]
     latest: list[list[Action]] = [[] for _ in schedule.ranks]  # not in its row yet: RECVs go before
-    visits = walk(schedule.ranks, partial(needs, num_stages=schedule.num_stages))
     try:
-        order = sorted((v.end, v.rank, v.action) for v in visits)
+        starts = walk(schedule.ranks, partial(needs, num_stages=schedule.num_stages))
     except DeadlockError:
         rules.check_order(schedule)  # says it better where one rank alone is at fault
         raise
-    for _, rank, action in order:
-        if action.microbatch is None:  # STEP or REDUCE_GRAD by hand: behind the same action
+    route = routes(schedule)
+    programs = [iter(row) for row in schedule.ranks]
+    for rank in _turns(starts):
+        action = stage, kind, microbatch = next(programs[rank])
+        if microbatch is None:  # STEP or REDUCE_GRAD by hand: behind the same action
             latest[rank].append(action)
             continue
         rows[rank] += latest[rank]
         latest[rank] = [action]
-        if message := message_of(action, schedule):
-            latest[rank].append(message.send)
-            rows[message.destination].append(message.recv)
+        if there := route(stage, kind):
+            latest[rank].append(Action(stage, there.send, microbatch))
+            rows[there.destination].append(Action(there.stage, there.recv, microbatch))
     return [row + last for row, last in zip(rows, latest, strict=True)]
+
+
+def _turns(starts: Sequence[Sequence[float]]) -> Iterator[int]:
+    """Whose action comes next in the global order: slot after slot of time, in each rank by rank."""
+    slots: dict[float, list[int]] = defaultdict(list)
+    for rank, row in enumerate(starts):
+        for start in row:
+            slots[start].append(rank)
+    return chain.from_iterable(slots[start] for start in sorted(slots))

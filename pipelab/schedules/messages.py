@@ -6,7 +6,9 @@ rank 1   1RECV_F0  1F0           and arrives in a buffer that a RECV has posted
 
 from collections import defaultdict
 from collections.abc import Callable
+from functools import cache
 from itertools import zip_longest
+from operator import itemgetter
 from typing import NamedTuple
 
 from pipelab.action import MESSAGES, SENDS, Action, Kind, needs
@@ -18,6 +20,16 @@ _SEND_F, _RECV_F, _SEND_B, _RECV_B = Kind.SEND_F, Kind.RECV_F, Kind.SEND_B, Kind
 _REDUCE_GRAD, _STEP = Kind.REDUCE_GRAD, Kind.STEP
 
 
+class Route(NamedTuple):
+    """How the results of one kind and stage travel: from rank to rank, and to which stage."""
+
+    send: Kind
+    recv: Kind
+    stage: int
+    source: int
+    destination: int
+
+
 class Message(NamedTuple):
     """One message between two ranks: its two ends, and the ranks that they run on."""
 
@@ -27,21 +39,33 @@ class Message(NamedTuple):
     destination: int
 
 
+def routes(schedule: Schedule) -> Callable[[int, Kind], Route | None]:
+    """How the results of a stage and kind travel, or None where they stay on their rank."""
+    home, num_stages = schedule.rank_of_stage, schedule.num_stages
+
+    @cache
+    def route(stage: int, kind: Kind) -> Route | None:
+        if kind is _F and stage + 1 < num_stages:
+            to, send, recv = stage + 1, _SEND_F, _RECV_F
+        elif (kind is _B or kind is _I) and stage > 0:
+            to, send, recv = stage - 1, _SEND_B, _RECV_B
+        else:
+            return None
+        if home[stage] == home[to]:
+            return None
+        return Route(send, recv, to, home[stage], home[to])
+
+    return route
+
+
 def message_of(action: Action, schedule: Schedule) -> Message | None:
     """The message that an action's result travels in, or None where it stays on its rank."""
     stage, kind, microbatch = action
-    if kind is _F and stage + 1 < schedule.num_stages:
-        to, send, recv = stage + 1, _SEND_F, _RECV_F
-    elif (kind is _B or kind is _I) and stage > 0:
-        to, send, recv = stage - 1, _SEND_B, _RECV_B
-    else:
+    there = routes(schedule)(stage, kind)
+    if there is None:
         return None
-    source, destination = schedule.rank_of_stage[stage], schedule.rank_of_stage[to]
-    if source == destination:
-        return None
-    return Message(
-        Action(stage, send, microbatch), Action(to, recv, microbatch), source, destination
-    )
+    send, recv = Action(stage, there.send, microbatch), Action(there.stage, there.recv, microbatch)
+    return Message(send, recv, there.source, there.destination)
 
 
 def message_needs(schedule: Schedule, rendezvous: bool = True) -> Callable[[Action], list[Action]]:
@@ -51,7 +75,8 @@ def message_needs(schedule: Schedule, rendezvous: bool = True) -> Callable[[Acti
     follow; without, sends are buffered. A RECV only posts a buffer and waits for nothing. A STEP
     waits for its stage's REDUCE_GRAD, where the schedule has one.
     """
-    reduced = {a.stage for row in schedule.ranks for a in row if a.kind is _REDUCE_GRAD}
+    rows = (row for row in schedule.ranks if _REDUCE_GRAD in set(map(itemgetter(1), row)))
+    reduced = {a.stage for row in rows for a in row if a.kind is _REDUCE_GRAD}
     home, last = schedule.rank_of_stage, schedule.num_stages - 1
 
     def wanted(action: Action) -> list[Action]:

@@ -1,18 +1,18 @@
 """Predict: price a schedule's actions and walk through them. Nothing runs."""
 
-from collections.abc import Iterator
 from functools import cache
-from itertools import chain
 from typing import NamedTuple
 
-from pipelab.action import COMPUTE, PER_STAGE, SENDS, Action, Kind
+from pipelab.action import COMPUTE, PER_STAGE, RECEIVES, SENDS, Action, Kind
 from pipelab.schedules import Schedule
 from pipelab.schedules.collector import paused_collector
 from pipelab.schedules.communication import lower
 from pipelab.schedules.messages import message_needs
-from pipelab.schedules.walk import Visit, walk
+from pipelab.schedules.walk import walk
 from pipelab.simulator.cost import Cost
 from pipelab.trace import Event, Setting, Trace
+
+_WAIT = Kind.WAIT
 
 
 @paused_collector()
@@ -50,11 +50,31 @@ def simulate(schedule: Schedule, cost: Cost, overlap: bool = True) -> Trace:
     def travel(action: Action) -> float:
         return price(action.stage, action.kind).seconds if action.kind in beside else 0.0
 
-    rows: list[list[Event]] = [[] for _ in lowered.ranks]
-    for visit in walk(lowered.ranks, message_needs(lowered, rendezvous=False), busy, travel):
-        rows[visit.rank].extend(_events(visit, price(visit.action.stage, visit.action.kind)))
+    wanted = message_needs(lowered, rendezvous=False)
+
+    def needs(action: Action) -> list[Action]:
+        return [result for result in wanted(action) if result.kind not in RECEIVES]
+
+    # RECVs take no time, and lower has shown that each opens its buffer before its message's use
+    rows = [[a for a in row if a.kind not in RECEIVES] for row in lowered.ranks]
+    starts = walk(rows, needs, busy, travel)
+    events: list[Event] = []
+    for rank, row in enumerate(rows):
+        free = 0.0
+        for (stage, kind, microbatch), start in zip(row, starts[rank], strict=True):
+            seconds, size, peer = price(stage, kind)
+            end = start + seconds
+            if kind in COMPUTE:
+                if free < start:
+                    events.append(Event(rank, _WAIT, stage, microbatch, free, start, 0, peer))
+                events.append(Event(rank, kind, stage, microbatch, start, end, size))
+            elif kind in SENDS:
+                events.append(Event(rank, kind, stage, microbatch, start, end, size, peer))
+            elif kind in PER_STAGE and seconds > 0:
+                events.append(Event(rank, kind, stage, None, start, end))
+            free = start if kind in beside else end
     setting = Setting(lowered.name, lowered.num_ranks, lowered.num_microbatches, "", "", str(cost))
-    return Trace(tuple(chain.from_iterable(rows)), "predicted", setting)
+    return Trace(tuple(events), "predicted", setting)
 
 
 class _Price(NamedTuple):
@@ -71,17 +91,3 @@ def _price(action: Action, cost: Cost, home: dict[int, int]) -> _Price:
         return _Price(cost.message_seconds(action), cost.message_size(action), home[other])
     other = action.stage + (-1 if action.kind is Kind.F else 1)
     return _Price(cost.seconds(action), cost.kept_bytes(action), home.get(other))
-
-
-def _events(visit: Visit, price: _Price) -> Iterator[Event]:
-    """What one action leaves in the trace: nothing for a RECV, which only opens a buffer."""
-    rank, (stage, kind, microbatch), free, start, _ = visit
-    end = start + price.seconds
-    if kind in COMPUTE:
-        if free < start:
-            yield Event(rank, Kind.WAIT, stage, microbatch, free, start, 0, price.peer)
-        yield Event(rank, kind, stage, microbatch, start, end, price.bytes)
-    elif kind in SENDS:
-        yield Event(rank, kind, stage, microbatch, start, end, price.bytes, price.peer)
-    elif kind in PER_STAGE and price.seconds > 0:
-        yield Event(rank, kind, stage, None, start, end)
