@@ -60,12 +60,15 @@ def routes(schedule: Schedule) -> Callable[[int, Kind], Route | None]:
 
 def message_of(action: Action, schedule: Schedule) -> Message | None:
     """The message that an action's result travels in, or None where it stays on its rank."""
-    stage, kind, microbatch = action
-    there = routes(schedule)(stage, kind)
-    if there is None:
+    return _message(action, routes(schedule)(action.stage, action.kind))
+
+
+def _message(action: Action, route: Route | None) -> Message | None:
+    if route is None:
         return None
-    send, recv = Action(stage, there.send, microbatch), Action(there.stage, there.recv, microbatch)
-    return Message(send, recv, there.source, there.destination)
+    stage, _, microbatch = action
+    send, recv = Action(stage, route.send, microbatch), Action(route.stage, route.recv, microbatch)
+    return Message(send, recv, route.source, route.destination)
 
 
 def message_needs(schedule: Schedule, rendezvous: bool = True) -> Callable[[Action], list[Action]]:
@@ -116,7 +119,8 @@ def check_messages(schedule: Schedule) -> None:
     Raises:
         ScheduleError: a message missing, doubled, out of place, or crossed with another.
     """
-    found = (message_of(action, schedule) for row in schedule.ranks for action in row)
+    route = routes(schedule)
+    found = (_message(a, route(a.stage, a.kind)) for row in schedule.ranks for a in row)
     expected = {message.send: message for message in found if message}
     expected |= {message.recv: message for message in expected.values()}
     cells: dict[Action, list[tuple[int, int]]] = defaultdict(list)

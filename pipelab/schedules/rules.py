@@ -57,12 +57,13 @@ def check_complete(schedule: Schedule) -> None:
     num_microbatches = max(map(max, found.values()), default=-1) + 1
     for stage in range(schedule.num_stages):
         of_kind = [found[stage, kind] for kind in (Kind.F, Kind.B, Kind.I, Kind.W)]
-        if not _is_complete(*of_kind, num_microbatches):
+        if not _is_complete(of_kind, num_microbatches):
             raise _incomplete(schedule, stage, of_kind)
 
 
-def _is_complete(f: list[int], b: list[int], i: list[int], w: list[int], count: int) -> bool:
-    """Given the microbatches of each letter on one stage: all numbers below ``count`` once."""
+def _is_complete(of_kind: list[list[int]], count: int) -> bool:
+    """Given the microbatches of F, B, I and W on one stage: all numbers below ``count`` once."""
+    f, b, i, w = of_kind
     halves_match = sorted(i) == sorted(w)
     return halves_match and all(len(set(n)) == len(n) == count for n in (f, b + i))
 

@@ -31,7 +31,7 @@ def walk(
 ) -> list[list[float]]:
     """Run all programs; return for each rank when each of its actions starts.
 
-    All microbatches are alike: an action needs results of its own microbatch alone, and takes as
+    All microbatches are alike: an action needs only results of the same microbatch, and takes as
     long as any other of its kind and stage. So the functions are asked once per kind and stage.
 
     Args:
@@ -62,7 +62,7 @@ def walk(
         for position in range(len(begun), len(program)):
             stage, kind, microbatch = program[position]
             try:
-                for ready, waiting in before(stage, kind):
+                for ready, waiting in before(stage, kind):  # noqa: B007 - the handler reads it
                     if time < ready[microbatch]:
                         time = ready[microbatch]
             except KeyError:
