@@ -40,6 +40,7 @@ class Kind(StrEnum):
 COMPUTE = frozenset({Kind.F, Kind.B, Kind.I, Kind.W})
 MESSAGES = frozenset({Kind.SEND_F, Kind.RECV_F, Kind.SEND_B, Kind.RECV_B})
 SENDS = frozenset({Kind.SEND_F, Kind.SEND_B})
+RECEIVES = MESSAGES - SENDS
 BUSY = COMPUTE | {Kind.STEP}  # what keeps a device busy; everything else happens beside it
 PER_STAGE = frozenset({Kind.REDUCE_GRAD, Kind.STEP})
 

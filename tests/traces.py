@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pipelab.action import COMPUTE, Action, Kind
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS, build
-from pipelab.schedules.communication import message_of
+from pipelab.schedules.messages import message_of
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Memory, Setting, Trace
 

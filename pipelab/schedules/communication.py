@@ -10,16 +10,18 @@ blocks until its receive is posted (rendezvous): when a SEND is due, its RECV is
 Messages written by hand stay where they are: they are judged, and a walk looks for a deadlock.
 """
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass
 from functools import cached_property, partial
+from itertools import chain
 from operator import itemgetter
 
-from pipelab.action import MESSAGES, Action, Kind, needs
+from pipelab.action import MESSAGES, RECEIVES, Action, Kind, needs
 from pipelab.errors import DeadlockError
 from pipelab.schedules import rules
 from pipelab.schedules.collector import paused_collector
-from pipelab.schedules.messages import check_messages, message_needs, message_of
+from pipelab.schedules.messages import check_messages, message_needs, routes
 from pipelab.schedules.schedule import Schedule
 from pipelab.schedules.walk import walk
 
@@ -56,7 +58,8 @@ class Lowered(Schedule):
         if _has_messages(self.schedule):  # a part of an order that runs, runs
             return tuple(tuple(a for a in row if a.kind in _FORWARD) for row in self.ranks)
         rows = (tuple(a for a in row if a.kind is Kind.F) for row in self.ranks)
-        return tuple(map(tuple, _with_messages(Schedule(tuple(rows)))))
+        forwards = Schedule(tuple(rows))
+        return tuple(map(tuple, _with_messages(forwards, _unit_walk(forwards))))
 
 
 @paused_collector()
@@ -88,13 +91,10 @@ def lower(schedule: Schedule, replicas: int = 1, rendezvous: bool = True) -> Low
         if schedule.rendezvous or not rendezvous:
             return schedule
         schedule = schedule.schedule
-    rules.check_stages(schedule)
-    rules.check_complete(schedule)
+    starts = _judge(schedule, rendezvous)
     if _has_messages(schedule):
-        _judge_messages(schedule, rendezvous)
         return _signed(schedule, schedule.ranks, rendezvous)
-    rules.check_steps(schedule)
-    rows = with_updates(_with_messages(schedule), replicas)
+    rows = with_updates(_with_messages(schedule, starts), replicas)
     return _signed(schedule, rows, rendezvous=True)
 
 
@@ -104,10 +104,11 @@ def _signed(schedule: Schedule, rows: tuple[Row, ...], rendezvous: bool) -> Lowe
     )
 
 
+@paused_collector()
 def validate(schedule: Schedule, rendezvous: bool = True) -> None:
     """Return if the schedule can run; say what is wrong with it otherwise.
 
-    It is what ``lower`` says, with its result dropped.
+    It is what ``lower`` says, without its result.
 
     Args:
         rendezvous: how messages written by hand are judged; see ``lower``.
@@ -116,7 +117,35 @@ def validate(schedule: Schedule, rendezvous: bool = True) -> None:
         ScheduleError: an action or a message missing, doubled or out of place.
         DeadlockError: ranks wait for each other.
     """
-    lower(schedule, rendezvous=rendezvous)
+    proven = isinstance(schedule, Lowered) and (schedule.rendezvous or not rendezvous)
+    if not proven:
+        _judge(schedule, rendezvous)
+
+
+@paused_collector()
+def timed_rows(schedule: Schedule) -> tuple[Row, ...]:
+    """The rows of ``lower`` for buffered sends, without RECVs: they take no time.
+
+    A RECV only opens a buffer, and the schedule is judged here: each stands before its use.
+
+    Raises:
+        ScheduleError: as ``lower``.
+
+    >>> from pipelab.schedules import gpipe
+    >>> [" ".join(a.token for a in row) for row in timed_rows(gpipe(2, 1))]
+    ['0F0 0SEND_F0 0B0 0STEP', '1F0 1B0 1SEND_B0 1STEP']
+    """
+    validate(schedule, rendezvous=False)
+    if _has_messages(schedule):
+        return tuple(tuple(a for a in row if a.kind not in RECEIVES) for row in schedule.ranks)
+    route = routes(schedule)
+    rows: list[list[Action]] = [[] for _ in schedule.ranks]
+    for row, written in zip(rows, schedule.ranks, strict=True):
+        for action in written:
+            row.append(action)
+            if there := route(action.stage, action.kind):
+                row.append(Action(action.stage, there.send, action.microbatch))
+    return with_updates(rows)
 
 
 def with_updates(rows: Iterable[Iterable[Action]], replicas: int = 1) -> tuple[Row, ...]:
@@ -149,32 +178,51 @@ def _has_messages(schedule: Schedule) -> bool:
     return any(action.kind in MESSAGES for row in schedule.ranks for action in row)
 
 
-def _judge_messages(schedule: Schedule, rendezvous: bool) -> None:
-    """Raise ScheduleError for messages by hand that are out of place, or that deadlock."""
-    rules.check_order(schedule)
-    check_messages(schedule)
+def _judge(schedule: Schedule, rendezvous: bool) -> list[list[float]]:
+    """Raise if it cannot run; return when each action starts if each takes one unit of time."""
+    rules.check_stages(schedule)
+    rules.check_complete(schedule)
+    if _has_messages(schedule):
+        rules.check_order(schedule)
+        check_messages(schedule)
+        rules.check_steps(schedule)
+        return walk(schedule.ranks, message_needs(schedule, rendezvous))
     rules.check_steps(schedule)
-    for _ in walk(schedule.ranks, message_needs(schedule, rendezvous)):
-        pass
+    return _unit_walk(schedule)
 
 
-def _with_messages(schedule: Schedule) -> list[list[Action]]:
-    """The rows of a schedule without messages, with all of them in place."""
-    rows: list[list[Action]] = [[] for _ in schedule.ranks]
-    latest: list[list[Action]] = [[] for _ in schedule.ranks]  # not in its row yet: RECVs go before
-    visits = walk(schedule.ranks, partial(needs, num_stages=schedule.num_stages))
+def _unit_walk(schedule: Schedule) -> list[list[float]]:
+    """When each action of a schedule without messages starts if each takes one unit of time."""
     try:
-        order = sorted((v.end, v.rank, v.action) for v in visits)
+        return walk(schedule.ranks, partial(needs, num_stages=schedule.num_stages))
     except DeadlockError:
         rules.check_order(schedule)  # says it better where one rank alone is at fault
         raise
-    for _, rank, action in order:
-        if action.microbatch is None:  # STEP or REDUCE_GRAD by hand: behind the same action
+
+
+def _with_messages(schedule: Schedule, starts: list[list[float]]) -> list[list[Action]]:
+    """The rows of a schedule without messages, with all of them in place."""
+    rows: list[list[Action]] = [[] for _ in schedule.ranks]
+    latest: list[list[Action]] = [[] for _ in schedule.ranks]  # not in its row yet: RECVs go before
+    route = routes(schedule)
+    programs = [iter(row) for row in schedule.ranks]
+    for rank in _turns(starts):
+        action = stage, kind, microbatch = next(programs[rank])
+        if microbatch is None:  # STEP or REDUCE_GRAD by hand: behind the same action
             latest[rank].append(action)
             continue
         rows[rank] += latest[rank]
         latest[rank] = [action]
-        if message := message_of(action, schedule):
-            latest[rank].append(message.send)
-            rows[message.destination].append(message.recv)
+        if there := route(stage, kind):
+            latest[rank].append(Action(stage, there.send, microbatch))
+            rows[there.destination].append(Action(there.stage, there.recv, microbatch))
     return [row + last for row, last in zip(rows, latest, strict=True)]
+
+
+def _turns(starts: Sequence[Sequence[float]]) -> Iterator[int]:
+    """The rank of each action in the global order: slot by slot of time, in each rank by rank."""
+    slots: dict[float, list[int]] = defaultdict(list)
+    for rank, row in enumerate(starts):
+        for start in row:
+            slots[start].append(rank)
+    return chain.from_iterable(slots[start] for start in sorted(slots))

@@ -2,7 +2,7 @@
 
 from pipelab.accounting import Accounts, Part
 from pipelab.action import Kind
-from pipelab.schedules.messages import message_of
+from pipelab.schedules.messages import routes
 from pipelab.schedules.schedule import Schedule
 
 
@@ -33,4 +33,5 @@ def count_messages(schedule: Schedule) -> int:
     >>> count_messages(gpipe(4, 8))
     48
     """
-    return sum(message_of(a, schedule) is not None for row in schedule.ranks for a in row)
+    route = routes(schedule)
+    return sum(route(a.stage, a.kind) is not None for row in schedule.ranks for a in row)

@@ -6,7 +6,9 @@ rank 1   1RECV_F0  1F0           and arrives in a buffer that a RECV has posted
 
 from collections import defaultdict
 from collections.abc import Callable
+from functools import cache
 from itertools import zip_longest
+from operator import itemgetter
 from typing import NamedTuple
 
 from pipelab.action import MESSAGES, SENDS, Action, Kind, needs
@@ -18,6 +20,16 @@ _SEND_F, _RECV_F, _SEND_B, _RECV_B = Kind.SEND_F, Kind.RECV_F, Kind.SEND_B, Kind
 _REDUCE_GRAD, _STEP = Kind.REDUCE_GRAD, Kind.STEP
 
 
+class Route(NamedTuple):
+    """How the results of one kind and stage travel: from rank to rank, and to which stage."""
+
+    send: Kind
+    recv: Kind
+    stage: int
+    source: int
+    destination: int
+
+
 class Message(NamedTuple):
     """One message between two ranks: its two ends, and the ranks that they run on."""
 
@@ -27,21 +39,36 @@ class Message(NamedTuple):
     destination: int
 
 
+def routes(schedule: Schedule) -> Callable[[int, Kind], Route | None]:
+    """How the results of a stage and kind travel, or None where they stay on their rank."""
+    home, num_stages = schedule.rank_of_stage, schedule.num_stages
+
+    @cache
+    def route(stage: int, kind: Kind) -> Route | None:
+        if kind is _F and stage + 1 < num_stages:
+            to, send, recv = stage + 1, _SEND_F, _RECV_F
+        elif (kind is _B or kind is _I) and stage > 0:
+            to, send, recv = stage - 1, _SEND_B, _RECV_B
+        else:
+            return None
+        if home[stage] == home[to]:
+            return None
+        return Route(send, recv, to, home[stage], home[to])
+
+    return route
+
+
 def message_of(action: Action, schedule: Schedule) -> Message | None:
     """The message that an action's result travels in, or None where it stays on its rank."""
-    stage, kind, microbatch = action
-    if kind is _F and stage + 1 < schedule.num_stages:
-        to, send, recv = stage + 1, _SEND_F, _RECV_F
-    elif (kind is _B or kind is _I) and stage > 0:
-        to, send, recv = stage - 1, _SEND_B, _RECV_B
-    else:
+    return _message(action, routes(schedule)(action.stage, action.kind))
+
+
+def _message(action: Action, route: Route | None) -> Message | None:
+    if route is None:
         return None
-    source, destination = schedule.rank_of_stage[stage], schedule.rank_of_stage[to]
-    if source == destination:
-        return None
-    return Message(
-        Action(stage, send, microbatch), Action(to, recv, microbatch), source, destination
-    )
+    stage, _, microbatch = action
+    send, recv = Action(stage, route.send, microbatch), Action(route.stage, route.recv, microbatch)
+    return Message(send, recv, route.source, route.destination)
 
 
 def message_needs(schedule: Schedule, rendezvous: bool = True) -> Callable[[Action], list[Action]]:
@@ -51,7 +78,8 @@ def message_needs(schedule: Schedule, rendezvous: bool = True) -> Callable[[Acti
     follow; without, sends are buffered. A RECV only posts a buffer and waits for nothing. A STEP
     waits for its stage's REDUCE_GRAD, where the schedule has one.
     """
-    reduced = {a.stage for row in schedule.ranks for a in row if a.kind is _REDUCE_GRAD}
+    rows = (row for row in schedule.ranks if _REDUCE_GRAD in set(map(itemgetter(1), row)))
+    reduced = {a.stage for row in rows for a in row if a.kind is _REDUCE_GRAD}
     home, last = schedule.rank_of_stage, schedule.num_stages - 1
 
     def wanted(action: Action) -> list[Action]:
@@ -91,7 +119,8 @@ def check_messages(schedule: Schedule) -> None:
     Raises:
         ScheduleError: a message missing, doubled, out of place, or crossed with another.
     """
-    found = (message_of(action, schedule) for row in schedule.ranks for action in row)
+    route = routes(schedule)
+    found = (_message(a, route(a.stage, a.kind)) for row in schedule.ranks for a in row)
     expected = {message.send: message for message in found if message}
     expected |= {message.recv: message for message in expected.values()}
     cells: dict[Action, list[tuple[int, int]]] = defaultdict(list)

@@ -9,7 +9,7 @@ from pipelab.action import COMPUTE, PER_STAGE, Kind, needs, produces
 from pipelab.errors import ScheduleError
 from pipelab.schedules.schedule import Schedule, refusal
 
-_COMPLETE = ("BF", "FIW")  # the letters of one stage and microbatch, sorted
+_COMPLETE = {(1, 1, 0, 0), (1, 0, 1, 1)}  # how many F, B, I and W one microbatch has on a stage
 _WANT = "want one F and one B, or one F, one I and one W"
 _TURNS = {Kind.B: 0, Kind.I: 0, Kind.W: 0, Kind.REDUCE_GRAD: 1, Kind.STEP: 2}
 
@@ -42,7 +42,7 @@ def check_stages(schedule: Schedule) -> None:
 
 def check_complete(schedule: Schedule) -> None:
     """Each stage runs each microbatch once forward and once backward, whole or in two halves."""
-    letters: dict[tuple[int, int | None], str] = defaultdict(str)
+    found: dict[tuple[int, Kind], list[int]] = defaultdict(list)  # microbatches
     for rank, row in enumerate(schedule.ranks):
         for i, (stage, kind, microbatch) in enumerate(row):
             if kind not in COMPUTE:
@@ -53,19 +53,33 @@ def check_complete(schedule: Schedule) -> None:
                     f"...",
                     [(rank, i)],
                 )
-            letters[stage, microbatch] += kind
-    num_microbatches = max((number for _, number in letters if number is not None), default=-1) + 1
+            found[stage, kind].append(microbatch)
+    num_microbatches = max(map(max, found.values()), default=-1) + 1
     for stage in range(schedule.num_stages):
-        for microbatch in range(num_microbatches):
-            found = letters[stage, microbatch]
-            if "".join(sorted(found)) not in _COMPLETE:
-                f, b, i, w = (found.count(letter) for letter in "FBIW")
-                raise refusal(
-                    f"stage {stage}, microbatch {microbatch}: "
-                    f"found {f} F, {b} B, {i} I, {w} W; {_WANT}",
-                    schedule.ranks,
-                    _cells(schedule, stage, microbatch),
-                )
+        of_kind = [found[stage, kind] for kind in (Kind.F, Kind.B, Kind.I, Kind.W)]
+        if not _is_complete(of_kind, num_microbatches):
+            raise _incomplete(schedule, stage, of_kind)
+
+
+def _is_complete(of_kind: list[list[int]], count: int) -> bool:
+    """Given the microbatches of F, B, I and W on one stage: all numbers below ``count`` once."""
+    f, b, i, w = of_kind
+    halves_match = sorted(i) == sorted(w)
+    return halves_match and all(len(set(n)) == len(n) == count for n in (f, b + i))
+
+
+def _incomplete(schedule: Schedule, stage: int, of_kind: list[list[int]]) -> ScheduleError:
+    """The error for the stage's first microbatch that is not complete."""
+    microbatch, counts = 0, tuple(numbers.count(0) for numbers in of_kind)
+    while counts in _COMPLETE:
+        microbatch += 1
+        counts = tuple(numbers.count(microbatch) for numbers in of_kind)
+    f, b, i, w = counts
+    return refusal(
+        f"stage {stage}, microbatch {microbatch}: found {f} F, {b} B, {i} I, {w} W; {_WANT}",
+        schedule.ranks,
+        _cells(schedule, stage, microbatch),
+    )
 
 
 def check_order(schedule: Schedule) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from operator import itemgetter
 
 from pipelab.action import COMPUTE, Action, needs
 from pipelab.errors import ScheduleError
@@ -72,7 +73,8 @@ class Schedule:
     @cached_property
     def rank_of_stage(self) -> dict[int, int]:
         """The rank that each stage is on (the first that names it; validate wants just one)."""
-        return {a.stage: rank for rank, row in reversed([*enumerate(self.ranks)]) for a in row}
+        ranks = reversed([*enumerate(self.ranks)])
+        return {stage: rank for rank, row in ranks for stage in set(map(itemgetter(0), row))}
 
     @cached_property
     def num_stages(self) -> int:
@@ -82,8 +84,8 @@ class Schedule:
     @cached_property
     def num_microbatches(self) -> int:
         """How many microbatches a batch is cut into (m)."""
-        numbers = (a.microbatch for row in self.ranks for a in row if a.microbatch is not None)
-        return max(numbers, default=-1) + 1
+        numbers = {number for row in self.ranks for number in set(map(itemgetter(2), row))}
+        return max(numbers - {None}, default=-1) + 1
 
     @cached_property
     def compute(self) -> "Schedule":
@@ -140,7 +142,8 @@ def _grid(rows: Rows, num_stages: int) -> str:
 def _slots(rows: Rows, num_stages: int) -> list[dict[int, str]]:
     """For each rank, slot -> token, as the walk with unit times places them."""
     programs = [[a for a in row if a.kind in COMPUTE] for row in rows]
-    slots: list[dict[int, str]] = [{} for _ in rows]
-    for visit in walk(programs, partial(needs, num_stages=num_stages)):
-        slots[visit.rank][int(visit.start)] = visit.action.token
-    return slots
+    starts = walk(programs, partial(needs, num_stages=num_stages))
+    return [
+        {int(start): action.token for start, action in zip(*row, strict=True)}
+        for row in zip(starts, programs, strict=True)
+    ]

@@ -6,26 +6,21 @@ waits for, so time and memory grow linearly with the number of actions.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
-from pipelab.action import Action, produces
+from pipelab.action import Action, Kind, produces
 from pipelab.errors import Blocked, DeadlockError
 
 Program = Sequence[Action]
 
 
-class Visit(NamedTuple):
-    """One action as it would run; times in the unit of ``busy``.
+class _Results(NamedTuple):
+    """What the actions of one kind on one stage give, by microbatch."""
 
-    ``free``: since when its rank had nothing else to do. It waits from ``free`` to ``start``.
-    """
-
-    rank: int
-    action: Action
-    free: float
-    start: float
-    end: float
+    ready: dict[int | None, float]  # when each can be used
+    waiting: dict[int | None, list[int]]  # the ranks that wait for it
 
 
 def walk(
@@ -33,8 +28,11 @@ def walk(
     needs: Callable[[Action], Iterable[Action]],
     busy: Callable[[Action], float] = lambda action: 1.0,
     travel: Callable[[Action], float] = lambda action: 0.0,
-) -> Iterator[Visit]:
-    """Run all programs; yield each action once, after everything that it needs.
+) -> list[list[float]]:
+    """Run all programs; return for each rank when each of its actions starts.
+
+    All microbatches are alike: an action needs only results of the same microbatch, and takes as
+    long as any other of its kind and stage. So the functions are asked once per kind and stage.
 
     Args:
         needs: the results that an action waits for (see ``action.produces``).
@@ -44,46 +42,64 @@ def walk(
     Raises:
         DeadlockError: no rank can continue; it says what each one waits for.
     """
-    position = [0] * len(programs)
+    results: dict[tuple[int, Kind], _Results] = defaultdict(lambda: _Results({}, {}))
+
+    @cache
+    def before(stage: int, kind: Kind) -> list[_Results]:
+        return [results[result[:2]] for result in needs(Action(stage, kind, 0))]
+
+    @cache
+    def after(stage: int, kind: Kind) -> tuple[float, float, _Results]:
+        action = Action(stage, kind, 0)
+        return busy(action), travel(action), results[produces(action)[:2]]
+
+    starts: list[list[float]] = [[] for _ in programs]
     free = [0.0] * len(programs)
-    ready: dict[Action, float] = {}  # when each result can be used
-    waiting: dict[Action, list[int]] = defaultdict(list)
     runnable = list(range(len(programs)))
     while runnable:
         rank = runnable.pop()
-        while position[rank] < len(programs[rank]):
-            action = programs[rank][position[rank]]
-            wanted = needs(action)
-            start = since = free[rank]
+        program, begun, time = programs[rank], starts[rank], free[rank]
+        for position in range(len(begun), len(program)):
+            stage, kind, microbatch = program[position]
             try:
-                for result in wanted:
-                    start = max(start, ready[result])
+                for ready, waiting in before(stage, kind):  # noqa: B007 - the handler reads it
+                    if time < ready[microbatch]:
+                        time = ready[microbatch]
             except KeyError:
-                waiting[result].append(rank)
+                waiting.setdefault(microbatch, []).append(rank)
                 break
-            end = start + busy(action)
-            result = produces(action)
-            free[rank], ready[result] = end, end + travel(action)
-            position[rank] += 1
-            yield Visit(rank, action, since, start, end)
-            runnable.extend(waiting.pop(result, ()))
-    if waiting:
-        raise _deadlock(programs, position, waiting)
+            begun.append(time)
+            seconds, travels, (ready, waiting) = after(stage, kind)
+            time += seconds
+            ready[microbatch] = time + travels
+            if microbatch in waiting:
+                runnable += waiting.pop(microbatch)
+        free[rank] = time
+    if any(waiting for _, waiting in results.values()):
+        raise _deadlock(programs, starts, results)
+    return starts
 
 
 def _deadlock(
-    programs: Sequence[Program], position: Sequence[int], waiting: dict[Action, list[int]]
+    programs: Sequence[Program],
+    starts: Sequence[Sequence[float]],
+    results: Mapping[tuple[int, Kind], _Results],
 ) -> DeadlockError:
     """What each rank waits for, and the ring in which they wait, if there is one."""
     owner = {produces(a): (rank, a) for rank, program in enumerate(programs) for a in program}
-    missing = sorted((rank, result) for result, ranks in waiting.items() for rank in ranks)
+    missing = sorted(
+        (rank, Action(*key, microbatch))
+        for key, (_, waiting) in results.items()
+        for microbatch, ranks in waiting.items()
+        for rank in ranks
+    )
     blocked = []
     for rank, result in missing:
         peer, needed = owner.get(result, (None, result))
-        stuck = programs[rank][position[rank]]
+        stuck = programs[rank][len(starts[rank])]
         blocked.append(Blocked(rank, stuck.token, needed.token, peer))
     ring = cycle({b.rank: b.peer for b in blocked if b.peer is not None})
-    cells = [(b.rank, position[b.rank]) for b in blocked]
+    cells = [(b.rank, len(starts[b.rank])) for b in blocked]
     return DeadlockError(_sentences(blocked, ring), cells, blocked, ring)
 
 

@@ -1,18 +1,19 @@
 """Predict: price a schedule's actions and walk through them. Nothing runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
 from functools import cache
-from itertools import chain
 from typing import NamedTuple
 
-from pipelab.action import COMPUTE, PER_STAGE, SENDS, Action, Kind
+from pipelab.action import COMPUTE, PER_STAGE, RECEIVES, SENDS, Action, Kind
 from pipelab.schedules import Schedule
 from pipelab.schedules.collector import paused_collector
-from pipelab.schedules.communication import lower
+from pipelab.schedules.communication import timed_rows
 from pipelab.schedules.messages import message_needs
-from pipelab.schedules.walk import Visit, walk
+from pipelab.schedules.walk import walk
 from pipelab.simulator.cost import Cost
 from pipelab.trace import Event, Setting, Trace
+
+_WAIT = Kind.WAIT  # looked up once: in Python 3.11 each is a function call
 
 
 @paused_collector()
@@ -37,13 +38,14 @@ def simulate(schedule: Schedule, cost: Cost, overlap: bool = True) -> Trace:
     >>> simulate(one_f_one_b(4, 8), Cost()).duration
     33.0
     """
-    lowered = lower(schedule, rendezvous=False)  # sends are buffered
-    cost.check_stages(lowered.num_stages)
+    rows = timed_rows(schedule)
+    cost.check_stages(schedule.num_stages)
+    home = schedule.rank_of_stage
     beside = SENDS | {Kind.REDUCE_GRAD} if overlap else frozenset[Kind]()
 
     @cache  # one price for all microbatches
     def price(stage: int, kind: Kind) -> _Price:
-        return _price(Action(stage, kind, 0), cost, lowered.rank_of_stage)
+        return _price(Action(stage, kind, 0), cost, home)
 
     def busy(action: Action) -> float:
         return 0.0 if action.kind in beside else price(action.stage, action.kind).seconds
@@ -51,11 +53,18 @@ def simulate(schedule: Schedule, cost: Cost, overlap: bool = True) -> Trace:
     def travel(action: Action) -> float:
         return price(action.stage, action.kind).seconds if action.kind in beside else 0.0
 
-    rows: list[list[Event]] = [[] for _ in lowered.ranks]
-    for visit in walk(lowered.ranks, message_needs(lowered, rendezvous=False), busy, travel):
-        rows[visit.rank].extend(_events(visit, price(visit.action.stage, visit.action.kind)))
-    setting = Setting(lowered.name, lowered.num_ranks, lowered.num_microbatches, "", "", str(cost))
-    return Trace(tuple(chain.from_iterable(rows)), "predicted", setting)
+    wanted = message_needs(schedule, rendezvous=False)
+
+    def needs(action: Action) -> list[Action]:
+        return [result for result in wanted(action) if result.kind not in RECEIVES]
+
+    events: list[Event] = []
+    for rank, starts in enumerate(walk(rows, needs, busy, travel)):
+        events += _events(rank, rows[rank], starts, price, beside)
+    setting = Setting(
+        schedule.name, schedule.num_ranks, schedule.num_microbatches, "", "", str(cost)
+    )
+    return Trace(tuple(events), "predicted", setting)
 
 
 class _Price(NamedTuple):
@@ -74,15 +83,24 @@ def _price(action: Action, cost: Cost, home: dict[int, int]) -> _Price:
     return _Price(cost.seconds(action), cost.kept_bytes(action), home.get(other))
 
 
-def _events(visit: Visit, price: _Price) -> Iterator[Event]:
-    """What one action leaves in the trace: nothing for a RECV, which only opens a buffer."""
-    rank, (stage, kind, microbatch), free, start, _ = visit
-    end = start + price.seconds
-    if kind in COMPUTE:
-        if free < start:
-            yield Event(rank, Kind.WAIT, stage, microbatch, free, start, 0, price.peer)
-        yield Event(rank, kind, stage, microbatch, start, end, price.bytes)
-    elif kind in SENDS:
-        yield Event(rank, kind, stage, microbatch, start, end, price.bytes, price.peer)
-    elif kind in PER_STAGE and price.seconds > 0:
-        yield Event(rank, kind, stage, None, start, end)
+def _events(
+    rank: int,
+    row: Sequence[Action],
+    starts: Sequence[float],
+    price: Callable[[int, Kind], _Price],
+    beside: Set[Kind],
+) -> Iterator[Event]:
+    """What one rank's actions leave in the trace."""
+    free = 0.0  # since when the rank has nothing else to do
+    for (stage, kind, microbatch), start in zip(row, starts, strict=True):
+        seconds, size, peer = price(stage, kind)
+        end = start + seconds
+        if kind in COMPUTE:
+            if free < start:
+                yield Event(rank, _WAIT, stage, microbatch, free, start, 0, peer)
+            yield Event(rank, kind, stage, microbatch, start, end, size)
+        elif kind in SENDS:
+            yield Event(rank, kind, stage, microbatch, start, end, size, peer)
+        elif kind in PER_STAGE and seconds > 0:
+            yield Event(rank, kind, stage, None, start, end)
+        free = start if kind in beside else end
