@@ -76,6 +76,7 @@ class Estimate:
         slips: numbers that a known misconception leads to, and what to say about each.
         tolerance: how near counts as right, as a share of what was measured.
         unit: of the number.
+        digits: as many of what was measured are shown.
         most: the largest number that makes sense.
         over: from the number to what can be drawn over a run, if it can.
     """
@@ -85,6 +86,7 @@ class Estimate:
     slips: Mapping[float, str] = field(default_factory=dict)
     tolerance: float = 0.15
     unit: str = ""
+    digits: int = 3
     most: float = 1e12
     over: Callable[[float], Over | None] | None = None
 
@@ -102,7 +104,7 @@ class Estimate:
 
     def explain(self, value: object, measured: float) -> str:
         """What to say after the run; ``value`` None: nothing was predicted."""
-        say = f"Measured: {measured:.3g}{self.unit}."
+        say = f"Measured: {measured:.{self.digits}g}{self.unit}."
         if isinstance(value, int | float):
             near = abs(value - measured) <= self.tolerance * abs(measured)
             say += f" You predicted {value:.3g}{self.unit}{_RIGHT if near else '.'}"

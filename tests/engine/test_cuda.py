@@ -69,14 +69,15 @@ def torchrun(monkeypatch, rank, ranks, local_rank, local_ranks):
 def test_nccl_wants_a_gpu_for_each_rank(gpus, ranks, backend, monkeypatch):
     shown(monkeypatch, gpus)
     assert choose("auto", ranks) == choose("cuda", ranks) == Place("cuda", backend)
-    assert choose("cpu", ranks) == choose("auto", ranks, worker="torch") == Place("cpu", "gloo")
+    assert choose("cpu", ranks) == Place("cpu", "shared memory")
+    assert choose("auto", ranks, worker="torch") == Place("cpu", "gloo")
     assert choose("cuda", ranks, worker="torch").device == "cuda"  # refused later, with reasons
 
 
 def test_gpus_that_this_torch_cannot_use_are_none(monkeypatch):
     shown(monkeypatch, 4)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # the driver is too old
-    assert choose("auto", 4) == Place("cpu", "gloo")
+    assert choose("auto", 4) == Place("cpu", "shared memory")
     with pytest.raises(PipelabError, match="shows no GPU: use device='cpu'"):
         choose("cuda", 4)
 

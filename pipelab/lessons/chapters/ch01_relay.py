@@ -233,6 +233,7 @@ CHAPTER = Chapter(
             },
             tolerance=0.1,
             unit=" minutes",
+            digits=2,  # a run is exact to a hundredth of them
             over=lambda minutes: minutes * MINUTE or None,
         ),
     },
