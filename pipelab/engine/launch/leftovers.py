@@ -86,7 +86,10 @@ def _exists(pid: int) -> bool:
 
 
 def _remove_unlocked(folder: Path) -> bool:
-    """Whether it is gone. One that belongs to another user, or is locked, stays."""
+    """Whether it is gone. One that belongs to another user, or is locked, stays.
+
+    So does one in which a rank that was just forked has opened its log meanwhile: try again.
+    """
     try:
         lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -100,4 +103,4 @@ def _remove_unlocked(folder: Path) -> bool:
         return False
     finally:
         os.close(lock)
-    return True
+    return not folder.exists()

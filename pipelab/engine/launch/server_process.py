@@ -69,6 +69,9 @@ def begin() -> None:
     The parent, which loads it too, says what is wrong with it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # only their pipeline stops ranks
+    # The parent's end leaves a group without a parent: if a rank of it is stopped just then, the
+    # system sends all of them a SIGHUP, and the server has yet to remove the parent's folders.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.closerange(SOCKET + 1, max(map(int, os.listdir("/dev/fd"))) + 1)
     sys.excepthook = _be_silent
