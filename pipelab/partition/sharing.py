@@ -1,11 +1,11 @@
 """What several stages share. Each rank has a copy of its stages: one object becomes several.
 
 a tied weight     a parameter that several stages have: the engine keeps its copies equal
-(engine/rank/tied_weights.py)
+                  (engine/rank/tied_weights.py)
 a shared object   a module, a buffer, a cache: its copies are equal as long as none of them
-changes, which the engine checks (engine/rank/shared_objects.py)
+                  changes, which the engine checks (engine/rank/shared_objects.py)
 refused           a weight that a stage uses without having it as a parameter, or that is
-memory of another parameter: no copy of it would be trained
+                  memory of another parameter: no copy of it would be trained
 """
 
 from collections import defaultdict

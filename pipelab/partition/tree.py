@@ -5,8 +5,8 @@ on its *flat* representation, so a tree is flattened once and cut, moved and sen
 
     {"x": tensor, "mask": None}   --flatten-->   Flat(tensors=[tensor], form)   --unflatten-->  ...
 
-The form says how the tensors belong together. A message carries tensors alone; the form travels
-once, in a header, and again only when batches change their shape.
+The form says how the tensors belong together. Through shared memory it travels with each message;
+over gloo and NCCL once, in a header, and again only when batches change their shape.
 """
 
 import math

@@ -82,8 +82,6 @@ TENSORS = {
     "list": (hook_of_a_list, r"a tensor of shape \(8,\) of layer 2 .stage 1. .*register_hook"),
     "computed": (computed, r"a tensor of shape \(8, 8\) of layer 2 .stage 1. .*MulBackward0"),
     "computed buffer": (computed_buffer, "scale of layer 2 .stage 1. .*SumBackward1"),
-    "shared memory": (share_data, "3.weight shares its memory with 2.weight"),
-    "memory of a buffer": (share_with_buffer, "3.mean shares its memory with 0.weight"),
     "weight in a hook": (hook_with_a_weight, "layer 2 .stage 1. refers to 0.weight"),
     "layer in a list": (layer_aside, "layer 2 .stage 1. refers to 0.weight"),
 }
@@ -95,6 +93,21 @@ def test_a_tensor_that_a_copy_would_change_is_refused(what):
     model = linears()
     kept = setup(model)
     with pytest.raises(ModelError, match=message):
+        Pipeline(model, build("1f1b", 2, M), loss=cross_entropy)
+    del kept
+
+
+@pytest.mark.parametrize(
+    ("setup", "message"),
+    [
+        (share_data, "(2|3).weight .stage 1. is in the memory of (3|2).weight"),
+        (share_with_buffer, "is in the memory of .*, but is another tensor"),
+    ],
+)
+def test_a_weight_in_the_memory_of_another_tensor_is_refused(setup, message):
+    model = linears()
+    kept = setup(model)
+    with pytest.raises(PartitionError, match=message):
         Pipeline(model, build("1f1b", 2, M), loss=cross_entropy)
     del kept
 

@@ -6,11 +6,10 @@ A rank trains a copy of its layers. Some things are lost in a copy without a wor
     hooks of the whole model  model.register_forward_hook(...): ranks run its layers, not the model
     hooks of all modules      register_module_forward_hook(...): a setting of this process
     a graph                   self.scale = other.weight * 2: the copy is a plain tensor
-    shared memory             head.weight.data = table.weight.data: copies are two tensors
     what else refers to it    a weight of another stage, in a hook of a layer, in the loss: a copy
                               of it is never trained
 
-Hooks of layers travel with their layer.
+Hooks of layers travel with their layer. Weights that share memory: partition/sharing.py.
 """
 
 import gc
@@ -19,7 +18,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from types import ModuleType
 
-import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.modules import module as torchs
@@ -72,7 +70,6 @@ def check_model(model: object, stages: list[nn.Module], options: Options) -> Non
             del others[key]
         for name, layer in named_layers(stage).items():
             _check_layer(f"layer {name} (stage {number})", layer, others)
-    _refuse_shared_memory(stages)
     _refuse_copied_weights(options, names)
 
 
@@ -125,23 +122,6 @@ def _refuse_hook_or_graph(name: str | None, where: str, tensor: Tensor) -> None:
         raise ModelError(_has_hook(what, hook))
     if tensor.grad_fn is not None:
         raise ModelError(_has_graph(what, tensor))
-
-
-def _refuse_shared_memory(stages: list[nn.Module]) -> None:
-    """A weight in the memory of another tensor. Buffers may share theirs: most only read them."""
-    found: dict[int, tuple[str, Tensor]] = {}
-    for stage in stages:
-        for name, tensor in (*stage.named_parameters(), *stage.named_buffers()):
-            if tensor.layout is not torch.strided or not tensor.data_ptr():
-                continue
-            other, twin = found.setdefault(tensor.data_ptr(), (name, tensor))
-            if twin is not tensor and nn.Parameter in (type(tensor), type(twin)):
-                raise ModelError(
-                    f"{name} shares its memory with {other}, but is another tensor:\n"
-                    f"{_COPIES}, and the copies of two tensors share nothing.\n"
-                    f"Tie weights by making them one parameter (head.weight = table.weight), or\n"
-                    f"clone() one of them"
-                )
 
 
 def _refuse_copied_weights(options: Options, names: list[dict[int, str]]) -> None:
