@@ -66,7 +66,8 @@ class Pipeline:
         idle_timeout: seconds without a call after which the processes end; None: never.
         stop_at_nan: fail where a stage first gives a NaN or an infinity; else the loss shows it.
         split: where to cut: ``"time"`` or ``"memory"`` balances that and not parameters; a list of
-            numbers of layers, or of the names of layers that begin a stage, is a cut of your own.
+            numbers of layers, or of the names of layers that begin a stage, is a cut of your own,
+            and so is a layout of Megatron-LM's, ``"E t*3 | t*4 L"``.
         sample: the input of one microbatch, which ``split="time"`` and ``"memory"`` measure on.
 
     Raises:
