@@ -4,6 +4,7 @@ from pipelab.schedules.builders import gpipe, one_f_one_b, sequential
 from pipelab.schedules.communication import validate
 from pipelab.schedules.interleaved import interleaved
 from pipelab.schedules.schedule import Schedule
+from pipelab.schedules.sliced import seq1f1b
 from pipelab.schedules.zero_bubble import zero_bubble_h1, zero_bubble_v
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "gpipe",
     "interleaved",
     "one_f_one_b",
+    "seq1f1b",
     "sequential",
     "validate",
     "zero_bubble_h1",

@@ -40,7 +40,7 @@ def simulate(schedule: Schedule, cost: Cost, overlap: bool = True) -> Trace:
     """
     rows = timed_rows(schedule)
     cost.check_stages(schedule.num_stages)
-    cost.check_microbatches(schedule.num_microbatches)
+    cost.check_microbatches(schedule.num_pieces)
     alike = not cost.varies_by_microbatch
     home = schedule.rank_of_stage
     beside = SENDS | {Kind.REDUCE_GRAD} if overlap else frozenset[Kind]()
@@ -67,8 +67,9 @@ def simulate(schedule: Schedule, cost: Cost, overlap: bool = True) -> Trace:
     for rank, starts in enumerate(walk(rows, needs, busy, travel, alike)):
         events += _events(rank, rows[rank], starts, price, beside)
     setting = Setting(
-        schedule.name, schedule.num_ranks, schedule.num_microbatches, "", "", str(cost)
-    )
+        schedule.name, schedule.num_ranks, schedule.num_microbatches, "", "", str(cost),
+        slices=schedule.slices,
+    )  # fmt: skip
     return Trace(tuple(events), "predicted", setting)
 
 

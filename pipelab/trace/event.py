@@ -45,6 +45,7 @@ class Setting:
 
     ``ranks`` counts all processes: those of one pipeline times ``replicas``. ``clock_error``: by
     how many seconds the clocks of several machines may differ; 0.0 if all ranks shared a clock.
+    ``slices``: of each microbatch's sequence; then an event's ``microbatch`` counts all slices.
     """
 
     schedule: str = "custom"
@@ -57,6 +58,7 @@ class Setting:
     versions: dict[str, str] = field(default_factory=dict)
     replicas: int = 1
     clock_error: float = 0.0
+    slices: int = 1
 
 
 class Operator(NamedTuple):

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pipelab.action import PER_STAGE, Kind
+from pipelab.action import PER_STAGE, Kind, Slice
 from pipelab.errors import TraceError
 from pipelab.files import check_format, check_plain, replace_text
 from pipelab.trace import metrics
@@ -88,7 +88,7 @@ class Trace:
             self.source,
             s.schedule,
             number(s.ranks, "rank"),
-            number(s.microbatches, "microbatch"),
+            number(s.microbatches, "microbatch") + (f" of {s.slices} slices" * (s.slices > 1)),
         ]
         parts += [number(s.replicas, "replica")] if s.replicas > 1 else []
         if self.source == "recorded":
@@ -125,7 +125,7 @@ class Trace:
         try:
             setting = _setting(data["setting"])
             return cls(
-                tuple(_event(row, setting.ranks) for row in data["events"]),
+                tuple(_event(row, setting) for row in data["events"]),
                 {"predicted": "predicted", "recorded": "recorded"}[data["source"]],  # type: ignore[arg-type]
                 setting,
                 tuple(_memory(row) for row in data["memory"]),
@@ -145,7 +145,7 @@ def _setting(row: dict[str, object]) -> Setting:
     for name, default in asdict(Setting()).items():
         if type(getattr(setting, name)) is not type(default):
             raise ValueError(f"setting {name} is {getattr(setting, name)!r}")
-    least = min(setting.ranks, setting.microbatches, setting.replicas)
+    least = min(setting.ranks, setting.microbatches, setting.replicas, setting.slices)
     if least < 1 or setting.ranks > MAX_RANKS or setting.cpus < 0:
         raise ValueError(f"{setting}: at least 1 of each, at most {MAX_RANKS} ranks")
     if not 0.0 <= setting.clock_error < math.inf:
@@ -160,7 +160,7 @@ def _memory(row: list[int]) -> Memory:
     return memory
 
 
-def _event(row: list[object], num_ranks: int) -> Event:
+def _event(row: list[object], setting: Setting) -> Event:
     """One event from a JSON row; raises TypeError or ValueError on a wrong value."""
     rank, kind, stage, microbatch, start, end, size, peer = row
     numbers = (rank, stage, size, *(n for n in (microbatch, peer) if n is not None))
@@ -168,11 +168,13 @@ def _event(row: list[object], num_ranks: int) -> Event:
         raise ValueError(f"event {row}: ranks, stages, microbatches and bytes are whole numbers")
     if not all(type(t) in (int, float) and math.isfinite(t) for t in (start, end)) or start > end:  # type: ignore[arg-type, operator]
         raise ValueError(f"event {row}: start and end are seconds, in this order")
-    if rank >= num_ranks:  # type: ignore[operator]
-        raise ValueError(f"event {row}: the trace has {num_ranks} ranks")
+    if rank >= setting.ranks:  # type: ignore[operator]
+        raise ValueError(f"event {row}: the trace has {setting.ranks} ranks")
     whole = Kind(str(kind)) in PER_STAGE
     if whole != (microbatch is None) and kind != Kind.WAIT:
         raise ValueError(f"event {row}: all but REDUCE_GRAD, STEP and WAIT have a microbatch")
+    if setting.slices > 1 and isinstance(microbatch, int):
+        microbatch = Slice(*divmod(microbatch, setting.slices), setting.slices)
     return Event(rank, Kind(str(kind)), stage, microbatch, start, end, size, peer)  # type: ignore[arg-type]
 
 

@@ -164,6 +164,21 @@ def check_pace(pace: Cost | None, num_stages: int, num_microbatches: int) -> Non
     pace.check_microbatches(num_microbatches)
 
 
+def check_slices(schedule: Schedule, options: Options) -> None:
+    """Raise PipelabError for what does not go together with sequences cut in slices."""
+    if schedule.slices == 1:
+        return
+    wrong = {
+        "worker='torch' runs whole microbatches": options.worker == "torch",
+        "checkpoint= runs a forward again, without the slices before it": options.checkpoint,
+    }
+    if found := [why for why, is_so in wrong.items() if is_so]:
+        raise PipelabError(
+            f"{schedule.name} cuts sequences in slices, but {found[0]}:\nleave that out, or use a "
+            f"schedule without slices, such as one_f_one_b"
+        )
+
+
 def check_worker(
     options: Options, num_ranks: int, replicas: int, pace: Cost | None, overlap: bool
 ) -> None:

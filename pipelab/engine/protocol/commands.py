@@ -110,7 +110,8 @@ class Trial:
 class Run:
     """One pass over one batch. ``inputs`` go to the first stage's rank, ``targets`` to the last's.
 
-    ``sizes``: rows of each microbatch. ``weights``: the share of each microbatch in the mean.
+    ``sizes``: rows of each microbatch. ``weights``: the share of each microbatch in the mean, or of
+    each of its slices, of so many ``tokens``; without, microbatches are whole.
     ``signature``: shape of a row and dtype of the inputs; while it stays, message shapes do too.
     ``first``: the number of this replica's first microbatch within the whole batch. ``profiled``:
     under PyTorch's profiler, which slows it down. ``trial``: of the loss, once, when
@@ -131,6 +132,7 @@ class Run:
     first: int = 0
     profiled: bool = False
     trial: Trial | None = None
+    tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ class Session:
             for stage in worker.stages.values():
                 for parameter in stage.parameters:
                     parameter.grad = None
-        actions = route.actions(len(run.sizes), run.update)
+        actions = route.actions(len(run.weights), run.update)
         worker.begin(Batch(run, route, self.device), actions)  # [4]
         self._num_computing = max(1, sum(a.kind in COMPUTE for a in actions))
 

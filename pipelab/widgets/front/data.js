@@ -86,16 +86,23 @@ export function at({ order, starts }, end, time) {
 /** @param {Trace} trace @param {number} i @returns {Kind} */
 export const kindOf = (trace, i) => trace.head.kinds[trace.kind[i]];
 
+/** How a microbatch is named: its number, or of a sequence in slices also the slice, as in 0.1.
+ * @param {Trace} trace @param {number} number -1: none */
+export function numberOf({ head }, number) {
+  const slices = head.slices ?? 1;
+  if (number < 0) return "";
+  return slices > 1 ? `${Math.floor(number / slices)}.${number % slices}` : String(number);
+}
+
 /** The text form of an event's action, such as 2F0. @param {Trace} trace @param {number} i */
 export function token(trace, i) {
-  const microbatch = trace.microbatch[i];
-  return `${trace.stage[i]}${kindOf(trace, i).name}${microbatch < 0 ? "" : microbatch}`;
+  return `${trace.stage[i]}${kindOf(trace, i).name}${numberOf(trace, trace.microbatch[i])}`;
 }
 
 /** The slots of phrases about an event. @param {Trace} trace @param {number} i */
 const slots = (trace, i) => ({
   token: token(trace, i), kind: WORDS.kinds[kindOf(trace, i).name].name, rank: trace.rank[i],
-  stage: trace.stage[i], microbatch: trace.microbatch[i],
+  stage: trace.stage[i], microbatch: numberOf(trace, trace.microbatch[i]),
 });
 
 /** The copy of the pipeline that a rank belongs to: microbatches of different copies share names.
