@@ -126,8 +126,7 @@ class Pipeline:
             place=choose(device, self._num_processes, worker),
             worker=worker,
         )
-        checks.check_pace(pace, schedule.num_stages, schedule.num_pieces)
-        checks.check_slices(schedule, self._options)
+        checks.check_schedule(schedule, pace, self._options)
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
         modules = self._cut(model, schedule.num_stages, split, sample)
         self._rule = Rule(count, reduction)
@@ -193,8 +192,7 @@ class Pipeline:
         """
         lowered = lower(schedule)
         checks.check_same_stages(self.schedule, lowered.schedule)
-        checks.check_pace(self.pace, lowered.num_stages, lowered.num_pieces)
-        checks.check_slices(lowered, self._options)
+        checks.check_schedule(lowered, self.pace, self._options)
         self._follow(lowered)
 
     def _follow(self, lowered: Lowered) -> None:

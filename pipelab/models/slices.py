@@ -1,7 +1,7 @@
 """A sequence that comes in slices: how a layer sees the tokens before the ones that it is given.
 
     slice 0   keys, values of its tokens   ──┐ kept by the stage
-    slice 1   ... of its own, behind those of slice 0   ◀──┘   their gradients go back the same way
+    slice 1   ... of its tokens, behind those of slice 0  ◀──┘   their gradients go back this way
 
 Layers that look along the sequence call two functions here, which do nothing where a sequence comes
 whole: ``tokens_before`` gives a position's offset, ``with_earlier`` joins keys and values to those

@@ -152,6 +152,12 @@ def check_training(
         )
 
 
+def check_schedule(schedule: Schedule, pace: Cost | None, options: Options) -> None:
+    """Raise PipelabError for a pace or options that do not go with a schedule."""
+    check_pace(pace, schedule.num_stages, schedule.num_pieces)
+    check_slices(schedule, options)
+
+
 def check_pace(pace: Cost | None, num_stages: int, num_microbatches: int) -> None:
     """Raise PipelabError for a pace that is no cost, or one of other stages or microbatches."""
     if pace is None:

@@ -32,8 +32,8 @@ _HEADER, _REST_OF_HEADER, _STAMP = _TAGS - 1, _TAGS - 2, _TAGS - 3
 _MAX_TENSORS = _STAMP
 
 _Signature = tuple[object, ...]  # of a batch: the shape of a row and its dtype
-_Key = tuple[_Signature, int, int, int, bool]
-"""Batch, boundary, rows, slice, train or evaluate: a value's form depends on these."""
+_Key = tuple[_Signature, int, int, bool]
+"""Batch (and slice), boundary, rows, train or evaluate: a value's form depends on these."""
 
 _MOST_SIGNATURES = 1000  # remembered at once: batches may be of any length
 
@@ -258,7 +258,10 @@ class GroupMessages:
                 self.carrier.finish(work, self.timeout)
 
     def _key(self, message: Action, rows: int) -> _Key:
-        return self.signature, boundary(message), rows, place(message), self.train
+        signature = self.signature
+        if after := place(message):  # later slices may have other sizes
+            signature = (*signature, after)
+        return signature, boundary(message), rows, self.train
 
     def _tag(self, action: Action) -> int:
         """Equal at both ends of a message, different for all messages of a step."""
