@@ -3,6 +3,7 @@
 from pipelab.schedules.blocks import from_block, v_half, v_min
 from pipelab.schedules.builders import gpipe, one_f_one_b, sequential
 from pipelab.schedules.communication import validate
+from pipelab.schedules.dual_pipe import dual_pipe_v
 from pipelab.schedules.interleaved import interleaved
 from pipelab.schedules.recognition import recognise
 from pipelab.schedules.schedule import Schedule
@@ -10,6 +11,7 @@ from pipelab.schedules.zero_bubble import zero_bubble_h1, zero_bubble_v
 
 __all__ = [
     "Schedule",
+    "dual_pipe_v",
     "from_block",
     "gpipe",
     "interleaved",

@@ -12,6 +12,7 @@ from pipelab.errors import ScheduleError
 from pipelab.schedules import formulas
 from pipelab.schedules.blocks import v_half, v_min
 from pipelab.schedules.builders import eager_one_f_one_b, gpipe, one_f_one_b, sequential
+from pipelab.schedules.dual_pipe import dual_pipe_v
 from pipelab.schedules.interleaved import interleaved, looped_bfs
 from pipelab.schedules.schedule import Schedule
 from pipelab.schedules.zero_bubble import zero_bubble_h1, zero_bubble_h2, zero_bubble_v
@@ -158,6 +159,16 @@ BUILDERS = {
             peak=Formula("p"),
             torch="ScheduleZBVZeroBubble",
             claims=formulas.ZERO_BUBBLE_V,
+        ),
+        Builder(
+            "dual_pipe_v",
+            dual_pipe_v,
+            stages_per_rank=2,
+            title="DualPipeV",
+            mark="D",
+            peak=Formula("p + 1/2"),
+            torch="ScheduleDualPipeV",
+            claims=formulas.DUAL_PIPE_V,
         ),
         Builder(
             "v_half",

@@ -21,6 +21,9 @@ class Figure(StrEnum):
     PEAK = "peak"  # the most activations on any rank, in microbatches of a rank's slice
 
 
+_TIMES = ("F", "I", "W", "latency", "overlapped")
+
+
 class Case(NamedTuple):
     """Sizes, and seconds (or other units) of a rank's whole slice of the model.
 
@@ -28,6 +31,7 @@ class Case(NamedTuple):
         p, m, v: ranks, microbatches, stages per rank.
         F, I, W: forward, input gradient, weight gradient.
         latency: of each message.
+        overlapped: F&B, an F and a B that overlap; 0: as long as one after the other.
 
     >>> Case(4, 8).B
     2.0
@@ -40,6 +44,12 @@ class Case(NamedTuple):
     I: float = 1.0  # noqa: E741 - the field's letter
     W: float = 1.0
     latency: float = 0.0
+    overlapped: float = 0.0
+
+    @property
+    def FB(self) -> float:
+        """An F and a B that overlap."""
+        return self.overlapped or self.F + self.B
 
     @property
     def B(self) -> float:
@@ -48,7 +58,7 @@ class Case(NamedTuple):
 
     def times(self, factor: float) -> "Case":
         """The same sizes, everything so many times as slow."""
-        slow = {name: getattr(self, name) * factor for name in ("F", "I", "W", "latency")}
+        slow = {name: getattr(self, name) * factor for name in _TIMES}
         return self._replace(**slow)
 
     @property
@@ -186,6 +196,17 @@ ZERO_BUBBLE_V = (
         _COUNTED,
     ),
     _peak("min(m, p)", lambda c: min(c.m, c.p), f"{_ZERO}, 6"),
+)
+DUAL_PIPE_V = (
+    Claim(
+        Figure.IDLE,
+        "(p−1)(F&B+B−3W)/2",
+        lambda c: (c.p - 1) * (c.FB + c.B - 3 * c.W) / 2,
+        "messages are free, F = I = W, F&B = F + B",
+        lambda c: c.p == 1 or (c.is_even and c.FB == c.F + c.B),
+        "DeepSeek-AI 2024, arXiv 2412.19437, 3.2",
+    ),
+    _peak("p + 1/2", lambda c: c.p + 0.5, "DeepSeek-AI 2024, arXiv 2412.19437, 3.2"),
 )
 V_HALF = (
     Claim(

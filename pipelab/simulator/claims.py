@@ -68,7 +68,8 @@ def built(name: str, case: Case) -> tuple[Schedule, Case]:
 def cost_of(case: Case) -> Cost:
     """The price of one stage's actions."""
     v = case.v
-    return Cost(case.F / v, case.I / v, case.W / v, latency=case.latency)
+    of_stage = case.F / v, case.I / v, case.W / v
+    return Cost(*of_stage, latency=case.latency, overlapped=case.overlapped / v)
 
 
 def figure_of(trace: Trace, schedule: Schedule, figure: Figure) -> float:
