@@ -48,7 +48,7 @@ class Line:
         return f"if {condition}" if condition else "always"
 
     @property
-    def verdict(self) -> str:
+    def outcome(self) -> str:
         """Whether it holds here, and by how much it fails."""
         if self.judged.agrees:
             return "holds" if self.judged.applies else "holds by chance"
@@ -151,7 +151,7 @@ def _cells(line: Line) -> tuple[str, ...]:
     recorded = "" if line.recorded is None else f"{line.recorded:.3g}"
     judged = line.judged
     figures = f"{judged.formula:.4g}", f"{judged.simulated:.4g}", recorded
-    return _WORDS[judged.claim.figure], judged.claim.text, *figures, line.verdict
+    return _WORDS[judged.claim.figure], judged.claim.text, *figures, line.outcome
 
 
 def _head(case: Case) -> str:

@@ -43,6 +43,7 @@ class Builder:
         mark: a letter for charts.
         bubble: the bubble fraction with free messages and stages that take equally long.
         peak: the most activations on any rank, in microbatches of a rank's slice of the model.
+        per_rank: microbatches that it wants for each rank, at least.
         torch: the class of torch.distributed.pipelining that runs the same order, if there is one.
         claims: its formulas with their conditions, for any costs.
     """
@@ -54,8 +55,13 @@ class Builder:
     mark: str = "?"
     bubble: Formula | None = None
     peak: Formula | None = None
+    per_rank: int = 0
     torch: str | None = None
     claims: tuple[formulas.Claim, ...] = ()
+
+    def fewest(self, num_ranks: int) -> int:
+        """The fewest microbatches that so many ranks can run it with."""
+        return max(1, self.per_rank * num_ranks)
 
     def build(self, num_ranks: int, num_microbatches: int, stages_per_rank: int = 2) -> Schedule:
         """The schedule of these sizes; a fixed number of stages per rank stays as it is."""
@@ -167,6 +173,7 @@ BUILDERS = {
             title="DualPipeV",
             mark="D",
             peak=Formula("p + 1/2"),
+            per_rank=2,
             torch="ScheduleDualPipeV",
             claims=formulas.DUAL_PIPE_V,
         ),

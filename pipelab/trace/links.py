@@ -94,16 +94,23 @@ def link(trace: Trace) -> list[list[Node]]:
     for event in sorted(computing, key=lambda e: e.start):
         row = rows[event.rank]
         row.append(Node(event, row[-1] if row else None))
-    of_event = {node.event: node for row in rows for node in row}
-    for first, second in overlapping_pairs(trace.events):
-        a, b = of_event[first], of_event[second]
-        a.beside, b.beside = b, a
-        a.previous = b.previous = min(a, b, key=lambda node: node.event.start).previous
     nodes = [node for row in rows for node in row]
+    _join_pairs(nodes, trace.events)
     made = {(n.event.rank, produces(_action(n.event))): n for n in nodes}
     _find_producers(nodes, made, trace.events)
     _find_waits(made, trace.events)
     return rows
+
+
+def _join_pairs(nodes: list[Node], events: Iterable[Event]) -> None:
+    """What overlaps starts together, after the same computation."""
+    if not (pairs := overlapping_pairs(events)):
+        return
+    of_event = {node.event: node for node in nodes}
+    for pair in pairs:
+        a, b = (of_event[event] for event in pair)
+        a.beside, b.beside = b, a
+        a.previous = b.previous = min(a, b, key=lambda node: node.event.start).previous
 
 
 def _action(event: Event) -> Action:
