@@ -45,7 +45,7 @@ def seq1f1b(num_ranks: int, num_microbatches: int, slices: int | Sequence[float]
     rows = tuple(
         _rank(rank, num_ranks - 1 - rank, num_microbatches, k) for rank in range(num_ranks)
     )
-    schedule = Schedule(rows, "seq1f1b", shares)
+    schedule = Schedule(rows, "seq1f1b", shares=shares)
     _check_shares(schedule)
     return schedule
 

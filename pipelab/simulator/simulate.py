@@ -11,6 +11,7 @@ from pipelab.schedules.communication import timed_rows
 from pipelab.schedules.messages import message_needs
 from pipelab.schedules.walk import walk
 from pipelab.simulator.cost import Cost
+from pipelab.simulator.overlapped import prices, side_by_side
 from pipelab.trace import Event, Setting, Trace
 
 _WAIT = Kind.WAIT  # looked up once: in Python 3.11 each is a function call
@@ -41,13 +42,15 @@ def simulate(schedule: Schedule, cost: Cost, overlap: bool = True) -> Trace:
     rows = timed_rows(schedule)
     cost.check_stages(schedule.num_stages)
     cost.check_microbatches(schedule.num_pieces)
-    alike = not cost.varies_by_microbatch
+    alike = not (cost.varies_by_microbatch or schedule.overlaps)
+    of_overlaps = prices(schedule.overlaps, cost)
     home = schedule.rank_of_stage
     beside = SENDS | {Kind.REDUCE_GRAD} if overlap else frozenset[Kind]()
 
     @cache
     def priced(stage: int, kind: Kind, microbatch: int) -> _Price:
-        return _price(Action(stage, kind, microbatch), cost, home)
+        action = Action(stage, kind, microbatch)
+        return _price(action, cost, home, of_overlaps.get(action))
 
     def price(action: Action) -> _Price:  # one for all microbatches where these are alike
         return priced(action.stage, action.kind, 0 if alike else action.microbatch or 0)
@@ -64,8 +67,10 @@ def simulate(schedule: Schedule, cost: Cost, overlap: bool = True) -> Trace:
         return [result for result in wanted(action) if result.kind not in RECEIVES]
 
     events: list[Event] = []
-    for rank, starts in enumerate(walk(rows, needs, busy, travel, alike)):
+    for rank, starts in enumerate(walk(rows, needs, busy, travel, alike, schedule.together)):
         events += _events(rank, rows[rank], starts, price, beside)
+    if schedule.overlaps:
+        events = side_by_side(events, schedule.overlaps)
     setting = Setting(
         schedule.name, schedule.num_ranks, schedule.num_microbatches, "", "", str(cost),
         slices=schedule.slices,
@@ -81,12 +86,15 @@ class _Price(NamedTuple):
     peer: int | None
 
 
-def _price(action: Action, cost: Cost, home: dict[int, int]) -> _Price:
+def _price(
+    action: Action, cost: Cost, home: dict[int, int], seconds: float | None = None
+) -> _Price:
     if action.kind in SENDS:
         other = action.stage + (1 if action.kind is Kind.SEND_F else -1)
         return _Price(cost.message_seconds(action), cost.message_size(action), home[other])
     other = action.stage + (-1 if action.kind is Kind.F else 1)
-    return _Price(cost.seconds(action), cost.kept_bytes(action), home.get(other))
+    seconds = cost.seconds(action) if seconds is None else seconds
+    return _Price(seconds, cost.kept_bytes(action), home.get(other))
 
 
 def _events(

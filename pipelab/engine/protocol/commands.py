@@ -16,7 +16,7 @@ import cloudpickle
 import torch
 from torch import Tensor, nn
 
-from pipelab.action import Action
+from pipelab.action import Action, Overlap
 from pipelab.engine.protocol.device import CPU, Place
 from pipelab.engine.protocol.pickling import FastPickler, Pickler
 from pipelab.partition.sharing import NOTHING_SHARED, Sharing
@@ -83,7 +83,7 @@ class Use:
 
     ``rows`` are this rank's rows of the lowered schedule: for training (True) and for evaluation.
     ``home`` names the rank of each stage. Without ``overlap``, sends block. ``csv``: the whole
-    schedule, where torch follows it.
+    schedule, where torch follows it. ``overlaps``: pairs of the whole schedule that run as one.
     """
 
     rows: dict[bool, tuple[Action, ...]]
@@ -91,6 +91,7 @@ class Use:
     pace: Cost | None
     overlap: bool = True
     csv: str = ""
+    overlaps: frozenset[Overlap] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """One batch on one rank: its microbatches, the results that wait, and which message goes where."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
-from pipelab.action import MESSAGES, SENDS, Action, Kind, produces
+from pipelab.action import MESSAGES, SENDS, Action, Kind, Overlap, produces
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport.rank_messages import Content, number
 from pipelab.errors import BatchError
@@ -21,8 +23,12 @@ class Route:
         home: the rank of each stage.
     """
 
-    def __init__(self, row: tuple[Action, ...], home: dict[int, int], rank: int):
+    def __init__(
+        self, row: tuple[Action, ...], home: dict[int, int], rank: int,
+        overlaps: Iterable[Overlap] = (),
+    ):  # fmt: skip
         self.row = row
+        self.overlaps = [both for both in overlaps if home[both.forward.stage] == rank]
         self.home = home
         self.rank = rank
         posted = set(row)
@@ -34,6 +40,15 @@ class Route:
         return [
             a for a in self.row if (update if a.microbatch is None else a.microbatch < num_pieces)
         ]
+
+    def together(self, num_microbatches: int) -> dict[Action, Overlap]:
+        """For each action of a pair that overlaps, the pair, if the batch has both microbatches."""
+        return {
+            action: both
+            for both in self.overlaps
+            if max(map(number, both)) < num_microbatches
+            for action in both
+        }
 
     def channels(self) -> set[tuple[int, int]]:
         """The channels, from rank to rank, that this rank's messages use."""
