@@ -36,6 +36,7 @@ class Pace(DeviceClock):
         self.clock = clock or DeviceClock()  # of the rank's real device
         self.due = 0.0  # when the device is ready; on the clock of ``time.monotonic``
         self.overruns = 0
+        self._is_idle = True  # it has done all that it was given
 
     @property
     def is_on(self) -> bool:
@@ -65,8 +66,10 @@ class Pace(DeviceClock):
                 self.due += seconds
 
     def begin(self) -> None:
-        """A step starts now."""
-        self.due, self.overruns = time.monotonic(), 0
+        """A step starts: now, or where the device is busy with the one before, when that ends."""
+        self.overruns = 0
+        if self._is_idle:
+            self.due, self._is_idle = time.monotonic(), False
 
     def now(self) -> float:
         """The paced device's clock: work given to it now starts when all before it is done."""
@@ -81,9 +84,10 @@ class Pace(DeviceClock):
         self.clock.finish()
 
     def settle(self) -> None:
-        """Wait until the paced device has done what it was given."""
+        """Wait until the paced device has done what it was given; nothing else is there to do."""
         if self.cost is not None:
             _sleep_until(self.due)
+        self._is_idle = True
 
     def message_came(self, send: Action, left: float) -> None:
         """The device waits until a message that left at ``left`` has travelled long enough."""
