@@ -15,13 +15,13 @@ from pipelab.engine.driver.batches import check_batch
 from pipelab.engine.driver.check_model import check_model
 from pipelab.engine.driver.check_tensors import check_tensors
 from pipelab.engine.driver.compiled import compilation_named, compiled_parts
-from pipelab.engine.driver.flights import Flight, Flights
 from pipelab.engine.driver.microbatches import Count, Rule, share_out
 from pipelab.engine.driver.model_state import ModelState
 from pipelab.engine.driver.option_kinds import check_cut, check_kinds
 from pipelab.engine.driver.prefetch import Prefetch
 from pipelab.engine.driver.result import StepResult, merged, setting_of
 from pipelab.engine.driver.resume import check_savable
+from pipelab.engine.flights import Flight, Flights
 from pipelab.engine.protocol.commands import (
     Done,
     Fetch,

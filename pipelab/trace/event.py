@@ -43,8 +43,10 @@ class Memory(NamedTuple):
 class Setting:
     """What the trace was made with; the source line of every picture is written from it.
 
-    ``ranks`` counts all processes: those of one pipeline times ``replicas``. ``clock_error``: by
-    how many seconds the clocks of several machines may differ; 0.0 if all ranks shared a clock.
+    ``ranks`` counts all processes: those of one pipeline times ``replicas``. ``microbatches`` are
+    those of one step; in a trace of several ``steps`` the next step's are numbered on.
+    ``clock_error``: by how many seconds the clocks of several machines may differ; 0.0 if all ranks
+    shared a clock.
     """
 
     schedule: str = "custom"
@@ -57,6 +59,7 @@ class Setting:
     versions: dict[str, str] = field(default_factory=dict)
     replicas: int = 1
     clock_error: float = 0.0
+    steps: int = 1
 
 
 class Operator(NamedTuple):
