@@ -9,12 +9,12 @@ STEP straight to its next first action, while other ranks still work on the step
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipelab.engine.driver.result import StepResult, step_result
 from pipelab.engine.ranks import Ranks
-from pipelab.errors import RankError
+from pipelab.errors import EngineError, RankError
 from pipelab.trace import Setting
 
 
@@ -67,6 +67,30 @@ class Flights:
             if is_one_of_many or flight.number:
                 error.args = (f"{error}\n{_which(flight.number)}",)
             raise
+
+
+def follow_each_other(
+    begin: Callable[[], Flight], result: Callable[[Flight], StepResult], in_flight: int
+) -> Iterator[StepResult]:
+    """Begin steps, at most so many before the oldest one's result is taken; the results in order.
+
+    ``begin`` ends all with StopIteration. What else it raises comes after the results of the steps
+    before; what a rank raises ends all at once.
+    """
+    flying: deque[Flight] = deque()
+    end: Exception | None = None
+    while end is None or flying:
+        try:
+            while end is None and len(flying) < in_flight:
+                flying.append(begin())
+        except EngineError:
+            raise
+        except Exception as error:
+            end = error
+        if flying:
+            yield result(flying.popleft())
+    if not isinstance(end, StopIteration):
+        raise end
 
 
 def _which(step: int) -> str:

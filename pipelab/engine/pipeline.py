@@ -1,6 +1,5 @@
 """A pipeline: a schedule and a model become training on real ranks, and a trace of each step."""
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -21,7 +20,7 @@ from pipelab.engine.driver.option_kinds import check_cut, check_kinds
 from pipelab.engine.driver.prefetch import Prefetch
 from pipelab.engine.driver.result import StepResult, merged, setting_of
 from pipelab.engine.driver.resume import check_savable
-from pipelab.engine.flights import Flight, Flights
+from pipelab.engine.flights import Flight, Flights, follow_each_other
 from pipelab.engine.protocol.commands import (
     Done,
     Fetch,
@@ -150,7 +149,6 @@ class Pipeline:
         self._steps = 0
         self._accumulating = False  # gradients of steps with ``update=False`` wait for an update
         self._ranks = start_ranks(self._num_processes, replicas, timeout, idle_timeout)
-        self._flights = Flights(self._ranks)
         self._build(modules, lowered)
 
     def step(self, inputs: Any, targets: Any, *, update: bool = True) -> StepResult:
@@ -188,20 +186,14 @@ class Pipeline:
         """
         checks.check_in_flight(in_flight)
         ahead = Prefetch(batches)
-        flying: deque[Flight] = deque()
-        end: Exception | None = None
-        while end is None or flying:
-            try:
-                while end is None and len(flying) < in_flight:
-                    flying.append(self._begin_step(*next(ahead), update=True))
-            except Exception as error:  # the results of the steps before come first
-                if self._ranks.is_closed:
-                    raise
-                end = error
-            if flying:
-                yield self._result(flying.popleft(), meanwhile=ahead.fetch)
-        if not isinstance(end, StopIteration):
-            raise end
+
+        def begin() -> Flight:
+            return self._begin_step(*next(ahead), update=True)
+
+        def result(flight: Flight) -> StepResult:
+            return self._result(flight, meanwhile=ahead.fetch)
+
+        return follow_each_other(begin, result, in_flight)
 
     def evaluate(self, inputs: Any, targets: Any) -> float:
         """The mean loss over a batch, in eval mode; nothing is trained."""
@@ -326,6 +318,7 @@ class Pipeline:
         return stages
 
     def _build(self, modules: list[nn.Module], lowered: Lowered) -> None:
+        self._flights = Flights(self._ranks)
         try:
             self._ask(plan.builds(modules, lowered, self.replicas, self._options, self._sharing))
             self._follow(lowered)
@@ -334,15 +327,13 @@ class Pipeline:
             self.close()
             raise
 
-    def _step(
-        self, inputs: Any, targets: Any, update: bool, profiled: bool = False
-    ) -> StepResult:  # fmt: skip
+    def _step(self, inputs: Any, targets: Any, update: bool, profiled: bool = False) -> StepResult:
         self._flights.land_all()
         return self._result(self._begin_step(inputs, targets, update, profiled))  # [13]
 
     def _begin_step(
         self, inputs: Any, targets: Any, update: bool, profiled: bool = False
-    ) -> Flight:  # fmt: skip
+    ) -> Flight:
         """Give the ranks one step, behind those that they have."""
         checks.check_trains(self._num_trained, len(self._names))
         checks.check_targets(targets)

@@ -66,7 +66,9 @@ class Trace:
         return cls(_sorted(events), steps[0].source, setting, memory, origin)
 
     def step(self, number: int) -> "Trace":
-        """One of the steps of a trace of several, from its first event on.
+        """One of the steps of a trace of several; its first computation begins at 0.
+
+        What ranks waited for it before is left out.
 
         Raises:
             TraceError: it has no such step.
@@ -75,12 +77,12 @@ class Trace:
         if not 0 <= number < steps:
             raise TraceError(f"there is no step {number}: the trace has steps 0 to {steps - 1}")
         m = self.setting.microbatches
-        found = [
-            e for e, step in zip(self.events, self._steps_of_events, strict=True) if step == number
-        ]
-        zero = min((e.start for e in found), default=0.0)
-        events = tuple(_later(found, -zero, -number * m))
+        pairs = zip(self.events, self._steps_of_events, strict=True)
+        found = [event for event, step in pairs if step == number]
+        zero = min((e.start for e in found if e.kind in COMPUTE), default=0.0)
+        found = [e._replace(start=max(e.start, zero)) for e in found if e.end >= zero]
         setting = replace(self.setting, steps=1)
+        events = _sorted(_later(found, -zero, -number * m))
         return Trace(events, self.source, setting, self.memory, self.origin + zero)
 
     @cached_property
