@@ -92,6 +92,19 @@ class Slice(int):
         return self.microbatch, self.place, self.of
 
 
+def numbered_on(number: int, pieces: int) -> int:
+    """The number of the same microbatch, or slice, in a later step, after so many of either.
+
+    >>> numbered_on(1, 8), numbered_on(Slice(0, 1, of=2), 8)
+    (9, 4.1)
+    """
+    if not pieces:
+        return number
+    if isinstance(number, Slice):
+        return Slice(number.microbatch + pieces // number.of, number.place, number.of)
+    return number + pieces
+
+
 class Action(NamedTuple):
     """One action: ``Action(2, Kind.F, 0)`` is the token ``2F0``."""
 

@@ -25,6 +25,12 @@ _OUTPUT = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.3, 0.9]])
 _TARGETS = torch.tensor([0, 2]), torch.tensor([[0.3, 0.1, 0.8], [0.9, 0.2, 0.4]])
 
 
+def check_in_flight(in_flight: int) -> None:
+    """Raise PipelabError unless it is a number of steps."""
+    if not isinstance(in_flight, int) or isinstance(in_flight, bool) or in_flight < 1:
+        raise PipelabError(f"in_flight={in_flight!r}: give a number of steps, 1 or more")
+
+
 def check_targets(targets: object) -> None:
     """Raise BatchError where a loss is wanted and nothing is there to compare with."""
     if targets is None:

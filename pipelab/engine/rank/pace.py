@@ -39,6 +39,7 @@ class Pace(DeviceClock):
         self.overruns = 0
         self.together: Mapping[Action, Overlap] = {}  # the pair of each action that overlaps
         self._pair_began: Moment = 0.0
+        self._is_idle = True  # it has done all that it was given
 
     @property
     def is_on(self) -> bool:
@@ -68,8 +69,10 @@ class Pace(DeviceClock):
                 self.due += seconds
 
     def begin(self) -> None:
-        """A step starts now."""
-        self.due, self.overruns = time.monotonic(), 0
+        """A step starts: now, or where the device is busy with the one before, when that ends."""
+        self.overruns = 0
+        if self._is_idle:
+            self.due, self._is_idle = time.monotonic(), False
 
     def now(self) -> float:
         """The paced device's clock: work given to it now starts when all before it is done."""
@@ -84,9 +87,10 @@ class Pace(DeviceClock):
         self.clock.finish()
 
     def settle(self) -> None:
-        """Wait until the paced device has done what it was given."""
+        """Wait until the paced device has done what it was given; nothing else is there to do."""
         if self.cost is not None:
             _sleep_until(self.due)
+        self._is_idle = True
 
     def message_came(self, send: Action, left: float) -> None:
         """The device waits until a message that left at ``left`` has travelled long enough."""

@@ -129,7 +129,6 @@ class Session:
                 self.other.run(worker.batch)
                 worker.actions = [a for a in worker.actions if a.kind in PER_STAGE]
             worker.run_step()
-            worker.pace.settle()
         self.messages.finish(self.recorder.blocked_on)
         worker.tied.finish()
         worker.shared.after_batch(worker.stages.keys(), run.train)
@@ -166,6 +165,13 @@ class Session:
             seen=profiler.found,
             clock_error=profiler.clock_error,
         )
+
+    def settle(self) -> None:
+        """No command waits: let the paced device end its work before the answer is given.
+
+        With the next step at hand a rank continues at once, as it would with a real device.
+        """
+        self.worker.pace.settle()
 
     def load(self, command: Load) -> None:
         """Replace the parameters and the optimizers' state."""
