@@ -125,3 +125,15 @@ def test_sizes_are_checked():
     with pytest.raises(ScheduleError, match="at least 1"):
         seq1f1b(2, 2, 0)
     assert seq1f1b(3, 4, 1).ranks == one_f_one_b(3, 4).ranks
+
+
+def test_steps_in_flight_keep_their_slices():
+    trace = simulate(seq1f1b(3, 4, 2), Cost(), steps=3)
+    one = simulate(seq1f1b(3, 4, 2), Cost())
+    assert {str(e.microbatch) for e in trace.step(2).events} == {
+        str(e.microbatch) for e in one.events
+    }
+    assert "11.1" in {str(e.microbatch) for e in trace.events}
+    joined = Trace.joined([one, one])
+    assert "7.1" in {str(e.microbatch) for e in joined.events}
+    assert sorted(joined.step(1).events) == sorted(one.step(0).events)
