@@ -96,9 +96,11 @@ def write_around(ax: Axes, trace: Trace, title: str | None, notes: Notes) -> Non
 
 
 def sizes(trace: Trace) -> str:
-    """How many ranks and microbatches, in words."""
+    """How many ranks, microbatches, slices and steps, in words."""
     s = trace.setting
-    return f"{number(s.ranks, 'rank')} · {number(s.microbatches, 'microbatch')}"
+    text = f"{number(s.ranks, 'rank')} · {number(s.microbatches, 'microbatch')}"
+    text += f" of {s.slices} slices" if s.slices > 1 else ""
+    return text + (f" · {number(s.steps, 'step')}" if s.steps > 1 else "")
 
 
 def write_texts(ax: Axes, heading: str, result: str, notes: Notes) -> None:
