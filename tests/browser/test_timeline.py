@@ -132,6 +132,21 @@ def test_hover_says_what_it_is_and_why_a_rank_is_idle(sheet, step):
     assert box["x"] + box["width"] <= right["x"] + right["width"] + 1, "cut at the right edge"
 
 
+def test_a_trace_of_more_ranks_over_it_has_rows_of_those_ranks(sheet, tmp_path):
+    over = recorded_like(one_f_one_b(6, 3))
+    page = sheet(Timeline(RECORDED, over=over).to_html(tmp_path / "more.html"))
+    names = page.locator(".pl-names text").all_text_contents()
+    assert [name for name in names if name.startswith("rank ")] == [f"rank {r}" for r in range(6)]
+    bars = page.locator(".pl-ghost path").first.bounding_box()
+    assert bars["height"] > page.locator(".pl-boxes").bounding_box()["height"]
+    page.mouse.move(*place_of(page, "2B3"))
+    expect(page.locator(".pl-tip")).to_contain_text("2B3 on rank 2")
+    box = page.locator(".pl-ghost").bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + box["height"] - 3)  # a rank of the other trace alone
+    page.mouse.click(box["x"] + 20, box["y"] + box["height"] - 3)
+    expect(page.locator(".pl-tip")).to_be_hidden()
+
+
 def test_a_page_made_without_the_widgets_plays_too(sheet, tmp_path):
     path = tmp_path / "plain.html"
     path.write_text(timeline_page(RECORDED, over=one_f_one_b(4, 8)), "utf-8")
