@@ -234,6 +234,13 @@ def test_microbatches_of_unequal_lengths(run):
     assert "microbatches of 1/1/4/1/1/1/1/1" in run(line)[1].replace("\n", " ")
 
 
+def test_slices_share_the_cost_of_their_microbatch(run, file):
+    path = file("0F0.0,0F0.1,0B0.1,0B0.0\n1F0.0,1F0.1,1B0.1,1B0.0\n")
+    (row,) = json.loads(run(f"simulate {path} --json")[1])["schedules"]
+    assert row["duration"] == pytest.approx(4.5)  # 3 of one rank's own, and half as many before it
+    assert "1 microbatch of 2 slices" in run(f"show {path}")[1]
+
+
 @pytest.mark.parametrize("lengths", ["1,2", "1,,2", "1,-1", "0,1", "a", "nan,1", "inf,1"])
 def test_lengths_that_do_not_fit_are_refused(run, lengths):
     try:

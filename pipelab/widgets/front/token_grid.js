@@ -73,7 +73,7 @@ function rowNode(state, edit, rank, focusSpot) {
 /** One token. @param {Tokens} state @param {Edit} edit @param {string} text @param {Spot} spot @param {() => void} focusSpot */
 function tokenNode(state, edit, text, spot, focusSpot) {
   const [rank, i] = spot;
-  const node = element("button", { type: "button", draggable: "true", class: `pl-token pl-kind-${text.replace(/\d/g, "")}` }, text);
+  const node = element("button", { type: "button", draggable: "true", class: `pl-token pl-kind-${text.replace(/[\d.]/g, "")}` }, text);
   node.tabIndex = rank === state.spot[0] && i === state.spot[1] ? 0 : -1;
   markToken(node, state.marks().includes(text));
   node.setAttribute("aria-label", `${text}, rank ${rank}, place ${i + 1}`);
