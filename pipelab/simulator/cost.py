@@ -86,7 +86,8 @@ class Cost:
         Raises:
             TraceError: nothing was computed in it.
         """
-        found = measured.stages(trace.events, by_microbatch)
+        events, pieces = trace.events, trace.setting.pieces
+        found = measured.by_microbatch(events, pieces) if by_microbatch else measured.stages(events)
         return cls(**found, latency=measured.latency(trace.events))
 
     def by_microbatch(self, lengths: Sequence[float]) -> "Cost":

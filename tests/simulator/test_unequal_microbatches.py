@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipelab.action import Action, Kind, needs, produces
 from pipelab.errors import ScheduleError
-from pipelab.schedules import gpipe, one_f_one_b
+from pipelab.schedules import gpipe, one_f_one_b, seq1f1b
 from pipelab.schedules.catalogue import BUILDERS, build
 from pipelab.simulator import Cost, best_schedule, simulate
 from tests.traces import times
@@ -110,6 +110,11 @@ def test_a_trace_gives_the_costs_of_each_microbatch_back(data):
     found = Cost.from_trace(trace, by_microbatch=True)
     assert (found.forward, found.backward_input) == (cost.forward, cost.backward_input)
     assert simulate(schedule, found).duration == trace.duration
+    several = simulate(schedule, cost, steps=3)
+    assert Cost.from_trace(several, by_microbatch=True).forward == cost.forward
+    sliced = seq1f1b(schedule.num_ranks, 2, 2)
+    trace = simulate(sliced, cost)
+    assert Cost.from_trace(trace, by_microbatch=True).forward == cost.forward
 
 
 @pytest.mark.parametrize(
