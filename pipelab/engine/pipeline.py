@@ -14,7 +14,7 @@ from pipelab.engine.driver.batches import check_batch
 from pipelab.engine.driver.check_model import check_model
 from pipelab.engine.driver.check_tensors import check_tensors
 from pipelab.engine.driver.compiled import compilation_named, compiled_parts
-from pipelab.engine.driver.microbatches import Count, Rule, share_out
+from pipelab.engine.driver.microbatches import Count, Rule, share_out, slice_tokens
 from pipelab.engine.driver.model_state import ModelState
 from pipelab.engine.driver.option_kinds import check_cut, check_kinds
 from pipelab.engine.driver.prefetch import Prefetch
@@ -76,7 +76,8 @@ class Pipeline:
         idle_timeout: seconds without a call after which the processes end; None: never.
         stop_at_nan: fail where a stage first gives a NaN or an infinity; else the loss shows it.
         split: where to cut: ``"time"`` or ``"memory"`` balances that and not parameters; a list of
-            numbers of layers, or of the names of layers that begin a stage, is a cut of your own.
+            numbers of layers, or of the names of layers that begin a stage, is a cut of your own,
+            and so is a layout of Megatron-LM's, ``"E t*3 | t*4 L"``.
         sample: the input of one microbatch, which ``split="time"`` and ``"memory"`` measure on.
 
     Raises:
@@ -135,7 +136,7 @@ class Pipeline:
             place=choose(device, self._num_processes, worker),
             worker=worker,
         )
-        checks.check_pace(pace, schedule.num_stages)
+        checks.check_schedule(schedule, pace, self._options)
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
         modules = self._cut(model, schedule.num_stages, split, sample)
         self._rule = Rule(count, reduction)
@@ -214,7 +215,7 @@ class Pipeline:
         """
         lowered = lower(schedule)
         checks.check_same_stages(self.schedule, lowered.schedule)
-        checks.check_pace(self.pace, lowered.num_stages)
+        checks.check_schedule(lowered, self.pace, self._options)
         self._follow(lowered)
 
     def _follow(self, lowered: Lowered) -> None:
@@ -371,9 +372,12 @@ class Pipeline:
         m = self.schedule.num_microbatches
         smallest = m * self.replicas
         flat = check_batch(inputs, targets, smallest, options["train"])  # [1]
+        slices = self.schedule.slices if options["train"] else 1
+        options["tokens"] = slice_tokens(*flat[:2], slices, self.schedule.shares)
         shares = share_out(  # [2]
-            *flat, m, self.replicas, self._rule, with_trial=not self._loss_is_tried
-        )
+            *flat, m, self.replicas, self._rule, not (self._loss_is_tried or options["tokens"]),
+            options["tokens"],
+        )  # fmt: skip
         self._loss_is_tried |= any(share.trial for share in shares)
         checks.check_even(self._options.worker, options["train"], [s.sizes for s in shares])
         options["signature"] = flat[0].signature

@@ -46,7 +46,7 @@ class Setting:
     ``ranks`` counts all processes: those of one pipeline times ``replicas``. ``microbatches`` are
     those of one step; in a trace of several ``steps`` the next step's are numbered on.
     ``clock_error``: by how many seconds the clocks of several machines may differ; 0.0 if all ranks
-    shared a clock.
+    shared a clock. ``slices``: of each microbatch's sequence; an event's ``microbatch`` counts all.
     """
 
     schedule: str = "custom"
@@ -60,6 +60,12 @@ class Setting:
     replicas: int = 1
     clock_error: float = 0.0
     steps: int = 1
+    slices: int = 1
+
+    @property
+    def pieces(self) -> int:
+        """How many numbers the microbatches of one step, or all their slices, take."""
+        return self.microbatches * self.slices
 
 
 class Operator(NamedTuple):

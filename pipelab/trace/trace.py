@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pipelab.action import COMPUTE, PER_STAGE, Kind
+from pipelab.action import COMPUTE, PER_STAGE, Kind, Slice, numbered_on
 from pipelab.errors import TraceError
 from pipelab.files import check_format, check_plain, replace_text
 from pipelab.trace import metrics
@@ -58,7 +58,7 @@ class Trace:
             )
         setting, number_of_steps, events = steps[0].setting, 0, list[Event]()
         for step in steps:
-            first = number_of_steps * setting.microbatches
+            first = number_of_steps * setting.pieces
             events += _later(step.events, step.origin - steps[0].origin, first)
             number_of_steps += step.setting.steps
         setting = replace(setting, steps=number_of_steps)
@@ -76,7 +76,7 @@ class Trace:
         steps = self.setting.steps
         if not 0 <= number < steps:
             raise TraceError(f"there is no step {number}: the trace has steps 0 to {steps - 1}")
-        m = self.setting.microbatches
+        m = self.setting.pieces
         pairs = zip(self.events, self._steps_of_events, strict=True)
         found = [event for event, step in pairs if step == number]
         zero = min((e.start for e in found if e.kind in COMPUTE), default=0.0)
@@ -88,7 +88,7 @@ class Trace:
     @cached_property
     def _steps_of_events(self) -> list[int]:
         """The step of each event; REDUCE_GRAD, STEP and the WAIT before it follow the others."""
-        m = self.setting.microbatches
+        m = self.setting.pieces
         now = [0] * self.num_ranks
         found = []
         for e in self.events:
@@ -167,7 +167,7 @@ class Trace:
             self.source,
             s.schedule,
             number(s.ranks, "rank"),
-            number(s.microbatches, "microbatch"),
+            number(s.microbatches, "microbatch") + (f" of {s.slices} slices" * (s.slices > 1)),
         ]
         parts += [number(s.steps, "step")] if s.steps > 1 else []
         parts += [number(s.replicas, "replica")] if s.replicas > 1 else []
@@ -206,7 +206,7 @@ class Trace:
         try:
             setting = _setting(data["setting"])
             return cls(
-                tuple(_event(row, setting.ranks) for row in data["events"]),
+                tuple(_event(row, setting) for row in data["events"]),
                 {"predicted": "predicted", "recorded": "recorded"}[data["source"]],  # type: ignore[arg-type]
                 setting,
                 tuple(_memory(row) for row in data["memory"]),
@@ -227,7 +227,8 @@ def _setting(row: dict[str, object]) -> Setting:
     for name, default in asdict(Setting()).items():
         if type(getattr(setting, name)) is not type(default):
             raise ValueError(f"setting {name} is {getattr(setting, name)!r}")
-    least = min(setting.ranks, setting.microbatches, setting.replicas, setting.steps)
+    counts = setting.ranks, setting.microbatches, setting.replicas, setting.steps, setting.slices
+    least = min(counts)
     if least < 1 or setting.ranks > MAX_RANKS or setting.cpus < 0:
         raise ValueError(f"{setting}: at least 1 of each, at most {MAX_RANKS} ranks")
     if not 0.0 <= setting.clock_error < math.inf:
@@ -248,7 +249,7 @@ def _memory(row: list[int]) -> Memory:
     return memory
 
 
-def _event(row: list[object], num_ranks: int) -> Event:
+def _event(row: list[object], setting: Setting) -> Event:
     """One event from a JSON row; raises TypeError or ValueError on a wrong value."""
     rank, kind, stage, microbatch, start, end, size, peer = row
     numbers = (rank, stage, size, *(n for n in (microbatch, peer) if n is not None))
@@ -256,11 +257,13 @@ def _event(row: list[object], num_ranks: int) -> Event:
         raise ValueError(f"event {row}: ranks, stages, microbatches and bytes are whole numbers")
     if not all(type(t) in (int, float) and math.isfinite(t) for t in (start, end)) or start > end:  # type: ignore[arg-type, operator]
         raise ValueError(f"event {row}: start and end are seconds, in this order")
-    if rank >= num_ranks:  # type: ignore[operator]
-        raise ValueError(f"event {row}: the trace has {num_ranks} ranks")
+    if rank >= setting.ranks:  # type: ignore[operator]
+        raise ValueError(f"event {row}: the trace has {setting.ranks} ranks")
     whole = Kind(str(kind)) in PER_STAGE
     if whole != (microbatch is None) and kind != Kind.WAIT:
         raise ValueError(f"event {row}: all but REDUCE_GRAD, STEP and WAIT have a microbatch")
+    if setting.slices > 1 and isinstance(microbatch, int):
+        microbatch = Slice(*divmod(microbatch, setting.slices), setting.slices)
     return Event(rank, Kind(str(kind)), stage, microbatch, start, end, size, peer)  # type: ignore[arg-type]
 
 
@@ -272,10 +275,10 @@ def _are_alike(one: Trace, other: Trace) -> bool:
     return one.source == other.source and settings[0] == settings[1]
 
 
-def _later(events: Iterable[Event], seconds: float, microbatches: int) -> Iterator[Event]:
-    """Events so many seconds and microbatches later."""
+def _later(events: Iterable[Event], seconds: float, pieces: int) -> Iterator[Event]:
+    """Events so many seconds, and microbatches or slices, later."""
     for e in events:
-        number = None if e.microbatch is None else e.microbatch + microbatches
+        number = None if e.microbatch is None else numbered_on(e.microbatch, pieces)
         yield e._replace(start=e.start + seconds, end=e.end + seconds, microbatch=number)
 
 

@@ -12,14 +12,14 @@ import sys
 from array import array
 from collections.abc import Iterable, Sequence
 
-from pipelab.action import COMPUTE, Kind
+from pipelab.action import Kind
 from pipelab.plots.palette import STYLES, edge, shade, text_on
 from pipelab.plots.terminal import bubble_text, describe, idle_shares, table
 from pipelab.schedules.collector import paused_collector
 from pipelab.trace import Event, Trace
 from pipelab.trace.idle import Idle, IdleText, explained, idle_seconds, idle_texts
 from pipelab.trace.links import Node, link
-from pipelab.trace.memory import memory_curves
+from pipelab.trace.memory import held_over_time
 from pipelab.trace.metrics import stages_of
 from pipelab.widgets.overlay import Over, overlay
 from pipelab.widgets.tables import Table, idle_table, rank_table, totals
@@ -84,6 +84,7 @@ def frame(trace: Trace) -> Json:
         "ranks": setting.ranks,
         "replicas": setting.replicas,
         "microbatches": setting.microbatches,
+        "slices": setting.slices,
     }
 
 
@@ -91,6 +92,7 @@ def sentence(trace: Trace) -> str:
     """What the picture shows."""
     s = trace.setting
     work = f"in one step of {s.schedule} with {number(s.microbatches, 'microbatch')}"
+    work += f" of {s.slices} slices each" if s.slices > 1 else ""
     copies = f", {number(s.replicas, 'replica')} of the pipeline" if s.replicas > 1 else ""
     if trace.source == "recorded":
         pace = f"each action padded to a set time: {s.paced}" if s.paced else "as fast as they can"
@@ -142,9 +144,7 @@ def _idle(links: list[list[Node]], pieces: Sequence[Idle]) -> Json:
 
 
 class _Memory:
-    """What each rank holds; activations counted if no bytes are known.
-
-    A prediction without sizes still knows how many activations a rank keeps.
+    """What each rank holds: bytes, or activations counted if none are known.
 
     Attributes:
         curves: for each rank, times in seconds, and what it holds from then on.
@@ -152,17 +152,11 @@ class _Memory:
     """
 
     def __init__(self, trace: Trace):
-        self.measured = any(e.bytes for e in trace.events if e.kind in COMPUTE) or bool(
-            trace.memory
-        )
-        self.unit = "bytes" if self.measured else "activations"
-        if not self.measured:
-            computing = (e for e in trace.events if e.kind in COMPUTE)
-            counted = tuple(Event(*e[:6], int(e.kind is Kind.F)) for e in computing)
-            trace = Trace(counted, trace.source, trace.setting)
-        points = [list(curve) for curve in memory_curves(trace)]
-        held = [[point.total for point in curve] for curve in points]
-        times = [[_short(point.time) for point in curve] for curve in points]
+        found = held_over_time(trace)
+        self.unit = found.unit
+        self.measured = found.unit == "bytes"
+        held = [[point.total for point in curve] for curve in found.curves]
+        times = [[_short(point.time) for point in curve] for curve in found.curves]
         self.curves = [list(curve) for curve in zip(times, held, strict=True)]
         self.peaks = [max(totals) for totals in held]
 

@@ -158,8 +158,14 @@ def check_training(
         )
 
 
-def check_pace(pace: Cost | None, num_stages: int) -> None:
-    """Raise PipelabError for a pace that is no cost, or one of another number of stages."""
+def check_schedule(schedule: Schedule, pace: Cost | None, options: Options) -> None:
+    """Raise PipelabError for a pace or options that do not go with a schedule."""
+    check_pace(pace, schedule.num_stages, schedule.num_pieces)
+    check_slices(schedule, options)
+
+
+def check_pace(pace: Cost | None, num_stages: int, num_microbatches: int) -> None:
+    """Raise PipelabError for a pace that is no cost, or one of other stages or microbatches."""
     if pace is None:
         return
     if not isinstance(pace, Cost):
@@ -167,6 +173,22 @@ def check_pace(pace: Cost | None, num_stages: int) -> None:
             f"pace={pace!r}: give a Cost, such as Cost(0.01, 0.01, 0.01) for F, I and W in seconds"
         )
     pace.check_stages(num_stages)
+    pace.check_microbatches(num_microbatches)
+
+
+def check_slices(schedule: Schedule, options: Options) -> None:
+    """Raise PipelabError for what does not go together with sequences cut in slices."""
+    if schedule.slices == 1:
+        return
+    wrong = {
+        "worker='torch' runs whole microbatches": options.worker == "torch",
+        "checkpoint= runs a forward again, without the slices before it": options.checkpoint,
+    }
+    if found := [why for why, is_so in wrong.items() if is_so]:
+        raise PipelabError(
+            f"{schedule.name} cuts sequences in slices, but {found[0]}:\nleave that out, or use a "
+            f"schedule without slices, such as one_f_one_b"
+        )
 
 
 def check_worker(

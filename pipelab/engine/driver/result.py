@@ -66,6 +66,7 @@ def setting_of(
         schedule=schedule.name,
         ranks=schedule.num_ranks * replicas,
         microbatches=schedule.num_microbatches,
+        slices=schedule.slices,
         replicas=replicas,
         device=place.device,
         backend=torchs + place.backend,
