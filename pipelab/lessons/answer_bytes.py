@@ -7,6 +7,7 @@ cannot be copied.
 
 import functools
 import io
+import pickle
 import pickletools
 import re
 import sys
@@ -15,22 +16,43 @@ from contextlib import suppress
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-from pipelab.engine.protocol.pickling import Pickler
+import cloudpickle
+
 from pipelab.errors import LessonError
+from pipelab.tracebacks import reduced_code
 
 MOST_BYTES = 200_000_000
 _CACHED = type(functools.cache(len))
 _OF_PIPELAB = re.compile(r"pipelab(\.\w+)*")
 
 
-class _AnswerPickler(Pickler):
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """With functions that ``functools.cache`` has wrapped, which pickle knows by name alone."""
 
     def reducer_override(self, obj: object) -> Any:
         if isinstance(obj, _CACHED) and not _is_importable(obj):
             limits = obj.cache_parameters()
             return _cached, (obj.__wrapped__, limits["maxsize"], limits["typed"])
+        if type(obj) is functools.cached_property:  # until Python 3.12 it has a lock
+            return _cached_property, (obj.func, obj.attrname)
+        if type(obj) is CodeType:
+            return reduced_code(obj, self.dispatch_table)
         return super().reducer_override(obj)
+
+
+class Packed:
+    """An answer that is bytes here, and itself again only in the process that runs it."""
+
+    def __init__(self, data: bytes, name: str):
+        self.data = data
+        self.__name__ = name
+
+    def __call__(self, *arguments: object) -> object:
+        """Not here: this process trusts no answer."""
+        raise TypeError(f"{self.__name__} is called in a process of its own")
+
+    def __reduce__(self) -> tuple[Callable[[bytes], object], tuple[bytes]]:
+        return pickle.loads, (self.data,)
 
 
 def as_bytes(answer: Callable[..., object]) -> bytes:
@@ -41,6 +63,8 @@ def as_bytes(answer: Callable[..., object]) -> bytes:
     """
     try:
         found = _dumps(answer)
+    except LessonError:
+        raise
     except Exception as error:  # whatever a learner's __reduce__ raises
         raise LessonError(_unsendable(answer, error)) from None
     if len(found) > MOST_BYTES:
@@ -59,7 +83,8 @@ def arguments_as_bytes(arguments: tuple[object, ...]) -> bytes:
 def uses_pipelab(answer: Callable[..., object]) -> bool:
     """Whether an answer refers to a module or a function of pipelab's."""
     try:
-        words = [argument for _, argument, _ in pickletools.genops(_dumps(answer))]
+        data = answer.data if isinstance(answer, Packed) else _dumps(answer)
+        words = [argument for _, argument, _ in pickletools.genops(data)]
     except Exception:  # said by as_bytes
         return False
     return any(isinstance(w, str) and _OF_PIPELAB.fullmatch(w) for w in words)
@@ -67,7 +92,7 @@ def uses_pipelab(answer: Callable[..., object]) -> bool:
 
 def _dumps(value: object) -> bytes:
     buffer = io.BytesIO()
-    _AnswerPickler(buffer, protocol=5).dump(value)
+    _Pickler(buffer, protocol=5).dump(value)
     return buffer.getvalue()
 
 
@@ -76,10 +101,16 @@ def _cached(function: Callable[..., object], maxsize: int | None, typed: bool) -
     return functools.lru_cache(maxsize, typed)(function)
 
 
+def _cached_property(function: Callable[[Any], object], name: str | None) -> object:
+    made = functools.cached_property(function)
+    made.attrname = name
+    return made
+
+
 def _is_importable(obj: Any) -> bool:
-    module = sys.modules.get(getattr(obj, "__module__", None) or "")
-    is_file = getattr(module, "__file__", None) is not None
-    return is_file and getattr(module, getattr(obj, "__qualname__", ""), None) is obj
+    name = getattr(obj, "__module__", None) or "__main__"
+    module = sys.modules.get(name)
+    return name != "__main__" and getattr(module, getattr(obj, "__qualname__", ""), None) is obj
 
 
 def _unsendable(answer: Callable[..., object], error: Exception) -> str:
@@ -110,6 +141,9 @@ def _used(value: object, seen: set[int]) -> Iterator[tuple[str, object]]:
     for name, cell in zip(inner.__code__.co_freevars, inner.__closure__ or (), strict=True):
         with suppress(ValueError):  # it has no value yet
             found[name] = cell.cell_contents
+    names = inner.__code__.co_varnames[: inner.__code__.co_argcount]
+    found |= zip(reversed(names), reversed(inner.__defaults__ or ()), strict=False)
+    found |= inner.__kwdefaults__ or {}
     if isinstance(value, MethodType):
         found["self"] = value.__self__
     for name, part in found.items():

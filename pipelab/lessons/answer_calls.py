@@ -36,7 +36,7 @@ def main(
     _limit(seconds)
     try:
         function: Function = pickle.loads(work)
-    except Exception as error:
+    except BaseException as error:
         problem = f"it cannot be made again in its process: {_said(error)}"
         function = _raising(TypeError(problem))
     for arguments in cases:
@@ -111,7 +111,7 @@ def _called(function: Function, arguments: tuple[object, ...]) -> tuple[object, 
     except BaseException as error:
         own = own_lines(error.__traceback__)
         where = f" in line {own[0].number}" if own else ""
-        return None, f"{type(error).__name__}{where}: {_said(error)}"
+        return None, f"{type(error).__name__}{where}: {_said(error)}".removesuffix(": ")
 
 
 def _said(error: BaseException) -> str:

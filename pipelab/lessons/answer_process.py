@@ -15,7 +15,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from multiprocessing.connection import Connection, wait
 from typing import NamedTuple
@@ -36,6 +36,7 @@ __all__ = ["NOT_TRIED", "Function", "Outcome", "call", "keep_prints"]
 NOT_TRIED = "not tried, since the case before it did not finish"
 _BUSY = 6  # times the seconds, where other programs leave the answer little of the cores
 _LAST_READS = 16  # of what was printed
+_MOST_PRINTS = 10_000_000  # bytes
 _KILLED = "the process that ranks are forked from was killed"
 
 
@@ -98,10 +99,13 @@ def _attempt(
 
 
 def _fork(*arguments: object) -> Child:
-    """The process; a second attempt if the fork server was killed since the last one."""
+    """The process; from another fork server if the one of before was killed."""
     try:
         return fork_server.fork("pipelab answer", answer_calls.main, *arguments)
     except LaunchError:
+        until = time.monotonic() + 1.0
+        while fork_server.is_up() and time.monotonic() < until:
+            time.sleep(0.02)
         return fork_server.fork("pipelab answer", answer_calls.main, *arguments)
 
 
@@ -122,6 +126,7 @@ class _Reading:
         self._frames = Frames()
         self._number, self._seconds = len(cases), seconds
         self._printed = (_prints.get() or Prints()).of(cases)
+        self._most_prints = _MOST_PRINTS
         self._found: list[Outcome] = []
 
     def outcomes(self) -> list[Outcome]:
@@ -136,7 +141,7 @@ class _Reading:
             except EOFError:
                 return self._ended(self._why_it_ended())
             except ValueError as error:
-                return self._ended(f"its process sent what is no answer: {error}")
+                return self._ended(str(error))
         return self._ended("")[: self._number]
 
     def _read(self, seconds: float) -> None:
@@ -148,19 +153,25 @@ class _Reading:
             data = _bytes(self._results)
             if not data:
                 raise EOFError
-            for frame in self._frames.add(data):
-                self._found.append(_outcome(decoded(frame)))
+            try:
+                self._found += map(_outcome, self._frames.add(data))
+            except ValueError as error:
+                raise ValueError(f"its process sent what is no answer: {error}") from None
 
     def _read_prints(self) -> None:
         data = _bytes(self._prints)
         self._printed.add(data)
+        self._most_prints -= len(data)
+        if self._most_prints < 0:
+            raise ValueError(f"it printed more than {_MOST_PRINTS:,} bytes, and was stopped")
         if not data:
             self._open.discard(self._prints)
 
     def _ended(self, problem: str) -> list[Outcome]:
         for _ in range(_LAST_READS):
             if self._prints in wait(self._open, 0.0):
-                self._read_prints()
+                with suppress(ValueError):
+                    self._read_prints()
         return [*self._found, Outcome(None, problem)]
 
     def _too_long(self) -> str:
@@ -183,7 +194,8 @@ def _bytes(handle: int) -> bytes:
         return b""
 
 
-def _outcome(found: object) -> Outcome:
+def _outcome(frame: bytes) -> Outcome:
+    found = decoded(frame)
     if not isinstance(found, list) or len(found) != 2 or not isinstance(found[1], str):
         raise ValueError("no value with a problem")
     return Outcome(found[0], found[1][:2000])

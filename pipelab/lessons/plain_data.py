@@ -10,8 +10,9 @@ runs no code. Tensors follow as raw bytes:
 
 import json
 import math
+import operator
 import struct
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from itertools import islice
 from numbers import Integral, Real
@@ -22,6 +23,8 @@ import torch
 from pipelab.action import Action
 
 MOST_ITEMS = 1_000_000  # of a list
+_UNORDERED = (set, frozenset)
+_RAW = (bytes, bytearray)
 _LENGTH = struct.Struct("!I")
 _DTYPES = {
     str(dtype).removeprefix("torch."): dtype
@@ -58,15 +61,15 @@ def plain(value: object, in_dict: bool = False) -> object:
         return bool(value)
     if isinstance(value, Real | Decimal):
         return _number(value)
-    if isinstance(value, Iterable) and not isinstance(value, Set | bytes | bytearray):
+    if isinstance(value, Iterable) and not isinstance(value, (*_UNORDERED, *_RAW)):
         return _items(value)
     raise TypeError(f"it returned a {type(value).__name__}{_instead(value)}")
 
 
 def _instead(value: object) -> str:
-    if isinstance(value, Set):
+    if isinstance(value, _UNORDERED):
         return ", which has no order; return a list"
-    if isinstance(value, bytes | bytearray):
+    if isinstance(value, _RAW):
         return "; return text"
     if callable(value):
         return "; return what it gives: call it"
@@ -78,8 +81,8 @@ def _number(value: Real | Decimal) -> int | float:
     if isinstance(value, Integral):
         return int(value)
     exact = not isinstance(value, float | np.floating)
-    if exact and value == (whole := int(math.trunc(value))):
-        return whole
+    if exact and math.isfinite(value) and value == math.trunc(value):
+        return operator.index(math.trunc(value))
     return float(value)
 
 
