@@ -24,6 +24,7 @@ from pipelab.tracebacks import reduced_code
 MOST_BYTES = 200_000_000
 _CACHED = type(functools.cache(len))
 _OF_PIPELAB = re.compile(r"pipelab(\.\w+)*")
+_HELPERS = {__name__, reduced_code.__module__}  # in every answer's bytes
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -87,7 +88,8 @@ def uses_pipelab(answer: Callable[..., object]) -> bool:
         words = [argument for _, argument, _ in pickletools.genops(data)]
     except Exception:  # said by as_bytes
         return False
-    return any(isinstance(w, str) and _OF_PIPELAB.fullmatch(w) for w in words)
+    names = {word for word in words if isinstance(word, str) and _OF_PIPELAB.fullmatch(word)}
+    return bool(names - _HELPERS)
 
 
 def _dumps(value: object) -> bytes:

@@ -59,8 +59,8 @@ def submit(
 
     ``first``: what the student writes above all.
     """
-    name = Path(lesson).stem
-    notebook = read(course / "release" / name / lesson)
+    assignment = Path(lesson).stem
+    notebook = read(course / "release" / assignment / lesson)
     for cell in notebook.cells:
         for name, body in answers.items():
             if cell.cell_type == "code" and cell.source.startswith(f"def {name}("):
@@ -68,7 +68,7 @@ def submit(
                 cell.source = cell.source.splitlines()[0] + "\n" + body
     if first:
         notebook.cells.insert(0, nbformat.v4.new_code_cell(first))
-    folder = course / "submitted" / student / name
+    folder = course / "submitted" / student / assignment
     folder.mkdir(parents=True)
     write(notebook, folder / lesson)
 
