@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 _QUICK_CALLS = {"dict", "enumerate", "float", "int", "len", "list", "max", "min", "partial"}
 _QUICK_CALLS |= {"range", "round", "set", "sorted", "str", "sum", "tuple", "zip"}
+_OF_RANKS = ("pipelab.engine", "pipelab.widgets")  # no answer may use them, and they load slowly
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -16,6 +17,7 @@ def parted(source: str, slow_names: set[str]) -> tuple[str, str]:
     r"""The part of a cell that only gives names, and the rest.
 
     Names are given by imports, definitions, and assignments that call nothing but a few builtins.
+    What starts ranks or draws them belongs to the rest.
 
     Args:
         source: of the cell.
@@ -47,8 +49,10 @@ def parted(source: str, slow_names: set[str]) -> tuple[str, str]:
 
 
 def _is_quick(statement: ast.stmt, slow_names: set[str]) -> bool:
-    if isinstance(statement, ast.Import | ast.ImportFrom):
-        return True
+    if isinstance(statement, ast.ImportFrom):
+        return not (statement.module or "").startswith(_OF_RANKS)
+    if isinstance(statement, ast.Import):
+        return not any(alias.name.startswith(_OF_RANKS) for alias in statement.names)
     if isinstance(statement, _DEFINITIONS):
         return not _used(_run_at_once(statement)) & slow_names
     if not isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
