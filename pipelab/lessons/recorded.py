@@ -41,7 +41,13 @@ def order(schedule: Schedule, trace: Trace) -> Iterator[Result]:
     yield _all("recorded: waited for what they need", good, len(waits), hint)
 
 
-def timed(name: str, yours: float, reference: float, what: str = "schedule") -> Result:
+def timed(
+    name: str,
+    yours: float,
+    reference: float,
+    what: str = "schedule",
+    quiet: tuple[float, float] = (LOW, HIGH),
+) -> Result:
     """How many times as long as the reference run yours took; it never fails.
 
     Args:
@@ -49,11 +55,11 @@ def timed(name: str, yours: float, reference: float, what: str = "schedule") -> 
         yours: seconds of the learner's run.
         reference: seconds of the reference run, recorded in the same minute.
         what: the learner wrote, and is judged to be right by other rows: "schedule" or "formula".
+        quiet: the range of a machine that has nothing else to do.
     """
-    times = yours / reference
-    quiet = LOW <= times <= HIGH
-    note = "" if quiet else BUSY.format(what)
-    return Result(name, f"{LOW:g} to {HIGH:g}", f"{times:.2f}", True, note=note)
+    times, (low, high) = yours / reference, quiet
+    note = "" if low <= times <= high else BUSY.format(what)
+    return Result(name, f"{low:g} to {high:g}", f"{times:.2f}", True, note=note)
 
 
 def _all(name: str, good: int, whole: int, hint: str) -> Result:
