@@ -118,6 +118,7 @@ def test_a_class_checks_at_once(learners, tmp_path):
         f"\n{learners} learners on 2 cores: {statistics.median(seconds):.0f} s for three checks in "
         f"the median, {max(seconds):.0f} s at most; at rest {max(bytes_) / 1e6:.0f} MB at most"
     )
-    assert not [fault for _, fault in found if fault]
+    faults = [fault for _, fault in found if fault]
+    assert not faults, "\n\n".join(faults)
     assert max(bytes_) < MOST
     assert not psutil.wait_procs(children, timeout=10)[1], "processes are left"
