@@ -46,8 +46,8 @@ class Setting:
     ``ranks`` counts all processes: those of one pipeline times ``replicas``. ``clock_error``: by
     how many seconds the clocks of several machines may differ; 0.0 if all ranks shared a clock.
 
-    Of a paced run: ``timed`` actions had a set time, ``late`` of them took longer, by ``lost``
-    seconds together. ``Trace.disturbance`` puts that in words.
+    Of a paced run: ``timed`` actions had a set time, ``late`` of them took longer; all together
+    lost so many seconds to the machine's other work. ``Trace.disturbance`` puts that in words.
     """
 
     schedule: str = "custom"

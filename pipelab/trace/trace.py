@@ -187,7 +187,7 @@ def _event(row: list[object], num_ranks: int) -> Event:
 
 
 def least_disturbed(traces: Iterable[Trace]) -> Trace:
-    """The one whose actions were late by the fewest seconds; of equal ones, the shortest.
+    """The one whose actions lost the fewest seconds to delays; of equal ones, the shortest.
 
     All are of the same schedule and pace. Raises ValueError if there is none.
     """

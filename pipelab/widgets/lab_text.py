@@ -96,14 +96,14 @@ def sentence(result: StepResult, guess: float | None) -> str:
     """
     trace = result.trace
     formula, share = formula_of(trace)
-    if trace.disturbance:
-        return (
-            f"It recorded {percent(trace.bubble_fraction, 1)} bubble, this machine's delays "
-            f"included; without them {formula} says {percent(share, 1)}."
-        )
+    bubble = percent(trace.bubble_fraction, 1)
+    was = (
+        f"With this machine's delays the bubble was {bubble}"
+        if trace.disturbance
+        else f"Of the ranks' time, {bubble} was bubble"
+    )
     return (
-        f"Of the ranks' time, {percent(trace.bubble_fraction, 1)} was bubble; "
-        f"{formula} says {percent(share, 1)}"
+        f"{was}; {formula} says {percent(share, 1)}"
         f"{'' if guess is None else f'; you predicted {percent(guess)}'}. "
         f"Loss {result.loss:.4f}."
     )

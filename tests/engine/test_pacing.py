@@ -85,7 +85,7 @@ def test_unequal_stages_halves_and_steps_follow_the_cost():
         traces = record(schedule, cost, optimizer=sgd)
         assert 0.98 < ratio(traces, predicted) < 1.1
         steps = [e for trace in traces for e in trace.events if e.kind is Kind.STEP]
-        assert min(e.end - e.start for e in steps if e.rank == 0) > 0.026
+        assert median(e.end - e.start for e in steps if e.rank == 0) > 0.026
 
 
 def test_gradients_stay_exact_while_paced():

@@ -114,7 +114,7 @@ class Run:
     ``signature``: shape of a row and dtype of the inputs; while it stays, message shapes do too.
     ``first``: the number of this replica's first microbatch within the whole batch. ``profiled``:
     under PyTorch's profiler, which slows it down. ``trial``: of the loss, once, when
-    the first targets come.
+    the first targets come. ``asked``: when, on ``time.monotonic`` of the machine that asks.
     """
 
     train: bool
@@ -131,6 +131,7 @@ class Run:
     first: int = 0
     profiled: bool = False
     trial: Trial | None = None
+    asked: float = 0.0
 
 
 @dataclass(frozen=True)
