@@ -237,6 +237,11 @@ def refuse_within_ranks() -> None:
         )
 
 
+def is_up() -> bool:
+    """Whether the server runs."""
+    return _home.server is not None and not _home.server.has_ended()
+
+
 def pid() -> int | None:
     """The server's number, if one was started."""
     return None if _home.server is None else _home.server.pid

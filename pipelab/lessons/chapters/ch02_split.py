@@ -53,7 +53,7 @@ def _batch() -> tuple[Tensor, Tensor]:
 # -------------------------------------------------------------------------------- 02.1, the cut
 
 
-def _judge_split(function: Function) -> Iterator[Result | Shown]:
+def _judge_split(function: Function, seed: int) -> Iterator[Result | Shown]:
     model = uneven_model()
     ours = [float(count) for count in parameter_counts(model)]
     cases: Cases = {
@@ -109,7 +109,7 @@ def _train_under_budget(model: nn.Sequential, sizes: list[int]) -> Iterator[Resu
 # ------------------------------------------------------------------------------ 02.2, the bytes
 
 
-def _judge_bytes(function: Function) -> Iterator[Result | Shown]:
+def _judge_bytes(function: Function, seed: int) -> Iterator[Result | Shown]:
     counts = parameter_counts(uneven_model())
     cases: Cases = {
         "SGD, one rank": (counts, [7], "sgd"),

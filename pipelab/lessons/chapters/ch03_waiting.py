@@ -57,7 +57,7 @@ def _cases(recorded: Trace) -> Cases:
 def _judge_with(compare: Callable[..., Result]) -> Judge:
     """A judge of functions that read the same logs; ``compare`` knows what each should return."""
 
-    def judge(function: Function) -> Iterator[Result | Shown]:
+    def judge(function: Function, seed: int) -> Iterator[Result | Shown]:
         pace = Cost(0.004, 0.004, 0.004, latency=0.001)
         trace = record(experiment(rows=12, depth=4), gpipe(4, 3), pace)
         tried = yield from each(function, _cases(trace), compare)

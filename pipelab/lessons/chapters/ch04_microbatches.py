@@ -29,7 +29,7 @@ def _ragged() -> Experiment:
 # ------------------------------------------------------------------------------- 04.1, GPipe
 
 
-def _judge_gpipe(function: Function) -> Iterator[Result | Shown]:
+def _judge_gpipe(function: Function, seed: int) -> Iterator[Result | Shown]:
     cases: Cases = {
         "4 ranks, 8 microbatches": (4, 8),
         "a single microbatch": (4, 1),
@@ -95,7 +95,7 @@ def _run(schedule: Schedule) -> Iterator[Result | Shown]:
 # ------------------------------------------------------------------------------ 04.2, enough
 
 
-def _judge_enough(function: Function) -> Iterator[Result | Shown]:
+def _judge_enough(function: Function, seed: int) -> Iterator[Result | Shown]:
     cases: Cases = {
         "4 ranks, at most 28 %": (4, 0.28),
         "4 ranks, at most 11 %": (4, 0.11),
