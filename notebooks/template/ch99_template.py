@@ -91,7 +91,7 @@ _STEPS = Draws(
     (
         Idea("one rank alone", "it never waits", lambda p, m, f, b: p == 1),
         Idea("a single microbatch", "it passes all ranks, twice", lambda p, m, f, b: m == 1 < p),
-        Idea("a backward of its own length", "it need not be 2 × F", lambda p, m, f, b: b != 2 * f),
+        Idea("a backward that is not 2 × F", "it need not be 2 × F", lambda p, m, f, b: b != 2 * f),
         Idea("the slots of the longest row", "how many are there, and how long is each?"),
     ),
     allowed=lambda p, m, f, b: p >= 1 and m >= 1 and f > 0 and b > 0,

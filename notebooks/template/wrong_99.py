@@ -90,7 +90,7 @@ FORGOT = {
         (work_counted_too, "the dots of one row"),
     ],
     "99.2": [
-        (backward_twice_as_long, "a backward of its own length"),
+        (backward_twice_as_long, "a backward that is not 2 × F"),
         (backward_forgotten, "the slots of the longest row"),
         (bubble_alone, "the slots of the longest row"),
         (one_way_only, "the slots of the longest row"),

