@@ -29,6 +29,7 @@ _CODE = re.compile(
 _REGEX = re.compile(r"/(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n\[])+/[a-z]*")
 _TEMPLATE = re.compile(r"(?:\\.|\$(?!\{)|[^\\$`])*(?:`|\$\{)", re.DOTALL)
 _OPERATOR = re.compile(r" ?([=(),;:?<>&|*!\[\]]+) ?")  # not + and -: "a + +b" needs its space
+_MINUS = re.compile(r"(?<=[\w)\]]) ([+-]) (?=[\w(])")
 _BEFORE_REGEX = re.compile(r"(?:^|[(,=:\[!&|?{};+\-*%<>~^]|\breturn)\s*$")
 
 
@@ -86,9 +87,14 @@ def without_comments(text: str) -> str:
     'const a="// no";'
     """
     kept: list[str] = []
+    before = ""  # the kind of the last token that was kept
     for kind, token in _tokens(text):
-        if kind != "comment":
-            kept.append(_unspaced(token, kept) if kind == "text" else token)
+        if kind == "comment":
+            continue
+        if token in ("{", "}") and before == "text":
+            kept[-1] = kept[-1].rstrip()
+        kept.append(_unspaced(token, kept) if kind == "text" else token)
+        before = kind
     return "".join(kept).strip()
 
 
@@ -127,8 +133,11 @@ def _template(text: str, place: int) -> str:
 
 
 def _unspaced(token: str, kept: list[str]) -> str:
-    """Code between literals: no empty lines, no indentation, no spaces around most operators."""
+    """Code between literals: no indentation, no line ends and spaces that nothing depends on."""
     token = re.sub(r"\s*\n\s*", "\n", token)
     token = _OPERATOR.sub(r"\1", token)
-    at_line_start = not kept or kept[-1].endswith("\n")
-    return token.lstrip() if at_line_start else token
+    token = _MINUS.sub(r"\1", token)
+    token = re.sub(r"(?<=[;,])\n", "", token)
+    if not kept or kept[-1].endswith(("\n", "{", ";", ",")):
+        return token.lstrip()
+    return token.lstrip(" ") if kept[-1] == "}" else token

@@ -23,9 +23,12 @@ from pipelab.widgets.settings import LAYERS, Settings
 
 WIDTH = 256  # features of the model of every run
 ROWS = 256  # of its batch
-_LONG = 1.5  # seconds: a run predicted to take longer is displayed before it has ended
+# Seconds. A run predicted to take longer is displayed before it has ended; nobody could follow a
+# shorter one, and each picture takes the processor from its ranks.
+_LONG = 1.5
 POLL_SECONDS = 0.01  # between two readings of the ranks
-REPORT_SECONDS = 0.1  # between two reports of their bars
+REPORT_SECONDS = 0.1  # between two reports of their bars, at least
+_REPORTS = 100  # of one run, at most about
 
 State = Literal["running", "done", "stopped", "error"]
 
@@ -77,7 +80,7 @@ class LiveRun:
 
         An interrupt meanwhile ends the run: its learner has no Stop button yet.
         """
-        if self.predicted is not None and self.predicted.duration > _LONG:
+        if self._is_long:
             return self.predicted
         try:
             self.ended.wait(seconds)
@@ -85,6 +88,11 @@ class LiveRun:
             self.stop()
             raise
         return None
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether there is time to look at it while it runs."""
+        return self.predicted is not None and self.predicted.duration > _LONG
 
     def _main(self) -> None:
         try:
@@ -129,12 +137,18 @@ class LiveRun:
     ) -> StepResult:
         """The first step, unpaced, pays what is paid once."""
         pipeline.step(inputs, targets)
-        if cost is None:  # it ends before it could be seen
+        if cost is not None:
+            pipeline.pace = cost
+            pipeline.use(self.settings.lowered)
+        if not self._is_long:
             return pipeline.step(inputs, targets)
-        pipeline.pace = cost
-        pipeline.use(self.settings.lowered)
-        with _Poller(pipeline, self._seen):
+        with _Poller(pipeline, self._seen, self._pause):
             return pipeline.step(inputs, targets)
+
+    @property
+    def _pause(self) -> float:
+        """Seconds between two reports."""
+        return max(REPORT_SECONDS, self.predicted.duration / _REPORTS if self.predicted else 0.0)
 
     def _seen(self, bars: tuple[Event, ...], now: float) -> None:
         self.bars, self.now = bars, now
@@ -144,7 +158,10 @@ class LiveRun:
 class _Poller:
     """Reads what the ranks are in from a separate thread, for the length of a ``with`` block."""
 
-    def __init__(self, pipeline: Pipeline, seen: Callable[[tuple[Event, ...], float], None]):
+    def __init__(
+        self, pipeline: Pipeline, seen: Callable[[tuple[Event, ...], float], None], pause: float
+    ):
+        self._pause = pause
         self._bars = LiveBars(lambda: pipeline.begun, pipeline.schedule, pipeline.replicas)
         self._seen = seen
         self._ended = threading.Event()
@@ -164,7 +181,7 @@ class _Poller:
             clock = time.monotonic()
             self._bars.update(clock)
             bars, now = self._bars.bars(clock)
-            if bars and clock - reported >= REPORT_SECONDS:
+            if bars and clock - reported >= self._pause:
                 reported = clock
                 self._seen(bars, now)
 

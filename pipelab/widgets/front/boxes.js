@@ -4,7 +4,7 @@
 import { kindOf, token, within } from "./data.js";
 import { fillOf, flat, flatBoxes } from "./lanes.js";
 import { fitting, HATCHED, nodeWidth } from "./layout.js";
-import { set } from "./parts.js";
+import { set, write } from "./parts.js";
 
 const LETTERS = 12; // px
 const SMALL = 10.5; // px: of a letter above its number, in a box too narrow for both side by side
@@ -63,26 +63,27 @@ function drawBox(view, s, i, x, width, mayLabel) {
   const { trace, followed } = s;
   const kind = kindOf(trace, i);
   const place = tintOf(s, i);
-  const [y, height] = view.place.rows[trace.rank[i]].box;
+  const rank = trace.rank[i];
+  const [y, height] = view.place.rows[rank].box;
   const tint = kind.tints[Math.min(place, kind.tints.length - 1)];
   const bare = followed && !followed.events.has(i) ? " pl-off" : "";
-  set(view.nodes.boxes.next(), {
+  set(view.nodes.boxes.next(rank), {
     x: x.toFixed(1), y, width: Math.max(0.5, width - 0.6).toFixed(1), height, class: `pl-box${bare}`,
     fill: fillOf(view, kind, place, width >= HATCHED && height >= HATCHED), stroke: tint[2], "data-i": i,
   });
   if (!mayLabel || height < LETTERS || width < 10) return 0;
   const digits = trace.microbatch[i] < 0 ? "" : String(trace.microbatch[i]);
-  const many = trace.stages[trace.rank[i]].length > 1;
+  const many = trace.stages[rank].length > 1;
   const inLine = fitting([...(many ? [token(trace, i)] : []), kind.letter + digits], width, LETTERS);
   const stacked = !inLine && height >= 2.2 * LETTERS && fitting([digits], width, SMALL);
   const middle = y + height / 2 + 4.3;
   const stroke = kind.hatch ? tint[0] : "none"; // keeps the hatch from crossing the letters
-  const write = (/** @type {string} */ text, /** @type {number} */ at, looks = "") => {
-    const node = view.nodes.labels.next();
-    node.textContent = text;
+  const letter = (/** @type {string} */ text, /** @type {number} */ at, looks = "") => {
+    const node = view.nodes.labels.next(rank);
+    write(node, text);
     set(node, { x: (x + width / 2).toFixed(1), y: at, fill: tint[1], stroke, class: `pl-label${looks}${bare}` });
   };
-  if (!stacked) write(inLine || kind.letter, middle);
-  else [kind.letter, digits].forEach((text, line) => write(text, middle - 6 + line * 11, " pl-stacked"));
+  if (!stacked) letter(inLine || kind.letter, middle);
+  else [kind.letter, digits].forEach((text, line) => letter(text, middle - 6 + line * 11, " pl-stacked"));
   return stacked ? 2 : 1;
 }

@@ -33,6 +33,7 @@ export function makeControls(model, sent) {
     send();
   };
   const again = button("Run again", () => commit.flush() || ask("run_asked"));
+  again.classList.add("pl-again");
   const stop = button("Stop", () => {
     commit.cancel();
     if (get("state") === "running") ask("stop_asked");

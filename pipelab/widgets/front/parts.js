@@ -87,26 +87,32 @@ export function tableOf({ caption = "", heads = [], rows = [] }) {
     element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
 }
 
-/** Nodes that are used again at each drawing, so that a frame makes few new ones.
+/** Nodes that are used again at each drawing, so that a frame makes few new ones. Each row has
+ * separate ones: where one row gets longer, the nodes of all others stay as they are.
  * @param {Element} parent @param {string} tag @param {Attributes} attributes @returns {Pool} */
 export function pool(parent, tag, attributes = {}) {
-  /** @type {SVGElement[]} */
-  const nodes = [];
-  let used = 0;
+  /** @type {{ nodes: SVGElement[], used: number }[]} */
+  const rows = [];
   return {
-    next() {
-      if (used === nodes.length) {
-        nodes.push(svg(tag, attributes));
-        parent.append(nodes[used]);
-      }
-      return nodes[used++];
+    next(place = 0) {
+      const row = (rows[place] ??= { nodes: [], used: 0 });
+      if (row.used === row.nodes.length) row.nodes.push(parent.appendChild(svg(tag, attributes)));
+      return row.nodes[row.used++];
     },
     /** Remove what this drawing did not use. */
     finish() {
-      for (const node of nodes.splice(used)) node.remove();
-      used = 0;
+      for (const row of rows) {
+        for (const node of row?.nodes.splice(row.used) ?? []) node.remove();
+        if (row) row.used = 0;
+      }
     },
   };
+}
+
+/** Show a text, if another one is shown: an equal one would be painted again, too.
+ * @param {Element} node @param {string} text */
+export function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
 }
 
 /** Calls `act` once `soon` was not called for `ms`; `flush` does it now, if it is due.

@@ -23,13 +23,15 @@ function memoryOf({ memory, budget }) {
   return { curves: isKnown ? curves : null, peaks, memoryUnit: memory?.unit ?? "bytes", budget: budget ?? 0 };
 }
 
-/** All that there is to see: the trace, what is drawn over it, a guess; and a small margin.
+/** All that there is to see: the trace, what is drawn over it, a guess; and a small margin. A run
+ * that takes longer than predicted gets room in large parts, since each draws all of it again.
  * @param {State} s @param {number} now */
 function wholeOf({ trace, ghost, guess, live }, now) {
   const spans = live ? [] : [trace.span]; // a trace that grows has no end yet
   if (ghost) spans.push(ghost.span);
   const from = spans.length ? Math.min(...spans.map((span) => span.from)) : 0;
-  const to = Math.max(now, guess?.time ?? 0, 1e-6, ...spans.map((span) => span.to));
+  const known = Math.max(guess?.time ?? 0, 1e-6, ...spans.map((span) => span.to));
+  const to = now > known ? Math.ceil(now / known * 4) * known / 4 : known;
   return { from, to: to + (to - from) * 0.004 };
 }
 

@@ -56,7 +56,7 @@
 /** @typedef {ReturnType<typeof import("./actions.js").makeActions>} Act */
 /** Draws one part of the picture. @typedef {(view: View, s: State, frame: Frame) => void} Draw */
 /** @typedef {Record<string, unknown>} Attributes */
-/** @typedef {{ next: () => SVGElement, finish: () => void }} Pool */
+/** @typedef {{ next: (row?: number) => SVGElement, finish: () => void }} Pool */
 /** @typedef {{ soon: () => void, flush: () => boolean, cancel: () => void }} Debounced */
 /** A control with its label. @typedef {{ node: HTMLElement, input: HTMLElement,
  *   show: (value: any) => void, value: () => string | number | boolean }} Control */
