@@ -52,9 +52,10 @@ class Row(NamedTuple):
 def timeline_text(trace: Trace, width: int = 100, unit: str = "") -> str:
     """The timeline as text: one row per rank, then the time axis, a legend and the source.
 
-    A box that is too narrow for letter and microbatch shows its letter alone, and one narrower
-    than half a column nothing. Rows are exactly ``width`` columns (40 or more), all other lines
-    at most that. Where times are no seconds, ``unit`` names what they count.
+    A disturbed run says so first. A box that is too narrow for letter and microbatch shows its
+    letter alone, and one narrower than half a column nothing. Rows are exactly ``width`` columns
+    (40 or more), all other lines at most that. Where times are no seconds, ``unit`` names what they
+    count.
     """
     width = max(width, NARROWEST)
     digits = len(str(trace.num_ranks - 1))
@@ -68,6 +69,7 @@ def timeline_text(trace: Trace, width: int = 100, unit: str = "") -> str:
     calm = _calm(trace, scale)
     indent = " " * len(names[0])
     lines = [
+        *_wrapped(trace.disturbance.sentence, width, ""),
         *(n + _cells(row, scale, calm) + t for n, row, t in zip(names, rows, tails, strict=True)),
         indent + _axis(scale, columns + len(tails[0]), unit),
         *_wrapped(_legend(trace), width, indent),
@@ -81,8 +83,9 @@ def describe(trace: Trace) -> str:
     s = trace.setting
     sizes = f"{number(s.ranks, 'rank')}, {number(s.microbatches, 'microbatch')}"
     idle = ", ".join(f"rank {r} {percent(share)}" for r, share in enumerate(idle_shares(trace)))
+    first = f"{trace.disturbance.sentence} {trace.source.capitalize()}".lstrip()
     return (
-        f"{trace.source.capitalize()} timeline of the schedule {s.schedule}: {sizes}, "
+        f"{first} timeline of the schedule {s.schedule}: {sizes}, "
         f"{time_text(trace.duration)} from the first start to the last end. "
         f"Idle: {idle}. B{bubble_text(trace)[1:]}."
     )

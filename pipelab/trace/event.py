@@ -45,6 +45,9 @@ class Setting:
 
     ``ranks`` counts all processes: those of one pipeline times ``replicas``. ``clock_error``: by
     how many seconds the clocks of several machines may differ; 0.0 if all ranks shared a clock.
+
+    Of a paced run: ``timed`` actions had a set time, ``late`` of them took longer, by ``lost``
+    seconds together. ``Trace.disturbance`` puts that in words.
     """
 
     schedule: str = "custom"
@@ -57,6 +60,9 @@ class Setting:
     versions: dict[str, str] = field(default_factory=dict)
     replicas: int = 1
     clock_error: float = 0.0
+    timed: int = 0
+    late: int = 0
+    lost: float = 0.0
 
 
 class Operator(NamedTuple):

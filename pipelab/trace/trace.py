@@ -14,6 +14,7 @@ from pipelab.errors import TraceError
 from pipelab.files import check_format, check_plain, replace_text
 from pipelab.trace import metrics
 from pipelab.trace.chrome import chrome_json
+from pipelab.trace.disturbance import Disturbance
 from pipelab.trace.event import Event, Memory, Setting
 from pipelab.words import number
 
@@ -81,6 +82,11 @@ class Trace:
         return tuple(peak)
 
     @property
+    def disturbance(self) -> Disturbance:
+        """How much the machine's other work disturbed a paced run; false where it did not."""
+        return Disturbance(self.setting.late, self.setting.timed, self.setting.lost)
+
+    @property
     def source_line(self) -> str:
         """The line under every picture: where its numbers come from."""
         s = self.setting
@@ -93,6 +99,7 @@ class Trace:
         parts += [number(s.replicas, "replica")] if s.replicas > 1 else []
         if self.source == "recorded":
             parts += [f"{s.backend}/{s.device}", f"paced {s.paced}" if s.paced else "unpaced"]
+            parts += [self.disturbance.fact] if self.disturbance else []
         else:  # it ran nowhere, so nothing was paced either
             parts += ["simulator", s.paced]
         parts += [number(s.cpus, "cpu")] if s.cpus else []
@@ -148,8 +155,11 @@ def _setting(row: dict[str, object]) -> Setting:
     least = min(setting.ranks, setting.microbatches, setting.replicas)
     if least < 1 or setting.ranks > MAX_RANKS or setting.cpus < 0:
         raise ValueError(f"{setting}: at least 1 of each, at most {MAX_RANKS} ranks")
-    if not 0.0 <= setting.clock_error < math.inf:
-        raise ValueError(f"clock_error is {setting.clock_error}: seconds, at least 0")
+    for name, seconds in (("clock_error", setting.clock_error), ("lost", setting.lost)):
+        if not 0.0 <= seconds < math.inf:
+            raise ValueError(f"{name} is {seconds}: seconds, at least 0")
+    if not 0 <= setting.late <= setting.timed:
+        raise ValueError(f"{setting.late} actions of {setting.timed} were late")
     return setting
 
 
@@ -174,6 +184,14 @@ def _event(row: list[object], num_ranks: int) -> Event:
     if whole != (microbatch is None) and kind != Kind.WAIT:
         raise ValueError(f"event {row}: all but REDUCE_GRAD, STEP and WAIT have a microbatch")
     return Event(rank, Kind(str(kind)), stage, microbatch, start, end, size, peer)  # type: ignore[arg-type]
+
+
+def least_disturbed(traces: Iterable[Trace]) -> Trace:
+    """The one whose actions were late by the fewest seconds; of equal ones, the shortest.
+
+    All are of the same schedule and pace. Raises ValueError if there is none.
+    """
+    return min(traces, key=lambda trace: (trace.setting.lost, trace.duration))
 
 
 def in_order(rows: Iterable[Event]) -> tuple[Event, ...]:

@@ -58,6 +58,7 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
     sums, ranks, memory = idle_seconds(trace, pieces), table(trace), _Memory(trace)
     return {
         **frame(trace),
+        "disturbed": trace.disturbance.sentence,
         "sentence": unbroken(sentence(trace)),
         "alt": describe(trace),
         "idle": _idle(links, pieces),

@@ -63,7 +63,8 @@ def status(run: LiveRun, shown: int) -> dict[str, object]:
     match run.state:
         case "done" if run.result is not None:
             text = f"Run {run.number}: {text}. {sentence(run.result, run.settings.guess)}"
-            return {"state": "done", "summary": text}
+            disturbed = run.result.trace.disturbance.sentence
+            return {"state": "done", "summary": f"{disturbed} {text}".lstrip()}
         case "error":
             text = f"Run {run.number} failed: {text}.{still}"
             return {"state": "error", "summary": text, "error": error_text(run.error)}
@@ -89,9 +90,17 @@ def begun(run: LiveRun) -> list[str]:
 
 
 def sentence(result: StepResult, guess: float | None) -> str:
-    """The bubble, measured, by the formula and as it was predicted; the loss."""
+    """The bubble, measured, by the formula and as it was predicted; the loss.
+
+    The bubble of a disturbed run is the machine's as well, and no measure of the schedule.
+    """
     trace = result.trace
     formula, share = formula_of(trace)
+    if trace.disturbance:
+        return (
+            f"It recorded {percent(trace.bubble_fraction, 1)} bubble, this machine's delays "
+            f"included; without them {formula} says {percent(share, 1)}."
+        )
     return (
         f"Of the ranks' time, {percent(trace.bubble_fraction, 1)} was bubble; "
         f"{formula} says {percent(share, 1)}"
@@ -175,8 +184,10 @@ def point(run: LiveRun, trace: Trace) -> dict[str, object]:
         "m": s.num_microbatches,
         "bubble": round(trace.bubble_fraction, 6),
         "paced": s.pace is not None,
+        "disturbed": bool(trace.disturbance),
         "words": f"run {run.number}: {what(s)}, bubble {percent(trace.bubble_fraction, 1)}"
-        + ("" if s.pace is not None else ", unpaced"),
+        + ("" if s.pace is not None else ", unpaced")
+        + (f"; {trace.disturbance.fact}" if trace.disturbance else ""),
     }
 
 

@@ -47,11 +47,9 @@ class StepResult:
         """What each rank did and when, seconds from the first event."""
         events = in_order(event_of(row) for answer in self._answers for row in answer.events)
         memory = tuple(answer.memory for answer in self._answers)
-        overruns = sum(answer.overruns for answer in self._answers)
-        setting = self._setting
-        if overruns:
-            late = f"{overruns} action{'s' * (overruns > 1)} ran over"
-            setting = replace(setting, paced=f"{setting.paced} ({late})")
+        ranks = [answer.disturbance for answer in self._answers]
+        late, timed, lost = map(sum, zip(*ranks, strict=True))
+        setting = replace(self._setting, late=late, timed=timed, lost=lost)
         return Trace(events, "recorded", setting, memory)
 
 

@@ -22,7 +22,7 @@ from pipelab.engine.protocol.pickling import FastPickler, Pickler
 from pipelab.partition.sharing import NOTHING_SHARED, Sharing
 from pipelab.partition.tree import Flat
 from pipelab.simulator import Cost
-from pipelab.trace import Memory
+from pipelab.trace import UNDISTURBED, Disturbance, Memory
 
 Row = tuple[int, int, int, int | None, float, float, int, int | None]
 """An ``Event`` as a rank sends it: its kind is its place in ``Kind``, which pickles faster."""
@@ -171,7 +171,7 @@ class Done:
     memory: Memory = Memory()
     found: dict[str, Any] = field(default_factory=dict)
     gradient_norm: float | None = None
-    overruns: int = 0
+    disturbance: Disturbance = UNDISTURBED
     skipped: bool = False
     allocated: int = 0
     seen: list[Seen] = field(default_factory=list)

@@ -18,6 +18,7 @@ from pipelab.action import BUSY, SENDS, Action, Kind
 from pipelab.engine.protocol.device import DeviceClock, Moment
 from pipelab.engine.rank.recorder import Found
 from pipelab.simulator import Cost
+from pipelab.trace import UNDISTURBED, Disturbance
 
 _TOLERANCE = 0.1  # of an action's cost: what it may make up for, or be late by, uncounted
 _AHEAD = 0.5  # of an action's cost: how long before the device is free its real work may begin,
@@ -35,7 +36,7 @@ class Pace(DeviceClock):
         self.overlap = overlap
         self.clock = clock or DeviceClock()  # of the rank's real device
         self.due = 0.0  # when the device is ready; on the clock of ``time.monotonic``
-        self.overruns = 0
+        self.disturbance = UNDISTURBED
 
     @property
     def is_on(self) -> bool:
@@ -66,7 +67,7 @@ class Pace(DeviceClock):
 
     def begin(self) -> None:
         """A step starts now."""
-        self.due, self.overruns = time.monotonic(), 0
+        self.due, self.disturbance = time.monotonic(), UNDISTURBED
 
     def now(self) -> float:
         """The paced device's clock: work given to it now starts when all before it is done."""
@@ -105,8 +106,12 @@ class Pace(DeviceClock):
         self.due = max(self.due + seconds, start + seconds * (1 - _TOLERANCE))
         self.finish()
         now = time.monotonic()
-        if now > self.due + _TOLERANCE * seconds:
-            self.overruns += seconds > 0
+        is_late = now > self.due + _TOLERANCE * seconds
+        if seconds > 0:
+            late, timed, lost = self.disturbance
+            excess = now - self.due if is_late else 0.0
+            self.disturbance = Disturbance(late + is_late, timed + 1, lost + excess)
+        if is_late:
             self.due = now
 
 

@@ -158,7 +158,7 @@ class Session:
             memory=worker.memory.lasting,
             allocated=self._allocated(),
             gradient_norm=worker.update.gradient_norm,
-            overruns=worker.pace.overruns,
+            disturbance=worker.pace.disturbance,
             skipped=worker.update.skips,
             seen=profiler.found,
             clock_error=profiler.clock_error,
