@@ -389,7 +389,7 @@ def test_a_first_run_that_is_stopped_leaves_what_was_seen_and_says_so(make):
     wait_for(lambda: lab.state == "idle")
     assert lab.data and not lab.live
     assert lab.head["sentence"] == (
-        "What was seen of 1f1b on 2 ranks, 8 microbatches until the run was stopped: there is no "
+        "What was seen of 1F1B on 2 ranks, 8 microbatches until the run was stopped: there is no "
         "record of it."
     )
     assert len(lab.head["totals"]) == 2

@@ -119,7 +119,7 @@ function drawCursor(view, s) {
   const end = s.guess ? (s.guess.time - s.window.from) * scale : -1;
   const isShown = end >= 0 && end <= width;
   set(guess, { d: isShown ? `M${end.toFixed(1)} 0V${bottom}` : "" });
-  const isNearLeft = end < 150; // no room for the text at its left
+  const isNearLeft = end < 8 * (s.guess?.text.length ?? 0); // px: no room for the text at its left
   set(guessText, { x: isNearLeft ? end + 5 : end - 5, y: 13, "text-anchor": isNearLeft ? "start" : "end" });
   write(guessText, isShown && s.guess ? s.guess.text : "");
 }

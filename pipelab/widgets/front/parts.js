@@ -1,6 +1,6 @@
 // @ts-check
-// Small parts of a page: elements, icons, tables, a delay. Words are set as text, never as HTML.
-/** @import { Attributes, Debounced, Pool, Table } from "./types.js" */
+// Small parts of a page: elements, icons, tables. Words are set as text, never as HTML.
+/** @import { Attributes, Pool, Table } from "./types.js" */
 
 let count = 0;
 // Each widget loads its own copy of this file, so a count alone would repeat ids on a page.
@@ -113,33 +113,4 @@ export function pool(parent, tag, attributes = {}) {
  * @param {Element} node @param {string} text */
 export function write(node, text) {
   if (node.textContent !== text) node.textContent = text;
-}
-
-/** Calls `act` once `soon` was not called for `ms`; `flush` does it now, if it is due.
- * @param {() => void} act @param {number} ms
- * @param {{ setTimeout: (act: () => void, ms: number) => any, clearTimeout: (timer: any) => void }} clock
- * @returns {Debounced} */
-export function debounce(act, ms, clock = globalThis) {
-  /** @type {any} */
-  let timer = null;
-  const fire = () => {
-    timer = null;
-    act();
-  };
-  return {
-    soon() {
-      clock.clearTimeout(timer);
-      timer = clock.setTimeout(fire, ms);
-    },
-    flush() {
-      if (timer === null) return false;
-      clock.clearTimeout(timer);
-      fire();
-      return true;
-    },
-    cancel() {
-      clock.clearTimeout(timer);
-      timer = null;
-    },
-  };
 }

@@ -12,8 +12,11 @@ import { emptyState, isEmpty, takeTrace } from "./state.js";
 
 const SHARE = 0.1; // of the time, at most, that goes into pictures of a run in progress: its ranks need the cores
 
-export function timeline() {
+/** @param {Node[]} extra more buttons @param {string[]} shown lanes to begin with, see `Timeline` */
+export function timeline(extra = [], shown = []) {
   const s = emptyState();
+  s.lanes = { messages: shown.includes("messages"), memory: shown.includes("memory"),
+    ghost: shown.includes("prediction"), former: false };
   const image = picture();
   let [frame, asked] = [0, ""];
   let [drawnAt, cost] = [-Infinity, 0]; // ms
@@ -38,12 +41,12 @@ export function timeline() {
     parts.update();
   }
   const act = makeActions(s, ask, { announce: () => parts.announce(), describe: () => parts.describe() });
-  const parts = makeParts(s, image, act);
+  const parts = makeParts(s, image, act, extra);
   const observer = new ResizeObserver(() => ask("draw"));
   observer.observe(parts.stage);
   listen(s, image, parts, act);
   return {
-    node: parts.node,
+    node: parts.node, disturbed: parts.disturbed,
     /** Show a trace; see `takeTrace`.
      * @param {Head} head @param {unknown} bytes @param {Parameters<typeof takeTrace>[3]} more */
     show(head, bytes, more = {}) {
