@@ -6,7 +6,7 @@ threads, is in ``live_widget``.
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from traitlets import Bool, Dict, Int, List, Unicode
@@ -16,6 +16,7 @@ from pipelab.plots import timeline_text
 from pipelab.simulator import Cost
 from pipelab.trace import Trace
 from pipelab.widgets import bundle, lab_text
+from pipelab.widgets.data import lanes
 from pipelab.widgets.live import LiveRun
 from pipelab.widgets.live_widget import LAUNCH_SECONDS, LiveWidget
 from pipelab.widgets.overlay import Shares, overlay, shares
@@ -46,9 +47,10 @@ class TimelineLab(LiveWidget):
         shared: ``pace`` is the whole model's and the whole batch's: each action takes its part,
             so that more ranks, or more microbatches, have less to do at a time.
         budget: bytes that a rank may hold, one of ``lab_text.BUDGETS``; 0: no limit.
+        show: what is drawn beside boxes and idle time at first, as in ``Timeline``.
 
     Raises:
-        TraceError: ``over`` holds something else.
+        TraceError: ``over`` holds something else, or ``show`` another name.
     """
 
     _esm = bundle.script("lab")
@@ -64,10 +66,12 @@ class TimelineLab(LiveWidget):
     replicas = Unicode("1").tag(sync=True)
     budget = Unicode("0").tag(sync=True)  # bytes of a rank; "0" for no limit
     choices = Dict().tag(sync=True)
+    start = Dict().tag(sync=True)  # the settings to which "Reset" goes back
 
     # To the view.
     run_number = Int(0).tag(sync=True)
-    summary = Unicode("Nothing has run yet.").tag(sync=True)
+    title = Unicode("").tag(sync=True)  # what ran, or runs
+    summary = Unicode("Nothing has run yet.").tag(sync=True)  # and its figures, for screen readers
     error = Unicode("").tag(sync=True)
     figures: List[dict[str, str]] = List().tag(sync=True)
     session: List[dict[str, object]] = List().tag(sync=True)  # every complete run
@@ -85,6 +89,7 @@ class TimelineLab(LiveWidget):
         over: Shares | None = None,
         shared: bool = False,
         budget: int = 0,
+        show: Sequence[str] = (),
     ):
         self._kept: dict[str, object] = {}  # the traits of the last complete picture
         self._shown_run = 0  # the number of the run in the picture
@@ -99,7 +104,9 @@ class TimelineLab(LiveWidget):
             budget=str(budget),
             choices=lab_text.choices(pace, shared),
             guesses=lab_text.guesses(self._over),
+            show=lanes(show),
         )
+        self.start = {name: getattr(self, name) for name in _SETTINGS}
         self.observe(self._on_setting, names=list(_SETTINGS))
 
     def wait(self, timeout: float = 60.0) -> Trace:

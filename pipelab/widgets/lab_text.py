@@ -53,7 +53,7 @@ def what(settings: Settings) -> str:
     ranks = settings.num_ranks * settings.replicas
     microbatches = number(settings.num_microbatches, "microbatch")
     copies = f", {settings.replicas} replicas" if settings.replicas > 1 else ""
-    return f"{settings.schedule} on {number(ranks, 'rank')}, {microbatches}{copies}"
+    return f"{title_of(settings.schedule)} on {number(ranks, 'rank')}, {microbatches}{copies}"
 
 
 def status(run: LiveRun, shown: int) -> dict[str, object]:
@@ -62,16 +62,18 @@ def status(run: LiveRun, shown: int) -> dict[str, object]:
     still = f" The picture shows run {shown}." if shown else ""
     match run.state:
         case "done" if run.result is not None:
-            text = f"Run {run.number}: {text}. {sentence(run.result, run.settings.guess)}"
-            disturbed = run.result.trace.disturbance.sentence
-            return {"state": "done", "summary": f"{disturbed} {text}".lstrip()}
+            title = f"Run {run.number}: {text}."
+            words = sentence(run.result, run.settings.guess)
+            summary = f"{run.result.trace.disturbance.sentence} {title} {words}".lstrip()
+            return {"state": "done", "title": title, "summary": summary}
         case "error":
             text = f"Run {run.number} failed: {text}.{still}"
-            return {"state": "error", "summary": text, "error": error_text(run.error)}
+            more = {"state": "error", "error": error_text(run.error)}
         case "stopped":
-            return {"state": "idle", "summary": f"Run {run.number} was stopped.{still}"}
+            text, more = f"Run {run.number} was stopped.{still}", {"state": "idle"}
         case _:
-            return {"state": "running", "summary": f"Run {run.number} in progress: {text} …"}
+            text, more = f"Run {run.number} in progress: {text} …", {"state": "running"}
+    return {"title": text, "summary": text, **more}
 
 
 def seen(run: LiveRun) -> str:
@@ -110,17 +112,20 @@ def sentence(result: StepResult, guess: float | None) -> str:
 
 
 def figures(result: StepResult, settings: Settings) -> list[dict[str, str]]:
-    """The large numbers below the picture."""
+    """The large numbers. A prediction that the formula says already is not said again."""
     trace = result.trace
     formula, share = formula_of(trace)
     most = max(point.total for point in peak_bytes(trace))
-    found = [("bubble, measured", percent(trace.bubble_fraction, 1))]
+    where = ", on a busy machine" if trace.disturbance else ", measured"
+    found = [(f"bubble{where}", percent(trace.bubble_fraction, 1))]
     if settings.guess is not None:
         found.append(("bubble, your prediction", percent(settings.guess)))
-    if (prediction := settings.prediction) is not None:
-        found.append(("bubble, predicted", percent(prediction.bubble_fraction, 1)))
+    on_paper = percent(share, 1)
+    found.append((f"bubble by {formula}", on_paper))
+    prediction = settings.prediction
+    if prediction is not None and percent(prediction.bubble_fraction, 1) != on_paper:
+        found.append(("bubble, simulated with these times", percent(prediction.bubble_fraction, 1)))
     found += [
-        (f"bubble by {formula}", percent(share, 1)),
         ("one step", time_text(trace.duration)),
         ("most bytes on a rank", bytes_text(most)),
         ("loss", f"{result.loss:.4f}"),
@@ -135,13 +140,14 @@ def formula_of(trace: Trace) -> tuple[str, float]:
 
     >>> from pipelab.trace import Setting
     >>> formula_of(Trace((), "predicted", Setting("sequential", 4, 8)))
-    ('the formula (p−1)/p', 0.75)
+    ('(p−1)/p', 0.75)
     """
     s = trace.setting
     p, m = s.ranks // s.replicas, s.microbatches
     if formula := paper_bubble(s.schedule, p, m):
-        return f"the formula {formula[0]}", formula[1]
-    return "the theory of free messages", theory(s.schedule, p, m) or trace.bubble_fraction
+        return formula
+    share = theory(s.schedule, p, m) or trace.bubble_fraction
+    return "the simulator with F = I = W and free messages", share
 
 
 @lru_cache(maxsize=1024)

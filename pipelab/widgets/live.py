@@ -24,10 +24,13 @@ from pipelab.widgets.settings import LAYERS, Settings
 
 WIDTH = 256  # features of the model of every run
 ROWS = 256  # of its batch
-_LONG = 1.5  # seconds: a run predicted to take longer is displayed before it has ended
-_UNSEEN = 0.002  # seconds of delay in a step that nobody sees; for more it is recorded again
+# Seconds. A run predicted to take longer is displayed before it has ended; nobody could follow a
+# shorter one, and each picture takes the processor from its ranks.
+_LONG = 1.5
+_UNSEEN = 0.002  # of delay in a step that nobody sees; for more it is recorded again
 POLL_SECONDS = 0.01  # between two readings of the ranks
-REPORT_SECONDS = 0.1  # between two reports of their bars
+REPORT_SECONDS = 0.1  # between two reports of their bars, at least
+_REPORTS = 100  # of one run, at most about
 
 State = Literal["running", "done", "stopped", "error"]
 
@@ -79,7 +82,7 @@ class LiveRun:
 
         An interrupt meanwhile ends the run: its learner has no Stop button yet.
         """
-        if self.predicted is not None and self.predicted.duration > _LONG:
+        if self._is_long:
             return self.predicted
         try:
             self.ended.wait(seconds)
@@ -87,6 +90,11 @@ class LiveRun:
             self.stop()
             raise
         return None
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether there is time to look at it while it runs."""
+        return self.predicted is not None and self.predicted.duration > _LONG
 
     def _main(self) -> None:
         try:
@@ -130,28 +138,43 @@ class LiveRun:
         self, pipeline: Pipeline, cost: Cost | None, inputs: torch.Tensor, targets: torch.Tensor
     ) -> StepResult:
         """The first step, unpaced, pays what is paid once."""
-        pipeline.step(inputs, targets)
-        if cost is None:  # it ends before it could be seen
-            return pipeline.step(inputs, targets)
-        pipeline.pace = cost
-        pipeline.use(self.settings.lowered)
-        with _Poller(pipeline, self._seen):
-            result = pipeline.step(inputs, targets)
-        if result.trace.duration > _LONG or result.trace.disturbance.seconds < _UNSEEN:
-            return result
-        again = pipeline.step(inputs, targets)
-        less = least_disturbed([result.trace, again.trace]) is again.trace
-        return replace(again, loss=result.loss) if less else result  # its loss is a step later
+        step = partial(pipeline.step, inputs, targets)
+        step()
+        if cost is not None:
+            pipeline.pace = cost
+            pipeline.use(self.settings.lowered)
+        if not self._is_long:
+            return _less_disturbed(step)
+        with _Poller(pipeline, self._seen, self._pause):
+            return step()
+
+    @property
+    def _pause(self) -> float:
+        """Seconds between two reports."""
+        return max(REPORT_SECONDS, self.predicted.duration / _REPORTS if self.predicted else 0.0)
 
     def _seen(self, bars: tuple[Event, ...], now: float) -> None:
         self.bars, self.now = bars, now
         self._report(self)
 
 
+def _less_disturbed(step: Callable[[], StepResult]) -> StepResult:
+    """One step; or of two, if something disturbed the first. The loss is the first one's."""
+    first = step()
+    if first.trace.disturbance.seconds < _UNSEEN:
+        return first
+    second = step()
+    is_less = least_disturbed([first.trace, second.trace]) is second.trace
+    return replace(second, loss=first.loss) if is_less else first
+
+
 class _Poller:
     """Reads what the ranks are in from a separate thread, for the length of a ``with`` block."""
 
-    def __init__(self, pipeline: Pipeline, seen: Callable[[tuple[Event, ...], float], None]):
+    def __init__(
+        self, pipeline: Pipeline, seen: Callable[[tuple[Event, ...], float], None], pause: float
+    ):
+        self._pause = pause
         self._bars = LiveBars(lambda: pipeline.begun, pipeline.schedule, pipeline.replicas)
         self._seen = seen
         self._ended = threading.Event()
@@ -171,7 +194,7 @@ class _Poller:
             clock = time.monotonic()
             self._bars.update(clock)
             bars, now = self._bars.bars(clock)
-            if bars and clock - reported >= REPORT_SECONDS:
+            if bars and clock - reported >= self._pause:
                 reported = clock
                 self._seen(bars, now)
 
