@@ -12,9 +12,9 @@ from pipelab.lessons import recorded
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
 from pipelab.lessons.chapters.ch01_draws import FOLLOW, KITCHENS, RELAYS
+from pipelab.lessons.chapters.ch01_questions import MINUTE, QUESTIONS
 from pipelab.lessons.exercise import Cases, Exercise, against, each
 from pipelab.lessons.experiment import in_turn
-from pipelab.lessons.questions import Estimate
 from pipelab.lessons.results import Result, Shown
 from pipelab.schedules import Schedule, gpipe
 from pipelab.simulator import Cost, simulate
@@ -24,7 +24,6 @@ from pipelab.words import number
 
 __all__ = ["CHAPTER", "MINUTE", "cook"]
 
-MINUTE = 0.1  # seconds that stand for a minute in the kitchen
 Rows = Sequence[Sequence[str]]
 
 _SHORT = 0.03  # a minute in checks
@@ -242,21 +241,5 @@ CHAPTER = Chapter(
             RELAYS,
         ),
     },
-    {
-        "01": Estimate(
-            "Three cooks, six dishes, each cook needs a minute for each dish. Passed along, how "
-            "many minutes until the last dish is ready?",
-            "The first dish needs 3 minutes, then one dish is ready every minute: 3 + 5 = 8.",
-            {
-                18.0: "That is one dish after the other, without passing along.",
-                6.0: "That would need all three cooks busy from the very first minute; but the "
-                "last cook has nothing to do before the first dish arrives.",
-                9.0: "Nearly: the first dish is ready after 3 minutes, so 5 more follow, not 6.",
-            },
-            tolerance=0.1,
-            unit=" minutes",
-            digits=2,  # a run is exact to a hundredth of them
-            over=lambda minutes: minutes * MINUTE or None,
-        ),
-    },
+    QUESTIONS,
 )
