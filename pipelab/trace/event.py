@@ -48,6 +48,8 @@ class Setting:
 
     Of a paced run: ``timed`` actions had a set time, ``late`` of them took longer; all together
     lost so many seconds to the machine's other work. ``Trace.disturbance`` puts that in words.
+
+    ``story``: a name in pipelab/story.py; the trace is shown in its words.
     """
 
     schedule: str = "custom"
@@ -63,6 +65,7 @@ class Setting:
     timed: int = 0
     late: int = 0
     lost: float = 0.0
+    story: str = ""
 
 
 class Operator(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Literal
 from pipelab.action import PER_STAGE, Kind
 from pipelab.errors import TraceError
 from pipelab.files import check_format, check_plain, replace_text
+from pipelab.story import STORIES, told
 from pipelab.trace import metrics
 from pipelab.trace.chrome import chrome_json
 from pipelab.trace.disturbance import Disturbance
@@ -90,6 +91,11 @@ class Trace:
     def source_line(self) -> str:
         """The line under every picture: where its numbers come from."""
         s = self.setting
+        if s.story:
+            parts = [self.source, number(s.ranks, "rank"), number(s.microbatches, "microbatch")]
+            parts += ["real processes, paced"] if s.paced and self.source == "recorded" else []
+            parts += [self.disturbance.fact] if self.disturbance else []
+            return told(" · ".join(parts), s.story)
         parts = [
             self.source,
             s.schedule,
@@ -158,6 +164,8 @@ def _setting(row: dict[str, object]) -> Setting:
     for name, seconds in (("clock_error", setting.clock_error), ("lost", setting.lost)):
         if not 0.0 <= seconds < math.inf:
             raise ValueError(f"{name} is {seconds}: seconds, at least 0")
+    if setting.story and setting.story not in STORIES:
+        raise ValueError(f"story {setting.story!r} is not known: choose {', '.join(STORIES)}")
     if not 0 <= setting.late <= setting.timed:
         raise ValueError(f"{setting.late} actions of {setting.timed} were late")
     return setting

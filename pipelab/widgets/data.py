@@ -18,6 +18,7 @@ from pipelab.plots.palette import STYLES, edge, shade, text_on
 from pipelab.plots.terminal import bubble_text, describe, idle_shares, table
 from pipelab.schedules.catalogue import title_of
 from pipelab.schedules.collector import paused_collector
+from pipelab.story import all_told
 from pipelab.trace import Event, Trace
 from pipelab.trace.idle import Idle, IdleText, explained, idle_seconds, idle_texts
 from pipelab.trace.links import Node, link
@@ -58,7 +59,7 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
     links = link(trace)
     pieces = explained(trace, links)
     sums, ranks, memory = idle_seconds(trace, pieces), table(trace), _Memory(trace)
-    return {
+    known = {
         **frame(trace),
         "disturbed": trace.disturbance.sentence,
         "sentence": unbroken(sentence(trace)),
@@ -73,6 +74,9 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
             idle_table(trace, sums),
         ],
     }
+    if trace.setting.story:  # which has no memory, no phases and no backwards
+        known |= {"memory": None, "tables": list(tables)}
+    return known
 
 
 def frame(trace: Trace) -> Json:
@@ -93,12 +97,18 @@ def frame(trace: Trace) -> Json:
 def sentence(trace: Trace) -> str:
     """What the picture shows, and how long it took."""
     took = "took" if trace.source == "recorded" else "would take"
+    if trace.setting.story:
+        return f"{subject(trace)} It {took} {time_text(trace.duration)}."
     return f"{subject(trace)} It {took} {time_text(trace.duration)}; {bubble_text(trace)}."
 
 
 def subject(trace: Trace) -> str:
     """Who did what, and where the times come from."""
     s = trace.setting
+    if s.story:
+        who, what = number(s.ranks, "rank"), number(s.microbatches, "microbatch")
+        did = "real processes, did" if trace.source == "recorded" else "would do"
+        return f"{trace.source.capitalize()}: what {who}, {did} with {what}."
     work = f"in one step of {title_of(s.schedule)} with {number(s.microbatches, 'microbatch')}"
     copies = f", {number(s.replicas, 'replica')} of the pipeline" if s.replicas > 1 else ""
     if trace.source == "recorded":
@@ -115,7 +125,7 @@ def unbroken(text: str) -> str:
     >>> unbroken("12 ms") == "12\N{NO-BREAK SPACE}ms"
     True
     """
-    return re.sub(r"(\d) (?=%|s\b|ms\b|µs)", "\\1\N{NO-BREAK SPACE}", text)
+    return re.sub(r"(\d) (?=%|s\b|ms\b|µs|min\b)", "\\1\N{NO-BREAK SPACE}", text)
 
 
 def _kind(kind: Kind, stages: int) -> Json:
@@ -210,7 +220,7 @@ def timeline_state(
         show = ["memory"] * (budget is not None) + ["prediction"] * (over is not None)
     above = overlay(trace, over)
     added = {"comparison": above.numbers, "guess": above.guess, "budget": budget}
-    return {
+    state: Json = {
         "data": packed(trace.events),
         "head": {
             **head(trace),
@@ -221,3 +231,4 @@ def timeline_state(
         "ghost_head": frame(above.trace) if above.trace else {},
         "show": lanes(show),
     }
+    return {name: all_told(value, trace.setting.story) for name, value in state.items()}

@@ -8,9 +8,8 @@ and reports bars while they work.
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache, partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -37,6 +36,13 @@ State = Literal["running", "done", "stopped", "error"]
 _ONE_AT_A_TIME = threading.Lock()  # two runs would measure each other
 
 
+class Recorded(NamedTuple):
+    """What a run gave: what is shown of its trace, and its loss."""
+
+    trace: Trace
+    loss: float
+
+
 class LiveRun:
     """One run, started at once. ``state`` is its progress, ``bars`` what was seen of it.
 
@@ -52,7 +58,7 @@ class LiveRun:
         self.state: State = "running"
         self.bars: tuple[Event, ...] = ()
         self.now = 0.0  # seconds since the step began
-        self.result: StepResult | None = None
+        self.result: Recorded | None = None
         self.error: Exception | None = None
         self.ended = threading.Event()  # set after the last report
         self._report = report
@@ -131,22 +137,30 @@ class LiveRun:
                 self._pipeline = pipeline
                 if self._stopping:
                     raise PipelineClosed("stopped before its first step")
-            self.result = self._second_step(pipeline, cost, inputs, targets)
+            first, best = self._second_step(pipeline, cost, inputs, targets)
+            self.result = Recorded(self.settings.seen(best), first.loss)
             self._set_state("done")
 
     def _second_step(
         self, pipeline: Pipeline, cost: Cost | None, inputs: torch.Tensor, targets: torch.Tensor
-    ) -> StepResult:
-        """The first step, unpaced, pays what is paid once."""
+    ) -> tuple[StepResult, Trace]:
+        """A step, and what it or a less disturbed one after it recorded.
+
+        The first step, unpaced, pays what is paid once.
+        """
         step = partial(pipeline.step, inputs, targets)
         step()
         if cost is not None:
             pipeline.pace = cost
             pipeline.use(self.settings.lowered)
-        if not self._is_long:
-            return _less_disturbed(step)
-        with _Poller(pipeline, self._seen, self._pause):
-            return step()
+        if self._is_long:
+            with _Poller(pipeline, self._seen, self._pause):
+                result = step()
+            return result, result.trace
+        result = step()
+        if result.trace.disturbance.seconds < _UNSEEN:
+            return result, result.trace
+        return result, least_disturbed([result.trace, step().trace])
 
     @property
     def _pause(self) -> float:
@@ -156,16 +170,6 @@ class LiveRun:
     def _seen(self, bars: tuple[Event, ...], now: float) -> None:
         self.bars, self.now = bars, now
         self._report(self)
-
-
-def _less_disturbed(step: Callable[[], StepResult]) -> StepResult:
-    """One step; or of two, if something disturbed the first. The loss is the first one's."""
-    first = step()
-    if first.trace.disturbance.seconds < _UNSEEN:
-        return first
-    second = step()
-    is_less = least_disturbed([first.trace, second.trace]) is second.trace
-    return replace(second, loss=first.loss) if is_less else first
 
 
 class _Poller:

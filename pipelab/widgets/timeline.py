@@ -57,6 +57,7 @@ class Timeline(ExportedWidget):
     ):
         self.trace = trace
         self._above = overlay(trace, over)
+        self._esm = bundle.script("single", trace.setting.story)
         super().__init__(**timeline_state(trace, over, budget, show))
 
     def to_html(self, path: str | PathLike[str]) -> Path:

@@ -1,8 +1,7 @@
 """What lesson 1, the relay team, asks before its runs. Needs no torch."""
 
 from pipelab.lessons.questions import Estimate, Question
-
-MINUTE = 0.1  # seconds that stand for a minute in the kitchen
+from pipelab.story import MINUTE
 
 QUESTIONS: dict[str, Question] = {
     "01": Estimate(
