@@ -45,10 +45,10 @@ _SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6}
 _TIME = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([ \N{NO-BREAK SPACE}])(s|ms|µs)\b")
 
 
-def told(text: str, story: str) -> str:
+def reworded(text: str, story: str) -> str:
     """A text in a story's words; ``story=""``: as it is. ``{rank}``, to be filled in, stays.
 
-    >>> told("rank 0 waits for 200 ms with microbatch {microbatch}", "kitchen")
+    >>> reworded("rank 0 waits for 200 ms with microbatch {microbatch}", "kitchen")
     'cook 0 waits for 2 min with dish {microbatch}'
     """
     if not story:
@@ -68,14 +68,14 @@ def told(text: str, story: str) -> str:
     return _TIME.sub(time, words.sub(noun, text))
 
 
-def all_told(value: object, story: str) -> object:
+def all_reworded(value: object, story: str) -> object:
     """The same for all texts in lists and in the values of dictionaries."""
     match value:
         case str():
-            return told(value, story)
+            return reworded(value, story)
         case dict():
-            return {key: all_told(each, story) for key, each in value.items()}
+            return {key: all_reworded(each, story) for key, each in value.items()}
         case list() | tuple():
-            return [all_told(each, story) for each in value]
+            return [all_reworded(each, story) for each in value]
         case _:
             return value

@@ -38,7 +38,7 @@ from pipelab.plots.picture import (
     write_around,
 )
 from pipelab.plots.terminal import axis_unit, describe, idle_shares, span
-from pipelab.story import told
+from pipelab.story import reworded
 from pipelab.trace import Event, Trace
 from pipelab.trace.metrics import idle_gaps, stages_of
 from pipelab.words import percent
@@ -218,7 +218,7 @@ def _draw_frame(ax: Axes, trace: Trace, band: _Band, row: float) -> None:
     idle = idle_shares(trace)
     named, story = range(0, trace.num_ranks, every), trace.setting.story
     ax.set_yticks(
-        [rank + middle for rank in named], [told(f"rank {rank}", story) for rank in named]
+        [rank + middle for rank in named], [reworded(f"rank {rank}", story) for rank in named]
     )
     for rank in named:
         text = f"{percent(idle[rank])} idle"

@@ -15,7 +15,7 @@ from matplotlib.transforms import ScaledTranslation, Transform
 from pipelab.action import MESSAGES
 from pipelab.plots.palette import BLUE, IDLE, QUIET, STYLES, edge, legend_text, shade
 from pipelab.plots.terminal import bubble_text
-from pipelab.story import told
+from pipelab.story import reworded
 from pipelab.trace import Trace
 from pipelab.trace.metrics import stages_of
 from pipelab.words import number
@@ -99,7 +99,7 @@ def write_around(ax: Axes, trace: Trace, title: str | None, notes: Notes) -> Non
     s = trace.setting
     sizes = f"{number(s.ranks, 'rank')} · {number(s.microbatches, 'microbatch')}"
     if title is None:
-        title = told(sizes, s.story) if s.story else f"{s.schedule} · {sizes}"
+        title = reworded(sizes, s.story) if s.story else f"{s.schedule} · {sizes}"
     ax.text(
         0, 1, title, transform=from_corner(-24), fontsize=LARGE, weight="bold", parse_math=False
     )

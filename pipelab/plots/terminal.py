@@ -15,7 +15,7 @@ from typing import NamedTuple
 from pipelab.action import COMPUTE, PER_STAGE, Kind
 from pipelab.plots.palette import STYLES, legend_text
 from pipelab.schedules.catalogue import paper_bubble
-from pipelab.story import STORIES, told
+from pipelab.story import STORIES, reworded
 from pipelab.trace import Event, Trace
 from pipelab.trace.metrics import busy
 from pipelab.words import bytes_text, number, percent, time_text, time_unit
@@ -60,7 +60,7 @@ def timeline_text(trace: Trace, width: int = 100, unit: str = "") -> str:
     """
     width = max(width, NARROWEST)
     digits = len(str(trace.num_ranks - 1))
-    rank_name = told("rank", trace.setting.story)
+    rank_name = reworded("rank", trace.setting.story)
     names = [f"{rank_name} {rank:>{digits}} " for rank in range(trace.num_ranks)]
     tails = [f" {percent(share):>5} idle" for share in idle_shares(trace)]
     columns = width - len(names[0]) - len(tails[0])
@@ -88,7 +88,7 @@ def describe(trace: Trace) -> str:
     first = f"{trace.disturbance.sentence} {trace.source.capitalize()}".lstrip()
     if s.story:
         took = f"{sizes}, {time_text(trace.duration)} in all. Idle: {idle}."
-        return told(f"{first} timeline: {took}", s.story)
+        return reworded(f"{first} timeline: {took}", s.story)
     return (
         f"{first} timeline of the schedule {s.schedule}: {sizes}, "
         f"{time_text(trace.duration)} from the first start to the last end. "
@@ -102,7 +102,7 @@ def bubble_text(trace: Trace) -> str:
     In a story, which does not know of bubbles, how long it took.
     """
     if trace.setting.story:
-        return told(f"{time_text(trace.duration)} in all", trace.setting.story)
+        return reworded(f"{time_text(trace.duration)} in all", trace.setting.story)
     seen = "measured" if trace.source == "recorded" else "predicted"
     text = f"bubble fraction {percent(trace.bubble_fraction, 1)} {seen}"
     setting = trace.setting
@@ -145,7 +145,7 @@ def table_html(trace: Trace) -> str:
     head = _elements('th scope="col"', heads)
     caption = f"<caption>{escape(trace.source_line)}</caption>"
     text = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return told(text, story)
+    return reworded(text, story)
 
 
 def _elements(tag: str, texts: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 from pipelab.action import PER_STAGE, Kind
 from pipelab.errors import TraceError
 from pipelab.files import check_format, check_plain, replace_text
-from pipelab.story import STORIES, told
+from pipelab.story import STORIES, reworded
 from pipelab.trace import metrics
 from pipelab.trace.chrome import chrome_json
 from pipelab.trace.disturbance import Disturbance
@@ -95,7 +95,7 @@ class Trace:
             parts = [self.source, number(s.ranks, "rank"), number(s.microbatches, "microbatch")]
             parts += ["real processes, paced"] if s.paced and self.source == "recorded" else []
             parts += [self.disturbance.fact] if self.disturbance else []
-            return told(" · ".join(parts), s.story)
+            return reworded(" · ".join(parts), s.story)
         parts = [
             self.source,
             s.schedule,

@@ -18,7 +18,7 @@ from pipelab.plots.palette import STYLES, edge, shade, text_on
 from pipelab.plots.terminal import bubble_text, describe, idle_shares, table
 from pipelab.schedules.catalogue import title_of
 from pipelab.schedules.collector import paused_collector
-from pipelab.story import all_told
+from pipelab.story import all_reworded
 from pipelab.trace import Event, Trace
 from pipelab.trace.idle import Idle, IdleText, explained, idle_seconds, idle_texts
 from pipelab.trace.links import Node, link
@@ -231,4 +231,4 @@ def timeline_state(
         "ghost_head": frame(above.trace) if above.trace else {},
         "show": lanes(show),
     }
-    return {name: all_told(value, trace.setting.story) for name, value in state.items()}
+    return {name: all_reworded(value, trace.setting.story) for name, value in state.items()}

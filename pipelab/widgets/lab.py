@@ -14,7 +14,7 @@ from traitlets import Bool, Dict, Int, List, Unicode
 from pipelab.errors import PipelineClosed
 from pipelab.plots import timeline_text
 from pipelab.simulator import Cost
-from pipelab.story import all_told
+from pipelab.story import all_reworded
 from pipelab.trace import Trace
 from pipelab.widgets import bundle, lab_text
 from pipelab.widgets.data import lanes
@@ -113,7 +113,7 @@ class TimelineLab(LiveWidget):
             schedule=schedule,
             pacing="1" if paced else "off",
             budget=str(budget),
-            choices=all_told(choices, story),
+            choices=all_reworded(choices, story),
             guesses=lab_text.guesses(self._over),
             show=lanes(show),
         )
@@ -201,8 +201,10 @@ class TimelineLab(LiveWidget):
         elif run.state != "running":
             shown = (self._kept or shown) | {"live": False}
         status = lab_text.status(run, self._shown_run)
-        told = {name: all_told(value, self._story) for name, value in (shown | status).items()}
-        return {"error": "", **told, "run_number": run.number}
+        reworded = {
+            name: all_reworded(value, self._story) for name, value in (shown | status).items()
+        }
+        return {"error": "", **reworded, "run_number": run.number}
 
     def _report(self, run: LiveRun) -> None:
         super()._report(run)

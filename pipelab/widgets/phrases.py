@@ -7,7 +7,7 @@ depends on a trace as a whole is written by ``data``.
 import json
 from collections.abc import Container
 
-from pipelab.story import STORIES, told
+from pipelab.story import STORIES, reworded
 from pipelab.words import BYTE_UNITS, KINDS, REASONS, TIME_UNITS
 
 PHRASES = {
@@ -102,9 +102,11 @@ def words_module(used: Container[str] = PHRASES, story: str = "") -> str:
     """
     units = [(STORIES[story].seconds, STORIES[story].unit)] if story else TIME_UNITS
     words = {
-        "phrases": {n: told(text, story) for n, text in PHRASES.items() if n in used},
+        "phrases": {n: reworded(text, story) for n, text in PHRASES.items() if n in used},
         "kinds": {kind: {"name": own.name, "bytes": own.bytes} for kind, own in KINDS.items()},
-        "reasons": {reason: [told(own.name, story), own.short] for reason, own in REASONS.items()},
+        "reasons": {
+            reason: [reworded(own.name, story), own.short] for reason, own in REASONS.items()
+        },
         "idleLabels": {reason: IDLE_LABELS.get(reason, []) for reason in REASONS},
         "timeUnits": units,
         "byteUnits": BYTE_UNITS,

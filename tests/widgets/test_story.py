@@ -10,7 +10,7 @@ from pipelab.lessons.chapters.ch01_relay import cook, forwards, kitchen_lab, wit
 from pipelab.plots import describe, plot_timeline, timeline_text
 from pipelab.plots.terminal import table_html
 from pipelab.simulator import Cost, simulate
-from pipelab.story import MINUTE, STORIES, told
+from pipelab.story import MINUTE, STORIES, reworded
 from pipelab.trace import Trace
 from pipelab.widgets import Timeline
 from pipelab.widgets.bundle import script
@@ -76,9 +76,9 @@ def test_the_browser_gets_the_story_s_words_too():
 @pytest.mark.parametrize("story", STORIES)
 def test_what_is_to_be_filled_in_stays(story):
     for text in PHRASES.values():
-        assert re.findall(r"\{\w+\}", told(text, story)) == re.findall(r"\{\w+\}", text)
-    assert told("250 ms, 1.5 s, F10 s", "kitchen") == "2.5 min, 15 min, F10 s"
-    assert told("rank", "") == "rank"
+        assert re.findall(r"\{\w+\}", reworded(text, story)) == re.findall(r"\{\w+\}", text)
+    assert reworded("250 ms, 1.5 s, F10 s", "kitchen") == "2.5 min, 15 min, F10 s"
+    assert reworded("rank", "") == "rank"
 
 
 def test_the_lab_of_the_kitchen_has_two_numbers_and_an_order():
