@@ -201,7 +201,7 @@ class TimelineLab(LiveWidget):
         elif run.state != "running":
             shown = (self._kept or shown) | {"live": False}
         status = lab_text.status(run, self._shown_run)
-        reworded = {
+        own = {name: all_reworded(value, self._story) for name, value in (shown | status).items()}
             name: all_reworded(value, self._story) for name, value in (shown | status).items()
         }
         return {"error": "", **reworded, "run_number": run.number}
