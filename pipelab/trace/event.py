@@ -47,6 +47,11 @@ class Setting:
     those of one step; in a trace of several ``steps`` the next step's are numbered on.
     ``clock_error``: by how many seconds the clocks of several machines may differ; 0.0 if all ranks
     shared a clock. ``slices``: of each microbatch's sequence; an event's ``microbatch`` counts all.
+
+    Of a paced run: ``timed`` actions had a set time, ``late`` of them took longer; all together
+    lost so many seconds to the machine's other work. ``Trace.disturbance`` puts that in words.
+
+    ``story``: a name in pipelab/story.py; the trace is shown in its words.
     """
 
     schedule: str = "custom"
@@ -61,6 +66,10 @@ class Setting:
     clock_error: float = 0.0
     steps: int = 1
     slices: int = 1
+    timed: int = 0
+    late: int = 0
+    lost: float = 0.0
+    story: str = ""
 
     @property
     def pieces(self) -> int:
