@@ -86,8 +86,9 @@ class Cost:
         Raises:
             TraceError: nothing was computed in it.
         """
-        found = measured.stages(trace.events, by_microbatch)
-        return cls(**found, latency=measured.latency(trace.events))
+        events, overlapped = measured.taken_apart(trace.events)
+        found = measured.stages(events, by_microbatch)
+        return cls(**found, latency=measured.latency(trace.events), overlapped=overlapped)
 
     def by_microbatch(self, lengths: Sequence[float]) -> "Cost":
         """Times and bytes of F, I and W in proportion to the microbatches' lengths.
