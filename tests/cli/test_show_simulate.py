@@ -214,7 +214,8 @@ def test_times_with_a_unit(run):
     line = "simulate 1f1b --forward 10ms --backward-weight 5000us --latency 0"
     data = json.loads(run(f"{line} --json")[1])
     assert data["unit"] == "s"
-    cost = {"forward": 0.01, "backward_input": 0.01, "backward_weight": 0.005, "latency": 0}
+    cost = {"forward": 0.01, "backward_input": 0.01, "backward_weight": 0.005}
+    cost |= {"overlapped": 0, "latency": 0}
     assert data["cost"] == pytest.approx(cost)
     assert data["schedules"][0]["duration"] == pytest.approx(0.275)  # (m+p-1)(F+B)
     output = run(line)[1]
