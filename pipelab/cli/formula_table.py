@@ -93,8 +93,8 @@ def _case(arguments: argparse.Namespace, priced: Prices) -> Case:
     """The sizes and prices of the command line."""
     p, m = arguments.ranks or RANKS, arguments.microbatches or MICROBATCHES
     v, of = arguments.stages_per_rank or STAGES_PER_RANK, priced.values
-    times = [of["forward"], of["backward_input"], of["backward_weight"], of["latency"]]
-    return Case(p, m, v, *times, of["overlapped"])
+    fiw = of["forward"], of["backward_input"], of["backward_weight"]
+    return Case(p, m, v, *fiw, latency=of["latency"], overlapped=of["overlapped"])
 
 
 def judged(name: str, case: Case, unit: float | None = None) -> Block:
