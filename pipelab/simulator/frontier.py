@@ -7,7 +7,7 @@
             └─────────────────
               1  2  3  4  5     activations on the fullest rank, in microbatches of its slice
 
-(Qi et al. 2024, arXiv 2405.15362, draws such a picture of its own schedules in section 5.)
+(Qi et al. 2024, arXiv 2405.15362, draws such a picture in section 5.)
 """
 
 from collections.abc import Iterator

@@ -7,6 +7,7 @@ import pytest
 
 from pipelab.cli.main import main
 from pipelab.schedules.catalogue import BUILDERS
+from tests.formulas_page import PAGE, page, without_recorded
 
 
 @pytest.fixture
@@ -76,3 +77,7 @@ def test_markdown_is_a_table_and_sizes_that_are_refused_say_so(run):
 def test_an_unknown_name_is_refused(run):
     code, _, error = run("2f2b")
     assert code == 1 and "no schedule is called '2f2b'" in error
+
+
+def test_the_page_says_what_the_simulator_says():
+    assert without_recorded(PAGE.read_text("utf-8")) == without_recorded(page("--no-record"))
