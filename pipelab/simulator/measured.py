@@ -1,13 +1,16 @@
 """What a trace's actions and messages took: the figures from which ``Cost.from_trace`` is made."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median, median_low
 from typing import TypedDict
 
 from pipelab.action import COMPUTE, SENDS, Kind
 from pipelab.errors import TraceError
+from pipelab.overlapping import overlapping_pairs
 from pipelab.trace import Event
+
+_ROUNDING = 1e-9  # of what a pair takes
 
 Numbers = Sequence[float | Sequence[float]]
 
@@ -85,6 +88,45 @@ def by_microbatch(events: Sequence[Event], count: int) -> Stages:
         message_bytes=rows([found["message_bytes"] for found in each]),
         activation_bytes=rows([found["activation_bytes"] for found in each]),
     )
+
+
+def taken_apart(events: Sequence[Event]) -> tuple[list[Event], float | list[float]]:
+    """The events with each F and B that overlap as long as one of its stage alone, and F&B.
+
+    F&B: seconds by the stage of the F, medians; 0.0 if pairs took as long as one after the other.
+    """
+    pairs = overlapping_pairs(events)
+    if not pairs:
+        return [*events], 0.0
+    paired = {event for pair in pairs for event in pair}
+    alone: dict[tuple[int, Kind], list[float]] = defaultdict(list)
+    for e in events:
+        if e not in paired:
+            alone[e.stage, e.kind].append(e.end - e.start)
+    lasts = {key: median(row) for key, row in alone.items()}
+    together: dict[int, list[float]] = defaultdict(list)
+    gained = 0.0
+    cut: dict[Event, Event] = {}
+    for pair in pairs:
+        took = max(e.end for e in pair) - min(e.start for e in pair)
+        parts = [_alone(lasts, e.stage, e.kind, took / 2) for e in pair]
+        cut |= {e: e._replace(end=e.start + s) for e, s in zip(pair, parts, strict=True)}
+        together[pair[0].stage].append(took)
+        gained = max(gained, abs(sum(parts) - took))
+    if gained <= _ROUNDING * max(map(max, together.values())):
+        return [cut.get(e, e) for e in events], 0.0
+    every = range(max(e.stage for e in events) + 1)
+    return [cut.get(e, e) for e in events], [median(together.get(s, [0.0])) for s in every]
+
+
+def _alone(
+    lasts: Mapping[tuple[int, Kind], float], stage: int, kind: Kind, otherwise: float
+) -> float:
+    """How long an F or a B takes that overlaps with nothing; a B, if need be, as I and W."""
+    halves = [lasts[stage, half] for half in (Kind.I, Kind.W) if (stage, half) in lasts]
+    if kind is Kind.B and (stage, kind) not in lasts and len(halves) == 2:
+        return sum(halves)
+    return lasts.get((stage, kind), otherwise)
 
 
 def latency(events: Sequence[Event]) -> float:

@@ -6,7 +6,7 @@ tokens (editor.js)  --rows-->  lower  --message, marks-->  the grid
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from traitlets import Bool, List, Unicode
@@ -46,7 +46,7 @@ class ScheduleEditor(LiveWidget):
     stamp: List[int] = List().tag(sync=True)  # how often asked for, the period, microbatches
 
     def __init__(self, schedule: Schedule):
-        super().__init__(rows=[[action.token for action in row] for row in schedule.ranks])
+        super().__init__(rows=schedule.tokens)
         self._check()
         self.observe(lambda change: self._edited(), names=["rows"])
         self.observe(lambda change: self._stamped(*change["new"][1:]), names=["stamp"])
@@ -129,7 +129,8 @@ class ScheduleEditor(LiveWidget):
     def _marked(self, error: PipelabError) -> list[str]:
         """The tokens that a refusal is about."""
         cells = error.cells if isinstance(error, ScheduleError) else ()
-        return sorted({self.rows[rank][position] for rank, position in cells})
+        places = [_places(row) for row in self.rows]  # two that overlap are one token
+        return sorted({self.rows[rank][places[rank][position]] for rank, position in cells})
 
     def _settings(self) -> Settings | None:
         """The schedule as it is now, if it can run."""
@@ -156,3 +157,8 @@ class ScheduleEditor(LiveWidget):
         elif run.state == "stopped":
             found |= {"message": "The run was stopped.", "live": False}
         return found
+
+
+def _places(row: Sequence[str]) -> list[int]:
+    """For each action of a row, the place of its token: one that overlaps two stands for both."""
+    return [i for i, token in enumerate(row) for _ in range(2 if "OVERLAP" in token else 1)]

@@ -6,7 +6,14 @@ import time
 import pytest
 
 from pipelab.errors import ScheduleError
-from pipelab.schedules import Schedule, gpipe, one_f_one_b, zero_bubble_h1, zero_bubble_v
+from pipelab.schedules import (
+    Schedule,
+    dual_pipe_v,
+    gpipe,
+    one_f_one_b,
+    zero_bubble_h1,
+    zero_bubble_v,
+)
 from pipelab.simulator import best_schedule
 from pipelab.widgets import ScheduleEditor
 from pipelab.widgets.settings import PACE
@@ -139,3 +146,15 @@ def test_it_is_readable_without_a_kernel(editor):
     data, _ = editor._repr_mimebundle_()
     assert data["text/plain"].splitlines()[0] == "rank 0  0F0 0F1 0B0 0B1"
     assert repr(editor) == "ScheduleEditor(2 ranks, 8 actions)"
+
+
+def test_what_overlaps_is_one_token():
+    schedule = dual_pipe_v(1, 3)
+    editor = ScheduleEditor(schedule)
+    assert "(1F1;0B0)OVERLAP_F_B" in editor.rows[0]
+    assert editor.schedule.overlaps == schedule.overlaps
+    assert "Its order is DualPipeV." in editor.message
+    row = editor.rows[0]
+    editor.rows = [[*row[:-1], row[0]]]  # the last W replaced by another F
+    assert not editor.can_run
+    assert row[0] in editor.marks

@@ -26,24 +26,6 @@ function lane(indices, start, end) {
   return { order, reach, starts: Float32Array.from(order, (index) => start[index]) };
 }
 
-/** Which part of its row each box has: 0 all of it, 1 the upper half, 2 the lower one. An F and a B of
- * a rank that overlap in time share the row, see overlapping.py.
- * @param {{ order: Int32Array }[]} lanes @param {Omit<Trace, "rows" | "stages" | "span" | "half">} columns */
-function halves(lanes, { head, n, kind, start, end }) {
-  const half = new Int8Array(n);
-  const name = (/** @type {number} */ i) => head.kinds[kind[i]].name;
-  for (const { order } of lanes) {
-    for (let k = 1; k < order.length; k++) {
-      const pair = [order[k - 1], order[k]];
-      const [upper, lower] = name(pair[0]) === "F" ? pair : pair.reverse();
-      const shared = Math.min(end[upper], end[lower]) - Math.max(start[upper], start[lower]);
-      const shorter = Math.min(end[upper] - start[upper], end[lower] - start[lower]);
-      if (name(upper) === "F" && name(lower) === "B" && shared > shorter / 2) [half[upper], half[lower]] = [1, 2];
-    }
-  }
-  return half;
-}
-
 /** Top and height of an event's box in its row. @param {Trace} trace @param {number} i @param {Part} row @returns {Part} */
 export function partOf({ half }, i, [y, height]) {
   return half[i] ? [half[i] === 1 ? y : y + height / 2, height / 2] : [y, height];
@@ -61,8 +43,9 @@ export function readTrace(head, value) {
     head, n, rank: ints(0), kind: ints(1), stage: ints(2), microbatch: ints(3), peer: ints(4),
     start: reals(5), end: reals(6), bytes: reals(7),
   };
-  const rows = rowsOf(columns);
-  return { ...columns, ...rows, half: halves(rows.rows.map((row) => row.boxes), columns) };
+  const half = new Int8Array(n); // 0 all of its row, 1 the upper half, 2 the lower one
+  for (const [upper, lower] of head.pairs ?? []) [half[upper], half[lower]] = [1, 2];
+  return { ...columns, ...rowsOf(columns), half };
 }
 
 /** Per rank its lanes and its stages, and the time from the first start to the last end.
