@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import {
-  at, atWork, bytesOf, details, doing, find, follow, idleTexts, readTrace, stops, token, within,
+  at, atWork, bytesOf, details, doing, find, follow, idleTexts, partOf, readTrace, stops, token, within,
 } from "./data.js";
 
 const read = (name) => {
@@ -109,3 +109,12 @@ assert.equal(atWork(cut(0.5), 2, null).words, "waits");
 // Of a run that was stopped, nobody knows what a rank would have done after its last bar.
 assert.equal(doing(cut(6), 0, 5.5).words, "waits");
 assert.equal(atWork(cut(34), 3, trace).words, "has computed all its actions");
+
+// An F and a B that overlap share their row: the F has the upper half, the B the lower one.
+const pairs = read("pairs.json");
+const [upper, lower] = ["0F3", "3B1"].map((wanted) => Array.from({ length: pairs.n }, (_, i) => i)
+  .find((i) => token(pairs, i) === wanted));
+assert.deepEqual(partOf(pairs, upper, [10, 30]), [10, 15]);
+assert.deepEqual(partOf(pairs, lower, [10, 30]), [25, 15]);
+assert.deepEqual(partOf(pairs, pairs.rows[0].boxes.order[0], [10, 30]), [10, 30]);
+assert.deepEqual(partOf(trace, 0, [10, 30]), [10, 30]);
