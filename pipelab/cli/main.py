@@ -172,6 +172,13 @@ def _edition(edition: argparse.ArgumentParser) -> None:
     edition.add_argument("edition", choices=("learner", "teacher", "nbgrader"),
                          help="for whom")  # fmt: skip
     edition.add_argument("folder", metavar="FOLDER", help="where the notebooks go")
+    edition.add_argument("--force", action="store_true",
+                         help="also where a notebook differs, which gets another name")  # fmt: skip
+
+
+def _progress(progress: argparse.ArgumentParser) -> None:
+    progress.add_argument("place", nargs="?", metavar="PLACE",
+                          help="a progress file, or a folder of them (yours)")  # fmt: skip
 
 
 def _compare(command: argparse.ArgumentParser) -> None:
@@ -236,7 +243,8 @@ _COMMANDS = (
     _Command("formulas", "formula_table.formulas",
              "each schedule's formulas, beside what simulator and real ranks show",
              _FORMULAS, _formulas),
-    _Command("progress", "course.progress", "print what you have predicted and solved", _PROGRESS),
+    _Command("progress", "course.progress", "print what you have predicted and solved", _PROGRESS,
+             _progress),
     _Command("edition", "course.edition", "write the course for learners, teachers or nbgrader",
              _EDITION, _edition),
     _Command("compare", "compare_engines.compare",

@@ -7,6 +7,7 @@ from pipelab.schedules.dual_pipe import dual_pipe_v
 from pipelab.schedules.interleaved import interleaved
 from pipelab.schedules.recognition import recognise
 from pipelab.schedules.schedule import Schedule
+from pipelab.schedules.sliced import seq1f1b
 from pipelab.schedules.zero_bubble import zero_bubble_h1, zero_bubble_v
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "interleaved",
     "one_f_one_b",
     "recognise",
+    "seq1f1b",
     "sequential",
     "v_half",
     "v_min",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import itemgetter
 
-from pipelab.action import COMPUTE, Action, Overlap, needs
+from pipelab.action import COMPUTE, Action, Overlap, Slice, needs
 from pipelab.errors import ScheduleError
 from pipelab.schedules.walk import walk
 
@@ -17,6 +17,8 @@ _AROUND = 4  # cells shown on each side of a marked one
 _MANY_ROWS = 12
 _BYTE_ORDER_MARK = "\N{BOM}"
 _OTHER_COMMA = re.compile(r"^\W*\d+[A-Z]+\d+[;\s]+\d")  # what spreadsheets write in some countries
+
+_OF_SLICE = re.compile(r"\d+[A-Z_]+\d+\.\d{1,4}")
 
 Rows = Sequence[Sequence[Action]]
 
@@ -29,11 +31,14 @@ class Schedule:
         ranks: one tuple of actions for each rank.
         name: for titles and source lines.
         overlaps: pairs that run as one action; in its row the F stands just before the B.
+        shares: where microbatches are cut in slices, the share of the tokens in each; empty for
+            equal ones.
     """
 
     ranks: tuple[tuple[Action, ...], ...]
     name: str = "custom"
     overlaps: frozenset[Overlap] = frozenset()
+    shares: tuple[float, ...] = ()
 
     @classmethod
     def from_tokens(cls, rows: Iterable[Iterable[str]], name: str = "custom") -> "Schedule":
@@ -42,7 +47,9 @@ class Schedule:
         >>> Schedule.from_tokens([["0F0", "0B0"], ["1F0", "1B0"]]).num_stages
         2
         """
-        return cls._of_parsed([[_parse(token) for token in row] for row in rows], name)
+        tokens = [[*row] for row in rows]
+        slices = _slices(token for row in tokens for token in row)
+        return cls._of_parsed([[_parse(token, slices) for token in row] for row in tokens], name)
 
     @classmethod
     def from_csv(cls, text: str, name: str = "custom") -> "Schedule":
@@ -54,10 +61,11 @@ class Schedule:
         """
         rows: list[list[Overlap | Action]] = []
         lines = text.replace(_BYTE_ORDER_MARK, "").strip().splitlines()
+        slices = _slices(re.split(r"[\s,\"]+", text))
         for number, line in enumerate(lines, start=1):
             fields = [field.strip().strip('"') for field in line.split(",")]
             try:
-                rows.append([_parse(field) for field in fields if field])
+                rows.append([_parse(field, slices) for field in fields if field])
             except ScheduleError as error:
                 hint = "\nA comma stands between two tokens." if _OTHER_COMMA.search(line) else ""
                 raise ScheduleError(f"line {number} (rank {number - 1}): {error}{hint}") from None
@@ -110,8 +118,19 @@ class Schedule:
     @cached_property
     def num_microbatches(self) -> int:
         """How many microbatches a batch is cut into (m)."""
+        return -(-self.num_pieces // self.slices)
+
+    @cached_property
+    def num_pieces(self) -> int:
+        """How many parts flow through the stages: microbatches, or all their slices."""
         numbers = {number for row in self.ranks for number in set(map(itemgetter(2), row))}
         return max(numbers - {None}, default=-1) + 1
+
+    @cached_property
+    def slices(self) -> int:
+        """How many slices each microbatch's sequence is cut into; 1 where it is whole."""
+        first = next((a.microbatch for row in self.ranks for a in row), None)
+        return first.of if isinstance(first, Slice) else 1
 
     @cached_property
     def compute(self) -> "Schedule":
@@ -119,7 +138,7 @@ class Schedule:
         if all(a.kind in COMPUTE for row in self.ranks for a in row):
             return self
         rows = (tuple(a for a in row if a.kind in COMPUTE) for row in self.ranks)
-        return Schedule(tuple(rows), self.name, overlaps=self.overlaps)
+        return Schedule(tuple(rows), self.name, overlaps=self.overlaps, shares=self.shares)
 
     def stages_of(self, rank: int) -> tuple[int, ...]:
         """The stages that live on a rank, in order of their numbers."""
@@ -129,15 +148,22 @@ class Schedule:
         """A grid of tokens: one row per rank, one column per slot in which every action takes 1."""
         p, m = self.num_ranks, self.num_microbatches
         head = f"{self.name}: {p} rank{'s' * (p != 1)}, {m} microbatch{'es' * (m != 1)}"
+        head += f" of {self.slices} slices" * (self.slices > 1)
         return f"{head}\n{_grid(self)}"
 
 
-def _parse(token: str) -> Overlap | Action:
-    return Overlap.parse(token) or Action.parse(token)
+def _parse(token: str, slices: int | None = None) -> Overlap | Action:
+    return Overlap.parse(token) or Action.parse(token, slices)
 
 
 def _actions(parsed: Overlap | Action) -> Iterable[Action]:
     return parsed if isinstance(parsed, Overlap) else [parsed]
+
+
+def _slices(tokens: Iterable[str]) -> int | None:
+    """How many slices a microbatch has by the tokens that name one; None without any."""
+    places = [int(token.rpartition(".")[2]) for token in tokens if _OF_SLICE.fullmatch(token)]
+    return max(places) + 1 if places else None
 
 
 def refusal(text: str, rows: Rows, cells: Collection[tuple[int, int]]) -> ScheduleError:

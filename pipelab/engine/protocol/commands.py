@@ -22,7 +22,7 @@ from pipelab.engine.protocol.pickling import FastPickler, Pickler
 from pipelab.partition.sharing import NOTHING_SHARED, Sharing
 from pipelab.partition.tree import Flat
 from pipelab.simulator import Cost
-from pipelab.trace import Memory
+from pipelab.trace import UNDISTURBED, Disturbance, Memory
 
 Row = tuple[int, int, int, int | None, float, float, int, int | None]
 """An ``Event`` as a rank sends it: its kind is its place in ``Kind``, which pickles faster."""
@@ -111,11 +111,12 @@ class Trial:
 class Run:
     """One pass over one batch. ``inputs`` go to the first stage's rank, ``targets`` to the last's.
 
-    ``sizes``: rows of each microbatch. ``weights``: the share of each microbatch in the mean.
+    ``sizes``: rows of each microbatch. ``weights``: the share of each microbatch in the mean, or of
+    each of its slices, of so many ``tokens``; without, microbatches are whole.
     ``signature``: shape of a row and dtype of the inputs; while it stays, message shapes do too.
     ``first``: the number of this replica's first microbatch within the whole batch. ``profiled``:
     under PyTorch's profiler, which slows it down. ``trial``: of the loss, once, when
-    the first targets come.
+    the first targets come. ``asked``: when, on ``time.monotonic`` of the machine that asks.
     """
 
     train: bool
@@ -132,6 +133,8 @@ class Run:
     first: int = 0
     profiled: bool = False
     trial: Trial | None = None
+    tokens: tuple[int, ...] = ()
+    asked: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ class Done:
     memory: Memory = Memory()
     found: dict[str, Any] = field(default_factory=dict)
     gradient_norm: float | None = None
-    overruns: int = 0
+    disturbance: Disturbance = UNDISTURBED
     skipped: bool = False
     allocated: int = 0
     seen: list[Seen] = field(default_factory=list)

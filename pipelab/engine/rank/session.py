@@ -129,7 +129,6 @@ class Session:
                 self.other.run(worker.batch)
                 worker.actions = [a for a in worker.actions if a.kind in PER_STAGE]
             worker.run_step()
-            worker.pace.settle()
         self.messages.finish(self.recorder.blocked_on)
         worker.tied.finish()
         worker.shared.after_batch(worker.stages.keys(), run.train)
@@ -147,7 +146,7 @@ class Session:
             for stage in worker.stages.values():
                 for parameter in stage.parameters:
                     parameter.grad = None
-        actions = route.actions(len(run.sizes), run.update)
+        actions = route.actions(len(run.weights), run.update)
         worker.begin(Batch(run, route, self.device), actions)  # [4]
         self._num_computing = max(1, sum(a.kind in COMPUTE for a in actions))
 
@@ -161,11 +160,19 @@ class Session:
             memory=worker.memory.lasting,
             allocated=self._allocated(),
             gradient_norm=worker.update.gradient_norm,
-            overruns=worker.pace.overruns,
+            disturbance=worker.pace.disturbance,
             skipped=worker.update.skips,
             seen=profiler.found,
             clock_error=profiler.clock_error,
         )
+
+    def settle(self) -> None:
+        """No command waits: let the paced device end its work before the answer is given.
+
+        With the next step at hand a rank continues at once, as it would with a real device.
+        """
+        self.worker.pace.settle()
+        self.worker.pace.is_idle = True
 
     def load(self, command: Load) -> None:
         """Replace the parameters and the optimizers' state."""

@@ -93,27 +93,41 @@ export function at({ order, starts }, end, time) {
 /** @param {Trace} trace @param {number} i @returns {Kind} */
 export const kindOf = (trace, i) => trace.head.kinds[trace.kind[i]];
 
+/** How a microbatch is named: its number, or of a sequence in slices also the slice, as in 0.1.
+ * @param {Trace} trace @param {number} number -1: none */
+export function numberOf({ head }, number) {
+  const slices = head.slices ?? 1;
+  if (number < 0) return "";
+  return slices > 1 ? `${Math.floor(number / slices)}.${number % slices}` : String(number);
+}
+
+/** Whether an event is drawn as a box: messages and waits happen beside the computation, or in idle time.
+ * @param {Trace} trace @param {number} i */
+export function isBox(trace, i) {
+  const { name } = kindOf(trace, i);
+  return !IN_LANE.has(name) && name !== "WAIT";
+}
+
 /** The text form of an event's action, such as 2F0. @param {Trace} trace @param {number} i */
 export function token(trace, i) {
-  const microbatch = trace.microbatch[i];
-  return `${trace.stage[i]}${kindOf(trace, i).name}${microbatch < 0 ? "" : microbatch}`;
+  return `${trace.stage[i]}${kindOf(trace, i).name}${numberOf(trace, trace.microbatch[i])}`;
 }
 
 /** The slots of phrases about an event. @param {Trace} trace @param {number} i */
 const slots = (trace, i) => ({
   token: token(trace, i), kind: WORDS.kinds[kindOf(trace, i).name].name, rank: trace.rank[i],
-  stage: trace.stage[i], microbatch: trace.microbatch[i],
+  stage: trace.stage[i], microbatch: numberOf(trace, trace.microbatch[i]),
 });
 
 /** The copy of the pipeline that a rank belongs to: microbatches of different copies share names.
  * @param {Head} head @param {number} rank */
 export const replicaOf = ({ ranks, replicas }, rank) => Math.floor((rank * (replicas || 1)) / ranks);
 
-/** What can be said of a piece of idle time, from the sentence to one word. @param {Idle} idle @param {number} i */
+/** What can be said of a piece of idle time: its reason, shorter and shorter. @param {Idle} idle @param {number} i */
 export function idleTexts(idle, i) {
   const token = idle.tokens[idle.words[i]];
   const labels = token ? WORDS.idleLabels[idle.reason[i]] : [];
-  return [idle.texts[idle.words[i]], ...labels.map((label) => filled(label, { token })), idle.phase[i]];
+  return [idle.texts[idle.words[i]], ...labels.map((label) => filled(label, { token })), ...WORDS.reasons[idle.reason[i]]];
 }
 
 /** What a rank does at a time. @param {Trace} trace @param {number} rank @param {number} time @returns {Doing} */
@@ -194,11 +208,11 @@ function movedFrom(other, trace, i) {
     say(longer < 0 ? "shorter" : "longer", { time: timeText(Math.abs(longer)), other: name })];
 }
 
-/** The piece of idle time right before an event on its rank; -1 if there was none.
+/** The piece of idle time right before a box on its rank; -1 if there was none.
  * @param {Trace} trace @param {number} i */
 function waitBefore(trace, i) {
   const { idle } = trace.head;
-  if (!idle?.rank.length) return -1;
+  if (!idle?.rank.length || !isBox(trace, i)) return -1;
   const near = trace.start[i] - 1e-4 * (trace.end[i] - trace.start[i]);
   return at(trace.rows[trace.rank[i]].idle, idle.end, near);
 }
@@ -220,7 +234,7 @@ export function follow(trace, microbatch, replica) {
     if (trace.microbatch[i] !== microbatch || replicaOf(trace.head, trace.rank[i]) !== replica) continue;
     const { name } = kindOf(trace, i);
     if (name.startsWith("SEND")) sends.set(`${trace.stage[i]}${name}`, i);
-    if (!IN_LANE.has(name) && name !== "WAIT") made.set(`${trace.stage[i]}${name === "B" ? "I" : name}`, i);
+    if (isBox(trace, i)) made.set(`${trace.stage[i]}${name === "B" ? "I" : name}`, i);
     events.add(i);
   }
   const arrows = [];
