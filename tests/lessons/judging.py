@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from functools import cache
 from unittest.mock import patch
 
-from pipelab.lessons import exercise
+from pipelab.lessons import exercise, trials
 from pipelab.lessons.answer_process import Outcome, plain
 from pipelab.lessons.chapters import MODULES, chapter_of
 from pipelab.lessons.drawn import Draws
@@ -25,6 +25,7 @@ def _outcome(function, arguments):
 
 
 _inputs = cache(Draws.inputs)  # of a seed: the same for all answers
+_trial = cache(trials.trial)
 
 
 def judge(name, answer, seed):
@@ -33,6 +34,7 @@ def judge(name, answer, seed):
     with ExitStack() as stack:
         stack.enter_context(patch.object(exercise, "call", call_here))
         stack.enter_context(patch.object(Draws, "inputs", _inputs))
+        stack.enter_context(patch.object(trials, "trial", _trial))
         rows = [row for row in found.judge(answer, seed) if isinstance(row, Result)]
     return Verdict(name, found.title, tuple(rows))
 
