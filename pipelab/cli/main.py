@@ -154,6 +154,13 @@ def _edition(edition: argparse.ArgumentParser) -> None:
     edition.add_argument("edition", choices=("learner", "teacher", "nbgrader"),
                          help="for whom")  # fmt: skip
     edition.add_argument("folder", metavar="FOLDER", help="where the notebooks go")
+    edition.add_argument("--force", action="store_true",
+                         help="also where a notebook differs, which gets another name")  # fmt: skip
+
+
+def _progress(progress: argparse.ArgumentParser) -> None:
+    progress.add_argument("place", nargs="?", metavar="PLACE",
+                          help="a progress file, or a folder of them (yours)")  # fmt: skip
 
 
 def _compare(command: argparse.ArgumentParser) -> None:
@@ -215,7 +222,8 @@ _COMMANDS = (
              "{schedules}", _show),
     _Command("simulate", "predict.simulate", "predict a timeline, or compare all schedules",
              _SIMULATE, _simulate),
-    _Command("progress", "course.progress", "print what you have predicted and solved", _PROGRESS),
+    _Command("progress", "course.progress", "print what you have predicted and solved", _PROGRESS,
+             _progress),
     _Command("edition", "course.edition", "write the course for learners, teachers or nbgrader",
              _EDITION, _edition),
     _Command("compare", "compare_engines.compare",

@@ -3,13 +3,21 @@
 Structure is judged exactly; time only as a ratio, on paced runs.
 """
 
+from dataclasses import replace
+
 from pipelab.errors import LessonError, PipelabError
 from pipelab.lessons import progress_file
+from pipelab.lessons.answer_bytes import uses_pipelab
+from pipelab.lessons.answer_process import keep_prints
 from pipelab.lessons.chapters import chapter_of
 from pipelab.lessons.drawn import new_seed
 from pipelab.lessons.exercise import Exercise
 from pipelab.lessons.prediction import Card
 from pipelab.lessons.results import Result, Shown, Verdict
+from pipelab.lessons.torch_settings import usual_settings
+
+_OWN = "Your answer uses pipelab's own functions, and is right: could you write it without them?"
+_RESTART = "not your answer's fault: restart the kernel, run the cells again, and then this check"
 
 
 def check(name: str, answer: object, seed: int | None = None) -> Verdict:
@@ -28,8 +36,11 @@ def check(name: str, answer: object, seed: int | None = None) -> Verdict:
         LessonError: there is no such exercise.
     """
     exercise = _exercise(name)
-    results, shown = _judge(exercise, answer, new_seed() if seed is None else seed)
-    verdict = Verdict(name, exercise.title, tuple(results), tuple(shown))
+    with usual_settings(), keep_prints() as prints:
+        results, shown = _judge(exercise, answer, new_seed() if seed is None else seed)
+    verdict = Verdict(name, exercise.title, tuple(results), tuple(shown), str(prints))
+    if verdict.passed and callable(answer) and uses_pipelab(answer):
+        verdict = replace(verdict, below="\n".join(filter(None, (_OWN, verdict.below))))
     failed = [row.name for row in results if not row.ok]
     progress_file.add_attempt(name, verdict.passed, failed)
     return verdict
@@ -72,4 +83,7 @@ def _judge(exercise: Exercise, answer: object, seed: int) -> tuple[list[Result],
                 shown.append(found)
     except PipelabError as error:  # refused, or failed on a rank: the message says why
         results.append(Result("it runs", "a run to the end", str(error), False, str(error)))
+    except Exception as error:  # a fault of ours, or a cell has changed what the check uses
+        got = f"{type(error).__name__}: {error}"
+        results.append(Result("the check itself", "a verdict", got, False, _RESTART))
     return results, shown

@@ -56,12 +56,14 @@ class Verdict:
         title: of the exercise, in words.
         results: one row for each thing that was judged.
         shown: timelines that the check recorded.
+        below: what else there is to say, such as what the answer printed.
     """
 
     name: str
     title: str
     results: tuple[Result, ...]
     shown: tuple[Shown, ...] = ()
+    below: str = ""
 
     @property
     def passed(self) -> bool:
@@ -84,7 +86,7 @@ class Verdict:
                 _, _, words = text.partition(": ")
                 lines += [] if words in said else [_wrapped(text)]  # each remark once
                 said.add(words)
-        return "\n".join(lines)
+        return "\n".join([*lines, self.below] if self.below else lines)
 
     __repr__ = __str__
 
@@ -98,7 +100,9 @@ class Verdict:
         )
         heads = "".join(f'<th scope="col">{name}</th>' for name in (*_HEADS, "where to look"))
         table = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
-        return f"<p><b>{escape(self.headline)}</b></p>{table}{''.join(map(_picture, self.shown))}"
+        below = f"<pre>{escape(self.below)}</pre>" if self.below else ""
+        pictures = "".join(map(_picture, self.shown))
+        return f"<p><b>{escape(self.headline)}</b></p>{table}{below}{pictures}"
 
 
 def _below(result: Result) -> Iterator[str]:

@@ -15,6 +15,7 @@ __all__ = ["call_text", "form_of", "short", "written"]
 
 MOST = 400  # characters of one value
 _ITEMS = 40  # of a list
+_MOST_BITS = 400  # of a number that is written out
 
 
 def written(value: object, most: int = MOST) -> str:
@@ -86,6 +87,8 @@ def _text(value: object, leaf: Callable[[object], str]) -> str:
             ):
                 items.pop()
             return f"{type(value).__name__}({_joined(items, leaf)})"
+        case int() if value.bit_length() > _MOST_BITS:
+            return f"a whole number of about {value.bit_length() * 3 // 10} digits"
         case list():
             return f"[{_joined(value, leaf)}]"
         case tuple():
