@@ -6,6 +6,8 @@
 import math
 from collections.abc import Callable, Sequence
 
+import torch
+
 from pipelab.lessons.answer_process import Outcome
 from pipelab.lessons.results import Result
 from pipelab.lessons.written import call_text, form_of, short
@@ -14,6 +16,7 @@ __all__ = ["Compare", "against", "compared", "equal", "ratio"]
 
 Compare = Callable[..., Result]  # compare(name, value, *arguments)
 
+_STEPS = 2  # that a float of few bits may be off, of its smallest difference
 ROUNDING = 1e-9  # of a number: sums in another order differ by less
 _NO_RETURN = "the function returned nothing: did you write return? print only shows"
 _FORM = "look at the example above the exercise: is what you return of the same form?"
@@ -81,8 +84,22 @@ def _same(a: object, b: object) -> bool:
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if isinstance(a, int | float) and isinstance(b, int | float):
-        return abs(a - b) <= ROUNDING * max(1.0, abs(a))
+        return abs(a - b) <= ROUNDING * max(1.0, abs(a)) or _rounded(a, b)
     return type(a) is type(b) and a == b
+
+
+def _rounded(expected: float, got: float) -> bool:
+    """Whether a float of fewer bits came, as numpy and torch have them, that is as near as it can.
+
+    It is one if it loses nothing by being stored with so few bits.
+    """
+    if not isinstance(got, float) or not isinstance(expected, float):
+        return False
+    for kind in (torch.float32, torch.float16):
+        same = torch.tensor(got, dtype=kind).item() == got
+        if same and abs(got - expected) <= _STEPS * torch.finfo(kind).eps * abs(expected):
+            return True
+    return False
 
 
 def _difference(expected: object, got: object) -> str:
