@@ -12,7 +12,7 @@ from pipelab.lessons.answer_process import Outcome
 from pipelab.lessons.results import Result
 from pipelab.lessons.written import call_text, form_of, short
 
-__all__ = ["Compare", "against", "compared", "equal", "ratio"]
+__all__ = ["Compare", "against", "compared", "equal", "ratio", "same", "whole"]
 
 Compare = Callable[..., Result]  # compare(name, value, *arguments)
 
@@ -28,9 +28,9 @@ def equal(name: str, expected: object, got: object, hint: str = "") -> Result:
     >>> equal("sum", 0.3, 0.1 + 0.2).ok
     True
     """
-    same = _same(expected, got)
-    shown = short(got) if same else _difference(expected, got)
-    return Result(name, short(expected), shown, same, hint)
+    is_same = same(expected, got)
+    shown = short(got) if is_same else _difference(expected, got)
+    return Result(name, short(expected), shown, is_same, hint)
 
 
 def ratio(name: str, got: float, low: float, high: float, hint: str = "") -> Result:
@@ -78,9 +78,15 @@ def call_of(function: object, arguments: Sequence[object]) -> str:
     )
 
 
-def _same(a: object, b: object) -> bool:
+def whole(value: object) -> object:
+    """A whole number as an int, whatever kind of number it came as; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def same(a: object, b: object) -> bool:
+    """Equal, or different by rounding alone; lists item by item."""
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if isinstance(a, int | float) and isinstance(b, int | float):

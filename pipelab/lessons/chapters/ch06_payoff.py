@@ -13,6 +13,7 @@ from pipelab.lessons import recorded, trials
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
 from pipelab.lessons.chapters.ch06_draws import BUDGETS, PIPELINES, TIGHT_AND_ROOMY
+from pipelab.lessons.comparing import whole
 from pipelab.lessons.exercise import Cases, Exercise, each, equal, ratio
 from pipelab.lessons.questions import Choice, Choose, Estimate
 from pipelab.lessons.results import Result, Shown
@@ -42,13 +43,13 @@ def _judge_choose(function: Function, seed: int) -> Iterator[Result | Shown]:
 
 def _candidate(value: object) -> Candidate:
     assert isinstance(value, list)
-    schedule, p, m = value
-    return schedule, p, m
+    schedule, p, m = map(whole, value)
+    return schedule, p, m  # type: ignore[return-value]  # the caller compares it with CANDIDATES
 
 
 def _compare_choice(name: str, value: list[object], budget: int) -> Result:
     hint = "in this order: 'gpipe' or '1f1b'; 1, 2 or 4 ranks; 2, 4 or 8 microbatches"
-    got = tuple(value)
+    got = tuple(map(whole, value))
     expected = f"one of the {len(CANDIDATES)} candidates"
     return Result(name, expected, short(got), got in CANDIDATES, hint)
 
