@@ -219,7 +219,7 @@ def test_an_answer_may_use_up_its_arguments():
     assert [o.value for o in call(total, [(shared,), (shared,)])] == [6, 6]
 
 
-def test_an_answer_made_of_pipelabs_own_functions_is_right_and_told_so():
+def test_an_answer_made_of_pipelabs_own_functions_is_right_and_named():
     def own(rank, p, m):
         return [action.token for action in gpipe(p, m).ranks[rank]]
 
