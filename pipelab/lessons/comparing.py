@@ -17,6 +17,8 @@ __all__ = ["Compare", "against", "compared", "equal", "ratio"]
 Compare = Callable[..., Result]  # compare(name, value, *arguments)
 
 _STEPS = 2  # that a float of few bits may be off, of its smallest difference
+AN_ANSWER, A_FORM = "an answer", "the form asked for"  # expected, where something else came
+NOTHING = "None"
 ROUNDING = 1e-9  # of a number: sums in another order differ by less
 _NO_RETURN = "the function returned nothing: did you write return? print only shows"
 _FORM = "look at the example above the exercise: is what you return of the same form?"
@@ -58,14 +60,14 @@ def compared(
     if outcome.problem:
         endless = "running" in outcome.problem
         hint = f"{'which loop does not end' if endless else 'see it in a cell'}: {call}"
-        return Result(name, "an answer", outcome.problem, False, hint)
+        return Result(name, AN_ANSWER, outcome.problem, False, hint)
     value = outcome.value
     if value is None or (isinstance(value, list) and value and all(v is None for v in value)):
-        return Result(name, "an answer", "None", False, _NO_RETURN)
+        return Result(name, AN_ANSWER, NOTHING, False, _NO_RETURN)
     try:
         result = compare(name, value, *arguments)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-        return Result(name, "the form asked for", f"{form_of(value)}: {short(value)}", False, _FORM)
+        return Result(name, A_FORM, f"{form_of(value)}: {short(value)}", False, _FORM)
     if result.ok or result.hint:
         return result
     return result._replace(hint=f"follow it on paper: {call}")
