@@ -17,6 +17,8 @@ __all__ = ["Compare", "against", "compared", "equal", "ratio", "same", "whole"]
 Compare = Callable[..., Result]  # compare(name, value, *arguments)
 
 _STEPS = 2  # that a float of few bits may be off, of its smallest difference
+AN_ANSWER, A_FORM = "an answer", "the form asked for"  # expected, where something else came
+NOTHING = "None"
 ROUNDING = 1e-9  # of a number: sums in another order differ by less
 _NO_RETURN = "the function returned nothing: did you write return? print only shows"
 _FORM = "look at the example above the exercise: is what you return of the same form?"
@@ -56,26 +58,41 @@ def compared(
 ) -> Result:
     """The result for one call; one that failed, or returned a wrong form, says what to do next."""
     if outcome.problem:
-        endless = "running" in outcome.problem
-        hint = f"{'which loop does not end' if endless else 'see it in a cell'}: {call}"
-        return Result(name, "an answer", outcome.problem, False, hint)
+        hint = _next_step(outcome.problem, call)
+        return Result(name, AN_ANSWER, outcome.problem, False, hint)
     value = outcome.value
     if value is None or (isinstance(value, list) and value and all(v is None for v in value)):
-        return Result(name, "an answer", "None", False, _NO_RETURN)
+        return Result(name, AN_ANSWER, NOTHING, False, _NO_RETURN)
     try:
         result = compare(name, value, *arguments)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-        return Result(name, "the form asked for", f"{form_of(value)}: {short(value)}", False, _FORM)
+        return Result(name, A_FORM, f"{form_of(value)}: {short(value)}", False, _FORM)
     if result.ok or result.hint:
         return result
     return result._replace(hint=f"follow it on paper: {call}")
 
 
+def _next_step(problem: str, call: str) -> str:
+    """What to do about a call that returned nothing."""
+    if "not written" in problem:
+        return "write it in the cell above, and run that cell before this one"
+    return f"{'which loop does not end' if 'running' in problem else 'see it in a cell'}: {call}"
+
+
 def call_of(function: object, arguments: Sequence[object]) -> str:
-    """A call of the learner's function, ready to copy."""
-    return call_text(
-        getattr(function, "__name__", "answer").replace("<lambda>", "answer"), arguments
-    )
+    """A call of the learner's function, ready to copy.
+
+    A function that wraps the learner's says itself what is called, by its attribute ``as_written``.
+    """
+    as_written = getattr(function, "as_written", None)
+    if callable(as_written):
+        return str(as_written(*arguments))
+    return call_text(name_of(function), arguments)
+
+
+def name_of(function: object) -> str:
+    """Its name; "answer" if it has none."""
+    return str(getattr(function, "__name__", "answer")).replace("<lambda>", "answer")
 
 
 def whole(value: object) -> object:

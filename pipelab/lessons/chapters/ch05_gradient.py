@@ -83,10 +83,14 @@ def _compare_gradients(name: str, expected: Gradients, got: Gradients, hint: str
         missing = sorted(set(expected) ^ set(got))
         return Result(name, want, f"{missing[0]} is missing, or should not be there", False, hint)
     for key, right in expected.items():
-        if got[key].shape != right.shape:
-            return Result(name, want, f"{key} has another shape", False, hint)
-        if not bool((got[key] - right).abs().max() <= _CLOSE * right.abs().max()):
-            factor = float(got[key].norm() / right.norm())
+        value = torch.as_tensor(got[key])  # arrays of no dimension come as numbers
+        if value.shape != right.shape:
+            shapes = f"{tuple(value.shape)}, not {tuple(right.shape)}"
+            return Result(name, want, f"{key} has the shape {shapes}", False, hint)
+        few_bits = 2 * torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0
+        value = value.double()
+        if not bool((value - right).abs().max() <= max(_CLOSE, few_bits) * right.abs().max()):
+            factor = float(value.norm() / right.double().norm())
             got_words = f"{key}: {factor:.2f} times as long, or in another direction"
             return Result(name, want, got_words, False, hint)
     return Result(name, want, f"all {len(expected)} close", True, hint)
