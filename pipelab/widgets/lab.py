@@ -201,10 +201,8 @@ class TimelineLab(LiveWidget):
         elif run.state != "running":
             shown = (self._kept or shown) | {"live": False}
         status = lab_text.status(run, self._shown_run)
-        own = {name: all_reworded(value, self._story) for name, value in (shown | status).items()}
-            name: all_reworded(value, self._story) for name, value in (shown | status).items()
-        }
-        return {"error": "", **reworded, "run_number": run.number}
+        own = {n: all_reworded(value, self._story) for n, value in (shown | status).items()}
+        return {"error": "", **own, "run_number": run.number}
 
     def _report(self, run: LiveRun) -> None:
         super()._report(run)
