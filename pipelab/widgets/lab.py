@@ -29,7 +29,10 @@ _SETTINGS = (
     "num_ranks", "num_microbatches", "schedule", "pacing", "latency", "overlap", "replicas",
     "budget",
 )  # fmt: skip
-_NOTE = "A static picture: run this cell to get the controls."
+_NOTE = (
+    "A still picture. Choose Run > Run All Above Selected Cell, then run this cell to get the "
+    "controls."
+)
 
 
 class TimelineLab(LiveWidget):

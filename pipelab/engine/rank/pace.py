@@ -21,14 +21,13 @@ is set to where the rank really is.
 
 import time
 
-from pipelab.action import BUSY, COMPUTE, SENDS, Action, Kind
+from pipelab.action import BUSY, SENDS, Action, Kind
 from pipelab.engine.protocol.device import DeviceClock, Moment
 from pipelab.engine.rank.recorder import Found
 from pipelab.simulator import Cost
 from pipelab.trace import UNDISTURBED, Disturbance
 
 _TOLERANCE = 0.1  # of an action's cost: what it may be late by, uncounted
-_UNSET = 0.001  # seconds: the same for an action that is to take no time
 _MOST_AHEAD = 0.04  # seconds before its device: a rank farther ahead sleeps
 _LEAST_AHEAD = 0.02  # until it is no more than this ahead
 
@@ -63,7 +62,7 @@ class Pace(DeviceClock):
         if self.cost is None:
             return
         if action.kind in BUSY:
-            self._keep_busy(action, self.cost.seconds(action), self.seconds(found.start))
+            self._keep_busy(self.cost.seconds(action), self.seconds(found.start))
         elif action.kind in SENDS:
             seconds = self.cost.message_seconds(action)
             found.until = self.due + seconds
@@ -108,7 +107,7 @@ class Pace(DeviceClock):
             self.due = max(self.due, moment)
             _sleep_until(self.due)
 
-    def _keep_busy(self, action: Action, seconds: float, start: float) -> None:
+    def _keep_busy(self, seconds: float, start: float) -> None:
         """The real work of an action that began at ``start`` is done: when is the device?"""
         if self.is_first:  # a step lasts from here, however late that is
             self.due, self.is_first = start, False
@@ -116,12 +115,13 @@ class Pace(DeviceClock):
         self.due += seconds
         self.finish()
         now = time.monotonic()
-        if is_late := now > self.due + (_TOLERANCE * seconds or _UNSET):
+        if seconds == 0:  # of no device: what follows begins later, and may make up for it
+            return
+        if is_late := now > self.due + _TOLERANCE * seconds:
             delay += now - self.due
             self.due = now
-        if seconds or action.kind in COMPUTE:
-            late, timed, lost = self.disturbance
-            self.disturbance = Disturbance(late + is_late, timed + 1, lost + delay)
+        late, timed, lost = self.disturbance
+        self.disturbance = Disturbance(late + is_late, timed + 1, lost + delay)
 
 
 def _sleep_until(moment: float) -> None:
