@@ -160,7 +160,7 @@ class TimelineLab(LiveWidget):
         outputs = super()._repr_mimebundle_(**options)
         if outputs is not None and shown is not None:
             above = overlay(shown, self._over)
-            outputs[0].update(still(shown, png(shown, above.line), above.words, _NOTE))
+            outputs[0].update(still(shown, png(shown, above.line, self.show), above.words, _NOTE))
             lines = timeline_text(shown), above.words
             outputs[0]["text/plain"] = "\n".join(filter(None, lines))
         return outputs
