@@ -12,6 +12,7 @@ from typing import Any
 from traitlets import Bool, Dict, Int, List, Unicode
 
 from pipelab.errors import PipelineClosed
+from pipelab.notice import noticed
 from pipelab.plots import timeline_text
 from pipelab.simulator import Cost
 from pipelab.story import all_reworded
@@ -138,7 +139,9 @@ class TimelineLab(LiveWidget):
         while True:  # a change while we wait starts another run
             run = self._run
             assert run is not None
-            if not run.ended.wait(max(0.0, until - time.monotonic())):
+            with noticed(f"run {run.number}: starting its processes, and recording a step"):
+                ended = run.ended.wait(max(0.0, until - time.monotonic()))
+            if not ended:
                 raise TimeoutError(f"run {run.number} has not ended after {timeout:g} s")
             if run is self._run:
                 break
