@@ -167,6 +167,7 @@ def _unspaced(token: str, kept: list[str]) -> str:
     token = _OPERATOR.sub(r"\1", token)
     token = _MINUS.sub(r"\1", token)
     token = re.sub(r"\bconst\b", "let", token)  # eslint has seen that it is never set again
+    token = re.sub(r"\btrue\b", "!0", re.sub(r"\bfalse\b", "!1", token))
     token = re.sub(r"(?<=[;,=(>?:&|])\n|\n(?=[.?:&|])", "", token)
     if not kept or kept[-1].endswith(("\n", "{", ";", ",")):
         return token.lstrip()

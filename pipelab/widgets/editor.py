@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from traitlets import Bool, List, Unicode
+from traitlets import Bool, Int, List, Unicode
 
 from pipelab.errors import PipelabError, ScheduleError
 from pipelab.schedules import Schedule
@@ -42,6 +42,7 @@ class ScheduleEditor(LiveWidget):
     message = Unicode("").tag(sync=True)  # whether it can run, or what is wrong
     marks: List[str] = List().tag(sync=True)  # tokens that the message is about
     can_run = Bool(False).tag(sync=True)
+    checked = Int(0).tag(sync=True)  # how many edits have been answered
 
     def __init__(self, schedule: Schedule):
         super().__init__(rows=[[action.token for action in row] for row in schedule.ranks])
@@ -81,7 +82,7 @@ class ScheduleEditor(LiveWidget):
 
     def _check(self) -> None:
         """Say whether it can run, and show what it is predicted to do, or what is wrong."""
-        found: dict[str, object] = {"live": False, "state": "idle"}
+        found: dict[str, object] = {"live": False, "state": "idle", "checked": self.checked + 1}
         try:
             schedule = self.schedule
             trace = simulate(lower(schedule), PACE)

@@ -75,6 +75,8 @@ PHRASES = {
     # the table of all actions
     "all_actions": "all {count} actions",
     "first_actions": "the first {shown} of {count} actions",
+    # the editor
+    "token_for": "Token to add to rank {rank}",
     # the chart of all runs
     "theory": "line: {name} in theory, {fixed}",
     "mark": "{mark}: {name}",

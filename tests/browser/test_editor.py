@@ -48,7 +48,7 @@ def test_tokens_move_by_keyboard(sheet, grid):
     for _ in range(3):
         page.get_by_role("button", name="Undo").click()
     assert rows(page) == ["0F0 0F1 0B0 0B1", "1B0 1F0 1F1 1B1"]
-    page.get_by_label("Token for this rank").fill("1w0")
+    page.get_by_label("Token to add to rank 1").fill("1w0")
     page.keyboard.press("Enter")
     assert "1W0" in " ".join(rows(page))
 

@@ -4,7 +4,10 @@
 /** @import { Tokens } from "./token_grid.js" */
 import { debounce } from "./debounce.js";
 import { exportButton } from "./export.js";
-import { button, element, newId } from "./parts.js";
+import { newId } from "./new_id.js";
+import { button, element, write } from "./parts.js";
+import { patience } from "./patience.js";
+import { say } from "./scale.js";
 import { bind, onTraits, timeline } from "./timeline.js";
 import { makeGrid } from "./token_grid.js";
 
@@ -23,14 +26,27 @@ function makeForm(act, add) {
     if (token) add(token);
     fresh.value = "";
   };
+  const label = element("label", { for: id });
   const node = element("form", { class: "pl-bar", "aria-label": "Edit", submit: (/** @type {Event} */ event) => {
     event.preventDefault();
     addFresh();
   } });
   node.append(element("div", { class: "pl-group" }, run, stop, undo),
-    element("div", { class: "pl-group" }, element("label", { for: id }, "Token for this rank"), fresh,
+    element("div", { class: "pl-group" }, label, fresh,
       button("Add", addFresh)));
-  return { node, run, stop, undo };
+  return { node, run, stop, undo, label };
+}
+
+/** Send the rows to Python, unless it has these; whether they were sent.
+ * @param {Model} model @param {string[][]} rows @param {Element} message */
+function sendRows(model, rows, message) {
+  if (JSON.stringify(rows) === JSON.stringify(model.get("rows"))) {
+    write(message, model.get("message")); // a token was moved, and moved back
+    return false;
+  }
+  model.set("rows", rows);
+  model.save_changes();
+  return true;
 }
 
 /** The editor on a page: edits are sent to Python, which checks them.
@@ -39,14 +55,15 @@ function render({ model, el }) {
   const get = (/** @type {string} */ name) => model.get(name);
   const copied = () => get("rows").map((/** @type {string[]} */ row) => [...row]);
   /** @type {Tokens} */
-  const state = { rows: copied(), spot: [0, 0], dragged: null, marks: () => get("marks") };
+  const state = { rows: copied(), spot: [0, 0], dragged: null, marks: () => get("marks"), moved: showRank };
   /** @type {string[][][]} */
   const before = [];
   const message = element("pre", { class: "pl-status", role: "status", "aria-live": "polite" });
-  const send = debounce(() => {
-    model.set("rows", state.rows);
-    model.save_changes();
-  }, REST);
+  const note = patience();
+  const send = debounce(() => sendRows(model, state.rows, message) && note.sent(), REST);
+  function showRank() {
+    write(form.label, say("token_for", { rank: state.spot[0] }));
+  }
   const ask = (/** @type {string} */ name) => {
     send.flush();
     model.set(name, get(name) + 1);
@@ -60,7 +77,7 @@ function render({ model, el }) {
     before.push(state.rows);
     Object.assign(state, { rows, spot });
     draw(true);
-    message.textContent = "…";
+    write(message, "…");
     send.soon();
   };
   const grid = makeGrid(state, edit);
@@ -72,6 +89,7 @@ function render({ model, el }) {
       if (!last) return;
       state.rows = last;
       draw(false);
+      write(message, "…");
       send.soon();
     },
   }, (token) => {
@@ -80,27 +98,32 @@ function render({ model, el }) {
   });
   const view = timeline([exportButton(model)], get("show"));
   const root = element("section", { class: "pl-editor pl-root", "aria-label": "Schedule editor" },
-    grid.node, form.node, message, view.node);
+    grid.node, form.node, message, note.node, view.node);
   root.dataset.lmSuppressShortcuts = "true";
   draw(false);
-  const views = traitViews({ model, root, form, message, grid }, () => {
+  showRank();
+  const views = traitViews({ model, root, form, message, grid, note }, () => {
     if (JSON.stringify(state.rows) === JSON.stringify(get("rows"))) return;
     state.rows = copied();
     draw(false);
   });
-  const ends = [onTraits(model, views), bind(model, view), view.end, send.cancel];
+  const ends = [onTraits(model, views), bind(model, view), view.end, send.cancel, note.end];
   el.append(root);
   return () => ends.forEach((end) => end());
 }
 
 /** What each trait changes on the page.
  * @param {{ model: Model, root: HTMLElement, message: HTMLElement, form: ReturnType<typeof makeForm>,
- *   grid: ReturnType<typeof makeGrid> }} parts @param {() => void} rows */
-function traitViews({ model, root, form, message, grid }, rows) {
+ *   grid: ReturnType<typeof makeGrid>, note: ReturnType<typeof patience> }} parts @param {() => void} rows */
+function traitViews({ model, root, form, message, grid, note }, rows) {
   const get = (/** @type {string} */ name) => model.get(name);
   return {
     rows,
-    message: () => void (message.textContent = get("message")),
+    message: () => write(message, get("message")),
+    checked() { // after each edit, also one that leaves the message as it was
+      note.answered();
+      write(message, get("message"));
+    },
     marks: grid.mark,
     can_run() {
       form.run.setAttribute("aria-disabled", String(!get("can_run")));

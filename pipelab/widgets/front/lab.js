@@ -7,35 +7,13 @@ import { sessionChart } from "./chart.js";
 import { exportButton } from "./export.js";
 import { makeControls } from "./lab_controls.js";
 import { element, write } from "./parts.js";
+import { patience } from "./patience.js";
 import { bind, onTraits, timeline } from "./timeline.js";
-
-const PATIENCE = 3000; // ms without an answer before the view says so
-const NO_ANSWER =
-  "No answer from the kernel: it is busy, or not running. " +
-  "If this stays, run this cell again (Shift+Enter).";
 
 /** @param {Element} node @param {{ name: string, value: string }[]} figures */
 function fillFigures(node, figures) {
   node.replaceChildren(...figures.map(({ name, value }) =>
     element("li", {}, element("span", {}, name), " ", element("strong", {}, value))));
-}
-
-/** A note that appears when the kernel does not answer. */
-function patience() {
-  const node = element("p", { class: "pl-note", role: "status" });
-  let timer = 0;
-  const end = () => clearTimeout(timer);
-  return {
-    node, end,
-    sent() {
-      end();
-      timer = window.setTimeout(() => (node.textContent = NO_ANSWER), PATIENCE);
-    },
-    answered() {
-      end();
-      node.textContent = "";
-    },
-  };
 }
 
 /** The lab on a page: `el` gets it, the model's traits fill it. @param {{ model: Model, el: HTMLElement }} place */
@@ -53,7 +31,7 @@ function render({ model, el }) {
   const error = element("pre", { class: "pl-error", role: "alert" });
   const figures = element("ul", { class: "pl-figures", "aria-label": "The run in numbers" });
   const root = element("section", { class: "pl-lab pl-root", "aria-label": "Timeline lab" });
-  const side = element("div", { class: "pl-side" }, figures, chart.node);
+  const side = element("div", { class: "pl-side" }, element("div", {}, figures, chart.more), chart.node);
   const status = element("div", { class: "pl-state" }, title, summary);
   const main = element("div", { class: "pl-main" }, side, view.node);
   root.append(panel.node, status, note.node, error, main);

@@ -8,9 +8,9 @@ export const HATCHED = 8; // px: a hatch below this width cannot be seen, but co
 const MOST_NODES = 1000; // boxes that are separate nodes: a frame of more takes too long
 export const COLUMN = 4; // px: where many narrow boxes meet, each column shows how its time was spent
 
-const ROOM = 176; // px for the boxes of all ranks, where they are few: a screen holds more than the picture
+const ROOM = 172; // px for the boxes of 4 to 8 ranks: a screen holds more than the picture
 const LARGE = 43; // px from one rank to the next, at most
-const SMALL_ROW = 22; // and at least, as long as all of them together are not taller than TALL
+const SMALL_ROW = 21.5; // and at least, as long as all of them together are not taller than TALL
 const TALL = 440;
 const EXTRA = { ghost: 0.36, messages: 0.3, memory: 0.6 }; // heights of a row's other parts, in boxes
 
@@ -33,22 +33,25 @@ export function layout({ trace, ghost, lanes, curves, guess, live }, width) {
   const height = { ghost: part("ghost"), messages: part("messages"), memory: part("memory") };
   /** @type {Placed[]} */
   const rows = [];
-  let y = guess ? 22 : 6; // its text is above the first row
+  const needed = height.ghost + box + height.messages + height.memory + 5; // with the gaps between them
+  const stride = Math.max(pitch, extra ? needed : box + 1);
+  const top = guess ? 22 : 6; // its text is above the first row
   for (let rank = 0; rank < ranks; rank++) {
+    const y = top + Math.round(rank * stride);
     const boxAt = y + height.ghost;
     const messagesAt = boxAt + box + (height.messages ? 2 : 0);
     const memoryAt = messagesAt + height.messages + (height.memory ? 3 : 0);
     const bottom = memoryAt + height.memory;
     rows.push({ top: y, ghost: [y, height.ghost], box: [boxAt, box], messages: [messagesAt, height.messages],
       memory: [memoryAt, height.memory], bottom });
-    y = bottom + gap;
   }
-  return { width, left, right, plot: Math.max(120, width - left - right), rows, bottom: y, height: y + 26 };
+  const bottom = top + Math.round(ranks * stride);
+  return { width, left, right, plot: Math.max(120, width - left - right), rows, bottom, height: bottom + 26 };
 }
 
 /** The rank at a height, or -1. @param {Pick<Place, "rows">} place @param {number} y */
 export function rankAt({ rows }, y) {
-  const rank = first(rows.length, (i) => rows[i].bottom + 4 > y);
+  const rank = first(rows.length, (i) => (rows[i + 1]?.top ?? rows[i].bottom + 4) > y);
   return rank < rows.length && y >= rows[rank].top - 5 ? rank : -1;
 }
 
