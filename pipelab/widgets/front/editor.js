@@ -107,7 +107,7 @@ function render({ model, el }) {
     state.rows = copied();
     draw(false);
   });
-  const ends = [onTraits(model, views), bind(model, view), view.end, send.cancel, note.end];
+  const ends = [onTraits(model, views), bind(model, view, () => void (root.dataset.plLive = get("live"))), view.end, send.cancel, note.end];
   el.append(root);
   return () => ends.forEach((end) => end());
 }
@@ -133,7 +133,6 @@ function traitViews({ model, root, form, message, grid, note }, rows) {
       form.stop.setAttribute("aria-disabled", String(get("state") !== "running"));
       root.dataset.plState = get("state");
     },
-    live: () => void (root.dataset.plLive = get("live")),
   };
 }
 

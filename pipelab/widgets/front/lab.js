@@ -56,10 +56,9 @@ function render({ model, el }) {
     figures: () => fillFigures(figures, get("figures")),
     session: showChart,
     curves: showChart,
-    live: () => void (root.dataset.plLive = get("live")),
   };
   for (const [name, { show }] of Object.entries(panel.inputs)) views[name] = () => show(get(name));
-  const ends = [onTraits(model, views), bind(model, view), view.end, panel.end, note.end];
+  const ends = [onTraits(model, views), bind(model, view, () => void (root.dataset.plLive = get("live"))), view.end, panel.end, note.end];
   el.append(root);
   return () => ends.forEach((end) => end());
 }

@@ -79,12 +79,12 @@ export function fitting(labels, width, size) {
 export function labelLook(widths, height, { digits, stages, isWide }) {
   const [letter, digit] = [isWide ? 1.15 : 0.78, 0.72]; // em: bold, in the widest of the usual fonts
   /** @param {number} size @param {number} ems @param {number} rows @param {Look["lines"]} lines @returns {Look} */
-  const look = (size, ems, rows, lines) => ({ size, needs: ems * size + 4, tall: rows * (size - 0.5) + 3, lines });
+  const look = (size, ems, rows, lines) => ({ size, needs: ems * size + 3, tall: rows * (size - 0.5) + 3, lines });
   const looks = [look(12, letter + digits * digit, 1, ["both"]), look(10.5, letter + digits * digit, 1, ["both"]),
     look(10.5, Math.max(letter, digits * digit), 2, ["letter", "digits"]), look(9, digits * digit, 1, ["digits"])];
   if (stages) looks.unshift(look(12, letter + (digits + stages) * digit, 1, ["token"]));
   const sorted = Float32Array.from(widths).sort();
-  const typical = sorted[Math.floor(sorted.length / 5)] ?? 0; // a few may be short, as in a disturbed run
+  const typical = sorted[Math.floor(sorted.length / 10)] ?? 0; // a few may be short, as in a disturbed run
   return looks.find(({ needs, tall }) => needs <= typical && tall <= height) ?? null;
 }
 

@@ -76,12 +76,13 @@ export function onTraits(model, views) {
 }
 
 /** All that the traits of one trace hold, shown; again whenever they change.
- * @param {Model} model @param {ReturnType<typeof timeline>} view */
-export function bind(model, view) {
+ * @param {Model} model @param {ReturnType<typeof timeline>} view @param {() => void} shown called then */
+export function bind(model, view, shown = () => {}) {
   const names = ["data", "head", "ghost_data", "ghost_head"];
   let timer = 0;
   const show = () => {
     timer = 0;
+    shown();
     const [data, head, ghostBytes, ghost] = names.map((name) => model.get(name));
     if (!head?.kinds) return;
     const [live, now] = [Boolean(model.get("live")), model.get("now") ?? 0];
