@@ -2,6 +2,7 @@
 
 import re
 from itertools import dropwhile
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -31,6 +32,7 @@ RECORD_WHAT_IS_LIVE = """() => {
         const words = lab.querySelector('.pl-sentence').textContent;
         if (lab.dataset.plLive === 'true')
             window.seen.push([count('.pl-box'), count('.pl-ghost path[d^=M]'), words]);
+        window.heights = (window.heights ?? new Set()).add(lab.offsetHeight);
         requestAnimationFrame(look);
     };
     look();
@@ -118,6 +120,22 @@ def test_a_learner_runs_the_lesson_and_changes_the_pipeline(lab, lesson):
     assert "was stopped. The picture shows run 2." in summary(lab)
     expect_picture(lab, 4)
 
+    # Back to the lesson's start, beside the run before; an empty chart; the picture as a file.
+    lab.root.get_by_role("button", name="Reset").click()
+    expect(lab.root).to_have_attribute("data-pl-state", "done")
+    expect_picture(lab, 8)
+    expect(lab.root.get_by_label("Pacing")).to_have_value("1")
+    expect(lab.root.locator(".pl-ghost path[d^=M]")).to_have_count(0)
+    lab.root.get_by_role("button", name="The one before").click()
+    expect(lab.root.locator(".pl-ghost path[d^=M]")).not_to_have_count(0)
+    expect(lab.root.locator(".pl-mark")).to_have_count(3)
+    lab.root.get_by_role("button", name="Clear").click()
+    expect(lab.root.locator(".pl-mark")).to_have_count(0)
+    with lab.page.expect_download() as saved:
+        lab.root.get_by_role("button", name="Export").click()
+    assert saved.value.suggested_filename == "1f1b-4-ranks-8-microbatches.html"
+    assert "default-src 'none'" in Path(saved.value.path()).read_text("utf-8")
+
 
 def test_a_learner_observes_replays_and_reads_while_ranks_and_kernel_work(lab, notebook):
     root = lab.open_with_all_controls(notebook(PREDICTED, LONG))
@@ -132,6 +150,8 @@ def test_a_learner_observes_replays_and_reads_while_ranks_and_kernel_work(lab, n
     assert counts == sorted(counts) and len(set(counts)) > 3
     assert all(ghosts and words.startswith("Live: 1F1B on 4 ranks") for _, ghosts, words in seen)
     assert root.locator(".pl-mark").count() == 2
+    heights = lab.page.evaluate("() => [...window.heights]")
+    assert len(heights) == 1, "nothing moves while a run starts, shows its bars and ends"
 
     # The kernel is busy; the replay does not need it.
     lab.start_cell(1)

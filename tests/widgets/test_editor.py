@@ -54,6 +54,15 @@ def test_a_refusal_is_explained_with_its_tokens_marked(editor, rows, words, mark
     assert editor.can_run and editor.marks == []
 
 
+def test_every_edit_is_answered_also_with_the_same_words(editor):
+    said, answers = editor.message, editor.checked
+    editor.set_state({"rows": [["0F0", "0F1", "0B1", "0B0"], ["1F0", "1F1", "1B1", "1B0"]]})
+    assert editor.message.replace("33.3", "") == said.replace("33.3", "")
+    assert editor.checked == answers + 1
+    editor.set_state({"rows": [["0F0"], ["1F0", "1B0"]]})
+    assert not editor.can_run and editor.checked == answers + 2
+
+
 def test_its_message_had_another_name(editor):
     with pytest.warns(DeprecationWarning, match="now ScheduleEditor.message"):
         assert editor.verdict == editor.message != ""
