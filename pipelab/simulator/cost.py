@@ -176,5 +176,5 @@ def _ms(*values: Seconds) -> str:
     rows = [list(v) if isinstance(v, Sequence) else [v] for v in values]
     longest = max(len(row) for row in rows)
     sums = [sum(row[i % len(row)] for row in rows) * 1000 for i in range(longest)]
-    texts = [f"{round(value, 6):g}" for value in sums]
+    texts = [f"{value:.2g}" if value < 100 else f"{value:.0f}" for value in sums]
     return (texts[0] if len(set(texts)) == 1 else "/".join(texts)) + " ms"
