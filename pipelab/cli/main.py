@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pipelab
 from pipelab.cli import console
-from pipelab.cli.prices import PRICES, RULE, amount
+from pipelab.cli.prices import PRICES, RULE, amount, lengths
 from pipelab.errors import PipelabError, RankError
 from pipelab.schedules.catalogue import BUILDERS
 
@@ -21,6 +21,7 @@ _DESCRIPTION = "Pipeline parallelism, understood by running it."
 _EPILOG = "Start with `pipelab demo`; if something does not work, ask `pipelab doctor`."
 _SIMULATE = f"{RULE} {{schedules}}"
 _COMPARE = "Both engines train a tiny GPT, step by step in turns. {schedules}"
+_FORMULAS = f"{RULE} Schedules: {', '.join(BUILDERS)}."
 _DEMO = "Takes under a minute, needs no GPU, downloads nothing."
 _LAB = "Ctrl-C in this terminal ends it."
 _PROGRESS = "Markdown, from a file on this machine; nothing leaves it."
@@ -141,6 +142,9 @@ def _simulate(simulate: argparse.ArgumentParser) -> None:
     for price in PRICES:
         flag = "--" + price.name.replace("_", "-")
         simulate.add_argument(flag, type=amount, metavar="TIME", help=price.words)
+    simulate.add_argument("--lengths", type=lengths, metavar="LIST",
+                          help="of microbatches, such as 1,1,3,1 (all 1): F, I, W of each are "
+                               "times its length")  # fmt: skip
     simulate.add_argument("--best", action="store_true",
                           help="search for the shortest schedule, and show the proof")  # fmt: skip
     simulate.add_argument("--memory-limit", type=_positive, metavar="N",
@@ -150,10 +154,31 @@ def _simulate(simulate: argparse.ArgumentParser) -> None:
     simulate.add_argument("--json", action="store_true", help="the numbers, for programs")
 
 
+def _formulas(formulas: argparse.ArgumentParser) -> None:
+    formulas.add_argument("schedules", nargs="*", metavar="SCHEDULE",
+                          help="names, see below (all of them)")  # fmt: skip
+    _sizes(formulas)
+    for price in PRICES:
+        flag = "--" + price.name.replace("_", "-")
+        formulas.add_argument(flag, type=amount, metavar="TIME", help=price.words)
+    formulas.add_argument("--no-record", action="store_true",
+                          help="only simulate: no ranks, done at once")  # fmt: skip
+    form = formulas.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="the numbers, for programs")
+    form.add_argument("--markdown", action="store_true", help="a table, for a page")
+
+
 def _edition(edition: argparse.ArgumentParser) -> None:
     edition.add_argument("edition", choices=("learner", "teacher", "nbgrader"),
                          help="for whom")  # fmt: skip
     edition.add_argument("folder", metavar="FOLDER", help="where the notebooks go")
+    edition.add_argument("--force", action="store_true",
+                         help="also where a notebook differs, which gets another name")  # fmt: skip
+
+
+def _progress(progress: argparse.ArgumentParser) -> None:
+    progress.add_argument("place", nargs="?", metavar="PLACE",
+                          help="a progress file, or a folder of them (yours)")  # fmt: skip
 
 
 def _compare(command: argparse.ArgumentParser) -> None:
@@ -215,7 +240,11 @@ _COMMANDS = (
              "{schedules}", _show),
     _Command("simulate", "predict.simulate", "predict a timeline, or compare all schedules",
              _SIMULATE, _simulate),
-    _Command("progress", "course.progress", "print what you have predicted and solved", _PROGRESS),
+    _Command("formulas", "formula_table.formulas",
+             "each schedule's formulas, beside what simulator and real ranks show",
+             _FORMULAS, _formulas),
+    _Command("progress", "course.progress", "print what you have predicted and solved", _PROGRESS,
+             _progress),
     _Command("edition", "course.edition", "write the course for learners, teachers or nbgrader",
              _EDITION, _edition),
     _Command("compare", "compare_engines.compare",

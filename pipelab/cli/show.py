@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipelab.cli.console import CommandError, say, width
 from pipelab.errors import ScheduleError
-from pipelab.schedules import Schedule
+from pipelab.schedules import Schedule, recognise
 from pipelab.schedules.catalogue import BUILDERS
 from pipelab.schedules.communication import Lowered, lower
 from pipelab.schedules.counts import count_messages, peak_activations
@@ -43,17 +43,19 @@ def _rows(lowered: Lowered) -> str:
 
 
 def _facts(schedule: Schedule) -> str:
-    """What the grid does not say at a glance: memory and messages."""
+    """What the grid does not say at a glance: what it is, its memory and its messages."""
     peaks = peak_activations(schedule)
     held = ", ".join(f"rank {rank}: {peak:.4g}" for rank, peak in enumerate(peaks))
     lines = [
         f"activations held    {held} (microbatches at most, each with a rank's slice of the model)",
         f"messages in a step  {count_messages(schedule)}",
     ]
-    if entry := BUILDERS.get(schedule.name):
+    found = recognise(schedule)
+    lines.insert(0, f"by its order        {found}")
+    if not found.is_own and (entry := BUILDERS.get(found.name or "")):
         figures = {"bubble": entry.bubble, "activations": entry.peak}
         known = [f"{name} {formula.text}" for name, formula in figures.items() if formula]
-        lines.insert(0, f"on paper            {', '.join(known)}")
+        lines.insert(1, f"on paper            {', '.join(known)}")
     return "\n".join(textwrap.fill(line, width(), subsequent_indent=" " * 20) for line in lines)
 
 
@@ -64,7 +66,7 @@ def load(name: str, arguments: argparse.Namespace) -> Lowered:
         CommandError: no such schedule and no such file, or a file that cannot be read.
         ScheduleError: the builder refuses the sizes, or the file's schedule cannot run.
     """
-    if builder := BUILDERS.get(_key(name)):
+    if builder := BUILDERS.get(key(name)):
         sizes = (
             arguments.ranks or RANKS,
             arguments.microbatches or MICROBATCHES,
@@ -87,14 +89,14 @@ def load_alone(name: str, arguments: argparse.Namespace) -> Lowered:
     try:
         return load(name, arguments)
     except ScheduleError as error:
-        if _key(name) in BUILDERS:
+        if key(name) in BUILDERS:
             raise
         raise CommandError(f"{name}: {error}") from error
 
 
 def check_options(names: Sequence[str], arguments: argparse.Namespace) -> None:
     """Refuse an option that none of the schedules named uses."""
-    builders = [BUILDERS[_key(name)] for name in names if _key(name) in BUILDERS]
+    builders = [BUILDERS[key(name)] for name in names if key(name) in BUILDERS]
     if (arguments.ranks or arguments.microbatches) and all(map(_is_file, names)):
         raise CommandError("a file has its own ranks and microbatches: leave -p and -m out")
     v = arguments.stages_per_rank
@@ -109,7 +111,8 @@ def _is_file(name: str) -> bool:
     return name.endswith(".csv") or os.sep in name or Path(name).exists()
 
 
-def _key(name: str) -> str:
+def key(name: str) -> str:
+    """A name in the catalogue as it may be typed: ``1F1B``, ``zero-bubble-h1``."""
     return name.lower().replace("-", "_")
 
 

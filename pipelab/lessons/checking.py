@@ -3,27 +3,37 @@
 Structure is judged exactly; time only as a ratio, on paced runs.
 """
 
-from pipelab.errors import LessonError, PipelabError
+from typing import TYPE_CHECKING
+
+from pipelab.errors import LessonError
 from pipelab.lessons import progress_file
 from pipelab.lessons.chapters import chapter_of
-from pipelab.lessons.exercise import Exercise
 from pipelab.lessons.prediction import Card
-from pipelab.lessons.results import Result, Shown, Verdict
+from pipelab.lessons.results import Verdict
+
+if TYPE_CHECKING:
+    from pipelab.lessons.exercise import Exercise
 
 
-def check(name: str, answer: object) -> Verdict:
+def check(name: str, answer: object, seed: int | None = None) -> Verdict:
     """Judge an answer: the function that the exercise asks for.
 
     It runs in a fresh process, which is stopped after some seconds. The outcome is saved in the
     progress file on this machine.
 
+    Args:
+        name: of the exercise, such as ``"04.1"``.
+        answer: the function.
+        seed: of the inputs that are drawn: the one of an earlier verdict repeats them. Without it
+            they are new each time.
+
     Raises:
         LessonError: there is no such exercise.
     """
-    exercise = _exercise(name)
-    results, shown = _judge(exercise, answer)
-    verdict = Verdict(name, exercise.title, tuple(results), tuple(shown))
-    failed = [row.name for row in results if not row.ok]
+    from pipelab.lessons.verdicts import judged  # loads torch, which takes seconds
+
+    verdict = judged(name, _exercise(name), answer, seed)
+    failed = [row.name for row in verdict.results if not row.ok]
     progress_file.add_attempt(name, verdict.passed, failed)
     return verdict
 
@@ -40,29 +50,8 @@ def hint(name: str) -> Card:
     return Card(f"Hint {step} of {len(hints)} for {name}: {hints[step - 1]}{more}")
 
 
-def _exercise(name: str) -> Exercise:
+def _exercise(name: str) -> "Exercise":
     exercises = chapter_of(name).exercises
     if name not in exercises:
         raise LessonError(f"there is no exercise {name!r}: choose one of {', '.join(exercises)}")
     return exercises[name]
-
-
-def _judge(exercise: Exercise, answer: object) -> tuple[list[Result], list[Shown]]:
-    results: list[Result] = []
-    shown: list[Shown] = []
-    if answer is ... or answer is None:
-        where = "write it in the cell above, and run that cell before this one"
-        return [Result("an answer", exercise.wants, "nothing yet", False, where)], shown
-    if not callable(answer):
-        where = "pass the function itself, without parentheses after its name"
-        got = type(answer).__name__
-        return [Result("a function", exercise.wants, got, False, where)], shown
-    try:
-        for found in exercise.judge(answer):
-            if isinstance(found, Result):
-                results.append(found)
-            else:
-                shown.append(found)
-    except PipelabError as error:  # refused, or failed on a rank: the message says why
-        results.append(Result("it runs", "a run to the end", str(error), False, str(error)))
-    return results, shown

@@ -13,8 +13,10 @@ from html import escape
 from typing import NamedTuple
 
 from pipelab.action import COMPUTE, PER_STAGE, Kind
+from pipelab.overlapping import overlapping_pairs
 from pipelab.plots.palette import STYLES, legend_text
 from pipelab.schedules.catalogue import paper_bubble
+from pipelab.story import STORIES, reworded
 from pipelab.trace import Event, Trace
 from pipelab.trace.metrics import busy
 from pipelab.words import bytes_text, number, percent, time_text, time_unit
@@ -59,7 +61,8 @@ def timeline_text(trace: Trace, width: int = 100, unit: str = "") -> str:
     """
     width = max(width, NARROWEST)
     digits = len(str(trace.num_ranks - 1))
-    names = [f"rank {rank:>{digits}} " for rank in range(trace.num_ranks)]
+    rank_name = reworded("rank", trace.setting.story)
+    names = [f"{rank_name} {rank:>{digits}} " for rank in range(trace.num_ranks)]
     tails = [f" {percent(share):>5} idle" for share in idle_shares(trace)]
     columns = width - len(names[0]) - len(tails[0])
     scale = _Scale(*span(trace.events), columns)
@@ -71,7 +74,7 @@ def timeline_text(trace: Trace, width: int = 100, unit: str = "") -> str:
     lines = [
         *_wrapped(trace.disturbance.sentence, width, ""),
         *(n + _cells(row, scale, calm) + t for n, row, t in zip(names, rows, tails, strict=True)),
-        indent + _axis(scale, columns + len(tails[0]), unit),
+        indent + _axis(scale, columns + len(tails[0]), unit, trace.setting.story),
         *_wrapped(_legend(trace), width, indent),
         *_wrapped(trace.source_line, width, indent),
     ]
@@ -84,6 +87,9 @@ def describe(trace: Trace) -> str:
     sizes = f"{number(s.ranks, 'rank')}, {number(s.microbatches, 'microbatch')}"
     idle = ", ".join(f"rank {r} {percent(share)}" for r, share in enumerate(idle_shares(trace)))
     first = f"{trace.disturbance.sentence} {trace.source.capitalize()}".lstrip()
+    if s.story:
+        took = f"{sizes}, {time_text(trace.duration)} in all. Idle: {idle}."
+        return reworded(f"{first} timeline: {took}", s.story)
     return (
         f"{first} timeline of the schedule {s.schedule}: {sizes}, "
         f"{time_text(trace.duration)} from the first start to the last end. "
@@ -92,7 +98,12 @@ def describe(trace: Trace) -> str:
 
 
 def bubble_text(trace: Trace) -> str:
-    """The bubble fraction of this trace and, where there is a formula, what it says."""
+    """The bubble fraction of this trace and, where there is a formula, what it says.
+
+    In a story, which does not know of bubbles, how long it took.
+    """
+    if trace.setting.story:
+        return reworded(f"{time_text(trace.duration)} in all", trace.setting.story)
     seen = "measured" if trace.source == "recorded" else "predicted"
     text = f"bubble fraction {percent(trace.bubble_fraction, 1)} {seen}"
     setting = trace.setting
@@ -125,12 +136,17 @@ def table(trace: Trace) -> list[Row]:
 def table_html(trace: Trace) -> str:
     """The same table for a notebook, with headers that a screen reader can follow."""
     body = ""
+    story = trace.setting.story
+    heads = [*HEADS, "peak activations"]
+    if story:  # which has no backwards, and no bytes
+        heads = heads[: HEADS.index("backwards")]
     for row in table(trace):
-        cells = [*row.cells, bytes_text(row.peak_activation_bytes)]
+        cells = [*row.cells, bytes_text(row.peak_activation_bytes)][: len(heads) - 1]
         body += f'<tr><th scope="row">{row.rank}</th>{_elements("td", cells)}</tr>'
-    head = _elements('th scope="col"', [*HEADS, "peak activations"])
+    head = _elements('th scope="col"', heads)
     caption = f"<caption>{escape(trace.source_line)}</caption>"
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    text = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return reworded(text, story)
 
 
 def _elements(tag: str, texts: Iterable[str]) -> str:
@@ -173,25 +189,46 @@ def _cells(row: list[Event], scale: _Scale, calm: list[str]) -> str:
     """One rank's columns: its boxes over a calm row."""
     cells = calm[:]
     many = len({e.stage for e in row}) > 1
-    for event in (e for e in row if e.kind in _FILL):
+    second = dict(overlapping_pairs(row))
+    drawn = {*row} - {*second.values()}  # one box for two that overlap
+    for event in (e for e in row if e.kind in _FILL and e in drawn):
         a, b = scale.at(event.start), scale.at(event.end)
         if a == b and event.kind in PER_STAGE and a < len(cells) and cells[a] in (_IDLE, " "):
             b += 1  # a step is short but not to be missed
-        cells[a:b] = _box(event, b - a, many)
+        cells[a:b] = _box(event, b - a, many, second.get(event))
     return "".join(cells)
 
 
-def _box(event: Event, columns: int, many: bool) -> str:
-    """The longest label that fits, and the kind's own line to the end of the box."""
-    letter, fill = STYLES[event.kind].letter, _FILL[event.kind]
+def _box(event: Event, columns: int, many: bool, beside: Event | None = None) -> str:
+    """The longest label that fits, and the kind's own line to the end of the box.
+
+    ``beside`` overlaps with it: the two share the box, as ``0F3+7B1``.
+    """
+    fill = _FILL[(beside or event).kind]
+    labels = [_labels(e, many) for e in (event, beside) if e]
+    joined = ["+".join(pair) for pair in zip(*labels, strict=True)]
+    joined += ["".join(pair) for pair in zip(*labels, strict=True)] * (beside is not None)
+    fitting = (label for label in [*joined, ""] if len(label) <= columns)
+    return next(fitting).ljust(columns, fill)
+
+
+def _labels(event: Event, many: bool) -> tuple[str, str, str]:
+    """From the longest to the letter alone."""
+    letter = STYLES[event.kind].letter
     short = letter if event.microbatch is None else f"{letter}{event.microbatch}"
-    labels = (f"{event.stage}{short}" if many else short, short, letter, "")
-    return next(label for label in labels if len(label) <= columns).ljust(columns, fill)
+    return f"{event.stage}{short}" if many else short, short, letter
 
 
-def _axis(scale: _Scale, room: int, unit: str) -> str:
+def axis_unit(longest: float, story: str) -> tuple[float, str]:
+    """The unit of a time axis up to ``longest`` seconds, and how many of it are one second."""
+    if story:
+        return 1 / STORIES[story].seconds, STORIES[story].unit
+    return time_unit(longest)
+
+
+def _axis(scale: _Scale, room: int, unit: str, story: str) -> str:
     """Round times under the columns where they fall, the unit after the last one."""
-    auto = time_unit(max(abs(scale.start), abs(scale.end)))
+    auto = axis_unit(max(abs(scale.start), abs(scale.end)), story)
     factor, unit = (1.0, unit) if unit else auto
     rough = (scale.end - scale.start) * factor * 9 / scale.columns  # one in 9 columns at most
     power = 10.0 ** math.floor(math.log10(rough))
@@ -210,6 +247,7 @@ def _axis(scale: _Scale, room: int, unit: str) -> str:
 def _legend(trace: Trace) -> str:
     present = {e.kind for e in trace.events}
     words = [legend_text(kind) for kind in STYLES if kind in present and kind in _FILL]
+    words += ["F+B both at the same time"] * bool(overlapping_pairs(trace.events))
     words += [f"{_IDLE} idle"] * (trace.bubble_fraction > 1e-9)
     return "   ".join(text.replace(" ", _TIED) for text in words)
 

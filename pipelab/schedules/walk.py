@@ -15,6 +15,8 @@ from pipelab.errors import Blocked, DeadlockError
 
 Program = Sequence[Action]
 
+_NOTHING: Mapping[Action, Action] = {}
+
 
 class _Results(NamedTuple):
     """What the actions of one kind on one stage give, by microbatch."""
@@ -28,16 +30,20 @@ def walk(
     needs: Callable[[Action], Iterable[Action]],
     busy: Callable[[Action], float] = lambda action: 1.0,
     travel: Callable[[Action], float] = lambda action: 0.0,
+    alike: bool = True,
+    together: Mapping[Action, Action] = _NOTHING,
 ) -> list[list[float]]:
     """Run all programs; return for each rank when each of its actions starts.
 
-    All microbatches are alike: an action needs only results of the same microbatch, and takes as
-    long as any other of its kind and stage. So the functions are asked once per kind and stage.
+    An action needs only results of the same microbatch, so ``needs`` is asked once per kind and
+    stage; so are ``busy`` and ``travel`` if microbatches are ``alike``, else for each of them.
 
     Args:
         needs: the results that an action waits for (see ``action.produces``).
         busy: how long the rank is busy with an action.
         travel: how long after an action's end its result can be used: a message takes time.
+        together: actions that start only when what another one needs is there too: of two that
+            overlap, the first for the second.
 
     Raises:
         DeadlockError: no rank can continue; it says what each one waits for.
@@ -49,8 +55,8 @@ def walk(
         return [results[result[:2]] for result in needs(Action(stage, kind, 0))]
 
     @cache
-    def after(stage: int, kind: Kind) -> tuple[float, float, _Results]:
-        action = Action(stage, kind, 0)
+    def after(stage: int, kind: Kind, microbatch: int) -> tuple[float, float, _Results]:
+        action = Action(stage, kind, microbatch)
         return busy(action), travel(action), results[produces(action)[:2]]
 
     starts: list[list[float]] = [[] for _ in programs]
@@ -65,11 +71,16 @@ def walk(
                 for ready, waiting in before(stage, kind):  # noqa: B007 - the handler reads it
                     if time < ready[microbatch]:
                         time = ready[microbatch]
+                if together and (other := together.get(program[position])):
+                    microbatch = other.microbatch
+                    for ready, waiting in before(other.stage, other.kind):  # noqa: B007
+                        time = max(time, ready[microbatch])
+                    microbatch = program[position].microbatch
             except KeyError:
                 waiting.setdefault(microbatch, []).append(rank)
                 break
             begun.append(time)
-            seconds, travels, (ready, waiting) = after(stage, kind)
+            seconds, travels, (ready, waiting) = after(stage, kind, 0 if alike else microbatch or 0)
             time += seconds
             ready[microbatch] = time + travels
             if microbatch in waiting:

@@ -14,7 +14,8 @@ class Disturbance(NamedTuple):
     Attributes:
         late: as many actions took longer than set, counted from when their device was free.
         timed: of all those with a set time.
-        seconds: by which they were late, together.
+        seconds: of delay: how much later actions began than their device was free for them, and
+            late ones ended than they were due.
     """
 
     late: int

@@ -43,11 +43,15 @@ class Memory(NamedTuple):
 class Setting:
     """What the trace was made with; the source line of every picture is written from it.
 
-    ``ranks`` counts all processes: those of one pipeline times ``replicas``. ``clock_error``: by
-    how many seconds the clocks of several machines may differ; 0.0 if all ranks shared a clock.
+    ``ranks`` counts all processes: those of one pipeline times ``replicas``. ``microbatches`` are
+    those of one step; in a trace of several ``steps`` the next step's are numbered on.
+    ``clock_error``: by how many seconds the clocks of several machines may differ; 0.0 if all ranks
+    shared a clock. ``slices``: of each microbatch's sequence; an event's ``microbatch`` counts all.
 
-    Of a paced run: ``timed`` actions had a set time, ``late`` of them took longer, by ``lost``
-    seconds together. ``Trace.disturbance`` puts that in words.
+    Of a paced run: ``timed`` actions had a set time, ``late`` of them took longer; all together
+    lost so many seconds to the machine's other work. ``Trace.disturbance`` puts that in words.
+
+    ``story``: a name in pipelab/story.py; the trace is shown in its words.
     """
 
     schedule: str = "custom"
@@ -60,9 +64,17 @@ class Setting:
     versions: dict[str, str] = field(default_factory=dict)
     replicas: int = 1
     clock_error: float = 0.0
+    steps: int = 1
+    slices: int = 1
     timed: int = 0
     late: int = 0
     lost: float = 0.0
+    story: str = ""
+
+    @property
+    def pieces(self) -> int:
+        """How many numbers the microbatches of one step, or all their slices, take."""
+        return self.microbatches * self.slices
 
 
 class Operator(NamedTuple):

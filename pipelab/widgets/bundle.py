@@ -36,8 +36,10 @@ _BEFORE_REGEX = re.compile(r"(?:^|[(,=:\[!&|?{};+\-*%<>~^]|\breturn)\s*$")
 
 
 @cache
-def script(entry: str) -> str:
+def script(entry: str, story: str = "") -> str:
     """The module of an entry, with everything that it imports; it imports nothing itself.
+
+    ``story``: in whose words, a name in pipelab/story.py.
 
     Raises:
         ValueError: files import each other in a circle, or two of them use one name.
@@ -47,7 +49,7 @@ def script(entry: str) -> str:
     sources = {name: _source(name) for name in order}
     if sources.pop("words", None):
         said = set(re.findall(r'"(\w+)"', "".join(sources.values())))
-        sources["words"] = words_module(said)
+        sources["words"] = words_module(said, story)
     texts = [sources[name] for name in order]
     names = _check_names(texts)
     parts = [_EXPORT.sub("", _IMPORT.sub("", text)) for text in texts[:-1]]

@@ -12,16 +12,17 @@ import sys
 from array import array
 from collections.abc import Iterable, Sequence
 
-from pipelab.action import COMPUTE, Kind
+from pipelab.action import Kind
 from pipelab.errors import TraceError
 from pipelab.plots.palette import STYLES, edge, shade, text_on
 from pipelab.plots.terminal import bubble_text, describe, idle_shares, table
 from pipelab.schedules.catalogue import title_of
 from pipelab.schedules.collector import paused_collector
+from pipelab.story import all_reworded
 from pipelab.trace import Event, Trace
 from pipelab.trace.idle import Idle, IdleText, explained, idle_seconds, idle_texts
 from pipelab.trace.links import Node, link
-from pipelab.trace.memory import memory_curves
+from pipelab.trace.memory import held_over_time
 from pipelab.trace.metrics import stages_of
 from pipelab.widgets.overlay import Over, overlay
 from pipelab.widgets.tables import Table, idle_table, rank_table, totals
@@ -58,7 +59,7 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
     links = link(trace)
     pieces = explained(trace, links)
     sums, ranks, memory = idle_seconds(trace, pieces), table(trace), _Memory(trace)
-    return {
+    known = {
         **frame(trace),
         "disturbed": trace.disturbance.sentence,
         "sentence": unbroken(sentence(trace)),
@@ -73,6 +74,9 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
             idle_table(trace, sums),
         ],
     }
+    if trace.setting.story:  # which has no memory, no phases and no backwards
+        known |= {"memory": None, "tables": list(tables)}
+    return known
 
 
 def frame(trace: Trace) -> Json:
@@ -87,19 +91,27 @@ def frame(trace: Trace) -> Json:
         "ranks": setting.ranks,
         "replicas": setting.replicas,
         "microbatches": setting.microbatches,
+        "slices": setting.slices,
     }
 
 
 def sentence(trace: Trace) -> str:
     """What the picture shows, and how long it took."""
     took = "took" if trace.source == "recorded" else "would take"
+    if trace.setting.story:
+        return f"{subject(trace)} It {took} {time_text(trace.duration)}."
     return f"{subject(trace)} It {took} {time_text(trace.duration)}; {bubble_text(trace)}."
 
 
 def subject(trace: Trace) -> str:
     """Who did what, and where the times come from."""
     s = trace.setting
+    if s.story:
+        who, what = number(s.ranks, "rank"), number(s.microbatches, "microbatch")
+        did = "real processes, did" if trace.source == "recorded" else "would do"
+        return f"{trace.source.capitalize()}: what {who}, {did} with {what}."
     work = f"in one step of {title_of(s.schedule)} with {number(s.microbatches, 'microbatch')}"
+    work += f" of {s.slices} slices each" if s.slices > 1 else ""
     copies = f", {number(s.replicas, 'replica')} of the pipeline" if s.replicas > 1 else ""
     if trace.source == "recorded":
         pace = f"each action paced to a set time: {s.paced}" if s.paced else "as fast as they can"
@@ -115,7 +127,7 @@ def unbroken(text: str) -> str:
     >>> unbroken("12 ms") == "12\N{NO-BREAK SPACE}ms"
     True
     """
-    return re.sub(r"(\d) (?=%|s\b|ms\b|µs)", "\\1\N{NO-BREAK SPACE}", text)
+    return re.sub(r"(\d) (?=%|s\b|ms\b|µs|min\b)", "\\1\N{NO-BREAK SPACE}", text)
 
 
 def _kind(kind: Kind, stages: int) -> Json:
@@ -148,9 +160,7 @@ def _idle(links: list[list[Node]], pieces: Sequence[Idle]) -> Json:
 
 
 class _Memory:
-    """What each rank holds; activations counted if no bytes are known.
-
-    A prediction without sizes still knows how many activations a rank keeps.
+    """What each rank holds: bytes, or activations counted if none are known.
 
     Attributes:
         curves: for each rank, times in seconds, and what it holds from then on.
@@ -158,17 +168,11 @@ class _Memory:
     """
 
     def __init__(self, trace: Trace):
-        self.measured = any(e.bytes for e in trace.events if e.kind in COMPUTE) or bool(
-            trace.memory
-        )
-        self.unit = "bytes" if self.measured else "activations"
-        if not self.measured:
-            computing = (e for e in trace.events if e.kind in COMPUTE)
-            counted = tuple(Event(*e[:6], int(e.kind is Kind.F)) for e in computing)
-            trace = Trace(counted, trace.source, trace.setting)
-        points = [list(curve) for curve in memory_curves(trace)]
-        held = [[point.total for point in curve] for curve in points]
-        times = [[_short(point.time) for point in curve] for curve in points]
+        found = held_over_time(trace)
+        self.unit = found.unit
+        self.measured = found.unit == "bytes"
+        held = [[point.total for point in curve] for curve in found.curves]
+        times = [[_short(point.time) for point in curve] for curve in found.curves]
         self.curves = [list(curve) for curve in zip(times, held, strict=True)]
         self.peaks = [max(totals) for totals in held]
 
@@ -210,7 +214,7 @@ def timeline_state(
         show = ["memory"] * (budget is not None) + ["prediction"] * (over is not None)
     above = overlay(trace, over)
     added = {"comparison": above.numbers, "guess": above.guess, "budget": budget}
-    return {
+    state: Json = {
         "data": packed(trace.events),
         "head": {
             **head(trace),
@@ -221,3 +225,4 @@ def timeline_state(
         "ghost_head": frame(above.trace) if above.trace else {},
         "show": lanes(show),
     }
+    return {name: all_reworded(value, trace.setting.story) for name, value in state.items()}

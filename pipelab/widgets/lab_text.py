@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 
-from pipelab.engine import StepResult
 from pipelab.errors import ScheduleError
 from pipelab.schedules.catalogue import BUILDERS, paper_bubble, title_of
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
 from pipelab.trace.memory import peak_bytes
-from pipelab.widgets.live import LiveRun
+from pipelab.widgets.live import LiveRun, Recorded
 from pipelab.widgets.settings import LAYERS, Settings, first_stage
 from pipelab.words import bytes_text, number, percent, time_text
 
@@ -45,6 +44,17 @@ def choices(pace: Cost, shared: bool = False) -> dict[str, object]:
     }
 
 
+def story_choices(schedules: Mapping[str, str]) -> dict[str, object]:
+    """What the controls of a story's lab offer: two numbers, and schedules in its words."""
+    return {
+        "num_ranks": [1, MOST_RANKS],
+        "num_microbatches": [1, MOST_MICROBATCHES],
+        "schedule": [*schedules.items()],
+        "labels": {"num_ranks": "Ranks", "num_microbatches": "Microbatches", "schedule": "Order"},
+        "story": True,
+    }
+
+
 _EXTRA = {5: ": slower", 30: ": slow enough to follow"}
 
 
@@ -53,7 +63,8 @@ def what(settings: Settings) -> str:
     ranks = settings.num_ranks * settings.replicas
     microbatches = number(settings.num_microbatches, "microbatch")
     copies = f", {settings.replicas} replicas" if settings.replicas > 1 else ""
-    return f"{title_of(settings.schedule)} on {number(ranks, 'rank')}, {microbatches}{copies}"
+    name = f"{settings.title}:" if settings.title else f"{title_of(settings.schedule)} on"
+    return f"{name} {number(ranks, 'rank')}, {microbatches}{copies}"
 
 
 def status(run: LiveRun, shown: int) -> dict[str, object]:
@@ -91,29 +102,33 @@ def begun(run: LiveRun) -> list[str]:
     return [f"began {number(count[rank], 'action')}" for rank in range(ranks)]
 
 
-def sentence(result: StepResult, guess: float | None) -> str:
+def sentence(result: Recorded, guess: float | None) -> str:
     """The bubble, measured, by the formula and as it was predicted; the loss.
 
     The bubble of a disturbed run is the machine's as well, and no measure of the schedule.
     """
     trace = result.trace
+    if trace.setting.story:
+        return f"All are done after {time_text(trace.duration)}."
     formula, share = formula_of(trace)
-    if trace.disturbance:
-        return (
-            f"It recorded {percent(trace.bubble_fraction, 1)} bubble, this machine's delays "
-            f"included; without them {formula} says {percent(share, 1)}."
-        )
+    bubble = percent(trace.bubble_fraction, 1)
+    was = (
+        f"With this machine's delays the bubble was {bubble}"
+        if trace.disturbance
+        else f"Of the ranks' time, {bubble} was bubble"
+    )
     return (
-        f"Of the ranks' time, {percent(trace.bubble_fraction, 1)} was bubble; "
-        f"{formula} says {percent(share, 1)}"
+        f"{was}; {formula} says {percent(share, 1)}"
         f"{'' if guess is None else f'; you predicted {percent(guess)}'}. "
         f"Loss {result.loss:.4f}."
     )
 
 
-def figures(result: StepResult, settings: Settings) -> list[dict[str, str]]:
+def figures(result: Recorded, settings: Settings) -> list[dict[str, str]]:
     """The large numbers. A prediction that the formula says already is not said again."""
     trace = result.trace
+    if trace.setting.story:
+        return [{"name": "all are done after", "value": time_text(trace.duration)}]
     formula, share = formula_of(trace)
     most = max(point.total for point in peak_bytes(trace))
     where = ", on a busy machine" if trace.disturbance else ", measured"

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -17,7 +17,7 @@ from pipelab.engine import Pipeline, StepResult
 from pipelab.errors import PipelabError, PipelineClosed
 from pipelab.models import mlp
 from pipelab.simulator import Cost
-from pipelab.trace import Event, Trace
+from pipelab.trace import Event, Trace, least_disturbed
 from pipelab.widgets.live_bars import LiveBars
 from pipelab.widgets.settings import LAYERS, Settings
 
@@ -26,6 +26,7 @@ ROWS = 256  # of its batch
 # Seconds. A run predicted to take longer is displayed before it has ended; nobody could follow a
 # shorter one, and each picture takes the processor from its ranks.
 _LONG = 1.5
+_UNSEEN = 0.002  # of delay in a step that nobody sees; for more it is recorded again
 POLL_SECONDS = 0.01  # between two readings of the ranks
 REPORT_SECONDS = 0.1  # between two reports of their bars, at least
 _REPORTS = 100  # of one run, at most about
@@ -33,6 +34,13 @@ _REPORTS = 100  # of one run, at most about
 State = Literal["running", "done", "stopped", "error"]
 
 _ONE_AT_A_TIME = threading.Lock()  # two runs would measure each other
+
+
+class Recorded(NamedTuple):
+    """What a run gave: what is shown of its trace, and its loss."""
+
+    trace: Trace
+    loss: float
 
 
 class LiveRun:
@@ -50,7 +58,7 @@ class LiveRun:
         self.state: State = "running"
         self.bars: tuple[Event, ...] = ()
         self.now = 0.0  # seconds since the step began
-        self.result: StepResult | None = None
+        self.result: Recorded | None = None
         self.error: Exception | None = None
         self.ended = threading.Event()  # set after the last report
         self._report = report
@@ -129,21 +137,30 @@ class LiveRun:
                 self._pipeline = pipeline
                 if self._stopping:
                     raise PipelineClosed("stopped before its first step")
-            self.result = self._second_step(pipeline, cost, inputs, targets)
+            first, best = self._second_step(pipeline, cost, inputs, targets)
+            self.result = Recorded(self.settings.seen(best), first.loss)
             self._set_state("done")
 
     def _second_step(
         self, pipeline: Pipeline, cost: Cost | None, inputs: torch.Tensor, targets: torch.Tensor
-    ) -> StepResult:
-        """The first step, unpaced, pays what is paid once."""
-        pipeline.step(inputs, targets)
+    ) -> tuple[StepResult, Trace]:
+        """A step, and what it or a less disturbed one after it recorded.
+
+        The first step, unpaced, pays what is paid once.
+        """
+        step = partial(pipeline.step, inputs, targets)
+        step()
         if cost is not None:
             pipeline.pace = cost
             pipeline.use(self.settings.lowered)
-        if not self._is_long:
-            return pipeline.step(inputs, targets)
-        with _Poller(pipeline, self._seen, self._pause):
-            return pipeline.step(inputs, targets)
+        if self._is_long:
+            with _Poller(pipeline, self._seen, self._pause):
+                result = step()
+            return result, result.trace
+        result = step()
+        if result.trace.disturbance.seconds < _UNSEEN:
+            return result, result.trace
+        return result, least_disturbed([result.trace, step().trace])
 
     @property
     def _pause(self) -> float:

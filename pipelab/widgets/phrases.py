@@ -7,6 +7,7 @@ depends on a trace as a whole is written by ``data``.
 import json
 from collections.abc import Container
 
+from pipelab.story import STORIES, reworded
 from pipelab.words import BYTE_UNITS, KINDS, REASONS, TIME_UNITS
 
 PHRASES = {
@@ -96,14 +97,20 @@ _WAITS = ["waits for {token}", "waits: {token}"]
 IDLE_LABELS = {"waiting": _WAITS, "imbalance": _WAITS, "message": ["in transit: {token}"]}
 
 
-def words_module(used: Container[str] = PHRASES) -> str:
-    """The source of ``words.js``; of the phrases only those whose names are in ``used``."""
+def words_module(used: Container[str] = PHRASES, story: str = "") -> str:
+    """The source of ``words.js``; of the phrases only those whose names are in ``used``.
+
+    ``story``: in whose words, a name in pipelab/story.py.
+    """
+    units = [(STORIES[story].seconds, STORIES[story].unit)] if story else TIME_UNITS
     words = {
-        "phrases": {name: text for name, text in PHRASES.items() if name in used},
+        "phrases": {n: reworded(text, story) for n, text in PHRASES.items() if n in used},
         "kinds": {kind: {"name": own.name, "bytes": own.bytes} for kind, own in KINDS.items()},
-        "reasons": {reason: [own.name, own.short] for reason, own in REASONS.items()},
+        "reasons": {
+            reason: [reworded(own.name, story), own.short] for reason, own in REASONS.items()
+        },
         "idleLabels": {reason: IDLE_LABELS.get(reason, []) for reason in REASONS},
-        "timeUnits": TIME_UNITS,
+        "timeUnits": units,
         "byteUnits": BYTE_UNITS,
     }
     return f"export const WORDS = {json.dumps(words, ensure_ascii=False)};\n"

@@ -1,6 +1,6 @@
 """What one live run is to do: sizes, schedule, pace; and what it is predicted to record."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from pipelab.simulator.cost import Seconds
 from pipelab.trace import Trace
 
 LAYERS = 16  # of the model of every run: no more stages than that
+View = Callable[[Trace], Trace]
 PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010)
 
 
@@ -28,6 +29,8 @@ class Settings:
         memory_budget: bytes that a rank may hold; None: no limit.
         own: a schedule written by hand, in place of the one that ``schedule`` names.
         guess: the predicted bubble fraction for so many ranks and microbatches.
+        view: what to show of a trace, predicted or recorded; None: all of it.
+        title: what a story calls the schedule.
     """
 
     num_ranks: int
@@ -39,6 +42,12 @@ class Settings:
     memory_budget: int | None = None
     own: Schedule | None = None
     guess: float | None = None
+    view: View | None = None
+    title: str = ""
+
+    def seen(self, trace: Trace) -> Trace:
+        """What ``view`` shows of a trace."""
+        return trace if self.view is None else self.view(trace)
 
     @property
     def guesses(self) -> dict[tuple[int, int], float]:
@@ -68,6 +77,7 @@ class Settings:
             return None
         schedule = self.build()
         self.pace.check_stages(schedule.num_stages)
+        self.pace.check_microbatches(schedule.num_microbatches)
         return _each(self.pace, 1 / len(schedule.stages_of(0)), of_lists=False)
 
     @cached_property
@@ -82,7 +92,7 @@ class Settings:
             for e in trace.events
         )
         setting = replace(trace.setting, ranks=p * self.replicas, replicas=self.replicas)
-        return Trace(events, "predicted", setting)
+        return self.seen(Trace(events, "predicted", setting))
 
 
 def part(pace: Cost, parts: int) -> Cost:
@@ -115,15 +125,17 @@ def _each(pace: Cost, factor: float, of_lists: bool) -> Cost:
     def scaled(seconds: Seconds) -> Seconds:
         if not isinstance(seconds, Sequence):
             return seconds * factor
-        return [s * factor for s in seconds] if of_lists else seconds
+        rows = ([x * factor for x in s] if isinstance(s, Sequence) else s * factor for s in seconds)
+        return [*rows] if of_lists else seconds
 
     f, i, w = map(scaled, _seconds(pace))
     return replace(pace, forward=f, backward_input=i, backward_weight=w)
 
 
 def first_stage(pace: Cost) -> list[float]:
-    """What F, I and W of the first stage take."""
-    return [s[0] if isinstance(s, Sequence) else s for s in _seconds(pace)]
+    """What F, I and W of the first stage take, for the first microbatch."""
+    rows = (s[0] if isinstance(s, Sequence) else s for s in _seconds(pace))
+    return [row[0] if isinstance(row, Sequence) else row for row in rows]
 
 
 def _seconds(pace: Cost) -> tuple[Seconds, Seconds, Seconds]:

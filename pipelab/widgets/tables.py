@@ -63,8 +63,10 @@ def idle_table(trace: Trace, sums: Sequence[Sums]) -> Table:
 
 def comparison_table(found: Comparison, names: tuple[str, str]) -> Table:
     """Two traces in numbers: duration, bubble, idle time by reason."""
-    idle = ((f"idle: {REASONS[reason].name}", pair) for reason, pair in found.idle.items())
-    pairs = [("duration", found.duration), *idle]
+    pairs = [("duration", found.duration)]
+    if found.microbatches.difference:
+        pairs.append(("per microbatch", found.seconds_per_microbatch))
+    pairs += [(f"idle: {REASONS[reason].name}", pair) for reason, pair in found.idle.items()]
     rows = [
         [name, time_text(pair.a), time_text(pair.b), signed_time(pair.difference),
          "" if pair.ratio is None else f"{pair.ratio:.2f}"]

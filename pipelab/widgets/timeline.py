@@ -27,9 +27,10 @@ class Timeline(ExportedWidget):
 
     Args:
         trace: predicted or recorded.
-        over: what to draw over it: another trace of as many ranks, a Schedule (predicted with the
-            costs seen in ``trace``), or what you guessed: seconds, a share such as ``"30 %"``, or
-            shares by (ranks, microbatches), of which the one that fits ``trace`` is drawn.
+        over: what to draw over it: another trace, whatever its ranks, schedule and steps; a
+            Schedule (predicted with the costs seen in ``trace``); or what you guessed: seconds, a
+            share such as ``"30 %"``, or shares by (ranks, microbatches), of which the one that fits
+            ``trace`` is drawn.
         budget: bytes that a rank may hold, drawn as a line over the memory.
         show: what is drawn beside boxes and idle time at first, of ``"messages"``, ``"memory"`` and
             ``"prediction"`` (what is ``over`` it); by default what ``over`` and ``budget`` need.
@@ -57,6 +58,7 @@ class Timeline(ExportedWidget):
     ):
         self.trace = trace
         self._above = overlay(trace, over)
+        self._esm = bundle.script("single", trace.setting.story)
         super().__init__(**timeline_state(trace, over, budget, show))
 
     def to_html(self, path: str | PathLike[str]) -> Path:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from statistics import median
 
 import psutil
 import pytest
@@ -265,7 +266,7 @@ def test_a_displayed_lab_runs_first_and_leaves_a_picture_with_words(lab):
     }
     assert Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).size[0] > 1000
     assert re.search(
-        r'<img alt="Recorded timeline of [^"]+" src="data:image/png', data["text/html"]
+        r'<img alt="[^"]*Recorded timeline of [^"]+" src="data:image/png', data["text/html"]
     )
     assert "run this cell to get the controls" in data["text/html"]
     assert "rank 1 " in data["text/plain"]
@@ -411,8 +412,8 @@ def test_a_rank_with_two_stages_does_as_much_in_all(make):
     trace = lab.wait()
     for kind in (Kind.F, Kind.B):
         times = [e.end - e.start for e in trace.events if e.kind is kind]
-        assert len(times) == 4 * 4  # of half the 20 ms each; a busy machine makes some longer
-        assert min(times) == pytest.approx(0.01, rel=0.3)
+        assert len(times) == 4 * 4  # of half the 20 ms each; a busy machine changes some
+        assert median(times) == pytest.approx(0.01, rel=0.3)
     assert lab.head["kinds"][0]["tints"][1:], "the second stage has its tint"
 
 

@@ -45,12 +45,13 @@ class StepResult:
     @cached_property
     def trace(self) -> Trace:
         """What each rank did and when, seconds from the first event."""
-        events = in_order(event_of(row) for answer in self._answers for row in answer.events)
+        events = [event_of(row) for answer in self._answers for row in answer.events]
+        origin = min((event.start for event in events), default=0.0)
         memory = tuple(answer.memory for answer in self._answers)
         ranks = [answer.disturbance for answer in self._answers]
         late, timed, lost = map(sum, zip(*ranks, strict=True))
         setting = replace(self._setting, late=late, timed=timed, lost=lost)
-        return Trace(events, "recorded", setting, memory)
+        return Trace(in_order(events), "recorded", setting, memory, origin)
 
 
 def setting_of(
@@ -63,6 +64,7 @@ def setting_of(
         schedule=schedule.name,
         ranks=schedule.num_ranks * replicas,
         microbatches=schedule.num_microbatches,
+        slices=schedule.slices,
         replicas=replicas,
         device=place.device,
         backend=torchs + place.backend,

@@ -1,7 +1,7 @@
 // @ts-check
 // The actions of the picture: wide ones as boxes with letters, narrow ones as flat shapes.
 /** @import { Frame, State, View } from "./types.js" */
-import { kindOf, token, within } from "./data.js";
+import { kindOf, numberOf, partOf, token, within } from "./data.js";
 import { fillOf, flat, flatBoxes } from "./lanes.js";
 import { HATCHED, labelLook, nodeWidth } from "./layout.js";
 import { set, write } from "./parts.js";
@@ -64,7 +64,7 @@ function lookOf(view, s, events, widths) {
   const most = (/** @type {ArrayLike<number>} */ column) => String(events.reduce((a, i) => Math.max(a, column[i]), 0)).length;
   const hasStages = trace.stages.some((stages) => stages.length > 1);
   const isWide = events.some((i) => kindOf(trace, i).letter === "W");
-  const digits = most(trace.microbatch);
+  const digits = numberOf(trace, events.reduce((a, i) => Math.max(a, trace.microbatch[i]), 0)).length;
   const { box } = view.place.rows[0] ?? { box: [0, 0] };
   return labelLook(widths, box[1], { digits, stages: hasStages ? most(trace.stage) : 0, isWide });
 }
@@ -76,23 +76,24 @@ function drawBox(view, s, i, x, width, look) {
   const kind = kindOf(trace, i);
   const place = tintOf(s, i);
   const rank = trace.rank[i];
-  const [y, height] = view.place.rows[rank].box;
+  const [y, height] = partOf(trace, i, view.place.rows[rank].box);
   const tint = kind.tints[Math.min(place, kind.tints.length - 1)];
   const bare = followed && !followed.events.has(i) ? " pl-off" : "";
   set(view.nodes.boxes.next(rank), {
     x: x.toFixed(1), y, width: Math.max(0.5, width - 0.6).toFixed(1), height, class: `pl-box${bare}`,
     fill: fillOf(view, kind, place, width >= HATCHED && height >= HATCHED), stroke: tint[2], "data-i": i,
   });
-  if (!look) return 0;
-  const digits = trace.microbatch[i] < 0 ? "" : String(trace.microbatch[i]);
+  if (!look || height < look.size) return 0;
+  const lines = height < look.tall ? look.lines.slice(-1) : look.lines; // half a row, of two that overlap
+  const digits = numberOf(trace, trace.microbatch[i]);
   const texts = { token: token(trace, i), both: kind.letter + digits, letter: kind.letter, digits };
   const middle = y + height / 2 + look.size * 0.36;
   const stroke = kind.hatch ? tint[0] : "none"; // keeps the hatch from crossing the letters
-  look.lines.forEach((line, n) => {
+  lines.forEach((line, n) => {
     const node = view.nodes.labels.next(rank);
     write(node, texts[line]);
-    set(node, { x: (x + width / 2).toFixed(1), y: (middle + (n - (look.lines.length - 1) / 2) * (look.size + 0.5)).toFixed(1),
+    set(node, { x: (x + width / 2).toFixed(1), y: (middle + (n - (lines.length - 1) / 2) * (look.size + 0.5)).toFixed(1),
       fill: tint[1], stroke, "font-size": look.size, class: `pl-label${bare}`, "data-line": line });
   });
-  return look.lines.length;
+  return lines.length;
 }

@@ -5,6 +5,7 @@
 // are drawn again where that ends. Hatch and letters only where they can be seen.
 /** @import { Kind, Place, State, View } from "./types.js" */
 import { drawBoxes } from "./boxes.js";
+import { partOf } from "./data.js";
 import { drawArrows, drawGhost, drawIdle, drawMemory, drawMessages, fillOf } from "./lanes.js";
 import { layout } from "./layout.js";
 import { pool, set, svg, write } from "./parts.js";
@@ -100,7 +101,7 @@ function drawChosen(view, s, scale) {
   view.over.chosen.style.display = i < 0 ? "none" : "";
   if (i < 0) return;
   const isMessage = trace.rows[trace.rank[i]].messages.order.includes(i);
-  const [y, height] = view.place.rows[trace.rank[i]][isMessage ? "messages" : "box"];
+  const [y, height] = partOf(trace, i, view.place.rows[trace.rank[i]][isMessage ? "messages" : "box"]);
   const x = (trace.start[i] - s.window.from) * scale;
   const width = Math.max(2, (trace.end[i] - trace.start[i]) * scale);
   set(view.over.chosen, { x: x - 1.5, y: y - 1.5, width: width + 3, height: height + 3 });
@@ -137,12 +138,12 @@ function drawNames(view, s) {
   };
   for (let rank = 0; rank < place.rows.length; rank += every) {
     const { box, memory, ghost } = place.rows[rank];
-    const middle = box[0] + box[1] / 2 + 4;
+    const middle = (box[1] ? box[0] + box[1] / 2 : ghost[0] + ghost[1] / 2) + 4;
     name(say("rank", { rank }), place.left - 8, middle, "pl-end");
     const share = s.trace.head.shares?.[rank];
     const x = place.left + place.plot + 8;
     if (share) name(place.right > 60 ? say("idle_share", { share }) : share, x, middle);
-    if (ghost[1] >= 10) name(s.ghostName, place.left - 8, ghost[0] + ghost[1] / 2 + 3, "pl-end pl-quiet");
+    if (ghost[1] >= 10 && box[1]) name(s.ghostName, place.left - 8, ghost[0] + ghost[1] / 2 + 3, "pl-end pl-quiet");
     if (memory[1] >= 12 && s.curves) {
       const peak = s.peaks[rank];
       name(say("memory"), place.left - 8, memory[0] + memory[1] / 2 + 4, "pl-end pl-quiet");

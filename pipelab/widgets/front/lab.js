@@ -31,6 +31,8 @@ function render({ model, el }) {
   const error = element("pre", { class: "pl-error", role: "alert" });
   const figures = element("ul", { class: "pl-figures", "aria-label": "The run in numbers" });
   const root = element("section", { class: "pl-lab pl-root", "aria-label": "Timeline lab" });
+  chart.node.hidden = Boolean(get("choices").story);
+  chart.more.hidden = chart.node.hidden;
   const side = element("div", { class: "pl-side" }, element("div", {}, figures, chart.more), chart.node);
   const status = element("div", { class: "pl-state" }, title, summary);
   const main = element("div", { class: "pl-main" }, side, view.node);

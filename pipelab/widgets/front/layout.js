@@ -26,10 +26,11 @@ export function layout({ trace, ghost, lanes, curves, guess, live }, width) {
   const parts = /** @type {(keyof typeof EXTRA)[]} */ (["ghost", "messages", "memory"]).filter((name) => has[name]);
   const extra = parts.reduce((sum, name) => sum + EXTRA[name], 0);
   const taller = 1 + 0.5 * extra; // half of what the other parts need is taken from the boxes
-  const pitch = taller * clamp(ROOM / ranks, Math.min(SMALL_ROW, TALL / ranks), LARGE);
+  const others = ghost?.rows?.length ?? 0;
+  const pitch = taller * clamp(ROOM / Math.max(ranks, others), Math.min(SMALL_ROW, TALL / Math.max(ranks, others)), LARGE);
   const gap = pitch > 20 ? 7 : 1;
   const box = Math.max(3, Math.floor((pitch - gap - 2 * parts.length) / (1 + extra)));
-  const part = (/** @type {keyof typeof EXTRA} */ name) => (has[name] ? Math.max(2, Math.round(box * EXTRA[name])) : 0);
+  const part = (/** @type {keyof typeof EXTRA} */ name) => (has[name] ? Math.max(LEAST, Math.round(box * EXTRA[name])) : 0);
   const height = { ghost: part("ghost"), messages: part("messages"), memory: part("memory") };
   /** @type {Placed[]} */
   const rows = [];
@@ -45,7 +46,13 @@ export function layout({ trace, ghost, lanes, curves, guess, live }, width) {
     rows.push({ top: y, ghost: [y, height.ghost], box: [boxAt, box], messages: [messagesAt, height.messages],
       memory: [memoryAt, height.memory], bottom });
   }
-  const bottom = top + Math.round(ranks * stride);
+  let bottom = top + Math.round(ranks * stride);
+  for (let rank = ranks; rank < others; rank++) { // ranks that only the other trace has
+    const only = Math.max(height.ghost, Math.round(box * 0.6));
+    const end = bottom + only;
+    rows.push({ top: bottom, ghost: [bottom, only], box: [end, 0], messages: [end, 0], memory: [end, 0], bottom: end });
+    bottom = end + gap;
+  }
   return { width, left, right, plot: Math.max(120, width - left - right), rows, bottom, height: bottom + 26 };
 }
 
