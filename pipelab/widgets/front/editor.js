@@ -2,6 +2,7 @@
 // The schedule editor: a grid of tokens, whether they can run, and what they are predicted to do.
 /** @import { Model } from "./types.js" */
 /** @import { Tokens } from "./token_grid.js" */
+import { atWork } from "./at_work.js";
 import { debounce } from "./debounce.js";
 import { exportButton } from "./export.js";
 import { newId } from "./new_id.js";
@@ -72,6 +73,7 @@ function render({ model, el }) {
   };
   const draw = (/** @type {boolean} */ focus) => {
     grid.draw(focus);
+    showRank();
     form.undo.setAttribute("aria-disabled", String(!history.canUndo));
     form.redo.setAttribute("aria-disabled", String(!history.canRedo));
   };
@@ -98,13 +100,12 @@ function render({ model, el }) {
     edit(state.rows.map((row, r) => (r === rank ? [...row, token] : row)), [rank, state.rows[rank].length]);
   }, csvButton(state));
   const stamp = stampForm(model, send.flush);
-  const view = timeline([exportButton(model)], get("show"));
+  const view = timeline([exportButton(model)], get("show"), atWork);
   const root = element("section", { class: "pl-editor pl-root", "aria-label": "Schedule editor" },
     grid.node, form.node, stamp, message, note.node, view.node);
   root.dataset.lmSuppressShortcuts = "true";
   root.addEventListener("keydown", (event) => history.press(event) && event.preventDefault());
   draw(false);
-  showRank();
   const views = traitViews({ model, root, form, message, grid, note }, () => {
     if (JSON.stringify(state.rows) === JSON.stringify(get("rows"))) return;
     history.remember(); // Python stamped a block, or a cell set other rows

@@ -3,6 +3,7 @@
 //
 // Words and figures come from Python, in traits; this file lays them out and sends what was chosen.
 /** @import { Model } from "./types.js" */
+import { atWork } from "./at_work.js";
 import { sessionChart } from "./chart.js";
 import { exportButton } from "./export.js";
 import { makeControls } from "./lab_controls.js";
@@ -21,7 +22,7 @@ function render({ model, el }) {
   const get = (/** @type {string} */ name) => model.get(name);
   const note = patience();
   const panel = makeControls(model, note.sent);
-  const view = timeline([exportButton(model)], get("show"));
+  const view = timeline([exportButton(model)], get("show"), atWork);
   const chart = sessionChart(() => {
     model.set("session", []);
     model.save_changes();
