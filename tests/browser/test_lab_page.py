@@ -17,7 +17,7 @@ LANES = ("messages", "memory", "prediction")
 
 @pytest.fixture(scope="module")
 def lab_page(tmp_path_factory):
-    """Writes the page of a lab after a run; ``changed`` are traits in place of its own."""
+    """Writes the page of a lab after a run; ``changed`` are other values of its traits."""
 
     def write(num_ranks: int, show=(), **changed):
         lab = TimelineLab(num_ranks, 8, "gpipe", pace=QUICK, over={(num_ranks, 8): 0.2}, show=show)
