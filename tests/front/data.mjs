@@ -1,8 +1,9 @@
 // The questions that the picture asks of a trace.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { atWork } from "./at_work.js";
 import {
-  at, atWork, bytesOf, details, doing, find, follow, idleTexts, partOf, readTrace, stops, token, within,
+  at, bytesOf, details, doing, find, follow, idleTexts, partOf, readTrace, stops, token, within,
 } from "./data.js";
 
 const read = (name) => {

@@ -65,6 +65,15 @@ def test_a_refusal_is_explained_with_its_tokens_marked(editor, rows, words, mark
     assert editor.can_run and editor.marks == []
 
 
+def test_every_edit_is_answered_also_with_the_same_words(editor):
+    refused, answers = [["0F0", "0B0"], []], editor.checked
+    editor.set_state({"rows": refused})
+    said = editor.message
+    editor.set_state({"rows": [["0F0", "0B0", "0F1"], []]})
+    assert editor.message == said and "rank 1 has no actions" in said
+    assert editor.checked == answers + 2
+
+
 def test_it_says_what_is_known_of_a_schedule(editor):
     lines = editor.message.splitlines()
     assert lines[1] == "It holds at most 2, 1 microbatches on ranks 0 to 1."
