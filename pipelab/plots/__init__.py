@@ -9,8 +9,16 @@ if TYPE_CHECKING:
     from pipelab.plots.memory_plot import plot_memory
     from pipelab.plots.side_by_side import plot_compare
     from pipelab.plots.terminal import describe, timeline_text
+    from pipelab.plots.waits import plot_waits
 
-__all__ = ["describe", "plot_compare", "plot_memory", "plot_timeline", "timeline_text"]
+__all__ = [
+    "describe",
+    "plot_compare",
+    "plot_memory",
+    "plot_timeline",
+    "plot_waits",
+    "timeline_text",
+]
 
 __getattr__ = lazy_names(
     __name__,
@@ -19,6 +27,7 @@ __getattr__ = lazy_names(
         "plot_compare": "side_by_side",
         "plot_memory": "memory_plot",
         "plot_timeline": "figure",
+        "plot_waits": "waits",
         "timeline_text": "terminal",
     },
 )

@@ -6,9 +6,10 @@ from functools import cache
 from unittest.mock import patch
 
 from pipelab.lessons import exercise
-from pipelab.lessons.answer_process import Outcome, plain
+from pipelab.lessons.answer_process import Outcome
 from pipelab.lessons.chapters import MODULES, chapter_of
 from pipelab.lessons.drawn import Draws
+from pipelab.lessons.plain_data import plain
 from pipelab.lessons.results import Result, Verdict
 
 
