@@ -1,5 +1,7 @@
 """What lessons 9 and 10 state: on paper by the simulator, recorded by their stored run."""
 
+import fcntl
+import os
 import re
 import subprocess
 import sys
@@ -114,6 +116,11 @@ def test_10_a_strict_send_hangs_however_small_its_message():
     from pipelab.engine.transport.shared_memory import RING_BYTES
 
     assert RING_BYTES == 32 * 2**20
+    if hasattr(fcntl, "F_GETPIPE_SZ"):
+        ends = os.pipe()
+        assert fcntl.fcntl(ends[0], fcntl.F_GETPIPE_SZ) == 64 * 2**10
+        for end in ends:
+            os.close(end)
 
 
 def test_10_the_second_program_hangs_whatever_a_send_does():
