@@ -118,7 +118,7 @@ def test_10_a_strict_send_hangs_however_small_its_message():
     assert RING_BYTES == 32 * 2**20
     if hasattr(fcntl, "F_GETPIPE_SZ"):
         ends = os.pipe()
-        assert fcntl.fcntl(ends[0], fcntl.F_GETPIPE_SZ) == 64 * 2**10
+        assert fcntl.fcntl(ends[0], fcntl.F_GETPIPE_SZ) <= 64 * 2**10
         for end in ends:
             os.close(end)
 

@@ -25,6 +25,7 @@ from pipelab.schedules import Schedule, gpipe, one_f_one_b, validate
 from pipelab.schedules.messages import routes
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
+from pipelab.words import number
 
 _ORDER = "a function order(p, m): for each rank, the tokens that it computes, in order"
 _MESSAGES = "a function with_messages(rows): for each rank, its row with RECVs and SENDs"
@@ -171,9 +172,9 @@ def _compare_messages(name: str, rows: object, given: list[list[str]]) -> Result
         return Result(name, expected, f"{late} leaves later than it could", False, hint)
     most, rank = max((_most_open(row), rank) for rank, row in enumerate(schedule.ranks))
     hint = "each open receive takes memory: open it only one action before the one that needs it"
-    got = f"at most {most} open receives" if order.num_ranks > 1 else "no messages"
+    got = f"at most {number(most, 'open receive')}" if order.num_ranks > 1 else "no messages"
     if most > _MOST_OPEN:
-        return Result(name, expected, f"{most} open receives on rank {rank}", False, hint)
+        return Result(name, expected, f"{number(most, 'open receive')} on rank {rank}", False, hint)
     return Result(name, expected, got, True)
 
 

@@ -16,6 +16,7 @@ from pipelab.lessons.exercise import Cases, Draws, Exercise, Idea, against, each
 from pipelab.lessons.results import Result, Shown
 from pipelab.lessons.unproven import BROKEN, exchange
 from pipelab.schedules import Schedule, validate
+from pipelab.words import number
 
 _REPAIR = "a function repair(name): the rows of that program, with one change"
 _LOOK_AT = "a function look_at(waits): the ranks to look at first, such as [1, 2]"
@@ -57,7 +58,7 @@ def _schedule(value: object) -> Schedule:
 
 
 def _compare_repair(name: str, value: object, broken: str) -> Result:
-    expected = "it runs where a send waits for its receive, after one change"
+    expected = "it runs, after one change"
     before, rows = [row.split() for row in BROKEN[broken]], _rows(value)
     if rows == before:
         hint = "validate(Schedule.from_tokens(...)) says what is wrong with it, and where"
@@ -68,7 +69,8 @@ def _compare_repair(name: str, value: object, broken: str) -> Result:
         return Result(name, expected, str(error).splitlines()[0], False, str(error))
     changes = _changes(before, rows)
     hint = "one token moved within its row, or one token added: the others stay where they are"
-    return Result(name, expected, f"it runs, after {changes} changes", changes == 1, hint)
+    got = f"it runs, after {number(changes, 'change')}"
+    return Result(name, expected, got, changes == 1, hint)
 
 
 def _changes(before: Sequence[Sequence[str]], after: Sequence[Sequence[str]]) -> int:
@@ -130,11 +132,11 @@ _compare_look_at = against(
 
 
 def _draw_waits(random: Random) -> tuple[_Waits]:
-    number = random.choice((2, 3, 4, 4, 5, 6, 8, 11))
+    ranks = range(random.choice((2, 3, 4, 4, 5, 6, 8, 11)))
     none = random.choice((0.0, 0.2, 0.2, 0.5))
     waits: _Waits = []
-    for rank in range(number):
-        others = [other for other in range(number) if other != rank]
+    for rank in ranks:
+        others = [other for other in ranks if other != rank]
         waits.append(None if random.random() < none else random.choice(others))
     return (waits,)
 
