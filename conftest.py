@@ -26,6 +26,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -163,7 +164,8 @@ def seeded(request: pytest.FixtureRequest) -> None:
 def _seed(name: str) -> None:
     seed = zlib.crc32(name.encode())
     random.seed(seed)
-    if numpy := sys.modules.get("numpy"):
-        numpy.random.seed(seed)
-    if torch := sys.modules.get("torch"):
-        torch.default_generator.manual_seed(seed)  # not GPUs': that would record a stack each time
+    # imported again: another thread may be loading it, and this waits until it has
+    if "numpy" in sys.modules:
+        import_module("numpy").random.seed(seed)
+    if "torch" in sys.modules:  # not GPUs': that would record a stack each time
+        import_module("torch").default_generator.manual_seed(seed)
