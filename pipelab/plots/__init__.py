@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pipelab.plots.memory_plot import plot_memory
     from pipelab.plots.side_by_side import plot_compare
     from pipelab.plots.terminal import describe, timeline_text
+    from pipelab.plots.waits import plot_waits
 
 __all__ = [
     "describe",
@@ -17,6 +18,7 @@ __all__ = [
     "plot_frontier",
     "plot_memory",
     "plot_timeline",
+    "plot_waits",
     "timeline_text",
 ]
 
@@ -28,6 +30,7 @@ __getattr__ = lazy_names(
         "plot_frontier": "frontier_plot",
         "plot_memory": "memory_plot",
         "plot_timeline": "figure",
+        "plot_waits": "waits",
         "timeline_text": "terminal",
     },
 )

@@ -87,7 +87,8 @@ class Cost:
             TraceError: nothing was computed in it.
         """
         events, overlapped = measured.taken_apart(trace.events)
-        found = measured.stages(events, by_microbatch)
+        pieces = trace.setting.pieces
+        found = measured.by_microbatch(events, pieces) if by_microbatch else measured.stages(events)
         return cls(**found, latency=measured.latency(trace.events), overlapped=overlapped)
 
     def by_microbatch(self, lengths: Sequence[float]) -> "Cost":
@@ -296,5 +297,5 @@ def _range(parts: Sequence[float | Sequence[float]]) -> str:
     rows = [part if isinstance(part, Sequence) else [part] for part in parts]
     longest = max(map(len, rows))
     sums = [sum(row[i % len(row)] for row in rows) * 1000 for i in range(longest)]
-    least, most = (f"{round(value, 6):g}" for value in (min(sums), max(sums)))
+    least, most = (f"{v:.2g}" if v < 100 else f"{v:.0f}" for v in (min(sums), max(sums)))
     return least if least == most else f"{least} to {most}"

@@ -27,13 +27,11 @@ class Stages(TypedDict):
     activation_bytes: Numbers
 
 
-def stages(events: Sequence[Event], by_microbatch: bool = False) -> Stages:
+def stages(events: Sequence[Event]) -> Stages:
     """Medians of what ran, per stage; 0 for what did not run. Raises TraceError if nothing did.
 
     A stage with full backwards alone: half of them counts as I, half as W.
     """
-    if by_microbatch:
-        return _by_microbatch(events)
     computed = [e for e in events if e.kind in COMPUTE]
     if not computed:
         raise TraceError("the trace holds no computation: record or simulate a step first")
@@ -66,11 +64,17 @@ def stages(events: Sequence[Event], by_microbatch: bool = False) -> Stages:
     )
 
 
-def _by_microbatch(events: Sequence[Event]) -> Stages:
-    """The same with a row per stage: each microbatch's events alone give its numbers."""
-    count = max((e.microbatch for e in events if e.microbatch is not None), default=-1) + 1
+def by_microbatch(events: Sequence[Event], count: int) -> Stages:
+    """The same with a row per stage: the events of each microbatch alone give its numbers.
+
+    ``count``: microbatches, or all their slices, of one step; those of later steps count too.
+    """
     whole = stages(events)
-    each = [stages([e for e in events if e.microbatch in (i, None)]) for i in range(count)]
+    own: list[list[Event]] = [[] for _ in range(count)]
+    for e in events:
+        if e.microbatch is not None:
+            own[e.microbatch % count].append(e)
+    each = [stages(row) for row in own if row]
 
     def rows(columns: Sequence[Numbers]) -> Numbers:
         return [[*map(float, row)] for row in zip(*columns, strict=True)]

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from traitlets import Bool, List, Unicode
+from traitlets import Bool, Int, List, Unicode
 
 from pipelab.errors import PipelabError, ScheduleError
 from pipelab.schedules import Schedule
@@ -43,6 +43,7 @@ class ScheduleEditor(LiveWidget):
     message = Unicode("").tag(sync=True)  # whether it can run, or what is wrong
     marks: List[str] = List().tag(sync=True)  # tokens that the message is about
     can_run = Bool(False).tag(sync=True)
+    checked = Int(0).tag(sync=True)  # how many edits have been answered
     stamp: List[int] = List().tag(sync=True)  # how often asked for, the period, microbatches
 
     def __init__(self, schedule: Schedule):
@@ -114,7 +115,7 @@ class ScheduleEditor(LiveWidget):
 
     def _check(self) -> None:
         """Say whether it can run, and show what it is predicted to do, or what is wrong."""
-        found: dict[str, object] = {"live": False, "state": "idle"}
+        found: dict[str, object] = {"live": False, "state": "idle", "checked": self.checked + 1}
         try:
             schedule = self.schedule
             trace = simulate(lower(schedule), PACE)

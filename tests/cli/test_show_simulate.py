@@ -223,6 +223,34 @@ def test_times_with_a_unit(run):
     assert "F 10, I 10, W 5 ms" in output and "200 ms if no rank were ever idle" in output
 
 
+def test_microbatches_of_unequal_lengths(run):
+    line = "simulate gpipe 1f1b zero_bubble_h1 -p 4 --lengths 1,1,4,1,1,1,1,1"
+    data = json.loads(run(f"{line} --json")[1])
+    assert data["lengths"] == [1, 1, 4, 1, 1, 1, 1, 1]
+    assert [row["microbatches"] for row in data["schedules"]] == [8] * 3
+    durations = [row["duration"] for row in data["schedules"]]
+    assert durations[0] == 33 + 3 * 3 * 4  # each further rank adds the longest once
+    assert durations[2] < durations[1] < durations[0]
+    assert "33 units if no rank were ever idle" in run(line)[1].replace("\n", " ")
+    assert "microbatches of 1/1/4/1/1/1/1/1" in run(line)[1].replace("\n", " ")
+
+
+def test_slices_share_the_cost_of_their_microbatch(run, file):
+    path = file("0F0.0,0F0.1,0B0.1,0B0.0\n1F0.0,1F0.1,1B0.1,1B0.0\n")
+    (row,) = json.loads(run(f"simulate {path} --json")[1])["schedules"]
+    assert row["duration"] == pytest.approx(4.5)  # 3 of one rank's own, and half as many before it
+    assert "1 microbatch of 2 slices" in run(f"show {path}")[1]
+
+
+@pytest.mark.parametrize("lengths", ["1,2", "1,,2", "1,-1", "0,1", "a", "nan,1", "inf,1"])
+def test_lengths_that_do_not_fit_are_refused(run, lengths):
+    try:
+        code, *_ = run(f"simulate 1f1b -p 2 -m 3 --lengths {lengths}")
+    except SystemExit as end:
+        code = end.code
+    assert code in (1, 2)
+
+
 def test_one_schedule_is_a_timeline_as_wide_as_asked_for(run):
     for width in (60, 90):
         output = run(f"simulate 1f1b -p 2 -m 3 --width {width}")[1]

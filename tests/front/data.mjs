@@ -1,8 +1,9 @@
 // The questions that the picture asks of a trace.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { atWork } from "./at_work.js";
 import {
-  at, atWork, bytesOf, details, doing, find, follow, idleTexts, partOf, readTrace, stops, token, within,
+  at, bytesOf, details, doing, find, follow, idleTexts, partOf, readTrace, stops, token, within,
 } from "./data.js";
 
 const read = (name) => {
@@ -18,6 +19,11 @@ const trace = read("1f1b.json");
 assert.equal(trace.rows.length, 4);
 const tokens = [...trace.rows[3].boxes.order].map((i) => token(trace, i));
 assert.deepEqual(tokens.slice(0, 4), ["3F0", "3B0", "3F1", "3B1"]);
+
+const sliced = read("slices.json");
+const names = [...sliced.rows[1].boxes.order].map((i) => token(sliced, i));
+assert.deepEqual(names.slice(0, 4), ["1F0.0", "1F0.1", "1B0.1", "1F1.0"]);
+assert.ok(details(sliced, sliced.rows[0].boxes.order[3])[0].includes("of microbatch 0.1"));
 
 // What a window shows is what meets it, no more and no less.
 for (const [from, to] of [[0, 40], [3, 9], [7.05, 7.06], [50, 60]]) {
