@@ -49,6 +49,8 @@ if LIGHT not in sys.path:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (LIGHT, before)))
 
+os.environ["PIPELAB_NOTICES"] = "0"  # or a slow minute changes what a lesson's cell puts out
+
 # [6], then [2] [3] [4]
 pytest_plugins = ["nbval.plugin", "tests.quiet", "tests.beside", "tests.teacher_cells"]
 

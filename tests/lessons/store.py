@@ -39,7 +39,7 @@ def execute(notebook: NotebookNode) -> None:
         resources={"metadata": {"path": str(NOTEBOOKS)}},
     )
     with tempfile.TemporaryDirectory(prefix="pipelab-store-") as home:
-        client.execute(env=os.environ | {"PIPELAB_HOME": home})
+        client.execute(env=os.environ | {"PIPELAB_HOME": home, "PIPELAB_NOTICES": "0"})
 
 
 def main(numbers: list[str]) -> None:
