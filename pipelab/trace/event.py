@@ -45,6 +45,10 @@ class Setting:
 
     ``ranks`` counts all processes: those of one pipeline times ``replicas``. ``clock_error``: by
     how many seconds the clocks of several machines may differ; 0.0 if all ranks shared a clock.
+
+    Of a recording from elsewhere: ``origin`` says what wrote it and whose time it has
+    (``"ndtimeline, device time"``), ``step`` and ``replica`` which part of it this is, ``notes``
+    what the files did not hold.
     """
 
     schedule: str = "custom"
@@ -57,6 +61,10 @@ class Setting:
     versions: dict[str, str] = field(default_factory=dict)
     replicas: int = 1
     clock_error: float = 0.0
+    origin: str = ""
+    step: int = 0
+    replica: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 class Operator(NamedTuple):

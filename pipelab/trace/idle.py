@@ -83,9 +83,11 @@ def explained(trace: Trace, rows: list[list[Node]]) -> tuple[Idle, ...]:
     for event in trace.events:
         others[event.rank].append(event)
     loads = [_Load(row) for row in rows]
+    waits = any(e.kind is Kind.WAIT and e.microbatch is not None for e in trace.events)
     found: list[Idle] = []
     for rank, gaps in enumerate(idle_gaps(trace.events, len(rows))):
-        claims = [claim for claim in _claims(rows[rank], others[rank]) if claim.start < claim.end]
+        own = [*_claims(rows[rank], others[rank]), *(() if waits else _implied(rows[rank]))]
+        claims = [claim for claim in own if claim.start < claim.end]
         claims.sort(key=lambda claim: claim.start)
         found += (_judged(piece, loads) for piece in _pieces(rank, rows[rank], claims, gaps))
     return tuple(found)
@@ -127,6 +129,23 @@ def _claims(row: list[Node], events: list[Event]) -> Iterator[_Claim]:
             yield _Claim(event.start, event.end, "step")
         elif event.kind in RESULT and event.end <= then:  # else it continued with another event
             yield _Claim(event.start, event.end, "blocked", event.peer)
+
+
+def _implied(row: list[Node]) -> Iterator[_Claim]:
+    """Where no wait was recorded: a rank waits from its last action until its message comes.
+
+    When that was is known if the SEND lasted until then; else the next action began with it.
+    """
+    for node in row:
+        if node.producer is None or not node.was_late:
+            continue
+        peer, root = node.producer.event.rank, node.producer.root.event.rank
+        free = node.previous.event.end if node.previous else -inf
+        made, start = node.producer.event.end, node.event.start
+        sent = node.send.end if node.send else made
+        came = sent if sent > made else start
+        yield _Claim(free, min(made, start), "waiting", peer, root)
+        yield _Claim(max(free, made), min(came, start), "message", peer, root)
 
 
 def _pieces(

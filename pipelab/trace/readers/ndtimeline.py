@@ -1,0 +1,212 @@
+"""ndtimeline's files (veScale; StragglerAnalysis, Lin et al. 2025, arXiv 2505.05713).
+
+    pid   replica                       name   forward-compute, backward-send, optimizer, ...
+    tid   5 x rank + lane               args   step, mb_id (microbatch), model_chunk, seq_id
+
+``thread_name`` says which rank of the pipeline a tid is: "PP rank 1, TP rank 0, compute". Without
+it, the ranks of a replica are numbered in order of their tid. Messages name no microbatch: the
+n-th that a rank sends carries the n-th result that leaves it.
+"""
+
+import re
+from collections import Counter, defaultdict
+from typing import NamedTuple
+
+from pipelab.action import Kind
+from pipelab.trace.event import Event
+from pipelab.trace.readers.gathered import DEVICE_TIME, Gathered, StepKey
+from pipelab.trace.readers.stream import EventFile, Json, arguments, number, whole
+
+_LANES = 5
+_KINDS = {
+    "forward-compute": Kind.F,
+    "backward-compute": Kind.B,
+    "backward-input-compute": Kind.I,
+    "backward-weight-compute": Kind.W,
+    "forward-send": Kind.SEND_F,
+    "forward-recv": Kind.RECV_F,
+    "backward-send": Kind.SEND_B,
+    "backward-recv": Kind.RECV_B,
+    "grads-reduce-scatter": Kind.REDUCE_GRAD,
+    "optimizer": Kind.STEP,
+}
+_OTHERS = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+|gc")  # names of this form that are no action of ours
+_PLACE = re.compile(r"PP rank (\d{1,6})(?:, TP rank (\d{1,6}))?")
+_CARRIES = {
+    Kind.SEND_F: (Kind.F,),
+    Kind.RECV_F: (Kind.F,),
+    Kind.SEND_B: (Kind.B, Kind.I),
+    Kind.RECV_B: (Kind.B, Kind.I),
+}
+
+
+class _Row(NamedTuple):
+    """One event as the file has it; times in seconds."""
+
+    key: StepKey
+    tid: int
+    kind: Kind
+    chunk: int
+    microbatch: int
+    start: float
+    end: float
+
+
+class Ndtimeline:
+    """Collects what the files of this form hold."""
+
+    form = "ndtimeline"
+    expected = "ndtimeline's events (forward-compute, backward-compute, ...)"
+
+    def __init__(self) -> None:
+        self.rows: list[_Row] = []
+        self.places: dict[tuple[int, int], tuple[int, int]] = {}  # (pid, tid): PP and TP rank
+        self.others: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, name: str, event: Json) -> None:
+        """One event of a file."""
+        if kind := _KINDS.get(name):
+            self._take_row(kind, event)
+        elif name == "thread_name" and event.get("ph") == "M":
+            if match := _PLACE.search(str(arguments(event).get("name"))):
+                place = int(match[1]), int(match[2] or 0)
+                self.places[whole(event.get("pid"), 0), whole(event.get("tid"), 0)] = place
+        elif event.get("ph") == "X" and event.get("cat") == name and _OTHERS.fullmatch(name):
+            self.others[name] += 1
+
+    def _take_row(self, kind: Kind, event: Json) -> None:
+        if event.get("ph", "X") != "X":
+            return
+        args = arguments(event)
+        start = number(event, "ts") / 1e6
+        self.rows.append(
+            _Row(
+                StepKey(whole(args.get("step"), 0), whole(event.get("pid"), 0)),
+                whole(event.get("tid"), 0),
+                kind,
+                max(0, whole(args.get("model_chunk"), 0)),
+                whole(args.get("mb_id")),
+                start,
+                start + number(event, "dur", 0.0) / 1e6,
+            )
+        )
+
+    def end_file(self, file: EventFile) -> None:
+        """Several files of this form hold parts of one job: nothing tells them apart."""
+
+    def gathered(self) -> Gathered:
+        """All steps of all replicas."""
+        ranks, notes = self._ranks()
+        rows: dict[StepKey, dict[int, list[_Row]]] = defaultdict(lambda: defaultdict(list))
+        for row in self.rows:
+            rank = ranks.get((row.key.replica, row.tid // _LANES))
+            if rank is not None:
+                rows[row.key][rank].append(row)
+        num_ranks = max(ranks.values(), default=0) + 1
+        is_v, chunks = _folds_in_a_v(rows, num_ranks), self._chunks()
+        steps: dict[StepKey, list[Event]] = {}
+        unmatched = 0
+        for key, by_rank in rows.items():
+            steps[key] = []
+            for rank, own in sorted(by_rank.items()):
+                events, lost = _rank_events(rank, own, num_ranks, chunks, is_v)
+                steps[key] += events
+                unmatched += lost
+        if unmatched:
+            notes.append(
+                f"{unmatched} messages left out: their number does not fit that of the results"
+            )
+        if self.others:
+            names = ", ".join(f"{count} {name}" for name, count in sorted(self.others.items()))
+            notes.append(f"not read: {names}")
+        notes.append("the file holds no memory and no waits: idle time is explained by what ran")
+        replicas = len({key.replica for key in steps})
+        return Gathered(self.form, DEVICE_TIME, steps, notes, replicas=replicas)
+
+    def _chunks(self) -> int:
+        return 1 + max((row.chunk for row in self.rows), default=0)
+
+    def _ranks(self) -> tuple[dict[tuple[int, int], int], list[str]]:
+        """(replica, tid // 5) -> rank of the pipeline: of each, the lowest tensor-parallel rank."""
+        seen = sorted({(row.key.replica, row.tid // _LANES) for row in self.rows})
+        places = {(pid, tid // _LANES): place for (pid, tid), place in self.places.items()}
+        found: dict[tuple[int, int], int] = {}
+        taken: dict[tuple[int, int], int] = {}
+        doubles = 0
+        for replica, job_rank in seen:
+            order = [other for pid, other in seen if pid == replica]
+            rank, tensor = places.get((replica, job_rank), (order.index(job_rank), 0))
+            if taken.setdefault((replica, rank), tensor) == tensor:
+                found[replica, job_rank] = rank
+            else:
+                doubles += 1
+        notes = [] if places else ["no thread_name says which rank is which: numbered by their tid"]
+        if doubles:
+            notes.append(f"{doubles} further tensor-parallel ranks are there: one of each is read")
+        return found, notes
+
+
+def _folds_in_a_v(rows: dict[StepKey, dict[int, list[_Row]]], num_ranks: int) -> bool:
+    """Whether chunk 1 goes back from the last rank to the first, as in ZB-V and DualPipeV."""
+    votes = 0
+    for by_rank in rows.values():
+        first = {}
+        for rank in (0, num_ranks - 1):
+            own = [r for r in by_rank.get(rank, []) if r.kind is Kind.F and r.chunk == 1]
+            first[rank] = min((r.start for r in own), default=0.0)
+        votes += 1 if first[num_ranks - 1] < first[0] else -1
+    return votes > 0
+
+
+def _rank_events(
+    rank: int, rows: list[_Row], num_ranks: int, chunks: int, is_v: bool
+) -> tuple[list[Event], int]:
+    """One rank's events of one step, and the number of messages that fit no result."""
+
+    def stage(chunk: int) -> int:
+        back = is_v and chunk % 2
+        return (chunk + 1) * num_ranks - 1 - rank if back else chunk * num_ranks + rank
+
+    rows.sort(key=lambda row: row.start)
+    home = {stage(chunk) for chunk in range(chunks)}
+    last = chunks * num_ranks - 1
+    computed: list[Event] = []
+    order: Counter[tuple[Kind, int]] = Counter()
+    for row in rows:
+        if row.kind in (Kind.F, Kind.B, Kind.I, Kind.W):
+            at = order[row.kind, row.chunk]
+            order[row.kind, row.chunk] += 1
+            microbatch = row.microbatch if row.microbatch >= 0 else at
+            computed.append(
+                Event(rank, row.kind, stage(row.chunk), microbatch, row.start, row.end)
+            )
+    events, lost = [*computed], 0
+    for kind in _CARRIES:
+        own = [row for row in rows if row.kind is kind]
+        toward = 1 if kind in (Kind.SEND_F, Kind.RECV_B) else -1
+        results = [
+            e for e in computed if e.kind in _CARRIES[kind]
+            and 0 <= e.stage + toward <= last and e.stage + toward not in home
+        ]  # fmt: skip
+        if kind in (Kind.SEND_F, Kind.SEND_B):
+            results.sort(key=lambda e: e.end)
+        if len(own) != len(results):
+            lost += len(own)
+            continue
+        for row, e in zip(own, results, strict=True):
+            peer = _home(e.stage + toward, num_ranks, is_v)
+            events.append(
+                Event(rank, kind, e.stage, e.microbatch, row.start, row.end, peer=peer)
+            )
+    for row in rows:
+        if row.kind in (Kind.STEP, Kind.REDUCE_GRAD):
+            events.append(Event(rank, row.kind, stage(row.chunk), None, row.start, row.end))
+    return events, lost
+
+
+def _home(stage: int, num_ranks: int, is_v: bool) -> int:
+    chunk, rank = divmod(stage, num_ranks)
+    return num_ranks - 1 - rank if is_v and chunk % 2 else rank
