@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import NamedTuple
 
-from pipelab.action import COMPUTE
+from pipelab.action import COMPUTE, Kind
 from pipelab.analysis.order import UNKNOWN, schedule_of
 from pipelab.analysis.own_costs import cost_of, stage_costs, typical, with_stages
 from pipelab.analysis.slowest import Slowest, slowest
@@ -99,6 +99,12 @@ class Diagnosis:
     replicas: tuple[Replica, ...]
     notes: tuple[str, ...]
 
+    def __str__(self) -> str:
+        """One screen."""
+        from pipelab.analysis.screen import screen
+
+        return screen(self)
+
     def data(self) -> dict[str, object]:
         """All figures, for JSON; times in seconds, shares of 1."""
         found = asdict(replace(self, trace=Trace((), "recorded")))
@@ -135,7 +141,7 @@ def diagnose(traces: Iterable[Trace], step: int | None = None, replica: int | No
     notes = [*dict.fromkeys(note for trace in traces for note in trace.setting.notes)]
     found = slowest(traces)
     p, m = schedule.num_ranks, schedule.num_microbatches
-    changes, simulated, fit = _simulations(traces, shown, schedule, notes)
+    changes, simulated, fit = _simulations(traces, shown, schedule, found, notes)
     return Diagnosis(
         trace=shown,
         schedule=schedule.name,
@@ -208,30 +214,33 @@ def _idle(traces: Sequence[Trace]) -> dict[Reason, float]:
 def _path(trace: Trace) -> list[Share]:
     """Seconds of the critical path by kind and stage; between its events are messages and gaps."""
     sums: dict[str, float] = defaultdict(float)
+    received = {(e.rank, e.stage, e.microbatch, e.kind): e.end for e in trace.events}
     before: float | None = None
-    crossed = False
     for event, why in critical_path(trace):
         if event.kind not in COMPUTE:
             continue
         if before is not None and event.start > before:
-            sums["messages" if why == "message" else "gaps"] += event.start - before
+            recv = Kind.RECV_F if event.kind is Kind.F else Kind.RECV_B
+            came = received.get((event.rank, event.stage, event.microbatch, recv), before)
+            cut = event.start if why == "message" else min(max(came, before), event.start)
+            sums["messages"] += cut - before
+            sums["gaps"] += event.start - cut
         sums[f"{event.kind} of stage {event.stage}"] += event.end - event.start
         before = event.end
-    del crossed
     return [Share(*row) for row in sorted(sums.items(), key=lambda row: -row[1]) if row[1] > 0]
 
 
 def _simulations(
-    traces: Sequence[Trace], shown: Trace, schedule: Schedule, notes: list[str]
+    traces: Sequence[Trace], shown: Trace, schedule: Schedule, found: Slowest, notes: list[str]
 ) -> tuple[list[WhatIf], float, Fit | None]:
     """Changes, the step as it is, and how well that fits; a note where nothing can be simulated."""
     try:
         cost = cost_of(shown)
         simulated = simulate(schedule, cost).duration
-        own = [t for t in traces if t.setting.replica == shown.setting.replica]
+        here = slowest([t for t in traces if t.setting.replica == shown.setting.replica])
         others = [t for t in traces if t.setting.replica != shown.setting.replica]
         elsewhere = _typical_cost(others, schedule) if others else None
-        changes = what_ifs(schedule, cost, slowest(own), elsewhere)
+        changes = what_ifs(schedule, cost, here._replace(stage=found.stage), elsewhere)
     except PipelabError as error:
         reason = str(error).splitlines()[0]
         notes.append(f"nothing can be simulated from this trace: {reason}")

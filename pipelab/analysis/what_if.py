@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
+from pipelab.action import Kind
 from pipelab.analysis.own_costs import (
     cut_into,
     spread_evenly,
@@ -116,5 +117,7 @@ def _tried(
     except ScheduleError:  # not for these sizes
         return None
     stages = f", {v} stages a rank" if v > 1 else ""
-    words = f"{title_of(name)}{stages}, which holds no more activations"
+    kinds, own = ({a.kind for row in s.ranks for a in row} for s in (other, schedule))
+    halves = ", B split into halves" if Kind.W in kinds - own else ""
+    words = f"{title_of(name)}{stages}{halves}; it holds no more activations"
     return WhatIf(f"schedule:{name}", words, trace.duration, trace.bubble_fraction)

@@ -134,16 +134,18 @@ def _claims(row: list[Node], events: list[Event]) -> Iterator[_Claim]:
 def _implied(row: list[Node]) -> Iterator[_Claim]:
     """Where no wait was recorded: a rank waits from its last action until its message comes.
 
-    When that was is known if the SEND lasted until then; else the next action began with it.
+    When that was is known if its SEND or RECV lasted until then; else the next action began with
+    it.
     """
     for node in row:
-        if node.producer is None or not node.was_late:
+        if node.producer is None:
             continue
         peer, root = node.producer.event.rank, node.producer.root.event.rank
         free = node.previous.event.end if node.previous else -inf
         made, start = node.producer.event.end, node.event.start
-        sent = node.send.end if node.send else made
-        came = sent if sent > made else start
+        came = max((e.end for e in (node.send, node.recv) if e is not None), default=made)
+        if came <= made and node.was_late:
+            came = start
         yield _Claim(free, min(made, start), "waiting", peer, root)
         yield _Claim(max(free, made), min(came, start), "message", peer, root)
 

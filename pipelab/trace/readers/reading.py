@@ -153,13 +153,13 @@ def _steps(reader: _Reader) -> list[Step]:
         )
     if gathered.num_ranks > MAX_RANKS:
         raise TraceError(f"{reader.form}: rank {gathered.num_ranks - 1} is no rank: damaged")
-    clocks = align(gathered)
+    clocks, num_ranks = align(gathered), gathered.num_ranks
     found = []
     for key, events in gathered.steps.items():
         aligned = clocks[key.replica]
         computed = [e for e in events if e.kind in COMPUTE]
         setting = Setting(
-            ranks=gathered.num_ranks,
+            ranks=num_ranks,
             microbatches=len({e.microbatch for e in computed}),
             device="",
             backend="",
