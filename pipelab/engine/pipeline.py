@@ -305,13 +305,13 @@ class Pipeline:
 
     def _step(
         self, inputs: Any, targets: Any, update: bool, meanwhile: Callable[[], None] | None = None,
-        profiled: bool = False,
+        profiled: bool = False, profile_folder: str = "",
     ) -> StepResult:  # fmt: skip
         checks.check_trains(self._num_trained, len(self._names))
         checks.check_targets(targets)
         answers = self._run(
             inputs, targets, meanwhile=meanwhile, train=True, fresh=not self._accumulating,
-            update=update, number=self._steps, profiled=profiled,
+            update=update, number=self._steps, profiled=profiled, profile_folder=profile_folder,
         )  # fmt: skip
         self._steps += 1
         self._accumulating = not update

@@ -113,7 +113,8 @@ class Run:
     ``sizes``: rows of each microbatch. ``weights``: the share of each microbatch in the mean.
     ``signature``: shape of a row and dtype of the inputs; while it stays, message shapes do too.
     ``first``: the number of this replica's first microbatch within the whole batch. ``profiled``:
-    under PyTorch's profiler, which slows it down. ``trial``: of the loss, once, when
+    under PyTorch's profiler, which slows it down; ``profile_folder``: where each rank leaves the
+    profiler's own file, if not empty. ``trial``: of the loss, once, when
     the first targets come.
     """
 
@@ -130,6 +131,7 @@ class Run:
     number: int = 0  # of this batch in the training
     first: int = 0
     profiled: bool = False
+    profile_folder: str = ""
     trial: Trial | None = None
 
 
