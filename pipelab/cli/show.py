@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipelab.cli.console import CommandError, say, width
 from pipelab.errors import ScheduleError
-from pipelab.schedules import Schedule
+from pipelab.schedules import Schedule, recognise
 from pipelab.schedules.catalogue import BUILDERS
 from pipelab.schedules.communication import Lowered, lower
 from pipelab.schedules.counts import count_messages, peak_activations
@@ -43,17 +43,19 @@ def _rows(lowered: Lowered) -> str:
 
 
 def _facts(schedule: Schedule) -> str:
-    """What the grid does not say at a glance: memory and messages."""
+    """What the grid does not say at a glance: what it is, its memory and its messages."""
     peaks = peak_activations(schedule)
     held = ", ".join(f"rank {rank}: {peak:.4g}" for rank, peak in enumerate(peaks))
     lines = [
         f"activations held    {held} (microbatches at most, each with a rank's slice of the model)",
         f"messages in a step  {count_messages(schedule)}",
     ]
-    if entry := BUILDERS.get(schedule.name):
+    found = recognise(schedule)
+    lines.insert(0, f"by its order        {found}")
+    if not found.is_own and (entry := BUILDERS.get(found.name or "")):
         figures = {"bubble": entry.bubble, "activations": entry.peak}
         known = [f"{name} {formula.text}" for name, formula in figures.items() if formula]
-        lines.insert(0, f"on paper            {', '.join(known)}")
+        lines.insert(1, f"on paper            {', '.join(known)}")
     return "\n".join(textwrap.fill(line, width(), subsequent_indent=" " * 20) for line in lines)
 
 

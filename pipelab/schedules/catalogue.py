@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipelab.errors import ScheduleError
+from pipelab.schedules.blocks import v_half, v_min
 from pipelab.schedules.builders import eager_one_f_one_b, gpipe, one_f_one_b, sequential
 from pipelab.schedules.interleaved import interleaved, looped_bfs
 from pipelab.schedules.schedule import Schedule
@@ -145,6 +146,22 @@ BUILDERS = {
             mark="V",
             peak=Formula("p"),
             torch="ScheduleZBVZeroBubble",
+        ),
+        Builder(
+            "v_half",
+            v_half,
+            stages_per_rank=2,
+            title="V-Half",
+            mark="h",
+            peak=Formula("min(m, (p+2)//2)", lambda p, m, v: min(m, (p + 2) // 2)),
+        ),
+        Builder(
+            "v_min",
+            v_min,
+            stages_per_rank=2,
+            title="V-Min",
+            mark="v",
+            peak=Formula("min(m, (p+4)//3)", lambda p, m, v: min(m, (p + 4) // 3)),
         ),
     )
 }

@@ -12,7 +12,7 @@ from typing import Any
 from traitlets import Bool, List, Unicode
 
 from pipelab.errors import PipelabError, ScheduleError
-from pipelab.schedules import Schedule
+from pipelab.schedules import Schedule, recognise
 from pipelab.schedules.communication import lower
 from pipelab.simulator import simulate
 from pipelab.widgets import bundle
@@ -91,7 +91,8 @@ class ScheduleEditor(LiveWidget):
             text = (
                 f"It can run: {number(schedule.num_ranks, 'rank')}, "
                 f"{number(schedule.num_microbatches, 'microbatch')}, "
-                f"predicted bubble {percent(trace.bubble_fraction, 1)}."
+                f"predicted bubble {percent(trace.bubble_fraction, 1)}. "
+                f"Its order is {recognise(schedule)}."
             )
             found |= {"message": text, "can_run": True, "marks": []}
             found |= {"data": packed(trace.events), "head": head(trace), "ghost_head": {}}

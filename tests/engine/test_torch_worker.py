@@ -22,7 +22,7 @@ from tests.engine.one_process import assert_same, batch, gradients, linears, pla
 from tests.schedules.strategies import can_run
 
 SGD = partial(torch.optim.SGD, lr=0.5)
-V_SHAPED = {"zero_bubble_v"}
+V_SHAPED = {"v_half", "v_min", "zero_bubble_v"}
 LOOPED = {"interleaved", "looped_bfs"}
 
 

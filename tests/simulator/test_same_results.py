@@ -27,6 +27,8 @@ DIGESTS = {
     "zero_bubble_h1": "62cebe59679a4db5",
     "zero_bubble_h2": "05bd801b7dc75a60",
     "zero_bubble_v": "489e9985a3b9ee11",
+    "v_half": "74d0b6bdcfb4f56a",
+    "v_min": "6484d0ee0e5a3e5c",
     "by hand": "3376c417c8379a47",
 }
 

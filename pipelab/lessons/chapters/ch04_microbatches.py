@@ -11,7 +11,7 @@ from pipelab.lessons.exercise import TRY_AGAIN, Cases, Exercise, each, equal, ra
 from pipelab.lessons.experiment import LOSS, Experiment, experiment, record
 from pipelab.lessons.questions import Choice, Choose, Estimates
 from pipelab.lessons.results import Result, Shown
-from pipelab.schedules import Schedule, gpipe, validate
+from pipelab.schedules import Schedule, gpipe, recognise, validate
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import expected_bubble_fraction
 
@@ -71,7 +71,8 @@ def _compare_rows(name: str, rows: object, p: int, m: int) -> Result:
         kinds = [action.kind for action in row]
         if Kind.F in kinds[m:]:
             got = "a backward before the last forward"
-            return Result(name, expected, got, False, "GPipe: first every F of the rank")
+            hint = f"this order is {recognise(schedule)}; GPipe: first every F of the rank"
+            return Result(name, expected, got, False, hint)
     took = simulate(schedule, Cost(1.0, 0.5, 0.5)).duration
     hint = "the order of the microbatches has to be the same on all ranks"
     return Result(name, expected, f"{took:g} slots", abs(took - slots) < 1e-9, hint)

@@ -1,0 +1,268 @@
+"""Recognise a schedule by its order: 1F1B, interleaved with v = 2, or "your own: 1F1B with ...".
+
+A name proves nothing, and a CSV file, a learner's edit or a trace from another engine may have
+none. So the order of the computing actions on each rank is compared with that of every builder of
+the catalogue, in this turn:
+
+    the same order                          1F1B
+    the same, but for two actions           your own: 1F1B with two swapped: 0F2 and 0B1 on rank 0
+    the same, but for microbatch numbers    1F1B, its microbatches in another order
+    the same with B for each I, no W        1F1B, its backwards in two halves
+    nearly the same                         your own: 1F1B with 3 of 64 actions moved
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from pipelab.action import COMPUTE, Action, Kind
+from pipelab.errors import ScheduleError
+from pipelab.schedules.catalogue import BUILDERS
+from pipelab.schedules.schedule import Schedule
+
+_NEAR = 0.25  # of all actions may be moved, and it is still called by a builder's name
+
+_Rows = tuple[tuple[Action, ...], ...]
+
+
+class _Event(Protocol):
+    @property
+    def rank(self) -> int: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def stage(self) -> int: ...
+    @property
+    def microbatch(self) -> int | None: ...
+    @property
+    def start(self) -> float: ...
+
+
+class Traced(Protocol):
+    """What a trace has: events, each with rank, kind, stage, microbatch and start."""
+
+    @property
+    def events(self) -> Sequence[_Event]:
+        """In any order."""
+
+
+class Recognised(NamedTuple):
+    """What an order of actions is; ``str`` of it is for people.
+
+    Attributes:
+        name: in the catalogue, of what it is or is nearest to; None if nothing has its stages.
+        stages_per_rank: v of that.
+        difference: from that, in words; empty if the order is the same.
+        moved: how many actions stand elsewhere than there.
+        also: others of the catalogue that have the same order in these sizes.
+        is_own: whether it is no schedule of the catalogue.
+        is_near: whether few enough actions are moved to call it by the other's name.
+    """
+
+    name: str | None
+    stages_per_rank: int = 1
+    difference: str = ""
+    moved: int = 0
+    also: tuple[str, ...] = ()
+    is_own: bool = False
+    is_near: bool = True
+
+    @property
+    def title(self) -> str:
+        """The name for people, with v where it can be chosen; empty without a name."""
+        return _title(self.name, self.stages_per_rank) if self.name else ""
+
+    def __str__(self) -> str:
+        """One line, without a full stop."""
+        if not self.name:
+            return "your own"
+        if self.is_own:
+            near = f"your own: {self.title} with {self.difference}"
+            return near if self.is_near else f"your own; nearest: {self.title}, {self.difference}"
+        titles = [_title(name, self.stages_per_rank) for name in self.also]
+        same = f" (in these sizes also {', '.join(titles)})" if titles else ""
+        return self.title + same + (f", {self.difference}" if self.difference else "")
+
+
+def recognise(what: Schedule | Traced) -> Recognised:
+    """What a schedule, or what a trace shows, is: by the order of its computing actions alone.
+
+    Of several replicas in a trace, the first is taken; of several steps, the first.
+
+    >>> from pipelab.schedules import one_f_one_b
+    >>> str(recognise(one_f_one_b(4, 8)))
+    '1F1B'
+    >>> rows = [[a.token for a in row] for row in one_f_one_b(4, 8).ranks]
+    >>> rows[0][3:5] = ["0B0", "0F3"]
+    >>> str(recognise(Schedule.from_tokens(rows)))
+    'your own: 1F1B with two swapped: 0F3 and 0B0 on rank 0'
+    """
+    schedule = what.compute if isinstance(what, Schedule) else order_of(what)
+    rows = _sorted(schedule.ranks)
+    candidates = [*_candidates(schedule)]
+    return (
+        _same(rows, candidates)
+        or _two_swapped(rows, candidates)
+        or _same(_renumbered(rows), candidates, _renumbered, "its microbatches in another order")
+        or _same(_whole(rows), candidates, _whole, f"its backwards {_halves_or_whole(rows)}")
+        or _nearest(rows, candidates)
+    )
+
+
+def order_of(trace: Traced) -> Schedule:
+    """The schedule that a trace shows: for each rank, what it computed, in order of the starts.
+
+    Of several replicas and of several steps, the first.
+
+    Raises:
+        ScheduleError: nothing was computed in it.
+    """
+    rows: dict[int, dict[Action, None]] = {}
+    for e in sorted(trace.events, key=lambda e: (e.start, e.kind != Kind.F)):
+        if e.kind in COMPUTE:
+            rows.setdefault(e.rank, {}).setdefault(Action(e.stage, e.kind, e.microbatch))
+    if not rows:
+        raise ScheduleError("nothing was computed in this trace, so it shows no schedule")
+    taken: set[int] = set()
+    kept = []
+    for _, row in sorted(rows.items()):
+        if stages := {action.stage for action in row} - taken:
+            taken |= stages
+            kept.append(tuple(action for action in row if action.stage in stages))
+    return Schedule(tuple(kept), "recognised")
+
+
+class _Candidate(NamedTuple):
+    name: str
+    stages_per_rank: int
+    rows: _Rows
+
+
+def _candidates(schedule: Schedule) -> Iterator[_Candidate]:
+    """Every schedule of the catalogue that has these stages; the one of this name first."""
+    p, m = schedule.num_ranks, schedule.num_microbatches
+    v, rest = divmod(schedule.num_stages, max(1, p))
+    if rest or not m:
+        return
+    for name, builder in sorted(BUILDERS.items(), key=lambda item: item[0] != schedule.name):
+        if builder.stages_per_rank != v and (builder.stages_per_rank or v == 1):
+            continue  # with v = 1 the looped ones are those of one stage per rank
+        try:
+            built = builder.build(p, m, v)
+        except ScheduleError:
+            continue  # it refuses these sizes
+        if _places(built.ranks) == _places(_sorted(schedule.ranks)):
+            yield _Candidate(name, v, built.ranks)
+
+
+def _same(
+    rows: _Rows,
+    candidates: Sequence[_Candidate],
+    form: Callable[[_Rows], _Rows] = lambda rows: rows,
+    difference: str = "",
+) -> Recognised | None:
+    """The candidates that are ``rows`` in this form, if any is."""
+    found = [c for c in candidates if form(c.rows) == rows]
+    if not found:
+        return None
+    (name, v, _), *others = found
+    return Recognised(name, v, difference, also=tuple(other.name for other in others))
+
+
+def _two_swapped(rows: _Rows, candidates: Sequence[_Candidate]) -> Recognised | None:
+    """The first candidate in which two actions of a rank stand in each other's place."""
+    for name, v, theirs in candidates:
+        cells = _cells_that_differ(rows, theirs)
+        if len(cells) == 2 and cells[0] == (cells[1][0], cells[1][2], cells[1][1]):
+            rank, later, earlier = cells[0]
+            words = f"two swapped: {earlier.token} and {later.token} on rank {rank}"
+            return Recognised(name, v, words, 1, is_own=True)
+    return None
+
+
+def _cells_that_differ(rows: _Rows, theirs: _Rows) -> list[tuple[int, Action, Action]]:
+    if [*map(len, rows)] != [*map(len, theirs)]:
+        return []
+    return [
+        (rank, a, b)
+        for rank, (row, other) in enumerate(zip(rows, theirs, strict=True))
+        for a, b in zip(row, other, strict=True)
+        if a != b
+    ]
+
+
+def _nearest(rows: _Rows, candidates: Sequence[_Candidate]) -> Recognised:
+    """The one from which the fewest actions are moved."""
+    found: list[tuple[int, _Candidate, _Rows, _Rows]] = []
+    for candidate in candidates:
+        ours, theirs = rows, candidate.rows
+        if _counts(ours) != _counts(theirs):
+            ours, theirs = _whole(ours), _whole(theirs)
+        if _counts(ours) == _counts(theirs):
+            found.append((_moved(ours, theirs), candidate, ours, theirs))
+    if not found:
+        return Recognised(None, is_own=True, is_near=False)
+    # in small sizes several are as near, and nobody starts from the sequential one
+    moved, candidate, ours, theirs = min(found, key=lambda f: (f[0], f[1].name == "sequential"))
+    total = sum(map(len, ours))
+    words = f"{moved} of {total} actions moved"
+    name, v, _ = candidate
+    return Recognised(name, v, words, moved, is_own=True, is_near=moved <= _NEAR * total)
+
+
+def _moved(ours: _Rows, theirs: _Rows) -> int:
+    """How many actions have to be taken out and put back elsewhere, on all ranks."""
+    total = 0
+    for row, other in zip(ours, theirs, strict=True):
+        place = {action: i for i, action in enumerate(other)}
+        ends: list[int] = []  # of the best increasing runs of each length: those stay
+        for i in (place[action] for action in row):
+            at = bisect_left(ends, i)
+            ends[at : at + 1] = [i]
+        total += len(row) - len(ends)
+    return total
+
+
+def _renumbered(rows: _Rows) -> _Rows:
+    """Each action's microbatch replaced by how many of its stage and kind ran before it."""
+    seen: Counter[tuple[int, Kind]] = Counter()
+    out = []
+    for row in rows:
+        new = []
+        for stage, kind, _ in row:
+            new.append(Action(stage, kind, seen[stage, kind]))
+            seen[stage, kind] += 1
+        out.append(tuple(new))
+    return tuple(out)
+
+
+def _whole(rows: _Rows) -> _Rows:
+    """B for each I, and no W."""
+    return tuple(
+        tuple(a._replace(kind=Kind.B) if a.kind is Kind.I else a for a in row if a.kind != Kind.W)
+        for row in rows
+    )
+
+
+def _halves_or_whole(rows: _Rows) -> str:
+    halves = any(action.kind is Kind.W for row in rows for action in row)
+    return "in two halves" if halves else "whole"
+
+
+def _sorted(rows: _Rows) -> _Rows:
+    """Ranks in order of their first stages: which rank has which number is no matter of order."""
+    return tuple(sorted(rows, key=lambda row: min((a.stage for a in row), default=0)))
+
+
+def _places(rows: _Rows) -> list[set[int]]:
+    return [{action.stage for action in row} for row in rows]
+
+
+def _counts(rows: _Rows) -> list[Counter[Action]]:
+    return [Counter(row) for row in rows]
+
+
+def _title(name: str, v: int) -> str:
+    builder = BUILDERS[name]
+    return (builder.title or name) + (f", v = {v}" if builder.stages_per_rank is None else "")
