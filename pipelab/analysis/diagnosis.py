@@ -7,7 +7,7 @@ from statistics import median
 from typing import NamedTuple
 
 from pipelab.action import COMPUTE, Kind
-from pipelab.analysis.order import UNKNOWN, schedule_of
+from pipelab.analysis.order import UNKNOWN, order_in_words, schedule_of
 from pipelab.analysis.own_costs import cost_of, stage_costs, typical, with_stages
 from pipelab.analysis.slowest import Slowest, slowest
 from pipelab.analysis.what_if import WhatIf, what_ifs
@@ -62,6 +62,7 @@ class Diagnosis:
     Attributes:
         trace: the step that is shown: of median duration, of the replica that takes longest.
         schedule: the name of what it followed, ``"custom"`` if it is in no catalogue.
+        order: the same in words, or what it is nearest to.
         ranks: of one pipeline (p).
         microbatches: m.
         stages_per_rank: v.
@@ -82,6 +83,7 @@ class Diagnosis:
 
     trace: Trace
     schedule: str
+    order: str
     ranks: int
     microbatches: int
     stages_per_rank: int
@@ -145,6 +147,7 @@ def diagnose(traces: Iterable[Trace], step: int | None = None, replica: int | No
     return Diagnosis(
         trace=shown,
         schedule=schedule.name,
+        order=order_in_words(schedule),
         ranks=p,
         microbatches=m,
         stages_per_rank=max(len(schedule.stages_of(rank)) for rank in range(p)),

@@ -1,47 +1,24 @@
 """The schedule that a trace followed: each rank's computations in order of their start."""
 
-from dataclasses import replace
-
 from pipelab.action import COMPUTE, Action
-from pipelab.errors import ScheduleError
-from pipelab.schedules import Schedule
-from pipelab.schedules.catalogue import BUILDERS
+from pipelab.schedules import Schedule, recognise
 from pipelab.trace import Trace
 
 UNKNOWN = "custom"
 
 
 def schedule_of(trace: Trace) -> Schedule:
-    """Who ran what, in which order, under the name of the schedule that it is."""
+    """Who ran what, in which order; its name is the catalogue's where the order is the same."""
     rows: list[list[Action]] = [[] for _ in range(trace.num_ranks)]
     for e in sorted(trace.events, key=lambda e: (e.start, e.end)):
         if e.kind in COMPUTE:
             rows[e.rank].append(Action(e.stage, e.kind, e.microbatch))
-    schedule = Schedule(tuple(tuple(row) for row in rows))
-    return replace(schedule, name=name_of(schedule))
+    schedule = Schedule(tuple(tuple(row) for row in rows), UNKNOWN)
+    found = recognise(schedule)
+    is_same = found.name is not None and not found.is_own and not found.difference
+    return Schedule(schedule.ranks, found.name if is_same and found.name else UNKNOWN)
 
 
-def name_of(schedule: Schedule) -> str:
-    """The name of the schedule of the catalogue that has this order; ``"custom"`` if none has."""
-    p, m = schedule.num_ranks, schedule.num_microbatches
-    v, rest = divmod(schedule.num_stages, p)
-    if rest or not m:
-        return UNKNOWN
-    for name, builder in BUILDERS.items():
-        if builder.stages_per_rank not in (None, v):
-            continue
-        try:
-            built = builder.build(p, m, v)
-        except ScheduleError:
-            continue
-        if built.compute.ranks == schedule.ranks:
-            return name
-    return UNKNOWN
-
-
-def named(trace: Trace) -> Trace:
-    """The same trace, its setting with the name of its schedule."""
-    if trace.setting.schedule != UNKNOWN:
-        return trace
-    name = schedule_of(trace).name
-    return replace(trace, setting=replace(trace.setting, schedule=name))
+def order_in_words(schedule: Schedule) -> str:
+    """What the order is, for people: ``"1F1B"``, or what it is nearest to and how it differs."""
+    return str(recognise(schedule))

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pipelab.analysis.diagnosis import Diagnosis, Share
 from pipelab.analysis.slowest import Slow
 from pipelab.analysis.what_if import WhatIf
-from pipelab.schedules.catalogue import title_of
 from pipelab.words import KINDS, REASONS, change, number, percent, table_text, time_text
 
 _INDENT = 11
@@ -38,10 +37,8 @@ def _facts(found: Diagnosis) -> Iterator[tuple[str, str]]:
 
 
 def _schedule(found: Diagnosis) -> str:
-    known = found.schedule != "custom"
-    name = title_of(found.schedule) if known else "no schedule of the catalogue"
     parts = [
-        f"{name}: {number(found.ranks, 'rank')}",
+        f"{found.order}: {number(found.ranks, 'rank')}",
         number(found.microbatches, "microbatch"),
         f"{number(found.stages_per_rank, 'stage')} a rank",
     ]
