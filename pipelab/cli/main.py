@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pipelab
 from pipelab.cli import console
-from pipelab.cli.prices import PRICES, RULE, amount
+from pipelab.cli.prices import PRICES, RULE, amount, lengths
 from pipelab.errors import PipelabError, RankError
 from pipelab.schedules.catalogue import BUILDERS
 
@@ -145,6 +145,9 @@ def _simulate(simulate: argparse.ArgumentParser) -> None:
     for price in PRICES:
         flag = "--" + price.name.replace("_", "-")
         simulate.add_argument(flag, type=amount, metavar="TIME", help=price.words)
+    simulate.add_argument("--lengths", type=lengths, metavar="LIST",
+                          help="of microbatches, such as 1,1,3,1 (all 1): F, I, W of each are "
+                               "times its length")  # fmt: skip
     simulate.add_argument("--best", action="store_true",
                           help="search for the shortest schedule, and show the proof")  # fmt: skip
     simulate.add_argument("--memory-limit", type=_positive, metavar="N",

@@ -57,7 +57,10 @@ class Refusal:
 
 def simulate(arguments: argparse.Namespace) -> int:
     """Predict what was asked for; returns the exit code, 1 if a schedule named was refused."""
-    priced = prices({price.name: getattr(arguments, price.name) for price in PRICES})
+    lengths = arguments.lengths
+    priced = prices({price.name: getattr(arguments, price.name) for price in PRICES}, lengths)
+    if lengths and arguments.microbatches is None:
+        arguments.microbatches = len(lengths)
     columns = arguments.width or width()
     if arguments.best:
         search(arguments, priced, columns)
@@ -187,8 +190,8 @@ def legend(rows: Sequence[Figures | Refusal], prices: Prices, width: int) -> str
         text += "4x8: 4 ranks, 8 microbatches. "
     elif sizes:
         p, m = sizes.pop()
-        ideal = m * sum(prices.values[price.name] for price in PRICES if price.of_slice)
-        text += f"{number(p, 'rank')}, {number(m, 'microbatch')}: {prices.text(ideal)} "
+        ideal = prices.text(prices.ideal(m))
+        text += f"{number(p, 'rank')}, {number(m, 'microbatch')}: {ideal} "
         text += f"{prices.unit} if no rank were ever idle. "
     return textwrap.fill(text + _LEGEND, width)
 
@@ -226,5 +229,6 @@ def data(rows: Iterable[Figures | Refusal], prices: Prices) -> dict[str, object]
         "source": "predicted",
         "unit": "units" if prices.unit == "units" else "s",
         "cost": prices.values,
+        **({"lengths": prices.lengths} if prices.lengths else {}),
         "schedules": [asdict(row) for row in rows],
     }

@@ -55,17 +55,25 @@ class Prices(NamedTuple):
     Attributes:
         values: by field of ``Cost``.
         unit: ``units``, or the unit to show times in: ``s``, ``ms``, ``us``.
+        lengths: of the microbatches, as factors of F, I and W; empty where all are alike.
     """
 
     values: dict[str, float]
     unit: str
+    lengths: tuple[float, ...] = ()
 
     def cost(self, stages_per_rank: float = 1.0) -> "Cost":
         """The price of one stage's actions: all stages of the model are equal."""
         from pipelab.simulator import Cost
 
         share = 1 / stages_per_rank
-        return Cost(**{p.name: self.values[p.name] * (share if p.of_slice else 1) for p in PRICES})
+        cost = Cost(**{p.name: self.values[p.name] * (share if p.of_slice else 1) for p in PRICES})
+        return cost.by_microbatch(self.lengths) if self.lengths else cost
+
+    def ideal(self, num_microbatches: int) -> float:
+        """Seconds that each rank computes in all."""
+        each = sum(self.values[price.name] for price in PRICES if price.of_slice)
+        return each * (sum(self.lengths) if self.lengths else num_microbatches)
 
     def text(self, value: float) -> str:
         """A time in this unit, the unit's name left out."""
@@ -74,9 +82,9 @@ class Prices(NamedTuple):
     def __str__(self) -> str:
         """All prices on one line, and their unit."""
         shown = [p for p in PRICES if p.of_slice or self.values[p.name]]
-        return ", ".join(f"{p.label} {self.text(self.values[p.name])}" for p in shown) + (
-            f" {self.unit}"
-        )
+        text = ", ".join(f"{p.label} {self.text(self.values[p.name])}" for p in shown)
+        lengths = "/".join(f"{length:g}" for length in self.lengths)
+        return f"{text} {self.unit}" + (f", microbatches of {lengths}" if lengths else "")
 
 
 def amount(text: str) -> Amount:
@@ -90,7 +98,22 @@ def amount(text: str) -> Amount:
     return Amount(float(match[1]), match[2] or "units")
 
 
-def prices(typed: Mapping[str, Amount | None]) -> Prices:
+def lengths(text: str) -> tuple[float, ...]:
+    """Lengths of microbatches from the command line.
+
+    >>> lengths("1,0.5,3")
+    (1.0, 0.5, 3.0)
+    """
+    try:
+        found = tuple(float(length) for length in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(0 < length < math.inf for length in found):
+        raise argparse.ArgumentTypeError(f"{text!r}: lengths are numbers above 0, such as 1,1,3,1")
+    return found
+
+
+def prices(typed: Mapping[str, Amount | None], lengths: tuple[float, ...] | None = None) -> Prices:
     """Fill in what was left out. Raises CommandError if only some times have a unit.
 
     >>> str(prices({"forward": Amount(2.0, "units"), "backward_weight": Amount(1.0, "units")}))
@@ -106,4 +129,4 @@ def prices(typed: Mapping[str, Amount | None]) -> Prices:
     for price in PRICES:
         value, unit = given.get(price.name, Amount(values.get(price.like, 0.0), "s"))
         values[price.name] = value * _SECONDS[unit]
-    return Prices(values, units[0])
+    return Prices(values, units[0], lengths or ())

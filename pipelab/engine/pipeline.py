@@ -66,7 +66,8 @@ class Pipeline:
         idle_timeout: seconds without a call after which the processes end; None: never.
         stop_at_nan: fail where a stage first gives a NaN or an infinity; else the loss shows it.
         split: where to cut: ``"time"`` or ``"memory"`` balances that and not parameters; a list of
-            numbers of layers, or of the names of layers that begin a stage, is a cut of your own.
+            numbers of layers, or of the names of layers that begin a stage, is a cut of your own,
+            and so is a layout of Megatron-LM's, ``"E t*3 | t*4 L"``.
         sample: the input of one microbatch, which ``split="time"`` and ``"memory"`` measure on.
 
     Raises:
@@ -125,7 +126,7 @@ class Pipeline:
             place=choose(device, self._num_processes, worker),
             worker=worker,
         )
-        checks.check_pace(pace, schedule.num_stages)
+        checks.check_pace(pace, schedule.num_stages, schedule.num_microbatches)
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
         modules = self._cut(model, schedule.num_stages, split, sample)
         self._rule = Rule(count, reduction)
@@ -191,7 +192,7 @@ class Pipeline:
         """
         lowered = lower(schedule)
         checks.check_same_stages(self.schedule, lowered.schedule)
-        checks.check_pace(self.pace, lowered.num_stages)
+        checks.check_pace(self.pace, lowered.num_stages, lowered.num_microbatches)
         self._follow(lowered)
 
     def _follow(self, lowered: Lowered) -> None:

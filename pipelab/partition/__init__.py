@@ -2,6 +2,7 @@
 
 from pipelab.partition.balance import balance
 from pipelab.partition.chain import Chain, as_model, call
+from pipelab.partition.layout import layout_of
 from pipelab.partition.measure import Layer, measure
 from pipelab.partition.parts import whole_model
 from pipelab.partition.rows import Rows, Whole
@@ -16,6 +17,7 @@ __all__ = [
     "balance",
     "call",
     "cut",
+    "layout_of",
     "measure",
     "split",
     "whole_model",

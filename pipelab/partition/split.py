@@ -10,13 +10,14 @@ from torch import nn
 from pipelab.errors import PartitionError
 from pipelab.partition.balance import balance
 from pipelab.partition.chain import Model, as_model, named_layers
+from pipelab.partition.layout import is_layout, sizes_of
 from pipelab.partition.measure import measure
 from pipelab.partition.parts import part_of, parts_of, whole_model
 from pipelab.partition.tree import Value
 
 By = Literal["parameters", "time", "memory"]
-SplitAs = By | Sequence[int] | Sequence[str]
-"""What to balance, the number of layers of each stage, or the layers that begin a stage."""
+SplitAs = By | str | Sequence[int] | Sequence[str]
+"""What to balance, the number of layers of each stage, the layers that begin one, or a layout."""
 
 
 def split(
@@ -26,6 +27,7 @@ def split(
     sample: Value = None,
     *,
     sizes: Sequence[int] | None = None,
+    layout: str | None = None,
 ) -> list[nn.Module]:
     """Cut a model into stages of consecutive layers, so that the largest stage is smallest.
 
@@ -42,11 +44,18 @@ def split(
             activations, measured.
         sample: the input of one microbatch, for ``"time"`` and ``"memory"``.
         sizes: a cut of your own instead: the number of layers of each stage.
+        layout: the same in Megatron-LM's letters, ``"E t*3 | t*4 | t*3 L"``: embedding, blocks and
+            output head (see ``pipelab.partition.layout``).
 
     Raises:
-        PartitionError: a model that cannot be cut, fewer layers than stages, sizes that do not fit,
-            or a sample that is missing.
+        PartitionError: a model that cannot be cut, fewer layers than stages, sizes or a layout that
+            do not fit, or a sample that is missing.
     """
+    if layout is not None:
+        if sizes is not None:
+            raise PartitionError("sizes= and layout= both say where to cut: give one of them")
+        model = whole_model(model)  # a layout speaks of layers, also where these were cut before
+        sizes = sizes_of(layout, as_model(model), num_stages)
     row = as_model(model)
     units = [named_layers(part) for part in parts_of(model)]  # what was cut stays together
     units = units or [{name: layer} for name, layer in named_layers(row).items()]
@@ -66,7 +75,7 @@ def cut(
 
     Args:
         split_as: what to balance; or the number of layers of each stage; or the names of the
-            layers that begin a stage, where the first may be left out.
+            layers that begin a stage, where the first may be left out; or Megatron-LM's layout.
 
     Raises:
         PartitionError: what ``split`` refuses, names that are no layers' or out of order, or a
@@ -80,6 +89,8 @@ def cut(
     if split_as is None:
         return split(model, num_stages)
     model = whole_model(model)  # also where it was cut before
+    if isinstance(split_as, str) and is_layout(split_as):
+        return split(model, num_stages, layout=split_as)
     if isinstance(split_as, str):
         return split(model, num_stages, by=cast(By, split_as), sample=sample)
     asked = [*split_as] if isinstance(split_as, Sequence) else []
@@ -89,7 +100,8 @@ def cut(
         return split(model, num_stages, sizes=asked)
     raise PartitionError(
         f"split={split_as!r}: give what to balance ({', '.join(map(repr, get_args(By)))}), the "
-        f"number of layers of each stage, such as [2, 2], or the names of the layers that begin one"
+        f"number of layers of each stage, such as [2, 2], the names of the layers that begin one, "
+        f"or a layout such as 'E t*2 | t*2 L'"
     )
 
 

@@ -54,25 +54,27 @@ class Notes(NamedTuple):
 def notes_of(trace: Trace, room: float) -> Notes:
     """Legend of what occurs, and the source line, broken so that they fit into ``room`` points."""
     present = {e.kind for e in trace.events}
-    shown = {
-        k: _entry(legend_text(k), s.colour, s.hatch) for k, s in STYLES.items() if k in present
-    }
-    actions = [entry for kind, entry in shown.items() if kind not in MESSAGES]
+    shown = {k: entry(legend_text(k), s.colour, s.hatch) for k, s in STYLES.items() if k in present}
+    actions = [patch for kind, patch in shown.items() if kind not in MESSAGES]
     if any(len(stages) > 1 for stages in stages_of(trace.events).values()):
-        actions.append(_entry("lighter: a later stage of the rank", shade(BLUE, 1, 2)))
-    messages = [entry for kind, entry in shown.items() if kind in MESSAGES]
+        actions.append(entry("lighter: a later stage of the rank", shade(BLUE, 1, 2)))
+    messages = [patch for kind, patch in shown.items() if kind in MESSAGES]
     if trace.bubble_fraction > 1e-9:
-        actions.append(_entry("idle", IDLE))
-    groups = [actions, messages]
+        actions.append(entry("idle", IDLE))
+    return notes([actions, messages], trace.source_line, room)
+
+
+def notes(groups: list[list[Patch]], line: str, room: float) -> Notes:
+    """Groups of legend entries and a source line, broken so that they fit into ``room`` points."""
     columns = max(1, *map(len, groups))
     while columns > 1 and _legend_width(_rows(groups, columns)) > room:
         columns -= 1
-    line = trace.source_line
     letters = int(room / text_width(line, SMALL) * len(line))
     return Notes(_rows(groups, columns), textwrap.wrap(line, max(letters, 20)))
 
 
-def _entry(words: str, colour: str, hatch: str = "") -> Patch:
+def entry(words: str, colour: str, hatch: str = "") -> Patch:
+    """One entry of a legend."""
     return Patch(facecolor=colour, edgecolor=edge(colour), hatch=hatch or None, label=words)
 
 
@@ -83,26 +85,35 @@ def _rows(groups: list[list[Patch]], columns: int) -> list[list[Patch]]:
 
 
 def _legend_width(rows: list[list[Patch]]) -> float:
-    labels = ([str(entry.get_label()) for entry in column] for column in zip(*rows, strict=True))
+    labels = ([str(patch.get_label()) for patch in column] for column in zip(*rows, strict=True))
     return sum(max(text_width(text, SMALL) for text in column) + 3.7 * SMALL for column in labels)
 
 
 def write_around(ax: Axes, trace: Trace, title: str | None, notes: Notes) -> None:
     """Title and bubble above, legend and source below, at fixed distances from the axes."""
+    heading = f"{trace.setting.schedule} · {sizes(trace)}" if title is None else title
+    write_texts(ax, heading, bubble_text(trace), notes)
+
+
+def sizes(trace: Trace) -> str:
+    """How many ranks and microbatches, in words."""
+    s = trace.setting
+    return f"{number(s.ranks, 'rank')} · {number(s.microbatches, 'microbatch')}"
+
+
+def write_texts(ax: Axes, heading: str, result: str, notes: Notes) -> None:
+    """A heading and its result above, legend and source below, at fixed distances."""
 
     def from_corner(down: float) -> Transform:
         figure = ax.get_figure()
         assert figure is not None
         return ax.transAxes + ScaledTranslation(0, -down / POINTS, figure.dpi_scale_trans)
 
-    s = trace.setting
-    sizes = f"{number(s.ranks, 'rank')} · {number(s.microbatches, 'microbatch')}"
-    heading = f"{s.schedule} · {sizes}" if title is None else title
     ax.text(
         0, 1, heading, transform=from_corner(-24), fontsize=LARGE, weight="bold", parse_math=False
     )
-    ax.text(0, 1, bubble_text(trace), transform=from_corner(-7), fontsize=NORMAL)
-    by_column = [entry for column in zip(*notes.legend, strict=True) for entry in column]
+    ax.text(0, 1, result, transform=from_corner(-7), fontsize=NORMAL)
+    by_column = [patch for column in zip(*notes.legend, strict=True) for patch in column]
     if by_column:
         ax.legend(
             handles=by_column, ncols=len(notes.legend[0]), fontsize=SMALL, frameon=False,

@@ -28,11 +28,12 @@ def walk(
     needs: Callable[[Action], Iterable[Action]],
     busy: Callable[[Action], float] = lambda action: 1.0,
     travel: Callable[[Action], float] = lambda action: 0.0,
+    alike: bool = True,
 ) -> list[list[float]]:
     """Run all programs; return for each rank when each of its actions starts.
 
-    All microbatches are alike: an action needs only results of the same microbatch, and takes as
-    long as any other of its kind and stage. So the functions are asked once per kind and stage.
+    An action needs only results of the same microbatch, so ``needs`` is asked once per kind and
+    stage; so are ``busy`` and ``travel`` if microbatches are ``alike``, else for each of them.
 
     Args:
         needs: the results that an action waits for (see ``action.produces``).
@@ -49,8 +50,8 @@ def walk(
         return [results[result[:2]] for result in needs(Action(stage, kind, 0))]
 
     @cache
-    def after(stage: int, kind: Kind) -> tuple[float, float, _Results]:
-        action = Action(stage, kind, 0)
+    def after(stage: int, kind: Kind, microbatch: int) -> tuple[float, float, _Results]:
+        action = Action(stage, kind, microbatch)
         return busy(action), travel(action), results[produces(action)[:2]]
 
     starts: list[list[float]] = [[] for _ in programs]
@@ -69,7 +70,7 @@ def walk(
                 waiting.setdefault(microbatch, []).append(rank)
                 break
             begun.append(time)
-            seconds, travels, (ready, waiting) = after(stage, kind)
+            seconds, travels, (ready, waiting) = after(stage, kind, 0 if alike else microbatch or 0)
             time += seconds
             ready[microbatch] = time + travels
             if microbatch in waiting:

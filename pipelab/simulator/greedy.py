@@ -46,7 +46,7 @@ def greedy(
         forward = action.kind is Kind.F
         other = r + 1 if forward else r - 1
         if action.kind is not Kind.W and 0 <= other < num_ranks:
-            send = Action(r, Kind.SEND_F if forward else Kind.SEND_B)
+            send = Action(r, Kind.SEND_F if forward else Kind.SEND_B, action.microbatch)
             there = free[r] + cost.message_seconds(send)
             arrived = ranks[other].forwards if forward else ranks[other].backwards
             arrived.append(there)

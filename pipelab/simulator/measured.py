@@ -9,24 +9,28 @@ from pipelab.action import COMPUTE, SENDS, Kind
 from pipelab.errors import TraceError
 from pipelab.trace import Event
 
+Numbers = Sequence[float | Sequence[float]]
+
 
 class Stages(TypedDict):
-    """Medians, one per stage: seconds and bytes."""
+    """Medians, one per stage, or one per stage and microbatch: seconds and bytes."""
 
-    forward: list[float]
-    backward_input: list[float]
-    backward_weight: list[float]
-    step: list[float]
-    reduce: list[float]
-    message_bytes: list[int]
-    activation_bytes: list[int]
+    forward: Numbers
+    backward_input: Numbers
+    backward_weight: Numbers
+    step: Sequence[float]
+    reduce: Sequence[float]
+    message_bytes: Numbers
+    activation_bytes: Numbers
 
 
-def stages(events: Sequence[Event]) -> Stages:
+def stages(events: Sequence[Event], by_microbatch: bool = False) -> Stages:
     """Medians of what ran, per stage; 0 for what did not run. Raises TraceError if nothing did.
 
     A stage with full backwards alone: half of them counts as I, half as W.
     """
+    if by_microbatch:
+        return _by_microbatch(events)
     computed = [e for e in events if e.kind in COMPUTE]
     if not computed:
         raise TraceError("the trace holds no computation: record or simulate a step first")
@@ -56,6 +60,26 @@ def stages(events: Sequence[Event]) -> Stages:
         reduce=seconds(Kind.REDUCE_GRAD),
         message_bytes=[median_low(sent.get(stage, [0])) for stage in everything],
         activation_bytes=[median_low(kept.get(stage, [0])) for stage in everything],
+    )
+
+
+def _by_microbatch(events: Sequence[Event]) -> Stages:
+    """The same with a row per stage: each microbatch's events alone give its numbers."""
+    count = max((e.microbatch for e in events if e.microbatch is not None), default=-1) + 1
+    whole = stages(events)
+    each = [stages([e for e in events if e.microbatch in (i, None)]) for i in range(count)]
+
+    def rows(columns: Sequence[Numbers]) -> Numbers:
+        return [[*map(float, row)] for row in zip(*columns, strict=True)]
+
+    return Stages(
+        forward=rows([found["forward"] for found in each]),
+        backward_input=rows([found["backward_input"] for found in each]),
+        backward_weight=rows([found["backward_weight"] for found in each]),
+        step=whole["step"],
+        reduce=whole["reduce"],
+        message_bytes=rows([found["message_bytes"] for found in each]),
+        activation_bytes=rows([found["activation_bytes"] for found in each]),
     )
 
 

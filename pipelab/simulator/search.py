@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pipelab.action import Action, Kind
+from pipelab.action import SENDS, Action, Kind
 from pipelab.errors import ScheduleError
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS
@@ -12,6 +12,7 @@ from pipelab.simulator.cost import Cost
 from pipelab.simulator.greedy import Preference, greedy
 from pipelab.simulator.simulate import simulate
 
+_ON_THE_WAY = (Kind.F, Kind.SEND_F)  # what each stage before adds to a microbatch's way to a rank
 _PREFERENCES = [
     Preference(halves, forward_first) for halves in (True, False) for forward_first in (True, False)
 ]
@@ -70,17 +71,21 @@ def best_schedule(
 
 
 def lower_bound(num_ranks: int, num_microbatches: int, cost: Cost) -> float:
-    """No rank can finish earlier: the first forward has to reach it, then it has all its work."""
+    """No rank can finish earlier: a first forward has to reach it, then it has all its work.
 
-    def seconds(kind: Kind, stage: int) -> float:
-        return cost.seconds(Action(stage, kind, 0))
+    The first one is the microbatch that can be there soonest, where they differ.
+    """
 
+    def seconds(kind: Kind, stage: int, microbatch: int) -> float:
+        action = Action(stage, kind, microbatch)
+        return cost.message_seconds(action) if kind in SENDS else cost.seconds(action)
+
+    everything = range(num_microbatches if cost.varies_by_microbatch else 1)
     bounds = []
     for r in range(num_ranks):
-        sends = (cost.message_seconds(Action(s, Kind.SEND_F)) for s in range(r))
-        there = sum(seconds(Kind.F, s) for s in range(r)) + sum(sends)
-        work = num_microbatches * (seconds(Kind.F, r) + seconds(Kind.B, r))
-        bounds.append(there + work)
+        ways = [[seconds(k, s, i) for s in range(r) for k in _ON_THE_WAY] for i in everything]
+        works = [seconds(Kind.F, r, i) + seconds(Kind.B, r, i) for i in everything]
+        bounds.append(min(map(sum, ways)) + sum(works) * num_microbatches / len(everything))
     return max(bounds)
 
 

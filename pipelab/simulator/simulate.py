@@ -40,18 +40,23 @@ def simulate(schedule: Schedule, cost: Cost, overlap: bool = True) -> Trace:
     """
     rows = timed_rows(schedule)
     cost.check_stages(schedule.num_stages)
+    cost.check_microbatches(schedule.num_microbatches)
+    alike = not cost.varies_by_microbatch
     home = schedule.rank_of_stage
     beside = SENDS | {Kind.REDUCE_GRAD} if overlap else frozenset[Kind]()
 
-    @cache  # one price for all microbatches
-    def price(stage: int, kind: Kind) -> _Price:
-        return _price(Action(stage, kind, 0), cost, home)
+    @cache
+    def priced(stage: int, kind: Kind, microbatch: int) -> _Price:
+        return _price(Action(stage, kind, microbatch), cost, home)
+
+    def price(action: Action) -> _Price:  # one for all microbatches where these are alike
+        return priced(action.stage, action.kind, 0 if alike else action.microbatch or 0)
 
     def busy(action: Action) -> float:
-        return 0.0 if action.kind in beside else price(action.stage, action.kind).seconds
+        return 0.0 if action.kind in beside else price(action).seconds
 
     def travel(action: Action) -> float:
-        return price(action.stage, action.kind).seconds if action.kind in beside else 0.0
+        return price(action).seconds if action.kind in beside else 0.0
 
     wanted = message_needs(schedule, rendezvous=False)
 
@@ -59,7 +64,7 @@ def simulate(schedule: Schedule, cost: Cost, overlap: bool = True) -> Trace:
         return [result for result in wanted(action) if result.kind not in RECEIVES]
 
     events: list[Event] = []
-    for rank, starts in enumerate(walk(rows, needs, busy, travel)):
+    for rank, starts in enumerate(walk(rows, needs, busy, travel, alike)):
         events += _events(rank, rows[rank], starts, price, beside)
     setting = Setting(
         schedule.name, schedule.num_ranks, schedule.num_microbatches, "", "", str(cost)
@@ -87,13 +92,14 @@ def _events(
     rank: int,
     row: Sequence[Action],
     starts: Sequence[float],
-    price: Callable[[int, Kind], _Price],
+    price: Callable[[Action], _Price],
     beside: Set[Kind],
 ) -> Iterator[Event]:
     """What one rank's actions leave in the trace."""
     free = 0.0  # since when the rank has nothing else to do
-    for (stage, kind, microbatch), start in zip(row, starts, strict=True):
-        seconds, size, peer = price(stage, kind)
+    for action, start in zip(row, starts, strict=True):
+        stage, kind, microbatch = action
+        seconds, size, peer = price(action)
         end = start + seconds
         if kind in COMPUTE:
             if free < start:

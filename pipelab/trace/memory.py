@@ -8,11 +8,12 @@ get the state before it.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, repeat
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pipelab.accounting import IN_FLIGHT, TAKES, Accounts, Part
-from pipelab.action import Action
+from pipelab.action import COMPUTE, Action, Kind
 from pipelab.trace.event import Event, Memory
 from pipelab.trace.trace import Trace
 
@@ -44,6 +45,34 @@ def memory_curve(trace: Trace, rank: int) -> list[MemoryPoint]:
 def peak_bytes(trace: Trace) -> tuple[MemoryPoint, ...]:
     """For each rank, the (first) point at which it holds most: its ``total`` and its parts."""
     return tuple(max(curve, key=lambda point: point.total) for curve in memory_curves(trace))
+
+
+class Held(NamedTuple):
+    """What each rank holds over time.
+
+    Attributes:
+        unit: ``"bytes"``, or ``"activations"`` where no bytes are known: then ``activations`` of
+            each point counts the microbatches that the rank's stages keep for their backward.
+        curves: one for each rank, as ``memory_curve`` gives it.
+    """
+
+    unit: Literal["bytes", "activations"]
+    curves: list[list[MemoryPoint]]
+
+    @property
+    def peaks(self) -> list[MemoryPoint]:
+        """For each rank, the first point at which it holds most."""
+        return [max(curve, key=lambda point: point.total) for curve in self.curves]
+
+
+def held_over_time(trace: Trace) -> Held:
+    """Bytes if any are known; else how many activations, which also a bare prediction knows."""
+    if trace.memory or any(e.bytes for e in trace.events if e.kind in COMPUTE):
+        return Held("bytes", [list(curve) for curve in memory_curves(trace)])
+    computing = (e for e in trace.events if e.kind in COMPUTE)
+    counted = tuple(e._replace(bytes=int(e.kind is Kind.F)) for e in computing)
+    curves = memory_curves(replace(trace, events=counted))
+    return Held("activations", [list(curve) for curve in curves])
 
 
 def memory_curves(trace: Trace) -> Iterator[Iterator[MemoryPoint]]:

@@ -12,14 +12,14 @@ import sys
 from array import array
 from collections.abc import Iterable, Sequence
 
-from pipelab.action import COMPUTE, Kind
+from pipelab.action import Kind
 from pipelab.plots.palette import STYLES, edge, shade, text_on
 from pipelab.plots.terminal import bubble_text, describe, idle_shares, table
 from pipelab.schedules.collector import paused_collector
 from pipelab.trace import Event, Trace
 from pipelab.trace.idle import Idle, IdleText, explained, idle_seconds, idle_texts
 from pipelab.trace.links import Node, link
-from pipelab.trace.memory import memory_curves
+from pipelab.trace.memory import held_over_time
 from pipelab.trace.metrics import stages_of
 from pipelab.widgets.overlay import Over, overlay
 from pipelab.widgets.tables import Table, idle_table, rank_table, totals
@@ -142,9 +142,7 @@ def _idle(links: list[list[Node]], pieces: Sequence[Idle]) -> Json:
 
 
 class _Memory:
-    """What each rank holds; activations counted if no bytes are known.
-
-    A prediction without sizes still knows how many activations a rank keeps.
+    """What each rank holds: bytes, or activations counted if none are known.
 
     Attributes:
         curves: for each rank, times in seconds, and what it holds from then on.
@@ -152,17 +150,11 @@ class _Memory:
     """
 
     def __init__(self, trace: Trace):
-        self.measured = any(e.bytes for e in trace.events if e.kind in COMPUTE) or bool(
-            trace.memory
-        )
-        self.unit = "bytes" if self.measured else "activations"
-        if not self.measured:
-            computing = (e for e in trace.events if e.kind in COMPUTE)
-            counted = tuple(Event(*e[:6], int(e.kind is Kind.F)) for e in computing)
-            trace = Trace(counted, trace.source, trace.setting)
-        points = [list(curve) for curve in memory_curves(trace)]
-        held = [[point.total for point in curve] for curve in points]
-        times = [[_short(point.time) for point in curve] for curve in points]
+        found = held_over_time(trace)
+        self.unit = found.unit
+        self.measured = found.unit == "bytes"
+        held = [[point.total for point in curve] for curve in found.curves]
+        times = [[_short(point.time) for point in curve] for curve in found.curves]
         self.curves = [list(curve) for curve in zip(times, held, strict=True)]
         self.peaks = [max(totals) for totals in held]
 

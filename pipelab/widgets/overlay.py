@@ -15,6 +15,7 @@ from pipelab.errors import TraceError
 from pipelab.schedules import Schedule
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace, compare
+from pipelab.trace.differences import starting_with
 from pipelab.trace.metrics import busy
 from pipelab.widgets.tables import Table, comparison_table, table
 from pipelab.words import change, number, percent, points, time_text
@@ -56,6 +57,7 @@ def overlay(trace: Trace, over: Over | None) -> Overlay:
     if isinstance(over, Trace):
         same = over.source == trace.source
         names = f"{over.source}, over" if same else over.source, str(trace.source)
+        over = starting_with(over, trace)
         return Overlay(over, None, comparison_table(compare(over, trace), names))
     if isinstance(over, Mapping):
         s = trace.setting

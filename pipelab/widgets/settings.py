@@ -68,6 +68,7 @@ class Settings:
             return None
         schedule = self.build()
         self.pace.check_stages(schedule.num_stages)
+        self.pace.check_microbatches(schedule.num_microbatches)
         return _each(self.pace, 1 / len(schedule.stages_of(0)), of_lists=False)
 
     @cached_property
@@ -115,15 +116,17 @@ def _each(pace: Cost, factor: float, of_lists: bool) -> Cost:
     def scaled(seconds: Seconds) -> Seconds:
         if not isinstance(seconds, Sequence):
             return seconds * factor
-        return [s * factor for s in seconds] if of_lists else seconds
+        rows = ([x * factor for x in s] if isinstance(s, Sequence) else s * factor for s in seconds)
+        return [*rows] if of_lists else seconds
 
     f, i, w = map(scaled, _seconds(pace))
     return replace(pace, forward=f, backward_input=i, backward_weight=w)
 
 
 def first_stage(pace: Cost) -> list[float]:
-    """What F, I and W of the first stage take."""
-    return [s[0] if isinstance(s, Sequence) else s for s in _seconds(pace)]
+    """What F, I and W of the first stage take, for the first microbatch."""
+    rows = (s[0] if isinstance(s, Sequence) else s for s in _seconds(pace))
+    return [row[0] if isinstance(row, Sequence) else row for row in rows]
 
 
 def _seconds(pace: Cost) -> tuple[Seconds, Seconds, Seconds]:

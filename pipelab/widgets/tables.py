@@ -62,7 +62,10 @@ def idle_table(trace: Trace, sums: Sequence[Sums]) -> Table:
 
 def comparison_table(found: Comparison, names: tuple[str, str]) -> Table:
     """Two traces in numbers: duration, bubble, idle time by reason."""
-    pairs = [("duration", found.duration), *((f"idle: {r}", p) for r, p in found.idle.items())]
+    pairs = [("duration", found.duration)]
+    if found.microbatches.difference:
+        pairs.append(("per microbatch", found.seconds_per_microbatch))
+    pairs += [*((f"idle: {r}", p) for r, p in found.idle.items())]
     rows = [
         [name, time_text(pair.a), time_text(pair.b), signed_time(pair.difference),
          "" if pair.ratio is None else f"{pair.ratio:.2f}"]

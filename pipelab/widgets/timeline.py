@@ -26,9 +26,10 @@ class Timeline(anywidget.AnyWidget):
 
     Args:
         trace: predicted or recorded.
-        over: what to draw over it: another trace of as many ranks, a Schedule (predicted with the
-            costs seen in ``trace``), or what you guessed: seconds, a share such as ``"30 %"``, or
-            shares by (ranks, microbatches), of which the one that fits ``trace`` is drawn.
+        over: what to draw over it: another trace, whatever its ranks, schedule and steps; a
+            Schedule (predicted with the costs seen in ``trace``); or what you guessed: seconds, a
+            share such as ``"30 %"``, or shares by (ranks, microbatches), of which the one that fits
+            ``trace`` is drawn.
         budget: bytes that a rank may hold, drawn as a line over the memory.
 
     Raises:

@@ -87,6 +87,19 @@ def test_unequal_stages_halves_and_steps_follow_the_cost():
         assert min(e.end - e.start for e in steps if e.rank == 0) > 0.026
 
 
+@pytest.mark.timing
+def test_unequal_microbatches_follow_the_cost():
+    cost = Cost(0.01, 0.01, 0.01, latency=0.002).by_microbatch([1, 4, 1, 2])
+    for schedule in (gpipe(3, 4), one_f_one_b(3, 4), zero_bubble_h1(3, 4)):
+        predicted = simulate(schedule, cost)
+        traces = record(schedule, cost)
+        assert 0.98 < ratio(traces, predicted) < 1.1
+        long, short = (
+            [e for e in traces[0].events if e.kind is Kind.F and e.microbatch == i] for i in (1, 0)
+        )
+        assert min(e.end - e.start for e in long) > 2.5 * median(e.end - e.start for e in short)
+
+
 def test_gradients_stay_exact_while_paced():
     torch.set_num_threads(1)
     cost = Cost(0.002, 0.002, 0.002, latency=0.001)
@@ -113,6 +126,7 @@ def test_work_that_takes_longer_than_its_cost_is_counted_and_reported():
     [
         (Cost([0.01] * 3, 0.01, 0.01), "forward=.* has 3 numbers, the schedule has 2 stages"),
         (Cost(0.01, 0.01, 0.01, reduce=[0.0]), "reduce=.* has 1 number, the schedule has 2 stages"),
+        (Cost([[0.01] * 3], 0, 0), "row of 3 numbers, the schedule has 2 microbatches"),
         (0.01, "pace=0.01: give a Cost"),
     ],
 )

@@ -17,6 +17,18 @@ for (const ranks of [1, 4, 32, 200]) {
   assert.equal(rankAt(place, place.height + 99), -1);
 }
 
+for (const [ranks, others] of [[2, 4], [4, 2], [1, 64]]) {
+  const lanes = { messages: true, memory: true, ghost: true };
+  const ghost = { rows: Array.from({ length: others }, () => ({})) };
+  const { rows, bottom } = layout({ trace: { head: { ranks } }, ghost, lanes, curves: [] }, 900);
+  assert.equal(rows.length, Math.max(ranks, others), "each rank of either trace has a row");
+  rows.forEach((row, rank) => {
+    assert.equal(row.box[1] > 0, rank < ranks);
+    if (rank < others) assert.ok(row.ghost[1] >= 3, "the other trace's boxes are seen");
+    assert.ok(row.bottom <= bottom && row.top >= (rank ? rows[rank - 1].bottom : 0));
+  });
+}
+
 const guessed = layout({ trace: { head: { ranks: 2 } }, lanes: {}, guess: { time: 1, text: "mine" } }, 900);
 assert.ok(guessed.rows[0].top >= 20, "a guess has room for its words above the first row");
 

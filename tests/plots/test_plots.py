@@ -11,7 +11,6 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from pipelab.action import COMPUTE, MESSAGES, Kind
-from pipelab.errors import TraceError
 from pipelab.plots import describe, palette, plot_compare, plot_timeline
 from pipelab.plots.picture import LARGE
 from pipelab.schedules import gpipe, one_f_one_b
@@ -423,6 +422,21 @@ def test_each_half_says_what_it_is():
     assert titles(plot_compare(ours, ours)) == [f"recorded: {name}"] * 2
 
 
-def test_traces_of_other_ranks_are_not_compared():
-    with pytest.raises(TraceError, match="compared rank by rank"):
-        plot_compare(TRACES["gpipe"], TRACES["one rank"])
+@pytest.mark.parametrize(("a", "b"), [("gpipe", "one rank"), ("one rank", "many boxes")])
+def test_traces_of_other_ranks_stand_on_one_time_axis_too(a, b):
+    figure = plot_compare(TRACES[a], TRACES[b])
+    figure.draw_without_rendering()
+    above, below = figure.axes
+    for ax, name in ((above, a), (below, b)):
+        ranks = TRACES[name].num_ranks
+        assert len(ax.get_yticks()) == ranks
+        assert ax.get_ylim() == (ranks - 0.5, -0.5)
+    extents = [ax.get_window_extent() for ax in figure.axes]
+    seconds = [ax.get_xlim()[1] - ax.get_xlim()[0] for ax in figure.axes]
+    assert extents[0].width == extents[1].width
+    assert seconds[0] == pytest.approx(seconds[1], rel=0.01), "a second is as wide in both"
+    numbers = [TRACES[name].num_ranks for name in (a, b)]
+    rows = [extent.height / ranks for extent, ranks in zip(extents, numbers, strict=True)]
+    assert rows[0] == pytest.approx(rows[1]), "and a rank as high"
+    assert all(f" {n} rank" in title for n, title in zip(numbers, titles(figure), strict=True))
+    assert "per microbatch" in figure.texts[0].get_text()

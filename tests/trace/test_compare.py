@@ -3,10 +3,10 @@
 import pytest
 
 from pipelab.action import Action, Kind
-from pipelab.errors import TraceError
 from pipelab.schedules import gpipe, one_f_one_b
-from pipelab.simulator import Cost
+from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace, compare
+from pipelab.trace.differences import starting_with
 from pipelab.trace.idle import explain_idle
 from tests.traces import computing_only, recorded_like, with_messages
 
@@ -69,11 +69,37 @@ def test_more_than_a_few_are_counted():
     assert text.endswith(" and 10 more")  # 3 x (2 ranks x (F, B), SEND_F, SEND_B), less 8
 
 
-def test_schedules_compare_too_but_not_other_numbers_of_ranks():
+def test_schedules_compare_too():
     found = compare(with_messages(gpipe(2, 4), Cost()), with_messages(one_f_one_b(2, 4), Cost()))
     assert found.duration.difference == 0
-    with pytest.raises(TraceError, match="one trace has 2 ranks, the other 4"):
-        compare(PREDICTED, recorded_like(one_f_one_b(4, 8)))
+    assert "per microbatch" not in str(found)
+
+
+@pytest.mark.parametrize(("few", "many"), [((2, 4), (4, 8)), ((1, 1), (3, 9)), ((2, 6), (8, 2))])
+def test_runs_of_other_ranks_and_microbatches_compare(few, many):
+    a, b = (simulate(one_f_one_b(*sizes), Cost()) for sizes in (few, many))
+    found = compare(a, b)
+    assert found.ranks == (few[0], many[0]) and found.microbatches == (few[1], many[1])
+    assert found.seconds_per_microbatch == (a.duration / few[1], b.duration / many[1])
+    own = {(row.rank, row.kind): row for row in found.rows}
+    assert {rank for rank, _ in own} == {*range(many[0])}
+    beyond = own[many[0] - 1, Kind.F]
+    assert beyond.number == (0, many[1]) and beyond.mean.a == 0
+    assert all(rank < few[0] for rank, _ in (*found.missing_in_a, *found.missing_in_b))
+    text = str(found)
+    assert f"b has {many[0] - few[0]} rank" in text and "per microbatch" in text
+    swapped = compare(b, a)
+    assert swapped.ranks == found.ranks[::-1] and "a has " in str(swapped)
+
+
+def test_a_step_cut_out_of_a_longer_run_starts_with_the_other():
+    late = Trace(
+        tuple(e._replace(start=e.start + 100, end=e.end + 100) for e in PREDICTED.events),
+        "predicted",
+        PREDICTED.setting,
+    )
+    assert starting_with(late, PREDICTED).events == PREDICTED.events
+    assert starting_with(PREDICTED, PREDICTED) is PREDICTED
 
 
 def test_the_text_is_a_table_in_one_unit():

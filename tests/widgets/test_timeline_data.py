@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 
 import anywidget
 import pytest
@@ -167,9 +168,18 @@ def test_what_is_no_guess_is_refused(over):
         overlay(RECORDED, over)
 
 
-def test_traces_of_other_ranks_are_refused():
-    with pytest.raises(TraceError, match="one trace has 3 ranks, the other 4"):
-        Timeline(RECORDED, over=UNEVEN)
+def test_a_trace_of_other_ranks_is_drawn_over_it():
+    timeline = Timeline(RECORDED, over=UNEVEN)
+    assert timeline.ghost_head["ranks"] == 3 != timeline.head["ranks"]
+    names = [row[0] for row in timeline.head["comparison"]["rows"]]
+    counts = [trace.setting.microbatches for trace in (RECORDED, UNEVEN)]
+    assert ("per microbatch" in names) == (counts[0] != counts[1])
+
+
+def test_what_is_drawn_over_it_starts_with_it():
+    late = [e._replace(start=e.start + 9, end=e.end + 9) for e in UNEVEN.events]
+    timeline = Timeline(RECORDED, over=replace(UNEVEN, events=tuple(late)))
+    assert timeline.ghost_data == Timeline(RECORDED, over=UNEVEN).ghost_data
 
 
 # ------------------------------------------------------------------------------------- the file

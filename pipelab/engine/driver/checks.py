@@ -152,8 +152,8 @@ def check_training(
         )
 
 
-def check_pace(pace: Cost | None, num_stages: int) -> None:
-    """Raise PipelabError for a pace that is no cost, or one of another number of stages."""
+def check_pace(pace: Cost | None, num_stages: int, num_microbatches: int) -> None:
+    """Raise PipelabError for a pace that is no cost, or one of other stages or microbatches."""
     if pace is None:
         return
     if not isinstance(pace, Cost):
@@ -161,6 +161,7 @@ def check_pace(pace: Cost | None, num_stages: int) -> None:
             f"pace={pace!r}: give a Cost, such as Cost(0.01, 0.01, 0.01) for F, I and W in seconds"
         )
     pace.check_stages(num_stages)
+    pace.check_microbatches(num_microbatches)
 
 
 def check_worker(

@@ -137,12 +137,12 @@ function drawNames(view, s) {
   };
   for (let rank = 0; rank < place.rows.length; rank += every) {
     const { box, memory, ghost } = place.rows[rank];
-    const middle = box[0] + box[1] / 2 + 4;
+    const middle = (box[1] ? box[0] + box[1] / 2 : ghost[0] + ghost[1] / 2) + 4;
     write(say("rank", { rank }), place.left - 8, middle, "pl-end");
     const share = s.trace.head.shares?.[rank];
     const x = place.left + place.plot + 8;
     if (share) write(place.right > 60 ? say("idle_share", { share }) : share, x, middle);
-    if (ghost[1] >= 10) write(s.ghostName, place.left - 8, ghost[0] + ghost[1] / 2 + 3, "pl-end pl-quiet");
+    if (ghost[1] >= 10 && box[1]) write(s.ghostName, place.left - 8, ghost[0] + ghost[1] / 2 + 3, "pl-end pl-quiet");
     if (memory[1] >= 12 && s.curves) {
       const peak = s.peaks[rank];
       write(say("memory"), place.left - 8, memory[0] + memory[1] / 2 + 4, "pl-end pl-quiet");

@@ -133,7 +133,7 @@ function under(s, image, x, y) {
   const rank = rankAt(place, y);
   const time = s.window.from + (x - place.left) / image.scale(s);
   const nothing = { rank, time, event: -1, idle: -1, memory: false };
-  if (rank < 0 || x < place.left || x > place.left + place.plot || y > place.bottom) return { ...nothing, rank: -1 };
+  if (rank < 0 || rank >= s.trace.rows.length || x < place.left || x > place.left + place.plot || y > place.bottom) return { ...nothing, rank: -1 };
   const row = s.trace.rows[rank];
   const near = 2 / image.scale(s); // seconds: a message is narrow
   const lane = place.rows[rank];

@@ -14,7 +14,8 @@ export function layout({ trace, ghost, lanes, curves, guess }, width) {
   const { ranks } = trace.head;
   const left = 68;
   const right = width < 620 ? 48 : 82;
-  const box = clamp(Math.floor(440 / ranks), 4, 34);
+  const others = ghost?.rows?.length ?? 0;
+  const box = clamp(Math.floor(440 / Math.max(ranks, others)), 4, 34);
   const height = {
     ghost: ghost ? Math.max(3, Math.round(box * 0.36)) : 0,
     messages: lanes.messages ? Math.max(2, Math.round(box * 0.3)) : 0,
@@ -32,6 +33,12 @@ export function layout({ trace, ghost, lanes, curves, guess }, width) {
     rows.push({ top: y, ghost: [y, height.ghost], box: [boxAt, box], messages: [messagesAt, height.messages],
       memory: [memoryAt, height.memory], bottom });
     y = bottom + gap;
+  }
+  for (let rank = ranks; rank < others; rank++) { // ranks that only the other trace has
+    const only = Math.max(height.ghost, Math.round(box * 0.6));
+    const end = y + only;
+    rows.push({ top: y, ghost: [y, only], box: [end, 0], messages: [end, 0], memory: [end, 0], bottom: end });
+    y = end + gap;
   }
   return { width, left, right, plot: Math.max(120, width - left - right), rows, bottom: y, height: y + 26 };
 }
