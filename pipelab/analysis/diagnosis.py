@@ -18,6 +18,8 @@ from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace, critical_path, explain_idle
 from pipelab.trace.idle import Reason
 
+_NAMED = 8  # steps that an error names
+
 
 class Replica(NamedTuple):
     """One copy of the pipeline: its number of steps, and medians over them.
@@ -111,21 +113,28 @@ class Diagnosis:
         """All figures, for JSON; times in seconds, shares of 1."""
         found = asdict(replace(self, trace=Trace((), "recorded")))
         del found["trace"]
-        for name in ("rank", "stage", "kind"):
-            slow = getattr(self.slowest, name)
-            found["slowest"] = {**_mapping(found["slowest"]), name: {**slow._asdict(), "ratio": slow.ratio}}
+        found["slowest"] = {
+            name: {**slow._asdict(), "ratio": slow.ratio}
+            for name, slow in self.slowest._asdict().items()
+        }
         found["path"] = [share._asdict() for share in self.path]
         found["what_ifs"] = [what._asdict() for what in self.what_ifs]
         found["replicas"] = [row._asdict() for row in self.replicas]
         found["fit"] = self.fit._asdict() if self.fit else None
         shown = self.trace.setting
-        found["shown"] = {"step": shown.step, "replica": shown.replica, "duration": self.trace.duration,
-                          "bubble_fraction": bubble(self.trace)}
+        found["shown"] = {
+            "step": shown.step,
+            "replica": shown.replica,
+            "duration": self.trace.duration,
+            "bubble_fraction": bubble(self.trace),
+        }
         found["source"] = self.trace.source_line
         return found
 
 
-def diagnose(traces: Iterable[Trace], step: int | None = None, replica: int | None = None) -> Diagnosis:
+def diagnose(
+    traces: Iterable[Trace], step: int | None = None, replica: int | None = None
+) -> Diagnosis:
     """Explain a recording, as ``Trace.read`` gives it.
 
     Args:
@@ -167,15 +176,22 @@ def diagnose(traces: Iterable[Trace], step: int | None = None, replica: int | No
     )
 
 
-def _shown(traces: Sequence[Trace], step: int | None, replica: int | None) -> tuple[Trace, Schedule]:
+def _shown(
+    traces: Sequence[Trace], step: int | None, replica: int | None
+) -> tuple[Trace, Schedule]:
     """The trace to show in detail, with the name of its schedule."""
     if replica is None:
         replica = max(_replicas(traces), key=lambda row: row.duration).number
     own = [trace for trace in traces if trace.setting.replica == replica]
     found = [trace for trace in own if step is None or trace.setting.step == step]
     if not found:
-        steps = ", ".join(str(trace.setting.step) for trace in own[:8]) or "none"
-        raise TraceError(f"step {step} of replica {replica} is not there; of this replica: {steps} ...")
+        numbers = sorted({trace.setting.step for trace in own or traces})
+        there = ", ".join(map(str, numbers[:_NAMED])) + (", ..." if len(numbers) > _NAMED else "")
+        replicas = ", ".join(str(number) for number in sorted({t.setting.replica for t in traces}))
+        raise TraceError(
+            f"step {'of median duration' if step is None else step} of replica {replica} is not "
+            f"there: choose from steps {there} and replicas {replicas}"
+        )
     found.sort(key=lambda trace: trace.duration)
     trace = found[(len(found) - 1) // 2]
     schedule = schedule_of(trace)
@@ -238,11 +254,11 @@ def _simulations(
 ) -> tuple[list[WhatIf], float, Fit | None]:
     """Changes, the step as it is, and how well that fits; a note where nothing can be simulated."""
     try:
-        cost = cost_of(shown)
+        cost = cost_of(shown, schedule)
         simulated = simulate(schedule, cost).duration
         here = slowest([t for t in traces if t.setting.replica == shown.setting.replica])
         others = [t for t in traces if t.setting.replica != shown.setting.replica]
-        elsewhere = _typical_cost(others, schedule) if others else None
+        elsewhere = _typical_cost(others, schedule, cost) if others else None
         changes = what_ifs(schedule, cost, here._replace(stage=found.stage), elsewhere)
     except PipelabError as error:
         reason = str(error).splitlines()[0]
@@ -251,13 +267,11 @@ def _simulations(
     return changes, simulated, _fit(traces, notes)
 
 
-def _typical_cost(traces: Sequence[Trace], schedule: Schedule) -> Cost:
-    """The medians of all these traces' costs, stage by stage."""
-    costs = [cost_of(trace) for trace in traces]
-    n = schedule.num_stages
-    rows = [stage_costs(cost, n) for cost in costs]
-    stages = [typical([row[stage] for row in rows]) for stage in range(n)]
-    return with_stages(costs[0], stages)
+def _typical_cost(traces: Sequence[Trace], schedule: Schedule, like: Cost) -> Cost:
+    """The medians of all these traces' costs, stage by stage; by microbatch if ``like`` is."""
+    costs = [Cost.from_trace(trace, like.varies_by_microbatch) for trace in traces]
+    rows = [stage_costs(cost, schedule) for cost in costs]
+    return with_stages(costs[0], [typical(stage) for stage in zip(*rows, strict=True)])
 
 
 def _fit(traces: Sequence[Trace], notes: list[str]) -> Fit | None:
@@ -268,7 +282,8 @@ def _fit(traces: Sequence[Trace], notes: list[str]) -> Fit | None:
     skipped = 0
     for trace in traces:
         try:
-            simulated = simulate(schedule_of(trace), cost_of(trace)).duration
+            schedule = schedule_of(trace)
+            simulated = simulate(schedule, cost_of(trace, schedule)).duration
         except (ScheduleError, TraceError):
             skipped += 1
             continue
@@ -285,7 +300,3 @@ def _fit(traces: Sequence[Trace], notes: list[str]) -> Fit | None:
     n = len(ratios)
     spread = (ratios[n - 1 - n // 6] - ratios[n // 6]) / 2
     return Fit(median(ratios), spread, n, sum(errors) / len(errors) if errors else None)
-
-
-def _mapping(value: object) -> dict[str, object]:
-    return value if isinstance(value, dict) else {}

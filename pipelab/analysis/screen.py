@@ -15,7 +15,7 @@ _TALLEST = 6  # replicas that are named one by one
 
 
 def screen(found: Diagnosis, width: int = 100) -> str:
-    """The diagnosis in paragraphs of at most ``width`` columns, its table of what-ifs, its notes."""
+    """The diagnosis in paragraphs of at most ``width`` columns, what-ifs in a table, and notes."""
     lines = [line for head, text in _facts(found) for line in _paragraph(head, text, width)]
     if found.what_ifs:
         lines += _table(found)
@@ -52,7 +52,8 @@ def _steps(found: Diagnosis) -> str:
     if len(rows) > 1:
         shown = sorted(rows, key=lambda row: -row.duration)[:_TALLEST]
         each = (
-            f"replica {row.number} {time_text(row.duration)}, bubble {percent(row.bubble_fraction, 1)}"
+            f"replica {row.number} {time_text(row.duration)}, "
+            f"bubble {percent(row.bubble_fraction, 1)}"
             for row in sorted(shown)
         )
         text += f"; {'; '.join(each)}"
@@ -78,7 +79,7 @@ def _idle(found: Diagnosis) -> str:
 
 def _slowest(found: Diagnosis) -> str:
     rank, stage, kind = found.slowest
-    where = f"rank {rank.number}" + (f" of replica {rank.replica}" if found.num_replicas > 1 else "")
+    where = f"rank {rank.number}{_of_replica(found, rank.replica)}"
     texts = [
         f"{where}: {_against(rank)} in a step",
         f"stage {stage.number}: {_against(stage)}",
@@ -87,6 +88,10 @@ def _slowest(found: Diagnosis) -> str:
         name = KINDS[kind.kind].name
         texts.append(f"{kind.kind} ({name}) of stage {kind.number}: {_against(kind)}")
     return "; ".join(texts)
+
+
+def _of_replica(found: Diagnosis, number: int) -> str:
+    return f" of replica {number}" if found.num_replicas > 1 else ""
 
 
 def _against(slow: Slow) -> str:
@@ -118,7 +123,7 @@ def _rest(share: Share) -> str:
 
 def _table(found: Diagnosis) -> list[str]:
     shown = found.trace.setting
-    where = f"step {shown.step}" + (f" of replica {shown.replica}" if found.num_replicas > 1 else "")
+    where = f"step {shown.step}{_of_replica(found, shown.replica)}"
     rows: list[Sequence[str]] = [
         ("what if", "step time", "change", "bubble"),
         (f"{where} as it is, simulated", time_text(found.simulated), "", ""),
@@ -152,7 +157,8 @@ def _fit(found: Diagnosis) -> str:
         f"recorded time (median of {number(fit.steps, 'step')})"
     )
     if fit.predicted is not None:
-        text += f"; later steps, predicted from the first one's costs, are {percent(fit.predicted, 1)} off"
+        off = percent(fit.predicted, 1)
+        text += f"; later steps, predicted from the first one's costs, are {off} off"
     return text
 
 

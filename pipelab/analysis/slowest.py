@@ -8,7 +8,6 @@ from typing import NamedTuple, TypeVar
 from pipelab.action import COMPUTE, Kind
 from pipelab.trace import Trace
 
-
 K = TypeVar("K")
 
 

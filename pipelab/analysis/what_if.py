@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from pipelab.action import Kind
 from pipelab.analysis.own_costs import (
+    Row,
     cut_into,
     spread_evenly,
     stage_costs,
@@ -22,7 +23,7 @@ from pipelab.simulator import Cost, simulate
 _SHOWN = 2  # other schedules
 _SAME = 1.001  # a peak that is larger by less is the same
 
-Stages = list[tuple[float, ...]]
+Stages = list[Row]
 
 
 class WhatIf(NamedTuple):
@@ -53,7 +54,7 @@ def what_ifs(
         slowest: its slowest rank and stage.
         elsewhere: the typical cost of the other replicas, if there are any.
     """
-    rows = stage_costs(cost, schedule.num_stages)
+    rows = stage_costs(cost, schedule)
     changes = [*_changes(schedule, cost, rows, slowest, elsewhere)]
     found = []
     for name, words, changed in changes:
@@ -74,7 +75,7 @@ def _changes(
         with_stages(cost, [others if s in own else row for s, row in enumerate(rows)]),
     )
     if elsewhere is not None:
-        there = stage_costs(elsewhere, len(rows))
+        there = stage_costs(elsewhere, schedule)
         yield (
             "rank_as_elsewhere",
             f"rank {rank} like rank {rank} of the other replicas",

@@ -165,7 +165,7 @@ def _open(command: argparse.ArgumentParser) -> None:
     command.add_argument("--replica", type=_number, metavar="N",
                          help="show this replica in detail (the slowest)")  # fmt: skip
     command.add_argument("--html", metavar="PAGE",
-                         help="write a page that plays the step, its simulation over it")  # fmt: skip
+                         help="write a page that plays the step under its simulation")  # fmt: skip
     command.add_argument("--perfetto", metavar="JSON",
                          help="write the step for ui.perfetto.dev")  # fmt: skip
     command.add_argument("--width", type=_positive, metavar="N",

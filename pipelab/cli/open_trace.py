@@ -51,7 +51,8 @@ def page_of(found: Diagnosis) -> str:
     """An HTML file: the step, its simulation over it, and the diagnosis below."""
     over = None
     if found.simulated:
-        simulated = simulate(schedule_of(found.trace), cost_of(found.trace))
+        schedule = schedule_of(found.trace)
+        simulated = simulate(schedule, cost_of(found.trace, schedule))
         over = replace(simulated, setting=replace(simulated.setting, schedule=found.schedule))
     text = timeline_page(found.trace, over)
     below = f'<pre style="margin: 1em; white-space: pre-wrap">{escape(screen(found))}</pre>'

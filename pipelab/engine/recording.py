@@ -1,8 +1,8 @@
 """Record a script's own pipeline under torchrun: no Pipeline of ours, no change to the model.
 
-    with recording(schedule) as recorded:      schedule: of torch.distributed.pipelining
-        schedule.step(x)
-    recorded.trace.save("trace.json")          the last step, all ranks, their clocks aligned
+with recording(schedule) as recorded:      schedule: of torch.distributed.pipelining
+schedule.step(x)
+recorded.trace.save("trace.json")          the last step, all ranks, their clocks aligned
 """
 
 import os
@@ -79,7 +79,7 @@ def recording(schedule: Any) -> Iterator[Recorded]:
 
 def _gathered(steps: "ScriptSteps") -> list[Trace]:
     """What all ranks of the pipeline recorded, on the clock of its first rank."""
-    group = steps.stages[0].group or dist.group.WORLD
+    group = steps.stages[0].group or dist.distributed_c10d._get_default_group()
     ranks = dist.get_process_group_ranks(group)
     control = group
     if dist.get_backend(group) != "gloo":

@@ -134,8 +134,7 @@ def _claims(row: list[Node], events: list[Event]) -> Iterator[_Claim]:
 def _implied(row: list[Node]) -> Iterator[_Claim]:
     """Where no wait was recorded: a rank waits from its last action until its message comes.
 
-    When that was is known if its SEND or RECV lasted until then; else the next action began with
-    it.
+    The action of a late message begins with it; a message that was ready came with its RECV.
     """
     for node in row:
         if node.producer is None:
@@ -144,7 +143,7 @@ def _implied(row: list[Node]) -> Iterator[_Claim]:
         free = node.previous.event.end if node.previous else -inf
         made, start = node.producer.event.end, node.event.start
         came = max((e.end for e in (node.send, node.recv) if e is not None), default=made)
-        if came <= made and node.was_late:
+        if node.was_late:
             came = start
         yield _Claim(free, min(made, start), "waiting", peer, root)
         yield _Claim(max(free, made), min(came, start), "message", peer, root)

@@ -142,6 +142,6 @@ def _find_waits(made: dict[_Key, Node], events: Iterable[Event]) -> None:
 def _find_receives(made: dict[_Key, Node], events: Iterable[Event]) -> None:
     """A RECV names the stage and the microbatch of the computation that needs it."""
     for recv in events:
-        if kind := _RECEIVED.get(recv.kind):
-            if node := made.get((recv.rank, Action(recv.stage, kind, recv.microbatch))):
-                node.recv = recv
+        kind = _RECEIVED.get(recv.kind)
+        if kind and (node := made.get((recv.rank, Action(recv.stage, kind, recv.microbatch)))):
+            node.recv = recv

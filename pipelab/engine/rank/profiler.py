@@ -67,7 +67,7 @@ class StepProfiler:
         if error[0] is None:
             self._take([*self.profiler.events()])  # type: ignore[no-untyped-call]
             if self.path:
-                self.profiler.export_chrome_trace(self.path)  # type: ignore[no-untyped-call]
+                self.profiler.export_chrome_trace(self.path)
 
     def _mark(self) -> None:
         for _ in range(_MARKS):

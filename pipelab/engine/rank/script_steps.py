@@ -171,8 +171,11 @@ class ScriptSteps:
 
     def _peer(self, op: Any) -> int:
         """The other rank, as the pipeline's group counts."""
-        group = op.group or dist.group.WORLD
-        return dist.get_group_rank(group, op.peer)
+        return dist.get_group_rank(op.group or _everyone(), op.peer)
+
+
+def _everyone() -> dist.ProcessGroup:
+    return dist.distributed_c10d._get_default_group()
 
 
 def _replace(stack: ExitStack, owner: Any, name: str, new: Callable[..., Any]) -> None:
@@ -184,4 +187,3 @@ def _replace(stack: ExitStack, owner: Any, name: str, new: Callable[..., Any]) -
         stack.callback(delattr, owner, name)
     else:
         stack.callback(setattr, owner, name, before)
-

@@ -24,7 +24,7 @@ _BACKWARD = (Kind.B, Kind.I)
 
 
 class _Message(NamedTuple):
-    """Which rank began to send when, and which rank had received when; seconds, each by its clock."""
+    """Which rank began to send when, which had received when: seconds by each one's clock."""
 
     source: int
     sent: float
@@ -53,9 +53,7 @@ def align(gathered: Gathered) -> dict[int, Aligned]:
     for replica in sorted({key.replica for key in gathered.steps}):
         steps = {k: row for k, row in gathered.steps.items() if k.replica == replica}
         hosts = [gathered.hosts.get((replica, r), "") for r in range(gathered.num_ranks)]
-        found[replica] = aligned = _aligned(
-            steps.values(), hosts, gathered.clock == HOST_TIME
-        )
+        found[replica] = aligned = _aligned(steps.values(), hosts, gathered.clock == HOST_TIME)
         for key, row in steps.items():
             gathered.steps[key] = [
                 e._replace(start=e.start + aligned.offsets[e.rank],
@@ -65,9 +63,7 @@ def align(gathered: Gathered) -> dict[int, Aligned]:
     return found
 
 
-def _aligned(
-    steps: Iterable[Sequence[Event]], hosts: Sequence[str], needs_wait: bool
-) -> Aligned:
+def _aligned(steps: Iterable[Sequence[Event]], hosts: Sequence[str], needs_wait: bool) -> Aligned:
     """The clocks of one replica; ``hosts``: of each rank, "" where it is not known."""
     still = (0.0,) * len(hosts)
     if len(hosts) < 2:
@@ -91,11 +87,12 @@ def _aligned(
             still, 0.0, "no message was received before it was sent: the clocks are as they were"
         )
     unbound = [c for c in range(1, max(clocks) + 1) if inf in (distance[0][c], distance[c][0])]
-    middle = [
-        0.0 if c in unbound else (distance[0][c] - distance[c][0]) / 2 for c in range(len(distance))
-    ]
-    widths = [(distance[0][c] + distance[c][0]) / 2 for c in range(len(distance)) if c not in unbound]
-    error = max(widths, default=0.0)
+    middle, widths = [], []
+    for c, ahead in enumerate(distance[0]):
+        behind = distance[c][0]
+        middle.append(0.0 if c in unbound else (ahead - behind) / 2)
+        widths.append(0.0 if c in unbound else (ahead + behind) / 2)
+    error = max(widths)
     offsets = tuple(middle[clock] for clock in clocks)
     return Aligned(offsets, error, _note(offsets, error, len(unbound)))
 
@@ -183,4 +180,3 @@ def _shortest(bounds: Mapping[tuple[int, int], float], size: int) -> list[list[f
     if any(distance[a][a] < -_NOISE for a in range(size)):
         return None
     return distance
-

@@ -141,7 +141,7 @@ def _of_ranges(
         if inside:
             start = max(start, min(call.start for call in inside))
         if not r.names_stage:  # GPipe's ranges hold the sends too
-            end = min((s.start for s in sends.ending(start, end)), default=end)
+            end = min((s.start for s in sends.calls if start < s.start < end), default=end)
         if waited:
             yield _event(computing[0]._replace(kind=Kind.WAIT), r.start, max(r.start, start))
         if len(computing) == 1:
@@ -183,12 +183,12 @@ def _numbered(calls: Sequence[Call]) -> list[Event]:
 
 
 def _sent(rows: Sequence[Event], sends: Sequence[Call]) -> list[Event]:
-    """A send carries the result of the computation that ended last before it."""
-    done = sorted((e for e in rows if e.kind in COMPUTE), key=lambda e: e.end)
-    ends = [e.end for e in done]
-    found = {}
+    """A send carries the result of the last computation before it."""
+    done = sorted((e for e in rows if e.kind in COMPUTE), key=lambda e: e.start)
+    starts = [e.start for e in done]
+    found: dict[tuple[int, Kind], Event] = {}
     for send in sorted(sends):
-        at = bisect_right(ends, send.start) - 1
+        at = bisect_right(starts, send.start) - 1
         if at >= 0:
             e = done[at]
             kind = Kind.SEND_F if e.kind is Kind.F else Kind.SEND_B

@@ -92,9 +92,7 @@ def _whole(steps: dict[StepKey, list[Event]]) -> tuple[list[StepKey], list[StepK
     usual = Counter(frozenset(c.items()) for c in done.values()).most_common()
     most = max(usual, key=lambda row: (row[1], len(row[0])))[0]
     fullest = {action: count for action, count in most}
-    whole = [
-        key for key, c in done.items() if all(c[action] >= n for action, n in fullest.items())
-    ]
+    whole = [key for key, c in done.items() if all(c[action] >= n for action, n in fullest.items())]
     return whole, [key for key in steps if key not in set(whole)]
 
 

@@ -109,7 +109,6 @@ class Kineto:
                 raise TraceError(_nothing(file.path))
             return
         base = file.value("baseTimeNanoseconds")
-        zero = base / 1e9 if isinstance(base, int) else 0.0
         about = file.value("distributedInfo")
         about = about if isinstance(about, dict) else {}
         host = file.value("host_name")
@@ -123,7 +122,7 @@ class Kineto:
                 host if isinstance(host, str) else "",
                 events,
                 sorted(kept.steps),
-                zero,
+                base if isinstance(base, int) else 0,
                 on_device=bool(kept.device),
                 names_stages=any(r.names_stage for r in kept.ranges),
                 is_numbered=bool(kept.ranges),
@@ -132,6 +131,9 @@ class Kineto:
 
     def gathered(self) -> Gathered:
         """All steps of all replicas."""
+        first = min(file.base for file in self.files)
+        for file in self.files:  # only then to seconds: nanoseconds since 1970 fill a float
+            file.zero = (file.base - first) / 1e9
         lengths = [_balance(file) for file in self.files if not file.is_numbered]
         m = max(lengths, default=1)
         steps, hosts, notes, replicas = placed(self.files, [_in_steps(f, m) for f in self.files])

@@ -37,6 +37,7 @@ class Megatron:
         self.rows: dict[tuple[int, int], list[tuple[int, Event]]] = defaultdict(list)
         self.others: Counter[str] = Counter()
         self.found = 0
+        self.zero: int | None = None
 
     def __len__(self) -> int:
         return self.found
@@ -57,7 +58,10 @@ class Megatron:
             self.others[name] += 1
             return
         own = {**resource, **_attributes(span)}
-        start, end = (_seconds(span, f"{edge}TimeUnixNano") for edge in ("start", "end"))
+        begun, ended = (_nanoseconds(span, f"{edge}TimeUnixNano") for edge in ("start", "end"))
+        if self.zero is None:
+            self.zero = begun  # nanoseconds since 1970 fill a float
+        start, end = ((time - self.zero) / 1e9 for time in (begun, max(begun, ended)))
         place = _first(own, _REPLICAS, 0), _first(own, (*_RANKS, *_JOB_RANKS), 0)
         number = whole(own.get("megatron.microbatch_id"))
         event = Event(place[1], kind, place[1], number if number >= 0 else None, start, end)
@@ -108,10 +112,10 @@ def _first(attributes: Json, names: tuple[str, ...], default: int) -> int:
     return next((number for number in numbers if number >= 0), default)
 
 
-def _seconds(span: Json, name: str) -> float:
+def _nanoseconds(span: Json, name: str) -> int:
     value = span.get(name)
-    if isinstance(value, str | int) and not isinstance(value, bool) and str(value).isdigit():
-        return int(value) / 1e9
+    if isinstance(value, str | int) and str(value).isdigit() and len(str(value)) < 25:
+        return int(value)
     raise TraceError(f"the span {span.get('name')!r} has {name} {value!r}: nanoseconds expected")
 
 

@@ -10,9 +10,10 @@ n-th that a rank sends carries the n-th result that leaves it.
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from pipelab.action import Kind
+from pipelab.action import COMPUTE, PER_STAGE, SENDS, Kind
 from pipelab.trace.event import Event
 from pipelab.trace.readers.gathered import DEVICE_TIME, Gathered, StepKey
 from pipelab.trace.readers.stream import EventFile, Json, arguments, number, whole
@@ -95,7 +96,7 @@ class Ndtimeline:
         )
 
     def end_file(self, file: EventFile) -> None:
-        """Several files of this form hold parts of one job: nothing tells them apart."""
+        """Several files of this form hold parts of one job."""
 
     def gathered(self) -> Gathered:
         """All steps of all replicas."""
@@ -106,13 +107,13 @@ class Ndtimeline:
             if rank is not None:
                 rows[row.key][rank].append(row)
         num_ranks = max(ranks.values(), default=0) + 1
-        is_v, chunks = _folds_in_a_v(rows, num_ranks), self._chunks()
+        layout = _Layout(num_ranks, self._chunks(), _folds_in_a_v(rows, num_ranks))
         steps: dict[StepKey, list[Event]] = {}
         unmatched = 0
         for key, by_rank in rows.items():
             steps[key] = []
             for rank, own in sorted(by_rank.items()):
-                events, lost = _rank_events(rank, own, num_ranks, chunks, is_v)
+                events, lost = _rank_events(rank, own, layout)
                 steps[key] += events
                 unmatched += lost
         if unmatched:
@@ -161,52 +162,72 @@ def _folds_in_a_v(rows: dict[StepKey, dict[int, list[_Row]]], num_ranks: int) ->
     return votes > 0
 
 
-def _rank_events(
-    rank: int, rows: list[_Row], num_ranks: int, chunks: int, is_v: bool
-) -> tuple[list[Event], int]:
+class _Layout(NamedTuple):
+    """Which stages a rank holds: in a loop, or folded in a V."""
+
+    num_ranks: int
+    chunks: int
+    is_v: bool
+
+    def stage(self, rank: int, chunk: int) -> int:
+        """The stage that is this chunk of a rank."""
+        if self.is_v and chunk % 2:
+            return (chunk + 1) * self.num_ranks - 1 - rank
+        return chunk * self.num_ranks + rank
+
+    def home(self, stage: int) -> int:
+        """The rank of a stage."""
+        chunk, place = divmod(stage, self.num_ranks)
+        return self.num_ranks - 1 - place if self.is_v and chunk % 2 else place
+
+    def peer(self, event: Event, toward: int) -> int | None:
+        """The rank of the stage before or after; None if there is none, or it is the same."""
+        other = event.stage + toward
+        if not 0 <= other < self.chunks * self.num_ranks or self.home(other) == event.rank:
+            return None
+        return self.home(other)
+
+
+def _rank_events(rank: int, rows: list[_Row], layout: _Layout) -> tuple[list[Event], int]:
     """One rank's events of one step, and the number of messages that fit no result."""
-
-    def stage(chunk: int) -> int:
-        back = is_v and chunk % 2
-        return (chunk + 1) * num_ranks - 1 - rank if back else chunk * num_ranks + rank
-
     rows.sort(key=lambda row: row.start)
-    home = {stage(chunk) for chunk in range(chunks)}
-    last = chunks * num_ranks - 1
-    computed: list[Event] = []
-    order: Counter[tuple[Kind, int]] = Counter()
-    for row in rows:
-        if row.kind in (Kind.F, Kind.B, Kind.I, Kind.W):
-            at = order[row.kind, row.chunk]
-            order[row.kind, row.chunk] += 1
-            microbatch = row.microbatch if row.microbatch >= 0 else at
-            computed.append(
-                Event(rank, row.kind, stage(row.chunk), microbatch, row.start, row.end)
-            )
+    computed = [*_computed(rank, rows, layout)]
     events, lost = [*computed], 0
     for kind in _CARRIES:
         own = [row for row in rows if row.kind is kind]
-        toward = 1 if kind in (Kind.SEND_F, Kind.RECV_B) else -1
-        results = [
-            e for e in computed if e.kind in _CARRIES[kind]
-            and 0 <= e.stage + toward <= last and e.stage + toward not in home
-        ]  # fmt: skip
-        if kind in (Kind.SEND_F, Kind.SEND_B):
-            results.sort(key=lambda e: e.end)
+        results = _carried(kind, computed, layout)
         if len(own) != len(results):
             lost += len(own)
             continue
-        for row, e in zip(own, results, strict=True):
-            peer = _home(e.stage + toward, num_ranks, is_v)
-            events.append(
-                Event(rank, kind, e.stage, e.microbatch, row.start, row.end, peer=peer)
-            )
+        for row, (e, peer) in zip(own, results, strict=True):
+            events.append(Event(rank, kind, e.stage, e.microbatch, row.start, row.end, peer=peer))
     for row in rows:
-        if row.kind in (Kind.STEP, Kind.REDUCE_GRAD):
-            events.append(Event(rank, row.kind, stage(row.chunk), None, row.start, row.end))
+        if row.kind in PER_STAGE:
+            stage = layout.stage(rank, row.chunk)
+            events.append(Event(rank, row.kind, stage, None, row.start, row.end))
     return events, lost
 
 
-def _home(stage: int, num_ranks: int, is_v: bool) -> int:
-    chunk, rank = divmod(stage, num_ranks)
-    return num_ranks - 1 - rank if is_v and chunk % 2 else rank
+def _computed(rank: int, rows: Iterable[_Row], layout: _Layout) -> Iterator[Event]:
+    """Its computations; without an mb_id, microbatches are numbered by order."""
+    order: Counter[tuple[Kind, int]] = Counter()
+    for row in rows:
+        if row.kind in COMPUTE:
+            at = order[row.kind, row.chunk]
+            order[row.kind, row.chunk] += 1
+            number = row.microbatch if row.microbatch >= 0 else at
+            stage = layout.stage(rank, row.chunk)
+            yield Event(rank, row.kind, stage, number, row.start, row.end)
+
+
+def _carried(kind: Kind, computed: Iterable[Event], layout: _Layout) -> list[tuple[Event, int]]:
+    """What a rank's messages of one kind carry, in their order, and the other rank of each."""
+    toward = 1 if kind in (Kind.SEND_F, Kind.RECV_B) else -1
+    found = [
+        (e, peer)
+        for e in computed
+        if e.kind in _CARRIES[kind] and (peer := layout.peer(e, toward)) is not None
+    ]
+    if kind in SENDS:
+        found.sort(key=lambda row: row[0].end)
+    return found

@@ -31,7 +31,8 @@ class RankFile:
         host: whose clock it has; empty if not known.
         events: microseconds of the file's clock, all with rank 0.
         windows: start, end and number of each ProfilerStep, in order.
-        zero: seconds to add to its times.
+        base: nanoseconds at the zero of its clock.
+        zero: the same in seconds, from the earliest file's on.
         on_device: whether its times are the GPU's.
         names_stages: whether it says of what stage each action is.
         is_numbered: whether it says of what microbatch each action is.
@@ -43,10 +44,11 @@ class RankFile:
     host: str
     events: list[Event]
     windows: list[tuple[float, float, int]]
-    zero: float = 0.0
+    base: int = 0
     on_device: bool = False
     names_stages: bool = True
     is_numbered: bool = True
+    zero: float = 0.0
     stages: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -112,7 +114,7 @@ def _places(files: Sequence[RankFile]) -> list[tuple[int, int]]:
 
 
 def _by_receives(files: Sequence[RankFile]) -> list[tuple[int, int]]:
-    """First ranks begin without waiting: they tell how many pipelines there are.
+    """First ranks begin without waiting: their number is that of the pipelines.
 
     The job's ranks 0, 1, ... are either the first ranks of all replicas, or one replica.
     """

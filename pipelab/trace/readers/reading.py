@@ -50,9 +50,7 @@ class _Reader(Protocol):
     def gathered(self) -> Gathered: ...
 
 
-def read_files(
-    paths: Paths, progress: Progress | None = None
-) -> tuple[list[Step], list[Path]]:
+def read_files(paths: Paths, progress: Progress | None = None) -> tuple[list[Step], list[Path]]:
     """All steps, in order of step and replica; and the files that are traces of pipelab's own.
 
     Raises:
@@ -135,7 +133,10 @@ def _unknown(path: Path, number: int, seen: Counter[str], readers: Sequence[_Rea
     names = ", ".join(name or "(no name)" for name, _ in seen.most_common(_NAMES_SHOWN))
     holds = f"{number:,} events, such as {names}" if number else "no list of events"
     expected = " or ".join(reader.expected for reader in readers)
-    return f"{path}: no recorded pipeline that can be read: it holds {holds[:120]}; expected {expected}"
+    return (
+        f"{path}: no recorded pipeline that can be read: it holds {holds[:120]}; "
+        f"expected {expected}"
+    )
 
 
 def _mixed(first: Path, form: type[_Reader], other: Path) -> str:

@@ -7,9 +7,11 @@ after the list: the first and the last part of the file are kept for that.
 
 import gzip
 import json
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -19,7 +21,10 @@ from pipelab.errors import TraceError
 
 _PART = 1 << 20  # bytes read at once
 _KEPT = 1 << 18  # bytes kept of either end of the file
+_DEEPEST = 5000  # lists and objects within each other
 _GZIP = b"\x1f\x8b"
+_STEPS = [1 if byte in b"[{" else -1 for byte in range(256)]  # of brackets, how the depth changes
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _LISTS = (b"traceEvents", b"resourceSpans")  # lists of events in an object
 
 Json = dict[str, object]
@@ -50,13 +55,15 @@ class EventFile:
     def __iter__(self) -> Iterator[Json]:
         try:
             if not self.path.is_file():
-                raise TraceError(f"{self.path}: {_what(self.path)}: name a file, or a folder of files")
+                raise TraceError(
+                    f"{self.path}: {_what(self.path)}: name a file, or a folder of files"
+                )
             with self.path.open("rb") as raw:
                 yield from self._events(raw)
         except (EOFError, ijson.IncompleteJSONError) as error:
             raise TraceError(
-                f"{self.path}: it ends in the middle, after {self.number:,} events ({_short(error)}): "
-                f"copy it again, or let the profiler finish"
+                f"{self.path}: it ends in the middle, after {self.number:,} events "
+                f"({_short(error)}): copy it again, or let the profiler finish"
             ) from None
         except (OSError, zlib.error, ValueError, ijson.JSONError) as error:
             raise TraceError(f"{self.path}: cannot be read as JSON ({_short(error)})") from None
@@ -89,11 +96,13 @@ class _Parts:
         self.file, self.raw, self.plain = file, raw, plain
         self.total = file.path.stat().st_size
         self.ready = b""
+        self.depth = 0
 
     def prefix(self) -> str:
         """Where the list of events is, in ijson's words."""
         self.ready = self._read(_PART)
-        start = self.ready.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+        self.ready = self.ready.removeprefix(b"\xef\xbb\xbf")  # an editor may put a mark in front
+        start = self.ready.lstrip()[:1]
         if start == b"[":
             return "item"
         found = [name for name in _LISTS if b'"' + name + b'"' in self.ready]
@@ -110,13 +119,23 @@ class _Parts:
 
     def _read(self, size: int) -> bytes:
         part = self.plain.read(size)
+        self._check_depth(part)
         file = self.file
         if len(file.head) < _KEPT:
             file.head += part[: _KEPT - len(file.head)]
         file.tail = (file.tail + part)[-_KEPT:] if len(part) < _KEPT else part[-_KEPT:]
         if file.progress:
-            file.progress(Place(file.path, self.raw.tell(), self.total))
+            done = os.lseek(self.raw.fileno(), 0, os.SEEK_CUR)  # of a gzip file: packed
+            file.progress(Place(file.path, done, self.total))
         return part
+
+    def _check_depth(self, part: bytes) -> None:
+        """The parser's memory grows with the square of the depth. Brackets in texts count too."""
+        brackets = part.translate(None, _NO_BRACKETS)
+        depths = [*accumulate(map(_STEPS.__getitem__, brackets), initial=self.depth)]
+        if max(depths) > _DEEPEST:
+            raise ValueError(f"more than {_DEEPEST:,} lists and objects within each other")
+        self.depth = depths[-1]
 
 
 def _what(path: Path) -> str:
