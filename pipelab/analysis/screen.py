@@ -137,7 +137,10 @@ def _table(found: Diagnosis) -> list[str]:
                 percent(what.bubble_fraction, 1),
             )
         )
-    return ["", *table_text(rows).splitlines(), ""]
+    lines = table_text(rows).splitlines()
+    if any(what.name.startswith("schedule:") for what in found.what_ifs):
+        lines.append("Other schedules are those that hold no more activations on any rank.")
+    return ["", *lines, ""]
 
 
 def _without_doubles(changes: Sequence[WhatIf]) -> list[WhatIf]:

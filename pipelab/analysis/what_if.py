@@ -117,8 +117,7 @@ def _tried(
         trace = simulate(other, with_stages(cost, cut_into(rows, other.num_stages)))
     except ScheduleError:  # not for these sizes
         return None
-    stages = f", {v} stages a rank" if v > 1 else ""
     kinds, own = ({a.kind for row in s.ranks for a in row} for s in (other, schedule))
-    halves = ", B split into halves" if Kind.W in kinds - own else ""
-    words = f"{title_of(name)}{stages}{halves}; it holds no more activations"
+    halves = ", B in halves" if Kind.W in kinds - own else ""
+    words = f"{title_of(name)}{f', {v} stages a rank' if v > 1 else ''}{halves}"
     return WhatIf(f"schedule:{name}", words, trace.duration, trace.bubble_fraction)
