@@ -138,6 +138,9 @@ def _implied(row: list[Node]) -> Iterator[_Claim]:
     """
     for node in row:
         if node.producer is None:
+            if node.recv and node.previous:  # of a rank that the file does not hold
+                from_peer = node.recv.peer, node.recv.peer
+                yield _Claim(node.previous.event.end, node.event.start, "waiting", *from_peer)
             continue
         peer, root = node.producer.event.rank, node.producer.root.event.rank
         free = node.previous.event.end if node.previous else -inf

@@ -169,7 +169,7 @@ def kineto(folder, steps, events_of=runtime_events, hosts=None, shifts=None, end
             later += 2.0
         data = {
             "schemaVersion": 1,
-            "distributedInfo": {"backend": "gloo", "rank": rank, "world_size": len(steps)},
+            "distributedInfo": {"backend": "gloo", "rank": rank, "world_size": steps[0].num_ranks},
             "traceEvents": events,
             "baseTimeNanoseconds": 1_790_000_000_000_000_000
             + round((shifts or {}).get(rank, 0.0) * 1e9),

@@ -305,6 +305,44 @@ def test_what_is_missing_is_said_with_counts(tmp_path):
     assert "only a part was recorded: step 1 of replica 0 has 36 of 48" in notes(traces)
 
 
+def test_a_rank_without_a_file_is_counted_and_leaves_a_gap(tmp_path):
+    for schedule in (one_f_one_b(4, 6), zero_bubble_v(4, 8)):
+        own = recorded_like(schedule)
+        paths = kineto(tmp_path, [own])
+        for lost in (1, 3):
+            (trace,) = Trace.read([path for rank, path in enumerate(paths) if rank != lost])
+            assert "files of 3 of the job's 4 ranks" in notes([trace])
+            assert {e.rank for e in trace.events} == set(range(4)) - {lost}
+            if lost == 1:
+                assert "replica 0 has 3 of 4 ranks: rank 1 not recorded" in notes([trace])
+
+
+def test_idle_time_beside_a_missing_rank_is_still_waiting(tmp_path):
+    own = recorded_like(one_f_one_b(4, 6))
+    rows = ndtimeline({(0, 0): own}, skip=lambda key, e: e.rank == 1)
+    (trace,) = Trace.read(write(tmp_path / "t.json", rows))
+    idle = [piece for piece in explain_idle(trace) if piece.rank == 2 and piece.phase == "steady"]
+    waits = [piece for piece in idle if piece.reason in ("waiting", "imbalance")]
+    assert 1 in {piece.peer for piece in waits}
+    assert sum(piece.seconds for piece in waits) > 0.7 * sum(piece.seconds for piece in idle)
+
+
+def test_a_smaller_batch_is_no_part_of_a_step(tmp_path):
+    made = {(step, 0): recorded_like(one_f_one_b(2, 4 - step)) for step in range(3)}
+    traces = Trace.read(write(tmp_path / "t.json", ndtimeline(made)))
+    assert [t.setting.microbatches for t in traces] == [4, 3, 2]
+
+
+def test_numbers_that_count_through_all_chunks_are_counted_anew(tmp_path):
+    own = recorded_like(interleaved(2, 4, 2))
+    rows = ndtimeline({(0, 0): own})
+    for row in rows:
+        if row["ph"] == "X" and row["args"]["model_chunk"] == 1:
+            row["args"]["mb_id"] += 4
+    (trace,) = Trace.read(write(tmp_path / "t.json", rows))
+    assert_same(trace, own)
+
+
 def test_doubles_are_counted_and_read_once(tmp_path):
     own = recorded_like(one_f_one_b(2, 3))
     rows = ndtimeline({(0, 0): own})

@@ -4,7 +4,7 @@ Counted once for all forms: ranks, microbatches and messages that a step lacks o
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -64,7 +64,7 @@ def counted(gathered: Gathered) -> Gathered:
     if doubles:
         notes.append(f"{number(doubles, 'event')} there twice: the first of each is read")
     whole, partial = _whole(steps)
-    if partial:
+    if whole and partial:
         notes.append(_partial_note(steps, whole, partial))
     gathered.steps = {key: steps[key] for key in sorted(whole or partial)}
     gathered.notes = notes + _lacking(gathered)
@@ -81,28 +81,28 @@ def _once(events: Iterable[Event]) -> list[Event]:
 
 
 def _whole(steps: dict[StepKey, list[Event]]) -> tuple[list[StepKey], list[StepKey]]:
-    """The steps that have all computations which any step has, and the others."""
-    done = {
-        key: Counter((e.rank, e.kind, e.stage) for e in events if e.kind in COMPUTE)
-        for key, events in steps.items()
-    }
-    if not done:
-        return [], []
-    # the size that most steps have: a batch may be smaller than another
-    usual = Counter(frozenset(c.items()) for c in done.values()).most_common()
-    most = max(usual, key=lambda row: (row[1], len(row[0])))[0]
-    fullest = {action: count for action, count in most}
-    whole = [key for key, c in done.items() if all(c[action] >= n for action, n in fullest.items())]
+    """The steps in which every stage of the job has as many backwards as forwards; the others."""
+    stages = {e.stage for row in steps.values() for e in row if e.kind in COMPUTE}
+    whole = [key for key, events in steps.items() if _is_whole(events, stages)]
     return whole, [key for key in steps if key not in set(whole)]
+
+
+def _is_whole(events: Iterable[Event], stages: Collection[int]) -> bool:
+    count = Counter((e.stage, e.kind) for e in events)
+    forward = {count[stage, Kind.F] for stage in stages}
+    backward = {count[stage, Kind.B] + count[stage, Kind.W] for stage in stages}
+    inputs = {count[stage, Kind.B] + count[stage, Kind.I] for stage in stages}
+    only_forward = backward == inputs == {0}  # an evaluation
+    return len(forward) == 1 and (only_forward or forward == backward == inputs)
 
 
 def _partial_note(
     steps: dict[StepKey, list[Event]], whole: Sequence[StepKey], partial: Sequence[StepKey]
 ) -> str:
-    full = max(len([e for e in steps[key] if e.kind in COMPUTE]) for key in whole)
+    done = {key: sum(e.kind in COMPUTE for e in events) for key, events in steps.items()}
+    full = max(done[key] for key in whole)
     texts = [
-        f"step {key.step} of replica {key.replica} has "
-        f"{len([e for e in steps[key] if e.kind in COMPUTE])} of {full} computations"
+        f"step {key.step} of replica {key.replica} has {done[key]} of {full} computations"
         for key in partial[:_SHOWN]
     ]
     more = f" and {len(partial) - _SHOWN} more" if len(partial) > _SHOWN else ""

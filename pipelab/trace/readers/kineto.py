@@ -126,6 +126,7 @@ class Kineto:
                 on_device=bool(kept.device),
                 names_stages=any(r.names_stage for r in kept.ranges),
                 is_numbered=bool(kept.ranges),
+                world_size=whole(about.get("world_size"), 0),
             )
         )
 

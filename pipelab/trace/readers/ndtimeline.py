@@ -209,15 +209,27 @@ def _rank_events(rank: int, rows: list[_Row], layout: _Layout) -> tuple[list[Eve
 
 
 def _computed(rank: int, rows: Iterable[_Row], layout: _Layout) -> Iterator[Event]:
-    """Its computations; without an mb_id, microbatches are numbered by order."""
+    """Its computations; microbatches are numbered by order where ``mb_id`` is no such number."""
     order: Counter[tuple[Kind, int]] = Counter()
+    rows = [row for row in rows if row.kind in COMPUTE]
+    by_order = _counts_otherwise(rows)
     for row in rows:
-        if row.kind in COMPUTE:
-            at = order[row.kind, row.chunk]
-            order[row.kind, row.chunk] += 1
-            number = row.microbatch if row.microbatch >= 0 else at
-            stage = layout.stage(rank, row.chunk)
-            yield Event(rank, row.kind, stage, number, row.start, row.end)
+        at = order[row.kind, row.chunk]
+        order[row.kind, row.chunk] += 1
+        number = at if by_order else row.microbatch
+        yield Event(rank, row.kind, layout.stage(rank, row.chunk), number, row.start, row.end)
+
+
+def _counts_otherwise(rows: Iterable[_Row]) -> bool:
+    """Whether ``mb_id`` is missing, or counts through all chunks, so that none shares a number."""
+    numbers: dict[int, set[int]] = defaultdict(set)
+    for row in rows:
+        if row.kind is Kind.F:
+            numbers[row.chunk].add(row.microbatch)
+        if row.microbatch < 0:
+            return True
+    first = numbers.get(0, set())
+    return any(first and not first & other for chunk, other in numbers.items() if chunk)
 
 
 def _carried(kind: Kind, computed: Iterable[Event], layout: _Layout) -> list[tuple[Event, int]]:

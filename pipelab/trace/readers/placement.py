@@ -33,6 +33,7 @@ class RankFile:
         windows: start, end and number of each ProfilerStep, in order.
         base: nanoseconds at the zero of its clock.
         zero: the same in seconds, from the earliest file's on.
+        world_size: how many ranks the job had; 0 if not known.
         on_device: whether its times are the GPU's.
         names_stages: whether it says of what stage each action is.
         is_numbered: whether it says of what microbatch each action is.
@@ -49,6 +50,7 @@ class RankFile:
     names_stages: bool = True
     is_numbered: bool = True
     zero: float = 0.0
+    world_size: int = 0
     stages: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,6 +72,9 @@ def placed(files: Sequence[RankFile], steps: Sequence[Steps]) -> Placed:
     later = 0  # steps of earlier captures with the same numbers
     for folder in sorted(captures):
         own = _one_each(files, captures[folder], notes)
+        world = max(files[i].world_size for i in own)
+        if len(own) < world:
+            notes.append(f"files of {len(own)} of the job's {world} ranks")
         places = _places([files[i] for i in own])
         replicas = max(replicas, 1 + max(replica for replica, _ in places))
         numbers = {number for i in own for number in steps[i]}
@@ -104,13 +109,23 @@ def _places(files: Sequence[RankFile]) -> list[tuple[int, int]]:
         return [(pipelines.index(f.pipeline), f.pipeline.index(f.rank)) for f in files]
     if not all(file.names_stages for file in files):
         return _by_receives(files)
-    ranks = sorted({file.stages for file in files}, key=min)
+    ranks = _ranks(files)
     copies: dict[frozenset[int], int] = defaultdict(int)
     places = []
     for file in files:
-        places.append((copies[file.stages], ranks.index(file.stages)))
+        places.append((copies[file.stages], ranks[file.stages]))
         copies[file.stages] += 1
     return places
+
+
+def _ranks(files: Sequence[RankFile]) -> dict[frozenset[int], int]:
+    """Stages -> rank: that of the lowest stage, in a loop as in a V, so that gaps stay gaps."""
+    found = sorted({file.stages for file in files}, key=min)
+    lowest = [min(stages) for stages in found]
+    total, v = 1 + max(map(max, found)), max(map(len, found))
+    if len(set(lowest)) == len(found) and max(lowest) < total / v:
+        return dict(zip(found, lowest, strict=True))
+    return {stages: i for i, stages in enumerate(found)}
 
 
 def _by_receives(files: Sequence[RankFile]) -> list[tuple[int, int]]:
