@@ -11,9 +11,10 @@ import re
 import site
 import sys
 import sysconfig
+from collections.abc import Callable, Mapping
 from traceback import walk_tb
-from types import FrameType, TracebackType
-from typing import NamedTuple
+from types import CodeType, FrameType, TracebackType
+from typing import Any, NamedTuple
 
 _PACKAGES = ("pipelab", "torch")  # also where they are installed in an unusual place
 _PACKAGE_FOLDERS = ("site-packages", "dist-packages")  # of another Python, by PYTHONPATH
@@ -64,6 +65,19 @@ def innermost_own_line(error: BaseException) -> Line | None:
         hidden = current.__suppress_context__
         current = current.__cause__ or (None if hidden else current.__context__)
     return None
+
+
+def reduced_code(code: CodeType, table: Mapping[type, Callable[[CodeType], Any]]) -> Any:
+    """How to pickle code with its file's name, which cloudpickle leaves out since 3.1.2.
+
+    ``table``: the ``dispatch_table`` of a pickler of cloudpickle's.
+    """
+    make, parts, *_ = table[CodeType](code)
+    return _code, (make, parts, code.co_filename)
+
+
+def _code(make: Callable[..., CodeType], parts: tuple[object, ...], file: str) -> CodeType:
+    return make(*parts).replace(co_filename=file)
 
 
 def is_installed(path: str) -> bool:

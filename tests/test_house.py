@@ -317,7 +317,9 @@ def test_wheel_carries_all_that_pipelab_needs(wheel):
     shipped = [path for path in project_files() if PACKAGE in path.parents]
     lessons = [path for path in project_files() if ROOT / "notebooks" in path.parents]
     wanted = {relative(p) for p in shipped} | {f"pipelab/{relative(p)}" for p in lessons}
+    wanted = {name.replace("pipelab/notebooks/teacher/", "pipelab/teacher/") for name in wanted}
     assert not wanted - names, f"the wheel lacks {sorted(wanted - names)}"
+    assert not [name for name in names if "/notebooks/teacher/" in name], "solutions for learners"
     for suffix in (".js", ".css", ".ipynb", "/py.typed"):
         assert any(name.endswith(suffix) for name in names), f"no {suffix} in the wheel"
     overrides = [

@@ -1,10 +1,12 @@
 """Lesson 99, a template: replace its question, its two exercises, and this line."""
 
 from collections.abc import Iterator
+from random import Random
 
+from pipelab.lessons import recorded
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
-from pipelab.lessons.exercise import TRY_AGAIN, Cases, Exercise, each, equal, ratio
+from pipelab.lessons.exercise import Cases, Draws, Exercise, Idea, against, each, equal
 from pipelab.lessons.experiment import experiment, record
 from pipelab.lessons.questions import Choice, Choose
 from pipelab.lessons.results import Result, Shown
@@ -18,7 +20,7 @@ _TIME = "a function step_time(p, m, forward, backward): seconds of one step"
 # ----------------------------------------------------------------------- 99.1, structure: exact
 
 
-def _judge_idle(function: Function) -> Iterator[Result | Shown]:
+def _judge_idle(function: Function, seed: int) -> Iterator[Result | Shown]:
     cases: Cases = {  # always: m = 1, m < p, p = 1
         "2 ranks, 4 microbatches": (2, 4),
         "a single microbatch": (4, 1),
@@ -26,7 +28,7 @@ def _judge_idle(function: Function) -> Iterator[Result | Shown]:
         "3 ranks, 7 microbatches": (3, 7),
         "one rank": (1, 4),
     }
-    yield from each(function, cases, _compare_idle)
+    yield from each(function, cases, _compare_idle, _SIZES, seed)
 
 
 def _compare_idle(name: str, value: object, p: int, m: int) -> Result:
@@ -36,29 +38,64 @@ def _compare_idle(name: str, value: object, p: int, m: int) -> Result:
     return equal(name, round(trace.duration * trace.bubble_fraction), value, hint)
 
 
-# ----------------------------------------------------- 99.2, time: as a ratio, on a paced run
+def _sizes(random: Random) -> tuple[int, int]:
+    return random.choice((1, 2, 3, 4, 7, 12)), random.choice((1, 2, 3, 5, 8, 20))
 
 
-def _judge_time(function: Function) -> Iterator[Result | Shown]:
+_SIZES = Draws(  # from the most special idea to the most general, which is about all inputs
+    _sizes,
+    (
+        Idea("one rank alone", "whom could it wait for?", lambda p, m: p == 1),
+        Idea("a single microbatch", "it still goes to the last rank and back", lambda p, m: m == 1),
+        Idea("fewer microbatches than ranks", "count the dots again", lambda p, m: 1 < m < p),
+        Idea("more than two ranks", "each rank makes the way longer", lambda p, m: p > 2),
+        Idea("the dots of one row", "print a schedule, and count them"),
+    ),
+    allowed=lambda p, m: p >= 1 and m >= 1,
+)
+
+
+# ---------------------------------- 99.2, time: exact on the simulator, then a run that shows it
+
+
+def _judge_time(function: Function, seed: int) -> Iterator[Result | Shown]:
     cases: Cases = {
         "2 ranks, 4 microbatches": (2, 4, 0.01, 0.02),
         "a single microbatch": (4, 1, 0.01, 0.02),
         "a backward as short as a forward": (4, 8, 0.01, 0.01),
         "one rank": (1, 3, 0.02, 0.04),
     }
-    tried = yield from each(function, cases, _compare_time)
+    compare = against(_seconds, "how many slots has the longest row, and how long is each?")
+    tried = yield from each(function, cases, compare, _STEPS, seed)
     if tried.right:
-        trace = record(experiment(), gpipe(2, 4), Cost(0.01, 0.01, 0.01))
+        schedule, pace = gpipe(2, 4), Cost(0.01, 0.01, 0.01)
+        trace = record(experiment(), schedule, pace)
         yield Shown("2 ranks, 4 microbatches, as two real processes ran it", trace)
+        yield from recorded.order(schedule, trace)
         said = tried.values[0]
         assert isinstance(said, float)
-        took = trace.duration / said
-        yield ratio("recorded, over your formula", took, 0.95, 1.35, TRY_AGAIN)
+        yield recorded.timed("recorded, over your formula", trace.duration, said, "formula")
 
 
-def _compare_time(name: str, value: object, p: int, m: int, f: float, b: float) -> Result:
-    hint = "how many slots has the longest row, and how long is each?"
-    return equal(name, simulate(gpipe(p, m), Cost(f, b / 2, b / 2)).duration, value, hint)
+def _seconds(p: int, m: int, f: float, b: float) -> float:
+    return simulate(gpipe(p, m), Cost(f, b / 2, b / 2)).duration
+
+
+def _step(random: Random) -> tuple[int, int, float, float]:
+    forward, backward = (random.choice((0.01, 0.02, 0.5, 3.0)) for _ in "FB")
+    return *_sizes(random), forward, backward
+
+
+_STEPS = Draws(
+    _step,
+    (
+        Idea("one rank alone", "it never waits", lambda p, m, f, b: p == 1),
+        Idea("a single microbatch", "it passes all ranks, twice", lambda p, m, f, b: m == 1 < p),
+        Idea("a backward that is not 2 × F", "it need not be 2 × F", lambda p, m, f, b: b != 2 * f),
+        Idea("the slots of the longest row", "how many are there, and how long is each?"),
+    ),
+    allowed=lambda p, m, f, b: p >= 1 and m >= 1 and f > 0 and b > 0,
+)
 
 
 CHAPTER = Chapter(
@@ -72,6 +109,7 @@ CHAPTER = Chapter(
                 "The dots of a row are the way to the last rank and back.",
                 "That way has as many steps, in each direction, as there are neighbours.",
             ),
+            _SIZES,
         ),
         "99.2": Exercise(
             "how long is a step",
@@ -82,6 +120,7 @@ CHAPTER = Chapter(
                 "The waiting has two parts: one as long as some forwards, one as some backwards.",
                 "Of each there are as many as there are other ranks; the microbatches come on top.",
             ),
+            _STEPS,
         ),
     },
     {

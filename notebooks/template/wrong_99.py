@@ -1,4 +1,8 @@
-"""Answers to lesson 99 that must fail, each with the result that has to say so."""
+"""Answers to lesson 99 that must fail.
+
+``WRONG``: each with the row that has to say so. ``FORGOT``: misconceptions, each with the words
+in which the verdict must name what was forgotten.
+"""
 
 
 def one_way(p, m):
@@ -13,6 +17,26 @@ def as_many_as_ranks(p, m):
     return 2 * p
 
 
+def two_ranks_always(p, m):
+    return 2
+
+
+def microbatches_fill_it(p, m):
+    return max(0, 2 * (p - m))
+
+
+def waits_for_itself(p, m):
+    return max(1, 2 * (p - 1))
+
+
+def nothing_to_do_for_one(p, m):
+    return 2 * (p - 1) if m > 1 else p - 1
+
+
+def work_counted_too(p, m):
+    return 2 * (m + p - 1)
+
+
 def work_alone(p, m, forward, backward):
     return m * (forward + backward)
 
@@ -25,6 +49,26 @@ def one_slot_too_many(p, m, forward, backward):
     return (m + p) * (forward + backward)
 
 
+def backward_twice_as_long(p, m, forward, backward):
+    return (m + p - 1) * 3 * forward
+
+
+def backward_forgotten(p, m, forward, backward):
+    return (m + p - 1) * forward
+
+
+def bubble_alone(p, m, forward, backward):
+    return (p - 1) * (forward + backward)
+
+
+def one_way_only(p, m, forward, backward):
+    return (m + p - 1) * forward + m * backward
+
+
+def single_one_is_free(p, m, forward, backward):
+    return (m + p - 1 if m > 1 else 1) * (forward + backward)
+
+
 WRONG = {
     "99.1": [
         (one_way, "2 ranks, 4 microbatches"),
@@ -35,5 +79,21 @@ WRONG = {
         (work_alone, "2 ranks, 4 microbatches"),
         (one_after_another, "2 ranks, 4 microbatches"),
         (one_slot_too_many, "one rank"),
+    ],
+}
+FORGOT = {
+    "99.1": [
+        (two_ranks_always, "more than two ranks"),
+        (microbatches_fill_it, "the dots of one row"),
+        (waits_for_itself, "one rank alone"),
+        (nothing_to_do_for_one, "a single microbatch"),
+        (work_counted_too, "the dots of one row"),
+    ],
+    "99.2": [
+        (backward_twice_as_long, "a backward that is not 2 × F"),
+        (backward_forgotten, "the slots of the longest row"),
+        (bubble_alone, "the slots of the longest row"),
+        (one_way_only, "the slots of the longest row"),
+        (single_one_is_free, "a single microbatch"),
     ],
 }

@@ -23,6 +23,8 @@ def add_case_options(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=["gpipe", "1f1b"])
     bench.add_argument("--blocks", type=count, default=5, help="blocks of steps on each side")
     bench.add_argument("--seconds", type=seconds, default=0.1, help="length of one block")
+    bench.add_argument("--limit", action="store_true",
+                       help="time the computation alone, too")  # fmt: skip
     bench.add_argument(
         "--torch-affinity",
         "--pin-torch",  # its earlier name
@@ -34,9 +36,18 @@ def add_case_options(bench: argparse.ArgumentParser) -> None:
 def cases(options: argparse.Namespace) -> list[Case]:
     """All combinations, by ranks first, so that torch's ranks need few launches."""
     if options.quick:
-        return [SMALLEST._replace(torch_affinity=options.torch_affinity)]
+        return [SMALLEST._replace(torch_affinity=options.torch_affinity, limit=options.limit)]
     return [
-        Case(model, schedule, p, m, options.blocks, options.seconds, options.torch_affinity)
+        Case(
+            model,
+            schedule,
+            p,
+            m,
+            options.blocks,
+            options.seconds,
+            options.torch_affinity,
+            options.limit,
+        )
         for p, model in product(options.ranks, options.models)
         for schedule, m in product(options.schedules, options.microbatches)
     ]

@@ -23,6 +23,8 @@ Both zero the gradients, step the optimizer and turn the loss into a number. tor
 gradients by 1/m after the last backward (its default, right for these equal microbatches), we
 scale the loss. Blocks alternate, A B A B; a ratio compares two blocks that are neighbours.
 
+With ``--limit`` the same processes also compute alone (see limit.py), in turns with both sides.
+
 On a busy machine seconds are half chance: the table says what share other processes had, and
 compares the processor's seconds too, our parent's included.
 """
@@ -37,6 +39,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from pipelab.bench.limit import computations
 from pipelab.bench.meter import Meter
 from pipelab.bench.ratio import Ratio
 from pipelab.bench.torch_driver import TorchRanks
@@ -56,6 +59,7 @@ _TOLERANCE = 1e-5  # of a loss or a gradient, relative to its largest entry
 _WARMUP = 2  # steps of each side that do not count
 _HEAD = ["step", "p", "m", "schedule", "ours, ms", "torch, ms", "ours / torch (quartiles)",
          "cpu", "others"]  # fmt: skip
+_LIMIT = ["limit, ms", "ours / limit (quartiles)"]
 
 
 class Case(NamedTuple):
@@ -68,6 +72,7 @@ class Case(NamedTuple):
     num_blocks: int = 15
     block_seconds: float = 0.3
     torch_affinity: bool = False
+    limit: bool = False
 
     @property
     def actions(self) -> Schedule:
@@ -94,6 +99,7 @@ class StepResult(NamedTuple):
     cpu: tuple[float, float]
     ours: list[float]
     torch: list[float]
+    limit: list[float]
     loss: tuple[float, float] | None = None
     gradient_difference: float = 0.0
     refusal: str = ""
@@ -104,13 +110,18 @@ class StepResult(NamedTuple):
         return Ratio.of(self.ours, self.torch) if self.torch else None
 
     @property
+    def limit_ratio(self) -> Ratio | None:
+        """Our time over that of the computation alone; None where it was not asked for."""
+        return Ratio.of(self.ours, self.limit) if self.limit else None
+
+    @property
     def cpu_ratio(self) -> float | None:
         """The same of the processor's time; None where torch has none."""
         return self.cpu[0] / self.cpu[1] if self.cpu[1] else None
 
     def to_json(self) -> dict[str, object]:
         """Plain data, seconds."""
-        case, ratio = self.case, self.ratio
+        case, ratio, limit = self.case, self.ratio, self.limit_ratio
         return {
             "model": case.workload,
             "parameters": self.num_parameters,
@@ -122,8 +133,9 @@ class StepResult(NamedTuple):
             "share_of_other_processes": self.others,
             "loss": self.loss and {"ours": self.loss[0], "torch": self.loss[1]},
             "gradient_difference": self.gradient_difference,
-            "seconds_per_step": {"ours": self.ours, "torch": self.torch},
+            "seconds_per_step": {"ours": self.ours, "torch": self.torch, "limit": self.limit},
             "ours_over_torch": ratio and ratio._asdict(),
+            "ours_over_limit": limit and limit._asdict(),
             "cpu_seconds_per_step": {"ours": self.cpu[0], "torch": self.cpu[1]},
             "torch_refuses": self.refusal,
         }
@@ -146,16 +158,21 @@ def bench_case(case: Case, others: TorchRanks) -> StepResult:
         once = partial(pipeline.step, work.inputs, work.targets)
         loss, difference = (None, 0.0) if refusal else _agree(pipeline, others, work)
         steps = max(1, round(case.block_seconds / min(_seconds(once, 1) for _ in range(_WARMUP))))
-        found: tuple[list[float], list[float]] = [], []
+        found: tuple[list[float], list[float], list[float]] = [], [], []
         meters = Meter([*pipeline.pids, os.getpid()]), Meter(others.pids)
         if not refusal:
             others.run(_WARMUP)
+        if case.limit:
+            others.compute_alone(computations(work, case.actions))
+            others.run_alone(_WARMUP)
         for _ in range(case.num_blocks):
             with meters[0]:
                 found[0].append(_seconds(once, steps) / steps)
             if not refusal:
                 with meters[1]:
                     found[1].append(others.run(steps)[0] / steps)
+            if case.limit:
+                found[2].append(others.run_alone(steps) / steps)
     per_step = 1 / (steps * case.num_blocks)
     cpu = meters[0].own * per_step, meters[1].own * per_step
     share = max(meter.others for meter in meters)
@@ -221,7 +238,8 @@ def step_table(results: Sequence[StepResult]) -> str:
     order = [*dict.fromkeys(result.case.workload for result in results)]
     rows = sorted(results, key=lambda result: order.index(result.case.workload))
     refusals = dict.fromkeys(f"torch refuses: {r.refusal}" for r in rows if r.refusal)
-    table = table_text([_HEAD, *map(_row, rows)])
+    head = _HEAD + (_LIMIT if any(result.limit for result in rows) else [])
+    table = table_text([head, *map(_row, rows)])
     return "\n".join([table, "", *_means(results), *refusals])
 
 
@@ -230,8 +248,9 @@ def _row(result: StepResult) -> list[object]:
     times = [f"{1000 * median(t):.1f}" if t else "" for t in (result.ours, result.torch)]
     what = result.ratio or "torch refuses"
     cpu = f"{result.cpu_ratio:.2f}" if result.cpu_ratio else ""
+    limit = [f"{1000 * median(result.limit):.1f}", result.limit_ratio] if result.limit else []
     return [case.workload, case.num_ranks, case.num_microbatches, case.schedule, *times, what,
-            cpu, f"{result.others:.0%}"]  # fmt: skip
+            cpu, f"{result.others:.0%}", *limit]  # fmt: skip
 
 
 def mean_of(results: Sequence[StepResult]) -> float | None:
@@ -252,5 +271,11 @@ def _means(results: Sequence[StepResult]) -> list[str]:
                 f"from {min(ratios):.2f} to {max(ratios):.2f}; "
                 f"ahead at {sum(ratio < 1 for ratio in ratios)}"
                 + (f"; of the processor's time {geometric_mean(cpu):.2f}" if cpu else "")
+            )
+        limits = [result.limit_ratio.median for result in own if result.limit_ratio]
+        if limits:
+            lines.append(
+                f"{model}: {geometric_mean(limits):.2f} of the limit, the computation alone, from "
+                f"{min(limits):.2f} to {max(limits):.2f}"
             )
     return lines

@@ -7,6 +7,7 @@ from types import TracebackType
 from torch import Tensor
 
 from pipelab.bench import torch_rank
+from pipelab.bench.limit import Computation
 from pipelab.bench.torch_rank import Block, Job, Refused
 from pipelab.engine.launch import fork_server
 from pipelab.engine.launch.child import Child
@@ -56,7 +57,18 @@ class TorchRanks:
 
         The clock counts from the machine's start, so the times of all ranks compare.
         """
-        blocks = [b for b in self._ask([num_steps] * len(self.pipes)) if isinstance(b, Block)]
+        return self._block(num_steps)
+
+    def compute_alone(self, computations: Sequence[Computation]) -> None:
+        """Take these for ``run_alone``."""
+        self._ask(computations)
+
+    def run_alone(self, num_steps: int) -> float:
+        """Seconds for so many steps of computation alone, as ``run``."""
+        return self._block(("alone", num_steps))[0]
+
+    def _block(self, order: object) -> tuple[float, float]:
+        blocks = [b for b in self._ask([order] * len(self.pipes)) if isinstance(b, Block)]
         seconds = max(block.end for block in blocks) - min(block.start for block in blocks)
         return seconds, next(block.loss for block in blocks if block.loss is not None)
 

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,6 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from pipelab.bench.limit import Alone, Computation
 from pipelab.engine.protocol.commands import Loss, Optimizer, PipeEnded, receive, send
 from pipelab.engine.rank.affinity import set_affinity
 from pipelab.schedules.catalogue import BUILDERS
@@ -81,12 +83,20 @@ class _Rank:
         self.rank = rank
 
     def answer(self, order: object) -> object:
-        """A Job with None or Refused, a number with a Block of so many steps, a word with data."""
+        """A Job with None or Refused, a number with a Block of so many steps, a word with data.
+
+        A Computation is done beside the job, by ``("alone", number)``.
+        """
         match order:
             case Job():
                 return self.take(order)
+            case Computation():
+                self.alone = Alone(order)
+                return None
             case int():
-                return self.run(order)
+                return self.run(order, self.step)
+            case ("alone", int(number)):
+                return self.run(number, self.alone.step)
             case "gradients":
                 return self.gradients()
             case "buffers":
@@ -115,12 +125,12 @@ class _Rank:
             return Refused(str(error))
         return None
 
-    def run(self, num_steps: int) -> Block:
+    def run(self, num_steps: int, step: Callable[[], float | None]) -> Block:
         loss = None
         dist.barrier()
         start = time.monotonic()
         for _ in range(num_steps):
-            loss = self.step()
+            loss = step()
         return Block(start, time.monotonic(), loss)
 
     def step(self) -> float | None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 COPY = Path("pipelab-notebooks")
 _PATTERN = "[0-9][0-9]_*.ipynb"
+_HIDDEN = ("teacher", "template", "__pycache__")  # in a clone
 
 
 def lab(arguments: argparse.Namespace) -> int:
@@ -56,11 +57,22 @@ def lab(arguments: argparse.Namespace) -> int:
 
 
 def progress(arguments: argparse.Namespace) -> None:
-    """Print the saved progress as Markdown."""
+    """Print the saved progress as Markdown: this learner's, a file's, or a table of a folder."""
     from pipelab.lessons import progress_file
+    from pipelab.lessons.progress_report import class_table, ledgers, report
 
-    say(progress_file.markdown(progress_file.load()))
-    say(f"\nKept on this machine alone, in {progress_file.path()}")
+    try:
+        place = Path(arguments.place) if arguments.place else progress_file.path()
+        if place.is_dir() and arguments.place:
+            if not (files := ledgers(place)):
+                raise CommandError(f"{place} holds no progress files: NAME/progress.json each")
+            say(class_table(files))
+            return
+        is_given = bool(arguments.place)
+        say(report(progress_file.read(place) if is_given else progress_file.load()))
+        say(f"\nKept on this machine alone, in {place}")
+    except (OSError, ValueError) as error:
+        raise CommandError(f"no progress to print: {error}") from None
 
 
 def edition(arguments: argparse.Namespace) -> None:
@@ -68,8 +80,26 @@ def edition(arguments: argparse.Namespace) -> None:
     from pipelab.lessons.edition import generate
 
     folder = writable(arguments.folder, remedy="choose another FOLDER")
-    for path in generate(arguments.edition, home() / "teacher", folder):
+    written = generate(arguments.edition, teachers(), folder, arguments.force)
+    for path in written.new:
         say(str(path))
+    if written.kept:
+        names = "\n  ".join(map(str, written.kept))
+        raise CommandError(
+            f"these are there already, differ, and were left as they are:\n  {names}\n"
+            f"They may hold somebody's work: --force gives them another name, and writes new ones"
+        )
+
+
+def teachers() -> Path:
+    """The folder of the teacher's notebooks, which learners' copies do not have."""
+    package = Path(pipelab.__file__).parent
+    for folder in (Path("notebooks"), package.parent / "notebooks", package):
+        if _holds_lessons(folder / "teacher"):
+            return folder / "teacher"
+    raise CommandError(
+        "the teacher's notebooks are missing from this pipelab: install pipelab-course again"
+    )
 
 
 def find(number: int) -> Path:
@@ -152,6 +182,7 @@ def options(notebook: Path, port: int, browser: bool) -> list[str]:
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={notebook.parent}",
+        *(f"--ContentsManager.hide_globs={name}" for name in _HIDDEN),
         f"--LabApp.default_url=/lab/tree/{notebook.name}",
         "--LabApp.news_url=",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",

@@ -21,6 +21,7 @@ _DESCRIPTION = "Pipeline parallelism, understood by running it."
 _EPILOG = "Start with `pipelab demo`; if something does not work, ask `pipelab doctor`."
 _SIMULATE = f"{RULE} {{schedules}}"
 _COMPARE = "Both engines train a tiny GPT, step by step in turns. {schedules}"
+_FORMULAS = f"{RULE} Schedules: {', '.join(BUILDERS)}."
 _DEMO = "Takes under a minute, needs no GPU, downloads nothing."
 _LAB = "Ctrl-C in this terminal ends it."
 _PROGRESS = "Markdown, from a file on this machine; nothing leaves it."
@@ -173,10 +174,31 @@ def _open(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="the figures, for programs")
 
 
+def _formulas(formulas: argparse.ArgumentParser) -> None:
+    formulas.add_argument("schedules", nargs="*", metavar="SCHEDULE",
+                          help="names, see below (all of them)")  # fmt: skip
+    _sizes(formulas)
+    for price in PRICES:
+        flag = "--" + price.name.replace("_", "-")
+        formulas.add_argument(flag, type=amount, metavar="TIME", help=price.words)
+    formulas.add_argument("--no-record", action="store_true",
+                          help="only simulate: no ranks, done at once")  # fmt: skip
+    form = formulas.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="the numbers, for programs")
+    form.add_argument("--markdown", action="store_true", help="a table, for a page")
+
+
 def _edition(edition: argparse.ArgumentParser) -> None:
     edition.add_argument("edition", choices=("learner", "teacher", "nbgrader"),
                          help="for whom")  # fmt: skip
     edition.add_argument("folder", metavar="FOLDER", help="where the notebooks go")
+    edition.add_argument("--force", action="store_true",
+                         help="also where a notebook differs, which gets another name")  # fmt: skip
+
+
+def _progress(progress: argparse.ArgumentParser) -> None:
+    progress.add_argument("place", nargs="?", metavar="PLACE",
+                          help="a progress file, or a folder of them (yours)")  # fmt: skip
 
 
 def _compare(command: argparse.ArgumentParser) -> None:
@@ -240,7 +262,11 @@ _COMMANDS = (
              _SIMULATE, _simulate),
     _Command("open", "open_trace.open_trace",
              "open somebody's recorded pipeline, and say why its bubble is there", _OPEN, _open),
-    _Command("progress", "course.progress", "print what you have predicted and solved", _PROGRESS),
+    _Command("formulas", "formula_table.formulas",
+             "each schedule's formulas, beside what simulator and real ranks show",
+             _FORMULAS, _formulas),
+    _Command("progress", "course.progress", "print what you have predicted and solved", _PROGRESS,
+             _progress),
     _Command("edition", "course.edition", "write the course for learners, teachers or nbgrader",
              _EDITION, _edition),
     _Command("compare", "compare_engines.compare",

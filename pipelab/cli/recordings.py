@@ -2,6 +2,7 @@
 
 Training     as fast as this machine goes, then a few paced steps, then one step in one process;
              the parameters that one recording has learnt, the next one starts with
+paced        any schedule with a small model, each action as long as its cost
 take_turns   pipelab's engine and PyTorch's, step by step in turns
 """
 
@@ -93,6 +94,15 @@ def _slow_seconds(trace: Trace, kind: Kind) -> float:
         if event.kind is kind:
             seconds.setdefault(event.rank, []).append(event.end - event.start)
     return max(sorted(row)[len(row) * 3 // 4] for row in seconds.values())
+
+
+def paced(schedule: Schedule, cost: Cost, steps: int = 3) -> Trace:
+    """The step of median duration of a small model that is paced to ``cost``."""
+    model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(schedule.num_stages)))
+    batch = torch.ones(2 * schedule.num_microbatches, 8)
+    with Pipeline(model, schedule, loss=nn.functional.mse_loss, pace=cost) as pipeline:
+        pipeline.step(batch, batch)
+        return typical([pipeline.step(batch, batch).trace for _ in range(steps)])
 
 
 class Turns(NamedTuple):

@@ -66,7 +66,7 @@ def load(name: str, arguments: argparse.Namespace) -> Lowered:
         CommandError: no such schedule and no such file, or a file that cannot be read.
         ScheduleError: the builder refuses the sizes, or the file's schedule cannot run.
     """
-    if builder := BUILDERS.get(_key(name)):
+    if builder := BUILDERS.get(key(name)):
         sizes = (
             arguments.ranks or RANKS,
             arguments.microbatches or MICROBATCHES,
@@ -89,14 +89,14 @@ def load_alone(name: str, arguments: argparse.Namespace) -> Lowered:
     try:
         return load(name, arguments)
     except ScheduleError as error:
-        if _key(name) in BUILDERS:
+        if key(name) in BUILDERS:
             raise
         raise CommandError(f"{name}: {error}") from error
 
 
 def check_options(names: Sequence[str], arguments: argparse.Namespace) -> None:
     """Refuse an option that none of the schedules named uses."""
-    builders = [BUILDERS[_key(name)] for name in names if _key(name) in BUILDERS]
+    builders = [BUILDERS[key(name)] for name in names if key(name) in BUILDERS]
     if (arguments.ranks or arguments.microbatches) and all(map(_is_file, names)):
         raise CommandError("a file has its own ranks and microbatches: leave -p and -m out")
     v = arguments.stages_per_rank
@@ -111,7 +111,8 @@ def _is_file(name: str) -> bool:
     return name.endswith(".csv") or os.sep in name or Path(name).exists()
 
 
-def _key(name: str) -> str:
+def key(name: str) -> str:
+    """A name in the catalogue as it may be typed: ``1F1B``, ``zero-bubble-h1``."""
     return name.lower().replace("-", "_")
 
 

@@ -14,13 +14,23 @@ from pipelab.engine.driver.batches import check_batch
 from pipelab.engine.driver.check_model import check_model
 from pipelab.engine.driver.check_tensors import check_tensors
 from pipelab.engine.driver.compiled import compilation_named, compiled_parts
-from pipelab.engine.driver.microbatches import Count, Rule, share_out
+from pipelab.engine.driver.microbatches import Count, Rule, share_out, slice_tokens
 from pipelab.engine.driver.model_state import ModelState
 from pipelab.engine.driver.option_kinds import check_cut, check_kinds
 from pipelab.engine.driver.prefetch import Prefetch
-from pipelab.engine.driver.result import StepResult, merged, setting_of, step_result
+from pipelab.engine.driver.result import StepResult, merged, setting_of
 from pipelab.engine.driver.resume import check_savable
-from pipelab.engine.protocol.commands import Done, Fetch, Load, Loss, LrSchedule, Optimizer, Options
+from pipelab.engine.flights import Flight, Flights, follow_each_other
+from pipelab.engine.protocol.commands import (
+    Done,
+    Fetch,
+    Load,
+    Loss,
+    LrSchedule,
+    Optimizer,
+    Options,
+    Run,
+)
 from pipelab.engine.protocol.device import choose
 from pipelab.engine.protocol.forks import compute_alone
 from pipelab.engine.protocol.progress import Begun
@@ -126,7 +136,7 @@ class Pipeline:
             place=choose(device, self._num_processes, worker),
             worker=worker,
         )
-        checks.check_pace(pace, schedule.num_stages, schedule.num_microbatches)
+        checks.check_schedule(schedule, pace, self._options)
         checks.check_worker(self._options, schedule.num_ranks, replicas, pace, overlap)
         modules = self._cut(model, schedule.num_stages, split, sample)
         self._rule = Rule(count, reduction)
@@ -161,17 +171,30 @@ class Pipeline:
         """
         return self._step(inputs, targets, update)
 
-    def train(self, batches: Iterable[tuple[Any, Any]]) -> Iterator[StepResult]:
-        """A step on each (inputs, targets), results as they come.
+    def train(
+        self, batches: Iterable[tuple[Any, Any]], *, in_flight: int = 1
+    ) -> Iterator[StepResult]:
+        """A step on each (inputs, targets), results in order.
 
-        The next batch is fetched while the ranks still work on the last one.
+        The next batch is fetched while the ranks still work on the last one. With
+        ``in_flight=k`` up to ``k`` steps are given to the ranks before the first result is back:
+        each rank begins the next step as soon as its own part of this one has ended, and the idle
+        time at the end of one step is used by the next. Memory for batches grows with ``k``. Other
+        calls, such as ``evaluate`` within the loop, come after all steps in flight.
 
         Raises:
             BatchError: a batch is no tuple or list of two; and what ``step`` raises.
         """
+        checks.check_in_flight(in_flight)
         ahead = Prefetch(batches)
-        for inputs, targets in ahead:
-            yield self._step(inputs, targets, update=True, meanwhile=ahead.fetch)
+
+        def begin() -> Flight:
+            return self._begin_step(*next(ahead), update=True)
+
+        def result(flight: Flight) -> StepResult:
+            return self._result(flight, meanwhile=ahead.fetch)
+
+        return follow_each_other(begin, result, in_flight)
 
     def evaluate(self, inputs: Any, targets: Any) -> float:
         """The mean loss over a batch, in eval mode; nothing is trained."""
@@ -192,7 +215,7 @@ class Pipeline:
         """
         lowered = lower(schedule)
         checks.check_same_stages(self.schedule, lowered.schedule)
-        checks.check_pace(self.pace, lowered.num_stages, lowered.num_microbatches)
+        checks.check_schedule(lowered, self.pace, self._options)
         self._follow(lowered)
 
     def _follow(self, lowered: Lowered) -> None:
@@ -296,6 +319,7 @@ class Pipeline:
         return stages
 
     def _build(self, modules: list[nn.Module], lowered: Lowered) -> None:
+        self._flights = Flights(self._ranks)
         try:
             self._ask(plan.builds(modules, lowered, self.replicas, self._options, self._sharing))
             self._follow(lowered)
@@ -305,36 +329,61 @@ class Pipeline:
             raise
 
     def _step(
-        self, inputs: Any, targets: Any, update: bool, meanwhile: Callable[[], None] | None = None,
-        profiled: bool = False, profile_folder: str = "",
-    ) -> StepResult:  # fmt: skip
+        self, inputs: Any, targets: Any, update: bool, profiled: bool = False, folder: str = ""
+    ) -> StepResult:
+        self._flights.land_all()
+        return self._result(self._begin_step(inputs, targets, update, profiled, folder))  # [13]
+
+    def _begin_step(
+        self, inputs: Any, targets: Any, update: bool, profiled: bool = False, folder: str = ""
+    ) -> Flight:
+        """Give the ranks one step, behind those that they have."""
         checks.check_trains(self._num_trained, len(self._names))
         checks.check_targets(targets)
-        answers = self._run(
-            inputs, targets, meanwhile=meanwhile, train=True, fresh=not self._accumulating,
-            update=update, number=self._steps, profiled=profiled, profile_folder=profile_folder,
+        commands = self._commands(
+            inputs, targets, train=True, fresh=not self._accumulating, update=update,
+            number=self._steps, profiled=profiled, profile_folder=folder,
         )  # fmt: skip
-        self._steps += 1
-        self._accumulating = not update
+        self._check_open()
         setting = setting_of(
             self.schedule, self.replicas, self._options, self.pace, self._ranks.clock_error
         )
-        return step_result(answers, setting)  # [13]
+        with compilation_named(self._compiled):
+            flight = self._flights.start(commands, self._steps, setting)  # [3]
+        self._steps += 1
+        self._accumulating = not update
+        return flight
 
-    def _run(
-        self, inputs: Any, targets: Any, meanwhile: Callable[[], None] | None = None, **options: Any
-    ) -> list[Done]:
+    def _result(self, flight: Flight, meanwhile: Callable[[], None] | None = None) -> StepResult:
+        """Do something meanwhile, and wait for a step's result."""
+        try:
+            if meanwhile is not None:
+                meanwhile()
+            with compilation_named(self._compiled):
+                return self._flights.result(flight)
+        except BaseException:
+            self.close()
+            raise
+
+    def _run(self, inputs: Any, targets: Any, **options: Any) -> list[Done]:
+        return self._ask(self._commands(inputs, targets, **options))
+
+    def _commands(self, inputs: Any, targets: Any, **options: Any) -> list[Run]:
+        """What each rank gets of a batch."""
         checks.check_autocast(self._options)
         m = self.schedule.num_microbatches
         smallest = m * self.replicas
         flat = check_batch(inputs, targets, smallest, options["train"])  # [1]
+        slices = self.schedule.slices if options["train"] else 1
+        options["tokens"] = slice_tokens(*flat[:2], slices, self.schedule.shares)
         shares = share_out(  # [2]
-            *flat, m, self.replicas, self._rule, with_trial=not self._loss_is_tried
-        )
+            *flat, m, self.replicas, self._rule, not (self._loss_is_tried or options["tokens"]),
+            options["tokens"],
+        )  # fmt: skip
         self._loss_is_tried |= any(share.trial for share in shares)
         checks.check_even(self._options.worker, options["train"], [s.sizes for s in shares])
         options["signature"] = flat[0].signature
-        return self._ask(plan.runs(shares, self.schedule, options), meanwhile)  # [3]
+        return plan.runs(shares, self.schedule, options)
 
     def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any] | None) -> None:
         self._state.check(merged(self._fetch("shapes")), parameters)
@@ -349,10 +398,12 @@ class Pipeline:
         """Give all ranks the same command."""
         return self._ask([command] * self._num_processes)
 
-    def _ask(
-        self, commands: Sequence[object], meanwhile: Callable[[], None] | None = None
-    ) -> list[Done]:
+    def _ask(self, commands: Sequence[object]) -> list[Done]:
+        self._check_open()
+        with compilation_named(self._compiled):
+            self._flights.land_all()
+            return self._ranks.ask(commands)
+
+    def _check_open(self) -> None:
         if self._ranks.is_closed:
             raise checks.closed(self._ranks.why_closed)
-        with compilation_named(self._compiled):
-            return self._ranks.ask(commands, meanwhile)

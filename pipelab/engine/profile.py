@@ -81,6 +81,4 @@ def profile_step(
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
         files = str(Path(folder).absolute())  # the ranks may have another working directory
-    return Profile(
-        pipeline._step(inputs, targets, update=True, profiled=True, profile_folder=files)
-    )
+    return Profile(pipeline._step(inputs, targets, update=True, profiled=True, folder=files))

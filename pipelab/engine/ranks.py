@@ -44,6 +44,12 @@ class Ranks(Protocol):
             RankError: a rank failed, died or was too late. The ranks are closed then.
         """
 
+    def give(self, commands: Sequence[object]) -> None:
+        """Give each rank its command, behind those that it has not obeyed yet."""
+
+    def answers(self) -> list[Done]:
+        """The answers to the oldest commands that have been given. Raises RankError as ``ask``."""
+
     def ready(self, meet_again: bool = False) -> None:
         """The stages are built: from now on ``timeout`` holds.
 

@@ -12,22 +12,43 @@ and the line before it, ``answer = ...``, remains. Cells tagged ``teacher`` are 
 import copy
 import re
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 from nbformat import NotebookNode
 
 from pipelab.errors import LessonError
+from pipelab.files import replace_text
+from pipelab.lessons.cell_parts import parted
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = 'raise NotImplementedError("your turn")'
+SKIPPED = "skip-execution"  # nbclient's tag, which nbgrader uses
 NAMES = "[0-9][0-9]_*.ipynb"
 _PREDICTION = re.compile(r"^predict\(", re.MULTILINE)
 _CHECK = re.compile(r'^check\("([0-9]{2}\.[0-9])"', re.MULTILINE)
 
 
-def generate(edition: str, source: Path, folder: Path) -> list[Path]:
-    """Write an edition of all lessons of a folder of teacher's notebooks; returns the files.
+class Written(NamedTuple):
+    """The files of an edition: ``new``, and those that were there already and differ: ``kept``."""
+
+    new: list[Path]
+    kept: list[Path]
+
+
+def generate(edition: str, source: Path, folder: Path, force: bool = False) -> Written:
+    """Write an edition of all lessons of a folder of teacher's notebooks.
+
+    A notebook that is there and differs may hold somebody's work: it stays, or, with ``force``,
+    gets another name.
+
+    Args:
+        edition: one of ``EDITIONS``.
+        source: the folder of the teacher's notebooks.
+        folder: where to. nbgrader wants a folder for each assignment: there each lesson has one.
+        force: whether to write also where a notebook differs.
 
     Raises:
         LessonError: no such edition, no lesson there, or a solution without its last line.
@@ -40,11 +61,41 @@ def generate(edition: str, source: Path, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     if folder.resolve() == source.resolve():
         raise LessonError(f"{folder} holds the source itself: choose another folder")
-    written = []
-    for path in sources:
-        write(EDITIONS[edition](read(path)), folder / path.name)
-        written.append(folder / path.name)
+    written = Written([], [])
+    for path in [*_without_solutions(source), *sources]:
+        place = folder / path.stem / path.name if edition == "nbgrader" else folder / path.name
+        place.parent.mkdir(exist_ok=True)
+        done = _write_beside(EDITIONS[edition](read(path)), place, force)
+        (written.new if done else written.kept).append(place)
+    if edition == "teacher":
+        written.new.extend(
+            replace_text(folder / p.name, p.read_text("utf-8")) for p in _notes(source)
+        )
     return written
+
+
+def _notes(source: Path) -> list[Path]:
+    """The teacher's note of each lesson."""
+    return sorted(source.glob("[0-9][0-9]_*.md"))
+
+
+def _without_solutions(source: Path) -> list[Path]:
+    """Lessons that need no edition, such as the first steps: in a clone, and in a wheel."""
+    for folder in (source.parent, source.parent / "notebooks"):
+        if found := sorted(folder.glob("00_*.ipynb")):
+            return found
+    return []
+
+
+def _write_beside(notebook: NotebookNode, place: Path, force: bool) -> bool:
+    """Write a notebook, unless another one is there; whether it is there now."""
+    if place.exists() and _text(notebook) != place.read_text("utf-8", "replace"):
+        if not force:
+            return False
+        names = (place.with_suffix(f".old{n or ''}.ipynb") for n in count())
+        place.rename(next(name for name in names if not name.exists()))
+    write(notebook, place)
+    return True
 
 
 def read(path: Path) -> NotebookNode:
@@ -57,7 +108,11 @@ def read(path: Path) -> NotebookNode:
 
 def write(notebook: NotebookNode, path: Path) -> None:
     """Write a notebook to a file."""
-    path.write_text(nbformat.writes(notebook) + "\n", "utf-8")  # type: ignore[no-untyped-call]
+    replace_text(path, _text(notebook))
+
+
+def _text(notebook: NotebookNode) -> str:
+    return f"{nbformat.writes(notebook)}\n"  # type: ignore[no-untyped-call]
 
 
 def learner(teacher: NotebookNode) -> NotebookNode:
@@ -72,19 +127,41 @@ def learner(teacher: NotebookNode) -> NotebookNode:
 def nbgrader(teacher: NotebookNode) -> NotebookNode:
     """The notebook with nbgrader's marks: solutions to clear, checks to grade.
 
-    Predictions are not graded: they are the same as in the learner's.
+    Predictions are not graded: they are the same as in the learner's. Cells that run ranks and show
+    them are skipped while a submission is graded; what they define besides is not.
     """
     notebook = _for_learners(teacher)
-    for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
+    cells: list[NotebookNode] = []
+    slow_names: set[str] = set()
+    for number, cell in enumerate(notebook.cells):
         found = _CHECK.search(cell.source)
-        if _PREDICTION.search(cell.source):
-            cell.source = strip(cell.source)
-        elif BEGIN in cell.source:
+        if cell.cell_type != "code":
+            cells.append(cell)
+        elif BEGIN in cell.source and not _PREDICTION.search(cell.source):
             cell.metadata["nbgrader"] = _mark(f"solution-{number}", solution=True)
+            cells.append(cell)
         elif found:
             cell.source = cell.source[: found.start()] + _graded(cell.source[found.start() :])
             cell.metadata["nbgrader"] = _mark(f"check-{found[1].replace('.', '-')}", solution=False)
+            cells.append(cell)
+        else:
+            cells += _parts(cell, slow_names)
+    notebook.cells = cells
     return notebook
+
+
+def _parts(cell: NotebookNode, slow_names: set[str]) -> list[NotebookNode]:
+    """A cell as one that a grader executes, and one that it skips; only one if that is all."""
+    quick, slow = parted(strip(cell.source), slow_names)
+    parts: list[NotebookNode] = []
+    for source, suffix in ((quick, "-names" if slow else ""), (slow, "")):
+        if source:
+            part = copy.deepcopy(cell)
+            part.source, part.id = source, f"{cell.id}{suffix}"
+            parts.append(part)
+    if slow:
+        parts[-1].metadata["tags"] = [*cell.metadata.get("tags", []), SKIPPED]
+    return parts
 
 
 def strip(source: str) -> str:
@@ -127,9 +204,9 @@ def _for_learners(teacher: NotebookNode) -> NotebookNode:
 
 
 def _graded(line: str) -> str:
-    """The check as a test; imported again, since a cell above may have changed the name."""
-    again = "from pipelab.lessons import check"
-    return f"{again}\n\nverdict = {line.rstrip()}\nprint(verdict)\nassert verdict.passed"
+    """The check as a test, loaded anew: a cell above may have changed what has this name."""
+    again = 'grade = run_module("pipelab.lessons.grading")["grade"]'
+    return f"from runpy import run_module\n\n{again}\n{line.rstrip().replace('check', 'grade', 1)}"
 
 
 def _mark(name: str, solution: bool) -> NotebookNode:

@@ -1,7 +1,8 @@
 """An exercise, and how a chapter judges an answer to it: case by case, in a fresh process.
 
-each(function, cases, compare)      one result for each case
-equal(...)   ratio(...)             the two comparisons that chapters use most
+each(function, cases, compare)               one result for each named case
+each(function, cases, compare, draws, seed)  and one for about thirty inputs that are drawn
+equal(...)   ratio(...)   against(...)       the comparisons that chapters use most
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -9,13 +10,28 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipelab.lessons.answer_process import NOT_TRIED, Function, call
+from pipelab.lessons.comparing import Compare, against, call_of, compared, equal, ratio
+from pipelab.lessons.drawn import Draws, Idea, Judged
 from pipelab.lessons.results import Result, Shown
 
+__all__ = [
+    "TRY_AGAIN",
+    "Cases",
+    "Draws",
+    "Exercise",
+    "Idea",
+    "Judge",
+    "Tried",
+    "against",
+    "each",
+    "equal",
+    "ratio",
+]
+
 Cases = Mapping[str, tuple[object, ...]]  # arguments of a call, by the name of its result
-Judge = Callable[[Function], Iterator[Result | Shown]]
+Judge = Callable[[Function, int], Iterator[Result | Shown]]  # of an answer, with a seed
 
 TRY_AGAIN = "other programs on this machine? run the check again"  # the hint beside a time
-_NO_RETURN = "the function returned nothing: did you write return? print only shows"
 
 
 @dataclass(frozen=True)
@@ -25,90 +41,63 @@ class Exercise:
     Attributes:
         title: in a few words.
         wants: what kind of function, such as "a function gpipe(rank, p, m)".
-        judge: calls an answer and yields one result for each thing that it judges.
+        judge: calls an answer and yields one result for each thing that it judges. It is given a
+            seed for the inputs that it draws.
         hints: three, each nearer to the answer than the one before; none is the answer.
+        draws: what the judge draws beside its named cases.
     """
 
     title: str
     wants: str
     judge: Judge
     hints: tuple[str, str, str]
+    draws: Draws | None = None
 
 
 class Tried(NamedTuple):
-    """What a function returned for each case that it answered, and whether all was right."""
+    """What a function returned for each named case that it answered, and whether all was right."""
 
     values: list[object]
     right: bool
 
 
 def each(
-    function: Function, cases: Cases, compare: Callable[..., Result]
+    function: Function,
+    cases: Cases,
+    compare: Compare,
+    draws: Draws | None = None,
+    seed: int = 0,
 ) -> Generator[Result, None, Tried]:
     """One result for each case; at the end the values, which ``yield from`` returns.
 
-    A case that fails with the same error as the one before it is left out.
+    A case that fails with the same error as the one before it is left out, and so are drawn inputs
+    if none of them gets further.
 
     Args:
         function: of the learner; called in a fresh process with the arguments of each case.
         cases: arguments, by the name of the result.
         compare: ``compare(name, value, *arguments)`` gives the result.
+        draws: what is drawn beside the named cases.
+        seed: of the draws.
     """
+    inputs = draws.inputs(seed) if draws else []
+    drawn = [draws.arguments(*one) for one in inputs] if draws else []
+    outcomes = call(function, [*cases.values(), *drawn])
     values: list[object] = []
     right = True
     before = ""
-    outcomes = call(function, list(cases.values()))
-    for (name, arguments), outcome in zip(cases.items(), outcomes, strict=True):
+    for (name, arguments), outcome in zip(cases.items(), outcomes, strict=False):
         if not outcome.problem:
-            result = _compared(compare, name, outcome.value, arguments)
             values.append(outcome.value)
-            right = right and result.ok
+        result = compared(compare, name, outcome, arguments, call_of(function, arguments))
+        right = right and result.ok
+        if not outcome.problem or outcome.problem not in (before, NOT_TRIED):
             yield result
-            continue
-        right = False
-        if outcome.problem not in (before, NOT_TRIED):
-            yield Result(name, "an answer", outcome.problem, False)
         before = outcome.problem
+    outcomes = outcomes[len(cases) :]
+    if draws and any(outcome.problem not in (before or None, NOT_TRIED) for outcome in outcomes):
+        judged = Judged(function, draws, draws.compare or compare, seed)
+        row = judged.row(inputs, outcomes, call)
+        right = right and row.ok
+        yield row
     return Tried(values, right)
-
-
-def equal(name: str, expected: object, got: object, hint: str = "") -> Result:
-    """Equal or not; numbers that differ by rounding are equal.
-
-    >>> equal("sum", 0.3, 0.1 + 0.2).ok
-    True
-    """
-    return Result(name, _text(expected), _text(got), _same(expected, got), hint)
-
-
-def ratio(name: str, got: float, low: float, high: float, hint: str = "") -> Result:
-    """In range or not: real ranks are never exact, so times are judged as ratios."""
-    return Result(name, f"{low:g} to {high:g}", f"{got:.2f}", low <= got <= high, hint)
-
-
-def _compared(
-    compare: Callable[..., Result], name: str, value: object, arguments: tuple[object, ...]
-) -> Result:
-    """The result of a comparison, or one that says that the value has the wrong form."""
-    try:
-        return compare(name, value, *arguments)
-    except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
-        hint = _NO_RETURN if value is None else str(error)
-        wrong_form = f"an answer of another form: {_text(value)}"
-        return Result(name, "the form asked for", wrong_form, False, hint)
-
-
-def _same(a: object, b: object) -> bool:
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, int | float) and isinstance(b, int | float):
-        return abs(a - b) <= 1e-9 * max(1.0, abs(a))
-    return type(a) is type(b) and a == b
-
-
-def _text(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_text, value)) + "]"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -4,7 +4,7 @@ Times are judged on paced runs, and of several steps the shortest counts: what d
 makes it longer, never shorter.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -82,6 +82,23 @@ def record(
         pipeline.pace = pace
         pipeline.use(schedule)
         return least_disturbed(pipeline.step(of.inputs, of.targets).trace for _ in range(3))
+
+
+def in_turn(
+    pipeline: Pipeline, batch: tuple[Tensor, Tensor], schedules: Sequence[Schedule], pace: Cost
+) -> list[Trace]:
+    """The least disturbed of three paced steps of each schedule, on the same ranks.
+
+    The schedules take turns, so that whatever slows down one slows down all.
+    """
+    pipeline.step(*batch)  # opens connections, makes the optimizer's state
+    pipeline.pace = pace
+    runs: list[list[Trace]] = [[] for _ in schedules]
+    for _ in range(3):
+        for schedule, traces in zip(schedules, runs, strict=True):
+            pipeline.use(schedule)
+            traces.append(pipeline.step(*batch).trace)
+    return [least_disturbed(traces) for traces in runs]
 
 
 def least_disturbed(traces: Iterable[Trace]) -> Trace:

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 from pipelab.errors import LessonError
 from pipelab.lessons import progress_file
 from pipelab.lessons.chapters import chapter_of
 from pipelab.lessons.questions import Estimates, Question
-from pipelab.widgets.overlay import Over
+
+if TYPE_CHECKING:
+    from pipelab.widgets.overlay import Over
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def predict(name: str, value: object) -> Card:
     return Card(f"Your prediction is saved: {accepted!r}. Now run it and compare.")
 
 
-def predicted(name: str) -> Over | None:
+def predicted(name: str) -> "Over | None":
     """What was predicted, to be drawn over a run: ``Timeline(trace, over=predicted("03"))``.
 
     None if nothing was predicted, or nothing that can be drawn: ``reveal`` puts a choice in words.

@@ -11,42 +11,62 @@ import fcntl
 import json
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
-from pipelab.files import replace_text
+from pipelab.files import check_plain, replace_text
 
 Row = dict[str, object]
 Progress = dict[str, dict[str, Row]]
 
+NAME = "progress.json"
 _PARTS = ("checks", "hints", "predictions")
+_MOST_BYTES = 10_000_000
 
 
 def path() -> Path:
-    """Where the file is, or would be."""
+    """Where the file is, or would be. Raises OSError if this user has no folder for it."""
     if home := os.environ.get("PIPELAB_HOME"):
-        return Path(home) / "progress.json"
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "pipelab" / "progress.json"
+        return Path(home) / NAME
+    try:
+        data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    except RuntimeError:
+        raise OSError("this user has no home folder: set PIPELAB_HOME to one") from None
+    return Path(data) / "pipelab" / NAME
 
 
-def load() -> Progress:
-    """All that was saved; empty if nothing was. A damaged file is renamed, not lost."""
-    file = path()
+def read(file: Path) -> Progress:
+    """What a progress file holds, parts that this pipelab does not know included.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged.
+    """
+    try:
+        check_plain(file, _MOST_BYTES)
+    except ValueError as error:
+        raise OSError(str(error)) from None
     try:
         data = json.loads(file.read_text("utf-8"))
         parts = {part: data.get(part, {}) for part in _PARTS}
-        if not all(isinstance(r, dict) for rows in parts.values() for r in rows.values()):
+        if not all(isinstance(row, dict) for rows in parts.values() for row in rows.values()):
             raise ValueError("a row is no object")
-        return parts
+    except (AttributeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    found: Progress = data | parts
+    return found
+
+
+def load() -> Progress:
+    """All that was saved; empty if nothing was, or if it cannot be read. Nothing is changed."""
+    try:
+        return read(path())
     except FileNotFoundError:
         pass
-    except OSError as error:
-        warnings.warn(f"{file} cannot be read ({error}): progress is empty", stacklevel=2)
-    except (ValueError, AttributeError, RecursionError):
-        aside = file.with_suffix(".damaged.json")
-        os.replace(file, aside)
-        warnings.warn(f"{file} was damaged: it is now {aside}, progress is empty", stacklevel=2)
+    except (OSError, ValueError) as error:
+        _warn(f"{NAME} cannot be read ({error}): progress is shown as empty")
     return {part: {} for part in _PARTS}
 
 
@@ -90,60 +110,41 @@ def saved_prediction(name: str) -> object:
     return load()["predictions"].get(name, {}).get("value")
 
 
-def markdown(progress: Progress) -> str:
-    """Two tables: exercises with their attempts and hints, predictions beside what was measured."""
-    checks = [_check_row(name, row, progress) for name, row in sorted(progress["checks"].items())]
-    predictions = [
-        (name, _text(row.get("value", "none")), _text(row.get("measured", "not yet")))
-        for name, row in sorted(progress["predictions"].items())
-    ]
-    passed = sum(row[1] == "passed" for row in checks)
-    parts = ["# Progress", f"{passed} of {len(checks)} exercises tried are passed."]
-    if checks:
-        heads = ("exercise", "result", "attempts", "hints", "what failed last")
-        parts.append(_table(heads, checks))
-    if predictions:
-        parts += ["## Predictions", _table(("lesson", "predicted", "measured"), predictions)]
-    return "\n\n".join(parts)
-
-
-def _check_row(name: str, row: Row, progress: Progress) -> tuple[str, ...]:
-    failed = row.get("failed")
-    return (
-        name,
-        "passed" if row.get("passed") else "not yet",
-        _text(row.get("attempts", 0)),
-        _text(progress["hints"].get(name, {}).get("asked", 0)),
-        ", ".join(map(str, failed)) if isinstance(failed, list) else "",
-    )
-
-
-def _text(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_text, value))
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
-
-
 def _number(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
 def _change(change: Callable[[Progress], None]) -> None:
-    """Read, change and write, one notebook at a time. A lesson continues if it cannot be saved."""
-    file = path()
+    """Read, change and write, one notebook at a time. A lesson continues if it cannot be saved.
+
+    A damaged file is renamed first. One that cannot be read is left alone: nothing is saved then.
+    """
     try:
+        file = Path(os.path.realpath(path()))
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(file.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            progress = load()
+            progress = _repaired(file)
             change(progress)
             replace_text(file, json.dumps(progress, indent=1, sort_keys=True))
     except OSError as error:
-        warnings.warn(f"progress is not kept: {file} cannot be written ({error})", stacklevel=3)
+        _warn(f"progress is not kept: {error}")
+
+
+def _repaired(file: Path) -> Progress:
+    """What the file holds; a damaged one gets another name, and nothing is known."""
+    try:
+        return read(file)
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        names = (file.with_suffix(f".damaged{n or ''}.json") for n in count())
+        aside = next(name for name in names if not name.exists())
+        os.rename(file, aside)
+        _warn(f"{file} was damaged: it is now {aside}, progress begins anew")
+    return {part: {} for part in _PARTS}
+
+
+def _warn(text: str) -> None:
+    with suppress(UserWarning):  # a notebook may have made errors of all warnings
+        warnings.warn(text, stacklevel=4)

@@ -10,10 +10,13 @@ Every kind of question has the same four methods:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipelab.errors import LessonError
-from pipelab.widgets.overlay import Over
+
+if TYPE_CHECKING:
+    from pipelab.widgets.overlay import Over
+
 
 _RIGHT = ": well predicted."
 
@@ -88,7 +91,7 @@ class Estimate:
     unit: str = ""
     digits: int = 3
     most: float = 1e12
-    over: Callable[[float], Over | None] | None = None
+    over: "Callable[[float], Over | None] | None" = None
 
     def accept(self, value: object) -> float:
         """The number. Raises LessonError if it is none."""
@@ -98,7 +101,7 @@ class Estimate:
         """What the learner has to write."""
         return "a number"
 
-    def drawn(self, value: object) -> Over | None:
+    def drawn(self, value: object) -> "Over | None":
         """The number as it is drawn over a run. Raises LessonError if it is none."""
         return None if self.over is None else self.over(self.accept(value))
 
@@ -133,7 +136,7 @@ class Estimates:
     slips: Mapping[tuple[float, ...], str]
     tolerance: float = 0.12
     most: float = 1.0
-    over: Callable[[tuple[float, ...]], Over] | None = None
+    over: "Callable[[tuple[float, ...]], Over] | None" = None
 
     def accept(self, value: object) -> tuple[float, ...]:
         """The shares. Raises LessonError if it is no list of as many numbers."""
@@ -145,7 +148,7 @@ class Estimates:
         """What the learner has to write."""
         return f"a list of {len(self.settings)} numbers, for {', '.join(self.settings)}"
 
-    def drawn(self, value: object) -> Over | None:
+    def drawn(self, value: object) -> "Over | None":
         """The shares as they are drawn over a run. Raises LessonError if they are none."""
         return None if self.over is None else self.over(self.accept(value))
 

@@ -1,5 +1,7 @@
 """What a check found: named results, with expected beside got, and how they are shown."""
 
+import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from typing import NamedTuple
@@ -8,17 +10,34 @@ from pipelab.trace import Trace
 from pipelab.words import table_text
 
 _HEADS = ("", "what", "expected", "got")
-_WIDEST = 44  # characters of a column in text
+_WIDEST = 44  # characters of a column in text; what is longer follows below the table
+_LINE = 90  # characters of a line below the table
+_MOST = 1500  # characters of one text, however much an answer returned
 
 
 class Result(NamedTuple):
-    """One thing that was judged. ``hint``: where to look if it is not ok."""
+    """One thing that was judged.
+
+    Attributes:
+        name: of the row, short, the same in each check.
+        expected: in words or numbers.
+        got: the same of the answer.
+        ok: whether it is as expected.
+        hint: what to do next if it is not ok.
+        note: what a reader must know even where it is ok.
+    """
 
     name: str
     expected: str
     got: str
     ok: bool
     hint: str = ""
+    note: str = ""
+
+    @property
+    def remark(self) -> str:
+        """What stands beside the row."""
+        return _bounded(self.note if self.ok else " ".join(filter(None, (self.hint, self.note))))
 
 
 class Shown(NamedTuple):
@@ -37,12 +56,14 @@ class Verdict:
         title: of the exercise, in words.
         results: one row for each thing that was judged.
         shown: timelines that the check recorded.
+        below: what else there is to say, such as what the answer printed.
     """
 
     name: str
     title: str
     results: tuple[Result, ...]
     shown: tuple[Shown, ...] = ()
+    below: str = ""
 
     @property
     def passed(self) -> bool:
@@ -59,12 +80,13 @@ class Verdict:
     def __str__(self) -> str:
         rows = [("ok" if r.ok else "NO", *map(_short, r[:3])) for r in self.results]
         lines = [self.headline, table_text([_HEADS, *rows], left=len(_HEADS))]
-        hints: dict[str, str] = {}  # each once, with the first result that it belongs to
-        for r in self.results:
-            if not r.ok and r.hint:
-                hints.setdefault(r.hint, r.name)
-        lines += [f"{name}: {hint}" for hint, name in hints.items()]
-        return "\n".join(lines)
+        said: set[str] = set()
+        for result in self.results:
+            for text in _below(result):
+                _, _, words = text.partition(": ")
+                lines += [] if words in said else [_wrapped(text)]  # each remark once
+                said.add(words)
+        return "\n".join([*lines, self.below] if self.below else lines)
 
     __repr__ = __str__
 
@@ -72,18 +94,47 @@ class Verdict:
         body = "".join(
             f"<tr><td>{'ok' if r.ok else '<b>no</b>'}</td>"
             f'<th scope="row" style="text-align: left">{escape(r.name)}</th>'
-            + "".join(f'<td style="text-align: left">{escape(text)}</td>' for text in r[1:3])
-            + f'<td style="text-align: left">{"" if r.ok else escape(r.hint)}</td></tr>'
+            + "".join(_cell(text) for text in (*map(_bounded, r[1:3]), r.remark))
+            + "</tr>"
             for r in self.results
         )
         heads = "".join(f'<th scope="col">{name}</th>' for name in (*_HEADS, "where to look"))
         table = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
-        return f"<p><b>{escape(self.headline)}</b></p>{table}{''.join(map(_picture, self.shown))}"
+        below = f"<pre>{escape(self.below)}</pre>" if self.below else ""
+        pictures = "".join(map(_picture, self.shown))
+        return f"<p><b>{escape(self.headline)}</b></p>{table}{below}{pictures}"
+
+
+def _below(result: Result) -> Iterator[str]:
+    """What stands below the table for one row: what did not fit into it, and what to do next."""
+    if not result.ok:
+        for head, text in zip(_HEADS[2:], result[1:3], strict=True):
+            if _short(text) != text:
+                yield f"{result.name}, {head}: {_bounded(text)}"
+    if result.remark:
+        yield f"{result.name}: {result.remark}"
 
 
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= _WIDEST else line[: _WIDEST - 1] + "…"
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= _MOST else f"{text[:_MOST]}… ({len(text):,} characters)"
+
+
+def _wrapped(text: str) -> str:
+    """Lines that a narrow window shows whole; indented but for the first."""
+    lines = [
+        textwrap.wrap(line, _LINE, subsequent_indent="  ", break_on_hyphens=False) or [""]
+        for line in text.splitlines()
+    ]
+    return "\n".join("\n".join(line) for line in lines)
+
+
+def _cell(text: str) -> str:
+    return f'<td style="text-align: left; white-space: pre-wrap">{escape(text)}</td>'
 
 
 def _picture(shown: Shown) -> str:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipelab.models.slices import tokens_before, with_earlier
+
 VOCABULARY = 256
 
 
@@ -20,7 +22,8 @@ class Embedding(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(rows, tokens) -> (rows, tokens, width)."""
-        embedded: Tensor = self.token(tokens) + self.position[: tokens.shape[1]]
+        first = tokens_before()  # where the sequence comes in slices
+        embedded: Tensor = self.token(tokens) + self.position[first : first + tokens.shape[1]]
         return embedded
 
 
@@ -43,7 +46,12 @@ class Block(nn.Module):
         rows, tokens, width = x.shape
         qkv = self.qkv(self.norm_1(x)).view(rows, tokens, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (rows, heads, tokens, width of a head)
-        attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        k, v = with_earlier(self, k, v, dim=2)
+        if (before := k.shape[2] - tokens) > 0:  # each token sees all of those, too
+            mask = torch.ones(tokens, k.shape[2], dtype=torch.bool, device=x.device).tril(before)
+            attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        else:
+            attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(attended.transpose(1, 2).reshape(rows, tokens, width))
         added: Tensor = x + self.mlp(self.norm_2(x))
         return added

@@ -126,6 +126,12 @@ class Flat:
         columns = [_cut(tensor, leaf.dim, sizes) for tensor, leaf in pairs]
         return [Flat([*row], self.form.of(row)) for row in zip(*columns, strict=True)]
 
+    def sliced(self, tokens: Sequence[int]) -> "list[Flat]":
+        """A microbatch as slices of so many tokens each, dimension 1; views, no copies."""
+        pairs = zip(self.tensors, self.form.tensors, strict=True)
+        columns = [_cut(x, leaf.dim if leaf.dim is None else 1, tokens) for x, leaf in pairs]
+        return [Flat([*row], self.form.of(row)) for row in zip(*columns, strict=True)]
+
     def first(self, rows: int) -> "Flat":
         """The first rows of a batch; views."""
         return self.cut([rows, self.rows - rows])[0]

@@ -9,7 +9,7 @@ Boxes of one kind are one PolyCollection: 10,000 separate patches would take sec
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from pipelab.action import MESSAGES, Kind
+from pipelab.overlapping import overlapping_pairs
 from pipelab.plots.palette import BLACK, IDLE, STYLES, edge, shade, text_on
 from pipelab.plots.picture import (
     ABOVE,
@@ -92,9 +93,10 @@ def plot_timeline(
     air = (last - first) * 0.004
     ax.set(xlim=(first - air, last + air), ylim=(trace.num_ranks - 0.5, -0.5))
     _draw_idle(ax, trace, band)
+    sides = _sides(trace.events, band)
     fills = _fills(trace.events)
-    _draw_boxes(ax, trace.events, fills, band, size[0] / (last - first))
-    _draw_labels(ax, trace, fills, band, size)
+    _draw_boxes(ax, trace.events, fills, sides, size[0] / (last - first))
+    _draw_labels(ax, trace, fills, sides, size)
     _draw_frame(ax, trace, band, size[1] / trace.num_ranks)
     _draw_line(ax, line)
     write_around(ax, trace, title, notes_of(trace, size[0] + RIGHT * POINTS))
@@ -135,8 +137,21 @@ def _fills(events: Sequence[Event]) -> dict[Event, str]:
     return fills
 
 
+def _sides(events: Sequence[Event], band: _Band) -> Callable[[Event], tuple[float, float]]:
+    """Top and bottom of each box: an F and a B that overlap have half of the row each."""
+    middle = (band.top + band.bottom) / 2
+    halves: dict[Event, tuple[float, float]] = {}
+    for forward, backward in overlapping_pairs(events):
+        halves |= {forward: (band.top, middle), backward: (middle, band.bottom)}
+    return lambda e: band[2:] if e.kind in MESSAGES else halves.get(e, band[:2])
+
+
 def _draw_boxes(
-    ax: Axes, events: Sequence[Event], fills: dict[Event, str], band: _Band, scale: float
+    ax: Axes,
+    events: Sequence[Event],
+    fills: dict[Event, str],
+    sides: Callable[[Event], tuple[float, float]],
+    scale: float,
 ) -> None:
     """One collection per kind; ``scale``: points per second."""
     outline = cache(edge)
@@ -144,8 +159,7 @@ def _draw_boxes(
         drawn = [e for e in events if e.kind is kind]
         if not drawn:
             continue
-        sides = band[2:] if kind in MESSAGES else band[:2]
-        boxes = _collection([_box(e.rank, (e.start, e.end), sides) for e in drawn], label=kind)
+        boxes = _collection([_box(e.rank, (e.start, e.end), sides(e)) for e in drawn], label=kind)
         roomy = sum(e.end - e.start for e in drawn) / len(drawn) * scale >= ROOMY
         outlined = roomy or kind in MESSAGES  # a message is narrow: its outline shows it
         boxes.set(hatch=style.hatch if roomy and style.hatch else None)
@@ -175,13 +189,17 @@ def _box(rank: int, times: tuple[float, float], sides: Sequence[float]) -> _Box:
 
 
 def _draw_labels(
-    ax: Axes, trace: Trace, fills: dict[Event, str], band: _Band, size: tuple[float, float]
+    ax: Axes,
+    trace: Trace,
+    fills: dict[Event, str],
+    sides: Callable[[Event], tuple[float, float]],
+    size: tuple[float, float],
 ) -> None:
     """Letter and microbatch in one line, else in two, else nothing."""
     left, right = ax.get_xlim()
-    middle = (band.top + band.bottom) / 2
-    tall = (band.bottom - band.top) * size[1] / trace.num_ranks
     for e in trace.events:
+        top, bottom = sides(e)
+        middle, tall = (top + bottom) / 2, (bottom - top) * size[1] / trace.num_ranks
         letter = STYLES[e.kind].letter
         room = (e.end - e.start) / (right - left) * size[0] - 3
         if not letter or room < 5:

@@ -13,6 +13,7 @@ from html import escape
 from typing import NamedTuple
 
 from pipelab.action import COMPUTE, PER_STAGE, Kind
+from pipelab.overlapping import overlapping_pairs
 from pipelab.plots.palette import STYLES, legend_text
 from pipelab.schedules.catalogue import paper_bubble
 from pipelab.trace import Event, Trace
@@ -170,20 +171,34 @@ def _cells(row: list[Event], scale: _Scale, calm: list[str]) -> str:
     """One rank's columns: its boxes over a calm row."""
     cells = calm[:]
     many = len({e.stage for e in row}) > 1
-    for event in (e for e in row if e.kind in _FILL):
+    second = dict(overlapping_pairs(row))
+    drawn = {*row} - {*second.values()}  # one box for two that overlap
+    for event in (e for e in row if e.kind in _FILL and e in drawn):
         a, b = scale.at(event.start), scale.at(event.end)
         if a == b and event.kind in PER_STAGE and a < len(cells) and cells[a] in (_IDLE, " "):
             b += 1  # a step is short but not to be missed
-        cells[a:b] = _box(event, b - a, many)
+        cells[a:b] = _box(event, b - a, many, second.get(event))
     return "".join(cells)
 
 
-def _box(event: Event, columns: int, many: bool) -> str:
-    """The longest label that fits, and the kind's own line to the end of the box."""
-    letter, fill = STYLES[event.kind].letter, _FILL[event.kind]
+def _box(event: Event, columns: int, many: bool, beside: Event | None = None) -> str:
+    """The longest label that fits, and the kind's own line to the end of the box.
+
+    ``beside`` overlaps with it: the two share the box, as ``0F3+7B1``.
+    """
+    fill = _FILL[(beside or event).kind]
+    labels = [_labels(e, many) for e in (event, beside) if e]
+    joined = ["+".join(pair) for pair in zip(*labels, strict=True)]
+    joined += ["".join(pair) for pair in zip(*labels, strict=True)] * (beside is not None)
+    fitting = (label for label in [*joined, ""] if len(label) <= columns)
+    return next(fitting).ljust(columns, fill)
+
+
+def _labels(event: Event, many: bool) -> tuple[str, str, str]:
+    """From the longest to the letter alone."""
+    letter = STYLES[event.kind].letter
     short = letter if event.microbatch is None else f"{letter}{event.microbatch}"
-    labels = (f"{event.stage}{short}" if many else short, short, letter, "")
-    return next(label for label in labels if len(label) <= columns).ljust(columns, fill)
+    return f"{event.stage}{short}" if many else short, short, letter
 
 
 def _axis(scale: _Scale, room: int, unit: str) -> str:
@@ -207,6 +222,7 @@ def _axis(scale: _Scale, room: int, unit: str) -> str:
 def _legend(trace: Trace) -> str:
     present = {e.kind for e in trace.events}
     words = [legend_text(kind) for kind in STYLES if kind in present and kind in _FILL]
+    words += ["F+B both at the same time"] * bool(overlapping_pairs(trace.events))
     words += [f"{_IDLE} idle"] * (trace.bubble_fraction > 1e-9)
     return "   ".join(text.replace(" ", _TIED) for text in words)
 

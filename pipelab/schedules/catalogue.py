@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipelab.errors import ScheduleError
+from pipelab.schedules import formulas
 from pipelab.schedules.blocks import v_half, v_min
 from pipelab.schedules.builders import eager_one_f_one_b, gpipe, one_f_one_b, sequential
+from pipelab.schedules.dual_pipe import dual_pipe_v
 from pipelab.schedules.interleaved import interleaved, looped_bfs
 from pipelab.schedules.schedule import Schedule
 from pipelab.schedules.zero_bubble import zero_bubble_h1, zero_bubble_h2, zero_bubble_v
@@ -41,7 +43,9 @@ class Builder:
         mark: a letter for charts.
         bubble: the bubble fraction with free messages and stages that take equally long.
         peak: the most activations on any rank, in microbatches of a rank's slice of the model.
+        per_rank: microbatches that it wants for each rank, at least.
         torch: the class of torch.distributed.pipelining that runs the same order, if there is one.
+        claims: its formulas with their conditions, for any costs.
     """
 
     name: str
@@ -51,7 +55,13 @@ class Builder:
     mark: str = "?"
     bubble: Formula | None = None
     peak: Formula | None = None
+    per_rank: int = 0
     torch: str | None = None
+    claims: tuple[formulas.Claim, ...] = ()
+
+    def fewest(self, num_ranks: int) -> int:
+        """The fewest microbatches that so many ranks can run it with."""
+        return max(1, self.per_rank * num_ranks)
 
     def build(self, num_ranks: int, num_microbatches: int, stages_per_rank: int = 2) -> Schedule:
         """The schedule of these sizes; a fixed number of stages per rank stays as it is."""
@@ -76,6 +86,7 @@ BUILDERS = {
             mark="S",
             bubble=Formula("(p−1)/p", lambda p, m, v: (p - 1) / p),
             peak=Formula("1", lambda p, m, v: 1),
+            claims=formulas.SEQUENTIAL,
         ),
         Builder(
             "gpipe",
@@ -85,6 +96,7 @@ BUILDERS = {
             bubble=_FLUSH,
             peak=_ALL,
             torch="ScheduleGPipe",
+            claims=formulas.GPIPE,
         ),
         Builder(
             "1f1b",
@@ -94,6 +106,7 @@ BUILDERS = {
             bubble=_FLUSH,
             peak=_WINDOW,
             torch="Schedule1F1B",
+            claims=formulas.ONE_F_ONE_B,
         ),
         Builder(
             "eager_1f1b",
@@ -102,6 +115,7 @@ BUILDERS = {
             mark="e",
             bubble=_FLUSH,
             peak=_TWO_WINDOWS,
+            claims=formulas.EAGER_ONE_F_ONE_B,
         ),
         Builder(
             "interleaved",
@@ -112,6 +126,7 @@ BUILDERS = {
             bubble=_LOOPED,
             peak=Formula("p + (p−1)/v"),
             torch="ScheduleInterleaved1F1B",
+            claims=formulas.INTERLEAVED,
         ),
         Builder(
             "looped_bfs",
@@ -121,6 +136,7 @@ BUILDERS = {
             mark="L",
             bubble=_LOOPED,
             peak=_ALL,
+            claims=formulas.LOOPED_BFS,
         ),
         Builder(
             "zero_bubble_h1",
@@ -130,6 +146,7 @@ BUILDERS = {
             bubble=Formula("(p−1)/(3m+p−1)"),
             peak=_WINDOW,
             torch="ScheduleInterleavedZeroBubble",  # with one stage per rank
+            claims=formulas.ZERO_BUBBLE_H1,
         ),
         Builder(
             "zero_bubble_h2",
@@ -137,6 +154,7 @@ BUILDERS = {
             title="zero bubble H2",
             mark="2",
             peak=_TWO_WINDOWS,
+            claims=formulas.ZERO_BUBBLE_H2,
         ),
         Builder(
             "zero_bubble_v",
@@ -146,6 +164,18 @@ BUILDERS = {
             mark="V",
             peak=Formula("p"),
             torch="ScheduleZBVZeroBubble",
+            claims=formulas.ZERO_BUBBLE_V,
+        ),
+        Builder(
+            "dual_pipe_v",
+            dual_pipe_v,
+            stages_per_rank=2,
+            title="DualPipeV",
+            mark="D",
+            peak=Formula("p + 1/2"),
+            per_rank=2,
+            torch="ScheduleDualPipeV",
+            claims=formulas.DUAL_PIPE_V,
         ),
         Builder(
             "v_half",
@@ -154,6 +184,7 @@ BUILDERS = {
             title="V-Half",
             mark="h",
             peak=Formula("min(m, (p+2)//2)", lambda p, m, v: min(m, (p + 2) // 2)),
+            claims=formulas.V_HALF,
         ),
         Builder(
             "v_min",
@@ -162,6 +193,7 @@ BUILDERS = {
             title="V-Min",
             mark="v",
             peak=Formula("min(m, (p+4)//3)", lambda p, m, v: min(m, (p + 4) // 3)),
+            claims=formulas.V_MIN,
         ),
     )
 }

@@ -23,6 +23,7 @@ from pipelab.schedules import rules
 from pipelab.schedules.collector import paused_collector
 from pipelab.schedules.messages import check_messages, message_needs, routes
 from pipelab.schedules.schedule import Schedule
+from pipelab.schedules.sliced import check_slices, whole_microbatches
 from pipelab.schedules.walk import walk
 
 Row = tuple[Action, ...]
@@ -56,9 +57,10 @@ class Lowered(Schedule):
     def forwards(self) -> tuple[Row, ...]:
         """For each rank, its forwards alone with their messages: an evaluation."""
         if _has_messages(self.schedule):  # a part of an order that runs, runs
-            return tuple(tuple(a for a in row if a.kind in _FORWARD) for row in self.ranks)
-        rows = (tuple(a for a in row if a.kind is Kind.F) for row in self.ranks)
-        forwards = Schedule(tuple(rows))
+            kept = ((a for a in row if a.kind in _FORWARD) for row in self.ranks)
+            return tuple(map(whole_microbatches, kept))
+        rows = (whole_microbatches(a for a in row if a.kind is Kind.F) for row in self.ranks)
+        forwards = Schedule(tuple(rows))  # without backwards, nothing overlaps
         return tuple(map(tuple, _with_messages(forwards, _unit_walk(forwards))))
 
 
@@ -100,8 +102,10 @@ def lower(schedule: Schedule, replicas: int = 1, rendezvous: bool = True) -> Low
 
 def _signed(schedule: Schedule, rows: tuple[Row, ...], rendezvous: bool) -> Lowered:
     return Lowered(
-        rows, schedule.name, schedule=schedule, rendezvous=rendezvous, signature=_THE_JUDGE
-    )
+        rows, schedule.name, overlaps=schedule.overlaps, shares=schedule.shares,
+        schedule=schedule, rendezvous=rendezvous,
+        signature=_THE_JUDGE,
+    )  # fmt: skip
 
 
 @paused_collector()
@@ -181,12 +185,15 @@ def _has_messages(schedule: Schedule) -> bool:
 def _judge(schedule: Schedule, rendezvous: bool) -> list[list[float]]:
     """Raise if it cannot run; return when each action starts if each takes one unit of time."""
     rules.check_stages(schedule)
+    check_slices(schedule)
     rules.check_complete(schedule)
+    rules.check_overlaps(schedule)
     if _has_messages(schedule):
         rules.check_order(schedule)
         check_messages(schedule)
         rules.check_steps(schedule)
-        return walk(schedule.ranks, message_needs(schedule, rendezvous))
+        needed = message_needs(schedule, rendezvous)
+        return walk(schedule.ranks, needed, together=schedule.together)
     rules.check_steps(schedule)
     return _unit_walk(schedule)
 
@@ -194,7 +201,8 @@ def _judge(schedule: Schedule, rendezvous: bool) -> list[list[float]]:
 def _unit_walk(schedule: Schedule) -> list[list[float]]:
     """When each action of a schedule without messages starts if each takes one unit of time."""
     try:
-        return walk(schedule.ranks, partial(needs, num_stages=schedule.num_stages))
+        needed = partial(needs, num_stages=schedule.num_stages)
+        return walk(schedule.ranks, needed, together=schedule.together)
     except DeadlockError:
         rules.check_order(schedule)  # says it better where one rank alone is at fault
         raise

@@ -16,8 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from pipelab.action import COMPUTE, Action, Kind
+from pipelab.action import COMPUTE, Action, Kind, Overlap
 from pipelab.errors import ScheduleError
+from pipelab.overlapping import Timed, overlapping_pairs
 from pipelab.schedules.catalogue import BUILDERS
 from pipelab.schedules.schedule import Schedule
 
@@ -26,24 +27,11 @@ _NEAR = 0.25  # of all actions may be moved, and it is still called by a builder
 _Rows = tuple[tuple[Action, ...], ...]
 
 
-class _Event(Protocol):
-    @property
-    def rank(self) -> int: ...
-    @property
-    def kind(self) -> Kind: ...
-    @property
-    def stage(self) -> int: ...
-    @property
-    def microbatch(self) -> int | None: ...
-    @property
-    def start(self) -> float: ...
-
-
 class Traced(Protocol):
-    """What a trace has: events, each with rank, kind, stage, microbatch and start."""
+    """What is needed of a trace: its events."""
 
     @property
-    def events(self) -> Sequence[_Event]:
+    def events(self) -> Sequence[Timed]:
         """In any order."""
 
 
@@ -101,6 +89,8 @@ def recognise(what: Schedule | Traced) -> Recognised:
     schedule = what.compute if isinstance(what, Schedule) else order_of(what)
     rows = _sorted(schedule.ranks)
     candidates = [*_candidates(schedule)]
+    if (found := _same(rows, candidates)) and (words := _not_overlapped(found, schedule)):
+        return found._replace(difference=words)
     return (
         _same(rows, candidates)
         or _two_swapped(rows, candidates)
@@ -119,9 +109,9 @@ def order_of(trace: Traced) -> Schedule:
         ScheduleError: nothing was computed in it.
     """
     rows: dict[int, dict[Action, None]] = {}
-    for e in sorted(trace.events, key=lambda e: (e.start, e.kind != Kind.F)):
-        if e.kind in COMPUTE:
-            rows.setdefault(e.rank, {}).setdefault(Action(e.stage, e.kind, e.microbatch))
+    computing = [e for e in trace.events if e.kind in COMPUTE]
+    for e in sorted(computing, key=lambda e: (e.start, e.kind != Kind.F)):
+        rows.setdefault(e.rank, {}).setdefault(Action(e.stage, e.kind, e.microbatch))
     if not rows:
         raise ScheduleError("nothing was computed in this trace, so it shows no schedule")
     taken: set[int] = set()
@@ -130,7 +120,14 @@ def order_of(trace: Traced) -> Schedule:
         if stages := {action.stage for action in row} - taken:
             taken |= stages
             kept.append(tuple(action for action in row if action.stage in stages))
-    return Schedule(tuple(kept), "recognised")
+    pairs = (Overlap(_action(a), _action(b)) for a, b in overlapping_pairs(computing))
+    here = {action for row in kept for action in row}
+    overlaps = frozenset(pair for pair in pairs if here.issuperset(pair))
+    return Schedule(tuple(kept), "recognised", overlaps=overlaps)
+
+
+def _action(event: Timed) -> Action:
+    return Action(event.stage, event.kind, event.microbatch)
 
 
 class _Candidate(NamedTuple):
@@ -190,6 +187,17 @@ def _cells_that_differ(rows: _Rows, theirs: _Rows) -> list[tuple[int, Action, Ac
         for a, b in zip(row, other, strict=True)
         if a != b
     ]
+
+
+def _not_overlapped(found: Recognised, schedule: Schedule) -> str:
+    """In words, if pairs that run as one action there do not here."""
+    there = BUILDERS[found.name or ""].build(
+        schedule.num_ranks, schedule.num_microbatches, found.stages_per_rank
+    )
+    missing = len(there.overlaps - schedule.overlaps)
+    if not missing:
+        return ""
+    return "nothing overlapped" if not schedule.overlaps else f"{missing} pairs not overlapped"
 
 
 def _nearest(rows: _Rows, candidates: Sequence[_Candidate]) -> Recognised:

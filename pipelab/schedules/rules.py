@@ -4,8 +4,9 @@ Each check returns, or raises a ScheduleError that names the rule and marks the 
 """
 
 from collections import defaultdict
+from itertools import pairwise
 
-from pipelab.action import COMPUTE, PER_STAGE, Kind, needs, produces
+from pipelab.action import COMPUTE, PER_STAGE, Kind, Overlap, needs, produces
 from pipelab.errors import ScheduleError
 from pipelab.schedules.schedule import Schedule, refusal
 
@@ -80,6 +81,29 @@ def _incomplete(schedule: Schedule, stage: int, of_kind: list[list[int]]) -> Sch
         schedule.ranks,
         _cells(schedule, stage, microbatch),
     )
+
+
+def check_overlaps(schedule: Schedule) -> None:
+    """What overlaps is an F and, next among what its rank computes, a B of another microbatch."""
+    left = set(schedule.overlaps)
+    for rank, row in enumerate(schedule.ranks if left else ()):
+        computing = [(i, a) for i, a in enumerate(row) if a.kind in COMPUTE]
+        for (i, first), (j, second) in pairwise(computing):
+            if (both := Overlap(first, second)) not in left:
+                continue
+            left.remove(both)
+            if first.microbatch == second.microbatch:
+                raise refusal(
+                    f"rank {rank}: {both.token} are of one microbatch: its backward needs what its "
+                    f"forward makes,\nso they cannot overlap; take two microbatches",
+                    schedule.ranks,
+                    [(rank, i), (rank, j)],
+                )
+    for both in left:
+        raise ScheduleError(
+            f"{both.token}: these do not stand one after the other on one rank, F first, so they "
+            f"cannot overlap"
+        )
 
 
 def check_order(schedule: Schedule) -> None:

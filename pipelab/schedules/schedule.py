@@ -4,12 +4,12 @@
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import itemgetter
 
-from pipelab.action import COMPUTE, Action, needs
+from pipelab.action import COMPUTE, Action, Overlap, Slice, needs
 from pipelab.errors import ScheduleError
 from pipelab.schedules.walk import walk
 
@@ -17,6 +17,8 @@ _AROUND = 4  # cells shown on each side of a marked one
 _MANY_ROWS = 12
 _BYTE_ORDER_MARK = "\N{BOM}"
 _OTHER_COMMA = re.compile(r"^\W*\d+[A-Z]+\d+[;\s]+\d")  # what spreadsheets write in some countries
+
+_OF_SLICE = re.compile(r"\d+[A-Z_]+\d+\.\d{1,4}")
 
 Rows = Sequence[Sequence[Action]]
 
@@ -28,10 +30,15 @@ class Schedule:
     Attributes:
         ranks: one tuple of actions for each rank.
         name: for titles and source lines.
+        overlaps: pairs that run as one action; in its row the F stands just before the B.
+        shares: where microbatches are cut in slices, the share of the tokens in each; empty for
+            equal ones.
     """
 
     ranks: tuple[tuple[Action, ...], ...]
     name: str = "custom"
+    overlaps: frozenset[Overlap] = frozenset()
+    shares: tuple[float, ...] = ()
 
     @classmethod
     def from_tokens(cls, rows: Iterable[Iterable[str]], name: str = "custom") -> "Schedule":
@@ -40,7 +47,9 @@ class Schedule:
         >>> Schedule.from_tokens([["0F0", "0B0"], ["1F0", "1B0"]]).num_stages
         2
         """
-        return cls(tuple(tuple(Action.parse(token) for token in row) for row in rows), name)
+        tokens = [[*row] for row in rows]
+        slices = _slices(token for row in tokens for token in row)
+        return cls._of_parsed([[_parse(token, slices) for token in row] for row in tokens], name)
 
     @classmethod
     def from_csv(cls, text: str, name: str = "custom") -> "Schedule":
@@ -50,20 +59,45 @@ class Schedule:
         order mark that a spreadsheet puts in front. Raises ScheduleError with the line of what is
         no token.
         """
-        rows = []
+        rows: list[list[Overlap | Action]] = []
         lines = text.replace(_BYTE_ORDER_MARK, "").strip().splitlines()
+        slices = _slices(re.split(r"[\s,\"]+", text))
         for number, line in enumerate(lines, start=1):
             fields = [field.strip().strip('"') for field in line.split(",")]
             try:
-                rows.append(tuple(Action.parse(field) for field in fields if field))
+                rows.append([_parse(field, slices) for field in fields if field])
             except ScheduleError as error:
                 hint = "\nA comma stands between two tokens." if _OTHER_COMMA.search(line) else ""
                 raise ScheduleError(f"line {number} (rank {number - 1}): {error}{hint}") from None
-        return cls(tuple(rows), name)
+        return cls._of_parsed(rows, name)
+
+    @classmethod
+    def _of_parsed(cls, rows: Sequence[Sequence[Overlap | Action]], name: str) -> "Schedule":
+        overlaps = frozenset(x for row in rows for x in row if isinstance(x, Overlap))
+        return cls(
+            tuple(tuple(a for x in row for a in _actions(x)) for row in rows),
+            name,
+            overlaps=overlaps,
+        )
 
     def to_csv(self) -> str:
         """The same text back: one line per rank, tokens between commas."""
-        return "".join(",".join(a.token for a in row) + "\n" for row in self.ranks)
+        return "".join(",".join(row) + "\n" for row in self.tokens)
+
+    @property
+    def tokens(self) -> list[list[str]]:
+        """For each rank its tokens; two actions that overlap are one."""
+        if not self.overlaps:
+            return [[a.token for a in row] for row in self.ranks]
+        second = {both.backward for both in self.overlaps}
+        first = {both.forward: both.token for both in self.overlaps}
+        rows = ([a for a in row if a not in second] for row in self.ranks)
+        return [[first.get(a) or a.token for a in row] for row in rows]
+
+    @cached_property
+    def together(self) -> dict[Action, Action]:
+        """For each F that overlaps, its B."""
+        return dict(self.overlaps)
 
     @property
     def num_ranks(self) -> int:
@@ -84,8 +118,19 @@ class Schedule:
     @cached_property
     def num_microbatches(self) -> int:
         """How many microbatches a batch is cut into (m)."""
+        return -(-self.num_pieces // self.slices)
+
+    @cached_property
+    def num_pieces(self) -> int:
+        """How many parts flow through the stages: microbatches, or all their slices."""
         numbers = {number for row in self.ranks for number in set(map(itemgetter(2), row))}
         return max(numbers - {None}, default=-1) + 1
+
+    @cached_property
+    def slices(self) -> int:
+        """How many slices each microbatch's sequence is cut into; 1 where it is whole."""
+        first = next((a.microbatch for row in self.ranks for a in row), None)
+        return first.of if isinstance(first, Slice) else 1
 
     @cached_property
     def compute(self) -> "Schedule":
@@ -93,7 +138,7 @@ class Schedule:
         if all(a.kind in COMPUTE for row in self.ranks for a in row):
             return self
         rows = (tuple(a for a in row if a.kind in COMPUTE) for row in self.ranks)
-        return Schedule(tuple(rows), self.name)
+        return Schedule(tuple(rows), self.name, overlaps=self.overlaps, shares=self.shares)
 
     def stages_of(self, rank: int) -> tuple[int, ...]:
         """The stages that live on a rank, in order of their numbers."""
@@ -103,7 +148,22 @@ class Schedule:
         """A grid of tokens: one row per rank, one column per slot in which every action takes 1."""
         p, m = self.num_ranks, self.num_microbatches
         head = f"{self.name}: {p} rank{'s' * (p != 1)}, {m} microbatch{'es' * (m != 1)}"
-        return f"{head}\n{_grid(self.ranks, self.num_stages)}"
+        head += f" of {self.slices} slices" * (self.slices > 1)
+        return f"{head}\n{_grid(self)}"
+
+
+def _parse(token: str, slices: int | None = None) -> Overlap | Action:
+    return Overlap.parse(token) or Action.parse(token, slices)
+
+
+def _actions(parsed: Overlap | Action) -> Iterable[Action]:
+    return parsed if isinstance(parsed, Overlap) else [parsed]
+
+
+def _slices(tokens: Iterable[str]) -> int | None:
+    """How many slices a microbatch has by the tokens that name one; None without any."""
+    places = [int(token.rpartition(".")[2]) for token in tokens if _OF_SLICE.fullmatch(token)]
+    return max(places) + 1 if places else None
 
 
 def refusal(text: str, rows: Rows, cells: Collection[tuple[int, int]]) -> ScheduleError:
@@ -125,12 +185,20 @@ def refusal(text: str, rows: Rows, cells: Collection[tuple[int, int]]) -> Schedu
     return ScheduleError("\n".join(lines), cells)
 
 
-def _grid(rows: Rows, num_stages: int) -> str:
-    """One row per rank, one column per slot in which every action takes 1; ``·`` is idle."""
+def _grid(schedule: Schedule) -> str:
+    """One row per rank, one column per slot in which every action takes 1; ``·`` is idle.
+
+    A B that overlaps with the F before it is written with a plus: ``0F3 +7B1``.
+    """
+    second = {both.backward for both in schedule.overlaps}
+
+    def text(action: Action) -> str:
+        return "+" * (action in second) + action.token
+
     try:
-        slots = _slots(rows, num_stages)
+        slots = _slots(schedule, text)
     except ScheduleError:  # a schedule that cannot run must still print, or nobody can repair it
-        slots = [{i: a.token for i, a in enumerate(row)} for row in rows]
+        slots = [{i: text(a) for i, a in enumerate(row)} for row in schedule.ranks]
     width = max((len(t) for row in slots for t in row.values()), default=1)
     length = max((max(row, default=-1) + 1 for row in slots), default=0)
     return "\n".join(
@@ -139,11 +207,12 @@ def _grid(rows: Rows, num_stages: int) -> str:
     )
 
 
-def _slots(rows: Rows, num_stages: int) -> list[dict[int, str]]:
+def _slots(schedule: Schedule, text: Callable[[Action], str]) -> list[dict[int, str]]:
     """For each rank, slot -> token, as the walk with unit times places them."""
-    programs = [[a for a in row if a.kind in COMPUTE] for row in rows]
-    starts = walk(programs, partial(needs, num_stages=num_stages))
+    programs = [[a for a in row if a.kind in COMPUTE] for row in schedule.ranks]
+    wanted = partial(needs, num_stages=schedule.num_stages)
+    starts = walk(programs, wanted, together=schedule.together)
     return [
-        {int(start): action.token for start, action in zip(*row, strict=True)}
+        {int(start): text(action) for start, action in zip(*row, strict=True)}
         for row in zip(starts, programs, strict=True)
     ]

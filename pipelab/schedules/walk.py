@@ -15,6 +15,8 @@ from pipelab.errors import Blocked, DeadlockError
 
 Program = Sequence[Action]
 
+_NOTHING: Mapping[Action, Action] = {}
+
 
 class _Results(NamedTuple):
     """What the actions of one kind on one stage give, by microbatch."""
@@ -29,6 +31,7 @@ def walk(
     busy: Callable[[Action], float] = lambda action: 1.0,
     travel: Callable[[Action], float] = lambda action: 0.0,
     alike: bool = True,
+    together: Mapping[Action, Action] = _NOTHING,
 ) -> list[list[float]]:
     """Run all programs; return for each rank when each of its actions starts.
 
@@ -39,6 +42,8 @@ def walk(
         needs: the results that an action waits for (see ``action.produces``).
         busy: how long the rank is busy with an action.
         travel: how long after an action's end its result can be used: a message takes time.
+        together: actions that start only when what another one needs is there too: of two that
+            overlap, the first for the second.
 
     Raises:
         DeadlockError: no rank can continue; it says what each one waits for.
@@ -66,6 +71,11 @@ def walk(
                 for ready, waiting in before(stage, kind):  # noqa: B007 - the handler reads it
                     if time < ready[microbatch]:
                         time = ready[microbatch]
+                if together and (other := together.get(program[position])):
+                    microbatch = other.microbatch
+                    for ready, waiting in before(other.stage, other.kind):  # noqa: B007
+                        time = max(time, ready[microbatch])
+                    microbatch = program[position].microbatch
             except KeyError:
                 waiting.setdefault(microbatch, []).append(rank)
                 break

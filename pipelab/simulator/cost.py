@@ -6,7 +6,7 @@ from math import inf, nan
 from numbers import Real
 from typing import TypeVar
 
-from pipelab.action import SENDS, Action, Kind
+from pipelab.action import SENDS, Action, Kind, Overlap
 from pipelab.errors import ScheduleError
 from pipelab.simulator import measured
 from pipelab.trace import Trace
@@ -43,6 +43,8 @@ class Cost:
         activation_bytes: what one F keeps for its backward.
         step: the optimizer's step, in seconds.
         reduce: the average of the gradients over replicas, in seconds.
+        overlapped: F&B, an F and a B of one rank that overlap, in seconds; by the stage of the F.
+            0: as long as one after the other, so nothing is gained.
 
     >>> Cost(forward=1, backward_input=1, backward_weight=1).seconds(Action(0, Kind.B, 0))
     2
@@ -59,6 +61,7 @@ class Cost:
     activation_bytes: Bytes = 0
     step: Seconds = 0.0
     reduce: Seconds = 0.0
+    overlapped: Seconds = 0.0
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self)):
@@ -166,6 +169,15 @@ class Cost:
             case _:
                 return 0.0
 
+    def overlap_seconds(self, both: Overlap) -> float:
+        """How long an F and a B take that overlap.
+
+        >>> both = Overlap(Action(0, Kind.F, 3), Action(7, Kind.B, 1))
+        >>> Cost(1, 1, 1).overlap_seconds(both), Cost(1, 1, 1, overlapped=2).overlap_seconds(both)
+        (3, 2)
+        """
+        return _of(self.overlapped, both.forward) or sum(map(self.seconds, both))
+
     def message_size(self, send: Action) -> int:
         """Bytes of a SEND's message: its stage's output, or the gradient of the output before it.
 
@@ -194,10 +206,10 @@ class Cost:
     def __str__(self) -> str:
         """For source lines: ``F 10 ms, B 20 ms``, and what else is not free."""
         parts = [f"F {_ms(self.forward)}", f"B {_ms(self.backward_input, self.backward_weight)}"]
-        for name in ("latency", "step", "reduce"):
+        for name in ("overlapped", "latency", "step", "reduce"):
             value: Seconds = getattr(self, name)
             if any(value) if isinstance(value, tuple) else value:
-                parts.append(f"{name} {_ms(value)}")
+                parts.append(f"{'F&B' if name == 'overlapped' else name} {_ms(value)}")
         if self.bandwidth < inf:
             parts.append(f"{self.bandwidth / 1e6:g} MB/s")
         return ", ".join(parts)

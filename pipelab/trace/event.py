@@ -43,8 +43,10 @@ class Memory(NamedTuple):
 class Setting:
     """What the trace was made with; the source line of every picture is written from it.
 
-    ``ranks`` counts all processes: those of one pipeline times ``replicas``. ``clock_error``: by
-    how many seconds the clocks of several machines may differ; 0.0 if all ranks shared a clock.
+    ``ranks`` counts all processes: those of one pipeline times ``replicas``. ``microbatches`` are
+    those of one step; in a trace of several ``steps`` the next step's are numbered on.
+    ``clock_error``: by how many seconds the clocks of several machines may differ; 0.0 if all ranks
+    shared a clock. ``slices``: of each microbatch's sequence; an event's ``microbatch`` counts all.
 
     Of a recording from elsewhere: ``origin`` says what wrote it and whose time it has
     (``"ndtimeline, device time"``), ``step`` and ``replica`` which part of it this is, ``notes``
@@ -61,10 +63,17 @@ class Setting:
     versions: dict[str, str] = field(default_factory=dict)
     replicas: int = 1
     clock_error: float = 0.0
+    steps: int = 1
+    slices: int = 1
     origin: str = ""
     step: int = 0
     replica: int = 0
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def pieces(self) -> int:
+        """How many numbers the microbatches of one step, or all their slices, take."""
+        return self.microbatches * self.slices
 
 
 class Operator(NamedTuple):

@@ -188,7 +188,7 @@ class _Load:
 
     def __init__(self, row: list[Node]):
         self.starts = [node.event.start for node in row]
-        self.lengths = [node.event.end - node.event.start for node in row]
+        self.lengths = [_alone(node) for node in row]
         self.before = list(accumulate(self.lengths, initial=0.0))
         self.total = self.before[-1]
 
@@ -196,6 +196,13 @@ class _Load:
         """Seconds of computation before this time."""
         i = bisect_right(self.starts, time) - 1
         return self.before[i] + min(time - self.starts[i], self.lengths[i]) if i >= 0 else 0.0
+
+
+def _alone(node: Node) -> float:
+    """Seconds of a computation; of two that overlap, the second one's count with the first's."""
+    beside, event = node.beside, node.event
+    is_second = beside is not None and (beside.event.kind is Kind.F)
+    return 0.0 if is_second else event.end - event.start
 
 
 def _judged(idle: Idle, loads: list[_Load]) -> Idle:

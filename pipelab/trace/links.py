@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pipelab.action import COMPUTE, Action, Kind, needs, produces
+from pipelab.overlapping import overlapping_pairs
 from pipelab.trace.event import Event
 from pipelab.trace.trace import Trace
 
@@ -27,7 +28,9 @@ class Node:
 
     Attributes:
         event: the computation: F, B, I or W.
-        previous: the computation before it on its rank.
+        previous: the computation before it on its rank; of a pair that overlaps, the one before
+            both.
+        beside: the other one of such a pair.
         producer: the computation on another rank whose result it needs.
         send: the message that brought this result.
         wait: the event in which its rank waited for the message.
@@ -40,6 +43,7 @@ class Node:
     send: Event | None = None
     wait: Event | None = None
     recv: Event | None = None
+    beside: "Node | None" = None
     _root: "Node | None" = None
 
     @property
@@ -97,11 +101,23 @@ def link(trace: Trace) -> list[list[Node]]:
         row = rows[event.rank]
         row.append(Node(event, row[-1] if row else None))
     nodes = [node for row in rows for node in row]
+    _join_pairs(nodes, trace.events)
     made = {(n.event.rank, produces(_action(n.event))): n for n in nodes}
     _find_producers(nodes, made, trace.events)
     _find_waits(made, trace.events)
     _find_receives(made, trace.events)
     return rows
+
+
+def _join_pairs(nodes: list[Node], events: Iterable[Event]) -> None:
+    """What overlaps starts together, after the same computation."""
+    if not (pairs := overlapping_pairs(events)):
+        return
+    of_event = {node.event: node for node in nodes}
+    for pair in pairs:
+        a, b = (of_event[event] for event in pair)
+        a.beside, b.beside = b, a
+        a.previous = b.previous = min(a, b, key=lambda node: node.event.start).previous
 
 
 def _action(event: Event) -> Action:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from math import inf
 
 from pipelab.accounting import Accounts, Part
 from pipelab.action import COMPUTE, Action, Kind
@@ -24,6 +25,40 @@ def busy(events: Iterable[Event], num_ranks: int) -> tuple[float, ...]:
         total[e.rank] += max(0.0, e.end - max(e.start, until[e.rank]))
         until[e.rank] = max(until[e.rank], e.end)
     return tuple(total)
+
+
+def step_windows(
+    events: Iterable[Event], num_ranks: int, first: int, after: int
+) -> list[tuple[float, float]]:
+    """For each rank, the time that some microbatches take it; ``first`` is the first of them.
+
+    It ends when the rank begins to compute on microbatch ``after`` or a later one; where there is
+    none, at its last end of a computation. In seconds; (0.0, 0.0) for a rank without any.
+    """
+    starts, ends = [inf] * num_ranks, [inf] * num_ranks
+    last = [-inf] * num_ranks
+    for e in events:
+        if e.kind in COMPUTE and e.microbatch is not None:
+            bounds = ends if e.microbatch >= after else starts
+            if e.microbatch >= first:
+                bounds[e.rank] = min(bounds[e.rank], e.start)
+                last[e.rank] = max(last[e.rank], e.end)
+    return [
+        (start, min(end, until)) if start < inf else (0.0, 0.0)
+        for start, end, until in zip(starts, ends, last, strict=True)
+    ]
+
+
+def bubble_within(events: Iterable[Event], windows: Sequence[tuple[float, float]]) -> float:
+    """The share of these windows, one for each rank, in which their ranks do not compute."""
+    clipped = [
+        e._replace(start=max(e.start, windows[e.rank][0]), end=min(e.end, windows[e.rank][1]))
+        for e in events
+        if e.kind in COMPUTE
+    ]
+    computed = sum(busy((e for e in clipped if e.start < e.end), len(windows)))
+    total = sum(end - start for start, end in windows)
+    return 1.0 - computed / total if total else 0.0
 
 
 def gaps(events: Iterable[Event], start: float, end: float) -> list[tuple[float, float]]:

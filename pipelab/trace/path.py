@@ -46,6 +46,8 @@ def critical_path(trace: Trace) -> tuple[Link, ...]:
 def _back(node: Node, limit: int) -> Iterator[Link]:
     """The path from its end; ``limit`` ends it where a damaged file goes round in circles."""
     for _ in range(limit):
+        if node.beside and node.beside.was_late and not node.was_late:
+            node = node.beside  # both start when the messages of both are there
         late = node.was_late
         before = node.producer if late else node.previous
         if before is None:

@@ -3,13 +3,13 @@
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pipelab.action import PER_STAGE, Kind
+from pipelab.action import COMPUTE, PER_STAGE, Kind, Slice, numbered_on
 from pipelab.errors import TraceError
 from pipelab.files import check_format, check_plain, replace_text
 from pipelab.trace import metrics
@@ -26,19 +26,98 @@ MAX_RANKS = 100_000  # a damaged file that names more must not eat the memory
 
 @dataclass(frozen=True)
 class Trace:
-    """All events of one step, in order of rank and start.
+    """All events of one step, or of several, in order of rank and start.
 
     Attributes:
         events: what happened, or would.
         source: ``"recorded"`` (real ranks did it) or ``"predicted"`` (it ran nowhere).
         setting: what it was made with.
         memory: one entry per rank; empty where nothing was measured.
+        origin: the moment of its time 0, in seconds on the clock that its ranks share.
     """
 
     events: tuple[Event, ...]
     source: Literal["predicted", "recorded"]
     setting: Setting = Setting()
     memory: tuple[Memory, ...] = ()
+    origin: float = 0.0
+
+    @classmethod
+    def joined(cls, traces: Iterable["Trace"]) -> "Trace":
+        """Steps that followed each other, on one axis of time.
+
+        Microbatch ``i`` of step ``s`` has the number ``s * m + i``. Steps may overlap, as those of
+        ``Pipeline.train(..., in_flight=k)`` do.
+
+        Raises:
+            TraceError: none, or traces of different schedules, sizes or sources.
+        """
+        steps = sorted(traces, key=lambda trace: trace.origin)
+        if not steps or any(not _are_alike(steps[0], step) for step in steps):
+            raise TraceError(
+                "join the traces of steps of one pipeline: one or more, with the same schedule, "
+                "sizes and pace"
+            )
+        setting, number_of_steps, events = steps[0].setting, 0, list[Event]()
+        for step in steps:
+            first = number_of_steps * setting.pieces
+            events += _later(step.events, step.origin - steps[0].origin, first)
+            number_of_steps += step.setting.steps
+        setting = replace(setting, steps=number_of_steps)
+        memory, origin = steps[-1].memory, steps[0].origin
+        return cls(_sorted(events), steps[0].source, setting, memory, origin)
+
+    def step(self, number: int) -> "Trace":
+        """One of the steps of a trace of several; its first computation begins at 0.
+
+        What ranks waited for it before is left out.
+
+        Raises:
+            TraceError: it has no such step.
+        """
+        steps = self.setting.steps
+        if not 0 <= number < steps:
+            raise TraceError(f"there is no step {number}: the trace has steps 0 to {steps - 1}")
+        m = self.setting.pieces
+        pairs = zip(self.events, self._steps_of_events, strict=True)
+        found = [event for event, step in pairs if step == number]
+        zero = min((e.start for e in found if e.kind in COMPUTE), default=0.0)
+        found = [e._replace(start=max(e.start, zero)) for e in found if e.end >= zero]
+        setting = replace(self.setting, steps=1)
+        events = _sorted(_later(found, -zero, -number * m))
+        return Trace(events, self.source, setting, self.memory, self.origin + zero)
+
+    @cached_property
+    def _steps_of_events(self) -> list[int]:
+        """The step of each event; REDUCE_GRAD, STEP and the WAIT before it follow the others."""
+        m = self.setting.pieces
+        now = [0] * self.num_ranks
+        found = []
+        for e in self.events:
+            if e.microbatch is not None and e.kind in COMPUTE:
+                now[e.rank] = max(now[e.rank], e.microbatch // m)
+            found.append(now[e.rank] if e.microbatch is None else e.microbatch // m)
+        return found
+
+    def bubble_of_steps(self, first: int, last: int | None = None) -> float:
+        """The bubble fraction of steps ``first`` to ``last``, both included (None: that one alone).
+
+        Each rank has its own window: from its first computation in the first of these steps to its
+        first computation after them, or to its own last one where the trace ends there. So time in
+        which a rank is ahead of another is idle only if the rank does nothing in it: this is what
+        papers on zero bubble mean (Qi et al. 2023, arXiv 2401.10241, section 2).
+
+        Raises:
+            TraceError: it has no such steps.
+        """
+        last = first if last is None else last
+        steps, m = self.setting.steps, self.setting.microbatches
+        if not 0 <= first <= last < steps:
+            raise TraceError(
+                f"there are no steps {first} to {last}: the trace has steps 0 to {steps - 1}"
+            )
+        windows = metrics.step_windows(self.events, self.num_ranks, first * m, (last + 1) * m)
+        return metrics.bubble_within(self.events, windows)
 
     @property
     def num_ranks(self) -> int:
@@ -90,8 +169,9 @@ class Trace:
             self.source,
             s.schedule,
             number(s.ranks, "rank"),
-            number(s.microbatches, "microbatch"),
+            number(s.microbatches, "microbatch") + (f" of {s.slices} slices" * (s.slices > 1)),
         ]
+        parts += [number(s.steps, "step")] if s.steps > 1 else []
         parts += [number(s.replicas, "replica")] if s.replicas > 1 else []
         if s.origin:
             parts += [f"step {s.step}", f"replica {s.replica}", s.origin]
@@ -111,6 +191,7 @@ class Trace:
             "source": self.source,
             "setting": asdict(self.setting),
             "memory": [list(m) for m in self.memory],
+            "origin": self.origin,
             "fields": list(Event._fields),
             "events": [list(e) for e in self.events],
         }
@@ -129,10 +210,11 @@ class Trace:
         try:
             setting = _setting(data["setting"])
             return cls(
-                tuple(_event(row, setting.ranks) for row in data["events"]),
+                tuple(_event(row, setting) for row in data["events"]),
                 {"predicted": "predicted", "recorded": "recorded"}[data["source"]],  # type: ignore[arg-type]
                 setting,
                 tuple(_memory(row) for row in data["memory"]),
+                _seconds(data.get("origin", 0.0)),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise TraceError(f"{path}: the trace is damaged ({error!r})") from None
@@ -174,7 +256,8 @@ def _setting(row: dict[str, object]) -> Setting:
     for name, default in asdict(Setting()).items():
         if type(getattr(setting, name)) is not type(default):
             raise ValueError(f"setting {name} is {getattr(setting, name)!r}")
-    least = min(setting.ranks, setting.microbatches, setting.replicas)
+    counts = setting.ranks, setting.microbatches, setting.replicas, setting.steps, setting.slices
+    least = min(counts)
     if least < 1 or setting.ranks > MAX_RANKS or setting.cpus < 0:
         raise ValueError(f"{setting}: at least 1 of each, at most {MAX_RANKS} ranks")
     if setting.step < 0 or setting.replica < 0 or not all(type(n) is str for n in setting.notes):
@@ -184,6 +267,12 @@ def _setting(row: dict[str, object]) -> Setting:
     return setting
 
 
+def _seconds(value: float) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"origin is {value!r}: seconds")
+    return float(value)
+
+
 def _memory(row: list[int]) -> Memory:
     memory = Memory(*row)
     if not all(type(n) is int and n >= 0 for n in memory):
@@ -191,7 +280,7 @@ def _memory(row: list[int]) -> Memory:
     return memory
 
 
-def _event(row: list[object], num_ranks: int) -> Event:
+def _event(row: list[object], setting: Setting) -> Event:
     """One event from a JSON row; raises TypeError or ValueError on a wrong value."""
     rank, kind, stage, microbatch, start, end, size, peer = row
     numbers = (rank, stage, size, *(n for n in (microbatch, peer) if n is not None))
@@ -199,16 +288,37 @@ def _event(row: list[object], num_ranks: int) -> Event:
         raise ValueError(f"event {row}: ranks, stages, microbatches and bytes are whole numbers")
     if not all(type(t) in (int, float) and math.isfinite(t) for t in (start, end)) or start > end:  # type: ignore[arg-type, operator]
         raise ValueError(f"event {row}: start and end are seconds, in this order")
-    if rank >= num_ranks:  # type: ignore[operator]
-        raise ValueError(f"event {row}: the trace has {num_ranks} ranks")
+    if rank >= setting.ranks:  # type: ignore[operator]
+        raise ValueError(f"event {row}: the trace has {setting.ranks} ranks")
     whole = Kind(str(kind)) in PER_STAGE
     if whole != (microbatch is None) and kind != Kind.WAIT:
         raise ValueError(f"event {row}: all but REDUCE_GRAD, STEP and WAIT have a microbatch")
+    if setting.slices > 1 and isinstance(microbatch, int):
+        microbatch = Slice(*divmod(microbatch, setting.slices), setting.slices)
     return Event(rank, Kind(str(kind)), stage, microbatch, start, end, size, peer)  # type: ignore[arg-type]
+
+
+def _are_alike(one: Trace, other: Trace) -> bool:
+    """Whether both can be steps of one training; what was late in one step may differ."""
+    settings = [
+        replace(trace.setting, paced="", clock_error=0.0, steps=1) for trace in (one, other)
+    ]
+    return one.source == other.source and settings[0] == settings[1]
+
+
+def _later(events: Iterable[Event], seconds: float, pieces: int) -> Iterator[Event]:
+    """Events so many seconds, and microbatches or slices, later."""
+    for e in events:
+        number = None if e.microbatch is None else numbered_on(e.microbatch, pieces)
+        yield e._replace(start=e.start + seconds, end=e.end + seconds, microbatch=number)
+
+
+def _sorted(events: Iterable[Event]) -> tuple[Event, ...]:
+    return tuple(sorted(events, key=lambda e: (e.rank, e.start, e.end)))
 
 
 def in_order(rows: Iterable[Event]) -> tuple[Event, ...]:
     """Events in order of rank and start, shifted so that the first one starts at 0."""
-    events = sorted(rows, key=lambda e: (e.rank, e.start, e.end))
+    events = _sorted(rows)
     zero = min((e.start for e in events), default=0.0)
-    return tuple(e._replace(start=e.start - zero, end=e.end - zero) for e in events)
+    return tuple(_later(events, -zero, 0))

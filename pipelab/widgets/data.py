@@ -84,6 +84,7 @@ def frame(trace: Trace) -> Json:
         "ranks": setting.ranks,
         "replicas": setting.replicas,
         "microbatches": setting.microbatches,
+        "slices": setting.slices,
     }
 
 
@@ -91,6 +92,7 @@ def sentence(trace: Trace) -> str:
     """What the picture shows."""
     s = trace.setting
     work = f"in one step of {s.schedule} with {number(s.microbatches, 'microbatch')}"
+    work += f" of {s.slices} slices each" if s.slices > 1 else ""
     copies = f", {number(s.replicas, 'replica')} of the pipeline" if s.replicas > 1 else ""
     if trace.source == "recorded":
         pace = f"each action padded to a set time: {s.paced}" if s.paced else "as fast as they can"

@@ -12,17 +12,18 @@ from typing import Any
 from traitlets import Bool, List, Unicode
 
 from pipelab.errors import PipelabError, ScheduleError
-from pipelab.schedules import Schedule, recognise
+from pipelab.schedules import Schedule
 from pipelab.schedules.communication import lower
 from pipelab.simulator import simulate
 from pipelab.widgets import bundle
 from pipelab.widgets.data import head, packed
+from pipelab.widgets.editor_text import judged, stamped
 from pipelab.widgets.lab_text import error_text
 from pipelab.widgets.live import LiveRun
 from pipelab.widgets.live_widget import LiveWidget
 from pipelab.widgets.run_traits import Traits
 from pipelab.widgets.settings import PACE, Settings
-from pipelab.words import number, percent
+from pipelab.words import percent
 
 
 class ScheduleEditor(LiveWidget):
@@ -42,16 +43,41 @@ class ScheduleEditor(LiveWidget):
     message = Unicode("").tag(sync=True)  # whether it can run, or what is wrong
     marks: List[str] = List().tag(sync=True)  # tokens that the message is about
     can_run = Bool(False).tag(sync=True)
+    stamp: List[int] = List().tag(sync=True)  # how often asked for, the period, microbatches
 
     def __init__(self, schedule: Schedule):
         super().__init__(rows=[[action.token for action in row] for row in schedule.ranks])
         self._check()
         self.observe(lambda change: self._edited(), names=["rows"])
+        self.observe(lambda change: self._stamped(*change["new"][1:]), names=["stamp"])
 
     @property
     def schedule(self) -> Schedule:
         """The schedule as it is now. Raises ScheduleError where a row holds something else."""
         return Schedule.from_tokens(self.rows)
+
+    @property
+    def csv(self) -> str:
+        """The schedule as a file for torchtitan's ``pipeline_parallel_schedule_csv``.
+
+        That is torch's compute-only CSV. Raises ScheduleError where it cannot run.
+        """
+        return lower(self.schedule).compute.to_csv()
+
+    def stamp_block(self, period: int, num_microbatches: int) -> None:
+        """Repeat what is done for microbatch 0, each microbatch a period later than the last.
+
+        The pattern is the order of microbatch 0's tokens, as tight as they can run; see
+        ``pipelab.schedules.from_block``.
+
+        Args:
+            period: slots from one microbatch to the next; F, I and W take one slot, B two.
+
+        Raises:
+            ScheduleError: two actions collide, which names them; or microbatch 0 cannot run.
+        """
+        schedule = stamped(self.schedule, period, num_microbatches)
+        self.rows = [[action.token for action in row] for row in schedule.ranks]
 
     @property
     def verdict(self) -> str:
@@ -79,6 +105,13 @@ class ScheduleEditor(LiveWidget):
                 run.stop()
             self._check()
 
+    def _stamped(self, period: int, num_microbatches: int) -> None:
+        """Stamp a block from the page; a refusal is the message."""
+        try:
+            self.stamp_block(period, num_microbatches)
+        except PipelabError as error:
+            self._set({"message": str(error)})
+
     def _check(self) -> None:
         """Say whether it can run, and show what it is predicted to do, or what is wrong."""
         found: dict[str, object] = {"live": False, "state": "idle"}
@@ -88,12 +121,7 @@ class ScheduleEditor(LiveWidget):
         except PipelabError as error:
             found |= {"message": str(error), "can_run": False, "marks": self._marked(error)}
         else:
-            text = (
-                f"It can run: {number(schedule.num_ranks, 'rank')}, "
-                f"{number(schedule.num_microbatches, 'microbatch')}, "
-                f"predicted bubble {percent(trace.bubble_fraction, 1)}. "
-                f"Its order is {recognise(schedule)}."
-            )
+            text = judged(schedule, trace, PACE)
             found |= {"message": text, "can_run": True, "marks": []}
             found |= {"data": packed(trace.events), "head": head(trace), "ghost_head": {}}
         self._set(found)

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from pipelab.bench.__main__ import _parser
 from pipelab.bench.cases import cases
 from pipelab.bench.launch import launch_torchrun
+from pipelab.bench.limit import Alone, computations
 from pipelab.bench.step import SCHEDULES, Case, bench_cases, jobs, mean_of, step_table
+from pipelab.bench.workloads import workload
 from pipelab.errors import PipelabError
+from pipelab.schedules import one_f_one_b, zero_bubble_h1, zero_bubble_v
 from tests.benchmarks.__main__ import main, parser
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +76,7 @@ def check_ratio(ratio: dict[str, float]) -> None:
 
 def test_step_compares_the_same_computation(tmp_path):
     path = tmp_path / "step.json"
-    bench("step", "--quick", "--json", str(path))
+    bench("step", "--quick", "--limit", "--json", str(path))
     result = json.loads(path.read_text("utf-8"))
     assert result["bench"] == "step"
     assert result["machine"]["cores"] >= 1 and result["machine"]["torch"]
@@ -83,8 +87,27 @@ def test_step_compares_the_same_computation(tmp_path):
         assert case["loss"]["ours"] == pytest.approx(case["loss"]["torch"], rel=1e-5)
         assert case["gradient_difference"] <= 1e-5
         times = case["seconds_per_step"]
-        assert len(times["ours"]) == len(times["torch"]) == 3
+        assert len(times["ours"]) == len(times["torch"]) == len(times["limit"]) == 3
+        check_ratio(case["ours_over_limit"])
         check_ratio(case["ours_over_torch"])
+
+
+@pytest.mark.parametrize("schedule", [one_f_one_b(2, 4), zero_bubble_h1(2, 4), zero_bubble_v(2, 4)])
+def test_the_limit_is_the_same_computation_alone(schedule):
+    """Each rank does all its forwards and backwards, on one microbatch that stands for all."""
+    work = workload("mlp", schedule.num_stages)
+    rows, names = len(work.inputs) // 4, [name for name, _ in work.model.named_parameters()]
+    loss = 4 * work.loss(work.model(work.inputs[:rows]), work.targets[:rows])
+    gradients = torch.autograd.grad(loss, [*work.model.parameters()])
+    found = [Alone(computation) for computation in computations(work, schedule)]
+    losses = [alone.step() for alone in found]
+    assert [loss for loss in losses if loss is not None] == [pytest.approx(loss.item())]
+    last = schedule.num_stages - 1
+    (home,) = (alone for alone in found if alone.last == last)
+    theirs = dict(zip(names, gradients, strict=True))
+    for name, parameter in home.computation.stages[last].named_parameters():
+        assert torch.allclose(parameter.grad, theirs[name], rtol=1e-4)
+    assert not any(alone.kept for alone in found)
 
 
 def test_step_refuses_to_time_what_differs(monkeypatch):

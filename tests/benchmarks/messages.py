@@ -16,6 +16,7 @@ import select
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -65,7 +66,7 @@ class Limit:
 
 def bench_messages(blocks: int, turns: int) -> list[Row]:
     """Two processes, which send each other tensors of each size."""
-    with SharedFiles(2) as files, tempfile.TemporaryDirectory() as folder:
+    with closing(SharedFiles(2)) as files, tempfile.TemporaryDirectory() as folder:
         memory = mmap.mmap(-1, max(SIZES))
         bells = os.eventfd(0), os.eventfd(0)
         context = multiprocessing.get_context("fork")

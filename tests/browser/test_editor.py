@@ -15,7 +15,10 @@ def grid(tmp_path_factory):
     names = [n for n in editor.keys if not n.startswith("_") and n not in ("layout", "tabbable")]
     state = {name: getattr(editor, name) for name in names if name != "tooltip"}
     path = tmp_path_factory.mktemp("editor") / "editor.html"
-    path.write_text(page_of(editor._esm, editor._css, state, "editor", ""), "utf-8")
+    text = page_of(editor._esm, editor._css, state, "editor", "")
+    sent = "save_changes: () => { document.body.dataset.stamp = JSON.stringify(values.stamp); }"
+    assert "save_changes: nothing" in text
+    path.write_text(text.replace("save_changes: nothing", sent), "utf-8")
     editor.close()
     return path
 
@@ -48,9 +51,39 @@ def test_tokens_move_by_keyboard(sheet, grid):
     for _ in range(3):
         page.get_by_role("button", name="Undo").click()
     assert rows(page) == ["0F0 0F1 0B0 0B1", "1B0 1F0 1F1 1B1"]
+    page.get_by_role("button", name="Redo").click()
+    assert rows(page)[0] == "0F0 0B0 0F1 0B1", "the first edit again"
+    page.get_by_role("button", name="0F0, rank 0, place 1").focus()
+    page.keyboard.press("Control+z")
+    assert rows(page) == ["0F0 0F1 0B0 0B1", "1B0 1F0 1F1 1B1"]
+    page.keyboard.press("Control+y")
+    page.keyboard.press("Control+Shift+z")
+    assert rows(page) == ["0F0 0B0 0B1", "1B0 1F0 0F1 1F1 1B1"]
+    for _ in range(2):
+        page.keyboard.press("Control+z")
     page.get_by_label("Token for this rank").fill("1w0")
     page.keyboard.press("Enter")
     assert "1W0" in " ".join(rows(page))
+
+
+def test_the_schedule_is_saved_as_csv(sheet, grid):
+    page = sheet(grid)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save CSV").focus()
+        page.keyboard.press("Enter")
+    assert download.value.suggested_filename == "schedule.csv"
+    assert download.value.path().read_text() == "0F0,0F1,0B0,0B1\n1B0,1F0,1F1,1B1\n"
+
+
+def test_a_block_is_stamped_by_keyboard(sheet, grid):
+    page = sheet(grid)
+    page.get_by_role("spinbutton", name="Period").fill("4")
+    page.get_by_role("spinbutton", name="Microbatches").fill("5")
+    page.keyboard.press("Enter")
+    assert page.locator("body").get_attribute("data-stamp") == "[1,4,5]"
+    page.get_by_role("spinbutton", name="Period").fill("0")
+    page.get_by_role("button", name="Stamp block").click()
+    assert page.locator("body").get_attribute("data-stamp") == "[1,4,5]", "no period"
 
 
 def test_tokens_move_by_dragging(sheet, grid):

@@ -132,7 +132,7 @@ def test_arguments_without_sense_are_refused(argv, capsys):
     ("line", "words"),
     [
         ("show 1f1b --wrong", ["usage: pipelab show", "unrecognized arguments: --wrong"]),
-        ("progress now", ["usage: pipelab progress", "unrecognized arguments: now"]),
+        ("progress now later", ["usage: pipelab progress", "unrecognized arguments: later"]),
         ("simulate --best gpipe", ["leave gpipe out"]),
         ("simulate --best -v 2", ["leave -v out"]),
     ],

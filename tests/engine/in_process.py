@@ -19,6 +19,7 @@ import queue
 import threading
 from collections import defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 
 import cloudpickle
@@ -205,7 +206,8 @@ class InProcessRanks:
         self.sessions = [None] * num_ranks
         self.is_closed = False
         self.questions = [queue.SimpleQueue() for _ in range(num_ranks)]
-        self.answers = [queue.SimpleQueue() for _ in range(num_ranks)]
+        self.answered = [queue.SimpleQueue() for _ in range(num_ranks)]
+        self.given = deque()
         self.threads = [
             threading.Thread(target=self._serve, args=(rank,), daemon=True)
             for rank in range(num_ranks)
@@ -221,14 +223,17 @@ class InProcessRanks:
             except Exception as error:
                 answer = failure_of(self.recorders[rank], error)
                 self.link.cut()
-            self.answers[rank].put(dumps(answer))
+            self.answered[rank].put(dumps(answer))
 
     def _answer(self, rank, command):
         if isinstance(command, Build):
             recorder, end = self.recorders[rank], End(self.link, rank)
             self.sessions[rank] = open_session(recorder, command, end, end, *self.groups[rank])
             return Done()
-        return self.sessions[rank].answer(command)
+        answer = self.sessions[rank].answer(command)
+        if self.questions[rank].empty():
+            self.sessions[rank].settle()
+        return answer
 
     def begun(self):
         return self.pages[0].begun()
@@ -237,7 +242,13 @@ class InProcessRanks:
         pass
 
     def ask(self, commands, meanwhile=None):
-        try:
+        self.give(commands)
+        if meanwhile is not None:
+            meanwhile()
+        return self.answers()
+
+    def give(self, commands):
+        with self._working():
             # pickled as for processes: what a rank does to its batch the caller never sees
             for rank, command in enumerate(commands):
                 try:
@@ -245,19 +256,24 @@ class InProcessRanks:
                 except Exception as error:
                     raise unsendable(rank, command, error) from error
                 self.questions[rank].put(message)
-            if meanwhile is not None:
-                meanwhile()
-            return self._answers(commands)
+            self.given.append(commands)
+
+    def answers(self):
+        with self._working():
+            answers = [cloudpickle.loads(q.get(timeout=START_TIMEOUT)) for q in self.answered]
+            commands = self.given.popleft()
+            found = Findings(commands, dict(enumerate(answers)), {}, self.begun(), TIMEOUT)
+            if error := cause(found):
+                raise error
+            return answers
+
+    @contextmanager
+    def _working(self):
+        try:
+            yield
         except BaseException:
             self.close()
             raise
-
-    def _answers(self, commands):
-        answers = [cloudpickle.loads(queue.get(timeout=START_TIMEOUT)) for queue in self.answers]
-        found = Findings(commands, dict(enumerate(answers)), {}, self.begun(), TIMEOUT)
-        if error := cause(found):
-            raise error
-        return answers
 
     def close(self):
         if not self.is_closed:

@@ -23,6 +23,7 @@ from pipelab.errors import RankError
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost
+from pipelab.trace import Trace
 from tests.engine.one_process import Tied
 
 FOLDER, MODE = Path(sys.argv[1]), sys.argv[2]
@@ -81,6 +82,11 @@ def train():
             for e in bars
             if e.kind == "F" and e.rank == o.rank
         )
+    with pipeline() as training:
+        data = [(torch.randn(10, 16), torch.randint(10, (10,))) for _ in range(4)]
+        steps = [*training.train(data, in_flight=2)]
+        results["in flight"] = [step.loss.hex() for step in steps]
+        results["overlap"] = Trace.joined(step.trace for step in steps).setting.steps
     wide = mlp(width=200)  # its gradients are too large for the store
     report = verify_gradients(
         wide, SCHEDULE, torch.randn(8, 16), torch.randint(10, (8,)), cross_entropy

@@ -97,6 +97,8 @@ def test_the_same_numbers_as_with_launched_ranks(alone, one_node, two_nodes):
             found = results_of(folder, rank)
             assert found["losses"] == want["losses"]
             assert found["state"] == want["state"]
+            assert found["in flight"] == want["in flight"]
+            assert found["overlap"] == 4
             assert found["replicas"] == want["replicas"] == [True, want["replicas"][1]]
             assert found["tied"] == want["tied"]
             assert found["tied"][:2] == [True, True] and len(set(found["tied"])) == 5

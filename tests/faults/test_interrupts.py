@@ -1,5 +1,6 @@
 """Ctrl-C, the notebook's Stop and kill -9, at many random moments: launch, step, close."""
 
+import itertools
 import os
 import random
 import signal
@@ -19,6 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.engine import Pipeline
 from pipelab.engine.launch.interrupt import Uninterrupted
+from pipelab.engine.launch.launched import LaunchedRanks
 from pipelab.errors import PipelabError
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b
@@ -26,6 +28,7 @@ from tests.benchmarks.soak import descendants
 from tests.faults.leftovers import Held, is_alive, nothing_more
 
 SCRIPT = Path(__file__).with_name("script.py")
+OPENING = ("shared_memory.py", "processes.py")
 X, Y = torch.randn(12, 16), torch.randint(10, (12,))
 
 
@@ -187,3 +190,35 @@ def test_all_ranks_follow_a_killed_parent():
 @pytest.mark.slow
 def test_all_ranks_follow_a_parent_killed_20_times():
     kill_at(20, seed=6)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it counts the files of /proc")
+def test_an_interrupt_at_any_line_of_a_start_leaves_no_file_open():
+    """At each line of the modules that open files, in turn, until a start has no such line left."""
+    before, line = len(os.listdir("/proc/self/fd")), 0
+    while interrupted_at_line(line):
+        assert len(os.listdir("/proc/self/fd")) == before, f"line event {line}"
+        line += 1
+    assert line > 50
+
+
+def interrupted_at_line(wanted):
+    """Start and end a rank; whether there was an n-th line, at which SIGINT came."""
+    seen, modules = itertools.count(), OPENING
+
+    def follow(frame, event, argument):
+        if not frame.f_code.co_filename.endswith(modules):
+            return None
+        if event == "line" and next(seen) == wanted:
+            signal.raise_signal(signal.SIGINT)
+        return follow
+
+    sys.settrace(follow)
+    try:
+        ranks = LaunchedRanks(1, 1, timeout=30.0)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    ranks.close()
+    return False

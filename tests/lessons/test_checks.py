@@ -7,18 +7,25 @@ import pytest
 
 from pipelab.lessons import check
 from pipelab.lessons.chapters import MODULES, chapter_of
+from tests.lessons.judging import DRAWS, judge
 
-WRONG = {}
+WRONG: dict = {}
+FORGOT: dict = {}
 for number in MODULES:
     module = import_module(f"tests.lessons.wrong_{number}")
     cloudpickle.register_pickle_by_value(module)  # as if a notebook had defined it
     WRONG |= module.WRONG
+    FORGOT |= getattr(module, "FORGOT", {})
 
-CASES = [
-    pytest.param(name, answer, failed, id=f"{name}-{getattr(answer, '__name__', answer)}")
-    for name, rows in WRONG.items()
-    for answer, failed in rows
-]
+
+def params(answers):
+    return [
+        pytest.param(name, answer, failed, id=f"{name}-{getattr(answer, '__name__', answer)}")
+        for name, rows in answers.items()
+        for answer, failed in rows
+    ]
+
+
 EXERCISES = [name for number in MODULES for name in chapter_of(number).exercises]
 
 
@@ -26,16 +33,27 @@ def stub(*arguments):
     raise NotImplementedError("your turn")
 
 
-@pytest.mark.parametrize(("name", "answer", "failed"), CASES)
+@pytest.mark.parametrize(("name", "answer", "failed"), params(WRONG))
 def test_known_wrong_answer_fails_by_name(name, answer, failed):
     verdict = check(name, answer)
     assert not verdict.passed
     assert failed in [row.name for row in verdict.results if not row.ok], verdict
 
 
+@pytest.mark.parametrize(("name", "answer", "words"), params(FORGOT))
+def test_misconception_is_named(name, answer, words):
+    """Whatever is drawn: the seeds are others in each run of a learner."""
+    for seed in range(3):
+        verdict = judge(name, answer, seed)
+        assert not verdict.passed
+        failed = [row for row in verdict.results if not row.ok]
+        assert all(row.hint for row in failed), f"no next step\n{verdict}"
+        assert any(words in row.hint for row in failed), f"seed {seed}\n{verdict}"
+
+
 @pytest.mark.parametrize("name", EXERCISES)
-def test_every_exercise_has_three_wrong_answers_and_two_ways_to_say_nothing(name):
-    assert len(WRONG[name]) >= 3
+def test_every_exercise_has_eight_wrong_answers_and_two_ways_to_say_nothing(name):
+    assert len(WRONG[name]) + len(FORGOT.get(name, ())) >= (8 if name in DRAWS else 3)
     for nothing in (..., None, stub, 7, "gpipe"):
         verdict = check(name, nothing)
         assert verdict.results and not any(row.ok for row in verdict.results), verdict

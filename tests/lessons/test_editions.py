@@ -5,11 +5,13 @@ That the teacher's passes everything is seen where the notebooks run: ``tests/te
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from pipelab.cli import course
 from pipelab.cli.main import main
 from pipelab.errors import LessonError
 from pipelab.lessons.chapters import MODULES, chapter_of
@@ -95,24 +97,96 @@ def test_nbgrader_gets_solutions_to_clear_and_locked_checks():
         new.new_code_cell(ANSWER.rpartition("\n")[0]),
         new.new_code_cell('check("01.1", cuts)'),
     ]
-    prediction, solution, check = nbgrader(new.new_notebook(cells=cells)).cells
-    assert prediction.source == 'guess = ...\npredict("01", guess)', "guesses are not graded"
-    assert "nbgrader" not in prediction.metadata
+    guessed, prediction, solution, check = nbgrader(new.new_notebook(cells=cells)).cells
+    assert guessed.source == "guess = ...", "guesses are not graded"
+    assert prediction.source == 'predict("01", guess)'
+    assert "nbgrader" not in guessed.metadata and "nbgrader" not in prediction.metadata
+    assert prediction.metadata.tags == ["skip-execution"] and "tags" not in guessed.metadata
     assert solution.metadata.nbgrader.solution and not solution.metadata.nbgrader.locked
     assert check.metadata.nbgrader.grade and check.metadata.nbgrader.locked
-    assert check.source.endswith("assert verdict.passed")
+    assert check.source.endswith('grade("01.1", cuts)')
     names = [cell.metadata.nbgrader.grade_id for cell in (solution, check)]
     assert all(re.fullmatch(r"[a-zA-Z0-9_\-]+", name) for name in names), "nbgrader's own rule"
+
+
+LESSONS = ["00_start_here", *(path.stem for path in TEACHER)]
 
 
 @pytest.mark.parametrize("name", ["learner", "teacher", "nbgrader"])
 def test_command_writes_an_edition(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(NOTEBOOKS.parent)
-    assert main(["edition", name, str(tmp_path / "new")]) == 0
-    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == [p.name for p in TEACHER]
-    for path in (tmp_path / "new").iterdir():
+    assert main(["edition", name, str(tmp_path)]) == 0
+    written = sorted(tmp_path.rglob("*.ipynb"))
+    if name == "nbgrader":
+        assert written == [tmp_path / stem / f"{stem}.ipynb" for stem in LESSONS]
+    else:
+        assert written == [tmp_path / f"{stem}.ipynb" for stem in LESSONS]
+    for path in written:
         nbformat.validate(read(path))
-        assert ("BEGIN SOLUTION" in path.read_text()) == (name != "learner")
+        has_solutions = name != "learner" and not path.stem.startswith("00")
+        assert ("BEGIN SOLUTION" in path.read_text()) == has_solutions
+    notes = {path.with_suffix(".md").name for path in TEACHER} if name == "teacher" else set()
+    assert {path.name for path in tmp_path.rglob("*.md")} == notes
+
+
+def test_a_notebook_that_differs_is_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(NOTEBOOKS.parent)
+    command = ["edition", "learner", str(tmp_path)]
+    assert main(command) == main(command) == 0, "what is the same may be written again"
+    mine = tmp_path / "03_waiting.ipynb"
+    fresh = mine.read_text("utf-8")
+    mine.write_text("my own work", "utf-8")
+    capsys.readouterr()
+
+    assert main(command) == 1
+    assert mine.read_text("utf-8") == "my own work"
+    said = capsys.readouterr()
+    assert str(mine) in said.err and "--force" in said.err and str(mine) not in said.out
+
+    for number, old in enumerate(("03_waiting.old.ipynb", "03_waiting.old1.ipynb")):
+        mine.write_text(f"my own work {number}", "utf-8")
+        assert main([*command, "--force"]) == 0
+        assert (tmp_path / old).read_text("utf-8") == f"my own work {number}"
+        assert mine.read_text("utf-8") == fresh
+    assert len(list(tmp_path.iterdir())) == len(LESSONS) + 2
+
+
+def test_a_copy_for_learners_has_no_solutions(tmp_path, monkeypatch):
+    """As after an installation: the package alone, in a folder of the learner's."""
+    package = tmp_path / "site" / "pipelab"
+    shutil.copytree(
+        NOTEBOOKS, package / "notebooks", ignore=shutil.ignore_patterns("teacher", "images")
+    )
+    shutil.copytree(NOTEBOOKS / "teacher", package / "teacher")
+    monkeypatch.setattr(course.pipelab, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(course, "files", lambda _: package)
+    (tmp_path / "learner").mkdir()
+    monkeypatch.chdir(tmp_path / "learner")
+    lesson = course.find(3)
+    assert lesson == tmp_path / "learner" / "pipelab-notebooks" / "03_waiting.ipynb"
+    texts = [path.read_text("utf-8") for path in lesson.parent.glob("0*.ipynb")]
+    assert len(texts) == len(LESSONS) and not any("SOLUTION" in text for text in texts)
+    assert not (lesson.parent / "teacher").exists()
+    assert main(["edition", "teacher", "mine"]) == 0
+    assert len(list((tmp_path / "learner" / "mine").glob("*.ipynb"))) == len(LESSONS)
+
+
+def test_a_grader_runs_what_gives_names_and_skips_what_runs_ranks():
+    """Every name that a cell gives without a run is there when an answer is graded."""
+    for path in TEACHER:
+        cells = [c for c in nbgrader(read(path)).cells if c.cell_type == "code"]
+        run = [c for c in cells if "skip-execution" not in c.metadata.get("tags", [])]
+        names: dict[str, object] = {}
+        for cell in run:
+            if "nbgrader" not in cell.metadata:
+                exec(cell.source, names)
+        assert len({cell.id for cell in cells}) == len(cells)
+        everything = "\n".join(cell.source for cell in cells)
+        for line in re.findall(r"^(?:import|from) .*", everything, re.MULTILINE):
+            if line.startswith(("from pipelab.engine", "from pipelab.widgets")):
+                continue
+            kept = any(line in cell.source for cell in run)
+            assert kept, f"{path.name} skips {line}"
 
 
 def test_source_is_not_overwritten(tmp_path):

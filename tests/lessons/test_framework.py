@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import time
+import warnings
 from threading import Thread
 
 import nbclient
@@ -127,14 +128,104 @@ def test_two_notebooks_at_once_lose_nothing():
     assert progress_file.load()["checks"]["01.1"]["attempts"] == 80
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"checks": {"01.1": 3}}', '{"checks": 3}'])
-def test_damaged_progress_file_is_renamed(home, text):
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"checks": {"01.1": 3}}', '{"checks": 3}', "[" * 100_000, "\udcff"]
+)
+def test_damaged_progress_file_is_renamed_each_time(home, text):
     home.mkdir()
-    (home / "progress.json").write_text(text)
-    with pytest.warns(UserWarning, match="was damaged"):
+    names = ("progress.damaged.json", "progress.damaged1.json")
+    for name in names:
+        (home / "progress.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+        with pytest.warns(UserWarning, match="was damaged"):
+            progress_file.add_attempt("01.1", True, [])
+        assert progress_file.load()["checks"]["01.1"]["passed"]
+        assert (home / name).read_bytes() == text.encode("utf-8", "surrogateescape")
+    assert {path.name for path in home.glob("*.json")} == {"progress.json", *names}
+
+
+def test_a_progress_file_that_cannot_be_read_is_left_alone(home):
+    (home / "progress.json").mkdir(parents=True)
+    with pytest.warns(UserWarning, match="progress is not kept"):
         progress_file.add_attempt("01.1", True, [])
-    assert progress_file.load()["checks"]["01.1"]["passed"]
-    assert (home / "progress.damaged.json").read_text() == text
+    assert (home / "progress.json").is_dir()
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert progress_file.load()["checks"] == {}
+
+
+def test_looking_at_damaged_progress_changes_nothing(home):
+    home.mkdir()
+    (home / "progress.json").write_text("{")
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert progress_file.saved_prediction("01") is None
+    assert [path.name for path in home.iterdir()] == ["progress.json"]
+
+
+def test_parts_that_are_not_known_survive(home):
+    home.mkdir()
+    saved = {
+        "checks": {"01.1": {"attempts": 1, "passed": True, "failed": [], "stars": 3}},
+        "notes": {"mine": ["kept"]},
+        "version": 7,
+    }
+    (home / "progress.json").write_text(json.dumps(saved))
+    progress_file.add_attempt("01.1", False, ["slots"])
+    found = json.loads((home / "progress.json").read_text())
+    assert (found["notes"], found["version"]) == (saved["notes"], 7)
+    assert found["checks"]["01.1"] == {
+        "attempts": 2,
+        "passed": True,
+        "failed": ["slots"],
+        "stars": 3,
+    }
+
+
+def test_a_link_to_a_progress_file_stays_a_link(home, tmp_path):
+    home.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (home / "progress.json").symlink_to(tmp_path / "elsewhere" / "mine.json")
+    progress_file.add_attempt("01.1", True, [])
+    assert (home / "progress.json").is_symlink()
+    assert json.loads((tmp_path / "elsewhere" / "mine.json").read_text())["checks"]
+
+
+def test_a_user_without_a_home_is_checked_all_the_same(monkeypatch):
+    for name in ("PIPELAB_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(progress_file.Path, "home", nowhere)
+    with pytest.warns(UserWarning, match="set PIPELAB_HOME"):
+        assert not check("01.1", ...).passed
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not check("01.1", ...).passed, "a notebook may make errors of warnings"
+    assert main(["progress"]) == 1
+
+
+def test_a_class_in_one_table(monkeypatch, tmp_path, capsys):
+    for learner, attempts in (("ann", [True]), ("bob|x", [False, False])):
+        monkeypatch.setenv("PIPELAB_HOME", str(tmp_path / "class" / learner))
+        for passed in attempts:
+            progress_file.add_attempt("01.1", passed, [])
+    progress_file.add_attempt("02.1", True, [])
+    (tmp_path / "class" / "cleo.json").write_text("{")
+    assert main(["progress", str(tmp_path / "class")]) == 0
+    out = capsys.readouterr().out
+    assert "| learner | passed | 01.1 | 02.1 |" in out
+    assert "| ann | 1 of 1 tried | 1 |  |" in out
+    assert "| bob\\|x | 1 of 2 tried | 2 ? | 1 |" in out
+    assert "| cleo | cannot be read" in out
+    assert "| **passed by** |  | 1 | 1 |" in out
+    assert (tmp_path / "class" / "cleo.json").read_text() == "{"
+
+    assert main(["progress", str(tmp_path / "class" / "ann" / "progress.json")]) == 0
+    assert "| 01.1 | passed | 1 | 0 |" in capsys.readouterr().out
+    assert main(["progress", str(tmp_path / "nowhere")]) == 1
+    (tmp_path / "empty").mkdir()
+    assert main(["progress", str(tmp_path / "empty")]) == 1
+    assert "holds no progress files" in capsys.readouterr().err
 
 
 def test_lesson_continues_where_nothing_can_be_written(home):

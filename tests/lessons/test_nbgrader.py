@@ -11,6 +11,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from pipelab.lessons.edition import BEGIN, generate, read, write
@@ -51,15 +52,23 @@ def nbgrader(course: Path, *arguments: str) -> str:
     return done.stderr
 
 
-def submit(course: Path, lesson: str, student: str, answers: dict[str, str]) -> None:
-    """The released notebook, with these bodies where a cell defines these functions."""
-    notebook = read(course / "release" / "week" / lesson)
+def submit(
+    course: Path, lesson: str, student: str, answers: dict[str, str], first: str = ""
+) -> None:
+    """The released notebook, with these bodies where a cell defines these functions.
+
+    ``first``: what the student writes above all.
+    """
+    assignment = Path(lesson).stem
+    notebook = read(course / "release" / assignment / lesson)
     for cell in notebook.cells:
         for name, body in answers.items():
             if cell.cell_type == "code" and cell.source.startswith(f"def {name}("):
                 assert "raise NotImplementedError()" in cell.source, "released with a solution"
                 cell.source = cell.source.splitlines()[0] + "\n" + body
-    folder = course / "submitted" / student / "week"
+    if first:
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(first))
+    folder = course / "submitted" / student / assignment
     folder.mkdir(parents=True)
     write(notebook, folder / lesson)
 
@@ -74,16 +83,38 @@ def solutions(lesson: str) -> dict[str, str]:
     return found
 
 
+PATCHES = """
+import builtins
+import pipelab.lessons
+from pipelab.lessons import checking, results
+from pipelab.simulator import Cost
+
+results.Verdict.passed = property(lambda self: True)
+checking.check = pipelab.lessons.check = lambda *_: results.Verdict("x", "x", ())
+Cost.__eq__ = lambda *_: True
+builtins.abs = builtins.sum = lambda *_: 0
+builtins.all = lambda _: True
+"""
+
+
+def grade(course: Path, assignment: str) -> dict[str, float]:
+    """The score of each student, all of whom can have two points."""
+    nbgrader(course, "autograde", assignment, "--create", "--ExecutePreprocessor.timeout=120")
+    nbgrader(course, "export", "--to", "grades.csv")
+    with (course / "grades.csv").open(newline="") as file:
+        rows = {row["student_id"]: row for row in csv.DictReader(file)}
+    assert all(float(row["max_score"]) == 2.0 for row in rows.values())
+    return {name: float(row["score"]) for name, row in rows.items()}
+
+
 @pytest.mark.parametrize("lesson", WRONG)
 def test_right_answers_get_all_points_and_wrong_ones_none(lesson, tmp_path):
     course = tmp_path / "course"
-    generate("nbgrader", TEACHER, tmp_path / "all")
-    source = course / "source" / "week"
-    source.mkdir(parents=True)
-    (tmp_path / "all" / lesson).rename(source / lesson)
+    assignment = Path(lesson).stem
+    generate("nbgrader", TEACHER, course / "source")
 
-    nbgrader(course, "generate_assignment", "week", "--create")
-    path = course / "release" / "week" / lesson
+    nbgrader(course, "generate_assignment", assignment, "--create")
+    path = course / "release" / assignment / lesson
     released = "\n".join([path.read_text("utf-8"), *(cell.source for cell in read(path).cells)])
     right = solutions(lesson)
     assert right.keys() == WRONG[lesson].keys()
@@ -93,13 +124,14 @@ def test_right_answers_get_all_points_and_wrong_ones_none(lesson, tmp_path):
     submit(course, lesson, "right", right)
     submit(course, lesson, "wrong", WRONG[lesson])
     submit(course, lesson, "untouched", {})
-    nbgrader(course, "autograde", "week", "--create", "--ExecutePreprocessor.timeout=120")
-    nbgrader(course, "export", "--to", "grades.csv")
-    with (course / "grades.csv").open(newline="") as file:
-        rows = {row["student_id"]: row for row in csv.DictReader(file)}
-    assert {name: float(row["score"]) for name, row in rows.items()} == {
-        "right": 2.0,
-        "wrong": 0.0,
-        "untouched": 0.0,
-    }
-    assert all(float(row["max_score"]) == 2.0 for row in rows.values())
+    submit(course, lesson, "patched", WRONG[lesson], PATCHES)
+    submit(course, lesson, "patched and right", right, PATCHES)
+    expected = {"right": 2.0, "wrong": 0.0, "untouched": 0.0}
+    assert grade(course, assignment) == expected | {"patched": 0.0, "patched and right": 2.0}
+
+
+def test_first_steps_are_an_assignment_without_points(tmp_path):
+    course = tmp_path / "course"
+    generate("nbgrader", TEACHER, course / "source")
+    nbgrader(course, "generate_assignment", "00_start_here", "--create")
+    assert (course / "release" / "00_start_here" / "00_start_here.ipynb").exists()

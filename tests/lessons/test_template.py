@@ -4,6 +4,7 @@ The template becomes lesson 13 of a copy of this project, and the project's own 
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.lessons.new import PLACES, make
+
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = ROOT / "notebooks" / "template"
-PLACES = {
-    "99_template.ipynb": "notebooks/teacher/13_mine.ipynb",
-    "99_template.md": "notebooks/teacher/13_mine.md",
-    "ch99_template.py": "pipelab/lessons/chapters/ch13_mine.py",
-    "wrong_99.py": "tests/lessons/wrong_13.py",
-}
-COPIED = ("pipelab", "tests", "conftest.py", "pyproject.toml", "notebooks/00_start_here.ipynb")
+COPIED = (
+    *("pipelab", "tests", "conftest.py", "pyproject.toml"),
+    *("notebooks/00_start_here.ipynb", "notebooks/README.md", "notebooks/template"),
+)
+NUMBERS = ("07", "13")
 
 
 def run(project: Path, *command: str) -> str:
@@ -27,49 +28,82 @@ def run(project: Path, *command: str) -> str:
     env = os.environ | {"PYTHONPATH": str(project), "PIPELAB_HOME": str(project / "progress")}
     done = subprocess.run(
         [sys.executable, "-m", *command],
-        cwd=project, env=env, capture_output=True, text=True, timeout=280, check=False,
+        cwd=project, env=env, capture_output=True, text=True, timeout=580, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    if done.returncode != 0:
+        shown = f"$ python -m {' '.join(command)}\n{readable(done.stdout)}\n{done.stderr[-1500:]}"
+        pytest.fail(f"the template does not pass as lesson {project.name}\n{shown}", pytrace=False)
     return done.stdout
 
 
-@pytest.fixture
-def project(tmp_path):
-    """The copy, with the template's files in their places, and the chapter named."""
-    for name in COPIED:
-        source, place = ROOT / name, tmp_path / name
-        place.parent.mkdir(exist_ok=True)
+def readable(output: str) -> str:
+    """Of what pytest says, which tests failed and why; of another command all, as far as it fits.
+
+    >>> readable("...\\n    code\\nE   assert 1 == 2\\nFAILED a.py::b - assert 1 == 2")
+    'E   assert 1 == 2\\nFAILED a.py::b - assert 1 == 2'
+    """
+    lines = [line for line in output.splitlines() if line.startswith(("E  ", "FAILED", "ERROR"))]
+    return "\n".join(lines[:40]) or output[-1500:]
+
+
+def copy_of_project(place: Path, *names: str) -> Path:
+    for name in names:
+        source, target = ROOT / name, place / name
+        target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, place, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(source, place)
-    (tmp_path / "notebooks" / "teacher").mkdir()
+            shutil.copy(source, target)
+    (place / "notebooks" / "teacher").mkdir()
+    return place
+
+
+@pytest.fixture(params=NUMBERS)
+def project(request, tmp_path):
+    """The copy, with the template as lesson of this number, executed and stored."""
+    copy = copy_of_project(tmp_path / request.param, *COPIED)
+    make(copy, request.param, "mine")
+    run(copy, "tests.lessons.store", request.param)
+    return copy
+
+
+@pytest.mark.parametrize("number", ["07", "13", "42"])
+def test_a_lesson_of_any_number_is_made(number, tmp_path):
+    chapters = "pipelab/lessons/chapters/__init__.py"
+    copy = copy_of_project(tmp_path, "notebooks/template", "notebooks/README.md", chapters)
+    (copy / "tests" / "lessons").mkdir(parents=True)
+    before = sorted(path for path in copy.rglob("*") if path.is_file())
+    files = make(copy, number, "hide_messages")
+    assert sorted(path for path in copy.rglob("*") if path.is_file()) == sorted([*before, *files])
     assert {path.name for path in TEMPLATE.iterdir() if path.is_file()} == set(PLACES)
-    for name, place in PLACES.items():
-        text = (TEMPLATE / name).read_text("utf-8").replace("99", "13")
-        (tmp_path / place).write_text(text, "utf-8")
-    chapters = tmp_path / "pipelab" / "lessons" / "chapters" / "__init__.py"
-    named = 'MODULES = {\n    "13": "ch13_mine",'
-    chapters.write_text(chapters.read_text("utf-8").replace("MODULES = {", named), "utf-8")
-    return tmp_path
+    texts = [path.read_text("utf-8") for path in files]
+    assert not any("99" in text for text in texts)
+    assert f'"# Lesson {int(number)} · ' in texts[0] and f"lesson {int(number)}," in texts[1]
+    assert f'"{number}.1": Exercise(' in texts[2]
+    modules = re.findall(r'^    "(\d\d)": "ch(\d\d)_', (copy / chapters).read_text(), re.MULTILINE)
+    assert (number, number) in modules and modules == sorted(modules)
+    readme = (copy / "notebooks" / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \| ", readme, re.MULTILINE)
+    assert rows == [*map(str, sorted(map(int, rows)))] and str(int(number)) in rows
+    with pytest.raises(SystemExit, match="is there already"):
+        make(copy, number, "again")
 
 
-def make(project: Path) -> None:
-    """The learner's notebook, executed and stored."""
-    run(project, "tests.lessons.store", "13")
+@pytest.mark.parametrize("arguments", [("7", "mine"), ("07", "Mine!"), ("007", "mine")])
+def test_a_name_that_will_not_do_is_refused(arguments, tmp_path):
+    with pytest.raises(SystemExit, match="two digits"):
+        make(tmp_path, *arguments)
 
 
 @pytest.mark.slow
 def test_template_passes_the_lint(project):
-    make(project)
-    said = run(project, "pytest", "-q", "tests/test_notebooks.py", "-k", "13_mine")
+    said = run(project, "pytest", "-q", "tests/test_notebooks.py", "-k", f"{project.name}_mine")
     assert " passed" in said and "skipped" not in said
 
 
 @pytest.mark.slow
 def test_template_distinguishes_right_from_wrong(project):
-    make(project)
+    notebook = f"notebooks/{project.name}_mine.ipynb"
     tests = "tests/lessons/test_checks.py", "tests/lessons/test_editions.py"
-    said = run(project, "pytest", "-q", *tests, "notebooks/13_mine.ipynb", "-k", "13")
-    assert " passed" in said
-    assert "every check PASSED" in run(project, "pytest", "-v", "notebooks/13_mine.ipynb")
+    assert " passed" in run(project, "pytest", "-q", *tests, notebook, "-k", project.name)
+    assert "every check PASSED" in run(project, "pytest", "-v", notebook)

@@ -1,4 +1,8 @@
-"""Answers to lesson 1 that must fail, each with the result that has to say so."""
+"""Answers to lesson 1 that must fail.
+
+``WRONG``: each with the row that has to say so. ``FORGOT``: misconceptions, each with the words in
+which the verdict must name what was forgotten.
+"""
 
 
 def too_long(cooks, dishes):
@@ -33,6 +37,54 @@ def as_long_as_possible(cooks, dishes):
         pass
 
 
+def a_row_for_each_dish(cooks, dishes):
+    return [[""] * d + [f"{c}F{d}" for c in range(cooks)] for d in range(dishes)]
+
+
+def counted_from_one(cooks, dishes):
+    return [[""] * c + [f"{c + 1}F{d + 1}" for d in range(dishes)] for c in range(cooks)]
+
+
+def last_cook_begins(cooks, dishes):
+    return [[""] * (cooks - 1 - c) + [f"{c}F{d}" for d in range(dishes)] for c in range(cooks)]
+
+
+def two_slots_between_cooks(cooks, dishes):
+    return [[""] * (2 * c) + [f"{c}F{d}" for d in range(dishes)] for c in range(cooks)]
+
+
+def dish_before_cook(cooks, dishes):
+    return [[""] * c + [f"{d}F{c}" for d in range(dishes)] for c in range(cooks)]
+
+
+def one_digit(cooks, dishes):
+    return [[""] * c + [f"{c}F{d % 10}" for d in range(dishes)] for c in range(cooks)]
+
+
+def every_second_cook_in_reverse(cooks, dishes):
+    order = [f"{d}" for d in range(dishes)]
+    return [[""] * c + [f"{c}F{d}" for d in order[:: -1 if c % 2 else 1]] for c in range(cooks)]
+
+
+def last_cook_forgotten(cooks, dishes):
+    return [[""] * c + [f"{c}F{d}" for d in range(dishes)] for c in range(max(1, cooks - 1))]
+
+
+def no_more_dishes_than_cooks(cooks, dishes):
+    return [[""] * c + [f"{c}F{d}" for d in range(min(cooks, dishes))] for c in range(cooks)]
+
+
+def lone_cook_waits(cooks, dishes):
+    late = cooks == 1
+    return [[""] * (c + late) + [f"{c}F{d}" for d in range(dishes)] for c in range(cooks)]
+
+
+def single_dish_is_everywhere(cooks, dishes):
+    return [
+        [""] * (c if dishes > 1 else 0) + [f"{c}F{d}" for d in range(dishes)] for c in range(cooks)
+    ]
+
+
 def every_cook_busy(costs, dishes, hand_over):
     return sum(costs) * dishes / len(costs)
 
@@ -49,6 +101,69 @@ def hand_over_behind_the_last(costs, dishes, hand_over):
     return sum(costs) + (dishes - 1) * max(costs) + len(costs) * hand_over
 
 
+def _minutes(costs, hand_over):
+    return sum(costs) + (len(costs) - 1) * hand_over
+
+
+def first_cook_never_waits(costs, dishes, hand_over):
+    """So the first is not asked whether it is the slowest."""
+    return _minutes(costs, hand_over) + (dishes - 1) * max(costs[1:] or costs)
+
+
+def last_cook_holds_nobody_up(costs, dishes, hand_over):
+    return _minutes(costs, hand_over) + (dishes - 1) * max(costs[:-1] or costs)
+
+
+def pace_of_the_first(costs, dishes, hand_over):
+    return _minutes(costs, hand_over) + (dishes - 1) * costs[0]
+
+
+def pace_of_the_mean(costs, dishes, hand_over):
+    return _minutes(costs, hand_over) + (dishes - 1) * sum(costs) / len(costs)
+
+
+def pace_of_the_fastest(costs, dishes, hand_over):
+    return _minutes(costs, hand_over) + (dishes - 1) * min(costs)
+
+
+def pace_of_the_slower_end(costs, dishes, hand_over):
+    return _minutes(costs, hand_over) + (dishes - 1) * max(costs[0], costs[-1])
+
+
+def hand_over_sets_the_pace(costs, dishes, hand_over):
+    return _minutes(costs, hand_over) + (dishes - 1) * max(*costs, hand_over)
+
+
+def hand_over_once(costs, dishes, hand_over):
+    return sum(costs) + (hand_over if len(costs) > 1 else 0) + (dishes - 1) * max(costs)
+
+
+def hand_over_forgotten(costs, dishes, hand_over):
+    return sum(costs) + (dishes - 1) * max(costs)
+
+
+def whole_minutes(costs, dishes, hand_over):
+    costs = [int(t) for t in costs]
+    return _minutes(costs, int(hand_over)) + (dishes - 1) * max(costs)
+
+
+def first_dish_counted_twice(costs, dishes, hand_over):
+    return _minutes(costs, hand_over) + dishes * max(costs)
+
+
+def one_dish_after_another(costs, dishes, hand_over):
+    return dishes * _minutes(costs, hand_over)
+
+
+def lone_cook_hands_over(costs, dishes, hand_over):
+    first = sum(costs) + max(1, len(costs) - 1) * hand_over
+    return first + (dishes - 1) * max(costs)
+
+
+def cooks_all_alike(costs, dishes, hand_over):
+    return (len(costs) + dishes - 1) * costs[0] + (len(costs) - 1) * hand_over
+
+
 WRONG = {
     "01.1": [
         (too_long, "three cooks, six dishes"),
@@ -63,5 +178,36 @@ WRONG = {
         (slowest_forgotten, "a slow cook in the middle"),
         (hand_over_for_every_dish, "hand-overs take time"),
         (hand_over_behind_the_last, "one cook alone"),
+    ],
+}
+FORGOT = {
+    "01.1": [
+        (a_row_for_each_dish, "every kitchen"),
+        (counted_from_one, "every kitchen"),
+        (last_cook_begins, "two cooks and more"),
+        (two_slots_between_cooks, "two cooks and more"),
+        (dish_before_cook, "every kitchen"),
+        (one_digit, "ten dishes and more"),
+        (every_second_cook_in_reverse, "two cooks and more, and two dishes and more"),
+        (last_cook_forgotten, "two cooks and more"),
+        (no_more_dishes_than_cooks, "more dishes than cooks"),
+        (lone_cook_waits, "one cook alone"),
+        (single_dish_is_everywhere, "a single dish"),
+    ],
+    "01.2": [
+        (first_cook_never_waits, "a slowest cook who comes first"),
+        (last_cook_holds_nobody_up, "a slowest cook who comes last"),
+        (pace_of_the_first, "a slowest cook who is not the first"),
+        (pace_of_the_mean, "cooks who are not equally fast"),
+        (pace_of_the_fastest, "cooks who are not equally fast"),
+        (pace_of_the_slower_end, "a slowest cook who is neither first nor last"),
+        (hand_over_sets_the_pace, "a hand-over that takes longer than any cook"),
+        (hand_over_once, "more than one hand-over"),
+        (hand_over_forgotten, "hand-overs that take time"),
+        (whole_minutes, "minutes that are not whole"),
+        (first_dish_counted_twice, "the way of the first dish"),
+        (one_dish_after_another, "more than one cook and more than one dish"),
+        (lone_cook_hands_over, "one cook alone, who hands nothing over"),
+        (cooks_all_alike, "cooks who are not equally fast"),
     ],
 }

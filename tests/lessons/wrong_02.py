@@ -1,4 +1,12 @@
-"""Answers to lesson 2 that must fail, each with the result that has to say so."""
+"""Answers to lesson 2 that must fail.
+
+``WRONG``: each with the row that has to say so. ``FORGOT``: misconceptions, each with the words in
+which the verdict must name what was forgotten.
+"""
+
+from itertools import accumulate, combinations, pairwise
+
+import numpy as np
 
 
 def equal_counts(costs, p):
@@ -33,6 +41,89 @@ def empty_ranks(costs, p):
     return [len(costs)] + [0] * (p - 1)
 
 
+def _best(costs, p, worth):
+    """Of all cuts, the one for which ``worth(costs of its stages)`` is smallest."""
+    n = len(costs)
+    ends = [[0, *cuts, n] for cuts in combinations(range(1, n), p - 1)]
+    best = min(ends, key=lambda cut: worth([sum(costs[a:b]) for a, b in pairwise(cut)]))
+    return [b - a for a, b in pairwise(best)]
+
+
+def cheapest_neighbours_joined(costs, p):
+    groups = [[cost] for cost in costs]
+    while len(groups) > p:
+        i = min(range(len(groups) - 1), key=lambda i: sum(groups[i] + groups[i + 1]))
+        groups[i : i + 2] = [groups[i] + groups[i + 1]]
+    return [len(group) for group in groups]
+
+
+def nearest_to_equal_shares(costs, p):
+    total = [*accumulate(costs, initial=0.0)]
+    ends = [0]
+    for k in range(1, p):
+        free = range(ends[-1] + 1, len(costs) - (p - k) + 1)
+        ends.append(min(free, key=lambda i: abs(total[i] - total[-1] * k / p)))
+    return [b - a for a, b in pairwise([*ends, len(costs)])]
+
+
+def whole_costs(costs, p):
+    return _best([int(cost) for cost in costs], p, max)
+
+
+def rounded_costs(costs, p):
+    return _best([round(cost) for cost in costs], p, max)
+
+
+def smallest_stage_made_large(costs, p):
+    return _best(costs, p, lambda stages: -min(stages))
+
+
+def spread_made_small(costs, p):
+    return _best(costs, p, lambda stages: max(stages) - min(stages))
+
+
+def squares_made_small(costs, p):
+    return _best(costs, p, lambda stages: sum(cost**2 for cost in stages))
+
+
+def first_stage_made_small(costs, p):
+    return _best(costs, p, lambda stages: stages[0])
+
+
+def costs_sorted_first(costs, p):
+    return _best(sorted(costs), p, max)
+
+
+def as_few_stages_as_needed(costs, p):
+    """The best limit, and stages filled up to it: there can be fewer than p."""
+    sizes = _best(costs, p, max)
+    cuts = pairwise(accumulate(sizes, initial=0))
+    limit = max(sum(costs[a:b]) for a, b in cuts)
+    result, filled = [0], 0.0
+    for cost in costs:
+        if result[-1] and filled + cost > limit * (1 + 1e-9):
+            result.append(0)
+            filled = 0.0
+        result[-1] += 1
+        filled += cost
+    return result
+
+
+def free_layers_left_out(costs, p):
+    """Layers that cost nothing need no rank."""
+    left = [cost for cost in costs if cost]
+    return _best(left if len(left) >= p else costs, p, max)
+
+
+def mean_of_both_ends(costs, p):
+    """Fills stages from the right, each to the mean."""
+    return greedy_to_the_mean(costs[::-1], p)[::-1]
+
+
+def a_number_for_one_rank(costs, p):
+    return len(costs) if p == 1 else _best(costs, p, max)
+
+
 def parameters_alone(parameters, sizes, optimizer):
     return [4 * n for n in _by_rank(parameters, sizes)]
 
@@ -52,6 +143,68 @@ def optimizer_not_split(parameters, sizes, optimizer):
 
 def equal_shares(parameters, sizes, optimizer):
     return [_factor(optimizer) * sum(parameters) // len(sizes)] * len(sizes)
+
+
+def gradients_forgotten(parameters, sizes, optimizer):
+    return [(_factor(optimizer) - 4) * n for n in _by_rank(parameters, sizes)]
+
+
+def momentum_remembers_nothing(parameters, sizes, optimizer):
+    factor = {"sgd": 8, "momentum": 8, "adam": 16}[optimizer]
+    return [factor * n for n in _by_rank(parameters, sizes)]
+
+
+def adam_like_momentum(parameters, sizes, optimizer):
+    factor = {"sgd": 8, "momentum": 12, "adam": 12}[optimizer]
+    return [factor * n for n in _by_rank(parameters, sizes)]
+
+
+def sgd_has_a_state(parameters, sizes, optimizer):
+    factor = {"sgd": 12, "momentum": 12, "adam": 16}[optimizer]
+    return [factor * n for n in _by_rank(parameters, sizes)]
+
+
+def state_forgotten(parameters, sizes, optimizer):
+    return [8 * n for n in _by_rank(parameters, sizes)]
+
+
+def two_bytes_a_number(parameters, sizes, optimizer):
+    return [_factor(optimizer) // 2 * n for n in _by_rank(parameters, sizes)]
+
+
+def sizes_as_cut_points(parameters, sizes, optimizer):
+    return [_factor(optimizer) * sum(parameters[:size]) for size in sizes]
+
+
+def layers_dealt_in_turn(parameters, sizes, optimizer):
+    p = len(sizes)
+    return [_factor(optimizer) * sum(parameters[rank::p]) for rank in range(p)]
+
+
+def every_rank_as_large_as_the_first(parameters, sizes, optimizer):
+    return [_factor(optimizer) * n for n in _by_rank(parameters, [sizes[0]] * len(sizes))]
+
+
+def one_layer_a_rank(parameters, sizes, optimizer):
+    return [_factor(optimizer) * parameters[rank] for rank in range(len(sizes))]
+
+
+def state_on_every_rank(parameters, sizes, optimizer):
+    whole = (_factor(optimizer) - 8) * sum(parameters)
+    return [8 * n + whole for n in _by_rank(parameters, sizes)]
+
+
+def thirty_two_bits(parameters, sizes, optimizer):
+    counts = np.array(_by_rank(parameters, sizes)).astype(np.int32)
+    return (counts * np.int32(_factor(optimizer))).tolist()
+
+
+def empty_layers_skipped(parameters, sizes, optimizer):
+    """Layers without parameters are left out before the ranks are filled."""
+    full = [n for n in parameters if n]
+    starts = [sum(sizes[:rank]) for rank in range(len(sizes))]
+    cuts = zip(starts, sizes, strict=True)
+    return [_factor(optimizer) * sum(full[a : a + size]) for a, size in cuts]
 
 
 def _by_rank(parameters, sizes):
@@ -77,5 +230,37 @@ WRONG = {
         (whole_model_everywhere, "SGD, three ranks"),
         (optimizer_not_split, "SGD with momentum, three ranks"),
         (equal_shares, "SGD, three ranks"),
+    ],
+}
+FORGOT = {
+    "02.1": [
+        (cheapest_neighbours_joined, "joining the cheapest neighbours is not the best"),
+        (nearest_to_equal_shares, "the nearest cut to equal shares is not the best"),
+        (whole_costs, "costs that are not whole"),
+        (rounded_costs, "costs that are not whole"),
+        (smallest_stage_made_large, "compare whole cuts"),
+        (spread_made_small, "smallest difference between stages is not the best"),
+        (squares_made_small, "smallest sum of squares is not the best"),
+        (first_stage_made_small, "compare whole cuts"),
+        (costs_sorted_first, "compare whole cuts"),
+        (as_few_stages_as_needed, "fewer than p stages would be enough"),
+        (free_layers_left_out, "layers that cost nothing"),
+        (mean_of_both_ends, "compare whole cuts"),
+        (a_number_for_one_rank, "one rank alone"),
+    ],
+    "02.2": [
+        (gradients_forgotten, "what every rank holds"),
+        (momentum_remembers_nothing, "SGD with momentum"),
+        (adam_like_momentum, "Adam"),
+        (sgd_has_a_state, "plain SGD"),
+        (state_forgotten, "optimizers that keep a state"),
+        (two_bytes_a_number, "what every rank holds"),
+        (sizes_as_cut_points, "more than one rank"),
+        (layers_dealt_in_turn, "rank"),
+        (every_rank_as_large_as_the_first, "ranks with different numbers of layers"),
+        (one_layer_a_rank, "ranks with more than one layer"),
+        (state_on_every_rank, "more than one rank, with an optimizer that keeps a state"),
+        (thirty_two_bits, "billions of parameters"),
+        (empty_layers_skipped, "layers without parameters"),
     ],
 }

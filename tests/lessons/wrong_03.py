@@ -1,4 +1,8 @@
-"""Answers to lesson 3 that must fail, each with the result that has to say so."""
+"""Answers to lesson 3 that must fail.
+
+``WRONG``: each with the row that has to say so. ``FORGOT``: misconceptions, each with the words in
+which the verdict must name what was forgotten.
+"""
 
 from pipelab.action import COMPUTE
 
@@ -73,6 +77,185 @@ def until_the_last_event(events, num_ranks):
     return [_parts(events, rank, first, last) for rank in range(num_ranks)]
 
 
+def _counted(work, ranks, first, sort=True, until_now=max):
+    """Seconds that ranks compute; overlaps once, if the boxes are looked at in order."""
+    seconds = 0.0
+    for rank in range(ranks):
+        own = [e for e in work if e.rank == rank]
+        until = first
+        for e in sorted(own, key=lambda e: e.start) if sort else own:
+            seconds += max(0.0, e.end - max(e.start, until))
+            until = until_now(until, e.end)
+    return seconds
+
+
+def _share(events, ranks, kinds=COMPUTE, span=None, **how):
+    work = [e for e in events if e.kind in kinds]
+    first, last = span or (min(e.start for e in work), max(e.end for e in work))
+    return 1 - _counted(work, ranks, first, **how) / (ranks * (last - first))
+
+
+def only_f_and_b(events, num_ranks):
+    return _share(events, num_ranks, kinds=("F", "B"))
+
+
+def boxes_are_sorted(events, num_ranks):
+    return _share(events, num_ranks, sort=False)
+
+
+def nothing_lies_inside(events, num_ranks):
+    return _share(events, num_ranks, until_now=lambda until, end: end)
+
+
+def ranks_that_compute(events, num_ranks):
+    work = [e for e in events if e.kind in COMPUTE]
+    first, last = min(e.start for e in work), max(e.end for e in work)
+    whole = len({e.rank for e in work}) * (last - first)
+    return 1 - _counted(work, num_ranks, first) / whole
+
+
+def rank_0_begins(events, num_ranks):
+    work = [e for e in events if e.kind in COMPUTE]
+    starts = [e.start for e in work if e.rank == 0]
+    span = min(starts, default=0.0), max(e.end for e in work)
+    return _share(events, num_ranks, span=span)
+
+
+def rank_0_ends(events, num_ranks):
+    work = [e for e in events if e.kind in COMPUTE]
+    ends = [e.end for e in work if e.rank == 0]
+    first = min(e.start for e in work)
+    return _share(events, num_ranks, span=(first, max(ends, default=first + 1.0)))
+
+
+def whole_log(events, num_ranks):
+    return _share(
+        events, num_ranks, span=(min(e.start for e in events), max(e.end for e in events))
+    )
+
+
+def steps_compute(events, num_ranks):
+    return _share(events, num_ranks, kinds=(*COMPUTE, "STEP", "WAIT", "SEND_F", "RECV_B"))
+
+
+def clock_starts_at_zero(events, num_ranks):
+    last = max(e.end for e in events if e.kind in COMPUTE)
+    return _share(events, num_ranks, span=(0.0, last))
+
+
+def one_timeline_for_all(events, num_ranks):
+    """Idle is when nobody computes."""
+    work = sorted((e for e in events if e.kind in COMPUTE), key=lambda e: e.start)
+    first, last = work[0].start, max(e.end for e in work)
+    seconds, until = 0.0, first
+    for e in work:
+        seconds += max(0.0, e.end - max(e.start, until))
+        until = max(until, e.end)
+    return 1 - seconds / (last - first)
+
+
+def mean_over_own_time(events, num_ranks):
+    shares = []
+    for rank in {e.rank for e in events if e.kind in COMPUTE}:
+        own = [e for e in events if e.rank == rank]
+        shares.append(_share([e._replace(rank=0) for e in own], 1))
+    return sum(shares) / num_ranks
+
+
+def overlap_is_counted_twice(events, num_ranks):
+    work = [e for e in events if e.kind in COMPUTE]
+    first, last = min(e.start for e in work), max(e.end for e in work)
+    return 1 - sum(e.end - e.start for e in work) / (num_ranks * (last - first))
+
+
+def _idle(events, ranks, kinds=COMPUTE, span=None, between=None, sort=True, until_now=max):
+    work = [e for e in events if e.kind in kinds]
+    first, last = span or (min(e.start for e in work), max(e.end for e in work))
+    parts = []
+    for rank in range(ranks):
+        own = [e for e in work if e.rank == rank]
+        own = sorted(own, key=lambda e: e.start) if sort else own
+        until, gaps = own[0].end, 0.0
+        for e in own:
+            gaps += max(0.0, e.start - until)
+            until = until_now(until, e.end)
+        parts.append([own[0].start - first, gaps if between is None else between, last - until])
+    return parts
+
+
+def parts_of_f_and_b(events, num_ranks):
+    kinds = ("F", "B")
+    work = [e for e in events if e.kind in COMPUTE]
+    span = min(e.start for e in work), max(e.end for e in work)
+    return _idle(events, num_ranks, kinds, span)
+
+
+def parts_in_the_order_of_the_log(events, num_ranks):
+    return _idle(events, num_ranks, sort=False)
+
+
+def last_box_ends_last(events, num_ranks):
+    return _idle(events, num_ranks, until_now=lambda until, end: end)
+
+
+def no_gaps(events, num_ranks):
+    return _idle(events, num_ranks, between=0.0)
+
+
+def from_the_first_of_rank_0(events, num_ranks):
+    work = [e for e in events if e.kind in COMPUTE]
+    first = min(e.start for e in work if e.rank == 0)
+    return _idle(events, num_ranks, span=(first, max(e.end for e in work)))
+
+
+def to_the_last_of_rank_0(events, num_ranks):
+    work = [e for e in events if e.kind in COMPUTE]
+    last = max(e.end for e in work if e.rank == 0)
+    return _idle(events, num_ranks, span=(min(e.start for e in work), last))
+
+
+def from_the_first_event(events, num_ranks):
+    span = min(e.start for e in events), max(e.end for e in events)
+    return _idle(events, num_ranks, span=span)
+
+
+def from_second_zero(events, num_ranks):
+    last = max(e.end for e in events if e.kind in COMPUTE)
+    return _idle(events, num_ranks, span=(0.0, last))
+
+
+def other_events_fill_gaps(events, num_ranks):
+    kinds = {e.kind for e in events}
+    work = [e for e in events if e.kind in COMPUTE]
+    span = min(e.start for e in work), max(e.end for e in work)
+    return _idle(events, num_ranks, kinds, span)
+
+
+def overlaps_shorten_gaps(events, num_ranks):
+    parts = _idle(events, num_ranks)
+    for rank, row in enumerate(parts):
+        own = [e for e in events if e.kind in COMPUTE and e.rank == rank]
+        whole = max(e.end for e in own) - min(e.start for e in own)
+        row[1] = whole - sum(e.end - e.start for e in own)
+    return parts
+
+
+def two_parts(events, num_ranks):
+    return [[row[0], row[2]] for row in _idle(events, num_ranks)]
+
+
+def after_comes_first(events, num_ranks):
+    return [row[::-1] for row in _idle(events, num_ranks)]
+
+
+def nothing_after(events, num_ranks):
+    return [[*row[:2], 0.0] for row in _idle(events, num_ranks)]
+
+
+def nothing_before(events, num_ranks):
+    return [[0.0, *row[1:]] for row in _idle(events, num_ranks)]
+
+
 WRONG = {
     "03.1": [
         (formula_alone, "unequal stages"),
@@ -87,5 +270,37 @@ WRONG = {
         (nothing_between, "a log with a gap and a wait"),
         (overlap_twice_in_parts, "boxes that overlap, and a step"),
         (until_the_last_event, "boxes that overlap, and a step"),
+    ],
+}
+FORGOT = {
+    "03.1": [
+        (only_f_and_b, "the kinds I and W"),
+        (boxes_are_sorted, "not sorted"),
+        (nothing_lies_inside, "boxes inside others"),
+        (ranks_that_compute, "a rank that computes nothing"),
+        (rank_0_begins, "a first computation that is not rank 0's"),
+        (rank_0_ends, "a last computation that is not rank 0's"),
+        (whole_log, "before the first computation or after the last"),
+        (steps_compute, "events that do not compute"),
+        (clock_starts_at_zero, "does not start at 0 s"),
+        (one_timeline_for_all, "more than one rank"),
+        (mean_over_own_time, "rank"),
+        (overlap_is_counted_twice, "boxes that overlap"),
+    ],
+    "03.2": [
+        (parts_of_f_and_b, "the kinds I and W"),
+        (parts_in_the_order_of_the_log, "not sorted"),
+        (last_box_ends_last, "boxes inside others"),
+        (no_gaps, "gaps between two boxes of a rank"),
+        (from_the_first_of_rank_0, "a first computation that is not rank 0's"),
+        (to_the_last_of_rank_0, "a last computation that is not rank 0's"),
+        (from_the_first_event, "before the first computation or after the last"),
+        (from_second_zero, "does not start at 0 s"),
+        (other_events_fill_gaps, "events that do not compute"),
+        (overlaps_shorten_gaps, "boxes that overlap"),
+        (two_parts, "the three parts of each rank"),
+        (after_comes_first, "rank"),
+        (nothing_after, "ranks that end earlier than the last"),
+        (nothing_before, "ranks that begin later than the first"),
     ],
 }

@@ -1,4 +1,8 @@
-"""Answers to lesson 4 that must fail, each with the result that has to say so."""
+"""Answers to lesson 4 that must fail.
+
+``WRONG``: each with the row that has to say so. ``FORGOT``: misconceptions, each with the words in
+which the verdict must name what was forgotten.
+"""
 
 import math
 
@@ -54,6 +58,127 @@ def zero_for_one_rank(p, share):
     return math.ceil((p - 1) / share - (p - 1))
 
 
+def _tokens(stage, kinds, numbers):
+    return [f"{stage}{kind}{i}" for kind in kinds for i in numbers]
+
+
+def counted_from_one(rank, p, m):
+    return _tokens(rank, "FB", range(1, m + 1))
+
+
+def stages_in_reverse(rank, p, m):
+    return _tokens(p - 1 - rank, "FB", range(m))
+
+
+def no_more_than_ranks(rank, p, m):
+    return _tokens(rank, "FB", range(min(m, p)))
+
+
+def at_least_as_many_as_ranks(rank, p, m):
+    return _tokens(rank, "FB", range(max(m, p)))
+
+
+def rounds_of_p(rank, p, m):
+    """As many microbatches at a time as there are ranks."""
+    rounds = [range(a, min(a + p, m)) for a in range(0, m, p)]
+    return [token for numbers in rounds for token in _tokens(rank, "FB", numbers)]
+
+
+def rest_left_out(rank, p, m):
+    return _tokens(rank, "FB", range(m // p * p if m >= p else m))
+
+
+def one_digit(rank, p, m):
+    return _tokens(rank, "FB", [i % 10 for i in range(m)])
+
+
+def last_rank_turns_at_once(rank, p, m):
+    return one_after_another(rank, p, m) if rank == p - 1 else _tokens(rank, "FB", range(m))
+
+
+def backwards_in_reverse_on_odd_ranks(rank, p, m):
+    back = [f"{rank}B{i}" for i in range(m)]
+    return _tokens(rank, "F", range(m)) + (back[::-1] if rank % 2 else back)
+
+
+def nothing_for_one_rank(rank, p, m):
+    return _tokens(rank, "FB", range(m)) if p > 1 else _tokens(rank, "F", range(m))
+
+
+def single_one_needs_no_backward(rank, p, m):
+    return _tokens(rank, "FB" if m > 1 else "F", range(m))
+
+
+def halves_of_a_backward(rank, p, m):
+    return _tokens(rank, "FI", range(m))
+
+
+def forward_alone(rank, p, m):
+    return _tokens(rank, "F", range(m))
+
+
+def _search(enough):
+    m = 1
+    while not enough(m):
+        m += 1
+    return m
+
+
+def less_than(p, share):
+    return _search(lambda m: (p - 1) / (m + p - 1) < share)
+
+
+def truncated_plus_one(p, share):
+    return max(1, int((p - 1) / share - (p - 1)) + 1)
+
+
+def rounded_to_the_nearest(p, share):
+    return max(1, round((p - 1) / share - (p - 1)))
+
+
+def p_for_p_minus_one(p, share):
+    return _search(lambda m: p == 1 or p / (m + p) <= share)
+
+
+def two_ranks_always(p, share):
+    return _search(lambda m: p == 1 or 1 / (m + 1) <= share)
+
+
+def never_fewer_than_ranks(p, share):
+    return max(p, _search(lambda m: (p - 1) / (m + p - 1) <= share))
+
+
+def up_to_a_hundred(p, share):
+    return min(100, _search(lambda m: (p - 1) / (m + p - 1) <= share))
+
+
+def doubled(p, share):
+    m = 1
+    while (p - 1) / (m + p - 1) > share:
+        m *= 2
+    return m
+
+
+def overhead_searched(p, share):
+    return _search(lambda m: (p - 1) / m <= share)
+
+
+def never_a_single_one(p, share):
+    return max(2 if p > 1 else 1, _search(lambda m: (p - 1) / (m + p - 1) <= share))
+
+
+def busy_share(p, share):
+    return _search(lambda m: m / (m + p - 1) >= share)
+
+
+def one_more_to_be_sure(p, share):
+    return _search(lambda m: (p - 1) / (m + p - 1) <= share) + 1
+
+
+def one_rank_like_two(p, share):
+    return _search(lambda m: max(1, p - 1) / (m + max(1, p - 1)) <= share)
+
+
 WRONG = {
     "04.1": [
         (one_after_another, "4 ranks, 8 microbatches"),
@@ -69,5 +194,37 @@ WRONG = {
         (four_times_p, "4 ranks, at most 11 %"),
         (rounded_down, "4 ranks, at most 28 %"),
         (zero_for_one_rank, "one rank, at most 11 %"),
+    ],
+}
+FORGOT = {
+    "04.1": [
+        (counted_from_one, "the row of each rank"),
+        (stages_in_reverse, "more than one rank"),
+        (no_more_than_ranks, "more microbatches than ranks"),
+        (at_least_as_many_as_ranks, "microbatch"),
+        (rounds_of_p, "more microbatches than ranks"),
+        (rest_left_out, "no multiple of p"),
+        (one_digit, "ten microbatches and more"),
+        (last_rank_turns_at_once, "more than one microbatch"),
+        (backwards_in_reverse_on_odd_ranks, "more than one rank, and more than one microbatch"),
+        (nothing_for_one_rank, "one rank alone"),
+        (single_one_needs_no_backward, "a single microbatch"),
+        (halves_of_a_backward, "the row of each rank"),
+        (forward_alone, "the row of each rank"),
+    ],
+    "04.2": [
+        (less_than, "a share that equals a bubble"),
+        (truncated_plus_one, "a share that equals a bubble"),
+        (rounded_to_the_nearest, "is it the first that fits?"),
+        (p_for_p_minus_one, "more than one rank"),
+        (two_ranks_always, "more than two ranks"),
+        (never_fewer_than_ranks, "fewer microbatches than ranks"),
+        (up_to_a_hundred, "more than a hundred microbatches"),
+        (doubled, "is it the first that fits?"),
+        (overhead_searched, "more than one rank"),
+        (never_a_single_one, "a share that a single microbatch meets"),
+        (busy_share, "more than one rank"),
+        (one_more_to_be_sure, "the smallest number that is enough"),
+        (one_rank_like_two, "one rank alone"),
     ],
 }

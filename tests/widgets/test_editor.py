@@ -1,12 +1,16 @@
 """The schedule editor without a browser: what it says of a schedule, and that it runs it."""
 
+import importlib
 import time
 
 import pytest
 
 from pipelab.errors import ScheduleError
-from pipelab.schedules import Schedule, gpipe, one_f_one_b
+from pipelab.schedules import Schedule, gpipe, one_f_one_b, zero_bubble_h1, zero_bubble_v
+from pipelab.simulator import best_schedule
 from pipelab.widgets import ScheduleEditor
+from pipelab.widgets.settings import PACE
+from pipelab.words import time_text
 
 
 @pytest.fixture
@@ -52,6 +56,48 @@ def test_a_refusal_is_explained_with_its_tokens_marked(editor, rows, words, mark
     assert editor.state == "idle" and editor.trace is None
     editor.set_state({"rows": [["0F0", "0B0"], ["1F0", "1B0"]]})
     assert editor.can_run and editor.marks == []
+
+
+def test_it_says_what_is_known_of_a_schedule(editor):
+    lines = editor.message.splitlines()
+    assert lines[1].startswith("Its order is 1F1B")
+    assert lines[1].endswith("It holds at most 2, 1 microbatches on ranks 0 to 1.")
+    best = best_schedule(2, 2, PACE, 2).duration
+    assert f"Par is {time_text(best)} with at most 2 held" in editor.message
+    assert any(line.startswith("Longest bubble: rank ") for line in lines)
+    swapped = [["0F0", "0F1", "0B1", "0B0"], ["1F0", "1F1", "1B1", "1B0"]]
+    editor.set_state({"rows": swapped})
+    assert "GPipe" in editor.message and "hold" in editor.message
+    editor.set_state({"rows": [[a.token for a in row] for row in zero_bubble_h1(2, 2).ranks]})
+    assert "this is as short" in editor.message
+
+
+def test_a_block_is_stamped_with_a_period(editor):
+    editor.set_state({"stamp": [1, 3, 6]})
+    assert editor.schedule.ranks == one_f_one_b(2, 6).ranks
+    assert "6 microbatches" in editor.message
+    editor.set_state({"stamp": [2, 2, 6]})
+    assert "the period is 2" in editor.message and editor.can_run
+    assert editor.schedule.ranks == one_f_one_b(2, 6).ranks, "a refusal changes nothing"
+    editor.set_state({"rows": [["0F0", "0I0", "0W0"], ["1F0", "1I0", "1W0"]], "stamp": [3, 3, 9]})
+    assert editor.can_run and editor.schedule.num_microbatches == 9
+    editor.rows = [["0B0"], ["1F0", "1B0"]]
+    with pytest.raises(ScheduleError):
+        editor.stamp_block(3, 2)
+
+
+def test_its_csv_is_what_torchtitan_loads(editor, tmp_path):
+    """torchtitan hands the file of pipeline_parallel_schedule_csv to this loader of torch's."""
+    tables = importlib.import_module("tests.schedules.torch_tables")
+    editor.set_state({"rows": [[a.token for a in row] for row in zero_bubble_v(2, 4).ranks]})
+    editor.rows = [editor.rows[0], [*editor.rows[1][:-2], *reversed(editor.rows[1][-2:])]]
+    assert editor.can_run and "your own" in editor.message
+    runtime = tables.load(Schedule.from_csv(editor.csv), tmp_path / "mine.csv")
+    assert (tmp_path / "mine.csv").read_text() == editor.csv
+    assert tables.computation(runtime.pipeline_order) == editor.rows
+    editor.rows = [["0B0"], ["1F0"]]
+    with pytest.raises(ScheduleError):
+        _ = editor.csv
 
 
 def test_its_message_had_another_name(editor):

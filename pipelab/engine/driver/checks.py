@@ -25,6 +25,12 @@ _OUTPUT = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.3, 0.9]])
 _TARGETS = torch.tensor([0, 2]), torch.tensor([[0.3, 0.1, 0.8], [0.9, 0.2, 0.4]])
 
 
+def check_in_flight(in_flight: int) -> None:
+    """Raise PipelabError unless it is a number of steps."""
+    if not isinstance(in_flight, int) or isinstance(in_flight, bool) or in_flight < 1:
+        raise PipelabError(f"in_flight={in_flight!r}: give a number of steps, 1 or more")
+
+
 def check_targets(targets: object) -> None:
     """Raise BatchError where a loss is wanted and nothing is there to compare with."""
     if targets is None:
@@ -152,6 +158,12 @@ def check_training(
         )
 
 
+def check_schedule(schedule: Schedule, pace: Cost | None, options: Options) -> None:
+    """Raise PipelabError for a pace or options that do not go with a schedule."""
+    check_pace(pace, schedule.num_stages, schedule.num_pieces)
+    check_slices(schedule, options)
+
+
 def check_pace(pace: Cost | None, num_stages: int, num_microbatches: int) -> None:
     """Raise PipelabError for a pace that is no cost, or one of other stages or microbatches."""
     if pace is None:
@@ -162,6 +174,21 @@ def check_pace(pace: Cost | None, num_stages: int, num_microbatches: int) -> Non
         )
     pace.check_stages(num_stages)
     pace.check_microbatches(num_microbatches)
+
+
+def check_slices(schedule: Schedule, options: Options) -> None:
+    """Raise PipelabError for what does not go together with sequences cut in slices."""
+    if schedule.slices == 1:
+        return
+    wrong = {
+        "worker='torch' runs whole microbatches": options.worker == "torch",
+        "checkpoint= runs a forward again, without the slices before it": options.checkpoint,
+    }
+    if found := [why for why, is_so in wrong.items() if is_so]:
+        raise PipelabError(
+            f"{schedule.name} cuts sequences in slices, but {found[0]}:\nleave that out, or use a "
+            f"schedule without slices, such as one_f_one_b"
+        )
 
 
 def check_worker(

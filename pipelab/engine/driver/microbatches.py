@@ -5,6 +5,7 @@ Each microbatch gets its weight here, by THE GRADIENT RULE (protocol/gradient_ru
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -31,17 +32,23 @@ class Rule:
     count: Count | None = None
     reduction: Reduction = "mean"
 
-    def weights(self, targets: Flat | None, sizes: list[int]) -> list[float]:
+    def weights(
+        self, targets: Flat | None, sizes: list[int], tokens: Sequence[int] = ()
+    ) -> list[float]:
         """The weight of each microbatch of the whole batch, whose rows are ``sizes``.
+
+        Of each of its slices, where it has some of so many ``tokens``.
 
         Raises:
             BatchError: ``count`` gave no number, or counts of which no mean can be taken.
         """
         if targets is None:
             return [1.0] * len(sizes)
-        counts = [float(size) for size in sizes]
+        counts = [float(size * length) for size in sizes for length in tokens or (1,)]
         if self.count is not None:
-            counts = [self.counted(part) for part in targets.cut(sizes)]
+            parts = targets.cut(sizes)
+            parts = [piece for part in parts for piece in part.sliced(tokens)] if tokens else parts
+            counts = [self.counted(part) for part in parts]
         return gradient_rule.weights(counts, self.reduction)
 
     def counted(self, targets: Flat) -> float:
@@ -86,21 +93,25 @@ class Share(NamedTuple):
 
 def share_out(
     inputs: Flat, targets: Flat | None, rows: int, num_microbatches: int, replicas: int, rule: Rule,
-    with_trial: bool = False,
+    with_trial: bool = False, tokens: Sequence[int] = (),
 ) -> list[Share]:  # fmt: skip
-    """The shares of all replicas, by rows, each cut into microbatches as equal as can be."""
+    """The shares of all replicas, by rows, each cut into microbatches as equal as can be.
+
+    ``tokens``: of each slice of a microbatch; empty where it is whole.
+    """
     parts = microbatch_sizes(rows, replicas)
     sizes = [microbatch_sizes(part, min(num_microbatches, part)) for part in parts]
-    weights = rule.weights(targets, [size for row in sizes for size in row])
+    weights = rule.weights(targets, [size for row in sizes for size in row], tokens)
     inputs_of = inputs.cut(parts)
     targets_of = [None] * replicas if targets is None else targets.cut(parts)
     shares, first = [], 0
     for i, row in enumerate(sizes):
-        own = tuple(weights[first : first + len(row)])
+        pieces = len(row) * (len(tokens) or 1)
+        own = tuple(weights[first : first + pieces])
         theirs = targets_of[i]
         trial = None if theirs is None or not with_trial else rule.trial(theirs, row)
         shares.append(Share(inputs_of[i], theirs, row, own, first, trial))
-        first += len(row)
+        first += pieces
     return shares
 
 
@@ -112,6 +123,37 @@ def _first_rows(sizes: Sequence[int]) -> tuple[int, ...]:
             takes.append(min(size, missing))
             missing -= size
     return tuple(takes)
+
+
+def slice_tokens(
+    inputs: Flat, targets: Flat | None, slices: int, shares: Sequence[float]
+) -> tuple[int, ...]:
+    """How many tokens each slice of a sequence has; () where microbatches are whole.
+
+    Raises:
+        BatchError: inputs or targets without a sequence in dimension 1, or too short a one.
+    """
+    if slices == 1:
+        return ()
+    flats = [inputs, *([targets] if targets else [])]
+    leaves = [leaf for flat in flats for leaf in flat.form.tensors if leaf.dim is not None]
+    lengths = {leaf.shape[1] if len(leaf.shape) > 1 and leaf.dim == 0 else 0 for leaf in leaves}
+    if len(lengths) != 1 or 0 in lengths:
+        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
+        raise BatchError(
+            f"a schedule of slices cuts sequences: give inputs and targets of (rows, tokens, ...) "
+            f"with\nequally many tokens, not {shapes}; or a schedule without slices"
+        )
+    (length,) = lengths
+    ends = [*accumulate(shares or [1 / slices] * slices)]
+    places = [0, *(round(end * length) for end in ends)]
+    tokens = tuple(b - a for a, b in pairwise(places))
+    if min(tokens) < 1:
+        raise BatchError(
+            f"a sequence of {length} tokens cannot be cut into slices of {tokens}: every slice has "
+            f"at least one"
+        )
+    return tokens
 
 
 def microbatch_sizes(rows: int, num_microbatches: int) -> tuple[int, ...]:

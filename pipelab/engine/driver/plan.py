@@ -46,7 +46,7 @@ def uses(
     ]
     csv = lowered.compute.to_csv() if options.worker == "torch" else ""
     return [
-        Use(rows[rank], _homes(lowered, replica), pace, overlap, csv)
+        Use(rows[rank], _homes(lowered, replica), pace, overlap, csv, lowered.overlaps)
         for replica in range(replicas)
         for rank in range(lowered.num_ranks)
     ]

@@ -45,14 +45,15 @@ class StepResult:
     @cached_property
     def trace(self) -> Trace:
         """What each rank did and when, seconds from the first event."""
-        events = in_order(event_of(row) for answer in self._answers for row in answer.events)
+        events = [event_of(row) for answer in self._answers for row in answer.events]
+        origin = min((event.start for event in events), default=0.0)
         memory = tuple(answer.memory for answer in self._answers)
         overruns = sum(answer.overruns for answer in self._answers)
         setting = self._setting
         if overruns:
             late = f"{overruns} action{'s' * (overruns > 1)} ran over"
             setting = replace(setting, paced=f"{setting.paced} ({late})")
-        return Trace(events, "recorded", setting, memory)
+        return Trace(in_order(events), "recorded", setting, memory, origin)
 
 
 def setting_of(
@@ -65,6 +66,7 @@ def setting_of(
         schedule=schedule.name,
         ranks=schedule.num_ranks * replicas,
         microbatches=schedule.num_microbatches,
+        slices=schedule.slices,
         replicas=replicas,
         device=place.device,
         backend=torchs + place.backend,

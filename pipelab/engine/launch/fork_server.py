@@ -11,6 +11,7 @@ reads the socket's end, and all that was forked from it ends too.
                      ── pipes ──────────▶  fork; the child reads what it has to run
     Child.pid        ◀── its number ─────
     Child.has_ended  ◀── its exit code ──  the child has ended
+                                           end, after a minute without children
 
 Python's own fork server serves the script's own processes, too: they would ignore Ctrl-C as ranks
 do. And no daemonic process, such as a pool's worker, could start a rank by it.
@@ -201,13 +202,27 @@ def fork(name: str, target: Callable[..., object], *arguments: object) -> Child:
     Raises:
         LaunchError: the server has ended, or the system starts no more processes.
     """
+    try:
+        return _fork(name, (target, arguments))
+    except ConnectionError:  # nothing was asked: the server has ended just now, since it was idle
+        try:
+            return _fork(name, (target, arguments))
+        except ConnectionError as error:
+            raise _ended(error) from error
+
+
+def _fork(name: str, call: Call) -> Child:
+    """The same once. Raises ConnectionError if the server takes no more requests."""
     wait_until_up()
     with Uninterrupted():
         server = _started()
         try:
-            return server.fork(name, (target, arguments))
-        except (EOFError, ConnectionError) as error:
+            return server.fork(name, call)
+        except EOFError as error:
             raise _ended(error) from error
+        except ConnectionError:
+            server.end()
+            raise
         except OSError as error:
             raise refused(f"the process {name!r} did not start", error) from None
 
@@ -235,6 +250,11 @@ def refuse_within_ranks() -> None:
             "layer or a loss that it received is defined here; and what is at the top of a module "
             'runs with each import. Put it behind `if __name__ == "__main__":`'
         )
+
+
+def is_up() -> bool:
+    """Whether the server runs."""
+    return _home.server is not None and not _home.server.has_ended()
 
 
 def pid() -> int | None:

@@ -10,14 +10,17 @@ and the next call says so: new ranks, started silently with an earlier state, wo
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 
-from pipelab.engine.failures.cause import cause
+from pipelab.engine.failures.cause import cause, timed_out
 from pipelab.engine.failures.deadline import Deadline
 from pipelab.engine.failures.findings import Absent, Findings, State
 from pipelab.engine.failures.sentences import unsendable
+from pipelab.engine.launch.delivery import deliver
 from pipelab.engine.launch.fork_server import refuse_within_ranks
 from pipelab.engine.launch.interrupt import Uninterrupted
 from pipelab.engine.launch.processes import Processes, is_stopped
@@ -58,12 +61,15 @@ class LaunchedRanks:
         self.last_asked = time.monotonic()
         self.why_closed = ""
         self._is_closing = False
+        self._given: deque[Sequence[object]] = deque()  # commands without their answers
+        self._early = [deque[Done | Failure | None]() for _ in range(num_ranks)]  # not asked for
         with Uninterrupted():
             self._processes = Processes(num_ranks)
             self._end = weakref.finalize(self, self._processes.end)
         try:
             self._processes.start(num_ranks, replicas, timeout)
-            self._answers([None] * num_ranks)
+            self._given.append([None] * num_ranks)
+            self._answers()
             _close_when_idle(self, idle_timeout)
             forget_in_children(self)
         except RankError as error:
@@ -100,16 +106,32 @@ class LaunchedRanks:
         Raises:
             RankError: a rank failed, died or was too late. All ranks are gone then.
         """
+        with self._working():
+            self._give(commands)
+            if meanwhile is not None:
+                meanwhile()
+            return self._answers()
+
+    def give(self, commands: Sequence[object]) -> None:
+        """Give each rank its command, which it obeys when it has obeyed those before.
+
+        Raises:
+            RankError: a rank was too late to take it.
+        """
+        with self._working():
+            self._give(commands)
+
+    def answers(self) -> list[Done]:
+        """The answers to the oldest commands that have been given. Raises RankError as ``ask``."""
+        with self._working():
+            return self._answers()
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
         with self.lock:
             try:
-                for rank, command in enumerate(commands):
-                    self._send(rank, command)
-                if meanwhile is not None:
-                    meanwhile()
-                answers = self._answers(commands)
-                self._processes.logs.replay()
+                yield
                 self.last_asked = time.monotonic()
-                return answers
             except BaseException as error:
                 with Uninterrupted():
                     was_closed = self._is_closing and isinstance(error, (RankError, OSError))
@@ -120,22 +142,32 @@ class LaunchedRanks:
                     raise PipelineClosed("the pipeline was closed during its work") from None
                 raise
 
-    def _send(self, rank: int, command: object) -> None:
-        try:
-            message = dumps(command)
-        except Exception as error:  # whatever a learner's __reduce__ or a lock in a layer raises
-            raise unsendable(rank, command, error) from error
-        try:
-            self._processes.pipes[rank].send_bytes(message)
-        except OSError:
-            if self._is_closing:
-                raise
-            # a dead rank is found, and named, while we wait for its answer
+    def _give(self, commands: Sequence[object]) -> None:
+        deadline = Deadline(self.answer_timeout + _SLACK)
 
-    def _answers(self, commands: Sequence[object]) -> list[Done]:
-        found = self._collect(commands)
+        def seconds_left() -> float:
+            deadline.note(self.begun())
+            return deadline.left()
+
+        pipes = self._processes.pipes
+        self._given.append(commands)
+        for rank, command in enumerate(commands):
+            message = _message(rank, command)
+            if not deliver(message, rank, pipes, self._read_early, seconds_left):
+                late = [rank for rank, early in enumerate(self._early) if not early]
+                raise timed_out(self._findings(self._given[0], {}, late, set()))
+
+    def _read_early(self, rank: int) -> bool:
+        """Read an answer that nobody has asked for yet; whether more may come."""
+        answer = _receive(self._processes.pipes[rank])
+        self._early[rank].append(answer)
+        return answer is not None
+
+    def _answers(self) -> list[Done]:
+        found = self._collect(self._given.popleft())
         if error := cause(found):
             raise error
+        self._processes.logs.replay()
         return [answer for _, answer in sorted(found.answers.items()) if isinstance(answer, Done)]
 
     def _collect(self, commands: Sequence[object]) -> Findings:
@@ -145,6 +177,19 @@ class LaunchedRanks:
         ended: set[int] = set()
         deadline = Deadline(self.answer_timeout + _SLACK)
         deadline.note(self.begun())
+
+        def take(pipe: Connection, answer: Done | Failure | None) -> None:
+            rank = waiting.pop(pipe)
+            if answer is None:
+                ended.add(rank)
+                return
+            answers[rank] = answer
+            if isinstance(answer, Failure):
+                deadline.end_within(_grace(answer))
+
+        for early, pipe in zip(self._early, self._processes.pipes, strict=True):
+            if early:
+                take(pipe, early.popleft())
         while waiting and not ended:
             ready = connection.wait(list(waiting), min(_LOOK, deadline.left()))
             if not ready:
@@ -152,16 +197,9 @@ class LaunchedRanks:
                 deadline.note(self.begun())
                 if deadline.is_over():
                     break
-            for pipe in ready:
-                assert isinstance(pipe, Connection)
-                rank = waiting.pop(pipe)
-                answer = _receive(pipe)
-                if answer is None:
-                    ended.add(rank)
-                else:
-                    answers[rank] = answer
-                if isinstance(answer, Failure):
-                    deadline.end_within(_grace(answer))
+            for pipe in self._processes.pipes:
+                if pipe in ready:
+                    take(pipe, _receive(pipe))
         return self._findings(commands, answers, {*waiting.values(), *ended}, ended)
 
     def _findings(
@@ -206,6 +244,13 @@ class LaunchedRanks:
         if self._end.detach() is not None:
             self.why_closed = PARENTS
             self._processes.forget()
+
+
+def _message(rank: int, command: object) -> bytes:
+    try:
+        return dumps(command)
+    except Exception as error:  # whatever a learner's __reduce__ or a lock in a layer raises
+        raise unsendable(rank, command, error) from error
 
 
 def _receive(pipe: Connection) -> Done | Failure | None:

@@ -56,6 +56,8 @@ class Processes:
         opened.callback(self.progress.close)
         self.logs = LogReader(self.folder, num_ranks)
         opened.callback(self.logs.close)
+        self._shared = SharedFiles(num_ranks)
+        opened.callback(self._shared.close)
         self._read_end, self._lifeline = Pipe(duplex=False)
         opened.callback(self._read_end.close)
         opened.callback(self._lifeline.close)
@@ -65,20 +67,15 @@ class Processes:
         fork_server.wait_until_up()
         threads = threads_per_rank(num_ranks)
         settings = process_settings.current()  # as they are now: the server has its start's
-        with self._shared_files(num_ranks) as shared:
-            for rank in range(num_ranks):
-                with Uninterrupted(), self._pipe() as theirs:  # a rank that nobody knows would stay
-                    self.all.append(fork_server.fork(
-                        f"pipelab rank {rank}", rank_process.main,
-                        rank, num_ranks, replicas, theirs, self._read_end, shared.of_rank(rank),
-                        self.folder, timeout, threads, settings,
-                    ))  # fmt: skip
-
-    def _shared_files(self, num_ranks: int) -> SharedFiles:
-        try:
-            return SharedFiles(num_ranks)
-        except OSError as error:
-            raise refused("the ranks did not start", error) from None
+        for rank in range(num_ranks):
+            with Uninterrupted(), self._pipe() as theirs:  # a rank that nobody knows would stay
+                self.all.append(fork_server.fork(
+                    f"pipelab rank {rank}", rank_process.main,
+                    rank, num_ranks, replicas, theirs, self._read_end, self._shared.of_rank(rank),
+                    self.folder, timeout, threads, settings,
+                ))  # fmt: skip
+        with Uninterrupted():
+            self._shared.close()
 
     def _pipe(self) -> Connection:
         """The rank's end of a new pipe; ours is kept."""
@@ -122,6 +119,7 @@ class Processes:
         self.progress.close()
         self.logs.close()
         self._folder.close()
+        self._shared.close()
 
 
 def threads_per_rank(num_ranks: int) -> int:

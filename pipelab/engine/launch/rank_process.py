@@ -60,6 +60,8 @@ def main(
             else:
                 assert session is not None, "the first command is Build"
                 answer = session.answer(command)
+                if not pipe.poll():
+                    session.settle()
             _flush()
             send(pipe, answer)
     except PipeEnded:

@@ -5,6 +5,7 @@ parent's end while a library is loaded, so a small process, the guard, waits for
 """
 
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -24,6 +25,7 @@ from pipelab.engine.launch.leftovers import remove_of_dead
 MARK = "pipelab-forkserver"  # in its command line, before its parent's number
 SOCKET = 3  # the number of its socket
 _PR_SET_PDEATHSIG = 1
+_IDLE = 60.0  # seconds without a child, after which the server ends; PIPELAB_IDLE says otherwise
 _MOST_FILES = 250  # that one message may carry (Linux)
 
 
@@ -91,29 +93,51 @@ def main() -> NoReturn:
     control = socket.socket(fileno=SOCKET)
     with suppress(OSError):  # the parent has ended: the next read shows it
         control.send(b"u")
-    _serve(control)
-    remove_of_dead(_parent())
+    if not _serve(control):
+        remove_of_dead(_parent())
     os._exit(0)  # to unload torch piece by piece would take a second
 
 
-def _serve(control: socket.socket) -> None:
-    """Fork a process for each request, and report how it ends, until the parent has gone."""
+def _serve(control: socket.socket) -> bool:
+    """Fork a process for each request, and report how it ends, until the parent has gone.
+
+    Or until it had nothing to do for some time, and this is True: a learner who reads needs
+    no server, and thirty of them share a machine. The next launch starts another one.
+    """
     children: dict[int, Connection] = {}  # by their numbers: where to report their end
+    idle = _idle_seconds()
     woken, wake = os.pipe()
     os.set_blocking(woken, False)
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     while True:
-        ready, _, _ = select.select([SOCKET, woken], [], [])
+        ready, _, _ = select.select([SOCKET, woken], [], [], None if children else idle)
+        if not ready:
+            _refuse_more(control)
+            return True
         if woken in ready:
             os.read(woken, 4096)
             _report_ended(children)
         if SOCKET in ready:
             files = _receive_files(control)
             if not files:
-                return
+                return False
             _fork(files, children, [SOCKET, woken, wake])
+
+
+def _idle_seconds() -> float:
+    with suppress(KeyError, ValueError):
+        return float(os.environ["PIPELAB_IDLE"])
+    return _IDLE
+
+
+def _refuse_more(control: socket.socket) -> None:
+    """The parent cannot send from now on; what it has sent just now was for another server."""
+    control.shutdown(socket.SHUT_RD)
+    while files := _receive_files(control):
+        with suppress(OSError):
+            Connection(files[1], readable=False).send(-errno.ECONNRESET)
 
 
 def _receive_files(control: socket.socket) -> list[int]:

@@ -16,7 +16,7 @@ import cloudpickle
 import torch
 from torch import Tensor, nn
 
-from pipelab.action import Action
+from pipelab.action import Action, Overlap
 from pipelab.engine.protocol.device import CPU, Place
 from pipelab.engine.protocol.pickling import FastPickler, Pickler
 from pipelab.partition.sharing import NOTHING_SHARED, Sharing
@@ -83,7 +83,7 @@ class Use:
 
     ``rows`` are this rank's rows of the lowered schedule: for training (True) and for evaluation.
     ``home`` names the rank of each stage. Without ``overlap``, sends block. ``csv``: the whole
-    schedule, where torch follows it.
+    schedule, where torch follows it. ``overlaps``: pairs of the whole schedule that run as one.
     """
 
     rows: dict[bool, tuple[Action, ...]]
@@ -91,6 +91,7 @@ class Use:
     pace: Cost | None
     overlap: bool = True
     csv: str = ""
+    overlaps: frozenset[Overlap] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ class Trial:
 class Run:
     """One pass over one batch. ``inputs`` go to the first stage's rank, ``targets`` to the last's.
 
-    ``sizes``: rows of each microbatch. ``weights``: the share of each microbatch in the mean.
+    ``sizes``: rows of each microbatch. ``weights``: the share of each microbatch in the mean, or of
+    each of its slices, of so many ``tokens``; without, microbatches are whole.
     ``signature``: shape of a row and dtype of the inputs; while it stays, message shapes do too.
     ``first``: the number of this replica's first microbatch within the whole batch. ``profiled``:
     under PyTorch's profiler, which slows it down; ``profile_folder``: where each rank leaves the
@@ -133,6 +135,7 @@ class Run:
     profiled: bool = False
     profile_folder: str = ""
     trial: Trial | None = None
+    tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ compiled functions     as what was compiled and how; the rank compiles it again
 import copyreg
 import io
 import pickle
-from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from operator import attrgetter
@@ -22,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from pipelab.tracebacks import reduced_code
+
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """For a learner's models, losses and functions, also those of a notebook cell."""
@@ -31,8 +32,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if type(obj) is Tensor:
             return _reduce_tensor(obj)
         if type(obj) is CodeType:
-            make, parts, *_ = self.dispatch_table[CodeType](obj)
-            return _code, (make, parts, obj.co_filename)
+            return reduced_code(obj, self.dispatch_table)
         if isinstance(obj, ModuleType) and obj.__name__.startswith("torch."):
             return _module_of_torch, (obj.__name__,)
         if isinstance(obj, torch.jit.ScriptModule | torch.jit.ScriptFunction):
@@ -71,11 +71,6 @@ class FastPickler(pickle.Pickler):
     """For batches and results, which hold no classes of a learner's: tensors as raw bytes."""
 
     dispatch_table = {**copyreg.dispatch_table, Tensor: _reduce_tensor}  # noqa: RUF012
-
-
-def _code(make: Callable[..., CodeType], parts: tuple[object, ...], file: str) -> CodeType:
-    """Since 3.1.2 cloudpickle leaves the file's name out."""
-    return make(*parts).replace(co_filename=file)
 
 
 def _module_of_torch(name: str) -> object:

@@ -1,9 +1,11 @@
 """One batch on one rank: its microbatches, the results that wait, and which message goes where."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
-from pipelab.action import MESSAGES, SENDS, Action, Kind, produces
+from pipelab.action import MESSAGES, SENDS, Action, Kind, Overlap, produces
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport.rank_messages import Content, number
 from pipelab.errors import BatchError
@@ -21,21 +23,32 @@ class Route:
         home: the rank of each stage.
     """
 
-    def __init__(self, row: tuple[Action, ...], home: dict[int, int], rank: int):
+    def __init__(
+        self, row: tuple[Action, ...], home: dict[int, int], rank: int,
+        overlaps: Iterable[Overlap] = (),
+    ):  # fmt: skip
         self.row = row
+        self.overlaps = [both for both in overlaps if home[both.forward.stage] == rank]
         self.home = home
         self.rank = rank
         posted = set(row)
         pairs = ((a, a._replace(kind=_NEEDS[a.kind])) for a in row if a.kind in _NEEDS)
         self.needs_message = {action: recv for action, recv in pairs if recv in posted}
 
-    def actions(self, num_microbatches: int, update: bool) -> list[Action]:
+    def actions(self, num_pieces: int, update: bool) -> list[Action]:
         """The row for a batch that may have fewer microbatches, or no update at its end."""
         return [
-            a
-            for a in self.row
-            if (update if a.microbatch is None else a.microbatch < num_microbatches)
+            a for a in self.row if (update if a.microbatch is None else a.microbatch < num_pieces)
         ]
+
+    def together(self, num_microbatches: int) -> dict[Action, Overlap]:
+        """For each action of a pair that overlaps, the pair, if the batch has both microbatches."""
+        return {
+            action: both
+            for both in self.overlaps
+            if max(map(number, both)) < num_microbatches
+            for action in both
+        }
 
     def channels(self) -> set[tuple[int, int]]:
         """The channels, from rank to rank, that this rank's messages use."""
@@ -69,8 +82,8 @@ class Batch:
         self.run = run
         self.route = route
         self.train = run.train
-        self.inputs = [] if run.inputs is None else run.inputs.to(device).cut(run.sizes)
-        self.targets = [] if run.targets is None else run.targets.to(device).cut(run.sizes)
+        self.inputs = [] if run.inputs is None else _pieces(run.inputs.to(device), run)
+        self.targets = [] if run.targets is None else _pieces(run.targets.to(device), run)
         self.losses: list[Tensor] = []
         self.outputs: list[Flat] = []
         self._values: dict[Action, Flat] = {}  # by the F that needs it
@@ -79,7 +92,7 @@ class Batch:
 
     def rows(self, action: Action) -> int:
         """Rows of the action's microbatch."""
-        return self.run.sizes[number(action)]
+        return self.run.sizes[number(action) // (len(self.run.tokens) or 1)]
 
     def weight(self, action: Action) -> float:
         """What to multiply the loss of its microbatch by."""
@@ -147,6 +160,12 @@ class Batch:
     def collected(self) -> Flat | None:
         """The outputs of all microbatches, if they are wanted and this rank has them."""
         return join(self.outputs).to("cpu") if self.outputs else None
+
+
+def _pieces(batch: Flat, run: Run) -> list[Flat]:
+    """The microbatches of a batch, or all their slices."""
+    parts = batch.cut(run.sizes)
+    return [piece for part in parts for piece in part.sliced(run.tokens)] if run.tokens else parts
 
 
 def check_rows(output: Flat, rows: int, dim: int) -> None:

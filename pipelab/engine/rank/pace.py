@@ -13,8 +13,9 @@ action, so none is ever much shorter than its cost. Work that takes longer than 
 """
 
 import time
+from collections.abc import Mapping
 
-from pipelab.action import BUSY, SENDS, Action, Kind
+from pipelab.action import BUSY, SENDS, Action, Kind, Overlap
 from pipelab.engine.protocol.device import DeviceClock, Moment
 from pipelab.engine.rank.recorder import Found
 from pipelab.simulator import Cost
@@ -36,6 +37,9 @@ class Pace(DeviceClock):
         self.clock = clock or DeviceClock()  # of the rank's real device
         self.due = 0.0  # when the device is ready; on the clock of ``time.monotonic``
         self.overruns = 0
+        self.together: Mapping[Action, Overlap] = {}  # the pair of each action that overlaps
+        self._pair_began: Moment = 0.0
+        self._is_idle = True  # it has done all that it was given
 
     @property
     def is_on(self) -> bool:
@@ -47,7 +51,7 @@ class Pace(DeviceClock):
         if self.cost is None:
             return
         if action.kind in BUSY:
-            ahead = min(_AHEAD * self.cost.seconds(action), _MAX_AHEAD)
+            ahead = min(_AHEAD * self._lasts(action), _MAX_AHEAD)
             _sleep_until(self.due - ahead)
         elif action.kind is Kind.WAIT:
             _sleep_until(self.due - _MAX_AHEAD)
@@ -57,7 +61,7 @@ class Pace(DeviceClock):
         if self.cost is None:
             return
         if action.kind in BUSY:
-            self._keep_busy(self.cost.seconds(action), self.seconds(found.start))
+            self._keep_busy(self._lasts_from_now(action, found), self.seconds(found.start))
         elif action.kind in SENDS:
             seconds = self.cost.message_seconds(action)
             found.until = self.due + seconds
@@ -65,8 +69,10 @@ class Pace(DeviceClock):
                 self.due += seconds
 
     def begin(self) -> None:
-        """A step starts now."""
-        self.due, self.overruns = time.monotonic(), 0
+        """A step starts: now, or where the device is busy with the one before, when that ends."""
+        self.overruns = 0
+        if self._is_idle:
+            self.due, self._is_idle = time.monotonic(), False
 
     def now(self) -> float:
         """The paced device's clock: work given to it now starts when all before it is done."""
@@ -81,9 +87,10 @@ class Pace(DeviceClock):
         self.clock.finish()
 
     def settle(self) -> None:
-        """Wait until the paced device has done what it was given."""
+        """Wait until the paced device has done what it was given; nothing else is there to do."""
         if self.cost is not None:
             _sleep_until(self.due)
+        self._is_idle = True
 
     def message_came(self, send: Action, left: float) -> None:
         """The device waits until a message that left at ``left`` has travelled long enough."""
@@ -99,6 +106,22 @@ class Pace(DeviceClock):
         if self.cost is not None:
             self.due = max(self.due, moment)
             _sleep_until(self.due)
+
+    def _lasts(self, action: Action) -> float:
+        """Seconds of an action, or of the pair that it is in."""
+        if self.cost is None:
+            return 0.0
+        both = self.together.get(action)
+        return self.cost.overlap_seconds(both) if both else self.cost.seconds(action)
+
+    def _lasts_from_now(self, action: Action, found: Found) -> float:
+        """The same; but the B of a pair began with its F, and is over when that is."""
+        both = self.together.get(action)
+        if both and action == both.backward:
+            found.start = self._pair_began
+            return 0.0
+        self._pair_began = found.start
+        return self._lasts(action)
 
     def _keep_busy(self, seconds: float, start: float) -> None:
         """The real work of an action that began at ``start`` is done: when is the device?"""

@@ -97,7 +97,9 @@ class Session:
     def use(self, use: Use) -> None:
         """Follow another schedule from now on."""
         rank, rows = self.recorder.rank, use.rows.items()
-        self.routes = {train: Route(row, use.home, rank) for train, row in rows}
+        self.routes = {
+            train: Route(row, use.home, rank, use.overlaps if train else ()) for train, row in rows
+        }
         channels = {channel for route in self.routes.values() for channel in route.channels()}
         self.messages.use(channels | self.worker.tied.use(use.home))
         halves = {action.stage for action in use.rows[True] if action.kind is Kind.I}
@@ -124,10 +126,10 @@ class Session:
         stages = worker.stages.values()
         with profiler, torch.set_grad_enabled(run.train), _mode(stages, run.train):
             if self.other is not None and run.train:
+                worker.pace.together = {}  # torch runs what overlaps one after the other
                 self.other.run(worker.batch)
                 worker.actions = [a for a in worker.actions if a.kind in PER_STAGE]
             worker.run_step()
-            worker.pace.settle()
         self.messages.finish(self.recorder.blocked_on)
         worker.tied.finish()
         worker.shared.after_batch(worker.stages.keys(), run.train)
@@ -145,7 +147,7 @@ class Session:
             for stage in worker.stages.values():
                 for parameter in stage.parameters:
                     parameter.grad = None
-        actions = route.actions(len(run.sizes), run.update)
+        actions = route.actions(len(run.weights), run.update)
         worker.begin(Batch(run, route, self.device), actions)  # [4]
         self._num_computing = max(1, sum(a.kind in COMPUTE for a in actions))
 
@@ -170,6 +172,13 @@ class Session:
             seen=profiler.found,
             clock_error=profiler.clock_error,
         )
+
+    def settle(self) -> None:
+        """No command waits: let the paced device end its work before the answer is given.
+
+        With the next step at hand a rank continues at once, as it would with a real device.
+        """
+        self.worker.pace.settle()
 
     def load(self, command: Load) -> None:
         """Replace the parameters and the optimizers' state."""

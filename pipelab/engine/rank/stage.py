@@ -18,6 +18,8 @@ from pipelab.engine.protocol.loss_trial import Rows
 from pipelab.engine.rank.backward import WeightsLater, run_backward
 from pipelab.engine.rank.no_graph import no_graph
 from pipelab.engine.rank.run_once import hooks_noted
+from pipelab.engine.rank.slice_trial import SliceTrial
+from pipelab.models.slices import Slices
 from pipelab.partition import call
 from pipelab.partition.saved import SavedBytes
 from pipelab.partition.tree import Flat, Form, check_finite, flatten, map_tensors, tensors_of
@@ -65,7 +67,9 @@ class Stage:
         self.splits = False  # whether the schedule runs its backwards as I and W
         self.kept: dict[int, _Kept] = {}
         self.halved: dict[int, WeightsLater] = {}  # after I, before W
-        self._saved_bytes: dict[Form, int] = {}
+        self.slices = Slices()
+        self._slice_trial = SliceTrial(number, module, self.loss)
+        self._saved_bytes: dict[tuple[Form, int], int] = {}
         self._old_gradient_bytes = 0
         self._has_new_gradients = False
         self._trial: Rows | None = None
@@ -90,20 +94,23 @@ class Stage:
         ``backward``.
         """
         entry: list[Tensor | None] = []
+        self._slice_trial.add(microbatch, inputs, target, weight)
         begun = _enter(inputs, entry)
-        measured = None if inputs.form in self._saved_bytes else SavedBytes(self.module)
-        with measured or nullcontext(), self.hooks_noted() as hooks:
+        alike = inputs.form, getattr(microbatch, "place", 0)  # a later slice keeps more
+        measured = None if alike in self._saved_bytes else SavedBytes(self.module)
+        part = self.slices.forward(microbatch, inputs.tensors)
+        with part, measured or nullcontext(), self.hooks_noted() as hooks:
             output = self._apply(microbatch, inputs, target, weight)
         self._check("output", output.tensors)
         if measured is not None:
-            self._saved_bytes[inputs.form] = _kept_bytes(measured, inputs, output, target)
+            self._saved_bytes[alike] = _kept_bytes(measured, inputs, output, target)
         outputs = [x for x in output.tensors if x.requires_grad]
         if len(outputs) == 1 and not self.is_last:
             # A hook of several tensors is not called at the only root of a backward (PyTorch 2.13),
             # and in one process a stage's output is no root: a view takes that place.
             outputs = [outputs[0].view_as(outputs[0])]
         self.kept[microbatch] = _Kept(entry, begun, outputs, hooks)
-        return output, self._saved_bytes[inputs.form]
+        return output, self._saved_bytes[alike]
 
     def evaluate(self, inputs: Any) -> Any:
         """The output alone; nothing is kept."""
@@ -136,8 +143,11 @@ class Stage:
     def backward(self, microbatch: int, gradients: Sequence[Tensor]) -> list[Tensor]:
         """The gradients of the input's tensors, given those of the output's (none on the last)."""
         kept = self.kept.pop(microbatch)
-        if kept.outputs:  # a first stage of frozen layers has no graph
-            run_backward(kept.outputs, gradients or self._first_gradients(kept))
+        roots, theirs = self.slices.roots(microbatch)
+        if kept.outputs or roots:  # a first stage of frozen layers has no graph
+            own = gradients or self._first_gradients(kept)
+            run_backward([*kept.outputs, *roots], [*own, *theirs])
+        self.slices.after_backward(microbatch)
         return self._gradients(kept)
 
     def backward_input(self, microbatch: int, gradients: Sequence[Tensor]) -> list[Tensor]:

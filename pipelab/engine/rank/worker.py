@@ -74,6 +74,8 @@ class Worker:
     def begin(self, batch: Batch, actions: Sequence[Action]) -> None:
         """Prepare one step."""
         self.batch, self.route, self.actions = batch, batch.route, actions
+        self.together = batch.route.together(len(batch.run.sizes))
+        self.pace.together = self.together
         self.reductions: list[tuple[Reduction, int, float]] = []  # with their event and due time
         self.tied_reductions: list[tuple[int, float]] = []
         self.tied.begin(batch.train)
@@ -96,16 +98,24 @@ class Worker:
         of tied weights, and the norm of the whole model, for the first STEP; a tied weight's new
         value for the STEP of its other stages.
         """
-        recv = self.route.needs_message.get(action)
-        if recv is not None:
-            wanted = Wanted(sent_as(recv), self.route.peer(recv))
-            with self.recorder.record(waiting_for(action), wanted):
-                self.take_message(action, recv)  # [6]
-        elif action.kind is Kind.STEP:
+        for starting in self.starts_with(action):
+            recv = self.route.needs_message.get(starting)
+            if recv is not None:
+                wanted = Wanted(sent_as(recv), self.route.peer(recv))
+                with self.recorder.record(waiting_for(starting), wanted):
+                    self.take_message(starting, recv)  # [6]
+        if action.kind is Kind.STEP:
             if self.reductions or self.tied_reductions or self.update.must_settle:
                 with self.recorder.record(waiting_for(action)):
                     self.settle_gradients()
             self.take_tied_weights(action)
+
+    def starts_with(self, action: Action) -> Sequence[Action]:
+        """The actions that start now: an F and a B that overlap start together, with the F."""
+        both = self.together.get(action)
+        if both is None:
+            return [action]
+        return both if action == both.forward else []
 
     def take_message(self, action: Action, recv: Action) -> None:
         """Take a message that was posted before; its action will find it in the batch."""

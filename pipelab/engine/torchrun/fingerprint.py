@@ -82,8 +82,9 @@ def _words(command: object) -> str:
     match command:
         case Build(options=options):
             return str(options.place)  # a machine's own GPUs decide it, if the script does not
-        case Use(rows=rows):
-            return " ".join(action.token for action in rows[True])
+        case Use(rows=rows, overlaps=overlaps):
+            together = sorted(both.token for both in overlaps)
+            return " ".join([*(action.token for action in rows[True]), *together])
         case Fetch(what=what):
             return what
         case Run():

@@ -14,9 +14,10 @@ import sys
 import tempfile
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,19 @@ _REMEASURE = 2.0  # seconds after which clocks are compared again, before the ne
 _number = itertools.count()  # of the pipeline: the script opens the same ones on every rank
 
 
+@dataclass
+class _Given:
+    """Commands for all ranks, and this rank's answer, pickled."""
+
+    commands: Sequence[object]
+    asked: Fingerprint
+    answer: bytes = b""
+
+    def keep(self, answer: Done) -> None:
+        """Pickle the answer."""
+        self.answer = dumps(answer)
+
+
 class TorchrunRanks:
     """This process as one of torchrun's ranks; ``ask`` does its part of each call.
 
@@ -76,6 +90,9 @@ class TorchrunRanks:
         self.clock_error = 0.0
         self.compared = self.last_answer = 0.0  # on rank 0's clock: all ranks decide alike
         self.session: Session | None = None
+        self._given: deque[_Given] = deque()  # commands whose answers nobody has asked for
+        self._failed: BaseException | None = None
+        self._failure: Failure
         with tempfile.TemporaryDirectory(prefix=f"pipelab-{os.getpid()}-") as folder:
             self._progress = Progress(Path(folder), num_ranks)  # the memory outlives its file
         self.recorder = Recorder(self.rank, self._progress)
@@ -121,18 +138,40 @@ class TorchrunRanks:
         Raises:
             RankError: a rank failed, died or was too late; every rank raises the same.
         """
-        asked = fingerprint(commands)
-        raised: BaseException | None = None
-        answer: bytes | Failure
+        self.give(commands)
+        if meanwhile is not None and self._failed is None:
+            self._noting_failure(meanwhile)
+        return self.answers()
+
+    def give(self, commands: Sequence[object]) -> None:
+        """Do this rank's command now; what goes wrong is raised when the answers are asked for."""
+        given = _Given(commands, fingerprint(commands))
+        self._given.append(given)
+        if self._failed is None:
+            self._noting_failure(lambda: given.keep(self._answer(commands[self.rank])))
+
+    def _noting_failure(self, work: Callable[[], None]) -> None:
+        """Do something; if it fails, the others must know before they wait for this rank."""
         try:
-            answer = dumps(self._answer(commands[self.rank]))
-            if meanwhile is not None:
-                meanwhile()
+            work()
         except BaseException as error:  # SystemExit from a learner's code included
-            raised = error
-            answer = failure_of(self.recorder, error)
+            self._failed = error
+            self._failure = failure_of(self.recorder, error)
+            self.sockets.close()
+
+    def answers(self) -> list[Done]:
+        """The answers to the oldest commands that have been given. Raises RankError as ``ask``.
+
+        If a later command failed here, its failure is the answer: what the others wait for in it
+        will not come.
+        """
+        given = self._given.popleft()
+        raised = self._failed
+        answer: bytes | Failure = given.answer if raised is None else self._failure
         try:
-            answers = self._exchange(commands, answer, asked)
+            if self.session is not None and not self._given:
+                self.session.settle()
+            answers = self._exchange(given.commands, answer, given.asked)
             return [cloudpickle.loads(answer) for answer in answers]
         except BaseException as error:
             self.close()

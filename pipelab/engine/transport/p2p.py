@@ -23,7 +23,7 @@ from pipelab.action import SENDS, Action, Kind
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport import header
 from pipelab.engine.transport.backends import Channel, Tagged, Transport, named
-from pipelab.engine.transport.rank_messages import Content, boundary, is_backward, number
+from pipelab.engine.transport.rank_messages import Content, boundary, is_backward, number, place
 from pipelab.errors import PartitionError
 from pipelab.partition.tree import Flat, Form
 
@@ -33,7 +33,7 @@ _MAX_TENSORS = _STAMP
 
 _Signature = tuple[object, ...]  # of a batch: the shape of a row and its dtype
 _Key = tuple[_Signature, int, int, bool]
-"""Batch, boundary, rows, train or evaluate: a value's form depends on these."""
+"""Batch (and slice), boundary, rows, train or evaluate: a value's form depends on these."""
 
 _MOST_SIGNATURES = 1000  # remembered at once: batches may be of any length
 
@@ -97,14 +97,14 @@ class GroupMessages:
         With ``stamped``, each message carries the time at which it left (rank/pace.py).
         """
         self.train, self.stamped = run.train, stamped
-        self.signature = run.signature
-        is_new = run.signature not in self.signatures
+        self.signature = *run.signature, *run.tokens
+        is_new = self.signature not in self.signatures
         if is_new and len(self.signatures) == _MOST_SIGNATURES:  # on all ranks at once
             for remembered in (self.signatures, self.forms, self.described, self.known):
                 remembered.clear()
-        self.signatures.add(run.signature)
+        self.signatures.add(self.signature)
         # all that makes a rank do what it has not done before
-        how = run.signature, run.train, run.fresh, run.update, run.collect
+        how = self.signature, run.train, run.fresh, run.update, run.collect
         self.kinds = {(rows, *how) for rows in run.sizes}
         self.carrier = self.transport if self.kinds <= self.known else self.host
 
@@ -258,7 +258,10 @@ class GroupMessages:
                 self.carrier.finish(work, self.timeout)
 
     def _key(self, message: Action, rows: int) -> _Key:
-        return self.signature, boundary(message), rows, self.train
+        signature = self.signature
+        if after := place(message):  # later slices may have other sizes
+            signature = (*signature, after)
+        return signature, boundary(message), rows, self.train
 
     def _tag(self, action: Action) -> int:
         """Equal at both ends of a message, different for all messages of a step."""

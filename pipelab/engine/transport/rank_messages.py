@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from pipelab.action import Action, Kind
+from pipelab.action import Action, Kind, Slice
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport.backends import Channel, Transport
 from pipelab.partition.tree import Flat
@@ -67,6 +67,11 @@ def number(message: Action) -> int:
     """The microbatch; only REDUCE_GRAD and STEP have none."""
     assert message.microbatch is not None
     return message.microbatch
+
+
+def place(message: Action) -> int:
+    """Which slice of its microbatch it belongs to; slices may have different sizes."""
+    return message.microbatch.place if isinstance(message.microbatch, Slice) else 0
 
 
 def boundary(message: Action) -> int:

@@ -9,13 +9,13 @@ from torch import Tensor
 from pipelab.action import Action
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.transport.backends import Channel, named
-from pipelab.engine.transport.rank_messages import Content, boundary, is_backward, number
+from pipelab.engine.transport.rank_messages import Content, boundary, is_backward, number, place
 from pipelab.engine.transport.rings import NO_STAGE, Name, Rings, plain_form
 from pipelab.errors import PartitionError
 from pipelab.partition.tree import Flat, Form
 
-_Kind = tuple[int, int, bool, bool]
-"""Boundary, rows, train or evaluate, gradients: while batches keep their shape, forms are alike."""
+_Kind = tuple[int, int, int, bool, bool]
+"""Boundary, rows, slice, train or evaluate, gradients: with batches of one shape, forms stay."""
 
 
 class RingMessages:
@@ -114,7 +114,7 @@ class RingMessages:
         """Nothing to do: the memory goes with the process."""
 
     def _kind(self, message: Action, rows: int) -> _Kind:
-        return boundary(message), rows, self.train, is_backward(message)
+        return boundary(message), rows, place(message), self.train, is_backward(message)
 
 
 class _Pending(NamedTuple):

@@ -55,7 +55,7 @@ class Shared(NamedTuple):
 
 
 class SharedFiles:
-    """What the parent makes for the ranks of one pipeline: open while it starts them.
+    """What the parent makes for the ranks of one pipeline: open until ``close``.
 
     Once they have theirs the parent must hold no end of a lifeline.
 
@@ -82,16 +82,9 @@ class SharedFiles:
         return self._shared[rank] if self._shared else None
 
     def close(self) -> None:
-        """Close the parent's."""
-        for file in self._opened:
-            os.close(file)
-        self._opened.clear()
-
-    def __enter__(self) -> "SharedFiles":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
+        """Close the parent's. May be called twice."""
+        while self._opened:
+            os.close(self._opened.pop())
 
     def _keep(self, file: int) -> OpenFile:
         self._opened.append(OpenFile(file))

@@ -8,22 +8,26 @@ from torch import Tensor, nn
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
 from pipelab.errors import LessonError
+from pipelab.lessons import recorded
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
-from pipelab.lessons.exercise import TRY_AGAIN, Cases, Exercise, each, equal, ratio
+from pipelab.lessons.chapters.ch01_draws import FOLLOW, KITCHENS, RELAYS
+from pipelab.lessons.exercise import Cases, Exercise, against, each
+from pipelab.lessons.experiment import in_turn
 from pipelab.lessons.questions import Estimate
 from pipelab.lessons.results import Result, Shown
 from pipelab.schedules import Schedule, gpipe
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Trace
 from pipelab.trace.trace import in_order
+from pipelab.words import number
 
 __all__ = ["CHAPTER", "MINUTE", "cook"]
 
 MINUTE = 0.1  # seconds that stand for a minute in the kitchen
 Rows = Sequence[Sequence[str]]
 
-_SHORT = 0.05  # a minute in checks
+_SHORT = 0.03  # a minute in checks
 _ORDER = "a function order(cooks, dishes): for each cook a list of slots, such as '0F0' or ''"
 _MINUTES = "a function minutes(costs, dishes, hand_over)"
 
@@ -51,16 +55,39 @@ def cook(
         ScheduleError: a dish is missing, appears twice, or is with the wrong cook.
     """
     schedule = with_backwards(order, one_by_one)
-    p, m = schedule.num_ranks, schedule.num_microbatches
-    forward = [minute * t for t in minutes] or minute
-    pace = Cost(forward, 0.0, 0.0, latency=hand_over * minute)
-    model: list[nn.Module] = [nn.Linear(4, 4) for _ in range(p)]
-    with Pipeline(model, schedule, loss=_loss) as pipeline:
-        inputs, targets = torch.ones(m, 4), torch.zeros(m)
-        pipeline.step(inputs, targets)  # opens the connections
-        pipeline.pace = pace
+    with _kitchen(schedule) as pipeline:
+        batch = _dishes(schedule)
+        pipeline.step(*batch)  # opens the connections
+        pipeline.pace = _pace(minutes, hand_over, minute)
         pipeline.use(schedule)
-        return forwards(pipeline.step(inputs, targets).trace)
+        return forwards(pipeline.step(*batch).trace)
+
+
+def _kitchen(schedule: Schedule) -> Pipeline:
+    model: list[nn.Module] = [nn.Linear(4, 4) for _ in range(schedule.num_ranks)]
+    return Pipeline(model, schedule, loss=nn.functional.mse_loss)
+
+
+def _dishes(schedule: Schedule) -> tuple[Tensor, Tensor]:
+    return torch.ones(schedule.num_microbatches, 4), torch.zeros(schedule.num_microbatches, 4)
+
+
+def _pace(minutes: Sequence[float], hand_over: float, minute: float) -> Cost:
+    forward = [minute * t for t in minutes] or minute
+    return Cost(forward, 0.0, 0.0, latency=hand_over * minute)
+
+
+def _beside(
+    schedules: Sequence[Schedule], minutes: Sequence[float] = (), hand_over: float = 0.0
+) -> list[Trace]:
+    """All of them on the same cooks, in turn."""
+    batch, pace = _dishes(schedules[0]), _pace(minutes, hand_over, _SHORT)
+    with _kitchen(schedules[0]) as pipeline:
+        return [*map(forwards, in_turn(pipeline, batch, schedules, pace))]
+
+
+def _in_turn(cooks: int, dishes: int) -> list[list[str]]:
+    return [[f"{cook}F{dish}" for dish in range(dishes)] for cook in range(cooks)]
 
 
 def with_backwards(order: Rows, one_by_one: bool = False) -> Schedule:
@@ -88,14 +115,10 @@ def forwards(trace: Trace) -> Trace:
     return Trace(in_order(filter(shown, trace.events)), trace.source, trace.setting)
 
 
-def _loss(output: Tensor, target: Tensor) -> Tensor:
-    return output.mean()
-
-
 # --------------------------------------------------------------------------- 01.1, the order
 
 
-def _judge_order(function: Function) -> Iterator[Result | Shown]:
+def _judge_order(function: Function, seed: int) -> Iterator[Result | Shown]:
     cases: Cases = {
         "three cooks, six dishes": (3, 6),
         "a single dish": (3, 1),
@@ -103,44 +126,50 @@ def _judge_order(function: Function) -> Iterator[Result | Shown]:
         "seven dishes": (3, 7),
         "one cook alone": (1, 5),
     }
-    tried = yield from each(function, cases, _compare_order)
+    tried = yield from each(function, cases, _compare_order, KITCHENS, seed)
     if tried.right:
         rows = tried.values[0]
         assert isinstance(rows, list)
-        trace = cook(rows, minute=_SHORT)
-        yield Shown("Your order, as three real processes ran it", trace)
-        took = trace.duration / (8 * _SHORT)
-        yield ratio("recorded, over 8 minutes", took, 0.95, 1.3, TRY_AGAIN)
+        plan = with_backwards(rows)
+        yours, reference = _beside([plan, with_backwards(_in_turn(3, 6))])
+        yield Shown("Your order, as three real processes ran it", yours)
+        yield from recorded.order(plan, yours)
+        yield recorded.timed("recorded, over the reference run", yours.duration, reference.duration)
 
 
 def _compare_order(name: str, rows: list[list[str]], cooks: int, dishes: int) -> Result:
     slots = cooks + dishes - 1
-    expected = f"{slots} slots, each dish once with each cook, in order"
+    expected = f"{number(slots, 'slot')}, each dish once at each cook"
     if fault := _fault(rows, cooks, dishes):
-        return Result(name, expected, fault, False, fault)
+        hint = "cook 1 has the tokens 1F0, 1F1, ...: each once, and each after 0F0, 0F1, ..."
+        return Result(name, expected, fault, False, hint)
     took = max(len(row) - _idle_end(row) for row in rows)
     hint = "a cook may begin a dish in the slot after the cook before has finished it, not later"
-    return Result(name, expected, f"{took} slots", took == slots, hint)
+    return Result(name, expected, number(took, "slot"), took == slots, hint)
 
 
 def _fault(rows: list[list[str]], cooks: int, dishes: int) -> str:
     """What is wrong with slots, in words; "" if nothing is."""
     if len(rows) != cooks:
-        return f"{len(rows)} rows for {cooks} cooks"
+        return f"{number(len(rows), 'row')} for {number(cooks, 'cook')}"
     done: dict[str, int] = {}
-    for number, row in enumerate(rows):
-        wanted = {f"{number}F{dish}" for dish in range(dishes)}
+    for cook_number, row in enumerate(rows):
+        wanted = {f"{cook_number}F{dish}" for dish in range(dishes)}
         tokens = [token for token in row if token]
+        if unknown := [token for token in tokens if token not in wanted]:
+            return f"{unknown[0]} is no token of cook {cook_number} here"
         if len(tokens) != len(set(tokens)):
-            return f"cook {number} handles a dish twice"
-        if unknown := set(tokens) - wanted:
-            return f"{min(unknown)} is no token of cook {number} here"
+            return f"cook {cook_number} handles a dish twice"
         if missing := wanted - set(tokens):
             return f"{min(missing)} is missing"
         done |= {token: slot for slot, token in enumerate(row) if token}
-    for number in range(1, cooks):
+    return _too_early(done, cooks, dishes)
+
+
+def _too_early(done: dict[str, int], cooks: int, dishes: int) -> str:
+    for cook_number in range(1, cooks):
         for dish in range(dishes):
-            mine, before = f"{number}F{dish}", f"{number - 1}F{dish}"
+            mine, before = f"{cook_number}F{dish}", f"{cook_number - 1}F{dish}"
             if done[mine] <= done[before]:
                 return (
                     f"{mine} in slot {done[mine]}, but {before} is done after slot {done[before]}"
@@ -156,7 +185,7 @@ def _idle_end(row: list[str]) -> int:
 # ------------------------------------------------------------------------- 01.2, the minutes
 
 
-def _judge_minutes(function: Function) -> Iterator[Result | Shown]:
+def _judge_minutes(function: Function, seed: int) -> Iterator[Result | Shown]:
     cases: Cases = {
         "equal cooks": ([1.0, 1.0, 1.0], 6, 0.0),
         "a slow cook in the middle": ([1.0, 2.0, 1.0], 6, 0.0),
@@ -165,24 +194,15 @@ def _judge_minutes(function: Function) -> Iterator[Result | Shown]:
         "a single dish": ([2.0, 1.0, 4.0], 1, 0.25),
         "one cook alone": ([3.0], 4, 0.5),
     }
-    tried = yield from each(function, cases, _compare_minutes)
+    compare = against(_simulated, FOLLOW)
+    tried = yield from each(function, cases, compare, RELAYS, seed)
     if tried.right:
-        order = [[f"{c}F{d}" for d in range(4)] for c in range(3)]
-        said = _simulated([1.0, 2.0, 1.0], 4, 0.5)
-        trace = cook(order, (1.0, 2.0, 1.0), 0.5, _SHORT)
+        plan = with_backwards(_in_turn(3, 4))
+        (trace,) = _beside([plan], (1.0, 2.0, 1.0), 0.5)
         yield Shown("Three real cooks, the second twice as slow, hand-over half a minute", trace)
-        took = trace.duration / (said * _SHORT)
-        yield ratio("recorded, over your formula", took, 0.95, 1.3, TRY_AGAIN)
-
-
-def _compare_minutes(
-    name: str, value: object, costs: list[float], dishes: int, hand_over: float
-) -> Result:
-    hint = (
-        "follow the first dish to the end; then ask which cook decides how fast the others follow, "
-        "and for which hand-overs no cook waits"
-    )
-    return equal(name, _simulated(costs, dishes, hand_over), value, hint)
+        yield from recorded.order(plan, trace)
+        said = _simulated([1.0, 2.0, 1.0], 4, 0.5) * _SHORT
+        yield recorded.timed("recorded time over your formula's", trace.duration, said, "formula")
 
 
 def _simulated(costs: list[float], dishes: int, hand_over: float) -> float:
@@ -205,6 +225,7 @@ CHAPTER = Chapter(
                 "Cook c starts c slots late: c empty texts, then the tokens of all dishes, then "
                 "as many empty texts as it takes to fill the row.",
             ),
+            KITCHENS,
         ),
         "01.2": Exercise(
             "how many minutes",
@@ -218,6 +239,7 @@ CHAPTER = Chapter(
                 "The first part is the sum of all costs, and one hand-over between any two "
                 "neighbours. The second part is one cook's cost, once for each dish but the first.",
             ),
+            RELAYS,
         ),
     },
     {

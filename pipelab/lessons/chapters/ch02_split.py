@@ -1,7 +1,8 @@
 """Lesson 2, split the model: which bytes shrink, cut points, and a budget that decides."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from itertools import accumulate, pairwise
 
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor, nn
 from pipelab.engine import Pipeline
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
+from pipelab.lessons.chapters.ch02_draws import BYTES, CUTS, largest
 from pipelab.lessons.exercise import Cases, Exercise, each, equal
 from pipelab.lessons.experiment import LOSS, Optimizer, seeded
 from pipelab.lessons.questions import Choice, Choose
 from pipelab.lessons.results import Result, Shown
+from pipelab.lessons.written import short
 from pipelab.partition import balance
 from pipelab.schedules import gpipe
 
@@ -53,7 +56,7 @@ def _batch() -> tuple[Tensor, Tensor]:
 # -------------------------------------------------------------------------------- 02.1, the cut
 
 
-def _judge_split(function: Function) -> Iterator[Result | Shown]:
+def _judge_split(function: Function, seed: int) -> Iterator[Result | Shown]:
     model = uneven_model()
     ours = [float(count) for count in parameter_counts(model)]
     cases: Cases = {
@@ -65,7 +68,7 @@ def _judge_split(function: Function) -> Iterator[Result | Shown]:
         "as many ranks as layers": ([5.0, 1.0, 2.0], 3),
         "a real model, 3 ranks": (ours, 3),
     }
-    tried = yield from each(function, cases, _compare_cut)
+    tried = yield from each(function, cases, _compare_cut, CUTS, seed)
     if tried.right:
         sizes = tried.values[-1]
         assert isinstance(sizes, list)
@@ -73,25 +76,27 @@ def _judge_split(function: Function) -> Iterator[Result | Shown]:
 
 
 def _compare_cut(name: str, sizes: list[int], costs: list[float], p: int) -> Result:
-    best = _largest(costs, balance(costs, p))
+    best = largest(costs, balance(costs, p))
     expected = f"{p} stages of all {len(costs)} layers, the largest costs {best:g}"
-    if len(sizes) != p or sum(sizes) != len(costs) or min(sizes) < 1:
+    if (
+        any(size % 1 for size in sizes)
+        or len(sizes) != p
+        or sum(sizes) != len(costs)
+        or min(sizes) < 1
+    ):
         hint = "every layer once: p numbers, each at least 1, that add up to the number of layers"
-        return Result(name, expected, f"sizes {sizes}", False, hint)
-    largest = _largest(costs, sizes)
+        return Result(name, expected, short(sizes), False, hint)
+    most = largest(costs, sizes)
     hint = "a stage's cost is the sum of its layers' costs; make the largest of these small"
-    return Result(name, expected, f"the largest costs {largest:g}", largest <= best * 1.0001, hint)
-
-
-def _largest(costs: Sequence[float], sizes: Sequence[int]) -> float:
-    return max(sum(costs[a:b]) for a, b in pairwise(accumulate(sizes, initial=0)))
+    got = f"{sizes}, the largest costs {most:g}"
+    return Result(name, expected, got, most <= best * 1.0001, hint)
 
 
 def _train_under_budget(model: nn.Sequential, sizes: list[int]) -> Iterator[Result]:
     """The learner's cut on real ranks: the same output, and three steps within a budget."""
     counts = [float(count) for count in parameter_counts(model)]
     inputs, targets = _batch()
-    budget = round(18 * _largest(counts, balance(counts, len(sizes))))  # Adam: 16, and activations
+    budget = round(18 * largest(counts, balance(counts, len(sizes))))  # Adam: 16, and activations
     with Pipeline(
         _stages(sizes),
         gpipe(len(sizes), 1),
@@ -109,7 +114,7 @@ def _train_under_budget(model: nn.Sequential, sizes: list[int]) -> Iterator[Resu
 # ------------------------------------------------------------------------------ 02.2, the bytes
 
 
-def _judge_bytes(function: Function) -> Iterator[Result | Shown]:
+def _judge_bytes(function: Function, seed: int) -> Iterator[Result | Shown]:
     counts = parameter_counts(uneven_model())
     cases: Cases = {
         "SGD, one rank": (counts, [7], "sgd"),
@@ -118,25 +123,53 @@ def _judge_bytes(function: Function) -> Iterator[Result | Shown]:
         "Adam, three ranks": (counts, [1, 1, 5], "adam"),
         "Adam, seven ranks": (counts, [1] * 7, "adam"),
     }
-    yield from each(function, cases, _compare_bytes)
+    yield from each(function, cases, _compare_bytes, replace(BYTES, compare=_compare_drawn), seed)
 
 
 def _compare_bytes(
     name: str, value: list[float], counts: list[int], sizes: list[int], optimizer: str
 ) -> Result:
-    recorded = _recorded_bytes(sizes, optimizer)
-    near = len(value) == len(recorded) and all(
-        abs(a - b) <= (0.002 if optimizer == "adam" else 0) * b
-        for a, b in zip(value, recorded, strict=True)
+    recorded = _recorded_bytes(tuple(sizes), optimizer)
+    near = [(0.002 if optimizer == "adam" else 0) * b for b in recorded]
+    return _close(name, recorded, value, near, "recorded ")
+
+
+def _compare_drawn(
+    name: str, value: list[float], layers: list[list[int]], optimizer: str
+) -> Result:
+    """As torch's optimizers keep them, on layers that take no memory, so that all sizes work."""
+    near = [8.0 * len(rank) if optimizer == "adam" else 0.0 for rank in layers]  # its steps
+    return _close(name, [_kept_bytes(rank, optimizer) for rank in layers], value, near)
+
+
+def _close(
+    name: str, expected: list[int], got: list[float], near: list[float], what: str = ""
+) -> Result:
+    same = len(got) == len(expected) and all(
+        abs(a - b) <= most for a, b, most in zip(got, expected, near, strict=True)
     )
     hint = (
         "4 bytes for each number; a parameter, its gradient, and what this optimizer remembers of "
         "it. Which of these does a rank have for a layer that it does not hold?"
     )
-    return Result(name, f"recorded {recorded}", str(value), near, hint)
+    return Result(name, f"{what}{expected}", short(got), same, hint)
 
 
-def _recorded_bytes(sizes: list[int], optimizer: str) -> list[int]:
+def _kept_bytes(counts: list[int], optimizer: str) -> int:
+    layers = [nn.Parameter(torch.empty(n, device="meta")) for n in counts if n]
+    for layer in layers:
+        layer.grad = torch.empty_like(layer)
+    state: list[Tensor] = []
+    if layers:
+        keeper = _OPTIMIZERS[optimizer](layers)
+        keeper.step()
+        state = [t for kept in keeper.state.values() for t in kept.values() if t is not None]
+    held = [*layers, *layers, *(t for t in state if t.dim())]  # without the counts of steps
+    return sum(t.numel() * t.element_size() for t in held)
+
+
+@cache
+def _recorded_bytes(sizes: tuple[int, ...], optimizer: str) -> list[int]:
     """What real ranks hold between two steps: parameters, gradients, optimizer state."""
     with Pipeline(
         _stages(sizes),
@@ -163,6 +196,7 @@ CHAPTER = Chapter(
                 "candidates: or simply try all cuts, itertools.combinations(range(1, n), p - 1), "
                 "and keep the one whose largest stage is smallest.",
             ),
+            CUTS,
         ),
         "02.2": Exercise(
             "bytes on each rank",
@@ -175,6 +209,7 @@ CHAPTER = Chapter(
                 "Adam two.",
                 "So 4 bytes × the parameters of the rank's own layers × 2, 3 or 4.",
             ),
+            BYTES,
         ),
     },
     {

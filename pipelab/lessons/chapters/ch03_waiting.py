@@ -1,14 +1,19 @@
 """Lesson 3, waiting: how much of the time ranks compute, read from the events of a run."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
 
 from pipelab.action import COMPUTE, Kind
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
-from pipelab.lessons.exercise import Cases, Exercise, Judge, each, equal
+from pipelab.lessons.chapters.ch03_draws import BUBBLES, PARTS
+from pipelab.lessons.comparing import Compare
+from pipelab.lessons.exercise import Cases, Draws, Exercise, Judge, each, equal
 from pipelab.lessons.experiment import experiment, record
 from pipelab.lessons.questions import Choice, Choose, Estimate
 from pipelab.lessons.results import Result, Shown
+from pipelab.lessons.written import short
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace
@@ -54,17 +59,27 @@ def _cases(recorded: Trace) -> Cases:
     }
 
 
-def _judge_with(compare: Callable[..., Result]) -> Judge:
+def _judge_with(compare: Compare, draws: Draws) -> Judge:
     """A judge of functions that read the same logs; ``compare`` knows what each should return."""
 
-    def judge(function: Function) -> Iterator[Result | Shown]:
-        pace = Cost(0.004, 0.004, 0.004, latency=0.001)
-        trace = record(experiment(rows=12, depth=4), gpipe(4, 3), pace)
-        tried = yield from each(function, _cases(trace), compare)
+    def drawn(name: str, value: object, *log: object) -> Result:
+        return compare(name, value, *draws.arguments(*log))
+
+    def judge(function: Function, seed: int) -> Iterator[Result | Shown]:
+        trace = _run()
+        logs = replace(draws, compare=drawn)
+        tried = yield from each(function, _cases(trace), compare, logs, seed)
         if tried.values:  # it is written: show what it was given
             yield Shown("The recorded run that your function was given", trace)
 
     return judge
+
+
+@cache
+def _run() -> Trace:
+    """One for all checks: what is judged is how it is read."""
+    pace = Cost(0.004, 0.004, 0.004, latency=0.001)
+    return record(experiment(rows=12, depth=4), gpipe(4, 3), pace)
 
 
 def _compare_bubble(name: str, value: float, events: Sequence[Event], num_ranks: int) -> Result:
@@ -79,6 +94,18 @@ def _compare_bubble(name: str, value: float, events: Sequence[Event], num_ranks:
 def _compare_parts(
     name: str, value: list[list[float]], events: Sequence[Event], num_ranks: int
 ) -> Result:
+    parts = _parts(events, num_ranks)
+    close = len(value) == num_ranks and all(
+        len(row) == 3 and max(abs(a - b) for a, b in zip(row, want, strict=True)) < 1e-6
+        for row, want in zip(value, parts, strict=True)
+    )
+    hint = "before, between and after add up to the idle time of the rank"
+    got, expected = ([[round(t, 6) + 0.0 for t in row] for row in rows] for rows in (value, parts))
+    return Result(name, short(expected), short(got), close, hint)
+
+
+def _parts(events: Sequence[Event], num_ranks: int) -> list[list[float]]:
+    """For each rank: idle before its first computation, between, and after its last, in seconds."""
     work = [e for e in events if e.kind in COMPUTE]
     first, last = min(e.start for e in work), max(e.end for e in work)
     parts = []
@@ -87,14 +114,7 @@ def _compare_parts(
         before = min(e.start for e in own) - first
         after = last - max(e.end for e in own)
         parts.append([before, last - first - seconds - before - after, after])
-    got = [[round(t, 6) + 0.0 for t in row] for row in value]
-    expected = [[round(t, 6) + 0.0 for t in row] for row in parts]
-    close = len(got) == num_ranks and all(
-        len(row) == 3 and max(abs(a - b) for a, b in zip(row, want, strict=True)) < 1e-6
-        for row, want in zip(got, expected, strict=True)
-    )
-    hint = "before, between and after add up to the idle time of the rank"
-    return Result(name, str(expected), str(got), close, hint)
+    return parts
 
 
 CHAPTER = Chapter(
@@ -102,7 +122,7 @@ CHAPTER = Chapter(
         "03.1": Exercise(
             "the bubble from the events",
             _BUBBLE,
-            _judge_with(_compare_bubble),
+            _judge_with(_compare_bubble, BUBBLES),
             (
                 "Three numbers are enough: when did the first computation of all ranks start, when "
                 "did the last one end, and how long did each rank compute?",
@@ -111,11 +131,12 @@ CHAPTER = Chapter(
                 "Where two boxes of a rank overlap, that time counts once: sort a rank's boxes by "
                 "their start, and remember until when it has been counted.",
             ),
+            BUBBLES,
         ),
         "03.2": Exercise(
             "where the waiting is",
             _PARTS,
-            _judge_with(_compare_parts),
+            _judge_with(_compare_parts, PARTS),
             (
                 "Look at one row of the picture: it is idle before its first box, in the "
                 "middle, and after its last box.",
@@ -123,6 +144,7 @@ CHAPTER = Chapter(
                 "After: from its last end to the last end of all.",
                 "Between is the rest of its idle time; 03.1 showed how to get its busy time.",
             ),
+            PARTS,
         ),
     },
     {

@@ -5,15 +5,18 @@ from collections.abc import Iterator
 from pipelab.action import Kind
 from pipelab.engine import verify_gradients
 from pipelab.errors import ScheduleError
+from pipelab.lessons import recorded
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
-from pipelab.lessons.exercise import TRY_AGAIN, Cases, Exercise, each, equal, ratio
-from pipelab.lessons.experiment import LOSS, Experiment, experiment, record
+from pipelab.lessons.chapters.ch04_draws import SHARES, SIZES, fewest
+from pipelab.lessons.exercise import Cases, Exercise, against, each, equal
+from pipelab.lessons.experiment import LOSS, Experiment, experiment, in_turn, record, start
 from pipelab.lessons.questions import Choice, Choose, Estimates
 from pipelab.lessons.results import Result, Shown
-from pipelab.schedules import Schedule, gpipe, recognise, validate
+from pipelab.schedules import Schedule, gpipe, validate
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import expected_bubble_fraction
+from pipelab.words import number
 
 _GPIPE = "a function gpipe(rank, p, m): the tokens of one rank, in order"
 _ENOUGH = "a function enough(p, share): a number of microbatches"
@@ -29,7 +32,7 @@ def _ragged() -> Experiment:
 # ------------------------------------------------------------------------------- 04.1, GPipe
 
 
-def _judge_gpipe(function: Function) -> Iterator[Result | Shown]:
+def _judge_gpipe(function: Function, seed: int) -> Iterator[Result | Shown]:
     cases: Cases = {
         "4 ranks, 8 microbatches": (4, 8),
         "a single microbatch": (4, 1),
@@ -37,7 +40,7 @@ def _judge_gpipe(function: Function) -> Iterator[Result | Shown]:
         "3 ranks, 7 microbatches": (3, 7),
         "one rank": (1, 4),
     }
-    tried = yield from each(_all_ranks(function), cases, _compare_rows)
+    tried = yield from each(_all_ranks(function), cases, _compare_rows, SIZES, seed)
     if tried.right:
         yield from _run(_schedule(tried.values[0]))
 
@@ -46,6 +49,7 @@ def _all_ranks(function: Function) -> Function:
     def rows(p: int, m: int) -> list[object]:
         return [function(rank, p, m) for rank in range(p)]
 
+    rows.__name__ = f"[{getattr(function, '__name__', 'answer')}(rank, p, m) for all ranks]"
     return rows
 
 
@@ -60,22 +64,34 @@ def _compare_rows(name: str, rows: object, p: int, m: int) -> Result:
     expected = f"{slots} slots, all forwards before all backwards"
     try:
         schedule = _schedule(rows)
-        if (schedule.num_ranks, schedule.num_stages, schedule.num_microbatches) != (p, p, m):
-            got = f"{schedule.num_stages} stages, {schedule.num_microbatches} microbatches"
-            hint = "rank r runs stage r, for each of the m microbatches, numbered from 0"
-            return Result(name, expected, got, False, hint)
+        if fault := _fault(schedule, p, m):
+            return Result(name, expected, fault[0], False, fault[1])
         validate(schedule)
     except ScheduleError as error:
         return Result(name, expected, str(error).splitlines()[0], False, str(error))
-    for row in schedule.ranks:
-        kinds = [action.kind for action in row]
-        if Kind.F in kinds[m:]:
-            got = "a backward before the last forward"
-            hint = f"this order is {recognise(schedule)}; GPipe: first every F of the rank"
-            return Result(name, expected, got, False, hint)
     took = simulate(schedule, Cost(1.0, 0.5, 0.5)).duration
     hint = "the order of the microbatches has to be the same on all ranks"
     return Result(name, expected, f"{took:g} slots", abs(took - slots) < 1e-9, hint)
+
+
+def _fault(schedule: Schedule, p: int, m: int) -> tuple[str, str] | None:
+    """What is wrong with the rows, and where to look; None if nothing is."""
+    for rank, row in enumerate(schedule.ranks):
+        if elsewhere := [action.token for action in row if action.stage != rank]:
+            return (
+                f"rank {rank} runs {elsewhere[0]}",
+                "rank r runs stage r: its tokens begin with r",
+            )
+        if halves := [action.token for action in row if action.kind not in (Kind.F, Kind.B)]:
+            return f"rank {rank} runs {halves[0]}", "GPipe has forwards F and whole backwards B"
+    if (schedule.num_ranks, schedule.num_stages, schedule.num_microbatches) != (p, p, m):
+        stages, microbatches = schedule.num_stages, schedule.num_microbatches
+        got = f"{number(stages, 'stage')}, {number(microbatches, 'microbatch')}"
+        return got, "rank r runs stage r, for each of the m microbatches, numbered from 0"
+    if any(action.kind is Kind.F for row in schedule.ranks for action in row[m:]):
+        order = f"this order is {recognise(schedule)}; GPipe: first every F of the rank"
+        return "a backward before the last forward", order
+    return None
 
 
 def _run(schedule: Schedule) -> Iterator[Result | Shown]:
@@ -85,18 +101,18 @@ def _run(schedule: Schedule) -> Iterator[Result | Shown]:
     whole = len(report.parameters)
     name = "gradients as in one process, ragged batch"
     yield equal(name, f"{whole} of {whole}", f"{good} of {whole}")
-    trace = record(_ragged(), schedule, _PACE)
-    yield Shown("Your schedule, recorded on four real ranks", trace)
-    predicted = simulate(gpipe(4, 8), _PACE)
-    yield Shown("What the simulator predicts for GPipe", predicted)
-    took = trace.duration / predicted.duration
-    yield ratio("recorded, over predicted", took, 0.95, 1.35, TRY_AGAIN)
+    with start(model, schedule) as pipeline:
+        yours, reference = in_turn(pipeline, (inputs, targets), (schedule, gpipe(4, 8)), _PACE)
+    yield Shown("Your schedule, recorded on four real ranks", yours)
+    yield Shown("What the simulator predicts for GPipe", simulate(gpipe(4, 8), _PACE))
+    yield from recorded.order(schedule, yours)
+    yield recorded.timed("recorded, over the reference run", yours.duration, reference.duration)
 
 
 # ------------------------------------------------------------------------------ 04.2, enough
 
 
-def _judge_enough(function: Function) -> Iterator[Result | Shown]:
+def _judge_enough(function: Function, seed: int) -> Iterator[Result | Shown]:
     cases: Cases = {
         "4 ranks, at most 28 %": (4, 0.28),
         "4 ranks, at most 11 %": (4, 0.11),
@@ -105,18 +121,17 @@ def _judge_enough(function: Function) -> Iterator[Result | Shown]:
         "4 ranks, at most 80 %": (4, 0.80),
         "one rank, at most 11 %": (1, 0.11),
     }
-    tried = yield from each(function, cases, _compare_number)
+    tried = yield from each(function, cases, _compare_number, SHARES, seed)
     if tried.right:
         trace = record(_ragged(), gpipe(4, 8), _PACE)
         yield Shown("4 ranks with the 8 microbatches that you ask for", trace)
-        share = trace.bubble_fraction / expected_bubble_fraction(4, 8)
-        yield ratio("recorded bubble, over the formula", share, 0.9, 1.6, TRY_AGAIN)
+        yield from recorded.order(gpipe(4, 8), trace)
+        share = trace.bubble_fraction, expected_bubble_fraction(4, 8)
+        yield recorded.timed("recorded bubble, over the formula", *share, "number", (0.9, 1.6))
 
 
-def _compare_number(name: str, value: int, p: int, share: float) -> Result:
-    fewest = next(m for m in range(1, 1000) if expected_bubble_fraction(p, m) <= share)
-    hint = "put your number into the formula, and the number before it: is it the first that fits?"
-    return equal(name, fewest, value, hint)
+_FIRST = "put your number into the formula, and the number before it: is it the first that fits?"
+_compare_number = against(fewest, _FIRST)
 
 
 def _drawn(shares: tuple[float, ...]) -> dict[tuple[int, int], float]:
@@ -138,6 +153,7 @@ CHAPTER = Chapter(
                 "First the F tokens for microbatch 0 to m-1, then the B tokens in the same order. "
                 "Leave the dots out: a rank waits anyway.",
             ),
+            SIZES,
         ),
         "04.2": Exercise(
             "how many are enough",
@@ -149,6 +165,7 @@ CHAPTER = Chapter(
                 "Or solve for m: m is at least (p - 1) / share - (p - 1); round up, and remember "
                 "that a batch is cut into at least one microbatch.",
             ),
+            SHARES,
         ),
     },
     {

@@ -103,7 +103,7 @@ def _engine_gradients(sizes: Sequence[int]) -> tuple[list[Gradients], Gradients]
 # ------------------------------------------------------------------------------ 05.1, combine
 
 
-def _judge_combine(function: Function) -> Iterator[Result | Shown]:
+def _judge_combine(function: Function, seed: int) -> Iterator[Result | Shown]:
     batches = {
         "4 equal microbatches": [5, 5, 5, 5],
         "a ragged last microbatch": [6, 6, 6, 2],
@@ -130,7 +130,7 @@ def _judge_combine(function: Function) -> Iterator[Result | Shown]:
 # ------------------------------------------------------------------------------ 05.2, weights
 
 
-def _judge_weights(function: Function) -> Iterator[Result | Shown]:
+def _judge_weights(function: Function, seed: int) -> Iterator[Result | Shown]:
     cases: Cases = {
         "one replica, equal": ([[4, 4, 4]],),
         "one replica, ragged": ([[4, 4, 1]],),

@@ -27,7 +27,7 @@ _SPEEDUP = "a function speedup(p, m, message): how many times as fast as one ran
 # ------------------------------------------------------------------------------ 06.1, choose
 
 
-def _judge_choose(function: Function) -> Iterator[Result | Shown]:
+def _judge_choose(function: Function, seed: int) -> Iterator[Result | Shown]:
     cases: Cases = {f"{name}: a candidate": (budget,) for name, budget in BUDGETS.items()}
     tried = yield from each(function, cases, _compare_choice)
     if tried.right:
@@ -72,7 +72,7 @@ def _measure(name: str, budget: int, choice: Candidate) -> Iterator[Result | Sho
 # ---------------------------------------------------------------------------- 06.2, speed-up
 
 
-def _judge_speedup(function: Function) -> Iterator[Result | Shown]:
+def _judge_speedup(function: Function, seed: int) -> Iterator[Result | Shown]:
     cases: Cases = {
         "4 ranks, 16 microbatches, free messages": (4, 16, 0.0),
         "a single microbatch": (4, 1, 0.0),

@@ -1,7 +1,7 @@
 // @ts-check
 // The actions of the picture: wide ones as boxes with letters, narrow ones as flat shapes.
 /** @import { Frame, State, View } from "./types.js" */
-import { kindOf, token, within } from "./data.js";
+import { kindOf, numberOf, partOf, token, within } from "./data.js";
 import { fillOf, flat, flatBoxes } from "./lanes.js";
 import { fitting, HATCHED, nodeWidth } from "./layout.js";
 import { set } from "./parts.js";
@@ -63,7 +63,7 @@ function drawBox(view, s, i, x, width, mayLabel) {
   const { trace, followed } = s;
   const kind = kindOf(trace, i);
   const place = tintOf(s, i);
-  const [y, height] = view.place.rows[trace.rank[i]].box;
+  const [y, height] = partOf(trace, i, view.place.rows[trace.rank[i]].box);
   const tint = kind.tints[Math.min(place, kind.tints.length - 1)];
   const bare = followed && !followed.events.has(i) ? " pl-off" : "";
   set(view.nodes.boxes.next(), {
@@ -71,7 +71,7 @@ function drawBox(view, s, i, x, width, mayLabel) {
     fill: fillOf(view, kind, place, width >= HATCHED && height >= HATCHED), stroke: tint[2], "data-i": i,
   });
   if (!mayLabel || height < LETTERS || width < 10) return 0;
-  const digits = trace.microbatch[i] < 0 ? "" : String(trace.microbatch[i]);
+  const digits = numberOf(trace, trace.microbatch[i]);
   const many = trace.stages[trace.rank[i]].length > 1;
   const inLine = fitting([...(many ? [token(trace, i)] : []), kind.letter + digits], width, LETTERS);
   const stacked = !inLine && height >= 2.2 * LETTERS && fitting([digits], width, SMALL);

@@ -1,6 +1,6 @@
 // @ts-check
 // A trace in the browser: columns of numbers, and the questions that the picture asks of them.
-/** @import { Doing, Followed, Head, Idle, Kind, Lane, Trace } from "./types.js" */
+/** @import { Doing, Followed, Head, Idle, Kind, Lane, Part, Trace } from "./types.js" */
 import { bytesText, filled, first, say, timeText } from "./scale.js";
 import { WORDS } from "./words.js";
 
@@ -26,6 +26,29 @@ function lane(indices, start, end) {
   return { order, reach, starts: Float32Array.from(order, (index) => start[index]) };
 }
 
+/** Which part of its row each box has: 0 all of it, 1 the upper half, 2 the lower one. An F and a B of
+ * a rank that overlap in time share the row, see overlapping.py.
+ * @param {{ order: Int32Array }[]} lanes @param {Omit<Trace, "rows" | "stages" | "span" | "half">} columns */
+function halves(lanes, { head, n, kind, start, end }) {
+  const half = new Int8Array(n);
+  const name = (/** @type {number} */ i) => head.kinds[kind[i]].name;
+  for (const { order } of lanes) {
+    for (let k = 1; k < order.length; k++) {
+      const pair = [order[k - 1], order[k]];
+      const [upper, lower] = name(pair[0]) === "F" ? pair : pair.reverse();
+      const shared = Math.min(end[upper], end[lower]) - Math.max(start[upper], start[lower]);
+      const shorter = Math.min(end[upper] - start[upper], end[lower] - start[lower]);
+      if (name(upper) === "F" && name(lower) === "B" && shared > shorter / 2) [half[upper], half[lower]] = [1, 2];
+    }
+  }
+  return half;
+}
+
+/** Top and height of an event's box in its row. @param {Trace} trace @param {number} i @param {Part} row @returns {Part} */
+export function partOf({ half }, i, [y, height]) {
+  return half[i] ? [half[i] === 1 ? y : y + height / 2, height / 2] : [y, height];
+}
+
 /** The columns (see data.py), and per rank its lanes of boxes, of messages and of idle pieces.
  * @param {Head} head @param {unknown} value @returns {Trace} */
 export function readTrace(head, value) {
@@ -38,11 +61,12 @@ export function readTrace(head, value) {
     head, n, rank: ints(0), kind: ints(1), stage: ints(2), microbatch: ints(3), peer: ints(4),
     start: reals(5), end: reals(6), bytes: reals(7),
   };
-  return { ...columns, ...rowsOf(columns) };
+  const rows = rowsOf(columns);
+  return { ...columns, ...rows, half: halves(rows.rows.map((row) => row.boxes), columns) };
 }
 
 /** Per rank its lanes and its stages, and the time from the first start to the last end.
- * @param {Omit<Trace, "rows" | "stages" | "span">} columns */
+ * @param {Omit<Trace, "rows" | "stages" | "span" | "half">} columns */
 function rowsOf({ head, n, rank, kind, stage, start, end }) {
   const rows = Array.from({ length: head.ranks }, () => ({
     boxes: /** @type {number[]} */ ([]), messages: /** @type {number[]} */ ([]),
@@ -86,16 +110,23 @@ export function at({ order, starts }, end, time) {
 /** @param {Trace} trace @param {number} i @returns {Kind} */
 export const kindOf = (trace, i) => trace.head.kinds[trace.kind[i]];
 
+/** How a microbatch is named: its number, or of a sequence in slices also the slice, as in 0.1.
+ * @param {Trace} trace @param {number} number -1: none */
+export function numberOf({ head }, number) {
+  const slices = head.slices ?? 1;
+  if (number < 0) return "";
+  return slices > 1 ? `${Math.floor(number / slices)}.${number % slices}` : String(number);
+}
+
 /** The text form of an event's action, such as 2F0. @param {Trace} trace @param {number} i */
 export function token(trace, i) {
-  const microbatch = trace.microbatch[i];
-  return `${trace.stage[i]}${kindOf(trace, i).name}${microbatch < 0 ? "" : microbatch}`;
+  return `${trace.stage[i]}${kindOf(trace, i).name}${numberOf(trace, trace.microbatch[i])}`;
 }
 
 /** The slots of phrases about an event. @param {Trace} trace @param {number} i */
 const slots = (trace, i) => ({
   token: token(trace, i), kind: WORDS.kinds[kindOf(trace, i).name].name, rank: trace.rank[i],
-  stage: trace.stage[i], microbatch: trace.microbatch[i],
+  stage: trace.stage[i], microbatch: numberOf(trace, trace.microbatch[i]),
 });
 
 /** The copy of the pipeline that a rank belongs to: microbatches of different copies share names.

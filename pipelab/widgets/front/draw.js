@@ -5,6 +5,7 @@
 // are drawn again where that ends. Hatch and letters only where they can be seen.
 /** @import { Kind, Place, State, View } from "./types.js" */
 import { drawBoxes } from "./boxes.js";
+import { partOf } from "./data.js";
 import { drawArrows, drawGhost, drawIdle, drawMemory, drawMessages, fillOf } from "./lanes.js";
 import { layout } from "./layout.js";
 import { pool, set, svg } from "./parts.js";
@@ -100,7 +101,7 @@ function drawChosen(view, s, scale) {
   view.over.chosen.style.display = i < 0 ? "none" : "";
   if (i < 0) return;
   const isMessage = trace.rows[trace.rank[i]].messages.order.includes(i);
-  const [y, height] = view.place.rows[trace.rank[i]][isMessage ? "messages" : "box"];
+  const [y, height] = partOf(trace, i, view.place.rows[trace.rank[i]][isMessage ? "messages" : "box"]);
   const x = (trace.start[i] - s.window.from) * scale;
   const width = Math.max(2, (trace.end[i] - trace.start[i]) * scale);
   set(view.over.chosen, { x: x - 1.5, y: y - 1.5, width: width + 3, height: height + 3 });

@@ -5,14 +5,17 @@
 import { button, debounce, element, newId } from "./parts.js";
 import { bind, onTraits, timeline } from "./timeline.js";
 import { makeGrid } from "./token_grid.js";
+import { csvButton, makeHistory, stampForm } from "./token_tools.js";
 
 const REST = 150; // ms without an edit before Python checks the schedule
 
-/** The editor's buttons. @param {Record<"run" | "stop" | "undo", () => void>} act @param {(token: string) => void} add */
-function makeForm(act, add) {
+/** The editor's buttons. @param {Record<"run" | "stop" | "undo" | "redo", () => void>} act
+ * @param {(token: string) => void} add @param {HTMLElement} save */
+function makeForm(act, add, save) {
   const run = button("Run it", act.run);
   const stop = button("Stop", act.stop);
   const undo = button("Undo", act.undo);
+  const redo = button("Redo", act.redo);
   const id = newId();
   const fresh = element("input", { id, size: 6, autocomplete: "off", placeholder: "2F0" });
   fresh.dataset.lmSuppressShortcuts = "true";
@@ -25,10 +28,10 @@ function makeForm(act, add) {
     event.preventDefault();
     addFresh();
   } });
-  node.append(element("div", { class: "pl-group" }, run, stop, undo),
+  node.append(element("div", { class: "pl-group" }, run, stop, undo, redo, save),
     element("div", { class: "pl-group" }, element("label", { for: id }, "Token for this rank"), fresh,
       button("Add", addFresh)));
-  return { node, run, stop, undo };
+  return { node, run, stop, undo, redo };
 }
 
 /** The editor on a page: edits are sent to Python, which checks them.
@@ -38,8 +41,6 @@ function render({ model, el }) {
   const copied = () => get("rows").map((/** @type {string[]} */ row) => [...row]);
   /** @type {Tokens} */
   const state = { rows: copied(), spot: [0, 0], dragged: null, marks: () => get("marks") };
-  /** @type {string[][][]} */
-  const before = [];
   const message = element("pre", { class: "pl-status", role: "status", "aria-live": "polite" });
   const send = debounce(() => {
     model.set("rows", state.rows);
@@ -52,37 +53,40 @@ function render({ model, el }) {
   };
   const draw = (/** @type {boolean} */ focus) => {
     grid.draw(focus);
-    form.undo.setAttribute("aria-disabled", String(!before.length));
+    form.undo.setAttribute("aria-disabled", String(!history.canUndo));
+    form.redo.setAttribute("aria-disabled", String(!history.canRedo));
   };
   const edit = (/** @type {string[][]} */ rows, /** @type {number[]} */ spot) => {
-    before.push(state.rows);
+    history.remember();
     Object.assign(state, { rows, spot });
     draw(true);
     message.textContent = "…";
     send.soon();
   };
+  const history = makeHistory(state, () => {
+    draw(grid.node.matches(":focus-within")); // the keys that asked for it go on
+    send.soon();
+  });
   const grid = makeGrid(state, edit);
   const form = makeForm({
     run: () => get("can_run") && ask("run_asked"),
     stop: () => get("state") === "running" && ask("stop_asked"),
-    undo() {
-      const last = before.pop();
-      if (!last) return;
-      state.rows = last;
-      draw(false);
-      send.soon();
-    },
+    undo: history.undo,
+    redo: history.redo,
   }, (token) => {
     const [rank] = state.spot;
     edit(state.rows.map((row, r) => (r === rank ? [...row, token] : row)), [rank, state.rows[rank].length]);
-  });
+  }, csvButton(state));
+  const stamp = stampForm(model, send.flush);
   const view = timeline();
   const root = element("section", { class: "pl-editor pl-root", "aria-label": "Schedule editor" },
-    grid.node, form.node, message, view.node);
+    grid.node, form.node, stamp, message, view.node);
   root.dataset.lmSuppressShortcuts = "true";
+  root.addEventListener("keydown", (event) => history.press(event) && event.preventDefault());
   draw(false);
   const views = traitViews({ model, root, form, message, grid }, () => {
     if (JSON.stringify(state.rows) === JSON.stringify(get("rows"))) return;
+    history.remember(); // Python stamped a block, or a cell set other rows
     state.rows = copied();
     draw(false);
   });

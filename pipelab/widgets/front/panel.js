@@ -2,7 +2,7 @@
 // What is around the picture: a sentence, buttons, what each rank does now, legend, tables.
 /** @import { Act, Doing, Head, Image, Kind, Reason, State, Table } from "./types.js" */
 import { makeBar } from "./bar.js";
-import { atWork, details, doing, token } from "./data.js";
+import { atWork, details, doing, numberOf, token } from "./data.js";
 import { element, svg, tableOf } from "./parts.js";
 import { bytesText, say, timeText } from "./scale.js";
 import { WORDS } from "./words.js";
@@ -99,7 +99,7 @@ function description(s) {
     const { events, arrows, microbatch } = s.followed;
     const starts = [...events].map((i) => s.trace.start[i]);
     const ends = [...events].map((i) => s.trace.end[i]);
-    words.push(say("following", { microbatch, count: arrows.length, start: timeText(Math.min(...starts)),
+    words.push(say("following", { microbatch: numberOf(s.trace, microbatch), count: arrows.length, start: timeText(Math.min(...starts)),
       end: timeText(Math.max(...ends)) }));
   }
   return words.length ? `${words.join("; ")}.` : "";

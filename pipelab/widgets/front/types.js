@@ -15,7 +15,7 @@
 /** [times, values] of one rank. @typedef {[number[], number[]]} Curve */
 /** What data.py says about a trace, except its events.
  * @typedef {{ kinds: Kind[], source: string, ranks: number, replicas?: number, schedule?: string,
- *   microbatches?: number, idle?: Idle,
+ *   microbatches?: number, slices?: number, idle?: Idle,
  *   shares?: string[], memory?: { unit: string, curves: Curve[] }, budget?: number, guess?: Guess | null,
  *   sentence?: string, alt?: string, totals?: string[], tables?: Table[], comparison?: Table }} Head */
 
@@ -26,7 +26,7 @@
 /** A trace in columns, and per rank its lanes.
  * @typedef {{ head: Head, n: number, rank: Int32Array, kind: Int32Array, stage: Int32Array,
  *   microbatch: Int32Array, peer: Int32Array, start: Float32Array, end: Float32Array, bytes: Float32Array,
- *   rows: Row[], stages: number[][], span: Span, places?: Map<string, number>, stops?: number[] }} Trace */
+ *   rows: Row[], stages: number[][], span: Span, half: Int8Array, places?: Map<string, number>, stops?: number[] }} Trace */
 /** What a rank does: an event or a piece of idle time (-1: none), and words for either.
  * @typedef {{ event: number, idle: number, words: string }} Doing */
 /** A message between two ranks: from the end of one event to the start of another.

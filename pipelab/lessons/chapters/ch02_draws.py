@@ -1,0 +1,264 @@
+"""What the checks of lesson 2 draw: layers to cut, and layers of which bytes are counted."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, combinations, pairwise
+from random import Random
+
+from pipelab.lessons.drawn import Draws, Idea
+from pipelab.partition import balance
+
+__all__ = ["BYTES", "CUTS", "largest"]
+
+Cut = Callable[[list[float], int], list[int]]
+
+
+def largest(costs: Sequence[float], sizes: Sequence[int]) -> float:
+    """The cost of the largest stage."""
+    return max(sum(costs[a:b]) for a, b in pairwise(accumulate(sizes, initial=0)))
+
+
+# -------------------------------------------------------------------------------- 02.1, the cut
+
+
+def _draw_cut(random: Random) -> tuple[list[float], int]:
+    n = random.choice((1, 2, 3, 4, 5, 6, 6, 7, 7, 8, 8, 9))
+    grid = random.choice(
+        ([1, 2, 3, 5, 9], [0.25, 0.5, 1.5, 3.75], [0, 1, 4], [0, 2, 3, 7], [650, 4160, 65792])
+    )
+    costs = [float(random.choice(grid)) for _ in range(n)]
+    if random.random() < 0.2 or not any(costs):
+        costs = [costs[0] or 1.0] * n
+    if random.random() < 0.3:
+        costs[random.randrange(n)] = 4 * max(costs) + 1.0
+    return costs, random.choice((1, n, *range(1, n + 1)))
+
+
+# Ways to cut that seem right and are not: an idea is about the inputs on which one is not best.
+
+
+def _equal_counts(costs: list[float], p: int) -> list[int]:
+    return [len(costs) // p + (i < len(costs) % p) for i in range(p)]
+
+
+def _fill_to(limit: float, costs: list[float], p: int) -> list[int]:
+    """From the left, a new stage when the next layer exceeds the limit, at most p of them."""
+    sizes, filled = [0], 0.0
+    for i, cost in enumerate(costs):
+        needed = len(costs) - i <= p - len(sizes)  # a layer for each stage that is left
+        if sizes[-1] and len(sizes) < p and (filled + cost > limit * (1 + 1e-9) or needed):
+            sizes.append(0)
+            filled = 0.0
+        sizes[-1] += 1
+        filled += cost
+    return sizes
+
+
+def _fill_to_the_mean(costs: list[float], p: int) -> list[int]:
+    return _fill_to(sum(costs) / p, costs, p)
+
+
+def _nearest_to_equal_shares(costs: list[float], p: int) -> list[int]:
+    total = [*accumulate(costs, initial=0.0)]
+    ends = [0]
+    for k in range(1, p):
+        free = range(ends[-1] + 1, len(costs) - (p - k) + 1)
+        ends.append(min(free, key=lambda i: abs(total[i] - total[-1] * k / p)))
+    return [b - a for a, b in pairwise([*ends, len(costs)])]
+
+
+def _join_the_cheapest(costs: list[float], p: int) -> list[int]:
+    groups = [(cost, 1) for cost in costs]
+    while len(groups) > p:
+        i = min(range(len(groups) - 1), key=lambda i: groups[i][0] + groups[i + 1][0])
+        (a, m), (b, n) = groups[i : i + 2]
+        groups[i : i + 2] = [(a + b, m + n)]
+    return [n for _, n in groups]
+
+
+def _cuts(costs: list[float], p: int) -> Iterator[list[float]]:
+    """The costs of the stages for every possible cut."""
+    for inner in combinations(range(1, len(costs)), p - 1):
+        yield [sum(costs[a:b]) for a, b in pairwise([0, *inner, len(costs)])]
+
+
+def _not_best_goal(goal: Callable[[list[float]], float]) -> Callable[[list[float], int], bool]:
+    """Whether every cut that is best for ``goal``, small numbers first, is not the best."""
+
+    def about(costs: list[float], p: int) -> bool:
+        if not 1 < p < len(costs):
+            return False
+        found = [(goal(stages), max(stages)) for stages in _cuts(costs, p)]
+        least = min(found)  # of the cuts that meet the goal, the best
+        return least[1] > min(most for _, most in found) * (1 + 1e-9)
+
+    return about
+
+
+def _not_best(cut: Cut) -> Callable[[list[float], int], bool]:
+    def about(costs: list[float], p: int) -> bool:
+        return largest(costs, cut(costs, p)) > largest(costs, balance(costs, p)) * (1 + 1e-9)
+
+    return about
+
+
+def _fewer_would_do(costs: list[float], p: int) -> bool:
+    """Fewer than p stages meet the best limit, if each is filled as far as it allows."""
+    limit = largest(costs, balance(costs, p))
+    filled, stages = 0.0, 1
+    for cost in costs:
+        if filled + cost > limit * (1 + 1e-9):
+            filled, stages = 0.0, stages + 1
+        filled += cost
+    return stages < p
+
+
+CUTS = Draws(
+    _draw_cut,
+    (
+        Idea("one rank alone", "it gets all layers, in a list", lambda costs, p: p == 1),
+        Idea(
+            "as many ranks as layers",
+            "each gets one layer",
+            lambda costs, p: p == len(costs) > 1,
+        ),
+        Idea(
+            "a heavy layer, so that fewer than p stages would be enough",
+            "each of the p ranks needs a layer, even where it does not lower the largest cost",
+            _fewer_would_do,
+        ),
+        Idea(
+            "costs that are not whole",
+            "half a unit counts as half a unit: nothing is rounded",
+            lambda costs, p: 1 < p < len(costs) and any(cost % 1 for cost in costs),
+        ),
+        Idea(
+            "layers that cost nothing",
+            "a layer of cost 0 still belongs to one rank",
+            lambda costs, p: p > 1 and 0.0 in costs,
+        ),
+        Idea(
+            "layers where the smallest difference between stages is not the best",
+            "look at the largest stage alone: the others may differ from it, compare whole cuts",
+            _not_best_goal(lambda stages: max(stages) - min(stages)),
+        ),
+        Idea(
+            "layers where the smallest sum of squares is not the best",
+            "look at the largest stage alone: the others may differ from it, compare whole cuts",
+            _not_best_goal(lambda stages: sum(cost**2 for cost in stages)),
+        ),
+        Idea(
+            "layers where the nearest cut to equal shares is not the best",
+            "a cut can be near its share and still on the wrong side: compare whole cuts",
+            _not_best(_nearest_to_equal_shares),
+        ),
+        Idea(
+            "layers where joining the cheapest neighbours is not the best",
+            "what is cheapest to join now can leave a large group later: compare whole cuts",
+            _not_best(_join_the_cheapest),
+        ),
+        Idea(
+            "layers where stages filled up to the mean are not the best",
+            "the mean is no limit that can always be met: compare whole cuts",
+            _not_best(_fill_to_the_mean),
+        ),
+        Idea(
+            "layers that do not cost the same",
+            "balance the costs, not the numbers of layers: compare whole cuts",
+            _not_best(_equal_counts),
+        ),
+        Idea(
+            "more than one rank, and more layers than ranks",
+            "compare whole cuts: all that are possible, by their largest stage",
+            lambda costs, p: 1 < p < len(costs),
+        ),
+        Idea(
+            "what is returned",
+            "how many layers each rank gets: p whole numbers, at least 1, that add up to all",
+        ),
+    ),
+    allowed=lambda costs, p: 1 <= p <= len(costs) and min(costs) >= 0 and max(costs) > 0,
+)
+
+
+# ------------------------------------------------------------------------------ 02.2, the bytes
+
+
+def _draw_bytes(random: Random) -> tuple[list[list[int]], str]:
+    """The layers of each rank by their number of parameters, and the optimizer."""
+    grid = random.choice(([100, 650, 4160], [200, 0, 1000], [4160, 70_000], [3_000_000_000, 500]))
+    ranks = random.choice((1, 1, 2, 3, 4, 5))
+    sizes = [random.choice((1, 1, 2, 3, 4)) for _ in range(ranks)]
+    if random.random() < 0.3:
+        sizes = [random.choice((1, 2))] * ranks
+    layers = [[random.choice(grid) for _ in range(size)] for size in sizes]
+    if not any(map(any, layers)):
+        layers[0][0] = 500
+    return layers, random.choice(("sgd", "momentum", "adam"))
+
+
+def _flat(layers: list[list[int]], optimizer: str) -> tuple[object, ...]:
+    return [n for rank in layers for n in rank], [len(rank) for rank in layers], optimizer
+
+
+BYTES = Draws(
+    _draw_bytes,
+    (
+        Idea(
+            "layers without parameters",
+            "such as ReLU: they belong to a rank and add nothing",
+            lambda layers, optimizer: any(
+                0 in rank and any(map(any, layers[i + 1 :])) for i, rank in enumerate(layers)
+            ),
+        ),
+        Idea(
+            "billions of parameters",
+            "use Python's whole numbers, which do not overflow",
+            lambda layers, optimizer: max(map(max, layers)) > 10**9,
+        ),
+        Idea(
+            "ranks with different numbers of layers",
+            "sizes says how many layers each rank holds; where do those of the next begin?",
+            lambda layers, optimizer: len({*map(len, layers)}) > 1,
+        ),
+        Idea(
+            "ranks with more than one layer",
+            "add up the parameters of all layers of a rank",
+            lambda layers, optimizer: max(map(len, layers)) > 1,
+        ),
+        Idea(
+            "more than one rank, with an optimizer that keeps a state",
+            "the state of a parameter is where the parameter is",
+            lambda layers, optimizer: len(layers) > 1 and optimizer != "sgd",
+        ),
+        Idea(
+            "more than one rank",
+            "a rank holds nothing of the layers of others",
+            lambda layers, optimizer: len(layers) > 1,
+        ),
+        Idea(
+            "plain SGD",
+            "parameters and gradients, and what does it remember?",
+            lambda layers, optimizer: optimizer == "sgd",
+        ),
+        Idea(
+            "SGD with momentum",
+            "what does it remember for each parameter from step to step?",
+            lambda layers, optimizer: optimizer == "momentum",
+        ),
+        Idea(
+            "Adam",
+            "it remembers the mean of the gradients, and of what else?",
+            lambda layers, optimizer: optimizer == "adam",
+        ),
+        Idea(
+            "optimizers that keep a state",
+            "the state counts too, as many numbers as there are parameters or more",
+            lambda layers, optimizer: optimizer != "sgd",
+        ),
+        Idea("what every rank holds", "parameters, gradients, state: 4 bytes for each number"),
+    ),
+    allowed=lambda layers, optimizer: (
+        bool(layers) and all(layers) and min(map(min, layers)) >= 0 and max(map(max, layers)) > 0
+    ),
+    arguments=_flat,
+)

@@ -1,0 +1,266 @@
+"""What the checks of lesson 3 draw: logs of a run, in any order, from any clock, with any boxes.
+
+A log is drawn as boxes (rank, kind, start, seconds), the number of ranks, and what the clock shows
+when the log begins; times are quarters of a second, which are exact.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import combinations
+from random import Random
+from typing import NamedTuple
+
+from pipelab.action import COMPUTE, Kind
+from pipelab.lessons.drawn import Draws, Idea
+from pipelab.trace import Event
+
+__all__ = ["BUBBLES", "PARTS"]
+
+_OTHERS = ("WAIT", "SEND_F", "RECV_B", "STEP", "REDUCE_GRAD")
+
+
+class Box(NamedTuple):
+    """One event of a log."""
+
+    rank: int
+    kind: str
+    start: float
+    seconds: float
+
+    @property
+    def end(self) -> float:
+        """In seconds."""
+        return self.start + self.seconds
+
+
+Boxes = list[Box]
+About = Callable[[Boxes, int, float], bool]
+
+
+def _draw_log(random: Random) -> tuple[Boxes, int, float]:
+    ranks = random.choice((1, 2, 2, 3, 4))
+    kinds = random.choice(("FB", "FB", "FIW", "FBIW"))
+    idle = random.randrange(ranks) if ranks > 1 and random.random() < 0.3 else -1
+    boxes = [box for rank in range(ranks) if rank != idle for box in _row(random, rank, kinds)]
+    if random.random() < 0.5:
+        for _ in range(random.randint(1, 3)):
+            at = random.randrange(0, 40) / 4
+            boxes.append(
+                Box(random.randrange(ranks), random.choice(_OTHERS), at, _quarters(random))
+            )
+    match random.randrange(3):
+        case 0:
+            boxes.sort(key=lambda box: box.start)
+        case 1:
+            random.shuffle(boxes)
+    return boxes, ranks, random.choice((0.0, 0.0, 3.5, 100.25, -8.0))
+
+
+def _row(random: Random, rank: int, kinds: str) -> Iterator[Box]:
+    """The computations of one rank: apart, touching, overlapping, or one inside another."""
+    how = random.choice(("apart", "apart", "touching", "overlapping", "inside", "any"))
+    at = random.randrange(0, 12) / 4
+    for _ in range(random.randint(1, 4)):
+        box = Box(rank, random.choice(kinds), at, _quarters(random))
+        yield box
+        if how == "inside" or (how == "any" and random.random() < 0.3):
+            inner = max(0.25, box.seconds / 2)
+            yield Box(rank, random.choice(kinds), box.start + (box.seconds - inner) / 2, inner)
+        early = -box.seconds / 4 if random.random() < 0.5 else _quarters(random)
+        gaps = {"touching": 0.0, "overlapping": -box.seconds / 2, "inside": early}
+        gap = gaps.get(how, _quarters(random))
+        at = box.end + (random.choice((0.0, gap)) if how == "any" else gap)
+
+
+def _quarters(random: Random) -> float:
+    return random.choice((1, 2, 3, 4, 6, 8)) / 4
+
+
+def _arguments(boxes: Boxes, num_ranks: int, clock: float) -> tuple[object, ...]:
+    """As a function gets it. A microbatch's number is the place in the log: no two are alike."""
+    events = [
+        Event(box.rank, Kind(box.kind), box.rank, i, clock + box.start, clock + box.end)
+        for i, box in enumerate(boxes)
+    ]
+    return tuple(events), num_ranks
+
+
+def _allowed(boxes: Boxes, num_ranks: int, clock: float) -> bool:
+    fit = all(0 <= box.rank < num_ranks and box.seconds > 0 for box in boxes)
+    return fit and any(box.kind in COMPUTE for box in boxes)
+
+
+# ---------------------------------------------------------------------------------- the ideas
+
+
+def _work(boxes: Boxes) -> Boxes:
+    return [box for box in boxes if box.kind in COMPUTE]
+
+
+def _pair(related: Callable[[Box, Box], bool]) -> About:
+    """Whether two computations of one rank are so related, the earlier first."""
+
+    def about(boxes: Boxes, num_ranks: int, clock: float) -> bool:
+        work = sorted(_work(boxes), key=lambda box: (box.start, -box.end))
+        return any(a.rank == b.rank and related(a, b) for a, b in combinations(work, 2))
+
+    return about
+
+
+def _inside(boxes: Boxes, num_ranks: int, clock: float) -> bool:
+    """Whether a box ends inside another of its rank, and the next begins before that one's end."""
+    latest: dict[int, float] = {}
+    before: dict[int, float] = {}
+    for box in sorted(_work(boxes), key=lambda box: box.start):
+        until = latest.get(box.rank, box.start)
+        if max(before.get(box.rank, until), box.start) < until:
+            return True
+        latest[box.rank], before[box.rank] = max(until, box.end), box.end
+    return False
+
+
+def _first(boxes: Boxes) -> float:
+    return min(box.start for box in _work(boxes))
+
+
+def _last(boxes: Boxes) -> float:
+    return max(box.end for box in _work(boxes))
+
+
+def _begins(boxes: Boxes, rank: int) -> float:
+    return min((box.start for box in _work(boxes) if box.rank == rank), default=_last(boxes))
+
+
+def _ends(boxes: Boxes, rank: int) -> float:
+    return max((box.end for box in _work(boxes) if box.rank == rank), default=_first(boxes))
+
+
+def _gap(boxes: Boxes, num_ranks: int, clock: float) -> bool:
+    """Whether a rank is idle between two of its computations."""
+    until: dict[int, float] = {}
+    for box in sorted(_work(boxes), key=lambda box: box.start):
+        if box.start > until.setdefault(box.rank, box.end):
+            return True
+        until[box.rank] = max(until[box.rank], box.end)
+    return False
+
+
+_SHARED = (
+    Idea(
+        "events that do not compute before the first computation or after the last",
+        "the time begins and ends with a computation, not with a message, a WAIT or a STEP",
+        lambda boxes, ranks, clock: any(
+            box.start < _first(boxes) or box.end > _last(boxes) for box in boxes
+        ),
+    ),
+    Idea(
+        "events that do not compute",
+        "only F, B, I and W compute",
+        lambda boxes, ranks, clock: len(_work(boxes)) < len(boxes),
+    ),
+    Idea(
+        "the kinds I and W",
+        "the two halves of a backward compute, too",
+        lambda boxes, ranks, clock: any(box.kind in ("I", "W") for box in boxes),
+    ),
+    Idea(
+        "boxes inside others, before the other has ended and one more begins",
+        "until when has the time of this rank been counted? A short box must not set it back",
+        _inside,
+    ),
+    Idea(
+        "boxes inside others",
+        "a box can end before one that began earlier",
+        _pair(lambda a, b: a.start <= b.start and b.end < a.end),
+    ),
+    Idea(
+        "boxes that overlap",
+        "where two boxes of one rank overlap, that time counts once",
+        _pair(lambda a, b: b.start < a.end),
+    ),
+    Idea(
+        "logs that are not sorted by their start",
+        "the order of the events in the log says nothing: sort them where you need it",
+        lambda boxes, ranks, clock: any(
+            a.start > b.start for a, b in combinations(_work(boxes), 2) if a.rank == b.rank
+        ),
+    ),
+    Idea(
+        "a first computation that is not rank 0's",
+        "any rank can be the first to compute",
+        lambda boxes, ranks, clock: _begins(boxes, 0) > _first(boxes),
+    ),
+    Idea(
+        "a last computation that is not rank 0's",
+        "any rank can be the last to compute",
+        lambda boxes, ranks, clock: _ends(boxes, 0) < _last(boxes),
+    ),
+    Idea(
+        "a first computation that does not start at 0 s",
+        "measure from the first start of a computation, whatever the clock shows",
+        lambda boxes, ranks, clock: clock + _first(boxes) != 0.0,
+    ),
+    Idea(
+        "gaps between two boxes of a rank",
+        "a rank that has begun can still wait",
+        _gap,
+    ),
+)
+
+BUBBLES = Draws(
+    _draw_log,
+    (
+        Idea(
+            "a rank that computes nothing",
+            "it is idle for the whole time, and counts: num_ranks says how many there are",
+            lambda boxes, ranks, clock: len({box.rank for box in _work(boxes)}) < ranks,
+        ),
+        *_SHARED,
+        Idea(
+            "more than one rank",
+            "all rank-time is the number of ranks times the whole time",
+            lambda boxes, ranks, clock: ranks > 1,
+        ),
+        Idea("idle time over all time", "first start, last end, and how long each rank computed"),
+    ),
+    allowed=_allowed,
+    arguments=_arguments,
+)
+
+
+def _all_compute(boxes: Boxes, num_ranks: int, clock: float) -> bool:
+    ranks = {box.rank for box in _work(boxes)}
+    return _allowed(boxes, num_ranks, clock) and len(ranks) == num_ranks
+
+
+def _draw_full_log(random: Random) -> tuple[Boxes, int, float]:
+    """One in which every rank computes."""
+    while not _all_compute(*(log := _draw_log(random))):
+        pass
+    return log
+
+
+PARTS = replace(
+    BUBBLES,
+    draw=_draw_full_log,
+    ideas=(
+        *_SHARED,
+        Idea(
+            "ranks that begin later than the first",
+            "before: from the first start of all ranks to the first of this one",
+            lambda boxes, ranks, clock: any(
+                _begins(boxes, r) > _first(boxes) for r in range(ranks)
+            ),
+        ),
+        Idea(
+            "ranks that end earlier than the last",
+            "after: from the last end of this rank to the last of all ranks",
+            lambda boxes, ranks, clock: (
+                min(map(partial(_ends, boxes), range(ranks))) < _last(boxes)
+            ),
+        ),
+        Idea("the three parts of each rank", "before, between and after, for each rank in order"),
+    ),
+    allowed=_all_compute,
+)

@@ -1,0 +1,162 @@
+"""What the checks of lesson 4 draw: sizes of a schedule, and shares that bubbles must meet."""
+
+from fractions import Fraction
+from itertools import count
+from random import Random
+
+from pipelab.lessons.drawn import Draws, Idea
+from pipelab.trace import expected_bubble_fraction as bubble
+
+__all__ = ["SHARES", "SIZES", "fewest"]
+
+
+def fewest(p: int, share: float) -> int:
+    """The first number of microbatches that is enough, found by trying them all."""
+    return next(m for m in count(1) if bubble(p, m) <= share)
+
+
+# ------------------------------------------------------------------------------- 04.1, GPipe
+
+
+def _draw_size(random: Random) -> tuple[int, int]:
+    p = random.choice((1, 2, 2, 3, 4, 5, 7, 12))
+    return p, random.choice((1, 2, 3, 4, 5, 6, 7, p, 2 * p, 3 * p + 1, 11, 13, 24))
+
+
+SIZES = Draws(
+    _draw_size,
+    (
+        Idea(
+            "one rank alone",
+            "it has the same two halves as any other",
+            lambda p, m: p == 1,
+        ),
+        Idea(
+            "a single microbatch",
+            "one forward, one backward on each rank",
+            lambda p, m: m == 1,
+        ),
+        Idea(
+            "fewer microbatches than ranks",
+            "the rank still runs each of them, and no more",
+            lambda p, m: 1 < m < p,
+        ),
+        Idea(
+            "a number of microbatches that is no multiple of p",
+            "nothing in a row depends on p: there is no rest to leave out",
+            lambda p, m: m > p > 1 and m % p > 0,
+        ),
+        Idea(
+            "more microbatches than ranks",
+            "all forwards come first, however many there are",
+            lambda p, m: m > p,
+        ),
+        Idea(
+            "ten microbatches and more",
+            "their numbers have two digits: after 0F9 comes 0F10",
+            lambda p, m: m > 10,
+        ),
+        Idea(
+            "ten ranks and more",
+            "their numbers have two digits: rank 10 runs 10F0",
+            lambda p, m: p > 10,
+        ),
+        Idea(
+            "more than one rank, and more than one microbatch",
+            "all ranks run the microbatches in the same order, forwards first",
+            lambda p, m: p > 1 and m > 1,
+        ),
+        Idea(
+            "more than one microbatch",
+            "first all forwards, then all backwards",
+            lambda p, m: m > 1,
+        ),
+        Idea(
+            "more than one rank",
+            "each rank runs its stage, which has its number",
+            lambda p, m: p > 1,
+        ),
+        Idea("the row of each rank", "m forwards and m backwards of stage r, numbered from 0"),
+    ),
+    allowed=lambda p, m: p >= 1 and m >= 1,
+)
+
+# ------------------------------------------------------------------------------ 04.2, enough
+
+
+def _draw_share(random: Random) -> tuple[int, float]:
+    p = random.choice((1, 2, 3, 4, 5, 6, 8, 9, 16))
+    if random.random() < 0.3:
+        return p, random.choice((0.5, 0.25, 0.125, 0.0625))
+    m = random.choice((1, 2, 3, 4, 5, 7, 10, 20, 60, 300))
+    low = bubble(p, m)
+    high = bubble(p, m - 1) if m > 1 else 1.0
+    share = low + random.choice((0.15, 0.5, 0.85)) * (high - low)
+    return p, round(share, 4) if p > 1 else random.choice((0.1, 0.25, 0.37, 0.9))
+
+
+def _is_a_bubble(p: int, share: float) -> bool:
+    """Whether the share is exactly the bubble of some m. Then 1/share is exact, too."""
+    return p > 1 and share < 1 and bubble(p, fewest(p, share)) == share
+
+
+def _is_clear(p: int, share: float) -> bool:
+    """Whether rounding cannot change the answer: no bubble is near, or one is exactly equal."""
+    if p < 1 or not 0.001 < share < 1:
+        return False
+    if p == 1:
+        return True
+    m = fewest(p, share)
+    near = [n for n in (m, m - 1) if n > 0 and abs(bubble(p, n) - share) < 1e-6 * share]
+    power_of_two = Fraction(share).numerator == 1
+    return not near or (power_of_two and Fraction(share) == Fraction(p - 1, near[0] + p - 1))
+
+
+SHARES = Draws(
+    lambda random: next(one for _ in count() if _is_clear(*(one := _draw_share(random)))),
+    (
+        Idea(
+            "one rank alone", "it has no bubble: the smallest number is 1", lambda p, share: p == 1
+        ),
+        Idea(
+            "a share that equals a bubble",
+            "the bubble may be at most the share: equal is enough",
+            _is_a_bubble,
+        ),
+        Idea(
+            "a share that a single microbatch meets",
+            "a batch is cut into at least one microbatch, and one may be enough",
+            lambda p, share: p > 1 and fewest(p, share) == 1,
+        ),
+        Idea(
+            "more than a hundred microbatches",
+            "the number has no upper limit",
+            lambda p, share: fewest(p, share) > 100,
+        ),
+        Idea(
+            "fewer microbatches than ranks",
+            "m may be smaller than p",
+            lambda p, share: fewest(p, share) < p,
+        ),
+        Idea(
+            "more than two ranks",
+            "the bubble grows with p - 1",
+            lambda p, share: p > 2,
+        ),
+        Idea(
+            "shares that no bubble equals exactly",
+            "put your number into the formula, and the one before it: is it the first that fits?",
+            lambda p, share: p > 1 and not _is_a_bubble(p, share),
+        ),
+        Idea(
+            "more than one rank",
+            "put your number into the formula, and the one before it: is it the first that fits?",
+            lambda p, share: p > 1,
+        ),
+        Idea(
+            "the smallest number that is enough",
+            "put your number into the formula, and the one before it: is it the first that fits?",
+        ),
+    ),
+    allowed=_is_clear,
+)

@@ -1,0 +1,196 @@
+"""Inputs drawn anew for each check, so that no table of answers passes; and the smallest failure.
+
+An exercise names its *ideas*, the hard points that a teacher would ask about. Each idea gets its
+share of about thirty inputs, first alone and then together with others. If some inputs fail, the
+idea that agrees best with which of them fail is named, with the smallest failing input about it.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random, SystemRandom
+from typing import NamedTuple
+
+from pipelab.lessons.answer_process import NOT_TRIED, Function, Outcome
+from pipelab.lessons.comparing import Compare, call_of, compared
+from pipelab.lessons.results import Result
+from pipelab.lessons.shrink import Input, shrink, size
+
+__all__ = ["Draws", "Idea", "new_seed"]
+
+NAME = "drawn inputs"  # of the row
+SECONDS = 6.0  # for the search of a smaller input
+_TRIES = 200  # draws until one is about an idea
+_CHOICE = 6  # inputs about an idea, from which the one with the fewest others is taken
+_DIGITS = 6  # of a seed
+
+Call = Callable[[Function, Sequence[Input]], list[Outcome]]
+
+
+def always(*_: object) -> bool:
+    """About every input: the idea of the exercise itself, which stands last."""
+    return True
+
+
+class Idea(NamedTuple):
+    """A hard point.
+
+    Attributes:
+        name: completes "these inputs are about ...", such as "a slow cook who comes first".
+        hint: where to look, never the answer.
+        about: ``about(*input)``: whether an input has this point.
+    """
+
+    name: str
+    hint: str
+    about: Callable[..., bool] = always
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How inputs of an exercise are drawn and made smaller.
+
+    An input is plain data (see ``shrink``), so that it can be made smaller and printed.
+
+    Attributes:
+        draw: one input, from a source of random numbers.
+        ideas: from the most special to the last, which is about all inputs.
+        allowed: ``allowed(*input)``: whether the exercise is about such an input at all.
+        arguments: ``arguments(*input)``: those of the call, if they are not the input itself.
+        compare: ``compare(name, value, *input)``, if not the one of the named cases.
+        number: how many inputs; at least three for each idea.
+    """
+
+    draw: Callable[[Random], Input]
+    ideas: tuple[Idea, ...]
+    allowed: Callable[..., bool] = always
+    arguments: Callable[..., Input] = lambda *case: case
+    compare: Compare | None = None
+    number: int = 30
+
+    def inputs(self, seed: int) -> list[Input]:
+        """The inputs of a seed, the simplest first."""
+        random = Random(seed)
+        found: dict[str, Input] = {}
+        for i in range(max(self.number, 3 * len(self.ideas))):
+            turn, place = divmod(i, len(self.ideas))
+            idea = self.ideas[place]
+            if idea is self.ideas[-1]:
+                one = self._telling_apart([*found.values()], random)
+            else:
+                one = self._about(idea, turn % 2 == 0, random, found)
+            found.setdefault(repr(one), one)
+        return sorted(found.values(), key=size)
+
+    def _about(self, idea: Idea, alone: bool, random: Random, known: dict[str, Input]) -> Input:
+        """An input with this idea; alone: of several, the one with the fewest other ideas."""
+        found: list[Input] = []
+        for _ in range(_TRIES):
+            one = self.draw(random)
+            if repr(one) not in known and idea.about(*one):
+                found.append(one)
+            if len(found) == (_CHOICE if alone else 1):
+                break
+        if not found:
+            return self.draw(random)
+        return min(found, key=lambda one: sum(other.about(*one) for other in self.ideas))
+
+    def _telling_apart(self, known: Sequence[Input], random: Random) -> Input:
+        """An input that is about one of two ideas, which all inputs so far were about alike."""
+        seen: dict[tuple[bool, ...], list[Idea]] = {}
+        for idea in self.ideas:
+            seen.setdefault(tuple(idea.about(*one) for one in known), []).append(idea)
+        alike = [ideas for ideas in seen.values() if len(ideas) > 1]
+        for _ in range(_TRIES):
+            one = self.draw(random)
+            apart = [ideas for ideas in alike if len({idea.about(*one) for idea in ideas}) > 1]
+            if apart or not alike:
+                return one
+        return one
+
+    def idea_of(self, inputs: Sequence[Input], failed: Sequence[bool]) -> Idea:
+        """The idea whose inputs agree best with those that fail (by Jaccard's index)."""
+
+        def agreement(idea: Idea) -> float:
+            about = [idea.about(*one) for one in inputs]
+            both = sum(a and f for a, f in zip(about, failed, strict=True))
+            return both / max(1, sum(a or f for a, f in zip(about, failed, strict=True)))
+
+        general_first = self.ideas[::-1]  # of several that agree as well, the most general
+        return max(general_first, key=agreement)
+
+
+def new_seed() -> int:
+    """A seed that nobody knows before; short enough to copy by hand."""
+    return SystemRandom().randrange(10**_DIGITS)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One exercise's drawn inputs, compared with what a function returned for them."""
+
+    function: Function
+    draws: Draws
+    compare: Compare
+    seed: int
+
+    def row(self, inputs: Sequence[Input], outcomes: Sequence[Outcome], call: Call) -> Result:
+        """The row of the verdict; ``call`` runs the function on smaller inputs if some fail."""
+        tried = [i for i, outcome in enumerate(outcomes) if outcome.problem != NOT_TRIED]
+        results = [self.result(inputs[i], outcomes[i]) for i in tried]
+        failed = [not result.ok for result in results]
+        if not any(failed):
+            whole = len(inputs)
+            right = f"{len(tried)} of {whole} right, seed {self.seed}"
+            return Result(NAME, f"{whole} of {whole} right", right, len(tried) == whole)
+        idea = self.draws.idea_of([inputs[i] for i in tried], failed)
+        worst = [n for n, fails in enumerate(failed) if fails]
+        first = next((n for n in worst if idea.about(*inputs[tried[n]])), worst[0])
+        start, outcome = inputs[tried[first]], outcomes[tried[first]]
+        smallest = self._smallest(start, outcome, results[first], idea, call)
+        return self._failure(smallest, idea, f"{len(worst)} of {len(tried)}")
+
+    def result(self, one: Input, outcome: Outcome) -> Result:
+        """Of one input."""
+        return compared(self.compare, NAME, outcome, one, self._call_text(one))
+
+    def _call_text(self, one: Input) -> str:
+        return call_of(self.function, self.draws.arguments(*one))
+
+    def _smallest(
+        self, start: Input, outcome: Outcome, result: Result, idea: Idea, call: Call
+    ) -> tuple[Input, Result]:
+        """A smaller input that is about the idea and fails in the same way, or the same one."""
+        known = {repr(start): result}
+        deadline = time.monotonic() + SECONDS
+        way = _way(outcome)
+
+        def failing(options: Sequence[Input]) -> list[bool]:
+            if time.monotonic() > deadline:
+                return [False] * len(options)
+            found = call(self.function, [self.draws.arguments(*one) for one in options])
+            fails = []
+            for one, new in zip(options, found, strict=True):
+                known[repr(one)] = judged = self.result(one, new)
+                fails.append(not judged.ok and _way(new) == way)
+            return fails
+
+        def allowed(*one: object) -> bool:
+            return self.draws.allowed(*one) and idea.about(*one)
+
+        smallest = start if "running" in way else shrink(start, failing, allowed)
+        return smallest, known[repr(smallest)]
+
+    def _failure(self, smallest: tuple[Input, Result], idea: Idea, how_many: str) -> Result:
+        one, result = smallest
+        hint = (
+            f"{self._call_text(one)} is the smallest input found that fails; {how_many} fail. "
+            f"They are about {idea.name}: {idea.hint}{'' if idea.hint[-1] == '?' else '.'} "
+            f"(The same inputs again: seed={self.seed}.)"
+        )
+        return Result(NAME, result.expected, result.got, False, hint)
+
+
+def _way(outcome: Outcome) -> str:
+    """How a call failed: "" if it returned something."""
+    return outcome.problem.partition(":")[0].partition(" in line ")[0]

@@ -1,0 +1,101 @@
+"""What learners have done, as Markdown: the report of one, and a table of a class."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from pipelab.lessons.progress_file import NAME, Progress, Row, read
+
+_PASSED, _TRIED = "passed", "not yet"
+
+
+def report(progress: Progress) -> str:
+    """Two tables: exercises with their attempts and hints, predictions beside what was measured."""
+    checks = [_check_row(name, row, progress) for name, row in sorted(progress["checks"].items())]
+    predictions = [
+        (name, _text(row.get("value", "none")), _text(row.get("measured", "not yet")))
+        for name, row in sorted(progress["predictions"].items())
+    ]
+    passed = sum(row[1] == _PASSED for row in checks)
+    parts = ["# Progress", f"{passed} of {len(checks)} exercises tried are passed."]
+    if checks:
+        heads = ("exercise", "result", "attempts", "hints", "what failed last")
+        parts.append(_table(heads, checks))
+    if predictions:
+        parts += ["## Predictions", _table(("lesson", "predicted", "measured"), predictions)]
+    return "\n\n".join(parts)
+
+
+def ledgers(folder: Path) -> dict[str, Path]:
+    """The progress files below a folder, by learner: ``ann/progress.json`` or ``ann.json``."""
+    found: dict[str, Path] = {}
+    for file in sorted(folder.rglob("*.json")):
+        own = file.name == NAME
+        if own or (file.parent == folder and ".damaged" not in file.name):
+            inner = file.relative_to(folder).parent if own else Path(file.stem)
+            found[inner.as_posix() if inner.parts else folder.name] = file
+    return found
+
+
+def class_table(files: Mapping[str, Path]) -> str:
+    """One row for each learner, one column for each exercise: attempts, and whether it is passed.
+
+    A file that cannot be read has a row that says why; it stays as it is.
+    """
+    known: dict[str, Progress] = {}
+    unread: dict[str, str] = {}
+    for learner, file in files.items():
+        try:
+            known[learner] = read(file)
+        except (OSError, ValueError) as error:
+            unread[learner] = f"cannot be read: {error}"
+    exercises = sorted({name for progress in known.values() for name in progress["checks"]})
+    rows = [_class_row(learner, known[learner], exercises) for learner in known]
+    rows += [(learner, why, *("" for _ in exercises)) for learner, why in unread.items()]
+    learners = [progress["checks"] for progress in known.values()]
+    each = (str(sum(_has_passed(c.get(name)) for c in learners)) for name in exercises)
+    heads = ("learner", _PASSED, *exercises)
+    parts = ["# Progress of the class", _table(heads, [*rows, ("**passed by**", "", *each)])]
+    parts.append("A number: attempts, the last of them right. A number with `?`: not right yet.")
+    return "\n\n".join(parts)
+
+
+def _class_row(learner: str, progress: Progress, exercises: Iterable[str]) -> tuple[str, ...]:
+    checks = progress["checks"]
+    passed = sum(map(_has_passed, checks.values()))
+    return learner, f"{passed} of {len(checks)} tried", *(_cell(checks.get(n)) for n in exercises)
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return ""
+    return f"{_text(row.get('attempts', 0))}{'' if _has_passed(row) else ' ?'}"
+
+
+def _has_passed(row: Row | None) -> bool:
+    return row is not None and row.get("passed") is True
+
+
+def _check_row(name: str, row: Row, progress: Progress) -> tuple[str, ...]:
+    failed = row.get("failed")
+    return (
+        name,
+        _PASSED if _has_passed(row) else _TRIED,
+        _text(row.get("attempts", 0)),
+        _text(progress["hints"].get(name, {}).get("asked", 0)),
+        ", ".join(map(str, failed)) if isinstance(failed, list) else "",
+    )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(map(_one_line, line)) + " |" for line in lines)
+
+
+def _one_line(cell: str) -> str:
+    return " ".join(cell.split()).replace("|", "\\|")

@@ -1,0 +1,195 @@
+"""Sequences in slices on real ranks: the uncut model's gradients, and what cannot be cut so."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from pipelab.action import Kind
+from pipelab.engine import Pipeline, verify_gradients
+from pipelab.errors import BatchError, PipelabError, RankError
+from pipelab.models import next_byte_loss, tiny_gpt
+from pipelab.models.slices import tokens_before, with_earlier
+from pipelab.schedules import Schedule, one_f_one_b, seq1f1b
+from pipelab.schedules.sliced import equal_work, slice_work
+from pipelab.simulator import Cost, simulate
+
+TOKENS = 12
+PIECES = ("0.0", "0.1", "1.0", "1.1")
+
+
+@pytest.fixture
+def gpt(double):
+    torch.manual_seed(0)
+    return tiny_gpt(width=8, blocks=4, heads=2, context=TOKENS)
+
+
+@pytest.fixture
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def batch(rows, tokens=TOKENS):
+    return torch.randint(256, (rows, tokens)), torch.randint(256, (rows, tokens))
+
+
+def differences(pipeline, model, x, y, loss=next_byte_loss):
+    """The largest relative difference of a gradient from those of the uncut model, whole batch."""
+    plain = copy.deepcopy(model)
+    value = loss(plain(x), y)
+    value.backward()
+    result, found = pipeline.step(x, y), pipeline.gradients()
+    assert result.loss == pytest.approx(value.item(), rel=1e-12)
+    wanted = {name: p.grad for name, p in plain.named_parameters()}
+    assert found.keys() == wanted.keys()
+    return result.trace, max(
+        float((found[n] - g).abs().max() / g.abs().max()) for n, g in wanted.items()
+    )
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        seq1f1b(3, 3, 2),
+        seq1f1b(2, 2, 4),
+        seq1f1b(2, 3, [0.5, 0.3, 0.2]),
+        seq1f1b(1, 2, equal_work(3, 0.5)),
+        Schedule.from_tokens(  # GPipe over slices, two stages on a rank
+            [
+                [f"{s}F{i}" for s in (0, 2) for i in PIECES]
+                + [f"{s}B{i}" for s in (2, 0) for i in reversed(PIECES)],
+                [f"1F{i}" for i in PIECES] + [f"1B{i}" for i in reversed(PIECES)],
+            ]
+        ),
+    ],
+    ids=lambda s: f"{s.name} {s.num_ranks} {s.num_microbatches} {s.slices}",
+)
+def test_gradients_are_those_of_the_uncut_model(in_process, gpt, schedule):
+    x, y = batch(5)  # microbatches of unequal rows
+    with Pipeline(gpt, schedule, loss=next_byte_loss) as pipeline:
+        for _ in range(2):  # without an optimizer, the same gradients again
+            trace, difference = differences(pipeline, gpt, x, y)
+            assert difference < 1e-12
+        assert trace.setting.slices == schedule.slices
+        numbers = {str(e.microbatch) for e in trace.events if e.kind is Kind.F}
+        assert numbers == {f"{i}.{j}" for i in range(schedule.num_microbatches)
+                           for j in range(schedule.slices)}  # fmt: skip
+        assert pipeline.evaluate(x, y) == pytest.approx(next_byte_loss(gpt(x), y).item())
+        assert torch.allclose(pipeline.predict(x), gpt(x))
+
+
+def test_on_real_ranks_with_replicas_counts_and_other_schedules(gpt):
+    x, y = batch(8)
+    y[:, 9:] = -100  # the last slice counts less
+
+    def loss(logits, targets):
+        return cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    report = verify_gradients(
+        gpt, seq1f1b(2, 2, 3), x, y, loss, replicas=2, count=lambda t: (t != -100).sum()
+    )
+    assert report.ok, str(report)
+    with Pipeline(gpt, one_f_one_b(2, 2), loss=next_byte_loss) as pipeline:
+        assert differences(pipeline, gpt, *batch(4))[1] < 1e-12
+        pipeline.use(seq1f1b(2, 4, 2))
+        assert differences(pipeline, gpt, *batch(4, 7))[1] < 1e-12  # slices of 4 and 3 tokens
+        pipeline.use(one_f_one_b(2, 4))
+        assert differences(pipeline, gpt, *batch(4))[1] < 1e-12
+
+
+def test_later_slices_keep_more_and_all_is_given_back(in_process, gpt):
+    with Pipeline(gpt, seq1f1b(2, 2, 3), loss=next_byte_loss) as pipeline:
+        trace = pipeline.step(*batch(2)).trace
+    kept = [e.bytes for e in trace.events if e.kind is Kind.F and e.rank == 0]
+    assert kept[0] < kept[1] < kept[2]
+    assert kept[:3] == kept[3:], "the same in each microbatch"
+    assert trace.peak_activation_bytes[0] < sum(kept)
+
+
+class Mean(nn.Module):
+    """Mixes tokens, and knows nothing of slices."""
+
+    def forward(self, x):
+        return x + x.mean(1, keepdim=True)
+
+
+class Running(nn.Module):
+    """Sums of all tokens so far, and their number: a layer of one's own that knows of slices."""
+
+    def forward(self, x):
+        (whole,) = with_earlier(self, x, dim=1)
+        sums = whole.cumsum(1)[:, -x.shape[1] :]
+        numbers = tokens_before() + torch.arange(1, x.shape[1] + 1, dtype=x.dtype)
+        return x + sums / numbers[:, None]
+
+
+def mean_loss(output, target):
+    return (output - target).square().mean()
+
+
+def test_a_layer_of_ones_own_may_look_back(in_process, double):
+    again = Running()
+    model = nn.Sequential(nn.Linear(3, 3), again, nn.Tanh(), again, nn.Linear(3, 3), Running())
+    x, y = torch.randn(4, 9, 3), torch.randn(4, 9, 3)
+    with Pipeline(model, seq1f1b(2, 2, 3), loss=mean_loss, split=[4, 2]) as pipeline:
+        assert differences(pipeline, model, x, y, mean_loss)[1] < 1e-12
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_layer_that_mixes_tokens_unasked_is_refused(in_process, double, place):
+    layers = [nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)]
+    layers[place] = nn.Sequential(layers[place], Mean())
+    x, y = torch.randn(4, 9, 3), torch.randn(4, 9, 3)
+    pipeline = Pipeline(layers, seq1f1b(3, 2, 3), loss=mean_loss)
+    with pytest.raises(RankError, match="looks along the") as error, pipeline:
+        pipeline.step(x, y)
+    assert f"stage {place}" in str(error.value)
+
+
+def test_a_loss_that_is_no_mean_over_tokens_is_refused(in_process, gpt):
+    def last(logits, targets):
+        return cross_entropy(logits[:, -1], targets[:, -1])
+
+    pipeline = Pipeline(gpt, seq1f1b(2, 2, 2), loss=last)
+    with pytest.raises(RankError, match="no mean over tokens"), pipeline:
+        pipeline.step(*batch(4))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "said"),
+    [
+        (torch.zeros(4, 12, dtype=torch.long), torch.zeros(4, dtype=torch.long), "equally many"),
+        (torch.zeros(4, 1, dtype=torch.long), torch.zeros(4, 1, dtype=torch.long), "of 1 tokens"),
+    ],
+)
+def test_batches_without_sequences_are_refused(in_process, gpt, x, y, said):
+    with Pipeline(gpt, seq1f1b(2, 2, 2), loss=next_byte_loss) as pipeline:
+        with pytest.raises(BatchError, match=said):
+            pipeline.step(x, y)
+        assert differences(pipeline, gpt, *batch(4))[1] < 1e-12
+
+
+@pytest.mark.parametrize("options", [{"worker": "torch"}, {"checkpoint": True}])
+def test_what_does_not_go_with_slices_is_refused(gpt, options):
+    with pytest.raises(PipelabError, match="cuts sequences in slices, but"):
+        Pipeline(gpt, seq1f1b(2, 2, 2), loss=next_byte_loss, **options)
+
+
+@pytest.mark.timing
+def test_equal_tokens_against_equal_work_on_paced_ranks(gpt):
+    """Attention is half of the work: equal tokens lose what slices win, equal work does not."""
+    attention, m, seconds = 0.5, 4, Cost(0.02, 0.02, 0.02)
+    took = {}
+    with Pipeline(gpt, one_f_one_b(3, m), loss=next_byte_loss) as pipeline:
+        pipeline.step(*batch(m))
+        for name, shares in (("tokens", (0.5, 0.5)), ("work", equal_work(2, attention))):
+            schedule = seq1f1b(3, m, shares)
+            pipeline.pace = seconds.by_microbatch(slice_work(shares, attention) * m)
+            pipeline.use(schedule)
+            took[name] = min(pipeline.step(*batch(m)).trace.duration for _ in range(3))
+            assert 0.98 < took[name] / simulate(schedule, pipeline.pace).duration < 1.12
+    assert took["work"] < 0.95 * took["tokens"]

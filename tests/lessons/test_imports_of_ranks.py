@@ -1,0 +1,87 @@
+"""What a lesson makes its ranks load: the engine has all that they need before they are forked.
+
+A function of a chapter, sent to the ranks, would make each import the chapter, and with it what
+draws pictures: seconds, on every rank, in every cell.
+"""
+
+import sys
+from importlib import import_module
+
+import pytest
+import torch
+
+from pipelab.engine import Pipeline
+from pipelab.lessons import experiment
+from pipelab.lessons.chapters import MODULES
+from pipelab.lessons.chapters.ch01_relay import cook
+from pipelab.schedules import gpipe
+
+HEAVY = ("IPython", "PIL", "anywidget", "ipywidgets", "matplotlib")
+OURS = ("pipelab.lessons", "pipelab.plots", "pipelab.widgets")
+
+
+def watched(loss):
+    """The loss, which prints what of the above its process has loaded."""
+    names = (*HEAVY, *OURS)
+
+    def watch(output, target):
+        import sys
+
+        print("loaded:", *(name for name in names if name in sys.modules))
+        return loss(output, target)
+
+    return watch
+
+
+def what_ranks_load(run, capsys):
+    """The modules of all ranks of a run; what the notebook's own process has does not count."""
+    capsys.readouterr()
+    run()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[rank ")]
+    assert lines, "no rank has said what it loaded"
+    return {word for line in lines for word in line.partition("loaded:")[2].split()}
+
+
+@pytest.fixture
+def watching(monkeypatch):
+    """Pipelines of lessons get a loss that watches."""
+
+    def pipeline(*arguments, loss, **options):
+        return Pipeline(*arguments, loss=watched(loss), **options)
+
+    modules = [module for name, module in sys.modules.items() if name.startswith(OURS[0])]
+    for module in modules:
+        if getattr(module, "Pipeline", None) is Pipeline:
+            monkeypatch.setattr(module, "Pipeline", pipeline)
+
+
+def _all_chapters():
+    return [import_module(f"pipelab.lessons.chapters.{name}") for name in MODULES.values()]
+
+
+def test_a_kitchen_of_cooks_loads_no_lesson(watching, capsys):
+    order = [["0F0", "0F1"], ["", "1F0", "1F1"]]
+    assert what_ranks_load(lambda: cook(order, minute=0.01), capsys) == set()
+
+
+def test_what_checks_record_loads_no_lesson(watching, capsys):
+    _all_chapters()
+
+    def run():
+        model, inputs, targets = experiment.experiment()
+        with experiment.start(model, gpipe(2, 2)) as pipeline:
+            pipeline.step(inputs, targets)
+
+    assert what_ranks_load(run, capsys) == set()
+
+
+def test_a_function_of_a_chapter_would_be_noticed(watching, capsys):
+    """Else the tests above could not fail."""
+    from pipelab.lessons.chapters import ch05_gradient as chapter
+
+    def run():
+        model = [chapter.Odd()]
+        with experiment.Pipeline(model, gpipe(1, 1), loss=experiment.LOSS) as pipeline:
+            pipeline.step(torch.rand(4, 6), torch.randint(4, (4,)))
+
+    assert "pipelab.lessons" in what_ranks_load(run, capsys)
