@@ -39,39 +39,29 @@ KINDS: dict[str, KindWords] = {
 
 
 class ReasonWords(NamedTuple):
-    """How one reason for idle time is named.
+    """How one reason for idle time is named: everywhere by the same words.
 
     Attributes:
-        rank: what the rank does, follows "rank 1" or "it".
-        legend: the entry in a legend, follows "idle:".
-        mostly: follows "most of it".
+        name: in pictures, legends and tables; follows "idle:", and "most of it:".
+        short: the first words of it, where there is little room.
+        rank: the same as what a rank does, follows "rank 1" or "it".
     """
 
+    name: str
+    short: str
     rank: str
-    legend: str
-    mostly: str
 
 
 REASONS: dict[str, ReasonWords] = {
-    "waiting": ReasonWords("waits for a message", "waits for another rank", "waiting for others"),
+    "waiting": ReasonWords("waits for a result", "waits", "waits for a result"),
     "imbalance": ReasonWords(
-        "waits for a rank with more work",
-        "another rank has more work",
-        "waiting for a rank with more work",
+        "waits for a rank with more work", "waits", "waits for a rank with more work"
     ),
-    "message": ReasonWords(
-        "waits for a message in transit", "its message is in transit", "waiting for messages"
-    ),
-    "step": ReasonWords(
-        "is in its optimizer step, or waits for others to reach theirs",
-        "end of the step",
-        "at the end of the step",
-    ),
-    "blocked": ReasonWords("is blocked in a SEND", "blocked in a send", "blocked in sends"),
-    "done": ReasonWords(
-        "has nothing left to compute", "nothing left to compute", "with nothing left to compute"
-    ),
-    "overhead": ReasonWords("is between two actions", "between two actions", "between actions"),
+    "message": ReasonWords("message in transit", "in transit", "waits for a message in transit"),
+    "step": ReasonWords("end of the step", "end", "is at the end of the step"),
+    "blocked": ReasonWords("blocked in a SEND", "blocked", "is blocked in a SEND"),
+    "done": ReasonWords("nothing left to compute", "nothing left", "has nothing left to compute"),
+    "overhead": ReasonWords("held up by this machine", "held up", "is held up by this machine"),
 }
 
 # Largest first, with the size in seconds or bytes. Bytes count in units of 1000, as disks do.

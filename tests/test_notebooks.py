@@ -58,7 +58,9 @@ def test_start_here_shows_a_lab_without_a_kernel():
 LESSONS = pytest.mark.parametrize(
     "path", [path for path in NOTEBOOKS if path != START], ids=lambda path: path.name
 )
-RUN = re.compile(r"\bPipeline\(|\bTimelineLab\(|verify_gradients\(|\bcook\(|\brun\(|\btrain\(")
+RUN = re.compile(
+    r"\bPipeline\(|\bTimelineLab\(|\bkitchen_lab\(|verify_gradients\(|\bcook\(|\brun\(|\btrain\("
+)
 
 
 def text_of(path: Path, kind: str) -> list[str]:
@@ -99,7 +101,7 @@ def test_one_lab_with_three_controls(path):
     from pipelab.widgets import lab
 
     code = "\n".join(text_of(path, "code"))
-    assert code.count("TimelineLab(") == 1
+    assert len(re.findall(r"\b(?:TimelineLab|kitchen_lab)\(", code)) == 1
     assert "ipywidgets" not in code
     assert lab._SETTINGS[:3] == ("num_ranks", "num_microbatches", "schedule")
 

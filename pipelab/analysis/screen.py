@@ -11,6 +11,8 @@ from pipelab.words import KINDS, REASONS, change, number, percent, table_text, t
 _INDENT = 11
 _PATH_SHOWN = 3
 _LEAST = 0.0005  # shares of idle time below this are left out
+# of another machine's trace it is not known what held the rank up
+_WORDS = {name: words.name for name, words in REASONS.items()} | {"overhead": "between two actions"}
 _TALLEST = 6  # replicas that are named one by one
 
 
@@ -70,7 +72,7 @@ def _bubble(found: Diagnosis) -> str:
 
 def _idle(found: Diagnosis) -> str:
     shares = [
-        f"{percent(share, 1)} {REASONS[reason].legend}"
+        f"{percent(share, 1)} {_WORDS[reason]}"
         for reason, share in found.idle.items()
         if share > _LEAST
     ]

@@ -4,13 +4,14 @@
                                       predicted: the same, to be drawn over the run
     hint     >  check                 an exercise, judged by running the answer
 
-The chapters hold targets and hints, never answers. Each name is loaded when it is first used: the
-progress file alone needs no torch.
+The chapters hold targets and hints, never answers. Nothing here loads torch before an answer is
+judged; in a notebook it is loaded in the background meanwhile.
 """
 
 from typing import TYPE_CHECKING
 
 from pipelab.lazy import lazy_names
+from pipelab.lessons import warm_up
 
 if TYPE_CHECKING:
     from pipelab.lessons.checking import check, hint
@@ -30,3 +31,5 @@ __getattr__ = lazy_names(
         "reveal": "prediction",
     },
 )
+
+warm_up.begin()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipelab.errors import LessonError
 from pipelab.lessons import progress_file
-from pipelab.lessons.chapters import chapter_of
+from pipelab.lessons.chapters import questions_of
 from pipelab.lessons.questions import Estimates, Question
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def reveal(name: str, measured: float | Sequence[float]) -> Card:
 
 
 def _question(name: str) -> Question:
-    predictions = chapter_of(name).predictions
+    predictions = questions_of(name)
     if name not in predictions:
         known = ", ".join(predictions)
         raise LessonError(f"there is no prediction {name!r}: choose one of {known}")

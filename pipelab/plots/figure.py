@@ -38,10 +38,11 @@ from pipelab.plots.picture import (
     text_width,
     write_around,
 )
-from pipelab.plots.terminal import describe, idle_shares, span
+from pipelab.plots.terminal import axis_unit, describe, idle_shares, span
+from pipelab.story import reworded
 from pipelab.trace import Event, Trace
 from pipelab.trace.metrics import idle_gaps, stages_of
-from pipelab.words import percent, time_unit
+from pipelab.words import percent
 
 ROW, TALLEST = 0.56, 12.0  # inches: of one rank, and of all ranks at most
 # Points: where boxes are narrower on average, outlines would hide them, and hatches cost seconds.
@@ -233,13 +234,15 @@ def _draw_frame(ax: Axes, trace: Trace, band: _Band, row: float) -> None:
     every = math.ceil(13 / row)  # many ranks: name only some
     middle = (band.top + band.bottom) / 2
     idle = idle_shares(trace)
-    named = range(0, trace.num_ranks, every)
-    ax.set_yticks([rank + middle for rank in named], [f"rank {rank}" for rank in named])
+    named, story = range(0, trace.num_ranks, every), trace.setting.story
+    ax.set_yticks(
+        [rank + middle for rank in named], [reworded(f"rank {rank}", story) for rank in named]
+    )
     for rank in named:
         text = f"{percent(idle[rank])} idle"
         at = ax.get_yaxis_transform()
         ax.text(1.01, rank + middle, text, transform=at, va="center_baseline", fontsize=NORMAL)
-    factor, unit = time_unit(max(abs(x) for x in ax.get_xlim()))
+    factor, unit = axis_unit(max(abs(x) for x in ax.get_xlim()), story)
     ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x * factor + 0.0:.6g} {unit}"))
     ax.tick_params(axis="both", labelsize=NORMAL)

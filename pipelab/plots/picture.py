@@ -15,6 +15,7 @@ from matplotlib.transforms import ScaledTranslation, Transform
 from pipelab.action import MESSAGES
 from pipelab.plots.palette import BLUE, IDLE, QUIET, STYLES, edge, legend_text, shade
 from pipelab.plots.terminal import bubble_text
+from pipelab.story import reworded
 from pipelab.trace import Trace
 from pipelab.trace.metrics import stages_of
 from pipelab.words import number
@@ -91,14 +92,17 @@ def _legend_width(rows: list[list[Patch]]) -> float:
 
 def write_around(ax: Axes, trace: Trace, title: str | None, notes: Notes) -> None:
     """Title and bubble above, legend and source below, at fixed distances from the axes."""
-    heading = f"{trace.setting.schedule} · {sizes(trace)}" if title is None else title
-    write_texts(ax, heading, bubble_text(trace), notes)
+    story = trace.setting.story
+    if title is None:
+        title = sizes(trace) if story else f"{trace.setting.schedule} · {sizes(trace)}"
+    write_texts(ax, title, bubble_text(trace), notes)
 
 
 def sizes(trace: Trace) -> str:
     """How many ranks and microbatches, in words."""
     s = trace.setting
-    return f"{number(s.ranks, 'rank')} · {number(s.microbatches, 'microbatch')}"
+    words = f"{number(s.ranks, 'rank')} · {number(s.microbatches, 'microbatch')}"
+    return reworded(words, s.story) if s.story else words
 
 
 def write_texts(ax: Axes, heading: str, result: str, notes: Notes) -> None:

@@ -16,6 +16,7 @@ from pipelab.action import COMPUTE, PER_STAGE, Kind
 from pipelab.overlapping import overlapping_pairs
 from pipelab.plots.palette import STYLES, legend_text
 from pipelab.schedules.catalogue import paper_bubble
+from pipelab.story import STORIES, reworded
 from pipelab.trace import Event, Trace
 from pipelab.trace.metrics import busy
 from pipelab.words import bytes_text, number, percent, time_text, time_unit
@@ -53,13 +54,15 @@ class Row(NamedTuple):
 def timeline_text(trace: Trace, width: int = 100, unit: str = "") -> str:
     """The timeline as text: one row per rank, then the time axis, a legend and the source.
 
-    A box that is too narrow for letter and microbatch shows its letter alone, and one narrower
-    than half a column nothing. Rows are exactly ``width`` columns (40 or more), all other lines
-    at most that. Where times are no seconds, ``unit`` names what they count.
+    A disturbed run says so first. A box that is too narrow for letter and microbatch shows its
+    letter alone, and one narrower than half a column nothing. Rows are exactly ``width`` columns
+    (40 or more), all other lines at most that. Where times are no seconds, ``unit`` names what they
+    count.
     """
     width = max(width, NARROWEST)
     digits = len(str(trace.num_ranks - 1))
-    names = [f"rank {rank:>{digits}} " for rank in range(trace.num_ranks)]
+    rank_name = reworded("rank", trace.setting.story)
+    names = [f"{rank_name} {rank:>{digits}} " for rank in range(trace.num_ranks)]
     tails = [f" {percent(share):>5} idle" for share in idle_shares(trace)]
     columns = width - len(names[0]) - len(tails[0])
     scale = _Scale(*span(trace.events), columns)
@@ -69,8 +72,9 @@ def timeline_text(trace: Trace, width: int = 100, unit: str = "") -> str:
     calm = _calm(trace, scale)
     indent = " " * len(names[0])
     lines = [
+        *_wrapped(trace.disturbance.sentence, width, ""),
         *(n + _cells(row, scale, calm) + t for n, row, t in zip(names, rows, tails, strict=True)),
-        indent + _axis(scale, columns + len(tails[0]), unit),
+        indent + _axis(scale, columns + len(tails[0]), unit, trace.setting.story),
         *_wrapped(_legend(trace), width, indent),
         *_wrapped(trace.source_line, width, indent),
     ]
@@ -82,15 +86,24 @@ def describe(trace: Trace) -> str:
     s = trace.setting
     sizes = f"{number(s.ranks, 'rank')}, {number(s.microbatches, 'microbatch')}"
     idle = ", ".join(f"rank {r} {percent(share)}" for r, share in enumerate(idle_shares(trace)))
+    first = f"{trace.disturbance.sentence} {trace.source.capitalize()}".lstrip()
+    if s.story:
+        took = f"{sizes}, {time_text(trace.duration)} in all. Idle: {idle}."
+        return reworded(f"{first} timeline: {took}", s.story)
     return (
-        f"{trace.source.capitalize()} timeline of the schedule {s.schedule}: {sizes}, "
+        f"{first} timeline of the schedule {s.schedule}: {sizes}, "
         f"{time_text(trace.duration)} from the first start to the last end. "
         f"Idle: {idle}. B{bubble_text(trace)[1:]}."
     )
 
 
 def bubble_text(trace: Trace) -> str:
-    """The bubble fraction of this trace and, where there is a formula, what it says."""
+    """The bubble fraction of this trace and, where there is a formula, what it says.
+
+    In a story, which does not know of bubbles, how long it took.
+    """
+    if trace.setting.story:
+        return reworded(f"{time_text(trace.duration)} in all", trace.setting.story)
     seen = "measured" if trace.source == "recorded" else "predicted"
     text = f"bubble fraction {percent(trace.bubble_fraction, 1)} {seen}"
     setting = trace.setting
@@ -123,12 +136,17 @@ def table(trace: Trace) -> list[Row]:
 def table_html(trace: Trace) -> str:
     """The same table for a notebook, with headers that a screen reader can follow."""
     body = ""
+    story = trace.setting.story
+    heads = [*HEADS, "peak activations"]
+    if story:  # which has no backwards, and no bytes
+        heads = heads[: HEADS.index("backwards")]
     for row in table(trace):
-        cells = [*row.cells, bytes_text(row.peak_activation_bytes)]
+        cells = [*row.cells, bytes_text(row.peak_activation_bytes)][: len(heads) - 1]
         body += f'<tr><th scope="row">{row.rank}</th>{_elements("td", cells)}</tr>'
-    head = _elements('th scope="col"', [*HEADS, "peak activations"])
+    head = _elements('th scope="col"', heads)
     caption = f"<caption>{escape(trace.source_line)}</caption>"
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    text = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return reworded(text, story)
 
 
 def _elements(tag: str, texts: Iterable[str]) -> str:
@@ -201,9 +219,16 @@ def _labels(event: Event, many: bool) -> tuple[str, str, str]:
     return f"{event.stage}{short}" if many else short, short, letter
 
 
-def _axis(scale: _Scale, room: int, unit: str) -> str:
+def axis_unit(longest: float, story: str) -> tuple[float, str]:
+    """The unit of a time axis up to ``longest`` seconds, and how many of it are one second."""
+    if story:
+        return 1 / STORIES[story].seconds, STORIES[story].unit
+    return time_unit(longest)
+
+
+def _axis(scale: _Scale, room: int, unit: str, story: str) -> str:
     """Round times under the columns where they fall, the unit after the last one."""
-    auto = time_unit(max(abs(scale.start), abs(scale.end)))
+    auto = axis_unit(max(abs(scale.start), abs(scale.end)), story)
     factor, unit = (1.0, unit) if unit else auto
     rough = (scale.end - scale.start) * factor * 9 / scale.columns  # one in 9 columns at most
     power = 10.0 ** math.floor(math.log10(rough))

@@ -51,6 +51,11 @@ class Setting:
     Of a recording from elsewhere: ``origin`` says what wrote it and whose time it has
     (``"ndtimeline, device time"``), ``step`` and ``replica`` which part of it this is, ``notes``
     what the files did not hold.
+
+    Of a paced run: ``timed`` actions had a set time, ``late`` of them took longer; all together
+    lost so many seconds to the machine's other work. ``Trace.disturbance`` puts that in words.
+
+    ``story``: a name in pipelab/story.py; the trace is shown in its words.
     """
 
     schedule: str = "custom"
@@ -69,6 +74,10 @@ class Setting:
     step: int = 0
     replica: int = 0
     notes: list[str] = field(default_factory=list)
+    timed: int = 0
+    late: int = 0
+    lost: float = 0.0
+    story: str = ""
 
     @property
     def pieces(self) -> int:

@@ -12,8 +12,10 @@ from typing import Literal
 from pipelab.action import COMPUTE, PER_STAGE, Kind, Slice, numbered_on
 from pipelab.errors import TraceError
 from pipelab.files import check_format, check_plain, replace_text
+from pipelab.story import STORIES, reworded
 from pipelab.trace import metrics
 from pipelab.trace.chrome import chrome_json
+from pipelab.trace.disturbance import Disturbance
 from pipelab.trace.event import Event, Memory, Setting
 from pipelab.trace.readers.reading import read_files
 from pipelab.trace.readers.stream import Place
@@ -162,9 +164,19 @@ class Trace:
         return tuple(peak)
 
     @property
+    def disturbance(self) -> Disturbance:
+        """How much the machine's other work disturbed a paced run; false where it did not."""
+        return Disturbance(self.setting.late, self.setting.timed, self.setting.lost)
+
+    @property
     def source_line(self) -> str:
         """The line under every picture: where its numbers come from."""
         s = self.setting
+        if s.story:
+            parts = [self.source, number(s.ranks, "rank"), number(s.microbatches, "microbatch")]
+            parts += ["real processes, paced"] if s.paced and self.source == "recorded" else []
+            parts += [self.disturbance.fact] if self.disturbance else []
+            return reworded(" · ".join(parts), s.story)
         parts = [
             self.source,
             s.schedule,
@@ -177,6 +189,7 @@ class Trace:
             parts += [f"step {s.step}", f"replica {s.replica}", s.origin]
         elif self.source == "recorded":
             parts += [f"{s.backend}/{s.device}", f"paced {s.paced}" if s.paced else "unpaced"]
+            parts += [self.disturbance.fact] if self.disturbance else []
         else:  # it ran nowhere, so nothing was paced either
             parts += ["simulator", s.paced]
         parts += [number(s.cpus, "cpu")] if s.cpus else []
@@ -262,8 +275,13 @@ def _setting(row: dict[str, object]) -> Setting:
         raise ValueError(f"{setting}: at least 1 of each, at most {MAX_RANKS} ranks")
     if setting.step < 0 or setting.replica < 0 or not all(type(n) is str for n in setting.notes):
         raise ValueError(f"{setting}: step and replica are whole numbers, notes are texts")
-    if not 0.0 <= setting.clock_error < math.inf:
-        raise ValueError(f"clock_error is {setting.clock_error}: seconds, at least 0")
+    for name, seconds in (("clock_error", setting.clock_error), ("lost", setting.lost)):
+        if not 0.0 <= seconds < math.inf:
+            raise ValueError(f"{name} is {seconds}: seconds, at least 0")
+    if setting.story and setting.story not in STORIES:
+        raise ValueError(f"story {setting.story!r} is not known: choose {', '.join(STORIES)}")
+    if not 0 <= setting.late <= setting.timed:
+        raise ValueError(f"{setting.late} actions of {setting.timed} were late")
     return setting
 
 
@@ -315,6 +333,14 @@ def _later(events: Iterable[Event], seconds: float, pieces: int) -> Iterator[Eve
 
 def _sorted(events: Iterable[Event]) -> tuple[Event, ...]:
     return tuple(sorted(events, key=lambda e: (e.rank, e.start, e.end)))
+
+
+def least_disturbed(traces: Iterable[Trace]) -> Trace:
+    """The one whose actions lost the fewest seconds to delays; of equal ones, the shortest.
+
+    All are of the same schedule and pace. Raises ValueError if there is none.
+    """
+    return min(traces, key=lambda trace: (trace.setting.lost, trace.duration))
 
 
 def in_order(rows: Iterable[Event]) -> tuple[Event, ...]:

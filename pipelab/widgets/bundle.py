@@ -29,22 +29,31 @@ _CODE = re.compile(
 _REGEX = re.compile(r"/(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n\[])+/[a-z]*")
 _TEMPLATE = re.compile(r"(?:\\.|\$(?!\{)|[^\\$`])*(?:`|\$\{)", re.DOTALL)
 _OPERATOR = re.compile(r" ?([=(),;:?<>&|*!\[\]]+) ?")  # not + and -: "a + +b" needs its space
+_MINUS = re.compile(r"(?<=[\w)\]]) ?([+-]) ?(?=[\w(])")
+_ARROW = re.compile(r"(?<![\w$])\( ?(\w+)\)=>")
+_DECLARED = re.compile(r"(\blet [^;{}\"'`]*);let(?: |(?=[{\[]))")
 _BEFORE_REGEX = re.compile(r"(?:^|[(,=:\[!&|?{};+\-*%<>~^]|\breturn)\s*$")
 
 
 @cache
-def script(entry: str) -> str:
+def script(entry: str, story: str = "") -> str:
     """The module of an entry, with everything that it imports; it imports nothing itself.
+
+    ``story``: in whose words, a name in pipelab/story.py.
 
     Raises:
         ValueError: files import each other in a circle, or two of them use one name.
     """
     order: list[str] = []
     _visit(entry, (), order)
-    texts = [_source(name) for name in order]
-    _check_names(texts)
+    sources = {name: _source(name) for name in order}
+    if sources.pop("words", None):
+        said = set(re.findall(r'"(\w+)"', "".join(sources.values())))
+        sources["words"] = words_module(said, story)
+    texts = [sources[name] for name in order]
+    names = _check_names(texts)
     parts = [_EXPORT.sub("", _IMPORT.sub("", text)) for text in texts[:-1]]
-    return without_comments("".join([*parts, _IMPORT.sub("", texts[-1])]))
+    return _renamed(without_comments("".join([*parts, _IMPORT.sub("", texts[-1])])), names)
 
 
 @cache
@@ -70,13 +79,26 @@ def _visit(name: str, above: tuple[str, ...], order: list[str]) -> None:
     order.append(name)
 
 
-def _check_names(texts: list[str]) -> None:
-    """All files share one scope in the bundle, so a name may be declared once."""
+def _check_names(texts: list[str]) -> list[str]:
+    """All names that files declare: they share one scope in the bundle, so each only once."""
     declared = r"^(?:export )?(?:async )?(?:function|const|let|class) (\w+)"
     names = [name for text in texts for name in re.findall(declared, text, re.MULTILINE)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"two files of the front end declare {', '.join(twice)}: rename one")
+    return names
+
+
+def _renamed(script: str, names: list[str]) -> str:
+    """The script with short names for CONSTANTS, and functions that are only declared and called.
+
+    A name that is used in any other way stays: it may be a property's, or a local one's, too.
+    """
+    for count, name in enumerate(names):
+        uses = re.findall(rf"([\w$.\"'-]?)\b{name}\b(.?)", script)
+        if all(not before and (after == "(" or name.isupper()) for before, after in uses):
+            script = re.sub(rf"\b{name}\b", f"${count}", script)
+    return script
 
 
 def without_comments(text: str) -> str:
@@ -86,10 +108,25 @@ def without_comments(text: str) -> str:
     'const a="// no";'
     """
     kept: list[str] = []
+    before = ""  # the kind of the last token that was kept
     for kind, token in _tokens(text):
-        if kind != "comment":
-            kept.append(_unspaced(token, kept) if kind == "text" else token)
-    return "".join(kept).strip()
+        if kind == "comment":
+            continue
+        if token in ("{", "}", "/") and before == "text":
+            kept[-1] = kept[-1].rstrip()
+        if token == "}" and before == "text":
+            kept[-1] = kept[-1].removesuffix(";")
+        kept.append(_unspaced(token, kept) if kind == "text" else token)
+        before = kind
+    return _joined(_ARROW.sub(r"\1=>", "".join(kept).strip()))
+
+
+def _joined(script: str) -> str:
+    """Declarations that follow each other as one, where the first holds no bracket or text."""
+    before = ""
+    while script != before:
+        before, script = script, _DECLARED.sub(r"\1,", script)
+    return script
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str]]:
@@ -127,8 +164,12 @@ def _template(text: str, place: int) -> str:
 
 
 def _unspaced(token: str, kept: list[str]) -> str:
-    """Code between literals: no empty lines, no indentation, no spaces around most operators."""
+    """Code between literals: no indentation, no line ends and spaces that nothing depends on."""
     token = re.sub(r"\s*\n\s*", "\n", token)
     token = _OPERATOR.sub(r"\1", token)
-    at_line_start = not kept or kept[-1].endswith("\n")
-    return token.lstrip() if at_line_start else token
+    token = _MINUS.sub(r"\1", token)
+    token = re.sub(r"\bconst\b", "let", token)  # eslint has seen that it is never set again
+    token = re.sub(r"(?<=[;,=(>?:&|])\n|\n(?=[.?:&|])", "", token)
+    if not kept or kept[-1].endswith(("\n", "{", ";", ",")):
+        return token.lstrip()
+    return token.lstrip(" ") if kept[-1] in ("}", "/") else token

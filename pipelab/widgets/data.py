@@ -13,9 +13,12 @@ from array import array
 from collections.abc import Iterable, Sequence
 
 from pipelab.action import Kind
+from pipelab.errors import TraceError
 from pipelab.plots.palette import STYLES, edge, shade, text_on
 from pipelab.plots.terminal import bubble_text, describe, idle_shares, table
+from pipelab.schedules.catalogue import title_of
 from pipelab.schedules.collector import paused_collector
+from pipelab.story import all_reworded
 from pipelab.trace import Event, Trace
 from pipelab.trace.idle import Idle, IdleText, explained, idle_seconds, idle_texts
 from pipelab.trace.links import Node, link
@@ -56,8 +59,9 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
     links = link(trace)
     pieces = explained(trace, links)
     sums, ranks, memory = idle_seconds(trace, pieces), table(trace), _Memory(trace)
-    return {
+    known = {
         **frame(trace),
+        "disturbed": trace.disturbance.sentence,
         "sentence": unbroken(sentence(trace)),
         "alt": describe(trace),
         "idle": _idle(links, pieces),
@@ -70,6 +74,9 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
             idle_table(trace, sums),
         ],
     }
+    if trace.setting.story:  # which has no memory, no phases and no backwards
+        known |= {"memory": None, "tables": list(tables)}
+    return known
 
 
 def frame(trace: Trace) -> Json:
@@ -89,20 +96,29 @@ def frame(trace: Trace) -> Json:
 
 
 def sentence(trace: Trace) -> str:
-    """What the picture shows."""
+    """What the picture shows, and how long it took."""
+    took = "took" if trace.source == "recorded" else "would take"
+    if trace.setting.story:
+        return f"{subject(trace)} It {took} {time_text(trace.duration)}."
+    return f"{subject(trace)} It {took} {time_text(trace.duration)}; {bubble_text(trace)}."
+
+
+def subject(trace: Trace) -> str:
+    """Who did what, and where the times come from."""
     s = trace.setting
-    work = f"in one step of {s.schedule} with {number(s.microbatches, 'microbatch')}"
+    if s.story:
+        who, what = number(s.ranks, "rank"), number(s.microbatches, "microbatch")
+        did = "real processes, did" if trace.source == "recorded" else "would do"
+        return f"{trace.source.capitalize()}: what {who}, {did} with {what}."
+    work = f"in one step of {title_of(s.schedule)} with {number(s.microbatches, 'microbatch')}"
     work += f" of {s.slices} slices each" if s.slices > 1 else ""
     copies = f", {number(s.replicas, 'replica')} of the pipeline" if s.replicas > 1 else ""
     if trace.source == "recorded":
-        pace = f"each action padded to a set time: {s.paced}" if s.paced else "as fast as they can"
-        what = (
+        pace = f"each action paced to a set time: {s.paced}" if s.paced else "as fast as they can"
+        return (
             f"Recorded: what {number(s.ranks, 'rank')}, real processes, did {work}{copies}, {pace}."
         )
-    else:
-        what = f"Predicted, nothing ran: what {number(s.ranks, 'rank')} would do {work}{copies}."
-    took = "took" if trace.source == "recorded" else "would take"
-    return f"{what} It {took} {time_text(trace.duration)}; {bubble_text(trace)}."
+    return f"Predicted, nothing ran: what {number(s.ranks, 'rank')} would do {work}{copies}."
 
 
 def unbroken(text: str) -> str:
@@ -111,7 +127,7 @@ def unbroken(text: str) -> str:
     >>> unbroken("12 ms") == "12\N{NO-BREAK SPACE}ms"
     True
     """
-    return re.sub(r"(\d) (?=%|s\b|ms\b|µs)", "\\1\N{NO-BREAK SPACE}", text)
+    return re.sub(r"(\d) (?=%|s\b|ms\b|µs|min\b)", "\\1\N{NO-BREAK SPACE}", text)
 
 
 def _kind(kind: Kind, stages: int) -> Json:
@@ -166,20 +182,39 @@ def _short(seconds: float) -> float:
     return float(f"{seconds:.7g}")
 
 
-def timeline_state(trace: Trace, over: Over | None = None, budget: int | None = None) -> Json:
-    """The four values that the front end shows: ``data``, ``head``, ``ghost_data``, ``ghost_head``.
+LANES = ("messages", "memory", "prediction")
+
+
+def lanes(show: Sequence[str]) -> list[str]:
+    """What is drawn beside the boxes. Raises TraceError for a name that is none of ``LANES``."""
+    names = [show] if isinstance(show, str) else list(show)
+    if unknown := [name for name in names if name not in LANES]:
+        raise TraceError(f"show={show!r}: {unknown[0]!r} is none of {', '.join(LANES)}")
+    return names
+
+
+def timeline_state(
+    trace: Trace,
+    over: Over | None = None,
+    budget: int | None = None,
+    show: Sequence[str] | None = None,
+) -> Json:
+    """What the front end shows: ``data``, ``head``, ``ghost_data``, ``ghost_head``, ``show``.
 
     Args:
         trace: predicted or recorded.
         over: what to draw over it, see ``pipelab.widgets.overlay``.
         budget: bytes that a rank may hold, drawn as a line over the memory.
+        show: of ``LANES``; None: those that ``over`` and ``budget`` need.
 
     Raises:
-        TraceError: ``over`` cannot be compared with ``trace``.
+        TraceError: ``over`` cannot be compared with ``trace``, or ``show`` holds another name.
     """
+    if show is None:
+        show = ["memory"] * (budget is not None) + ["prediction"] * (over is not None)
     above = overlay(trace, over)
     added = {"comparison": above.numbers, "guess": above.guess, "budget": budget}
-    return {
+    state: Json = {
         "data": packed(trace.events),
         "head": {
             **head(trace),
@@ -188,4 +223,6 @@ def timeline_state(trace: Trace, over: Over | None = None, budget: int | None = 
         },
         "ghost_data": packed(above.trace.events) if above.trace else b"",
         "ghost_head": frame(above.trace) if above.trace else {},
+        "show": lanes(show),
     }
+    return {name: all_reworded(value, trace.setting.story) for name, value in state.items()}

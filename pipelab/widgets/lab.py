@@ -6,7 +6,7 @@ threads, is in ``live_widget``.
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from traitlets import Bool, Dict, Int, List, Unicode
@@ -14,13 +14,15 @@ from traitlets import Bool, Dict, Int, List, Unicode
 from pipelab.errors import PipelineClosed
 from pipelab.plots import timeline_text
 from pipelab.simulator import Cost
+from pipelab.story import all_reworded
 from pipelab.trace import Trace
 from pipelab.widgets import bundle, lab_text
+from pipelab.widgets.data import lanes
 from pipelab.widgets.live import LiveRun
 from pipelab.widgets.live_widget import LAUNCH_SECONDS, LiveWidget
 from pipelab.widgets.overlay import Shares, overlay, shares
 from pipelab.widgets.run_traits import Traits
-from pipelab.widgets.settings import PACE, Settings, part, slowed
+from pipelab.widgets.settings import PACE, Settings, View, part, slowed
 from pipelab.widgets.static_picture import png, still
 
 _SETTINGS = (
@@ -45,10 +47,14 @@ class TimelineLab(LiveWidget):
             over the runs of these sizes, and in the chart of all runs.
         shared: ``pace`` is the whole model's and the whole batch's: each action takes its part,
             so that more ranks, or more microbatches, have less to do at a time.
+        story: a name in pipelab/story.py: everything is shown in its words, without chart, and the
+            controls are ranks, microbatches and ``schedules``, by their names in the story.
+        view: what to show of each trace, predicted or recorded.
         budget: bytes that a rank may hold, one of ``lab_text.BUDGETS``; 0: no limit.
+        show: what is drawn beside boxes and idle time at first, as in ``Timeline``.
 
     Raises:
-        TraceError: ``over`` holds something else.
+        TraceError: ``over`` holds something else, or ``show`` another name.
     """
 
     _esm = bundle.script("lab")
@@ -64,10 +70,12 @@ class TimelineLab(LiveWidget):
     replicas = Unicode("1").tag(sync=True)
     budget = Unicode("0").tag(sync=True)  # bytes of a rank; "0" for no limit
     choices = Dict().tag(sync=True)
+    start = Dict().tag(sync=True)  # the settings to which "Reset" goes back
 
     # To the view.
     run_number = Int(0).tag(sync=True)
-    summary = Unicode("Nothing has run yet.").tag(sync=True)
+    title = Unicode("").tag(sync=True)  # what ran, or runs
+    summary = Unicode("Nothing has run yet.").tag(sync=True)  # and its figures, for screen readers
     error = Unicode("").tag(sync=True)
     figures: List[dict[str, str]] = List().tag(sync=True)
     session: List[dict[str, object]] = List().tag(sync=True)  # every complete run
@@ -85,21 +93,31 @@ class TimelineLab(LiveWidget):
         over: Shares | None = None,
         shared: bool = False,
         budget: int = 0,
+        show: Sequence[str] = (),
+        story: str = "",
+        schedules: Mapping[str, str] | None = None,
+        view: View | None = None,
     ):
         self._kept: dict[str, object] = {}  # the traits of the last complete picture
         self._shown_run = 0  # the number of the run in the picture
         self._pace = pace
         self._over = shares(over)
         self._shared = shared
+        self._view = view
+        self._story, self._titles = story, schedules or {}
+        self._esm = bundle.script("lab", story)
+        choices = lab_text.story_choices(self._titles) if story else lab_text.choices(pace, shared)
         super().__init__(
             num_ranks=num_ranks,
             num_microbatches=num_microbatches,
             schedule=schedule,
             pacing="1" if paced else "off",
             budget=str(budget),
-            choices=lab_text.choices(pace, shared),
+            choices=all_reworded(choices, story),
             guesses=lab_text.guesses(self._over),
+            show=lanes(show),
         )
+        self.start = {name: getattr(self, name) for name in _SETTINGS}
         self.observe(self._on_setting, names=list(_SETTINGS))
 
     def wait(self, timeout: float = 60.0) -> Trace:
@@ -155,6 +173,8 @@ class TimelineLab(LiveWidget):
             replicas=int(self.replicas),
             memory_budget=int(self.budget) or None,
             guess=self._over.get((self.num_ranks, self.num_microbatches)),
+            view=self._view,
+            title=self._titles.get(self.schedule, ""),
         )
 
     def _paced(self) -> Cost | None:
@@ -176,15 +196,19 @@ class TimelineLab(LiveWidget):
         shown = {**picture}
         if run.state == "done" and run.result is not None:
             self._kept, self._shown_run = picture, run.number
-            shown["session"] = [*self.session, lab_text.point(run, run.result.trace)]
+            if not self._story:  # which has no chart of bubbles
+                shown["session"] = [*self.session, lab_text.point(run, run.result.trace)]
         elif run.state != "running":
             shown = (self._kept or shown) | {"live": False}
         status = lab_text.status(run, self._shown_run)
-        return {"error": "", **shown, **status, "run_number": run.number}
+        own = {name: all_reworded(value, self._story) for name, value in (shown | status).items()}
+        return {"error": "", **own, "run_number": run.number}
 
     def _report(self, run: LiveRun) -> None:
         super()._report(run)
-        if run.state == "done":  # after the picture: it takes a moment, and changes little
+        if (
+            run.state == "done" and not self._story
+        ):  # after the picture: it takes a moment, and changes little
             threading.Thread(target=self._show_theory, args=(run,), daemon=True).start()
 
     def _show_theory(self, run: LiveRun) -> None:

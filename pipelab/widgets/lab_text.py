@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 
-from pipelab.engine import StepResult
 from pipelab.errors import ScheduleError
 from pipelab.schedules.catalogue import BUILDERS, paper_bubble, title_of
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
 from pipelab.trace.memory import peak_bytes
-from pipelab.widgets.live import LiveRun
+from pipelab.widgets.live import LiveRun, Recorded
 from pipelab.widgets.settings import LAYERS, Settings, first_stage
 from pipelab.words import bytes_text, number, percent, time_text
 
@@ -45,6 +44,17 @@ def choices(pace: Cost, shared: bool = False) -> dict[str, object]:
     }
 
 
+def story_choices(schedules: Mapping[str, str]) -> dict[str, object]:
+    """What the controls of a story's lab offer: two numbers, and schedules in its words."""
+    return {
+        "num_ranks": [1, MOST_RANKS],
+        "num_microbatches": [1, MOST_MICROBATCHES],
+        "schedule": [*schedules.items()],
+        "labels": {"num_ranks": "Ranks", "num_microbatches": "Microbatches", "schedule": "Order"},
+        "story": True,
+    }
+
+
 _EXTRA = {5: ": slower", 30: ": slow enough to follow"}
 
 
@@ -53,7 +63,8 @@ def what(settings: Settings) -> str:
     ranks = settings.num_ranks * settings.replicas
     microbatches = number(settings.num_microbatches, "microbatch")
     copies = f", {settings.replicas} replicas" if settings.replicas > 1 else ""
-    return f"{settings.schedule} on {number(ranks, 'rank')}, {microbatches}{copies}"
+    name = f"{settings.title}:" if settings.title else f"{title_of(settings.schedule)} on"
+    return f"{name} {number(ranks, 'rank')}, {microbatches}{copies}"
 
 
 def status(run: LiveRun, shown: int) -> dict[str, object]:
@@ -62,15 +73,18 @@ def status(run: LiveRun, shown: int) -> dict[str, object]:
     still = f" The picture shows run {shown}." if shown else ""
     match run.state:
         case "done" if run.result is not None:
-            text = f"Run {run.number}: {text}. {sentence(run.result, run.settings.guess)}"
-            return {"state": "done", "summary": text}
+            title = f"Run {run.number}: {text}."
+            words = sentence(run.result, run.settings.guess)
+            summary = f"{run.result.trace.disturbance.sentence} {title} {words}".lstrip()
+            return {"state": "done", "title": title, "summary": summary}
         case "error":
             text = f"Run {run.number} failed: {text}.{still}"
-            return {"state": "error", "summary": text, "error": error_text(run.error)}
+            more = {"state": "error", "error": error_text(run.error)}
         case "stopped":
-            return {"state": "idle", "summary": f"Run {run.number} was stopped.{still}"}
+            text, more = f"Run {run.number} was stopped.{still}", {"state": "idle"}
         case _:
-            return {"state": "running", "summary": f"Run {run.number} in progress: {text} …"}
+            text, more = f"Run {run.number} in progress: {text} …", {"state": "running"}
+    return {"title": text, "summary": text, **more}
 
 
 def seen(run: LiveRun) -> str:
@@ -88,30 +102,45 @@ def begun(run: LiveRun) -> list[str]:
     return [f"began {number(count[rank], 'action')}" for rank in range(ranks)]
 
 
-def sentence(result: StepResult, guess: float | None) -> str:
-    """The bubble, measured, by the formula and as it was predicted; the loss."""
+def sentence(result: Recorded, guess: float | None) -> str:
+    """The bubble, measured, by the formula and as it was predicted; the loss.
+
+    The bubble of a disturbed run is the machine's as well, and no measure of the schedule.
+    """
     trace = result.trace
+    if trace.setting.story:
+        return f"All are done after {time_text(trace.duration)}."
     formula, share = formula_of(trace)
+    bubble = percent(trace.bubble_fraction, 1)
+    was = (
+        f"With this machine's delays the bubble was {bubble}"
+        if trace.disturbance
+        else f"Of the ranks' time, {bubble} was bubble"
+    )
     return (
-        f"Of the ranks' time, {percent(trace.bubble_fraction, 1)} was bubble; "
-        f"{formula} says {percent(share, 1)}"
+        f"{was}; {formula} says {percent(share, 1)}"
         f"{'' if guess is None else f'; you predicted {percent(guess)}'}. "
         f"Loss {result.loss:.4f}."
     )
 
 
-def figures(result: StepResult, settings: Settings) -> list[dict[str, str]]:
-    """The large numbers below the picture."""
+def figures(result: Recorded, settings: Settings) -> list[dict[str, str]]:
+    """The large numbers. A prediction that the formula says already is not said again."""
     trace = result.trace
+    if trace.setting.story:
+        return [{"name": "all are done after", "value": time_text(trace.duration)}]
     formula, share = formula_of(trace)
     most = max(point.total for point in peak_bytes(trace))
-    found = [("bubble, measured", percent(trace.bubble_fraction, 1))]
+    where = ", on a busy machine" if trace.disturbance else ", measured"
+    found = [(f"bubble{where}", percent(trace.bubble_fraction, 1))]
     if settings.guess is not None:
         found.append(("bubble, your prediction", percent(settings.guess)))
-    if (prediction := settings.prediction) is not None:
-        found.append(("bubble, predicted", percent(prediction.bubble_fraction, 1)))
+    on_paper = percent(share, 1)
+    found.append((f"bubble by {formula}", on_paper))
+    prediction = settings.prediction
+    if prediction is not None and percent(prediction.bubble_fraction, 1) != on_paper:
+        found.append(("bubble, simulated with these times", percent(prediction.bubble_fraction, 1)))
     found += [
-        (f"bubble by {formula}", percent(share, 1)),
         ("one step", time_text(trace.duration)),
         ("most bytes on a rank", bytes_text(most)),
         ("loss", f"{result.loss:.4f}"),
@@ -126,13 +155,14 @@ def formula_of(trace: Trace) -> tuple[str, float]:
 
     >>> from pipelab.trace import Setting
     >>> formula_of(Trace((), "predicted", Setting("sequential", 4, 8)))
-    ('the formula (p−1)/p', 0.75)
+    ('(p−1)/p', 0.75)
     """
     s = trace.setting
     p, m = s.ranks // s.replicas, s.microbatches
     if formula := paper_bubble(s.schedule, p, m):
-        return f"the formula {formula[0]}", formula[1]
-    return "the theory of free messages", theory(s.schedule, p, m) or trace.bubble_fraction
+        return formula
+    share = theory(s.schedule, p, m) or trace.bubble_fraction
+    return "the simulator with F = I = W and free messages", share
 
 
 @lru_cache(maxsize=1024)
@@ -175,8 +205,10 @@ def point(run: LiveRun, trace: Trace) -> dict[str, object]:
         "m": s.num_microbatches,
         "bubble": round(trace.bubble_fraction, 6),
         "paced": s.pace is not None,
+        "disturbed": bool(trace.disturbance),
         "words": f"run {run.number}: {what(s)}, bubble {percent(trace.bubble_fraction, 1)}"
-        + ("" if s.pace is not None else ", unpaced"),
+        + ("" if s.pace is not None else ", unpaced")
+        + (f"; {trace.disturbance.fact}" if trace.disturbance else ""),
     }
 
 

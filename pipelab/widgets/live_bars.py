@@ -5,6 +5,7 @@ rank is in, and since when. Read often enough, that gives a timeline; only actio
 ended between two readings are guessed. It is provisional: the recorded trace replaces it.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from pipelab.action import COMPUTE, Action, Kind
@@ -25,9 +26,17 @@ class _Row:
         self.bars: list[Event] = []
         self.begun_at: float | None = None  # seconds; None between actions
         self.seen = 0.0  # when it was last read
+        self.ahead: deque[tuple[Action, float]] = deque()  # read, but its device is not there yet
+
+    def read(self, action: Action, since: float, now: float) -> None:
+        """Take what the rank is in. A paced rank says so before its device begins with it."""
+        if not self.ahead or self.ahead[-1] != (action, since):
+            self.ahead.append((action, since))
+        while self.ahead and self.ahead[0][1] <= now:
+            self.update(*self.ahead.popleft(), now)
 
     def update(self, action: Action, since: float, now: float) -> None:
-        """Take what the rank is in, and since when; all actions before it have ended."""
+        """The rank is in this action, and since when; all actions before it have ended."""
         begun = self.place.get(action)
         over = begun if begun is not None else self._over_before(action)
         if over > len(self.bars):
@@ -98,11 +107,11 @@ class LiveBars:
         ]
         if seen and self._zero is None:
             self._zero = min(since for _, _, since in seen)
+        zero = self._zero or 0.0
         for row, action, since in seen:
-            # a paced rank announces the start of its device a moment before
-            row.update(action, min(since, clock) - (self._zero or 0.0), clock - (self._zero or 0.0))
+            row.read(action, since - zero, clock - zero)
 
     def bars(self, clock: float) -> tuple[tuple[Event, ...], float]:
         """All bars so far, and the time of the step: 0.0 before it began."""
-        now = 0.0 if self._zero is None else clock - self._zero
+        now = 0.0 if self._zero is None else max(0.0, clock - self._zero)
         return tuple(bar for row in self._rows for bar in row.so_far(now)), now

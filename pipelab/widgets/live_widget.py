@@ -8,26 +8,23 @@ All state is in traits, so a view that opens late shows the same. Only the lates
 """
 
 import threading
-from abc import ABCMeta, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 
-import anywidget
-from traitlets import Bool, Bytes, Dict, Float, Int, MetaHasTraits, Unicode
+from traitlets import Bool, Bytes, Dict, Float, Int, Unicode
 
 from pipelab.errors import PipelineClosed
 from pipelab.trace import Trace
 from pipelab.widgets import run_traits
+from pipelab.widgets.export import ExportedWidget
 from pipelab.widgets.live import LiveRun
+from pipelab.widgets.page import timeline_page
 from pipelab.widgets.settings import Settings
 
 LAUNCH_SECONDS = 20.0  # for a first picture, or a last end: the fork server may just be starting
 
 
-class _AbstractWidget(ABCMeta, MetaHasTraits):
-    """The metaclass of widgets with abstract methods: that of all widgets ignores them."""
-
-
-class LiveWidget(anywidget.AnyWidget, metaclass=_AbstractWidget):
+class LiveWidget(ExportedWidget):
     """A widget that starts runs on real ranks and shows the latest. Subclasses say which, and how.
 
     Traits are set by the threads of a run and by the thread of the browser's messages, so each
@@ -47,6 +44,7 @@ class LiveWidget(anywidget.AnyWidget, metaclass=_AbstractWidget):
 
     # Of the class, so that close() works where a constructor has failed.
     _run: LiveRun | None = None
+    _recorded: LiveRun | None = None  # the last run that was complete
     _trace: Trace | None = None
     _closed = False
 
@@ -103,6 +101,13 @@ class LiveWidget(anywidget.AnyWidget, metaclass=_AbstractWidget):
     def _shown(self, run: LiveRun, picture: run_traits.Traits) -> Mapping[str, object]:
         """The traits to set for the state of the latest run; ``picture``: what was seen of it."""
 
+    def _exported(self) -> tuple[Trace, str] | None:
+        run = self._recorded
+        if run is None or run.result is None:
+            return None
+        trace, budget = run.result.trace, run.settings.memory_budget
+        return trace, timeline_page(trace, run.predicted, budget=budget, show=self.show)
+
     def _report(self, run: LiveRun) -> None:
         """Show the progress of a run; called from its threads. Only the latest run is shown."""
         with self._lock:  # run() holds it until the run is known as the latest
@@ -113,7 +118,7 @@ class LiveWidget(anywidget.AnyWidget, metaclass=_AbstractWidget):
             if run is not self._run:
                 return
             if run.state == "done" and run.result is not None:
-                self._trace = run.result.trace
+                self._recorded, self._trace = run, run.result.trace
             self._set(self._shown(run, picture))
 
     def _set(self, values: Mapping[str, object]) -> None:

@@ -7,7 +7,7 @@ anywidget, so it also works where only Python is.
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from pipelab.plots.terminal import describe, table_html
@@ -36,21 +36,28 @@ document.body.dataset.plReady = "true";
 """
 
 
-def timeline_page(trace: Trace, over: Over | None = None, *, budget: int | None = None) -> str:
+def timeline_page(
+    trace: Trace,
+    over: Over | None = None,
+    *,
+    budget: int | None = None,
+    show: Sequence[str] | None = None,
+) -> str:
     """The text of an HTML file that plays a trace, with a table for browsers without scripts.
 
     Args:
         trace: predicted or recorded.
         over: another trace, a schedule or a guess to draw over it, as in ``Timeline``.
         budget: bytes that a rank may hold.
+        show: what is drawn beside the boxes at first, as in ``Timeline``.
 
     Raises:
-        TraceError: ``over`` cannot be compared with ``trace``.
+        TraceError: ``over`` cannot be compared with ``trace``, or ``show`` holds another name.
     """
     return page(
         bundle.script("single"),
         bundle.style("timeline"),
-        timeline_state(trace, over, budget),
+        timeline_state(trace, over, budget, show),
         title=describe(trace),
         still=table_html(trace),
     )

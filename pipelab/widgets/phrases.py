@@ -5,7 +5,9 @@ depends on a trace as a whole is written by ``data``.
 """
 
 import json
+from collections.abc import Container
 
+from pipelab.story import STORIES, reworded
 from pipelab.words import BYTE_UNITS, KINDS, REASONS, TIME_UNITS
 
 PHRASES = {
@@ -44,6 +46,19 @@ PHRASES = {
     "memory": "memory",
     "ghost_predicted": "predicted",
     "ghost_recorded": "other",
+    "ghost_former": "before",
+    "export": "Export",
+    "export_help": "Save as one HTML file, which plays anywhere",
+    "export_silent": "Export: no answer from the kernel, or no run yet",
+    "zoomed": "{factor} times closer",
+    "zoom_map": "Which part of the step is shown; a click goes there",
+    "help_rows": "Each row is a rank; time goes to the right. A box is an action: its letter says "
+    "what is done, its number the microbatch.",
+    "help_idle": "Grey is idle time. Point at it: it says why, and which rank holds it up.",
+    "help_follow": "A click on a box follows its microbatch through all stages.",
+    "help_keys": "Arrow keys move from action to action, Enter follows its microbatch, Escape "
+    "deselects, Space plays, plus and minus zoom, Shift with arrow keys moves the window, 0 shows "
+    "all. Ctrl with the wheel zooms, dragging moves.",
     "rank_does": "rank {rank} {does}",
     "idle_share": "{share} idle",
     "following": "following microbatch {microbatch}: {count} messages between ranks, "
@@ -63,7 +78,10 @@ PHRASES = {
     "first_actions": "the first {shown} of {count} actions",
     # the chart of all runs
     "theory": "line: {name} in theory, {fixed}",
+    "mark": "{mark}: {name}",
     "prediction_mark": "×: your prediction",
+    "hollow_mark": "hollow: the machine was busy",
+    "pale_mark": "pale: of another {letter}",
     "percent": "{value} %",
     "microbatches_axis": "microbatches m",
     "ranks_axis": "ranks p",
@@ -71,19 +89,26 @@ PHRASES = {
     "chart_p": "The bubble of {count} runs against ranks",
 }
 
-# Of idle time, where its box is too narrow for the sentence: the longest first, {token} is awaited.
+# Of idle time, where its box is too narrow for the sentence; {token} is awaited. The longest is
+# first, and the reason's name follows.
 _WAITS = ["waits for {token}", "waits: {token}"]
-IDLE_LABELS = {"waiting": _WAITS, "imbalance": _WAITS, "message": ["message with {token}"]}
+IDLE_LABELS = {"waiting": _WAITS, "imbalance": _WAITS, "message": ["in transit: {token}"]}
 
 
-def words_module() -> str:
-    """The source of ``words.js``."""
+def words_module(used: Container[str] = PHRASES, story: str = "") -> str:
+    """The source of ``words.js``; of the phrases only those whose names are in ``used``.
+
+    ``story``: in whose words, a name in pipelab/story.py.
+    """
+    units = [(STORIES[story].seconds, STORIES[story].unit)] if story else TIME_UNITS
     words = {
-        "phrases": PHRASES,
+        "phrases": {n: reworded(text, story) for n, text in PHRASES.items() if n in used},
         "kinds": {kind: {"name": own.name, "bytes": own.bytes} for kind, own in KINDS.items()},
-        "reasons": {reason: own.legend for reason, own in REASONS.items()},
+        "reasons": {
+            reason: [reworded(own.name, story), own.short] for reason, own in REASONS.items()
+        },
         "idleLabels": {reason: IDLE_LABELS.get(reason, []) for reason in REASONS},
-        "timeUnits": TIME_UNITS,
+        "timeUnits": units,
         "byteUnits": BYTE_UNITS,
     }
     return f"export const WORDS = {json.dumps(words, ensure_ascii=False)};\n"

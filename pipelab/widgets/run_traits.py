@@ -2,7 +2,7 @@
 
 from pipelab.trace import Setting, Trace, compare
 from pipelab.widgets import lab_text
-from pipelab.widgets.data import frame, head, packed, unbroken
+from pipelab.widgets.data import frame, head, packed, subject, unbroken
 from pipelab.widgets.live import LiveRun
 from pipelab.widgets.overlay import overlay
 from pipelab.widgets.tables import comparison_table
@@ -45,6 +45,7 @@ def _recorded(run: LiveRun) -> Traits:
     if (prediction := run.settings.prediction) is not None:
         tables.append(comparison_table(compare(prediction, trace), ("predicted", "recorded")))
     shown = head(trace, tables)
+    shown["sentence"] = unbroken(subject(trace))  # the figures say what it took
     shown |= {"guess": above.guess, "alt": f"{shown['alt']} {above.words}".strip()}
     return {
         "data": packed(trace.events),

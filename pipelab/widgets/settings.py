@@ -1,6 +1,6 @@
 """What one live run is to do: sizes, schedule, pace; and what it is predicted to record."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from pipelab.simulator.cost import Seconds
 from pipelab.trace import Trace
 
 LAYERS = 16  # of the model of every run: no more stages than that
+View = Callable[[Trace], Trace]
 PACE = Cost(forward=0.010, backward_input=0.010, backward_weight=0.010)
 
 
@@ -28,6 +29,8 @@ class Settings:
         memory_budget: bytes that a rank may hold; None: no limit.
         own: a schedule written by hand, in place of the one that ``schedule`` names.
         guess: the predicted bubble fraction for so many ranks and microbatches.
+        view: what to show of a trace, predicted or recorded; None: all of it.
+        title: what a story calls the schedule.
     """
 
     num_ranks: int
@@ -39,6 +42,12 @@ class Settings:
     memory_budget: int | None = None
     own: Schedule | None = None
     guess: float | None = None
+    view: View | None = None
+    title: str = ""
+
+    def seen(self, trace: Trace) -> Trace:
+        """What ``view`` shows of a trace."""
+        return trace if self.view is None else self.view(trace)
 
     @property
     def guesses(self) -> dict[tuple[int, int], float]:
@@ -83,7 +92,7 @@ class Settings:
             for e in trace.events
         )
         setting = replace(trace.setting, ranks=p * self.replicas, replicas=self.replicas)
-        return Trace(events, "predicted", setting)
+        return self.seen(Trace(events, "predicted", setting))
 
 
 def part(pace: Cost, parts: int) -> Cost:

@@ -40,7 +40,7 @@ def totals(ranks: Sequence[terminal.Row], sums: Sequence[Sums]) -> list[str]:
         text = f"computed {time_text(row.busy_ms / 1e3)}"
         if by_reason:
             most = max(by_reason, key=lambda reason: by_reason[reason])
-            text += f", idle {time_text(row.idle_ms / 1e3)}, most of it {REASONS[most].mostly}"
+            text += f", idle {time_text(row.idle_ms / 1e3)}, most of it: {REASONS[most].name}"
         found.append(text)
     return found
 
@@ -55,7 +55,8 @@ def idle_table(trace: Trace, sums: Sequence[Sums]) -> Table:
             reasons[reason][phase] = seconds
         for why, phases in sorted(reasons.items(), key=lambda item: -sum(item[1].values())):
             shares = [percent(phases.get(phase, 0.0) / whole, 1) for phase in _PHASES]
-            rows.append([f"rank {rank}", why, *shares, time_text(sum(phases.values()))])
+            total = time_text(sum(phases.values()))
+            rows.append([f"rank {rank}", REASONS[why].name, *shares, total])
     heads = ["rank", "reason", *_PHASES, "in all"]
     return table("Why ranks were idle, as shares of the step", heads, rows)
 
@@ -65,7 +66,7 @@ def comparison_table(found: Comparison, names: tuple[str, str]) -> Table:
     pairs = [("duration", found.duration)]
     if found.microbatches.difference:
         pairs.append(("per microbatch", found.seconds_per_microbatch))
-    pairs += [*((f"idle: {r}", p) for r, p in found.idle.items())]
+    pairs += [(f"idle: {REASONS[reason].name}", pair) for reason, pair in found.idle.items()]
     rows = [
         [name, time_text(pair.a), time_text(pair.b), signed_time(pair.difference),
          "" if pair.ratio is None else f"{pair.ratio:.2f}"]

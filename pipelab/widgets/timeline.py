@@ -4,11 +4,11 @@ All of that happens in the browser, from data sent once: it works while the kern
 the file that ``to_html`` writes. Viewers without our front end get a static picture.
 """
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import anywidget
 from traitlets import Bytes, Dict
 
 from pipelab.files import replace_text
@@ -16,12 +16,13 @@ from pipelab.plots import describe, plot_compare, plot_timeline, timeline_text
 from pipelab.trace import Trace
 from pipelab.widgets import bundle
 from pipelab.widgets.data import timeline_state
+from pipelab.widgets.export import ExportedWidget
 from pipelab.widgets.overlay import Over, overlay
 from pipelab.widgets.page import page
 from pipelab.widgets.static_picture import image, png, still
 
 
-class Timeline(anywidget.AnyWidget):
+class Timeline(ExportedWidget):
     """A trace, to be the last line of a notebook's cell.
 
     Args:
@@ -31,9 +32,12 @@ class Timeline(anywidget.AnyWidget):
             share such as ``"30 %"``, or shares by (ranks, microbatches), of which the one that fits
             ``trace`` is drawn.
         budget: bytes that a rank may hold, drawn as a line over the memory.
+        show: what is drawn beside boxes and idle time at first, of ``"messages"``, ``"memory"`` and
+            ``"prediction"`` (what is ``over`` it); by default what ``over`` and ``budget`` need.
+            Buttons show and hide each.
 
     Raises:
-        TraceError: ``over`` cannot be compared with ``trace``.
+        TraceError: ``over`` cannot be compared with ``trace``, or ``show`` holds another name.
     """
 
     _esm = bundle.script("single")
@@ -44,10 +48,18 @@ class Timeline(anywidget.AnyWidget):
     ghost_data = Bytes(b"").tag(sync=True)
     ghost_head = Dict().tag(sync=True)
 
-    def __init__(self, trace: Trace, over: Over | None = None, *, budget: int | None = None):
+    def __init__(
+        self,
+        trace: Trace,
+        over: Over | None = None,
+        *,
+        budget: int | None = None,
+        show: Sequence[str] | None = None,
+    ):
         self.trace = trace
         self._above = overlay(trace, over)
-        super().__init__(**timeline_state(trace, over, budget))
+        self._esm = bundle.script("single", trace.setting.story)
+        super().__init__(**timeline_state(trace, over, budget, show))
 
     def to_html(self, path: str | PathLike[str]) -> Path:
         """Write one file that plays anywhere, without a kernel and without a network."""
@@ -79,8 +91,11 @@ class Timeline(anywidget.AnyWidget):
             outputs[0]["text/plain"] = repr(self)
         return outputs
 
+    def _exported(self) -> tuple[Trace, str]:
+        return self.trace, self._page()
+
     def _page(self) -> str:
-        names = ("data", "head", "ghost_data", "ghost_head")
+        names = ("data", "head", "ghost_data", "ghost_head", "show")
         state = {name: getattr(self, name) for name in names}
         picture = image(self.trace, png(self.trace, self._above.line), self._above.words)
         return page(self._esm, self._css, state, describe(self.trace), picture)

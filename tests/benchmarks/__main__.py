@@ -13,6 +13,7 @@ from pipelab.errors import PipelabError
 from tests import benchmarks
 from tests.benchmarks.memory import bench_memory, memory_table
 from tests.benchmarks.messages import bench_messages, messages_table
+from tests.benchmarks.page import bench_page, page_table
 from tests.benchmarks.simulate import SIZES, bench_simulate
 from tests.benchmarks.soak import bench_soak, soak_table
 from tests.benchmarks.tracing import bench_tracing, tracing_table
@@ -68,6 +69,18 @@ def simulate(options: argparse.Namespace) -> dict[str, object]:
     return result.to_json()
 
 
+def page(options: argparse.Namespace) -> dict[str, object]:
+    about = machine()
+    print(described(about), flush=True)
+    results = [
+        bench_page(options.schedule, p, m, options.runs)
+        for p in options.ranks
+        for m in options.microbatches
+    ]
+    print(page_table(results))
+    return {"bench": "page", "machine": about, "cases": [r.to_json() for r in results]}
+
+
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="python -m tests.benchmarks",
@@ -80,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     grid.set_defaults(
         run=step, ranks=[2, 4, 8], microbatches=[4, 8, 16, 32], schedules=[*SCHEDULES]
     )
-    for bench in (messages, memory, tracing, soak, simulate):
+    for bench in (messages, memory, tracing, soak, simulate, page):
         benches.add_parser(bench.__name__).set_defaults(run=bench)
     command = benches.choices["messages"]
     command.add_argument("--blocks", type=count, default=9, help="blocks of each size and way")
@@ -98,6 +111,11 @@ def parser() -> argparse.ArgumentParser:
     command = benches.choices["simulate"]
     command.add_argument("--quick", action="store_true", help="the two smallest sizes alone")
     command.add_argument("--repeats", type=count, default=3)
+    command = benches.choices["page"]
+    command.add_argument("--schedule", default="gpipe")
+    command.add_argument("--ranks", nargs="+", type=count, default=[4])
+    command.add_argument("--microbatches", nargs="+", type=count, default=[12])
+    command.add_argument("--runs", type=count, default=8)
     for command in benches.choices.values():
         add_json_option(command)
     return root

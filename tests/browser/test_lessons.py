@@ -72,16 +72,21 @@ def test_lesson_1_from_the_first_cell_to_a_passed_check(lab, lesson):
     # The prediction is drawn over the run, and its misconception is answered in words.
     run = cooks.run_to("together = cook(order)")
     expect(run.locator(".pl-guess")).to_have_attribute("d", re.compile("^M"))
-    expect(run.locator(".pl-guess-text")).to_have_text("your prediction: 600 ms")
+    expect(run.locator(".pl-guess-text")).to_have_text("your prediction: 6 min")
     words = cooks.run_to("reveal(")
     said = re.compile(r"Measured: 8(\.\d+)? minutes. You predicted 6 minutes")
     expect(words).to_contain_text(said)
     expect(words).to_contain_text("the last cook has nothing to do before the first dish")
 
-    cooks.run_to("TimelineLab(")
+    # Cooks, dishes and minutes, and no word of what comes later.
+    cooks.run_to("kitchen_lab(")
     lab.expect_run(1)
-    lab.root.get_by_role("slider", name="Microbatches m").fill("12")
+    expect(lab.root.locator(".pl-figures")).to_contain_text("8 min")
+    lab.root.get_by_role("slider", name="Dishes").fill("12")
     lab.expect_run(2)
+    expect(lab.root.locator(".pl-figures")).to_contain_text("14 min")
+    seen = lab.root.inner_text()
+    assert "cook 2" in seen and not re.search(r"rank|microbatch|bubble|memory|\bms\b", seen), seen
 
     # The untouched exercise fails, a wrong answer is shown where to look, the right one passes.
     check = cooks.find('check("01.1"')

@@ -13,6 +13,7 @@ from pipelab.models import mlp
 from pipelab.schedules import gpipe, one_f_one_b, zero_bubble_h1
 from pipelab.schedules.builders import eager_one_f_one_b
 from pipelab.simulator import Cost, simulate
+from pipelab.trace import least_disturbed
 from tests.trace.hidden_messages import hidden_message_share
 
 X, Y = torch.randn(16, 16), torch.randint(10, (16,))
@@ -84,7 +85,7 @@ def test_unequal_stages_halves_and_steps_follow_the_cost():
         traces = record(schedule, cost, optimizer=sgd)
         assert 0.98 < ratio(traces, predicted) < 1.1
         steps = [e for trace in traces for e in trace.events if e.kind is Kind.STEP]
-        assert min(e.end - e.start for e in steps if e.rank == 0) > 0.026
+        assert median(e.end - e.start for e in steps if e.rank == 0) > 0.026
 
 
 @pytest.mark.timing
@@ -117,8 +118,11 @@ def test_work_that_takes_longer_than_its_cost_is_counted_and_reported():
     cost = Cost(0.0005, 0.0005, 0.0005)
     with Pipeline(wide, gpipe(2, 2), loss=cross_entropy, pace=cost) as pipeline:
         trace = pipeline.step(x, y).trace
-    assert "ran over" in trace.source_line
-    assert "ran over" not in record(gpipe(2, 2), Cost(0.02, 0.02, 0.02))[-1].source_line
+    assert trace.disturbance
+    assert "took longer than set" in trace.source_line
+    calm = least_disturbed(record(gpipe(2, 2), Cost(0.02, 0.02, 0.02)))
+    assert calm.disturbance == (0, 8, 0.0)
+    assert "took longer than set" not in calm.source_line
 
 
 @pytest.mark.parametrize(

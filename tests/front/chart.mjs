@@ -16,7 +16,17 @@ const { marks, crosses, top, last } = chartOf([run], curve, "m", guesses);
 assert.equal(crosses[0].x, marks[0].x);
 assert.ok(crosses[0].y > marks[0].y, "y goes down");
 assert.ok(crosses[1].y < marks[0].y);
-assert.deepEqual([top, last], [0.9, 32], "the chart has room for what was predicted");
+assert.deepEqual([top, last], [1, 32], "the chart has room for what was predicted");
+
+// Lines of the grid are at round shares.
+const stepsOf = (bubble) => {
+  const { step, top } = chartOf([{ ...run, bubble }], null, "m");
+  return [step, top];
+};
+for (const [bubble, step, top] of [[0.9, 0.25, 1], [0.57, 0.25, 0.75], [0.31, 0.1, 0.4], [0.11, 0.05, 0.15], [0.03, 0.05, 0.1]]) {
+  const found = stepsOf(bubble);
+  assert.ok(Math.abs(found[0] - step) < 1e-9 && Math.abs(found[1] - top) < 1e-9, `${bubble}: ${found}`);
+}
 
 // Schedules with the same bubble stand side by side, around their place; the same ones on it.
 const at = (schedule, bubble = 0.27) => ({ p: 4, m: 8, bubble, schedule });

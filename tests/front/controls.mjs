@@ -1,6 +1,6 @@
 // A control that rests starts something once; one that is released, at once.
 import assert from "node:assert/strict";
-import { debounce } from "./parts.js";
+import { debounce } from "./debounce.js";
 import { changes } from "./lab_controls.js";
 
 const clock = {

@@ -48,10 +48,10 @@ const { idle } = trace.head;
 const [late] = trace.rows[2].idle.order;
 const [whole, ...shorter] = idleTexts(idle, late);
 assert.match(whole, /^waits for 1F0 of rank 1/);
-assert.deepEqual(shorter, ["waits for 1F0", "waits: 1F0", "warmup"]);
+assert.deepEqual(shorter, ["waits for 1F0", "waits: 1F0", "waits for a result", "waits"]);
 const moving = idle.reason.indexOf("message");
-assert.equal(idleTexts(idle, moving)[1], `message with ${idle.tokens[idle.words[moving]]}`);
-assert.deepEqual(idleTexts(idle, idle.reason.indexOf("done")), ["has nothing left to compute", "cooldown"]);
+assert.equal(idleTexts(idle, moving)[1], `in transit: ${idle.tokens[idle.words[moving]]}`);
+assert.deepEqual(idleTexts(idle, idle.reason.indexOf("done")), ["has nothing left to compute", "nothing left to compute", "nothing left"]);
 
 // One microbatch through all stages: 8 actions, and 3 messages each way.
 const { arrows, events } = follow(trace, 5, 0);

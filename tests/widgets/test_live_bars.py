@@ -40,6 +40,27 @@ def at_work(schedule, cost):
     return trace, read_at
 
 
+@pytest.mark.parametrize("lead", [0.5, 2.5])  # actions take 1
+def test_what_a_paced_rank_prepares_ahead_is_shown_when_its_device_is_there(lead):
+    schedule = build("gpipe", 3, 4)
+    trace, read_at = at_work(schedule, Cost())
+    clock = [-lead - 1]
+    live = LiveBars(lambda: read_at(clock[0] + lead), schedule)
+    clock[0] = -lead + 0.01
+    live.update(clock[0])
+    assert live.bars(clock[0])[1] == 0.0, "it has not begun"
+    right = {(e.rank, e.kind, e.microbatch): e for e in trace.events if e.kind in COMPUTE}
+    while clock[0] < trace.duration:
+        clock[0] += 0.25
+        live.update(clock[0])
+        bars, now = live.bars(clock[0])
+        assert now == max(0.0, clock[0])
+        for bar in bars:
+            assert bar.start <= now and bar.end <= now
+            assert bar.start == pytest.approx(right[bar[0], bar[1], bar[3]].start, abs=0.26)
+    assert len(bars) == len(right)
+
+
 @settings(max_examples=25)
 @given(
     st.sampled_from(["gpipe", "1f1b", "interleaved", "zero_bubble_h1", "zero_bubble_v"]),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from statistics import median
 
 import psutil
 import pytest
@@ -265,7 +266,7 @@ def test_a_displayed_lab_runs_first_and_leaves_a_picture_with_words(lab):
     }
     assert Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).size[0] > 1000
     assert re.search(
-        r'<img alt="Recorded timeline of [^"]+" src="data:image/png', data["text/html"]
+        r'<img alt="[^"]*Recorded timeline of [^"]+" src="data:image/png', data["text/html"]
     )
     assert "run this cell to get the controls" in data["text/html"]
     assert "rank 1 " in data["text/plain"]
@@ -346,15 +347,26 @@ def test_the_picture_is_small_and_keeps_its_colours(p):
 
 def test_bars_appear_while_the_ranks_work(make):
     """What the picture shows during a run is what the trace then holds, a little unsharp."""
-    lab = make(num_ranks=2, num_microbatches=4, pace=Cost(0.05, 0.05, 0.05))
+    lab = make(num_ranks=2, num_microbatches=4, pace=Cost(0.15, 0.15, 0.15))
     seen = []
     lab.observe(lambda change: seen.append((lab.now, change["new"])), names=["data"])
     trace = lab.wait()
     shown = [(now, data) for now, data in seen if now > 0]
-    assert len(shown) >= 4, "0.7 s of work, a picture each tenth of a second"
+    assert len(shown) >= 4, "2.2 s of work, a picture each tenth of a second"
     counts = [len(data) // 32 for _, data in shown]
     assert counts == sorted(counts) and counts[-1] > counts[0]
     assert lab.data == packed(trace.events), "the recorded trace takes the place of what was seen"
+
+
+def test_a_run_too_short_to_follow_is_shown_once_when_it_has_ended(make):
+    """Each picture of a run in progress takes the processor from its ranks."""
+    lab = make(num_ranks=4, num_microbatches=12, schedule="gpipe")  # 0.45 s
+    pictures, texts = [], []
+    lab.observe(lambda change: pictures.append(change["new"]), names=["data", "live", "now"])
+    lab.observe(lambda change: texts.append(change["new"]), names=["summary"])
+    trace = lab.wait()
+    assert pictures == [packed(trace.events)]
+    assert len(texts) == 2, "in progress, done"
 
 
 def test_a_stopped_run_gives_the_last_picture_back(lab):
@@ -378,7 +390,7 @@ def test_a_first_run_that_is_stopped_leaves_what_was_seen_and_says_so(make):
     wait_for(lambda: lab.state == "idle")
     assert lab.data and not lab.live
     assert lab.head["sentence"] == (
-        "What was seen of 1f1b on 2 ranks, 8 microbatches until the run was stopped: there is no "
+        "What was seen of 1F1B on 2 ranks, 8 microbatches until the run was stopped: there is no "
         "record of it."
     )
     assert len(lab.head["totals"]) == 2
@@ -400,8 +412,8 @@ def test_a_rank_with_two_stages_does_as_much_in_all(make):
     trace = lab.wait()
     for kind in (Kind.F, Kind.B):
         times = [e.end - e.start for e in trace.events if e.kind is kind]
-        assert len(times) == 4 * 4  # of half the 20 ms each; a busy machine makes some longer
-        assert min(times) == pytest.approx(0.01, rel=0.3)
+        assert len(times) == 4 * 4  # of half the 20 ms each; a busy machine changes some
+        assert median(times) == pytest.approx(0.01, rel=0.3)
     assert lab.head["kinds"][0]["tints"][1:], "the second stage has its tint"
 
 

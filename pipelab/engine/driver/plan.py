@@ -1,5 +1,6 @@
 """The commands for all ranks, replica by replica: what each builds, follows and works on."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,7 @@ def runs(shares: list[Share], schedule: Schedule, options: Mapping[str, Any]) ->
     """The first stage's ranks get the inputs, the last one's the targets."""
     home = schedule.rank_of_stage
     first, last = home[0], home[schedule.num_stages - 1]
+    asked = time.monotonic()
     return [
         Run(
             inputs=share.inputs if rank == first else None,
@@ -63,6 +65,7 @@ def runs(shares: list[Share], schedule: Schedule, options: Mapping[str, Any]) ->
             sizes=share.sizes,
             weights=share.weights,
             first=share.first,
+            asked=asked,
             trial=share.trial if rank == last else None,
             **options,
         )

@@ -48,11 +48,9 @@ class StepResult:
         events = [event_of(row) for answer in self._answers for row in answer.events]
         origin = min((event.start for event in events), default=0.0)
         memory = tuple(answer.memory for answer in self._answers)
-        overruns = sum(answer.overruns for answer in self._answers)
-        setting = self._setting
-        if overruns:
-            late = f"{overruns} action{'s' * (overruns > 1)} ran over"
-            setting = replace(setting, paced=f"{setting.paced} ({late})")
+        ranks = [answer.disturbance for answer in self._answers]
+        late, timed, lost = map(sum, zip(*ranks, strict=True))
+        setting = replace(self._setting, late=late, timed=timed, lost=lost)
         return Trace(in_order(events), "recorded", setting, memory, origin)
 
 

@@ -22,7 +22,7 @@ from pipelab.engine.protocol.pickling import FastPickler, Pickler
 from pipelab.partition.sharing import NOTHING_SHARED, Sharing
 from pipelab.partition.tree import Flat
 from pipelab.simulator import Cost
-from pipelab.trace import Memory
+from pipelab.trace import UNDISTURBED, Disturbance, Memory
 
 Row = tuple[int, int, int, int | None, float, float, int, int | None]
 """An ``Event`` as a rank sends it: its kind is its place in ``Kind``, which pickles faster."""
@@ -116,8 +116,8 @@ class Run:
     ``signature``: shape of a row and dtype of the inputs; while it stays, message shapes do too.
     ``first``: the number of this replica's first microbatch within the whole batch. ``profiled``:
     under PyTorch's profiler, which slows it down; ``profile_folder``: where each rank leaves the
-    profiler's own file, if not empty. ``trial``: of the loss, once, when
-    the first targets come.
+    profiler's own file, if not empty. ``trial``: of the loss, once, when the first targets come.
+    ``asked``: when, on ``time.monotonic`` of the machine that asks.
     """
 
     train: bool
@@ -136,6 +136,7 @@ class Run:
     profile_folder: str = ""
     trial: Trial | None = None
     tokens: tuple[int, ...] = ()
+    asked: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ class Done:
     memory: Memory = Memory()
     found: dict[str, Any] = field(default_factory=dict)
     gradient_norm: float | None = None
-    overruns: int = 0
+    disturbance: Disturbance = UNDISTURBED
     skipped: bool = False
     allocated: int = 0
     seen: list[Seen] = field(default_factory=list)

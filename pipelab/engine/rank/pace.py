@@ -5,24 +5,33 @@ and to receive the next message, and waits for the device only before the next a
 is busy until the action is due: the later of its last due time and the message's arrival, plus
 what the action costs. Due times follow from due times (a message carries its own as a stamp).
 
-The machine's small delays, a late wake-up or a slow hand-over, are not the device's. So a rank
-takes a message, and begins an action's real work, a little before the device is free for it, as a
-GPU's driver queues work ahead. What comes later than that is made up for, by at most a tenth of an
-action, so none is ever much shorter than its cost. Work that takes longer than its cost is an
-*overrun*: it is counted, and the device's clock is set to where the rank really is.
+The machine's delays, a late wake-up or a slow message, are not the device's. So a rank takes its
+messages, and does its real work, some hundredths of a second before the device begins with it, as
+a GPU's driver queues work ahead:
+
+    device    │ F0        │ F1        │ F2        │
+    rank      F0 F1 F2 ──sleeps── F3 F4 ──sleeps──
+              at most 40 ms ahead │    │ at least 20 ms: it works again
+
+An action whose work begins only after its device was free still ends when it is due: its delay is
+not handed on. It is recorded as it was, with a later start. Only if the work itself is not done
+when it is due, the action is *late*: it is counted (trace/disturbance.py), and the device's clock
+is set to where the rank really is.
 """
 
 import time
 from collections.abc import Mapping
 
-from pipelab.action import BUSY, SENDS, Action, Kind, Overlap
+from pipelab.action import BUSY, COMPUTE, SENDS, Action, Kind, Overlap
 from pipelab.engine.protocol.device import DeviceClock, Moment
 from pipelab.engine.rank.recorder import Found
 from pipelab.simulator import Cost
+from pipelab.trace import UNDISTURBED, Disturbance
 
-_TOLERANCE = 0.1  # of an action's cost: what it may make up for, or be late by, uncounted
-_AHEAD = 0.5  # of an action's cost: how long before the device is free its real work may begin,
-_MAX_AHEAD = 0.003  # but not more seconds than this
+_TOLERANCE = 0.1  # of an action's cost: what it may be late by, uncounted
+_UNSET = 0.001  # seconds: the same for an action that is to take no time
+_MOST_AHEAD = 0.04  # seconds before its device: a rank farther ahead sleeps
+_LEAST_AHEAD = 0.02  # until it is no more than this ahead
 
 
 class Pace(DeviceClock):
@@ -36,10 +45,11 @@ class Pace(DeviceClock):
         self.overlap = overlap
         self.clock = clock or DeviceClock()  # of the rank's real device
         self.due = 0.0  # when the device is ready; on the clock of ``time.monotonic``
-        self.overruns = 0
+        self.is_first = True  # nothing has begun in this step, and no message has come
+        self.is_idle = True  # it has done all that it was given
+        self.disturbance = UNDISTURBED
         self.together: Mapping[Action, Overlap] = {}  # the pair of each action that overlaps
         self._pair_began: Moment = 0.0
-        self._is_idle = True  # it has done all that it was given
 
     @property
     def is_on(self) -> bool:
@@ -48,31 +58,31 @@ class Pace(DeviceClock):
 
     def before(self, action: Action) -> None:
         """Sleep until it is time to begin the action's real work, or to wait for its message."""
-        if self.cost is None:
-            return
-        if action.kind in BUSY:
-            ahead = min(_AHEAD * self._lasts(action), _MAX_AHEAD)
-            _sleep_until(self.due - ahead)
-        elif action.kind is Kind.WAIT:
-            _sleep_until(self.due - _MAX_AHEAD)
+        begins = self.cost is not None and (action.kind in BUSY or action.kind is Kind.WAIT)
+        if begins and self.due - time.monotonic() > _MOST_AHEAD:
+            _sleep_until(self.due - _LEAST_AHEAD)
 
     def after(self, action: Action, found: Found) -> None:
         """Keep the device busy with the action, or the link with the message."""
         if self.cost is None:
             return
         if action.kind in BUSY:
-            self._keep_busy(self._lasts_from_now(action, found), self.seconds(found.start))
+            self._keep_busy(action, found)
         elif action.kind in SENDS:
             seconds = self.cost.message_seconds(action)
             found.until = self.due + seconds
             if not self.overlap:  # the device does nothing else until the message has arrived
                 self.due += seconds
 
-    def begin(self) -> None:
-        """A step starts: now, or where the device is busy with the one before, when that ends."""
-        self.overruns = 0
-        if self._is_idle:
-            self.due, self._is_idle = time.monotonic(), False
+    def begin_step(self, asked: float) -> None:
+        """A step starts that was asked for at ``asked``; ranks need a moment to get ahead.
+
+        Where the device is still busy with the step before, it starts when that has ended.
+        """
+        self.disturbance = UNDISTURBED
+        if self.is_idle:
+            self.due = max(self.due, time.monotonic(), asked + _LEAST_AHEAD)
+            self.is_first, self.is_idle = True, False
 
     def now(self) -> float:
         """The paced device's clock: work given to it now starts when all before it is done."""
@@ -87,15 +97,15 @@ class Pace(DeviceClock):
         self.clock.finish()
 
     def settle(self) -> None:
-        """Wait until the paced device has done what it was given; nothing else is there to do."""
+        """Wait until the paced device has done what it was given."""
         if self.cost is not None:
             _sleep_until(self.due)
-        self._is_idle = True
 
     def message_came(self, send: Action, left: float) -> None:
         """The device waits until a message that left at ``left`` has travelled long enough."""
         if self.cost is not None:
             self.due = max(self.due, left + self.cost.message_seconds(send))
+            self.is_first = False
 
     def reduced_at(self, reduce: Action) -> float:
         """When an all-reduce that starts now is due; 0.0 if unpaced."""
@@ -107,30 +117,33 @@ class Pace(DeviceClock):
             self.due = max(self.due, moment)
             _sleep_until(self.due)
 
-    def _lasts(self, action: Action) -> float:
-        """Seconds of an action, or of the pair that it is in."""
-        if self.cost is None:
-            return 0.0
+    def _keep_busy(self, action: Action, found: Found) -> None:
+        """The real work of an action is done: when is the device?"""
+        assert self.cost is not None
         both = self.together.get(action)
-        return self.cost.overlap_seconds(both) if both else self.cost.seconds(action)
-
-    def _lasts_from_now(self, action: Action, found: Found) -> float:
-        """The same; but the B of a pair began with its F, and is over when that is."""
-        both = self.together.get(action)
-        if both and action == both.backward:
+        if both and action == both.backward:  # it began with its F, and is over when that is
             found.start = self._pair_began
-            return 0.0
+            self._count(action, self.cost.overlap_seconds(both), delay=0.0)
+            return
+        seconds = self.cost.overlap_seconds(both) if both else self.cost.seconds(action)
         self._pair_began = found.start
-        return self._lasts(action)
+        start = self.seconds(found.start)
+        if self.is_first:  # a step lasts from here, however late that is
+            self.due, self.is_first = start, False
+        delay = start - self.due
+        self.due += seconds
+        self._count(action, seconds, delay)
 
-    def _keep_busy(self, seconds: float, start: float) -> None:
-        """The real work of an action that began at ``start`` is done: when is the device?"""
-        self.due = max(self.due + seconds, start + seconds * (1 - _TOLERANCE))
+    def _count(self, action: Action, seconds: float, delay: float) -> None:
+        """Whether the action is late, and what it lost."""
         self.finish()
         now = time.monotonic()
-        if now > self.due + _TOLERANCE * seconds:
-            self.overruns += seconds > 0
+        if is_late := now > self.due + (_TOLERANCE * seconds or _UNSET):
+            delay += now - self.due
             self.due = now
+        if seconds or action.kind in COMPUTE:
+            late, timed, lost = self.disturbance
+            self.disturbance = Disturbance(late + is_late, timed + 1, lost + delay)
 
 
 def _sleep_until(moment: float) -> None:

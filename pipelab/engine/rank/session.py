@@ -167,7 +167,7 @@ class Session:
             memory=worker.memory.lasting,
             allocated=self._allocated(),
             gradient_norm=worker.update.gradient_norm,
-            overruns=worker.pace.overruns,
+            disturbance=worker.pace.disturbance,
             skipped=worker.update.skips,
             seen=profiler.found,
             clock_error=profiler.clock_error,
@@ -179,6 +179,7 @@ class Session:
         With the next step at hand a rank continues at once, as it would with a real device.
         """
         self.worker.pace.settle()
+        self.worker.pace.is_idle = True
 
     def load(self, command: Load) -> None:
         """Replace the parameters and the optimizers' state."""

@@ -82,7 +82,7 @@ class Worker:
         self.update.begin(batch.train)
         held = sum(stage.begin_step(batch.run.trial) for stage in self.stages.values())
         self.memory.begin_step(held)
-        self.pace.begin()
+        self.pace.begin_step(batch.run.asked)
 
     def run_step(self) -> None:
         """Run this rank's actions, in order. This loop is the engine."""

@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from pipelab.errors import LessonError
-from pipelab.lessons.exercise import Exercise
-from pipelab.lessons.questions import Question
 
-__all__ = ["MODULES", "Chapter", "chapter_of"]
+if TYPE_CHECKING:
+    from pipelab.lessons.exercise import Exercise
+    from pipelab.lessons.questions import Question
+
+__all__ = ["MODULES", "Chapter", "chapter_of", "questions_of"]
 
 MODULES = {
     "01": "ch01_relay",
@@ -24,14 +28,30 @@ MODULES = {
 class Chapter:
     """The exercises and predictions of one lesson, by name."""
 
-    exercises: Mapping[str, Exercise]
-    predictions: Mapping[str, Question]
+    exercises: "Mapping[str, Exercise]"
+    predictions: "Mapping[str, Question]"
 
 
 def chapter_of(name: str) -> Chapter:
     """The chapter of an exercise or a prediction. Raises LessonError if there is none."""
+    chapter: Chapter = import_module(f"{__name__}.{MODULES[_number(name)]}").CHAPTER
+    return chapter
+
+
+def questions_of(name: str) -> "Mapping[str, Question]":
+    """The predictions of the same lesson. Raises LessonError if there is none.
+
+    Those that have a module ``chNN_questions`` need no torch, which takes seconds to load.
+    """
+    module = f"{__name__}.ch{_number(name)}_questions"
+    if find_spec(module) is None:
+        return chapter_of(name).predictions
+    questions: Mapping[str, Question] = import_module(module).QUESTIONS
+    return questions
+
+
+def _number(name: str) -> str:
     number = name.partition(".")[0] if isinstance(name, str) else ""
     if number not in MODULES:
         raise LessonError(f"{name!r} belongs to no lesson: the lessons are {', '.join(MODULES)}")
-    chapter: Chapter = import_module(f"{__name__}.{MODULES[number]}").CHAPTER
-    return chapter
+    return number

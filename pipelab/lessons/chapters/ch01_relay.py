@@ -1,30 +1,35 @@
 """Lesson 1, the relay team: cooks are ranks, dishes are microbatches, only forwards are shown."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from pipelab.action import Action, Kind
 from pipelab.engine import Pipeline
-from pipelab.errors import LessonError
+from pipelab.errors import LessonError, ScheduleError
 from pipelab.lessons import recorded
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
 from pipelab.lessons.chapters.ch01_draws import FOLLOW, KITCHENS, RELAYS
+from pipelab.lessons.chapters.ch01_questions import QUESTIONS
 from pipelab.lessons.exercise import Cases, Exercise, against, each
 from pipelab.lessons.experiment import in_turn
-from pipelab.lessons.questions import Estimate
 from pipelab.lessons.results import Result, Shown
 from pipelab.schedules import Schedule, gpipe
 from pipelab.simulator import Cost, simulate
+from pipelab.story import MINUTE
 from pipelab.trace import Event, Trace
 from pipelab.trace.trace import in_order
 from pipelab.words import number
 
-__all__ = ["CHAPTER", "MINUTE", "cook"]
+__all__ = ["CHAPTER", "MINUTE", "cook", "kitchen_lab"]
 
-MINUTE = 0.1  # seconds that stand for a minute in the kitchen
+if TYPE_CHECKING:
+    from pipelab.widgets.lab import TimelineLab
+
 Rows = Sequence[Sequence[str]]
 
 _SHORT = 0.03  # a minute in checks
@@ -93,8 +98,7 @@ def _in_turn(cooks: int, dishes: int) -> list[list[str]]:
 def with_backwards(order: Rows, one_by_one: bool = False) -> Schedule:
     """The order as a schedule: forwards, and a backward of each, at the end or one by one."""
     forward_rows = [[Action.parse(token) for token in row if token] for row in order]
-    if any(a.kind is not Kind.F for row in forward_rows for a in row):
-        raise LessonError("only forwards can be given here: tokens such as 0F2, cook 0 with dish 2")
+    _check(forward_rows)
     rows = []
     for row in forward_rows:
         back = [a._replace(kind=Kind.B) for a in row]
@@ -102,6 +106,27 @@ def with_backwards(order: Rows, one_by_one: bool = False) -> Schedule:
         in_turn = sorted(back, key=lambda a: a.microbatch or 0)
         rows.append(tuple(pairs if one_by_one else [*row, *in_turn]))
     return Schedule(tuple(rows), "one by one" if one_by_one else "relay")
+
+
+def _check(rows: Sequence[Sequence[Action]]) -> None:
+    """Refuse what no kitchen can do, in its words."""
+    dishes = sorted({dish for row in rows for _, _, dish in row if dish is not None})
+    for cook, row in enumerate(rows):
+        for action in row:
+            if action.kind is not Kind.F:
+                raise LessonError(
+                    "only forwards can be given here: tokens such as 0F2, cook 0 with dish 2"
+                )
+            if action.stage != cook:
+                raise ScheduleError(
+                    f"{action.token} stands in the row of cook {cook}: cook {action.stage} does it"
+                )
+        for dish in dishes:
+            if (times := row.count(Action(cook, Kind.F, dish))) != 1:
+                raise ScheduleError(
+                    f"cook {cook} works on dish {dish} {times} times: every dish needs every cook "
+                    f"once, so {cook}F{dish} has to stand in the row of cook {cook} once"
+                )
 
 
 def forwards(trace: Trace) -> Trace:
@@ -112,7 +137,23 @@ def forwards(trace: Trace) -> Trace:
         kinds = (Kind.F, Kind.SEND_F, Kind.RECV_F, Kind.WAIT)
         return e.kind in kinds and e.start <= last[e.rank] + (e.kind is Kind.SEND_F) * MINUTE
 
-    return Trace(in_order(filter(shown, trace.events)), trace.source, trace.setting)
+    events = (e._replace(bytes=0) for e in trace.events if shown(e))
+    return Trace(in_order(events), trace.source, replace(trace.setting, story="kitchen"))
+
+
+def kitchen_lab(cooks: int = 3, dishes: int = 6) -> "TimelineLab":
+    """A lab whose cooks pass dishes on, in minutes: only forwards, as ``cook`` records them."""
+    from pipelab.widgets.lab import TimelineLab  # a check needs no widgets
+
+    return TimelineLab(
+        cooks,
+        dishes,
+        "gpipe",
+        pace=_pace((), 0.0, MINUTE),
+        story="kitchen",
+        schedules={"gpipe": "passed along", "sequential": "one after another"},
+        view=forwards,
+    )
 
 
 # --------------------------------------------------------------------------- 01.1, the order
@@ -242,21 +283,5 @@ CHAPTER = Chapter(
             RELAYS,
         ),
     },
-    {
-        "01": Estimate(
-            "Three cooks, six dishes, each cook needs a minute for each dish. Passed along, how "
-            "many minutes until the last dish is ready?",
-            "The first dish needs 3 minutes, then one dish is ready every minute: 3 + 5 = 8.",
-            {
-                18.0: "That is one dish after the other, without passing along.",
-                6.0: "That would need all three cooks busy from the very first minute; but the "
-                "last cook has nothing to do before the first dish arrives.",
-                9.0: "Nearly: the first dish is ready after 3 minutes, so 5 more follow, not 6.",
-            },
-            tolerance=0.1,
-            unit=" minutes",
-            digits=2,  # a run is exact to a hundredth of them
-            over=lambda minutes: minutes * MINUTE or None,
-        ),
-    },
+    QUESTIONS,
 )

@@ -88,10 +88,19 @@ function makeNavigation(s, ask, describe) {
     describe();
     ask("move");
   }
+  /** The time that the learner looks at. */
+  function focus() {
+    const { trace, chosen, time, whole, window } = s;
+    if (chosen >= 0) return (trace.start[chosen] + trace.end[chosen]) / 2;
+    return time < whole.to && !s.live ? time : (window.from + window.to) / 2;
+  }
   return {
     choose,
-    /** @param {number} factor @param {number} at */
-    zoom(factor, at = (s.window.from + s.window.to) / 2) {
+    /** Around the chosen action, or the time of the replay, unless a time is given.
+     * @param {number} factor @param {number} at */
+    zoom(factor, at = focus()) {
+      const isSeen = at >= s.window.from && at <= s.window.to;
+      if (!isSeen) s.window = panned(s.window, s.whole, at - (s.window.from + s.window.to) / 2);
       s.window = zoomed(s.window, s.whole, factor, at);
       ask("move");
     },

@@ -3,11 +3,10 @@
 /** @import { Frame, State, View } from "./types.js" */
 import { kindOf, numberOf, partOf, token, within } from "./data.js";
 import { fillOf, flat, flatBoxes } from "./lanes.js";
-import { fitting, HATCHED, nodeWidth } from "./layout.js";
-import { set } from "./parts.js";
+import { HATCHED, labelLook, nodeWidth } from "./layout.js";
+import { set, write } from "./parts.js";
 
-const LETTERS = 12; // px
-const SMALL = 10.5; // px: of a letter above its number, in a box too narrow for both side by side
+/** @import { Look } from "./layout.js" */
 const MOST_LETTERS = 400;
 
 /** @param {State} s @param {number} i */
@@ -29,11 +28,12 @@ export function drawBoxes(view, s, { from, to, x, width }) {
   /** @type {number[][][]} */
   const narrow = trace.rows.map(() => []);
   let labels = MOST_LETTERS;
-  const areMany = seen.length > MOST_LETTERS; // then letters alone would use up what numbers need
+  const areMany = seen.length > MOST_LETTERS;
+  const look = lookOf(view, s, seen.map(([i]) => i), placed.map(([a, b]) => b - a));
   seen.forEach(([i, rank], n) => {
     const [a, b] = placed[n];
     if (b - a < least) narrow[rank].push([a, b, trace.kind[i], tintOf(s, i)]);
-    else labels -= drawBox(view, s, i, a, b - a, labels > 0 && (!areMany || b - a > 22));
+    else labels -= drawBox(view, s, i, a, b - a, labels > 0 && look && b - a >= look.needs ? look : null);
   });
   drawNarrow(view, s, narrow, width);
   view.root.classList.toggle("pl-following", Boolean(s.followed));
@@ -57,32 +57,43 @@ function drawNarrow(view, s, rows, width) {
   });
 }
 
+/** The look of the labels of these events; null: no room.
+ * @param {View} view @param {State} s @param {number[]} events @param {number[]} widths */
+function lookOf(view, s, events, widths) {
+  const { trace } = s;
+  const most = (/** @type {ArrayLike<number>} */ column) => String(events.reduce((a, i) => Math.max(a, column[i]), 0)).length;
+  const hasStages = trace.stages.some((stages) => stages.length > 1);
+  const isWide = events.some((i) => kindOf(trace, i).letter === "W");
+  const digits = numberOf(trace, events.reduce((a, i) => Math.max(a, trace.microbatch[i]), 0)).length;
+  const { box } = view.place.rows[0] ?? { box: [0, 0] };
+  return labelLook(widths, box[1], { digits, stages: hasStages ? most(trace.stage) : 0, isWide });
+}
+
 /** One action as a node; returns how many labels it got.
- * @param {View} view @param {State} s @param {number} i @param {number} x @param {number} width @param {boolean} mayLabel */
-function drawBox(view, s, i, x, width, mayLabel) {
+ * @param {View} view @param {State} s @param {number} i @param {number} x @param {number} width @param {Look | null} look */
+function drawBox(view, s, i, x, width, look) {
   const { trace, followed } = s;
   const kind = kindOf(trace, i);
   const place = tintOf(s, i);
-  const [y, height] = partOf(trace, i, view.place.rows[trace.rank[i]].box);
+  const rank = trace.rank[i];
+  const [y, height] = partOf(trace, i, view.place.rows[rank].box);
   const tint = kind.tints[Math.min(place, kind.tints.length - 1)];
   const bare = followed && !followed.events.has(i) ? " pl-off" : "";
-  set(view.nodes.boxes.next(), {
+  set(view.nodes.boxes.next(rank), {
     x: x.toFixed(1), y, width: Math.max(0.5, width - 0.6).toFixed(1), height, class: `pl-box${bare}`,
     fill: fillOf(view, kind, place, width >= HATCHED && height >= HATCHED), stroke: tint[2], "data-i": i,
   });
-  if (!mayLabel || height < LETTERS || width < 10) return 0;
+  if (!look || height < look.size) return 0;
+  const lines = height < look.tall ? look.lines.slice(-1) : look.lines; // half a row, of two that overlap
   const digits = numberOf(trace, trace.microbatch[i]);
-  const many = trace.stages[trace.rank[i]].length > 1;
-  const inLine = fitting([...(many ? [token(trace, i)] : []), kind.letter + digits], width, LETTERS);
-  const stacked = !inLine && height >= 2.2 * LETTERS && fitting([digits], width, SMALL);
-  const middle = y + height / 2 + 4.3;
+  const texts = { token: token(trace, i), both: kind.letter + digits, letter: kind.letter, digits };
+  const middle = y + height / 2 + look.size * 0.36;
   const stroke = kind.hatch ? tint[0] : "none"; // keeps the hatch from crossing the letters
-  const write = (/** @type {string} */ text, /** @type {number} */ at, looks = "") => {
-    const node = view.nodes.labels.next();
-    node.textContent = text;
-    set(node, { x: (x + width / 2).toFixed(1), y: at, fill: tint[1], stroke, class: `pl-label${looks}${bare}` });
-  };
-  if (!stacked) write(inLine || kind.letter, middle);
-  else [kind.letter, digits].forEach((text, line) => write(text, middle - 6 + line * 11, " pl-stacked"));
-  return stacked ? 2 : 1;
+  lines.forEach((line, n) => {
+    const node = view.nodes.labels.next(rank);
+    write(node, texts[line]);
+    set(node, { x: (x + width / 2).toFixed(1), y: (middle + (n - (lines.length - 1) / 2) * (look.size + 0.5)).toFixed(1),
+      fill: tint[1], stroke, "font-size": look.size, class: `pl-label${bare}`, "data-line": line });
+  });
+  return lines.length;
 }

@@ -1,12 +1,13 @@
 // @ts-check
 // The small chart of the lab: the bubble of every run of this session, and what theory says.
 /** @import { Run, Theory } from "./types.js" */
-import { button, element, svg } from "./parts.js";
+import { button, element, svg, write } from "./parts.js";
 import { say } from "./scale.js";
 
 /** @typedef {"m" | "p"} Axis */
-const SIZE = { width: 380, height: 210, left: 44, right: 12, top: 12, bottom: 36 };
+const SIZE = { width: 440, height: 158, left: 44, right: 12, top: 10, bottom: 32 };
 const RADIUS = 8; // of a mark
+const STEPS = [0.02, 0.05, 0.1, 0.25]; // between two lines of the grid; at most four parts
 
 /** Places of the runs, of their predictions, and of theory's curve. Shares go up to a round value.
  * @param {Run[]} runs @param {Theory | null} curve @param {Axis} by @param {Run[]} guesses */
@@ -15,13 +16,14 @@ export function chartOf(runs, curve, by, guesses = []) {
   const points = curve?.[by] ?? [];
   const last = Math.max(by === "m" ? 16 : 8, ...all.map((run) => run[by]));
   const highest = Math.max(0.1, ...all.map((run) => run.bubble), ...points.map(([, share]) => share));
-  const top = Math.min(1, Math.ceil(highest * 10) / 10);
+  const step = STEPS.find((each) => highest <= 4 * each + 1e-9) ?? 0.25;
+  const top = Math.min(1, Math.ceil(highest / step - 1e-9) * step);
   const x = (/** @type {number} */ value) => SIZE.left + ((SIZE.width - SIZE.left - SIZE.right) * value) / last;
   const y = (/** @type {number} */ share) =>
     SIZE.height - SIZE.bottom - ((SIZE.height - SIZE.top - SIZE.bottom) * share) / top;
   const line = points.map(([value, share], i) => `${i ? "L" : "M"}${x(value).toFixed(1)} ${y(share).toFixed(1)}`).join("");
   const place = (/** @type {Run} */ run) => ({ run, x: x(run[by]), y: y(run.bubble) });
-  return { line, top, last, x, y, marks: apart(runs.map(place)), crosses: guesses.map(place) };
+  return { line, top, step, last, x, y, marks: apart(runs.map(place)), crosses: guesses.map(place) };
 }
 
 /** Schedules with the same bubble side by side: the last one would hide all others.
@@ -49,22 +51,30 @@ function hinted(tag, run, attributes, ...children) {
   return svg(tag, attributes, ...children, hint);
 }
 
+/** How a run's mark looks: the latest is full, a disturbed one hollow, one of other sizes pale.
+ * @param {Run} run @param {Run} latest @param {Axis} by */
+function looksOf(run, latest, by) {
+  const other = by === "m" ? "p" : "m";
+  const names = { "pl-latest": run === latest, "pl-free": !run.paced, "pl-hollow": run.disturbed,
+    "pl-pale": run[other] !== latest[other] };
+  return ["pl-mark", ...Object.entries(names).filter(([, holds]) => holds).map(([name]) => name)].join(" ");
+}
+
 /** The nodes of the chart. @param {ReturnType<typeof chartOf>} chart @param {Axis} by */
-function draw({ line, top, last, x, y, marks, crosses }, by) {
+function draw({ line, top, step: apart, last, x, y, marks, crosses }, by) {
   const low = SIZE.height - SIZE.bottom;
   const parts = [];
-  for (let k = 0; k <= 4; k++) {
-    const share = (top * k) / 4;
+  for (let share = 0; share <= top + 1e-9; share += apart) {
     parts.push(svg("path", { class: "pl-grid", d: `M${SIZE.left} ${y(share)}H${SIZE.width - SIZE.right}` }),
       text(say("percent", { value: Math.round(100 * share) }), SIZE.left - 6, y(share) + 4, "end"));
   }
   const step = by === "m" ? 4 : 1;
   for (let value = step; value <= last; value += step) parts.push(text(value, x(value), low + 16, "middle"));
   const name = say(by === "m" ? "microbatches_axis" : "ranks_axis");
-  parts.push(text(name, SIZE.width - SIZE.right, low + 31, "end"), svg("path", { class: "pl-theory", d: line }));
-  marks.forEach(({ run, x: at, y: up }, i) => {
-    const looks = `pl-mark${i === marks.length - 1 ? " pl-latest" : ""}${run.paced ? "" : " pl-free"}`;
-    parts.push(hinted("g", run, { class: looks }, svg("circle", { cx: at, cy: up, r: RADIUS }),
+  parts.push(text(name, SIZE.width - SIZE.right, low + 29, "end"), svg("path", { class: "pl-theory", d: line }));
+  const latest = marks[marks.length - 1]?.run;
+  marks.forEach(({ run, x: at, y: up }) => {
+    parts.push(hinted("g", run, { class: looksOf(run, latest ?? run, by) }, svg("circle", { cx: at, cy: up, r: RADIUS }),
       text(run.mark ?? "?", at, up + 4, "middle")));
   });
   for (const { run, x: at, y: up } of crosses) // last, so that a run does not hide it
@@ -72,8 +82,23 @@ function draw({ line, top, last, x, y, marks, crosses }, by) {
   return parts;
 }
 
-/** The chart with its choice of axis, and the same in words. */
-export function sessionChart() {
+/** What the letters and looks of these marks say. @param {Run[]} runs @param {Theory | null} curve
+ * @param {Axis} by @param {Run[]} guesses */
+function keyOf(runs, curve, by, guesses) {
+  const letters = new Map(runs.map((run) => [run.mark, run.name]));
+  const latest = runs[runs.length - 1];
+  const isPale = runs.some((run) => (by === "m" ? run.p !== latest.p : run.m !== latest.m));
+  return [
+    curve?.name ? say("theory", { name: curve.name, fixed: curve.fixed?.[by] ?? "" }) : "",
+    ...[...letters].map(([mark, name]) => say("mark", { mark: mark ?? "?", name: name ?? "" })),
+    guesses.length ? say("prediction_mark") : "",
+    runs.some((run) => run.disturbed) ? say("hollow_mark") : "",
+    isPale ? say("pale_mark", { letter: by === "m" ? "p" : "m" }) : "",
+  ].filter(Boolean).join(" · ");
+}
+
+/** The chart with its choice of axis, and the same in words. @param {() => void} clear forgets all runs */
+export function sessionChart(clear) {
   /** @type {Axis} */
   let by = "m";
   /** @type {{ runs: Run[], curve: Theory | null, guesses: Run[] }} */
@@ -88,23 +113,20 @@ export function sessionChart() {
     return node;
   };
   const axes = [axis("m", "against m"), axis("p", "against p")];
-  const choice = element("div", { class: "pl-group", role: "group", "aria-label": "Against" }, ...axes);
+  const choice = element("div", { class: "pl-group", role: "group", "aria-label": "Against" }, ...axes, button("Clear", clear));
   const list = element("ul", { class: "pl-scroll" });
-  const key = element("p", { class: "pl-small" });
+  const key = element("p", { class: "pl-small pl-key" });
   const more = element("details", {}, element("summary", {}, "The same in words"), list);
   const node = element("figure", { class: "pl-session" },
-    element("figcaption", {}, element("b", {}, "Bubble of every run"), choice, key), drawing, more);
+    element("figcaption", {}, element("b", {}, "Bubble of every run"), choice), drawing, key, more);
 
   function update() {
     const { runs, curve, guesses } = shown;
     for (const each of axes) each.setAttribute("aria-pressed", String(each.dataset.by === by));
-    const name = curve?.name;
-    key.textContent = [name ? say("theory", { name, fixed: curve.fixed?.[by] ?? "" }) : "",
-      guesses.length ? say("prediction_mark") : ""].filter(Boolean).join(" · ");
+    write(key, keyOf(runs, curve, by, guesses));
     drawing.replaceChildren(...draw(chartOf(runs, curve, by, guesses), by));
     drawing.setAttribute("aria-label", say(by === "m" ? "chart_m" : "chart_p", { count: runs.length }));
     list.replaceChildren(...[...guesses, ...runs].map((run) => element("li", {}, run.words ?? "")));
-    node.hidden = !runs.length;
   }
   return {
     node,

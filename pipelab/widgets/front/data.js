@@ -118,6 +118,13 @@ export function numberOf({ head }, number) {
   return slices > 1 ? `${Math.floor(number / slices)}.${number % slices}` : String(number);
 }
 
+/** Whether an event is drawn as a box: messages and waits happen beside the computation, or in idle time.
+ * @param {Trace} trace @param {number} i */
+export function isBox(trace, i) {
+  const { name } = kindOf(trace, i);
+  return !IN_LANE.has(name) && name !== "WAIT";
+}
+
 /** The text form of an event's action, such as 2F0. @param {Trace} trace @param {number} i */
 export function token(trace, i) {
   return `${trace.stage[i]}${kindOf(trace, i).name}${numberOf(trace, trace.microbatch[i])}`;
@@ -133,11 +140,11 @@ const slots = (trace, i) => ({
  * @param {Head} head @param {number} rank */
 export const replicaOf = ({ ranks, replicas }, rank) => Math.floor((rank * (replicas || 1)) / ranks);
 
-/** What can be said of a piece of idle time, from the sentence to one word. @param {Idle} idle @param {number} i */
+/** What can be said of a piece of idle time: its reason, shorter and shorter. @param {Idle} idle @param {number} i */
 export function idleTexts(idle, i) {
   const token = idle.tokens[idle.words[i]];
   const labels = token ? WORDS.idleLabels[idle.reason[i]] : [];
-  return [idle.texts[idle.words[i]], ...labels.map((label) => filled(label, { token })), idle.phase[i]];
+  return [idle.texts[idle.words[i]], ...labels.map((label) => filled(label, { token })), ...WORDS.reasons[idle.reason[i]]];
 }
 
 /** What a rank does at a time. @param {Trace} trace @param {number} rank @param {number} time @returns {Doing} */
@@ -218,11 +225,11 @@ function movedFrom(other, trace, i) {
     say(longer < 0 ? "shorter" : "longer", { time: timeText(Math.abs(longer)), other: name })];
 }
 
-/** The piece of idle time right before an event on its rank; -1 if there was none.
+/** The piece of idle time right before a box on its rank; -1 if there was none.
  * @param {Trace} trace @param {number} i */
 function waitBefore(trace, i) {
   const { idle } = trace.head;
-  if (!idle?.rank.length) return -1;
+  if (!idle?.rank.length || !isBox(trace, i)) return -1;
   const near = trace.start[i] - 1e-4 * (trace.end[i] - trace.start[i]);
   return at(trace.rows[trace.rank[i]].idle, idle.end, near);
 }
@@ -244,7 +251,7 @@ export function follow(trace, microbatch, replica) {
     if (trace.microbatch[i] !== microbatch || replicaOf(trace.head, trace.rank[i]) !== replica) continue;
     const { name } = kindOf(trace, i);
     if (name.startsWith("SEND")) sends.set(`${trace.stage[i]}${name}`, i);
-    if (!IN_LANE.has(name) && name !== "WAIT") made.set(`${trace.stage[i]}${name === "B" ? "I" : name}`, i);
+    if (isBox(trace, i)) made.set(`${trace.stage[i]}${name === "B" ? "I" : name}`, i);
     events.add(i);
   }
   const arrows = [];

@@ -8,7 +8,7 @@ import { drawBoxes } from "./boxes.js";
 import { partOf } from "./data.js";
 import { drawArrows, drawGhost, drawIdle, drawMemory, drawMessages, fillOf } from "./lanes.js";
 import { layout } from "./layout.js";
-import { pool, set, svg } from "./parts.js";
+import { pool, set, svg, write } from "./parts.js";
 import { bytesText, clamp, say, ticks } from "./scale.js";
 
 const MARGIN = 0.5; // of the window: how much is drawn beyond each of its edges
@@ -116,13 +116,13 @@ function drawCursor(view, s) {
   const hasEnded = s.time >= s.whole.to;
   set(line, { d: hasEnded || x < 0 || x > width ? "" : `M${x.toFixed(1)} 0V${bottom}M${x - 5} 0h10l-5 7z` });
   const from = clamp(x, 0, width);
-  set(veil, { x: from.toFixed(1), width: hasEnded ? 0 : (width - from).toFixed(1), height: bottom });
+  set(veil, { x: from.toFixed(1), width: hasEnded || s.live ? 0 : (width - from).toFixed(1), height: bottom });
   const end = s.guess ? (s.guess.time - s.window.from) * scale : -1;
   const isShown = end >= 0 && end <= width;
   set(guess, { d: isShown ? `M${end.toFixed(1)} 0V${bottom}` : "" });
-  const isNearLeft = end < 150; // no room for the text at its left
+  const isNearLeft = end < 8 * (s.guess?.text.length ?? 0); // px: no room for the text at its left
   set(guessText, { x: isNearLeft ? end + 5 : end - 5, y: 13, "text-anchor": isNearLeft ? "start" : "end" });
-  guessText.textContent = isShown && s.guess ? s.guess.text : "";
+  write(guessText, isShown && s.guess ? s.guess.text : "");
 }
 
 /** Names at the left, idle shares and peaks at the right; of many ranks only some.
@@ -131,24 +131,24 @@ function drawNames(view, s) {
   const { place, nodes } = view;
   const pitch = place.rows.length > 1 ? place.rows[1].top - place.rows[0].top : 99;
   const every = Math.ceil(14 / pitch);
-  const write = (/** @type {string} */ text, /** @type {number} */ x, /** @type {number} */ y, kind = "") => {
+  const name = (/** @type {string} */ text, /** @type {number} */ x, /** @type {number} */ y, kind = "") => {
     const node = nodes.names.next();
-    node.textContent = text;
+    write(node, text);
     set(node, { x, y, class: `pl-name ${kind}` });
   };
   for (let rank = 0; rank < place.rows.length; rank += every) {
     const { box, memory, ghost } = place.rows[rank];
     const middle = (box[1] ? box[0] + box[1] / 2 : ghost[0] + ghost[1] / 2) + 4;
-    write(say("rank", { rank }), place.left - 8, middle, "pl-end");
+    name(say("rank", { rank }), place.left - 8, middle, "pl-end");
     const share = s.trace.head.shares?.[rank];
     const x = place.left + place.plot + 8;
-    if (share) write(place.right > 60 ? say("idle_share", { share }) : share, x, middle);
-    if (ghost[1] >= 10 && box[1]) write(s.ghostName, place.left - 8, ghost[0] + ghost[1] / 2 + 3, "pl-end pl-quiet");
+    if (share) name(place.right > 60 ? say("idle_share", { share }) : share, x, middle);
+    if (ghost[1] >= 10 && box[1]) name(s.ghostName, place.left - 8, ghost[0] + ghost[1] / 2 + 3, "pl-end pl-quiet");
     if (memory[1] >= 12 && s.curves) {
       const peak = s.peaks[rank];
-      write(say("memory"), place.left - 8, memory[0] + memory[1] / 2 + 4, "pl-end pl-quiet");
+      name(say("memory"), place.left - 8, memory[0] + memory[1] / 2 + 4, "pl-end pl-quiet");
       const text = s.memoryUnit === "bytes" ? bytesText(peak) : say("kept", { count: peak });
-      write(text, x, memory[0] + memory[1] / 2 + 4, "pl-quiet");
+      name(text, x, memory[0] + memory[1] / 2 + 4, "pl-quiet");
     }
   }
   nodes.names.finish();
@@ -161,7 +161,7 @@ function drawTicks(view, s, scale) {
     const x = (time - s.window.from) * scale;
     if (x < -1 || x > place.plot + 1) continue;
     const node = nodes.ticks.next();
-    node.textContent = text;
+    write(node, text);
     set(node, { x: x.toFixed(1), y: 18, "text-anchor": x < 16 ? "start" : x > place.plot - 20 ? "end" : "middle" });
   }
   nodes.ticks.finish();

@@ -2,7 +2,9 @@
 // The schedule editor: a grid of tokens, whether they can run, and what they are predicted to do.
 /** @import { Model } from "./types.js" */
 /** @import { Tokens } from "./token_grid.js" */
-import { button, debounce, element, newId } from "./parts.js";
+import { debounce } from "./debounce.js";
+import { exportButton } from "./export.js";
+import { button, element, newId } from "./parts.js";
 import { bind, onTraits, timeline } from "./timeline.js";
 import { makeGrid } from "./token_grid.js";
 import { csvButton, makeHistory, stampForm } from "./token_tools.js";
@@ -78,7 +80,7 @@ function render({ model, el }) {
     edit(state.rows.map((row, r) => (r === rank ? [...row, token] : row)), [rank, state.rows[rank].length]);
   }, csvButton(state));
   const stamp = stampForm(model, send.flush);
-  const view = timeline();
+  const view = timeline([exportButton(model)], get("show"));
   const root = element("section", { class: "pl-editor pl-root", "aria-label": "Schedule editor" },
     grid.node, form.node, stamp, message, view.node);
   root.dataset.lmSuppressShortcuts = "true";

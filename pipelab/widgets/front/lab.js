@@ -4,8 +4,9 @@
 // Words and figures come from Python, in traits; this file lays them out and sends what was chosen.
 /** @import { Model } from "./types.js" */
 import { sessionChart } from "./chart.js";
+import { exportButton } from "./export.js";
 import { makeControls } from "./lab_controls.js";
-import { element } from "./parts.js";
+import { element, write } from "./parts.js";
 import { bind, onTraits, timeline } from "./timeline.js";
 
 const PATIENCE = 3000; // ms without an answer before the view says so
@@ -42,14 +43,22 @@ function render({ model, el }) {
   const get = (/** @type {string} */ name) => model.get(name);
   const note = patience();
   const panel = makeControls(model, note.sent);
-  const view = timeline();
-  const chart = sessionChart();
-  const summary = element("p", { class: "pl-summary", role: "status", "aria-live": "polite" });
+  const view = timeline([exportButton(model)], get("show"));
+  const chart = sessionChart(() => {
+    model.set("session", []);
+    model.save_changes();
+  });
+  const title = element("p", { class: "pl-title", "aria-hidden": "true" });
+  const summary = element("p", { class: "pl-summary pl-spoken", role: "status", "aria-live": "polite" });
   const error = element("pre", { class: "pl-error", role: "alert" });
   const figures = element("ul", { class: "pl-figures", "aria-label": "The run in numbers" });
   const root = element("section", { class: "pl-lab pl-root", "aria-label": "Timeline lab" });
-  const below = element("div", { class: "pl-below" }, figures, chart.node);
-  root.append(panel.node, summary, note.node, error, view.node, below);
+  chart.node.hidden = Boolean(get("choices").story);
+  const side = element("div", { class: "pl-side" }, figures, chart.node);
+  const status = element("div", { class: "pl-state" }, title, summary);
+  const main = element("div", { class: "pl-main" }, side, view.node);
+  root.append(panel.node, status, note.node, error, main);
+  status.append(view.disturbed); // first and loud
   root.dataset.lmSuppressShortcuts = "true";
   const showChart = () => chart.show(get("session"), get("curves"), get("guesses") ?? []);
   /** @type {Record<string, () => void>} */
@@ -64,7 +73,8 @@ function render({ model, el }) {
       root.dataset.plRun = get("run_number");
       note.answered();
     },
-    summary: () => void (summary.textContent = get("summary")),
+    title: () => write(title, get("title")),
+    summary: () => write(summary, get("summary")),
     error: () => void (error.textContent = get("error")),
     figures: () => fillFigures(figures, get("figures")),
     session: showChart,

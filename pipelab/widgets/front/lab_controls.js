@@ -1,7 +1,8 @@
 // @ts-check
 // The controls of the lab: a change sends all settings that differ from the model's.
 /** @import { Control, Debounced, Model } from "./types.js" */
-import { button, debounce, element, newId } from "./parts.js";
+import { debounce } from "./debounce.js";
+import { button, element, newId } from "./parts.js";
 
 // ms that a slider must rest before it starts a run, unless it is released: a key that is held
 // repeats after 30 or so
@@ -33,17 +34,25 @@ export function makeControls(model, sent) {
     send();
   };
   const again = button("Run again", () => commit.flush() || ask("run_asked"));
+  again.classList.add("pl-again");
+  const reset = button("Reset", () => {
+    for (const [name, value] of Object.entries(get("start"))) inputs[name]?.show(value);
+    commit.soon();
+    commit.flush();
+  });
+  reset.title = "Back to what the lesson began with";
   const stop = button("Stop", () => {
     commit.cancel();
     if (get("state") === "running") ask("stop_asked");
   });
   const nodes = Object.values(inputs).map((control) => control.node);
-  const help = element("p", { class: "pl-small" }, get("choices").pacingHelp);
+  const { story, pacingHelp } = get("choices");
+  const help = element("p", { class: "pl-small" }, pacingHelp);
   const extra = element("div", { class: "pl-extra" }, ...nodes.slice(3), help);
   const more = element("details", { class: "pl-more" }, element("summary", {}, "More"), extra);
   const form = element("form", { class: "pl-controls", "aria-label": "Controls",
     submit: (/** @type {Event} */ event) => event.preventDefault() });
-  form.append(...nodes.slice(0, 3), element("div", { class: "pl-buttons" }, again, stop), more);
+  form.append(...nodes.slice(0, 3), element("div", { class: "pl-buttons" }, again, stop, reset), ...(story ? [] : [more]));
   return { node: form, inputs, again, stop, end: commit.cancel };
 }
 
@@ -59,6 +68,11 @@ function makeInputs(model, commit) {
     slider(label, letter, choices[name], model.get(name), commit);
   const choice = (/** @type {string} */ label, /** @type {string} */ name) =>
     dropdown(label, choices[name], model.get(name), now);
+  if (choices.story) {
+    const { labels } = choices;
+    return { schedule: choice(labels.schedule, "schedule"), num_ranks: range(labels.num_ranks, "", "num_ranks"),
+      num_microbatches: range(labels.num_microbatches, "", "num_microbatches") };
+  }
   return {
     schedule: choice("Schedule", "schedule"),
     num_ranks: range("Ranks", "p", "num_ranks"),

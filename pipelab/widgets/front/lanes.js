@@ -3,7 +3,7 @@
 /** @import { Draw, Frame, Kind, State, View } from "./types.js" */
 import { idleTexts, within } from "./data.js";
 import { COLUMN, columns, fitting, stepPath } from "./layout.js";
-import { set, svg } from "./parts.js";
+import { set, svg, write } from "./parts.js";
 
 /** Hatches as lines in a tile of 8 px; a doubled letter is the same, denser. @param {string} hatch */
 function hatchPath(hatch) {
@@ -43,9 +43,16 @@ export function flat(parent) {
       paths.set(key, parts);
       parts.push(`M${x.toFixed(1)} ${y.toFixed(1)}h${width.toFixed(1)}v${height.toFixed(1)}h${(-width).toFixed(1)}z`);
     },
-    /** @param {(key: string) => Record<string, unknown>} looks the attributes of a path */
+    /** A path that is the same as before is not painted again.
+     * @param {(key: string) => Record<string, unknown>} looks the attributes of a path */
     finish(looks) {
-      parent.replaceChildren(...[...paths].map(([key, parts]) => svg("path", { d: parts.join(""), ...looks(key) })));
+      const former = new Map([...parent.children].map((node) => [node.getAttribute("data-key"), node]));
+      for (const [key, parts] of paths) {
+        const node = former.get(key) ?? parent.appendChild(svg("path", { "data-key": key }));
+        former.delete(key);
+        set(node, { d: parts.join(""), ...looks(key) });
+      }
+      for (const node of former.values()) node.remove();
     },
   };
 }
@@ -70,7 +77,7 @@ export function drawIdle(view, s, { from, to, x }, left) {
   const shapes = flat(view.flats.idle);
   trace.rows.forEach((row, rank) => {
     const [y, height] = view.place.rows[rank].box;
-    if (s.live) shapes.box("waiting", x(0), y, x(s.time) - x(0), height); // the bars are drawn over it
+    if (s.live) shapes.box("waiting", x(0), y, x(to) - x(0), height); // as far as it will go: it need not grow
     if (!idle) return;
     const [low, high] = within(row.idle, from, to);
     for (const i of row.idle.order.subarray(low, high)) {
@@ -81,8 +88,8 @@ export function drawIdle(view, s, { from, to, x }, left) {
       if (height < 14 || width < 56 || left-- <= 0) continue;
       const text = fitting(idleTexts(idle, i), width - 4, 10.5);
       if (!text) continue;
-      const node = view.nodes.reasons.next();
-      node.textContent = text;
+      const node = view.nodes.reasons.next(rank);
+      write(node, text);
       set(node, { x: (a + width / 2).toFixed(1), y: y + height / 2 + 4 });
     }
   });
@@ -152,8 +159,10 @@ export function drawMemory(view, s, { from, to, x }) {
       if (s.budget) lines.push(`M${x(from)} ${y(s.budget).toFixed(1)}H${x(to).toFixed(1)}`);
     });
   }
-  view.flats.memory.replaceChildren(svg("path", { d: paths.join(""), class: "pl-curve" }),
-    svg("path", { d: lines.join(""), class: "pl-budget" }));
+  const { children } = view.flats.memory;
+  if (!children.length) view.flats.memory.append(svg("path", { class: "pl-curve" }), svg("path", { class: "pl-budget" }));
+  set(children[0], { d: paths.join("") });
+  set(children[1], { d: lines.join("") });
 }
 
 /** The followed microbatch's messages: the transit, then the time until the result is used. @type {Draw} */

@@ -8,20 +8,30 @@ export const HATCHED = 8; // px: a hatch below this width cannot be seen, but co
 const MOST_NODES = 1000; // boxes that are separate nodes: a frame of more takes too long
 export const COLUMN = 4; // px: where many narrow boxes meet, each column shows how its time was spent
 
+const ROOM = 176; // px for the boxes of all ranks, where they are few: a screen holds more than the picture
+const LARGE = 43; // px from one rank to the next, at most
+const SMALL_ROW = 22; // and at least, as long as all of them together are not taller than TALL
+const TALL = 440;
+const EXTRA = { ghost: 0.36, messages: 0.3, memory: 0.6 }; // heights of a row's other parts, in boxes
+
 /** Rows of the picture from top to bottom; each part is [y, height].
- * @param {Pick<State, "trace" | "ghost" | "lanes" | "curves" | "guess">} state @param {number} width @returns {Place} */
-export function layout({ trace, ghost, lanes, curves, guess }, width) {
+ * @param {Pick<State, "trace" | "ghost" | "lanes" | "curves" | "guess" | "live">} state
+ * @param {number} width @returns {Place} */
+export function layout({ trace, ghost, lanes, curves, guess, live }, width) {
   const { ranks } = trace.head;
   const left = 68;
   const right = width < 620 ? 48 : 82;
+  // A run in progress has no curve yet; the record that follows has, and shall not move anything.
+  const has = { ghost: Boolean(ghost), messages: lanes.messages, memory: lanes.memory && Boolean(curves || live) };
+  const parts = /** @type {(keyof typeof EXTRA)[]} */ (["ghost", "messages", "memory"]).filter((name) => has[name]);
+  const extra = parts.reduce((sum, name) => sum + EXTRA[name], 0);
+  const taller = 1 + 0.5 * extra; // half of what the other parts need is taken from the boxes
   const others = ghost?.rows?.length ?? 0;
-  const box = clamp(Math.floor(440 / Math.max(ranks, others)), 4, 34);
-  const height = {
-    ghost: ghost ? Math.max(3, Math.round(box * 0.36)) : 0,
-    messages: lanes.messages ? Math.max(2, Math.round(box * 0.3)) : 0,
-    memory: lanes.memory && curves ? Math.max(4, Math.round(box * 0.85)) : 0,
-  };
-  const gap = box > 12 ? 9 : 1;
+  const pitch = taller * clamp(ROOM / Math.max(ranks, others), Math.min(SMALL_ROW, TALL / Math.max(ranks, others)), LARGE);
+  const gap = pitch > 20 ? 7 : 1;
+  const box = Math.max(3, Math.floor((pitch - gap - 2 * parts.length) / (1 + extra)));
+  const part = (/** @type {keyof typeof EXTRA} */ name) => (has[name] ? Math.max(LEAST, Math.round(box * EXTRA[name])) : 0);
+  const height = { ghost: part("ghost"), messages: part("messages"), memory: part("memory") };
   /** @type {Placed[]} */
   const rows = [];
   let y = guess ? 22 : 6; // its text is above the first row
@@ -60,6 +70,26 @@ export function nodeWidth(widths) {
  * @param {string[]} labels @param {number} width @param {number} size */
 export function fitting(labels, width, size) {
   return labels.find((label) => label.length * size * 0.66 + 3 <= width) ?? "";
+}
+
+/** One look of all labels of a picture: how large, and what of an action is written.
+ * @typedef {{ size: number, needs: number, tall: number, lines: ("token" | "letter" | "digits" | "both")[] }} Look */
+
+/** The look that most boxes have room for: letter and number in a line, one above the other, the
+ * number alone, or none. It is the same for all, so that boxes of equal size look equal.
+ * @param {number[]} widths of the boxes @param {number} height of them
+ * @param {{ digits: number, stages: number, isWide: boolean }} most digits of a microbatch and of a
+ * stage (0: not named), and whether a letter is as wide as W @returns {Look | null} */
+export function labelLook(widths, height, { digits, stages, isWide }) {
+  const [letter, digit] = [isWide ? 1.15 : 0.78, 0.72]; // em: bold, in the widest of the usual fonts
+  /** @param {number} size @param {number} ems @param {number} rows @param {Look["lines"]} lines @returns {Look} */
+  const look = (size, ems, rows, lines) => ({ size, needs: ems * size + 4, tall: rows * (size - 0.5) + 3, lines });
+  const looks = [look(12, letter + digits * digit, 1, ["both"]), look(10.5, letter + digits * digit, 1, ["both"]),
+    look(10.5, Math.max(letter, digits * digit), 2, ["letter", "digits"]), look(9, digits * digit, 1, ["digits"])];
+  if (stages) looks.unshift(look(12, letter + (digits + stages) * digit, 1, ["token"]));
+  const sorted = Float32Array.from(widths).sort();
+  const typical = sorted[Math.floor(sorted.length / 5)] ?? 0; // a few may be short, as in a disturbed run
+  return looks.find(({ needs, tall }) => needs <= typical && tall <= height) ?? null;
 }
 
 /** Boxes too narrow to be seen one by one, as columns: how much of each column's time went to what.

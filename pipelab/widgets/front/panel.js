@@ -2,18 +2,16 @@
 // What is around the picture: a sentence, buttons, what each rank does now, legend, tables.
 /** @import { Act, Doing, Head, Image, Kind, Reason, State, Table } from "./types.js" */
 import { makeBar } from "./bar.js";
-import { atWork, details, doing, numberOf, token } from "./data.js";
-import { element, svg, tableOf } from "./parts.js";
+import { atWork, details, doing, isBox, numberOf, token } from "./data.js";
+import { element, svg, tableOf, write } from "./parts.js";
 import { bytesText, say, timeText } from "./scale.js";
 import { WORDS } from "./words.js";
 
-const HELP = "Arrow keys move from action to action, Enter follows its microbatch, Escape deselects, " +
-  "Space plays, plus and minus zoom, Shift with arrow keys moves the window, 0 shows all. " +
-  "Ctrl with the wheel zooms, dragging moves.";
-
-/** The elements around the picture, empty. @param {Image} image @param {HTMLElement} bar @param {HTMLElement} scrub */
-function makeNodes(image, bar, scrub) {
-  const stage = element("div", { class: "pl-stage" }, image.node);
+/** The elements around the picture, empty.
+ * @param {Image} image @param {HTMLElement} bar @param {HTMLElement} scrub @param {HTMLElement} help */
+function makeNodes(image, bar, scrub, help) {
+  const stage = element("div", { class: "pl-stage" }, image.node, help);
+  const disturbed = element("p", { class: "pl-disturbed", role: "status" });
   const tip = element("div", { class: "pl-tip", "aria-hidden": "true", hidden: "" });
   stage.append(tip);
   const sentence = element("p", { class: "pl-sentence" });
@@ -25,21 +23,21 @@ function makeNodes(image, bar, scrub) {
   const tables = element("div", { class: "pl-tables" });
   const figure = element("figure", {}, stage, element("div", { class: "pl-time" }, scrub, clock));
   const node = element("section", { class: "pl-timeline", "aria-label": "Timeline" },
-    sentence, bar, figure, about, now, legend, tables, spoken);
+    disturbed, sentence, bar, figure, about, now, legend, tables, spoken);
   node.dataset.lmSuppressShortcuts = "true";
   image.node.setAttribute("role", "application");
   image.node.setAttribute("aria-roledescription", "timeline");
-  return { node, stage, tip, sentence, about, spoken, legend, now, clock, tables };
+  return { node, stage, tip, disturbed, sentence, about, spoken, legend, now, clock, tables };
 }
 
 /** The parts of a timeline, and how they show what changed; `act` holds what its buttons do.
- * @param {State} s @param {Image} image @param {Act} act */
-export function makeParts(s, image, act) {
-  const bar = makeBar(s, act);
+ * @param {State} s @param {Image} image @param {Act} act @param {Node[]} extra more buttons */
+export function makeParts(s, image, act, extra) {
+  const { help, ...bar } = makeBar(s, image, act, extra);
   const scrub = element("input", { type: "range", min: 0, max: 1000, step: 1, class: "pl-scrub",
     "aria-label": "Time of the replay",
     input: () => act.jump(s.whole.from + (Number(scrub.value) / 1000) * (s.whole.to - s.whole.from)) });
-  const nodes = makeNodes(image, bar.node, scrub);
+  const nodes = makeNodes(image, bar.node, scrub, help);
   /** @type {((state: Doing | null) => void)[]} */
   let lines = [];
   /** @type {Head | null} */
@@ -50,7 +48,7 @@ export function makeParts(s, image, act) {
   };
 
   return {
-    node: nodes.node, stage: nodes.stage, tip: nodes.tip, describe,
+    node: nodes.node, stage: nodes.stage, tip: nodes.tip, disturbed: nodes.disturbed, describe,
     /** Once per frame: the cursor's time, and what each rank does then. */
     update() {
       bar.update();
@@ -73,12 +71,14 @@ export function makeParts(s, image, act) {
       describe();
       if (s.live && known === head) return; // bars grow; nothing else around them changes
       known = head;
-      nodes.sentence.textContent = head.sentence ?? "";
-      image.node.setAttribute("aria-label", `${head.alt ?? head.sentence ?? "Timeline"} ${HELP}`);
+      write(nodes.disturbed, head.disturbed ?? "");
+      write(nodes.sentence, head.sentence ?? "");
+      image.node.setAttribute("aria-label", `${head.alt ?? head.sentence ?? "Timeline"} ${say("help_keys")}`);
       lines = fillNow(s, nodes.now, image);
+      bar.show();
+      if (s.live && nodes.legend.firstChild) return; // the record that follows has more, at the same place
       fillLegend(s, nodes.legend, image);
       fillTables(s, nodes.tables);
-      bar.show();
     },
     /** The time for screen readers; not while it plays, which would be too much. */
     announce() {
@@ -97,8 +97,9 @@ function description(s) {
   const words = s.chosen >= 0 ? details(s.trace, s.chosen, s.ghost) : [];
   if (s.followed) {
     const { events, arrows, microbatch } = s.followed;
-    const starts = [...events].map((i) => s.trace.start[i]);
-    const ends = [...events].map((i) => s.trace.end[i]);
+    const boxes = [...events].filter((i) => isBox(s.trace, i));
+    const starts = boxes.map((i) => s.trace.start[i]);
+    const ends = boxes.map((i) => s.trace.end[i]);
     words.push(say("following", { microbatch: numberOf(s.trace, microbatch), count: arrows.length, start: timeText(Math.min(...starts)),
       end: timeText(Math.max(...ends)) }));
   }
@@ -118,7 +119,7 @@ function fillNow(s, list, image) {
       const words = state ? state.words : s.trace.head.totals?.[rank] ?? say("finished");
       if (words === before) return;
       before = words;
-      text.textContent = words;
+      text.textContent = text.title = words;
       const kind = state && state.event >= 0 ? s.trace.head.kinds[s.trace.kind[state.event]] : null;
       if ((kind?.name ?? "") === name) return;
       name = kind?.name ?? "";
@@ -135,7 +136,7 @@ const SHADES = [["waiting"], ["message"], ["imbalance"], ["done", "step"], ["ove
 /** A sign of one kind: its colour, hatch and letter, as in the picture. @param {Image} image @param {Kind} kind */
 function swatch(image, kind) {
   const [fill, ink, edge] = kind.tints[0];
-  const letter = svg("text", { x: 12, y: 12.5, fill: ink, stroke: fill, class: "pl-label" });
+  const letter = svg("text", { x: 12, y: 12.5, fill: ink, stroke: fill, class: "pl-label", "font-size": 12 });
   letter.textContent = kind.letter;
   return svg("svg", { width: 24, height: 17, "aria-hidden": true, class: "pl-swatch" },
     svg("rect", { x: 0.5, y: 0.5, width: 23, height: 16, rx: 2, fill: image.fill(kind), stroke: edge }), letter);
@@ -151,8 +152,8 @@ function fillLegend(s, list, image) {
   for (const shade of SHADES) {
     const [one, other] = shade.filter((reason) => reasons.has(reason));
     if (!one) continue;
-    const words = WORDS.reasons[one];
-    const reason = other ? say("or", { one: words, other: WORDS.reasons[other] }) : words;
+    const [words] = WORDS.reasons[one];
+    const reason = other ? say("or", { one: words, other: WORDS.reasons[other][0] }) : words;
     const sign = svg("svg", { width: 24, height: 17, "aria-hidden": true, class: "pl-swatch" },
       svg("rect", { width: 24, height: 17, class: `pl-why pl-${one}` }));
     items.push(element("li", {}, sign, say("idle_because", { reason })));

@@ -1,6 +1,6 @@
 // @ts-check
-// Small parts of a page: elements, icons, tables, a delay. Words are set as text, never as HTML.
-/** @import { Attributes, Debounced, Pool, Table } from "./types.js" */
+// Small parts of a page: elements, icons, tables. Words are set as text, never as HTML.
+/** @import { Attributes, Pool, Table } from "./types.js" */
 
 let count = 0;
 // Each widget loads its own copy of this file, so a count alone would repeat ids on a page.
@@ -87,53 +87,30 @@ export function tableOf({ caption = "", heads = [], rows = [] }) {
     element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
 }
 
-/** Nodes that are used again at each drawing, so that a frame makes few new ones.
+/** Nodes that are used again at each drawing, so that a frame makes few new ones. Each row has
+ * separate ones: where one row gets longer, the nodes of all others stay as they are.
  * @param {Element} parent @param {string} tag @param {Attributes} attributes @returns {Pool} */
 export function pool(parent, tag, attributes = {}) {
-  /** @type {SVGElement[]} */
-  const nodes = [];
-  let used = 0;
+  /** @type {{ nodes: SVGElement[], used: number }[]} */
+  const rows = [];
   return {
-    next() {
-      if (used === nodes.length) {
-        nodes.push(svg(tag, attributes));
-        parent.append(nodes[used]);
-      }
-      return nodes[used++];
+    next(place = 0) {
+      const row = (rows[place] ??= { nodes: [], used: 0 });
+      if (row.used === row.nodes.length) row.nodes.push(parent.appendChild(svg(tag, attributes)));
+      return row.nodes[row.used++];
     },
     /** Remove what this drawing did not use. */
     finish() {
-      for (const node of nodes.splice(used)) node.remove();
-      used = 0;
+      for (const row of rows) {
+        for (const node of row?.nodes.splice(row.used) ?? []) node.remove();
+        if (row) row.used = 0;
+      }
     },
   };
 }
 
-/** Calls `act` once `soon` was not called for `ms`; `flush` does it now, if it is due.
- * @param {() => void} act @param {number} ms
- * @param {{ setTimeout: (act: () => void, ms: number) => any, clearTimeout: (timer: any) => void }} clock
- * @returns {Debounced} */
-export function debounce(act, ms, clock = globalThis) {
-  /** @type {any} */
-  let timer = null;
-  const fire = () => {
-    timer = null;
-    act();
-  };
-  return {
-    soon() {
-      clock.clearTimeout(timer);
-      timer = clock.setTimeout(fire, ms);
-    },
-    flush() {
-      if (timer === null) return false;
-      clock.clearTimeout(timer);
-      fire();
-      return true;
-    },
-    cancel() {
-      clock.clearTimeout(timer);
-      timer = null;
-    },
-  };
+/** Show a text, if another one is shown: an equal one would be painted again, too.
+ * @param {Element} node @param {string} text */
+export function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
 }

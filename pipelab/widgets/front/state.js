@@ -1,14 +1,15 @@
 // @ts-check
 // What the learner sees: which trace, when, how close, and what is chosen.
 /** @import { Head, State } from "./types.js" */
-import { find, follow, readTrace } from "./data.js";
+import { bytesOf, find, follow, readTrace } from "./data.js";
 import { say, zoomed } from "./scale.js";
 
 /** Before a trace has come: one without ranks. @returns {State} */
 export function emptyState() {
   const trace = readTrace({ kinds: [], source: "", ranks: 0 }, null);
   return { trace, ghost: null, ghostFrom: null, ghostName: "", window: trace.span, whole: trace.span, time: 0,
-    chosen: -1, followed: null, lanes: { messages: true, memory: true, ghost: true }, speed: 0, playing: false,
+    chosen: -1, followed: null, former: null, last: null,
+    lanes: { messages: false, memory: false, ghost: false, former: false }, speed: 0, playing: false,
     live: false, curves: null, peaks: [], memoryUnit: "bytes", budget: 0, guess: null };
 }
 
@@ -23,13 +24,15 @@ function memoryOf({ memory, budget }) {
   return { curves: isKnown ? curves : null, peaks, memoryUnit: memory?.unit ?? "bytes", budget: budget ?? 0 };
 }
 
-/** All that there is to see: the trace, what is drawn over it, a guess; and a small margin.
+/** All that there is to see: the trace, what is drawn over it, a guess; and a small margin. A run
+ * that takes longer than predicted gets room in large parts, since each draws all of it again.
  * @param {State} s @param {number} now */
 function wholeOf({ trace, ghost, guess, live }, now) {
   const spans = live ? [] : [trace.span]; // a trace that grows has no end yet
   if (ghost) spans.push(ghost.span);
   const from = spans.length ? Math.min(...spans.map((span) => span.from)) : 0;
-  const to = Math.max(now, guess?.time ?? 0, 1e-6, ...spans.map((span) => span.to));
+  const known = Math.max(guess?.time ?? 0, 1e-6, ...spans.map((span) => span.to));
+  const to = now > known ? Math.ceil(now / known * 4) * known / 4 : known;
   return { from, to: to + (to - from) * 0.004 };
 }
 
@@ -51,6 +54,23 @@ function keepView(s, before) {
   if (followed) s.followed = follow(s.trace, followed.microbatch, followed.replica);
 }
 
+/** What is drawn over the trace: the other one that came with it, or the trace before, or nothing.
+ * @param {State} s */
+export function chooseGhost(s) {
+  const { former, ghost } = s.lanes;
+  const from = former ? s.former : ghost ? s.ghostFrom : null;
+  s.ghost = from ? readTrace(...from) : null;
+  s.ghostName = !from ? "" : say(former ? "ghost_former" : from[0].source === "predicted" ? "ghost_predicted" : "ghost_recorded");
+}
+
+/** Remember the trace before this one. @param {State} s @param {Head} head @param {unknown} bytes */
+function keepFormer(s, head, bytes) {
+  const [before, after] = [bytesOf(s.last?.[1]), bytesOf(bytes)];
+  if (before && String(before) === String(after)) return; // the same one, sent again
+  if (before) s.former = s.last;
+  s.last = [head, bytes];
+}
+
 /** Take a trace. `live`: it is still growing, and `now` is how far it is. Reports of one run come
  * several times a second: zoom and choice stay as they are from its first one to its record.
  * @param {State} s @param {Head} head @param {unknown} bytes
@@ -58,14 +78,14 @@ function keepView(s, before) {
 export function takeTrace(s, head, bytes, { ghostHead = null, ghostBytes = null, live = false, now = 0 }) {
   const before = isSameRun(s, head, live, now) ? { ...s } : null;
   if (!live) s.playing = false;
+  if (!live) keepFormer(s, head, bytes);
   s.trace = readTrace(head, bytes);
   s.ghostFrom = ghostHead ? [ghostHead, ghostBytes] : null;
-  s.ghostName = ghostHead ? say(ghostHead.source === "predicted" ? "ghost_predicted" : "ghost_recorded") : "";
-  s.ghost = ghostHead ? readTrace(ghostHead, ghostBytes) : null;
+  s.ghost = ghostHead ? readTrace(ghostHead, ghostBytes) : null; // it counts for the whole, shown or not
   Object.assign(s, { live, chosen: -1, followed: null, guess: head.guess ?? null }, memoryOf(head));
   s.whole = wholeOf(s, now);
   s.window = s.whole;
   s.time = live ? now : s.whole.to;
-  if (!s.lanes.ghost) s.ghost = null; // it counted for the whole all the same
+  chooseGhost(s);
   if (before) keepView(s, before);
 }

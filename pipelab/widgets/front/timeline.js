@@ -10,10 +10,16 @@ import { listen } from "./input.js";
 import { makeParts } from "./panel.js";
 import { emptyState, isEmpty, takeTrace } from "./state.js";
 
-export function timeline() {
+const SHARE = 0.1; // of the time, at most, that goes into pictures of a run in progress: its ranks need the cores
+
+/** @param {Node[]} extra more buttons @param {string[]} shown lanes to begin with, see `Timeline` */
+export function timeline(extra = [], shown = []) {
   const s = emptyState();
+  s.lanes = { messages: shown.includes("messages"), memory: shown.includes("memory"),
+    ghost: shown.includes("prediction"), former: false };
   const image = picture();
   let [frame, asked] = [0, ""];
+  let [drawnAt, cost] = [-Infinity, 0]; // ms
 
   /** Draw with the next frame; the most that was asked for is done.
    * @param {string} what "cursor", "move" or "draw" */
@@ -27,18 +33,20 @@ export function timeline() {
     [frame, asked] = [0, ""];
     const width = parts.stage.clientWidth;
     if (isEmpty(s) || !width) return; // not on the page yet; the observer asks again
+    drawnAt = performance.now();
+    setTimeout(() => (cost = performance.now() - drawnAt)); // after the browser has painted it
     if (what === "draw" || image.place.width !== width) image.draw(s, width);
     else if (what === "move") image.move(s);
     else image.cursor(s);
     parts.update();
   }
   const act = makeActions(s, ask, { announce: () => parts.announce(), describe: () => parts.describe() });
-  const parts = makeParts(s, image, act);
+  const parts = makeParts(s, image, act, extra);
   const observer = new ResizeObserver(() => ask("draw"));
   observer.observe(parts.stage);
   listen(s, image, parts, act);
   return {
-    node: parts.node,
+    node: parts.node, disturbed: parts.disturbed,
     /** Show a trace; see `takeTrace`.
      * @param {Head} head @param {unknown} bytes @param {Parameters<typeof takeTrace>[3]} more */
     show(head, bytes, more = {}) {
@@ -46,6 +54,8 @@ export function timeline() {
       parts.show();
       ask("draw");
     },
+    /** ms until the next picture of a run in progress may be drawn; what a picture takes decides. */
+    pause: () => Math.max(0, drawnAt + cost / SHARE - performance.now()),
     end() {
       s.playing = false;
       cancelAnimationFrame(frame);
@@ -69,17 +79,23 @@ export function onTraits(model, views) {
  * @param {Model} model @param {ReturnType<typeof timeline>} view */
 export function bind(model, view) {
   const names = ["data", "head", "ghost_data", "ghost_head"];
-  let isDue = false;
+  let timer = 0;
   const show = () => {
-    isDue = false;
+    timer = 0;
     const [data, head, ghostBytes, ghost] = names.map((name) => model.get(name));
     if (!head?.kinds) return;
     const [live, now] = [Boolean(model.get("live")), model.get("now") ?? 0];
     view.show(head, data, { ghostHead: ghost?.kinds ? ghost : null, ghostBytes, live, now });
   };
-  const soon = () => { // several traits of one message: one picture
-    if (!isDue) queueMicrotask(show);
-    isDue = true;
+  const soon = () => { // several traits of one message, or several reports of a run: one picture
+    const pause = model.get("live") ? view.pause() : 0;
+    if (timer && pause) return;
+    clearTimeout(timer);
+    timer = window.setTimeout(show, pause);
   };
-  return onTraits(model, Object.fromEntries([...names, "live", "now"].map((name) => [name, soon])));
+  const end = onTraits(model, Object.fromEntries([...names, "live", "now"].map((name) => [name, soon])));
+  return () => {
+    clearTimeout(timer);
+    end();
+  };
 }

@@ -16,7 +16,7 @@
 /** What data.py says about a trace, except its events.
  * @typedef {{ kinds: Kind[], source: string, ranks: number, replicas?: number, schedule?: string,
  *   microbatches?: number, slices?: number, idle?: Idle,
- *   shares?: string[], memory?: { unit: string, curves: Curve[] }, budget?: number, guess?: Guess | null,
+ *   disturbed?: string, shares?: string[], memory?: { unit: string, curves: Curve[] }, budget?: number, guess?: Guess | null,
  *   sentence?: string, alt?: string, totals?: string[], tables?: Table[], comparison?: Table }} Head */
 
 /** Events in order of start, and for each the latest end so far.
@@ -41,7 +41,8 @@
 /** What the learner sees: which trace, when, how close, and what is chosen.
  * @typedef {{ trace: Trace, ghost: Trace | null, ghostFrom: [Head, unknown] | null, ghostName: string,
  *   window: Span, whole: Span, time: number, chosen: number, followed: Followed | null,
- *   lanes: { messages: boolean, memory: boolean, ghost: boolean }, speed: number, playing: boolean,
+ *   lanes: { messages: boolean, memory: boolean, ghost: boolean, former: boolean },
+ *   former: [Head, unknown] | null, last: [Head, unknown] | null, speed: number, playing: boolean,
  *   live: boolean, curves: Curve[] | null, peaks: number[], memoryUnit: string, budget: number,
  *   guess: Guess | null }} State */
 /** The part of time that is drawn: its scale in px per second, and its width in px.
@@ -56,16 +57,17 @@
 /** @typedef {ReturnType<typeof import("./actions.js").makeActions>} Act */
 /** Draws one part of the picture. @typedef {(view: View, s: State, frame: Frame) => void} Draw */
 /** @typedef {Record<string, unknown>} Attributes */
-/** @typedef {{ next: () => SVGElement, finish: () => void }} Pool */
+/** @typedef {{ next: (row?: number) => SVGElement, finish: () => void }} Pool */
 /** @typedef {{ soon: () => void, flush: () => boolean, cancel: () => void }} Debounced */
 /** A control with its label. @typedef {{ node: HTMLElement, input: HTMLElement,
  *   show: (value: any) => void, value: () => string | number | boolean }} Control */
 /** The part of a widget's model that the front end uses.
  * @typedef {{ get: (name: string) => any, set: (name: string, value: unknown) => void,
- *   save_changes: () => void, on: (event: string, act: () => void) => void,
- *   off: (event: string, act: () => void) => void }} Model */
+ *   save_changes: () => void, send: (content: object) => void,
+ *   on: (event: string, act: (...values: any[]) => void) => void,
+ *   off: (event: string, act: (...values: any[]) => void) => void }} Model */
 /** One run in the chart. @typedef {{ p: number, m: number, bubble: number, words?: string,
- *   schedule?: string, mark?: string, paced?: boolean }} Run */
+ *   schedule?: string, mark?: string, name?: string, paced?: boolean, disturbed?: boolean }} Run */
 /** Theory's bubble against m and against p. @typedef {{ name?: string, m: [number, number][],
  *   p: [number, number][], fixed?: { m: string, p: string } }} Theory */
 
