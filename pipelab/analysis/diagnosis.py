@@ -1,5 +1,6 @@
 """All that a recording says about its bubble: of all steps and replicas, and of one in detail."""
 
+import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +19,8 @@ from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace, critical_path, explain_idle
 from pipelab.trace.idle import Reason
 
+_EVENTS = 400_000  # of the steps that are simulated and whose idle time is explained
+_LEAST_STEPS = 8
 _NAMED = 8  # steps that an error names
 
 
@@ -151,8 +154,11 @@ def diagnose(
     shown, schedule = _shown(traces, step, replica)
     notes = [*dict.fromkeys(note for trace in traces for note in trace.setting.notes)]
     found = slowest(traces)
+    some = _sample(traces)
+    if len(some) < len(traces):
+        notes.append(f"idle time and fit are those of {len(some)} of {len(traces)} steps")
     p, m = schedule.num_ranks, schedule.num_microbatches
-    changes, simulated, fit = _simulations(traces, shown, schedule, found, notes)
+    changes, simulated, fit = _simulations(some, shown, schedule, found, notes)
     return Diagnosis(
         trace=shown,
         schedule=schedule.name,
@@ -165,7 +171,7 @@ def diagnose(
         duration=median(trace.duration for trace in traces),
         bubble_fraction=median(map(bubble, traces)),
         formula=paper_bubble(schedule.name, p, m),
-        idle=_idle(traces),
+        idle=_idle(some),
         slowest=found,
         path=tuple(_path(shown)),
         what_ifs=tuple(changes),
@@ -174,6 +180,14 @@ def diagnose(
         replicas=tuple(_replicas(traces)),
         notes=tuple(notes),
     )
+
+
+def _sample(traces: Sequence[Trace]) -> list[Trace]:
+    """All steps, or as many of a huge recording as take seconds; always the same ones."""
+    size = sum(len(trace.events) for trace in traces) / len(traces)
+    number = max(_LEAST_STEPS, round(_EVENTS / size))
+    chosen = sorted(random.Random(0).sample(range(len(traces)), min(number, len(traces))))
+    return [traces[i] for i in chosen]
 
 
 def _shown(

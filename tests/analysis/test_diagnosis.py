@@ -105,6 +105,15 @@ def test_the_step_of_median_duration_of_the_slowest_replica_is_shown():
         diagnose([])
 
 
+def test_of_a_huge_recording_some_steps_are_simulated_and_that_is_said(monkeypatch):
+    monkeypatch.setattr("pipelab.analysis.diagnosis._EVENTS", 1000)
+    schedule = one_f_one_b(2, 4)
+    traces = [made(schedule, Cost(), step, replica) for step in range(50) for replica in (0, 1)]
+    found = diagnose(traces)
+    assert found.fit.steps < 60 and found.fit.explained == 1.0 and found.num_steps == 100
+    assert any(f"of {found.fit.steps} of 100 steps" in note for note in found.notes)
+
+
 def test_what_cannot_be_simulated_is_said_and_the_rest_still_shown():
     whole = recorded_like(one_f_one_b(4, 6))
     lost = replace(whole, events=tuple(e for e in whole.events if e.rank != 1))

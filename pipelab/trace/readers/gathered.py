@@ -12,6 +12,7 @@ from pipelab.action import COMPUTE, Kind
 from pipelab.trace.event import Event
 from pipelab.words import number
 
+_ROLES = {Kind.F: "F", Kind.B: "the backward", Kind.W: "the backward"}
 HOST_TIME, DEVICE_TIME = "host time", "device time"
 _SHOWN = 6  # examples that a note names
 
@@ -112,13 +113,14 @@ def _partial_note(
 def _lacking(gathered: Gathered) -> list[str]:
     """Ranks and microbatches that all steps lack."""
     ranks: dict[int, set[int]] = defaultdict(set)
-    actions: dict[tuple[int, Kind], set[int]] = defaultdict(set)
+    actions: dict[tuple[int, str], set[int]] = defaultdict(set)
     microbatches: set[int] = set()
     for key, events in gathered.steps.items():
         for e in events:
             if e.kind in COMPUTE and e.microbatch is not None:
                 ranks[key.replica].add(e.rank)
-                actions[e.stage, e.kind].add(e.microbatch)
+                if e.kind is not Kind.I:  # half of a backward, which its W completes
+                    actions[e.stage, _ROLES[e.kind]].add(e.microbatch)
                 microbatches.add(e.microbatch)
     found = []
     everyone = set(range(gathered.num_ranks))
@@ -128,10 +130,10 @@ def _lacking(gathered: Gathered) -> list[str]:
                 f"replica {replica} has {len(there)} of {len(everyone)} ranks: "
                 f"{_names('rank', lost)} not recorded"
             )
-    for (stage, kind), there in sorted(actions.items()):
+    for (stage, role), there in sorted(actions.items()):
         if lost := sorted(microbatches - there):
             found.append(
-                f"stage {stage} has {kind} of {len(there)} of {len(microbatches)} microbatches: "
+                f"stage {stage} has {role} of {len(there)} of {len(microbatches)} microbatches: "
                 f"{_names('microbatch', lost)} not recorded"
             )
     unseen = sorted(set(range(max(microbatches, default=-1) + 1)) - microbatches)

@@ -14,7 +14,7 @@ from pipelab.action import COMPUTE, Kind
 from pipelab.errors import TraceError
 from pipelab.trace.event import Event
 from pipelab.trace.readers.gathered import HOST_TIME, Gathered, StepKey
-from pipelab.trace.readers.stream import EventFile, Json, whole
+from pipelab.trace.readers.stream import EventFile, Json, first_whole, whole
 
 _PREFIX = "megatron."
 _COMPUTED = {
@@ -62,10 +62,10 @@ class Megatron:
         if self.zero is None:
             self.zero = begun  # nanoseconds since 1970 fill a float
         start, end = ((time - self.zero) / 1e9 for time in (begun, max(begun, ended)))
-        place = _first(own, _REPLICAS, 0), _first(own, (*_RANKS, *_JOB_RANKS), 0)
+        place = first_whole(own, _REPLICAS, 0), first_whole(own, (*_RANKS, *_JOB_RANKS), 0)
         number = whole(own.get("megatron.microbatch_id"))
         event = Event(place[1], kind, place[1], number if number >= 0 else None, start, end)
-        self.rows[place].append((_first(own, _STEPS, -1), event))
+        self.rows[place].append((first_whole(own, _STEPS, -1), event))
         self.found += 1
 
     def end_file(self, file: EventFile) -> None:
@@ -105,11 +105,6 @@ def _attributes(holder: Json) -> Json:
         if isinstance(row, dict) and isinstance(value := row.get("value"), dict):
             found[str(row.get("key"))] = next(iter(value.values()), None)
     return found
-
-
-def _first(attributes: Json, names: tuple[str, ...], default: int) -> int:
-    numbers = (whole(attributes.get(name)) for name in names)
-    return next((number for number in numbers if number >= 0), default)
 
 
 def _nanoseconds(span: Json, name: str) -> int:

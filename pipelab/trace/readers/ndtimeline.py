@@ -16,9 +16,12 @@ from typing import NamedTuple
 from pipelab.action import COMPUTE, PER_STAGE, SENDS, Kind
 from pipelab.trace.event import Event
 from pipelab.trace.readers.gathered import DEVICE_TIME, Gathered, StepKey
-from pipelab.trace.readers.stream import EventFile, Json, arguments, number, whole
+from pipelab.trace.readers.stream import EventFile, Json, arguments, first_whole, number, whole
 
 _LANES = 5
+_STEPS = ("step", "global_step", "iteration", "iter")
+_MICROBATCHES = ("mb_id", "microbatch_id", "microbatch")
+_CHUNKS = ("model_chunk", "chunk_id", "chunk")
 _KINDS = {
     "forward-compute": Kind.F,
     "backward-compute": Kind.B,
@@ -63,6 +66,7 @@ class Ndtimeline:
         self.rows: list[_Row] = []
         self.places: dict[tuple[int, int], tuple[int, int]] = {}  # (pid, tid): PP and TP rank
         self.others: Counter[str] = Counter()
+        self.pids: dict[str, int] = {}  # that are no numbers
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -74,7 +78,7 @@ class Ndtimeline:
         elif name == "thread_name" and event.get("ph") == "M":
             if match := _PLACE.search(str(arguments(event).get("name"))):
                 place = int(match[1]), int(match[2] or 0)
-                self.places[whole(event.get("pid"), 0), whole(event.get("tid"), 0)] = place
+                self.places[self._replica(event), whole(event.get("tid"), 0)] = place
         elif event.get("ph") == "X" and event.get("cat") == name and _OTHERS.fullmatch(name):
             self.others[name] += 1
 
@@ -85,15 +89,21 @@ class Ndtimeline:
         start = number(event, "ts") / 1e6
         self.rows.append(
             _Row(
-                StepKey(whole(args.get("step"), 0), whole(event.get("pid"), 0)),
+                StepKey(first_whole(args, _STEPS, 0), self._replica(event)),
                 whole(event.get("tid"), 0),
                 kind,
-                max(0, whole(args.get("model_chunk"), 0)),
-                whole(args.get("mb_id")),
+                first_whole(args, _CHUNKS, 0),
+                first_whole(args, _MICROBATCHES),
                 start,
                 start + number(event, "dur", 0.0) / 1e6,
             )
         )
+
+    def _replica(self, event: Json) -> int:
+        """The pid; where that is a name, the number of names before it."""
+        pid = event.get("pid")
+        number = whole(pid)
+        return number if number >= 0 else self.pids.setdefault(str(pid), len(self.pids))
 
     def end_file(self, file: EventFile) -> None:
         """Several files of this form hold parts of one job."""

@@ -63,14 +63,10 @@ def read_files(paths: Paths, progress: Progress | None = None) -> tuple[list[Ste
         raise TraceError(f"{own[0]} is a trace of pipelab's, {other} is not: open them one by one")
     if own:
         return [], own
-    form: type[_Reader] | None = None
     reader: _Reader | None = None
     for path in files:
         readers = [reader] if reader else [make() for make in _FORMS]
-        found = _read(path, readers, progress)
-        if form and type(found) is not form:
-            raise TraceError(_mixed(files[0], form, path))
-        form, reader = type(found), found
+        reader = _read(path, readers, progress, files[0])
     assert reader is not None, "there is at least one file"
     return _steps(reader), []
 
@@ -105,7 +101,9 @@ def _is_own(path: Path) -> bool:
         raise TraceError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def _read(path: Path, readers: Sequence[_Reader], progress: Progress | None) -> _Reader:
+def _read(
+    path: Path, readers: Sequence[_Reader], progress: Progress | None, first: Path
+) -> _Reader:
     """Let all readers see the file's events; the one that knows most of them has read it."""
     before = [len(reader) for reader in readers]
     file = EventFile(path, progress)
@@ -125,24 +123,24 @@ def _read(path: Path, readers: Sequence[_Reader], progress: Progress | None) -> 
         reader.end_file(file)
     found = [len(reader) - count for reader, count in zip(readers, before, strict=True)]
     if not max(found):
-        raise TraceError(_unknown(path, file.number, seen, readers))
+        raise TraceError(_unknown(path, file.number, seen, readers, first))
     return readers[found.index(max(found))]
 
 
-def _unknown(path: Path, number: int, seen: Counter[str], readers: Sequence[_Reader]) -> str:
+def _unknown(
+    path: Path, number: int, seen: Counter[str], readers: Sequence[_Reader], first: Path
+) -> str:
     names = ", ".join(name or "(no name)" for name, _ in seen.most_common(_NAMES_SHOWN))
     holds = f"{number:,} events, such as {names}" if number else "no list of events"
+    if path != first:
+        return (
+            f"{first} is of {readers[0].form}, {path} is not (it holds {holds[:120]}): open the "
+            f"files of one run together, and those of another apart"
+        )
     expected = " or ".join(reader.expected for reader in readers)
     return (
         f"{path}: no recorded pipeline that can be read: it holds {holds[:120]}; "
         f"expected {expected}"
-    )
-
-
-def _mixed(first: Path, form: type[_Reader], other: Path) -> str:
-    return (
-        f"{first} is of {form.form}, {other} is not: open the files of one run together, and those "
-        f"of another apart"
     )
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
@@ -178,3 +178,13 @@ def arguments(event: Json) -> Json:
     """The ``args`` of an event; empty where it has none."""
     args = event.get("args")
     return args if isinstance(args, dict) else {}
+
+
+def first_whole(values: Json, names: Iterable[str], default: int = -1) -> int:
+    """The first of these names that has a whole number.
+
+    >>> first_whole({"iteration": "7", "mb_id": None}, ["step", "iteration"])
+    7
+    """
+    numbers = (whole(values.get(name)) for name in names)
+    return next((number for number in numbers if number >= 0), default)
