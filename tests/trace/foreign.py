@@ -143,12 +143,14 @@ def device_events(row):
         found.append(_range(f"PP:{e.stage}{e.kind}{e.microbatch}", start, start + 9e-7))
         name = "ncclDevKernel_SendRecv" if e.kind in MESSAGES else "gemm"
         halves = [(e.start, (e.start + e.end) / 2), ((e.start + e.end) / 2, e.end)]
-        for begin, end in halves:
-            number += 1
-            launch = _range("cudaLaunchKernel", start + 1e-7, start + 2e-7, "cuda_runtime",
-                            correlation=number)  # fmt: skip
-            launch["tid"] = 2  # autograd's thread
-            found += [launch, _range(name, begin, end, "kernel", correlation=number)]
+        for half, (begin, end) in enumerate(halves):
+            if not half or i % 3:  # else both are kernels of one launch, as those of a graph are
+                number += 1
+                launch = _range("cudaLaunchKernel", start + 1e-7, start + 2e-7, "cuda_runtime",
+                                correlation=number)  # fmt: skip
+                launch["tid"] = 2  # autograd's thread
+                found.append(launch)
+            found.append(_range(name, begin, end, "kernel", correlation=number))
     return found
 
 

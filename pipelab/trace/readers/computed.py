@@ -75,7 +75,11 @@ class Device:
         order = sorted(range(len(self.launch_times)), key=self.launch_times.__getitem__)
         self.launch_times = array("d", (self.launch_times[i] for i in order))
         self.launch_numbers = array("l", (self.launch_numbers[i] for i in order))
-        self._place = {number: i for i, number in enumerate(self.numbers)}
+        ran = sorted(range(len(self.numbers)), key=self.numbers.__getitem__)
+        self.numbers = array("l", (self.numbers[i] for i in ran))
+        self.starts = array("d", (self.starts[i] for i in ran))
+        self.ends = array("d", (self.ends[i] for i in ran))
+        self.messages = array("b", (self.messages[i] for i in ran))
         self._ready = True
 
     def span(self, start: float, end: float, messages: bool) -> tuple[float, float] | None:
@@ -83,8 +87,12 @@ class Device:
         if not self._ready:
             self._sort()
         first, last = bisect_left(self.launch_times, start), bisect_right(self.launch_times, end)
-        found = [self._place.get(n) for n in self.launch_numbers[first:last]]
-        ran = [i for i in found if i is not None and bool(self.messages[i]) == messages]
+        ran = [
+            i
+            for launch in self.launch_numbers[first:last]
+            for i in range(bisect_left(self.numbers, launch), bisect_right(self.numbers, launch))
+            if bool(self.messages[i]) == messages  # a launch of a graph runs many kernels
+        ]
         if not ran:
             return None
         return min(self.starts[i] for i in ran), max(self.ends[i] for i in ran)
