@@ -12,13 +12,14 @@ from tests.trace.foreign import device_events, kineto, runtime_events
 from tests.traces import recorded_like
 
 ROOT = Path(__file__).parents[2]
-READ = """
-import json, resource, sys, time
+READ = r"""
+import json, re, sys, time
 from pipelab.trace import Trace
 parts = []
 start = time.process_time()
 traces = Trace.read(sys.argv[1], lambda place: parts.append(place.done / place.total))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# not ru_maxrss: that is at least its parent's
+peak = 1024 * int(re.search(r"VmHWM:\s*(\d+)", open("/proc/self/status").read())[1])
 print(json.dumps([len(traces), time.process_time() - start, peak, parts[-1], len(parts),
                   traces[0].duration]))
 """
@@ -70,11 +71,11 @@ def test_300_megabytes_take_half_a_minute_of_cpu_time_and_half_a_gigabyte(kernel
 
 def test_memory_does_not_grow_with_what_is_not_read(tmp_path):
     peaks = []
-    for megabytes in (1, 24):
+    for megabytes in (1, 16):
         folder = tmp_path / str(megabytes)
         (path,) = kineto(folder, [recorded_like(one_f_one_b(1, 8))])
         inflate(path, megabytes, kernels=False)
         _, _, peak, last, parts, _ = measured(folder)
         assert last == 1.0 and parts >= megabytes
         peaks.append(peak)
-    assert peaks[1] - peaks[0] < 12e6, "half of what was read"
+    assert peaks[1] - peaks[0] < 8e6, "half of what was read"
