@@ -26,6 +26,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,8 @@ if LIGHT not in sys.path:
     sys.path.insert(0, LIGHT)
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (LIGHT, before)))
+
+os.environ["PIPELAB_NOTICES"] = "0"  # or a slow minute changes what a lesson's cell puts out
 
 # [6], then [2] [3] [4]
 pytest_plugins = ["nbval.plugin", "tests.quiet", "tests.beside", "tests.teacher_cells"]
@@ -161,7 +164,8 @@ def seeded(request: pytest.FixtureRequest) -> None:
 def _seed(name: str) -> None:
     seed = zlib.crc32(name.encode())
     random.seed(seed)
-    if numpy := sys.modules.get("numpy"):
-        numpy.random.seed(seed)
-    if torch := sys.modules.get("torch"):
-        torch.default_generator.manual_seed(seed)  # not GPUs': that would record a stack each time
+    # imported again: another thread may be loading it, and this waits until it has
+    if "numpy" in sys.modules:
+        import_module("numpy").random.seed(seed)
+    if "torch" in sys.modules:  # not GPUs': that would record a stack each time
+        import_module("torch").default_generator.manual_seed(seed)

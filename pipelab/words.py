@@ -42,7 +42,7 @@ class ReasonWords(NamedTuple):
     """How one reason for idle time is named: everywhere by the same words.
 
     Attributes:
-        name: in pictures, legends and tables; follows "idle:", and "most of it:".
+        name: in pictures, legends and tables; follows "idle:", and "most:".
         short: the first words of it, where there is little room.
         rank: the same as what a rank does, follows "rank 1" or "it".
     """

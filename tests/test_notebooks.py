@@ -86,6 +86,22 @@ def test_prediction_comes_before_the_first_run(path):
     assert names == re.findall(r'reveal\("([^"]+)"', "\n".join(code)), "each is revealed, in order"
 
 
+@pytest.mark.parametrize(
+    "path", [p for p in NOTEBOOKS if p.name[:2] in ("09", "10")], ids=lambda path: path.name
+)
+def test_no_stored_output_answers_a_prediction(path):
+    """From the question to ``reveal``, only what is compared, and so the same for all, is shown."""
+    asked = False
+    for cell in cells(path, "code"):
+        source, tags = "".join(cell["source"]), cell["metadata"].get("tags", [])
+        if asked:
+            assert not cell["outputs"] or tags == ["nbval-check-output"], source
+        asked = asked or "predict(" in source
+        if "reveal(" in source:
+            assert not cell["outputs"], source
+            asked = False
+
+
 @LESSONS
 def test_choices_stand_in_the_text(path):
     from pipelab.lessons.chapters import chapter_of

@@ -91,7 +91,7 @@ latencies = st.sampled_from([0.0, 0.25, 1.0, 2.0])
 def predictions(draw, names=tuple(BUILDERS)):
     """Any builder's schedule with unequal stages, any latency, and its messages."""
     name, p, m = draw(st.sampled_from(names)), draw(st.integers(1, 5)), draw(st.integers(1, 9))
-    m = p * (1 + m // p) if name == "interleaved" else m
+    m = p * (1 + m // p) if name == "interleaved" else max(m, BUILDERS[name].fewest(p))
     schedule = build(name, p, m)
     per_stage = st.lists(times, min_size=schedule.num_stages, max_size=schedule.num_stages)
     cost = Cost(draw(per_stage), draw(per_stage), draw(per_stage), draw(latencies))

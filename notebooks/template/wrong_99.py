@@ -83,7 +83,7 @@ WRONG = {
 }
 FORGOT = {
     "99.1": [
-        (two_ranks_always, "more than two ranks"),
+        (two_ranks_always, "the dots of one row"),
         (microbatches_fill_it, "the dots of one row"),
         (waits_for_itself, "one rank alone"),
         (nothing_to_do_for_one, "a single microbatch"),

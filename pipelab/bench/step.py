@@ -6,6 +6,7 @@
     interleaved       ScheduleInterleaved1F1B, two stages a rank
     zero_bubble_h1    ScheduleInterleavedZeroBubble with one stage a rank, which is ZB-H1
     zero_bubble_v     ScheduleZBVZeroBubble
+    dual_pipe_v       ScheduleDualPipeV
 
 Same stages and starting weights, same batch, same SGD (lr 0.01, no momentum), same threads per
 rank, gloo over loopback, processes from one fork server. Before any time is taken, one step of

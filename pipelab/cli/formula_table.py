@@ -93,7 +93,8 @@ def _case(arguments: argparse.Namespace, priced: Prices) -> Case:
     """The sizes and prices of the command line."""
     p, m = arguments.ranks or RANKS, arguments.microbatches or MICROBATCHES
     v, of = arguments.stages_per_rank or STAGES_PER_RANK, priced.values
-    return Case(p, m, v, of["forward"], of["backward_input"], of["backward_weight"], of["latency"])
+    fiw = of["forward"], of["backward_input"], of["backward_weight"]
+    return Case(p, m, v, *fiw, latency=of["latency"], overlapped=of["overlapped"])
 
 
 def judged(name: str, case: Case, unit: float | None = None) -> Block:
@@ -155,11 +156,12 @@ def _cells(line: Line) -> tuple[str, ...]:
 
 
 def _head(case: Case) -> str:
+    overlapped = f", F&B {case.overlapped:g}" if case.overlapped else ""
     latency = f", {case.latency:g} for each message" if case.latency else ""
     sizes = f"{number(case.p, 'rank')}, {number(case.m, 'microbatch')}"
     return (
         f"{sizes}; F {case.F:g}, I {case.I:g}, W {case.W:g} for a rank's whole slice of the "
-        f"model{latency}."
+        f"model{overlapped}{latency}."
     )
 
 

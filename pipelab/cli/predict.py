@@ -123,7 +123,8 @@ def _label(schedule: Schedule) -> str:
 
 def predicted(schedule: Schedule, prices: Prices) -> Trace:
     """What ranks would record at these prices."""
-    return predict(schedule, prices.cost(schedule.num_stages / schedule.num_ranks))
+    stages_per_rank = schedule.num_stages / schedule.num_ranks
+    return predict(schedule, prices.cost(stages_per_rank * schedule.slices))
 
 
 def figures(schedule: Schedule, trace: Trace) -> Figures:

@@ -38,8 +38,12 @@ PRICES = (
     Price("F", "forward", "F, the forward (1)", of_slice=True),
     Price("I", "backward_input", "I, the backward's input gradient (as F)", "forward", True),
     Price("W", "backward_weight", "W, its weight gradient (as I)", "backward_input", True),
+    Price("F&B", "overlapped", "F&B, an F and a B that overlap (as F + B)", of_slice=True),
     Price("latency", "latency", "each message between two ranks (0)"),
 )
+
+
+ALWAYS = PRICES[:3]  # F, I and W: what every schedule pays
 
 
 class Amount(NamedTuple):
@@ -72,7 +76,7 @@ class Prices(NamedTuple):
 
     def ideal(self, num_microbatches: int) -> float:
         """Seconds that each rank computes in all."""
-        each = sum(self.values[price.name] for price in PRICES if price.of_slice)
+        each = sum(self.values[price.name] for price in ALWAYS)
         return each * (sum(self.lengths) if self.lengths else num_microbatches)
 
     def text(self, value: float) -> str:
@@ -81,7 +85,7 @@ class Prices(NamedTuple):
 
     def __str__(self) -> str:
         """All prices on one line, and their unit."""
-        shown = [p for p in PRICES if p.of_slice or self.values[p.name]]
+        shown = [p for p in PRICES if p in ALWAYS or self.values[p.name]]
         text = ", ".join(f"{p.label} {self.text(self.values[p.name])}" for p in shown)
         lengths = "/".join(f"{length:g}" for length in self.lengths)
         return f"{text} {self.unit}" + (f", microbatches of {lengths}" if lengths else "")

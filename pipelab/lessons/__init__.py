@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipelab.lazy import lazy_names
 from pipelab.lessons import warm_up
+from pipelab.widgets import new_kernel
 
 if TYPE_CHECKING:
     from pipelab.lessons.checking import check, hint
@@ -33,3 +34,4 @@ __getattr__ = lazy_names(
 )
 
 warm_up.begin()
+new_kernel.begin()

@@ -50,7 +50,7 @@ class Packed:
 
     def __call__(self, *arguments: object) -> object:
         """Not here: this process trusts no answer."""
-        raise TypeError(f"{self.__name__} is called in a process of its own")
+        raise TypeError(f"{self.__name__} is called in another process")
 
     def __reduce__(self) -> tuple[Callable[[bytes], object], tuple[bytes]]:
         return pickle.loads, (self.data,)
@@ -77,7 +77,7 @@ def as_bytes(answer: Callable[..., object]) -> bytes:
 
 
 def arguments_as_bytes(arguments: tuple[object, ...]) -> bytes:
-    """The arguments of one call; each call gets a copy of its own."""
+    """The arguments of one call; each call gets another copy."""
     return _dumps(arguments)
 
 

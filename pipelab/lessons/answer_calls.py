@@ -63,7 +63,7 @@ def _print_to(handle: int) -> None:
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     for number, name in ((1, "stdout"), (2, "stderr")):
-        stream = open(number, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+        stream = open(number, "w", 1, "utf-8", "replace", closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)
 
 

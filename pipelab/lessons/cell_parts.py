@@ -9,7 +9,10 @@ from collections.abc import Iterator
 
 _QUICK_CALLS = {"dict", "enumerate", "float", "int", "len", "list", "max", "min", "partial"}
 _QUICK_CALLS |= {"range", "round", "set", "sorted", "str", "sum", "tuple", "zip"}
-_OF_RANKS = ("pipelab.engine", "pipelab.widgets")  # no answer may use them, and they load slowly
+# What starts ranks or draws them: no answer may use it, and it loads slowly.
+_OF_RANKS = tuple(
+    f"pipelab.{n}" for n in ("engine", "lessons.chapters", "lessons.trials", "widgets")
+)
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 

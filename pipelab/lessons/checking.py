@@ -10,6 +10,7 @@ from pipelab.lessons import progress_file
 from pipelab.lessons.chapters import chapter_of
 from pipelab.lessons.prediction import Card
 from pipelab.lessons.results import Verdict
+from pipelab.notice import noticed
 
 if TYPE_CHECKING:
     from pipelab.lessons.exercise import Exercise
@@ -30,9 +31,10 @@ def check(name: str, answer: object, seed: int | None = None) -> Verdict:
     Raises:
         LessonError: there is no such exercise.
     """
-    from pipelab.lessons.verdicts import judged  # loads torch, which takes seconds
+    with noticed("running your answer"):
+        from pipelab.lessons.verdicts import judged  # loads torch, which takes seconds
 
-    verdict = judged(name, _exercise(name), answer, seed)
+        verdict = judged(name, _exercise(name), answer, seed)
     failed = [row.name for row in verdict.results if not row.ok]
     progress_file.add_attempt(name, verdict.passed, failed)
     return verdict

@@ -12,7 +12,7 @@ from random import Random, SystemRandom
 from typing import NamedTuple
 
 from pipelab.lessons.answer_process import NOT_TRIED, Function, Outcome
-from pipelab.lessons.comparing import Compare, call_of, compared
+from pipelab.lessons.comparing import A_FORM, NOTHING, Compare, call_of, compared
 from pipelab.lessons.results import Result
 from pipelab.lessons.shrink import Input, shrink, size
 
@@ -183,10 +183,12 @@ class Judged:
 
     def _failure(self, smallest: tuple[Input, Result], idea: Idea, how_many: str) -> Result:
         one, result = smallest
+        next_step = f"They are about {idea.name}: {idea.hint}{'' if idea.hint[-1] == '?' else '.'}"
+        if (result.expected == A_FORM or result.got == NOTHING) and idea is self.draws.ideas[-1]:
+            next_step = f"{result.hint[0].upper()}{result.hint[1:]}."
         hint = (
             f"{self._call_text(one)} is the smallest input found that fails; {how_many} fail. "
-            f"They are about {idea.name}: {idea.hint}{'' if idea.hint[-1] == '?' else '.'} "
-            f"(The same inputs again: seed={self.seed}.)"
+            f"{next_step} (The same inputs again: seed={self.seed}.)"
         )
         return Result(NAME, result.expected, result.got, False, hint)
 

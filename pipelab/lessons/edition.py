@@ -128,7 +128,7 @@ def nbgrader(teacher: NotebookNode) -> NotebookNode:
     """The notebook with nbgrader's marks: solutions to clear, checks to grade.
 
     Predictions are not graded: they are the same as in the learner's. Cells that run ranks and show
-    them are skipped while a submission is graded; what they define besides is not.
+    them are skipped while a submission is graded; what else they define is not.
     """
     notebook = _for_learners(teacher)
     cells: list[NotebookNode] = []

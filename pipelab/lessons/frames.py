@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator
 
-MOST_BYTES = 64_000_000  # of one message
+MOST_BYTES = 8_000_000  # of one message
 _LENGTH = struct.Struct("!Q")
 
 

@@ -22,7 +22,7 @@ import torch
 
 from pipelab.action import Action
 
-MOST_ITEMS = 1_000_000  # of a list
+MOST_ITEMS = 100_000  # of a list, or of a tensor
 _UNORDERED = (set, frozenset)
 _RAW = (bytes, bytearray)
 _LENGTH = struct.Struct("!I")

@@ -9,6 +9,7 @@ from pipelab.errors import LessonError
 from pipelab.lessons import progress_file
 from pipelab.lessons.chapters import questions_of
 from pipelab.lessons.questions import Estimates, Question
+from pipelab.trace import Trace
 
 if TYPE_CHECKING:
     from pipelab.widgets.overlay import Over
@@ -58,22 +59,28 @@ def predicted(name: str) -> "Over | None":
         return None
 
 
-def reveal(name: str, measured: float | Sequence[float]) -> Card:
+def reveal(name: str, measured: float | Sequence[float], *runs: Trace) -> Card:
     """What the run says about the prediction, and about the idea behind it.
+
+    Args:
+        name: of the prediction, such as ``"06.speed"``.
+        measured: what the runs gave: a number, or one for each share that was asked for.
+        runs: where it was measured; a disturbed one among them is named first.
 
     Raises:
         LessonError: no such prediction, or fewer or more numbers than were asked for.
     """
     question = _question(name)
     value = progress_file.saved_prediction(name)
+    busy = next((f"{run.disturbance.sentence} " for run in runs if run.disturbance), "")
     if isinstance(question, Estimates):
         shares = question.accept(measured)
         progress_file.save_measured(name, shares)
-        return Card(question.explain(value, shares))
+        return Card(busy + question.explain(value, shares))
     if isinstance(measured, Sequence):
         raise LessonError(f"prediction {name!r} is one number: give what was measured as one")
     progress_file.save_measured(name, float(measured))
-    return Card(question.explain(value, float(measured)))
+    return Card(busy + question.explain(value, float(measured)))
 
 
 def _question(name: str) -> Question:

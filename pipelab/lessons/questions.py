@@ -82,6 +82,7 @@ class Estimate:
         digits: as many of what was measured are shown.
         most: the largest number that makes sense.
         over: from the number to what can be drawn over a run, if it can.
+        expected: what an undisturbed run gives, and the explanation explains.
     """
 
     question: str
@@ -92,6 +93,7 @@ class Estimate:
     digits: int = 3
     most: float = 1e12
     over: "Callable[[float], Over | None] | None" = None
+    expected: float | None = None
 
     def accept(self, value: object) -> float:
         """The number. Raises LessonError if it is none."""
@@ -108,8 +110,12 @@ class Estimate:
     def explain(self, value: object, measured: float) -> str:
         """What to say after the run; ``value`` None: nothing was predicted."""
         say = f"Measured: {measured:.{self.digits}g}{self.unit}."
+        right = measured
+        if self.expected and abs(measured - self.expected) > self.tolerance * self.expected:
+            right = self.expected
+            say += _disturbed(f"{right:.{self.digits}g}{self.unit}")
         if isinstance(value, int | float):
-            near = abs(value - measured) <= self.tolerance * abs(measured)
+            near = abs(value - right) <= self.tolerance * abs(right)
             say += f" You predicted {value:.3g}{self.unit}{_RIGHT if near else '.'}"
             slip = next((w for n, w in self.slips.items() if abs(n - value) < 1e-6), "")
             say += f" {slip}" if slip and not near else ""
@@ -128,6 +134,7 @@ class Estimates:
         tolerance: how near counts as right, in shares.
         most: the largest number that makes sense.
         over: from the shares to what can be drawn over a run.
+        expected: what undisturbed runs give, and the explanation explains.
     """
 
     question: str
@@ -137,6 +144,7 @@ class Estimates:
     tolerance: float = 0.12
     most: float = 1.0
     over: "Callable[[tuple[float, ...]], Over] | None" = None
+    expected: tuple[float, ...] = ()
 
     def accept(self, value: object) -> tuple[float, ...]:
         """The shares. Raises LessonError if it is no list of as many numbers."""
@@ -155,8 +163,12 @@ class Estimates:
     def explain(self, value: object, measured: tuple[float, ...]) -> str:
         """What to say after the run; ``value`` None: nothing was predicted."""
         say = f"Measured: {self._row(measured)}."
-        if isinstance(value, list | tuple) and len(value) == len(measured):
-            near = _near(value, measured, self.tolerance)
+        right = measured
+        if self.expected and not _near(measured, self.expected, self.tolerance):
+            right = self.expected
+            say += _disturbed(self._row(right))
+        if isinstance(value, list | tuple) and len(value) == len(right):
+            near = _near(value, right, self.tolerance)
             say += f" You predicted {self._row(value)}{_RIGHT if near else '.'}"
             slip = next((w for n, w in self.slips.items() if _near(value, n, 0.03)), "")
             say += f" {slip}" if slip and not near else ""
@@ -168,6 +180,14 @@ class Estimates:
 
 
 Question = Choose | Estimate | Estimates
+
+
+def _disturbed(expected: str) -> str:
+    """What to say of a measurement that the explanation does not explain."""
+    return (
+        f" That is not what an undisturbed run gives, {expected}: your machine was busy, or "
+        "something else was changed. Run the cells again. Of an undisturbed run:"
+    )
 
 
 def _near(a: Sequence[float], b: Sequence[float], tolerance: float) -> bool:

@@ -99,9 +99,11 @@ def write_around(ax: Axes, trace: Trace, title: str | None, notes: Notes) -> Non
 
 
 def sizes(trace: Trace) -> str:
-    """How many ranks and microbatches, in words."""
+    """How many ranks, microbatches, slices and steps, in words."""
     s = trace.setting
     words = f"{number(s.ranks, 'rank')} · {number(s.microbatches, 'microbatch')}"
+    words += f" of {s.slices} slices" if s.slices > 1 else ""
+    words += f" · {number(s.steps, 'step')}" if s.steps > 1 else ""
     return reworded(words, s.story) if s.story else words
 
 

@@ -27,6 +27,7 @@ from pipelab.trace.differences import Comparison, Pair, starting_with
 from pipelab.words import change, percent, points, time_text
 
 _TORCHS = "torch.distributed.pipelining"  # how the backend of its traces begins
+_BOLD = 1.2  # a bold text is at most so many times as wide
 _NUMBERS = 0.35  # inches, for a line of numbers at the foot
 
 
@@ -46,7 +47,8 @@ def plot_compare(a: Trace, b: Trace, *, width: float = 10.0) -> Figure:
     room = (width - LEFT) * POINTS
     rows = [min(ROW * trace.num_ranks, TALLEST / 2) for trace in (a, b)]
     below = [notes_of(trace, room).height / POINTS for trace in (a, b)]
-    lines = textwrap.wrap(numbers, int(room / text_width(numbers, NORMAL) * len(numbers)))
+    widest = _BOLD * text_width(numbers, NORMAL)
+    lines = textwrap.wrap(numbers, int(room / widest * len(numbers)))
     whole = 2 * ABOVE + sum(rows) + sum(below) + _NUMBERS * len(lines)
     figure = Picture(figsize=(width, whole), dpi=144)
     figure.alt = f"Two timelines. {describe(a)} {describe(b)} {numbers}"

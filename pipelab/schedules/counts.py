@@ -9,8 +9,9 @@ from pipelab.schedules.schedule import Schedule
 def peak_activations(schedule: Schedule) -> tuple[float, ...]:
     """For each rank, the most microbatches whose activations it holds at once.
 
-    In units of a rank's whole slice of the model: with v stages, one stage's count 1/v. Who takes
-    and who gives back is the table in accounting.py.
+    In units of a rank's whole slice of the model: with v stages, one stage's count 1/v; and of
+    whole microbatches: of a sequence in k slices, one slice's count 1/k. Who takes and who gives
+    back is the table in accounting.py.
 
     >>> from pipelab.schedules import one_f_one_b
     >>> peak_activations(one_f_one_b(4, 8))
@@ -22,7 +23,7 @@ def peak_activations(schedule: Schedule) -> tuple[float, ...]:
         for action in row:
             accounts.count(action, int(action.kind is Kind.F))
             most = max(most, accounts.held[Part.ACTIVATIONS])
-        peaks.append(most / max(1, len(schedule.stages_of(rank))))
+        peaks.append(most / max(1, len(schedule.stages_of(rank))) / schedule.slices)
     return tuple(peaks)
 
 

@@ -21,6 +21,7 @@ from pipelab.errors import ScheduleError
 from pipelab.overlapping import Timed, overlapping_pairs
 from pipelab.schedules.catalogue import BUILDERS
 from pipelab.schedules.schedule import Schedule
+from pipelab.schedules.sliced import seq1f1b
 
 _NEAR = 0.25  # of all actions may be moved, and it is still called by a builder's name
 
@@ -142,6 +143,8 @@ def _candidates(schedule: Schedule) -> Iterator[_Candidate]:
     v, rest = divmod(schedule.num_stages, max(1, p))
     if rest or not m:
         return
+    if schedule.slices > 1 and v == 1:
+        yield _Candidate("seq1f1b", v, seq1f1b(p, m, schedule.slices).ranks)
     for name, builder in sorted(BUILDERS.items(), key=lambda item: item[0] != schedule.name):
         if builder.stages_per_rank != v and (builder.stages_per_rank or v == 1):
             continue  # with v = 1 the looped ones are those of one stage per rank
@@ -191,7 +194,9 @@ def _cells_that_differ(rows: _Rows, theirs: _Rows) -> list[tuple[int, Action, Ac
 
 def _not_overlapped(found: Recognised, schedule: Schedule) -> str:
     """In words, if pairs that run as one action there do not here."""
-    there = BUILDERS[found.name or ""].build(
+    if found.name not in BUILDERS:
+        return ""
+    there = BUILDERS[found.name].build(
         schedule.num_ranks, schedule.num_microbatches, found.stages_per_rank
     )
     missing = len(there.overlaps - schedule.overlaps)
@@ -272,5 +277,7 @@ def _counts(rows: _Rows) -> list[Counter[Action]]:
 
 
 def _title(name: str, v: int) -> str:
+    if name not in BUILDERS:  # seq1f1b, which cuts sequences and is in no catalogue
+        return name
     builder = BUILDERS[name]
     return (builder.title or name) + (f", v = {v}" if builder.stages_per_rank is None else "")

@@ -129,7 +129,8 @@ class Schedule:
     @cached_property
     def slices(self) -> int:
         """How many slices each microbatch's sequence is cut into; 1 where it is whole."""
-        first = next((a.microbatch for row in self.ranks for a in row), None)
+        numbers = (a.microbatch for row in self.ranks for a in row)
+        first = next((number for number in numbers if number is not None), None)
         return first.of if isinstance(first, Slice) else 1
 
     @cached_property

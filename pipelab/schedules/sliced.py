@@ -5,7 +5,7 @@
 
 With causal attention a slice needs the keys and values of all slices before it, which its stage
 keeps; their gradients come back with the later slices, so backwards run from the last slice to the
-first. The bubble is that of k times as many microbatches, with the same activations as 1F1B.
+first. The bubble is that of k times as many microbatches; rank r holds (p-r+k-1)/k of them.
 Sun et al. 2024, "Seq1F1B", arXiv 2406.03488, sections 3.1 to 3.3.
 
 The trap: later slices attend to more keys, so slices of equal *tokens* are of unequal *work*.

@@ -86,8 +86,10 @@ class Cost:
         Raises:
             TraceError: nothing was computed in it.
         """
-        found = measured.stages(trace.events, by_microbatch)
-        return cls(**found, latency=measured.latency(trace.events))
+        events, overlapped = measured.taken_apart(trace.events)
+        pieces = trace.setting.pieces
+        found = measured.by_microbatch(events, pieces) if by_microbatch else measured.stages(events)
+        return cls(**found, latency=measured.latency(trace.events), overlapped=overlapped)
 
     def by_microbatch(self, lengths: Sequence[float]) -> "Cost":
         """Times and bytes of F, I and W in proportion to the microbatches' lengths.
@@ -110,6 +112,25 @@ class Cost:
             self, forward=f, backward_input=i, backward_weight=w,
             message_bytes=message, activation_bytes=activation,
         )  # fmt: skip
+
+    def for_stages(self, stages_per_rank: int) -> "Cost":
+        """This cost of a rank's whole slice, as that of each of its stages: an equal share.
+
+        Messages stay as they are.
+
+        Raises:
+            ScheduleError: it has numbers for each stage or microbatch.
+
+        >>> Cost(2, 2, 2).for_stages(2).forward
+        1.0
+        """
+        shared = ("forward", "backward_input", "backward_weight", "overlapped", "activation_bytes")
+        values = {name: getattr(self, name) for name in (*shared, "step", "reduce")}
+        if stages_per_rank == 1:
+            return self
+        if any(isinstance(value, tuple) for value in values.values()):
+            raise ScheduleError("this cost has a number for each stage: it cannot be shared out")
+        return replace(self, **{name: value / stages_per_rank for name, value in values.items()})
 
     @property
     def varies_by_microbatch(self) -> bool:
@@ -276,5 +297,5 @@ def _range(parts: Sequence[float | Sequence[float]]) -> str:
     rows = [part if isinstance(part, Sequence) else [part] for part in parts]
     longest = max(map(len, rows))
     sums = [sum(row[i % len(row)] for row in rows) * 1000 for i in range(longest)]
-    least, most = (f"{round(value, 6):g}" for value in (min(sums), max(sums)))
+    least, most = (f"{v:.2g}" if v < 100 else f"{v:.0f}" for v in (min(sums), max(sums)))
     return least if least == most else f"{least} to {most}"

@@ -1,13 +1,16 @@
 """What a trace's actions and messages took: the figures from which ``Cost.from_trace`` is made."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median, median_low
 from typing import TypedDict
 
 from pipelab.action import COMPUTE, SENDS, Kind
 from pipelab.errors import TraceError
+from pipelab.overlapping import overlapping_pairs
 from pipelab.trace import Event
+
+_ROUNDING = 1e-9  # of what a pair takes
 
 Numbers = Sequence[float | Sequence[float]]
 
@@ -24,13 +27,11 @@ class Stages(TypedDict):
     activation_bytes: Numbers
 
 
-def stages(events: Sequence[Event], by_microbatch: bool = False) -> Stages:
+def stages(events: Sequence[Event]) -> Stages:
     """Medians of what ran, per stage; 0 for what did not run. Raises TraceError if nothing did.
 
     A stage with full backwards alone: half of them counts as I, half as W.
     """
-    if by_microbatch:
-        return _by_microbatch(events)
     computed = [e for e in events if e.kind in COMPUTE]
     if not computed:
         raise TraceError("the trace holds no computation: record or simulate a step first")
@@ -63,11 +64,17 @@ def stages(events: Sequence[Event], by_microbatch: bool = False) -> Stages:
     )
 
 
-def _by_microbatch(events: Sequence[Event]) -> Stages:
-    """The same with a row per stage: each microbatch's events alone give its numbers."""
-    count = max((e.microbatch for e in events if e.microbatch is not None), default=-1) + 1
+def by_microbatch(events: Sequence[Event], count: int) -> Stages:
+    """The same with a row per stage: the events of each microbatch alone give its numbers.
+
+    ``count``: microbatches, or all their slices, of one step; those of later steps count too.
+    """
     whole = stages(events)
-    each = [stages([e for e in events if e.microbatch in (i, None)]) for i in range(count)]
+    own: list[list[Event]] = [[] for _ in range(count)]
+    for e in events:
+        if e.microbatch is not None:
+            own[e.microbatch % count].append(e)
+    each = [stages(row) for row in own if row]
 
     def rows(columns: Sequence[Numbers]) -> Numbers:
         return [[*map(float, row)] for row in zip(*columns, strict=True)]
@@ -81,6 +88,45 @@ def _by_microbatch(events: Sequence[Event]) -> Stages:
         message_bytes=rows([found["message_bytes"] for found in each]),
         activation_bytes=rows([found["activation_bytes"] for found in each]),
     )
+
+
+def taken_apart(events: Sequence[Event]) -> tuple[list[Event], float | list[float]]:
+    """The events with each F and B that overlap as long as one of its stage alone, and F&B.
+
+    F&B: seconds by the stage of the F, medians; 0.0 if pairs took as long as one after the other.
+    """
+    pairs = overlapping_pairs(events)
+    if not pairs:
+        return [*events], 0.0
+    paired = {event for pair in pairs for event in pair}
+    alone: dict[tuple[int, Kind], list[float]] = defaultdict(list)
+    for e in events:
+        if e not in paired:
+            alone[e.stage, e.kind].append(e.end - e.start)
+    lasts = {key: median(row) for key, row in alone.items()}
+    together: dict[int, list[float]] = defaultdict(list)
+    gained = 0.0
+    cut: dict[Event, Event] = {}
+    for pair in pairs:
+        took = max(e.end for e in pair) - min(e.start for e in pair)
+        parts = [_alone(lasts, e.stage, e.kind, took / 2) for e in pair]
+        cut |= {e: e._replace(end=e.start + s) for e, s in zip(pair, parts, strict=True)}
+        together[pair[0].stage].append(took)
+        gained = max(gained, abs(sum(parts) - took))
+    if gained <= _ROUNDING * max(map(max, together.values())):
+        return [cut.get(e, e) for e in events], 0.0
+    every = range(max(e.stage for e in events) + 1)
+    return [cut.get(e, e) for e in events], [median(together.get(s, [0.0])) for s in every]
+
+
+def _alone(
+    lasts: Mapping[tuple[int, Kind], float], stage: int, kind: Kind, otherwise: float
+) -> float:
+    """How long an F or a B takes that overlaps with nothing; a B, if need be, as I and W."""
+    halves = [lasts[stage, half] for half in (Kind.I, Kind.W) if (stage, half) in lasts]
+    if kind is Kind.B and (stage, kind) not in lasts and len(halves) == 2:
+        return sum(halves)
+    return lasts.get((stage, kind), otherwise)
 
 
 def latency(events: Sequence[Event]) -> float:

@@ -126,7 +126,8 @@ def starting_with(trace: Trace, other: Trace) -> Trace:
 
 
 def _microbatches(trace: Trace) -> int:
-    return sum(e.kind is Kind.F and e.stage == 0 for e in trace.events)
+    forwards = sum(e.kind is Kind.F and e.stage == 0 for e in trace.events)
+    return forwards // trace.setting.slices
 
 
 def _idle(a: Trace, b: Trace) -> dict[Reason, Pair]:

@@ -7,6 +7,7 @@ the three widgets are loaded when they are first used.
 from typing import TYPE_CHECKING
 
 from pipelab.lazy import lazy_names
+from pipelab.widgets import new_kernel
 
 if TYPE_CHECKING:
     from pipelab.widgets.editor import ScheduleEditor
@@ -18,3 +19,5 @@ __all__ = ["ScheduleEditor", "Timeline", "TimelineLab"]
 __getattr__ = lazy_names(
     __name__, {"ScheduleEditor": "editor", "Timeline": "timeline", "TimelineLab": "lab"}
 )
+
+new_kernel.begin()

@@ -31,7 +31,11 @@ _TEMPLATE = re.compile(r"(?:\\.|\$(?!\{)|[^\\$`])*(?:`|\$\{)", re.DOTALL)
 _OPERATOR = re.compile(r" ?([=(),;:?<>&|*!\[\]]+) ?")  # not + and -: "a + +b" needs its space
 _MINUS = re.compile(r"(?<=[\w)\]]) ?([+-]) ?(?=[\w(])")
 _ARROW = re.compile(r"(?<![\w$])\( ?(\w+)\)=>")
-_DECLARED = re.compile(r"(\blet [^;{}\"'`]*);let(?: |(?=[{\[]))")
+_DECLARED = re.compile(
+    r"""(\blet(?:\ |(?=[{\[]))(?:\{[\w$,:]*\})?(?:[^;{}"'`]|"[^";{}\n]*")*);let(?:\ |(?=[{\[]))""",
+    re.VERBOSE,
+)
+_MATH = re.compile(r"(?<![\w$.])Math(?=\.)")
 _BEFORE_REGEX = re.compile(r"(?:^|[(,=:\[!&|?{};+\-*%<>~^]|\breturn)\s*$")
 
 
@@ -98,14 +102,14 @@ def _renamed(script: str, names: list[str]) -> str:
         uses = re.findall(rf"([\w$.\"'-]?)\b{name}\b(.?)", script)
         if all(not before and (after == "(" or name.isupper()) for before, after in uses):
             script = re.sub(rf"\b{name}\b", f"${count}", script)
-    return script
+    return f"const $M=Math;{_MATH.sub('$M', script)}"
 
 
 def without_comments(text: str) -> str:
     """A script without comments and most white space; strings and templates stay as they are.
 
     >>> without_comments('const a = "// no"; // yes')
-    'const a="// no";'
+    'let a="// no";'
     """
     kept: list[str] = []
     before = ""  # the kind of the last token that was kept
@@ -169,7 +173,8 @@ def _unspaced(token: str, kept: list[str]) -> str:
     token = _OPERATOR.sub(r"\1", token)
     token = _MINUS.sub(r"\1", token)
     token = re.sub(r"\bconst\b", "let", token)  # eslint has seen that it is never set again
-    token = re.sub(r"(?<=[;,=(>?:&|])\n|\n(?=[.?:&|])", "", token)
+    token = re.sub(r"\btrue\b", "!0", re.sub(r"\bfalse\b", "!1", token))
+    token = re.sub(r"(?<=[;,=(>?:&|)])\n|\n(?=[.?:&|])", "", token)
     if not kept or kept[-1].endswith(("\n", "{", ";", ",")):
         return token.lstrip()
-    return token.lstrip(" ") if kept[-1] in ("}", "/") else token
+    return token.lstrip() if kept[-1] in ("}", "/") else token

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from pipelab.action import Kind
 from pipelab.errors import TraceError
+from pipelab.overlapping import overlapping_pairs
 from pipelab.plots.palette import STYLES, edge, shade, text_on
 from pipelab.plots.terminal import bubble_text, describe, idle_shares, table
 from pipelab.schedules.catalogue import title_of
@@ -68,6 +69,7 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
         "shares": [percent(share) for share in idle_shares(trace)],
         "memory": {"unit": memory.unit, "curves": memory.curves},
         "totals": totals(ranks, sums),
+        **_pairs(trace),
         "tables": [
             *tables,
             rank_table(trace, ranks, memory.peaks if memory.measured else ()),
@@ -77,6 +79,13 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
     if trace.setting.story:  # which has no memory, no phases and no backwards
         known |= {"memory": None, "tables": list(tables)}
     return known
+
+
+def _pairs(trace: Trace) -> Json:
+    """Which events, by their places, overlap and share a row: each F with its B."""
+    place = {event: i for i, event in enumerate(trace.events)}
+    pairs = [[place[a], place[b]] for a, b in overlapping_pairs(trace.events)]
+    return {"pairs": pairs} if pairs else {}
 
 
 def frame(trace: Trace) -> Json:

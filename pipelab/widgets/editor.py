@@ -6,10 +6,10 @@ tokens (editor.js)  --rows-->  lower  --message, marks-->  the grid
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from traitlets import Bool, List, Unicode
+from traitlets import Bool, Int, List, Unicode
 
 from pipelab.errors import PipelabError, ScheduleError
 from pipelab.schedules import Schedule
@@ -43,10 +43,11 @@ class ScheduleEditor(LiveWidget):
     message = Unicode("").tag(sync=True)  # whether it can run, or what is wrong
     marks: List[str] = List().tag(sync=True)  # tokens that the message is about
     can_run = Bool(False).tag(sync=True)
+    checked = Int(0).tag(sync=True)  # how many edits have been answered
     stamp: List[int] = List().tag(sync=True)  # how often asked for, the period, microbatches
 
     def __init__(self, schedule: Schedule):
-        super().__init__(rows=[[action.token for action in row] for row in schedule.ranks])
+        super().__init__(rows=schedule.tokens)
         self._check()
         self.observe(lambda change: self._edited(), names=["rows"])
         self.observe(lambda change: self._stamped(*change["new"][1:]), names=["stamp"])
@@ -114,7 +115,7 @@ class ScheduleEditor(LiveWidget):
 
     def _check(self) -> None:
         """Say whether it can run, and show what it is predicted to do, or what is wrong."""
-        found: dict[str, object] = {"live": False, "state": "idle"}
+        found: dict[str, object] = {"live": False, "state": "idle", "checked": self.checked + 1}
         try:
             schedule = self.schedule
             trace = simulate(lower(schedule), PACE)
@@ -129,7 +130,8 @@ class ScheduleEditor(LiveWidget):
     def _marked(self, error: PipelabError) -> list[str]:
         """The tokens that a refusal is about."""
         cells = error.cells if isinstance(error, ScheduleError) else ()
-        return sorted({self.rows[rank][position] for rank, position in cells})
+        places = [_places(row) for row in self.rows]  # two that overlap are one token
+        return sorted({self.rows[rank][places[rank][position]] for rank, position in cells})
 
     def _settings(self) -> Settings | None:
         """The schedule as it is now, if it can run."""
@@ -156,3 +158,8 @@ class ScheduleEditor(LiveWidget):
         elif run.state == "stopped":
             found |= {"message": "The run was stopped.", "live": False}
         return found
+
+
+def _places(row: Sequence[str]) -> list[int]:
+    """For each action of a row, the place of its token: one that overlaps two stands for both."""
+    return [i for i, token in enumerate(row) for _ in range(2 if "OVERLAP" in token else 1)]

@@ -12,6 +12,7 @@ from typing import Any
 from traitlets import Bool, Dict, Int, List, Unicode
 
 from pipelab.errors import PipelineClosed
+from pipelab.notice import noticed
 from pipelab.plots import timeline_text
 from pipelab.simulator import Cost
 from pipelab.story import all_reworded
@@ -29,7 +30,10 @@ _SETTINGS = (
     "num_ranks", "num_microbatches", "schedule", "pacing", "latency", "overlap", "replicas",
     "budget",
 )  # fmt: skip
-_NOTE = "A static picture: run this cell to get the controls."
+_NOTE = (
+    "A still picture. Choose Run > Run All Above Selected Cell, then run this cell to get the "
+    "controls."
+)
 
 
 class TimelineLab(LiveWidget):
@@ -135,7 +139,9 @@ class TimelineLab(LiveWidget):
         while True:  # a change while we wait starts another run
             run = self._run
             assert run is not None
-            if not run.ended.wait(max(0.0, until - time.monotonic())):
+            with noticed(f"run {run.number}: starting its processes, and recording a step"):
+                ended = run.ended.wait(max(0.0, until - time.monotonic()))
+            if not ended:
                 raise TimeoutError(f"run {run.number} has not ended after {timeout:g} s")
             if run is self._run:
                 break
@@ -157,7 +163,7 @@ class TimelineLab(LiveWidget):
         outputs = super()._repr_mimebundle_(**options)
         if outputs is not None and shown is not None:
             above = overlay(shown, self._over)
-            outputs[0].update(still(shown, png(shown, above.line), above.words, _NOTE))
+            outputs[0].update(still(shown, png(shown, above.line, self.show), above.words, _NOTE))
             lines = timeline_text(shown), above.words
             outputs[0]["text/plain"] = "\n".join(filter(None, lines))
         return outputs
@@ -201,7 +207,7 @@ class TimelineLab(LiveWidget):
         elif run.state != "running":
             shown = (self._kept or shown) | {"live": False}
         status = lab_text.status(run, self._shown_run)
-        own = {name: all_reworded(value, self._story) for name, value in (shown | status).items()}
+        own = {n: all_reworded(value, self._story) for n, value in (shown | status).items()}
         return {"error": "", **own, "run_number": run.number}
 
     def _report(self, run: LiveRun) -> None:

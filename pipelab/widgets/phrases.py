@@ -5,6 +5,7 @@ depends on a trace as a whole is written by ``data``.
 """
 
 import json
+import re
 from collections.abc import Container
 
 from pipelab.story import STORIES, reworded
@@ -51,7 +52,7 @@ PHRASES = {
     "export_help": "Save as one HTML file, which plays anywhere",
     "export_silent": "Export: no answer from the kernel, or no run yet",
     "zoomed": "{factor} times closer",
-    "zoom_map": "Which part of the step is shown; a click goes there",
+    "zoom_map": "The part that is shown; a click goes there",
     "help_rows": "Each row is a rank; time goes to the right. A box is an action: its letter says "
     "what is done, its number the microbatch.",
     "help_idle": "Grey is idle time. Point at it: it says why, and which rank holds it up.",
@@ -76,6 +77,8 @@ PHRASES = {
     # the table of all actions
     "all_actions": "all {count} actions",
     "first_actions": "the first {shown} of {count} actions",
+    # the editor
+    "token_for": "Token to add to rank {rank}",
     # the chart of all runs
     "theory": "line: {name} in theory, {fixed}",
     "mark": "{mark}: {name}",
@@ -111,4 +114,5 @@ def words_module(used: Container[str] = PHRASES, story: str = "") -> str:
         "timeUnits": units,
         "byteUnits": BYTE_UNITS,
     }
-    return f"export const WORDS = {json.dumps(words, ensure_ascii=False)};\n"
+    text = re.sub(r'"([a-zA-Z_]\w*)":', r"\1:", json.dumps(words, ensure_ascii=False))
+    return f"export const WORDS = {text};\n"

@@ -40,7 +40,7 @@ def totals(ranks: Sequence[terminal.Row], sums: Sequence[Sums]) -> list[str]:
         text = f"computed {time_text(row.busy_ms / 1e3)}"
         if by_reason:
             most = max(by_reason, key=lambda reason: by_reason[reason])
-            text += f", idle {time_text(row.idle_ms / 1e3)}, most of it: {REASONS[most].name}"
+            text += f", idle {time_text(row.idle_ms / 1e3)}, most: {REASONS[most].name}"
         found.append(text)
     return found
 

@@ -86,7 +86,7 @@ class Timeline(ExportedWidget):
         """The widget, and beside it a static picture for notebooks without a kernel."""
         outputs = super()._repr_mimebundle_(**options)
         if outputs is not None:
-            picture = png(self.trace, self._above.line)
+            picture = png(self.trace, self._above.line, self.show)
             outputs[0].update(still(self.trace, picture, self._above.words))
             outputs[0]["text/plain"] = repr(self)
         return outputs
@@ -97,5 +97,5 @@ class Timeline(ExportedWidget):
     def _page(self) -> str:
         names = ("data", "head", "ghost_data", "ghost_head", "show")
         state = {name: getattr(self, name) for name in names}
-        picture = image(self.trace, png(self.trace, self._above.line), self._above.words)
+        picture = image(self.trace, png(self.trace, self._above.line, self.show), self._above.words)
         return page(self._esm, self._css, state, describe(self.trace), picture)

@@ -1,5 +1,7 @@
 """The schedule editor's grid, by mouse and by keyboard, in a separate page."""
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -61,7 +63,7 @@ def test_tokens_move_by_keyboard(sheet, grid):
     assert rows(page) == ["0F0 0B0 0B1", "1B0 1F0 0F1 1F1 1B1"]
     for _ in range(2):
         page.keyboard.press("Control+z")
-    page.get_by_label("Token for this rank").fill("1w0")
+    page.get_by_label(re.compile("Token to add to rank [01]")).fill("1w0")
     page.keyboard.press("Enter")
     assert "1W0" in " ".join(rows(page))
 

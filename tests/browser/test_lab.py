@@ -2,6 +2,7 @@
 
 import re
 from itertools import dropwhile
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -15,7 +16,8 @@ from pipelab.widgets import ScheduleEditor
 editor = ScheduleEditor(one_f_one_b(2, 2))
 editor"""
 
-TABS = ["Schedule", "Ranks p", "Microbatches m", "Run again", "Stop", "More"]
+TABS = ["Schedule", "Ranks p", "Microbatches m", "Run again", "Stop", "Reset", "More"]
+PREDICTED = LAB.replace("()", '(show=("prediction",))')
 FOCUSED = """() => {
     const node = document.activeElement;
     const style = getComputedStyle(node);
@@ -30,6 +32,7 @@ RECORD_WHAT_IS_LIVE = """() => {
         const words = lab.querySelector('.pl-sentence').textContent;
         if (lab.dataset.plLive === 'true')
             window.seen.push([count('.pl-box'), count('.pl-ghost path[d^=M]'), words]);
+        window.heights = (window.heights ?? new Set()).add(lab.offsetHeight);
         requestAnimationFrame(look);
     };
     look();
@@ -68,15 +71,15 @@ def test_a_learner_runs_the_lesson_and_changes_the_pipeline(lab, lesson):
             - slider "Microbatches m": "8"
             - button "Run again"
             - button "Stop" [disabled]
+            - button "Reset"
             - group: More
           - status: /Run 1/
-          - region "Timeline"
           - list "The run in numbers":
-            - listitem: /bubble, measured/
-            - listitem: /bubble, predicted/
+            - listitem: /bubble, (measured|on a busy machine)/
             - listitem: /bubble by/
           - figure:
             - img "The bubble of 1 runs against microbatches"
+          - region "Timeline"
         """
     )
 
@@ -117,9 +120,25 @@ def test_a_learner_runs_the_lesson_and_changes_the_pipeline(lab, lesson):
     assert "was stopped. The picture shows run 2." in summary(lab)
     expect_picture(lab, 4)
 
+    # Back to the lesson's start, beside the run before; an empty chart; the picture as a file.
+    lab.root.get_by_role("button", name="Reset").click()
+    expect(lab.root).to_have_attribute("data-pl-state", "done")
+    expect_picture(lab, 8)
+    expect(lab.root.get_by_label("Pacing")).to_have_value("1")
+    expect(lab.root.locator(".pl-ghost path[d^=M]")).to_have_count(0)
+    lab.root.get_by_role("button", name="The one before").click()
+    expect(lab.root.locator(".pl-ghost path[d^=M]")).not_to_have_count(0)
+    expect(lab.root.locator(".pl-mark")).to_have_count(3)
+    lab.root.get_by_role("button", name="Clear").click()
+    expect(lab.root.locator(".pl-mark")).to_have_count(0)
+    with lab.page.expect_download() as saved:
+        lab.root.get_by_role("button", name="Export").click()
+    assert saved.value.suggested_filename == "1f1b-4-ranks-8-microbatches.html"
+    assert "default-src 'none'" in Path(saved.value.path()).read_text("utf-8")
+
 
 def test_a_learner_observes_replays_and_reads_while_ranks_and_kernel_work(lab, notebook):
-    root = lab.open_with_all_controls(notebook(LAB, LONG))
+    root = lab.open_with_all_controls(notebook(PREDICTED, LONG))
 
     # Live: bars come while the ranks work, over the prediction, and the trace takes their place.
     lab.page.evaluate(RECORD_WHAT_IS_LIVE)  # seen from inside: from here, a second may be missed
@@ -129,8 +148,10 @@ def test_a_learner_observes_replays_and_reads_while_ranks_and_kernel_work(lab, n
     seen = lab.page.evaluate("() => window.seen")
     counts = [boxes for boxes, _, _ in dropwhile(lambda look: look[0] == 64, seen)]  # still run 1
     assert counts == sorted(counts) and len(set(counts)) > 3
-    assert all(ghosts and words.startswith("Live: 1f1b on 4 ranks") for _, ghosts, words in seen)
+    assert all(ghosts and words.startswith("Live: 1F1B on 4 ranks") for _, ghosts, words in seen)
     assert root.locator(".pl-mark").count() == 2
+    heights = lab.page.evaluate("() => [...window.heights]")
+    assert len(heights) == 1, "nothing moves while a run starts, shows its bars and ends"
 
     # The kernel is busy; the replay does not need it.
     lab.start_cell(1)
@@ -180,7 +201,7 @@ def test_tomorrow_the_last_run_is_still_there(lab, notebook):
     lab.expect_run(2)
     lab.root.scroll_into_view_if_needed()
     expect_picture(lab, 8)
-    assert summary(lab).startswith("Run 2: gpipe on 4 ranks")
+    assert "Run 2: GPipe on 4 ranks" in summary(lab)
     lab.root.get_by_role("slider", name="Microbatches m").fill("3")
     expect(lab.root.get_by_text("No answer from the kernel")).to_be_visible()
 
@@ -214,7 +235,7 @@ def test_an_interrupt_leaves_the_run_and_stop_leaves_no_process(lab, notebook):
 
 def test_reports_of_a_run_in_progress_keep_zoom_and_choice(lab, notebook):
     """Each report brings a new trace, ten times a second; the learner's view of it stays."""
-    root = lab.open_with_all_controls(notebook(LAB))
+    root = lab.open_with_all_controls(notebook(PREDICTED))
     root.get_by_label("Pacing").select_option("5")  # 2 s
     expect(root).to_have_attribute("data-pl-live", "true")
     lab.page.wait_for_function("() => document.querySelectorAll('.pl-box').length > 2")
@@ -268,6 +289,7 @@ def test_a_learner_edits_a_schedule_and_real_ranks_run_it(lab, notebook):
     root.get_by_role("button", name="0F1, rank 0, place 2").focus()
     lab.page.keyboard.press("Shift+ArrowRight")
     expect(root.get_by_role("button", name="0F1, rank 0, place 3")).to_be_focused()
+    expect(message).to_contain_text("It can run")  # the same words as before: they are shown again
     for key in ("d", "d", "Delete"):
         lab.page.keyboard.press(key)
     expect(message).to_contain_text("found 0 F, 1 B")

@@ -12,7 +12,7 @@ from tests.browser_steps import LAB
 pytestmark = pytest.mark.slow
 
 CHOICES = ["gpipe", "1f1b"] * 4
-SIZES = [6, 8] * 4
+SIZES = [8, 9] * 4
 OBSERVE = """() => {
     const lab = document.querySelector('[data-pl-state]');
     const run = () => lab.dataset.plRun;
@@ -57,8 +57,8 @@ def test_what_a_change_takes(lab, notebook, capsys):
         "a slider": [lambda m=m: size.fill(str(m)) for m in SIZES],
     }
     for pacing, what, name, most in (
-        ("1", "first", "paced, first bar", 0.5),
-        ("off", "last", "unpaced, new picture", 0.4),
+        ("5", "first", "paced, first bar", 0.25),
+        ("off", "last", "unpaced, new picture", 0.25),
     ):
         run = int(root.get_attribute("data-pl-run"))
         if root.get_by_label("Pacing").input_value() != pacing:

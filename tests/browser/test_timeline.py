@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from pipelab.action import COMPUTE
-from pipelab.schedules import one_f_one_b
+from pipelab.schedules import gpipe, interleaved, one_f_one_b, zero_bubble_h1
 from pipelab.simulator import Cost, simulate
 from pipelab.widgets import Timeline
 from pipelab.widgets.page import timeline_page
@@ -14,12 +14,29 @@ from tests.browser_steps import settled, under_way
 from tests.traces import recorded_like
 
 RECORDED = recorded_like(one_f_one_b(4, 8))
+# The looks of boxes' labels, those that leave their boxes, and what each box says.
+LABELS = """() => {
+    const boxes = [...document.querySelectorAll('.pl-box')].map((b) => b.getBoundingClientRect());
+    const labels = [...document.querySelectorAll('.pl-labels .pl-label')];
+    const texts = new Map(), outside = [], looks = new Set();
+    for (const label of labels) {
+        const { left, right, top, bottom } = label.getBoundingClientRect();
+        const [x, y] = [(left + right) / 2, (top + bottom) / 2];
+        const holds = (b) => b.left <= x && x <= b.right && b.top <= y && y <= b.bottom;
+        const i = boxes.findIndex(holds);
+        if (left < boxes[i].left || right > boxes[i].right) outside.push(label.textContent);
+        texts.set(i, (texts.get(i) ?? '') + label.textContent);
+        looks.add(label.getAttribute('font-size'));
+    }
+    return [[...looks], outside, [...texts.values()]];
+}"""
 ENGLISH_TIME = re.compile(r"^At [\d.]+ ms: rank 0 ")
 
 
 @pytest.fixture(scope="session")
 def step(tmp_path_factory):
-    timeline = Timeline(RECORDED, over=one_f_one_b(4, 8), budget=6000)
+    lanes = ("messages", "memory", "prediction")
+    timeline = Timeline(RECORDED, over=one_f_one_b(4, 8), budget=6000, show=lanes)
     return timeline.to_html(tmp_path_factory.mktemp("export") / "step.html")
 
 
@@ -54,6 +71,7 @@ def test_every_action_is_there_and_every_part_has_a_name(sheet, step):
             - button "Zoom out"
             - button "Zoom in"
             - button "Show the whole step"
+          - button "How to read this"
           - group "Also show":
             - button "Messages and steps" [pressed]
             - button "Memory" [pressed]
@@ -132,6 +150,21 @@ def test_hover_says_what_it_is_and_why_a_rank_is_idle(sheet, step):
     assert box["x"] + box["width"] <= right["x"] + right["width"] + 1, "cut at the right edge"
 
 
+def test_a_trace_of_more_ranks_over_it_has_rows_of_those_ranks(sheet, tmp_path):
+    over = recorded_like(one_f_one_b(6, 3))
+    page = sheet(Timeline(RECORDED, over=over).to_html(tmp_path / "more.html"))
+    names = page.locator(".pl-names text").all_text_contents()
+    assert [name for name in names if name.startswith("rank ")] == [f"rank {r}" for r in range(6)]
+    bars = page.locator(".pl-ghost path").first.bounding_box()
+    assert bars["height"] > page.locator(".pl-boxes").bounding_box()["height"]
+    page.mouse.move(*place_of(page, "2B3"))
+    expect(page.locator(".pl-tip")).to_contain_text("2B3 on rank 2")
+    box = page.locator(".pl-ghost").bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + box["height"] - 3)  # a rank of the other trace alone
+    page.mouse.click(box["x"] + 20, box["y"] + box["height"] - 3)
+    expect(page.locator(".pl-tip")).to_be_hidden()
+
+
 def test_a_page_made_without_the_widgets_plays_too(sheet, tmp_path):
     path = tmp_path / "plain.html"
     path.write_text(timeline_page(RECORDED, over=one_f_one_b(4, 8)), "utf-8")
@@ -157,7 +190,7 @@ def test_a_click_follows_a_microbatch_through_all_stages(sheet, step):
 def test_everything_by_keyboard(sheet, step):
     page = sheet(step)
     names = []
-    for _ in range(13):
+    for _ in range(14):
         page.keyboard.press("Tab")
         names.append(
             page.evaluate(
@@ -166,7 +199,7 @@ def test_everything_by_keyboard(sheet, step):
                 return n.getAttribute('aria-label')?.slice(0, 20) ?? n.textContent; }"""
             )
         )
-    assert "no focus" not in names and len(set(names)) == 13, names
+    assert "no focus" not in names and len(set(names)) == 14, names
     picture = page.locator(".pl-picture")
     picture.focus()
     about = page.locator(".pl-about")
@@ -218,6 +251,43 @@ def test_wheel_zooms_around_the_pointer_and_dragging_moves(sheet, step):
     assert data(page, "from") == window, "a plain wheel scrolls the page"
 
 
+def test_zoom_goes_to_what_was_chosen_and_to_the_playhead(sheet, step):
+    page = sheet(step)
+    closer = page.get_by_role("button", name="Zoom in")
+    page.locator(".pl-picture").focus()
+    page.keyboard.press("ArrowRight")  # 0F0, at the left edge
+    for _ in range(3):
+        closer.click()
+    settled(page)
+    first = min(e.start for e in RECORDED.events if e.kind in COMPUTE)
+    assert data(page, "from") <= first <= data(page, "to")
+    expect(page.locator(".pl-map")).to_contain_text("8 times closer")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Show the whole step").click()
+    expect(page.locator(".pl-map")).to_be_hidden()
+    page.locator(".pl-picture").focus()
+    page.keyboard.press("Escape")
+    late = 0.9 * data(page, "to")
+    page.get_by_role("slider", name="Time of the replay").fill("900")
+    for _ in range(3):
+        closer.click()
+    settled(page)
+    assert data(page, "from") <= late <= data(page, "to")
+
+
+def test_labels_stay_in_their_boxes_and_have_one_look(sheet, tmp_path):
+    """Of every schedule, also with two digits: a number is never left out beside its letter."""
+    costs = Cost(0.01, 0.01, 0.01)
+    for schedule in (gpipe(4, 16), zero_bubble_h1(3, 12), interleaved(2, 12, 2)):
+        path = tmp_path / f"{schedule.name}.html"
+        path.write_text(timeline_page(simulate(schedule, costs)), "utf-8")
+        for width in (1280, 700):
+            page = sheet(path, viewport={"width": width, "height": 700})
+            looks, outside, texts = page.evaluate(LABELS)
+            assert len(looks) <= 1 and not outside
+            assert all(re.search(r"\d$", text) for text in texts), texts
+
+
 def test_lanes_come_and_go(sheet, step):
     page = sheet(step)
     height = page.locator(".pl-picture").bounding_box()["height"]
@@ -241,8 +311,8 @@ def test_nothing_sticks_out(sheet, step, scheme, width):
     """640 is a window of 1280 at 200 %."""
     page = sheet(step, viewport={"width": width, "height": 700}, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    if width == 640:  # too narrow for letter and number side by side: one stands above the other
-        assert page.locator(".pl-stacked", has_text=re.compile(r"^\d$")).count() == 32
+    if width == 640:  # F is too narrow for letter and number side by side: they are stacked in all
+        assert page.locator(".pl-label[data-line=digits]").count() == 64
     ground, ink = page.evaluate(
         """() => { const s = getComputedStyle(document.querySelector('.pl-root'));
         return [s.backgroundColor, s.color]; }"""

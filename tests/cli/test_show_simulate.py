@@ -57,8 +57,8 @@ def test_show_prints_grid_activations_and_messages(run):
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_shown_csv_is_the_schedule_and_can_be_shown_again(name, run, file):
-    _, text, _ = run(f"show {name} -p 3 -m 5 --csv")
-    assert Schedule.from_csv(text).ranks == build(name, 3, 5).ranks
+    _, text, _ = run(f"show {name} -p 3 -m 7 --csv")
+    assert Schedule.from_csv(text).tokens == build(name, 3, 7).tokens
     assert run(f"show {file(text)} --csv") == (0, text, "")
 
 
@@ -214,12 +214,41 @@ def test_times_with_a_unit(run):
     line = "simulate 1f1b --forward 10ms --backward-weight 5000us --latency 0"
     data = json.loads(run(f"{line} --json")[1])
     assert data["unit"] == "s"
-    cost = {"forward": 0.01, "backward_input": 0.01, "backward_weight": 0.005, "latency": 0}
+    cost = {"forward": 0.01, "backward_input": 0.01, "backward_weight": 0.005}
+    cost |= {"overlapped": 0, "latency": 0}
     assert data["cost"] == pytest.approx(cost)
     assert data["schedules"][0]["duration"] == pytest.approx(0.275)  # (m+p-1)(F+B)
     output = run(line)[1]
     assert re.search(r"^1f1b +1 +275 ", output, re.MULTILINE)  # in forward's unit
     assert "F 10, I 10, W 5 ms" in output and "200 ms if no rank were ever idle" in output
+
+
+def test_microbatches_of_unequal_lengths(run):
+    line = "simulate gpipe 1f1b zero_bubble_h1 -p 4 --lengths 1,1,4,1,1,1,1,1"
+    data = json.loads(run(f"{line} --json")[1])
+    assert data["lengths"] == [1, 1, 4, 1, 1, 1, 1, 1]
+    assert [row["microbatches"] for row in data["schedules"]] == [8] * 3
+    durations = [row["duration"] for row in data["schedules"]]
+    assert durations[0] == 33 + 3 * 3 * 4  # each further rank adds the longest once
+    assert durations[2] < durations[1] < durations[0]
+    assert "33 units if no rank were ever idle" in run(line)[1].replace("\n", " ")
+    assert "microbatches of 1/1/4/1/1/1/1/1" in run(line)[1].replace("\n", " ")
+
+
+def test_slices_share_the_cost_of_their_microbatch(run, file):
+    path = file("0F0.0,0F0.1,0B0.1,0B0.0\n1F0.0,1F0.1,1B0.1,1B0.0\n")
+    (row,) = json.loads(run(f"simulate {path} --json")[1])["schedules"]
+    assert row["duration"] == pytest.approx(4.5)  # 3 of one rank's own, and half as many before it
+    assert "1 microbatch of 2 slices" in run(f"show {path}")[1]
+
+
+@pytest.mark.parametrize("lengths", ["1,2", "1,,2", "1,-1", "0,1", "a", "nan,1", "inf,1"])
+def test_lengths_that_do_not_fit_are_refused(run, lengths):
+    try:
+        code, *_ = run(f"simulate 1f1b -p 2 -m 3 --lengths {lengths}")
+    except SystemExit as end:
+        code = end.code
+    assert code in (1, 2)
 
 
 def test_one_schedule_is_a_timeline_as_wide_as_asked_for(run):

@@ -375,7 +375,7 @@ def gradients_are_right(schedule: Schedule, device: str, **options: object) -> N
 @needs_gpu
 @pytest.mark.parametrize("name", BUILDERS)
 def test_every_schedule_on_gpus(name):
-    gradients_are_right(build(name, 2, 3), "cuda")
+    gradients_are_right(build(name, 2, 4), "cuda")
 
 
 @needs_gpu
@@ -409,7 +409,7 @@ def test_replicas_memory_and_pacing_on_gpus():
 @needs_two
 @pytest.mark.parametrize("name", BUILDERS)
 def test_nccl(name):
-    schedule = build(name, 2, 3)
+    schedule = build(name, 2, 4)
     gradients_are_right(schedule, "cuda")
     with Pipeline(mlp(), schedule, loss=cross_entropy, device="cuda") as pipeline:
         pipeline.step(X, Y)

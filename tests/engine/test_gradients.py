@@ -67,6 +67,7 @@ CASES = [
         (*case, m, rows)
         for case in product(OTHERS, (2, 4))
         for m, rows in ((1, 4), (3, 13), (8, 21))
+        if m >= BUILDERS[case[0]].fewest(case[1])
     ),
 ]
 

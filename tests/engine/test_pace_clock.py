@@ -86,6 +86,15 @@ def test_work_that_is_not_done_when_it_is_due_is_counted_and_delays_what_follows
     assert run(pace, clock, F[2]) == pytest.approx((end, end + 0.010))
 
 
+def test_what_takes_no_time_hands_no_delay_on(clock):
+    pace = Pace(Cost(0.01, 0.0, 0.0))
+    pace.begin_step(clock.now)
+    _, free = run(pace, clock, F[0])
+    run(pace, clock, Action(0, Kind.B, 0), late=free + 100 - clock.now, work=0.004)
+    assert run(pace, clock, F[1]) == pytest.approx((free + 0.004, free + 0.01))
+    assert pace.disturbance == pytest.approx((0, 2, 0.004))
+
+
 def test_a_late_first_action_makes_no_step_shorter(pace, clock):
     start, end = run(pace, clock, F[0], late=0.025)
     assert (start, end) == pytest.approx((0.025, 0.035))

@@ -1,6 +1,7 @@
 """Sequences in slices on real ranks: the uncut model's gradients, and what cannot be cut so."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from pipelab.models.slices import tokens_before, with_earlier
 from pipelab.schedules import Schedule, one_f_one_b, seq1f1b
 from pipelab.schedules.sliced import equal_work, slice_work
 from pipelab.simulator import Cost, simulate
+from pipelab.trace import Trace
 
 TOKENS = 12
 PIECES = ("0.0", "0.1", "1.0", "1.1")
@@ -110,6 +112,29 @@ def test_later_slices_keep_more_and_all_is_given_back(in_process, gpt):
     assert trace.peak_activation_bytes[0] < sum(kept)
 
 
+def test_steps_in_flight_train_as_one_process_does(gpt):
+    batches = [batch(4) for _ in range(4)]
+    plain = copy.deepcopy(gpt)
+    sgd = torch.optim.SGD(plain.parameters(), lr=0.1)
+    options = {"loss": next_byte_loss, "optimizer": partial(torch.optim.SGD, lr=0.1)}
+    with Pipeline(gpt, seq1f1b(2, 2, 3), **options) as pipeline:
+        results = [*pipeline.train(batches, in_flight=2)]
+        found = pipeline.state_dict()
+    for (x, y), result in zip(batches, results, strict=True):
+        sgd.zero_grad()
+        loss = next_byte_loss(plain(x), y)
+        loss.backward()
+        sgd.step()
+        assert result.loss == pytest.approx(loss.item(), rel=1e-12)
+    for name, wanted in plain.state_dict().items():
+        assert torch.allclose(found[name], wanted, rtol=1e-12, atol=1e-14)
+    joined = Trace.joined([result.trace for result in results])
+    assert joined.setting.steps == 4
+    assert {str(e.microbatch) for e in joined.step(3).events if e.kind is Kind.F} == {
+        f"{i}.{j}" for i in range(2) for j in range(3)
+    }
+
+
 class Mean(nn.Module):
     """Mixes tokens, and knows nothing of slices."""
 
@@ -179,10 +204,20 @@ def test_what_does_not_go_with_slices_is_refused(gpt, options):
         Pipeline(gpt, seq1f1b(2, 2, 2), loss=next_byte_loss, **options)
 
 
+def fastest(pipeline, m, enough):
+    """The fastest of some steps, until one is fast enough: a quiet moment of a shared machine."""
+    best = float("inf")
+    for _ in range(8):
+        best = min(best, pipeline.step(*batch(m)).trace.duration)
+        if best < enough:
+            break
+    return best
+
+
 @pytest.mark.timing
 def test_equal_tokens_against_equal_work_on_paced_ranks(gpt):
     """Attention is half of the work: equal tokens lose what slices win, equal work does not."""
-    attention, m, seconds = 0.5, 4, Cost(0.02, 0.02, 0.02)
+    attention, m, seconds = 0.5, 4, Cost(0.04, 0.04, 0.04)
     took = {}
     with Pipeline(gpt, one_f_one_b(3, m), loss=next_byte_loss) as pipeline:
         pipeline.step(*batch(m))
@@ -190,6 +225,7 @@ def test_equal_tokens_against_equal_work_on_paced_ranks(gpt):
             schedule = seq1f1b(3, m, shares)
             pipeline.pace = seconds.by_microbatch(slice_work(shares, attention) * m)
             pipeline.use(schedule)
-            took[name] = min(pipeline.step(*batch(m)).trace.duration for _ in range(3))
-            assert 0.98 < took[name] / simulate(schedule, pipeline.pace).duration < 1.12
+            predicted = simulate(schedule, pipeline.pace).duration
+            took[name] = fastest(pipeline, m, 1.05 * predicted)
+            assert 0.98 < took[name] / predicted < 1.12
     assert took["work"] < 0.95 * took["tokens"]

@@ -69,9 +69,9 @@ def nested_batch(rows):
 def test_nested_values_masks_and_integers_under_every_schedule(name, p, ranks, request):
     if ranks == "threads":
         request.getfixturevalue("in_process")
-    layers = nested_layers()
-    tokens, mask, shift, targets = nested_batch(7)
-    with Pipeline([*layers], build(name, p, 3), loss=two_losses) as pipeline:
+    layers, m = nested_layers(), max(3, BUILDERS[name].fewest(p))
+    tokens, mask, shift, targets = nested_batch(max(7, m))
+    with Pipeline([*layers], build(name, p, m), loss=two_losses) as pipeline:
         for inputs in (
             (tokens, mask),
             {"tokens": tokens, "mask": mask, "shift": shift},
@@ -79,12 +79,12 @@ def test_nested_values_masks_and_integers_under_every_schedule(name, p, ranks, r
         ):
             layers.zero_grad()
             loss = pipeline.step(inputs, targets).loss
-            assert loss == plain_loop(partial(through, layers), inputs, targets, 3, two_losses)
+            assert loss == plain_loop(partial(through, layers), inputs, targets, m, two_losses)
             assert_same(pipeline.gradients(), gradients(layers))
         assert not any("unused" in name for name in pipeline.gradients())
         logits, side = pipeline.predict((tokens, mask))
     with torch.no_grad():
-        rows = [through(layers, piece) for piece in pieces((tokens, mask), 3)]
+        rows = [through(layers, piece) for piece in pieces((tokens, mask), m)]
     assert torch.equal(logits, torch.cat([row[0] for row in rows]))
     assert torch.equal(side, torch.cat([row[1] for row in rows]))
 

@@ -78,6 +78,27 @@ def test_a_rank_that_waits_until_its_last_message_is_taken_is_not_blamed():
     assert "Rank 1 was stopped from outside" in str(caught.value)
 
 
+class Wide(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).repeat(1, 600_000)
+
+
+class Sleeps(nn.Module):
+    def forward(self, x):
+        while True:
+            time.sleep(0.01)
+
+
+def test_a_rank_that_cannot_send_is_said_to_wait():
+    """It was said to be in its SEND, as if it were busy; so no ring of sends was ever found."""
+    with pipeline(layers=[Wide(8, 8), Sleeps()], schedule=gpipe(2, 3), timeout=1.0) as ranks:
+        with pytest.raises(RankTimeout) as caught:
+            ranks.step(X[:3], Y[:3])
+        assert caught.value.rank == 1, str(caught.value)
+    assert "rank 0 waits until rank 1 takes its message 0SEND_F" in str(caught.value)
+    assert "endless loop on rank 1" in str(caught.value)
+
+
 @pytest.mark.parametrize("kind", ["F", "B"])
 def test_a_nan_is_a_result_without_stop_at_nan(kind):
     where = Spot("nan", 1, kind, 2, 0)

@@ -1,8 +1,9 @@
 // The questions that the picture asks of a trace.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { atWork } from "./at_work.js";
 import {
-  at, atWork, bytesOf, details, doing, find, follow, idleTexts, readTrace, stops, token, within,
+  at, bytesOf, details, doing, find, follow, idleTexts, partOf, readTrace, stops, token, within,
 } from "./data.js";
 
 const read = (name) => {
@@ -18,6 +19,11 @@ const trace = read("1f1b.json");
 assert.equal(trace.rows.length, 4);
 const tokens = [...trace.rows[3].boxes.order].map((i) => token(trace, i));
 assert.deepEqual(tokens.slice(0, 4), ["3F0", "3B0", "3F1", "3B1"]);
+
+const sliced = read("slices.json");
+const names = [...sliced.rows[1].boxes.order].map((i) => token(sliced, i));
+assert.deepEqual(names.slice(0, 4), ["1F0.0", "1F0.1", "1B0.1", "1F1.0"]);
+assert.ok(details(sliced, sliced.rows[0].boxes.order[3])[0].includes("of microbatch 0.1"));
 
 // What a window shows is what meets it, no more and no less.
 for (const [from, to] of [[0, 40], [3, 9], [7.05, 7.06], [50, 60]]) {
@@ -104,3 +110,12 @@ assert.equal(atWork(cut(0.5), 2, null).words, "waits");
 // Of a run that was stopped, nobody knows what a rank would have done after its last bar.
 assert.equal(doing(cut(6), 0, 5.5).words, "waits");
 assert.equal(atWork(cut(34), 3, trace).words, "has computed all its actions");
+
+// An F and a B that overlap share their row: the F has the upper half, the B the lower one.
+const pairs = read("pairs.json");
+const [upper, lower] = ["0F3", "3B1"].map((wanted) => Array.from({ length: pairs.n }, (_, i) => i)
+  .find((i) => token(pairs, i) === wanted));
+assert.deepEqual(partOf(pairs, upper, [10, 30]), [10, 15]);
+assert.deepEqual(partOf(pairs, lower, [10, 30]), [25, 15]);
+assert.deepEqual(partOf(pairs, pairs.rows[0].boxes.order[0], [10, 30]), [10, 30]);
+assert.deepEqual(partOf(trace, 0, [10, 30]), [10, 30]);

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelab.schedules import one_f_one_b, zero_bubble_v
+from pipelab.schedules import dual_pipe_v, one_f_one_b, seq1f1b, zero_bubble_v
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
 from pipelab.widgets import bundle
@@ -97,6 +97,9 @@ def test_front(case, tmp_path):
     (folder / "package.json").write_text('{"type": "module"}', "utf-8")
     write_trace(simulate(one_f_one_b(4, 8), Cost(latency=0.1)), folder / "1f1b.json")
     write_trace(simulate(zero_bubble_v(2, 4), Cost(latency=0.1)), folder / "v.json")
+    write_trace(simulate(seq1f1b(2, 3, 2), Cost()), folder / "slices.json")
+    pairs = simulate(dual_pipe_v(2, 5), Cost(latency=0.1, overlapped=2.5))
+    write_trace(pairs, folder / "pairs.json")
     shutil.copy(case, folder / case.name)
     result = run(folder, node(), case.name)
     assert result.returncode == 0, result.stderr

@@ -1,14 +1,15 @@
 """Judge many answers in one process: what the checks say, without a fresh process for each call."""
 
 import copy
-from contextlib import ExitStack
+from contextlib import contextmanager
 from functools import cache
 from unittest.mock import patch
 
-from pipelab.lessons import exercise
-from pipelab.lessons.answer_process import Outcome, plain
+from pipelab.lessons import drawn, exercise, trials
+from pipelab.lessons.answer_process import Outcome
 from pipelab.lessons.chapters import MODULES, chapter_of
 from pipelab.lessons.drawn import Draws
+from pipelab.lessons.plain_data import plain
 from pipelab.lessons.results import Result, Verdict
 
 
@@ -25,16 +26,39 @@ def _outcome(function, arguments):
 
 
 _inputs = cache(Draws.inputs)  # of a seed: the same for all answers
+_trial = cache(trials.trial)
 
 
 def judge(name, answer, seed):
     """The verdict, with what is recorded kept from one answer to the next."""
-    found = chapter_of(name).exercises[name]
-    with ExitStack() as stack:
-        stack.enter_context(patch.object(exercise, "call", call_here))
-        stack.enter_context(patch.object(Draws, "inputs", _inputs))
-        rows = [row for row in found.judge(answer, seed) if isinstance(row, Result)]
-    return Verdict(name, found.title, tuple(rows))
+    with _in_one_process():
+        rows = [row for row in _found(name, answer, seed) if isinstance(row, Result)]
+    return Verdict(name, chapter_of(name).exercises[name].title, tuple(rows))
+
+
+def until_drawn(name, answer, seed):
+    """The rows up to that of the drawn inputs; no run is recorded after it."""
+    rows = []
+    with _in_one_process():
+        for row in _found(name, answer, seed):
+            rows += [row] if isinstance(row, Result) else []
+            if rows and rows[-1].name == drawn.NAME:
+                break
+    return rows
+
+
+def _found(name, answer, seed):
+    return chapter_of(name).exercises[name].judge(answer, seed)
+
+
+@contextmanager
+def _in_one_process():
+    with (
+        patch.object(exercise, "call", call_here),
+        patch.object(Draws, "inputs", _inputs),
+        patch.object(trials, "trial", _trial),
+    ):
+        yield
 
 
 DRAWS = {

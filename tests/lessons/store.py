@@ -1,8 +1,9 @@
 """Run all lessons and store their outputs: ``python -m tests.lessons.store``; some: ``03 05``.
 
 Each is generated from its teacher's notebook (00 has none), run once from the top by a learner who
-has no progress yet, and stored with its outputs, without widget state and times. Do it on a quiet
-machine: the tests compare the recorded times with the text.
+has no progress yet, and stored with its outputs, without widget state and times; a cell that is
+tagged as the answer to a prediction is stored without. Do it on a quiet machine: the tests compare
+the recorded times with the text.
 """
 
 import os
@@ -15,6 +16,7 @@ from nbformat import NotebookNode
 
 from pipelab.lessons.edition import NAMES, learner, read, write
 
+ANSWERS = "answers-a-prediction"  # the tag of a cell whose output nobody should see before
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 
 
@@ -23,6 +25,9 @@ def store(path: Path) -> None:
     source = NOTEBOOKS / "teacher" / path.name
     notebook = learner(read(source)) if source.exists() else read(path)
     execute(notebook)
+    for cell in notebook.cells:
+        if ANSWERS in cell.metadata.get("tags", []):
+            cell.outputs = []
     if path.exists():
         notebook.metadata = read(path).metadata  # not the version of this machine's Python
     write(notebook, path)
@@ -39,7 +44,7 @@ def execute(notebook: NotebookNode) -> None:
         resources={"metadata": {"path": str(NOTEBOOKS)}},
     )
     with tempfile.TemporaryDirectory(prefix="pipelab-store-") as home:
-        client.execute(env=os.environ | {"PIPELAB_HOME": home})
+        client.execute(env=os.environ | {"PIPELAB_HOME": home, "PIPELAB_NOTICES": "0"})
 
 
 def main(numbers: list[str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from pipelab.lessons import check
 from pipelab.lessons.chapters import MODULES, chapter_of
-from tests.lessons.judging import DRAWS, judge
+from tests.lessons.judging import judge
 
 WRONG: dict = {}
 FORGOT: dict = {}
@@ -53,7 +53,7 @@ def test_misconception_is_named(name, answer, words):
 
 @pytest.mark.parametrize("name", EXERCISES)
 def test_every_exercise_has_eight_wrong_answers_and_two_ways_to_say_nothing(name):
-    assert len(WRONG[name]) + len(FORGOT.get(name, ())) >= (8 if name in DRAWS else 3)
+    assert len(WRONG[name]) + len(FORGOT.get(name, ())) >= 8
     for nothing in (..., None, stub, 7, "gpipe"):
         verdict = check(name, nothing)
         assert verdict.results and not any(row.ok for row in verdict.results), verdict

@@ -8,6 +8,7 @@ left. What a server has to have is printed:
 
 import json
 import os
+import re
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,17 +19,17 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from pipelab.lessons.chapters import MODULES
-from pipelab.lessons.edition import BEGIN, read
+from pipelab.lessons.edition import SKIPPED, nbgrader, read
 
 ROOT = Path(__file__).parent.parent.parent
 TEACHER = ROOT / "notebooks" / "teacher"
 MOST = 350e6  # bytes of a learner at rest, of memory that no other process shares
+RUNNING = 700e6  # bytes of a learner whose ranks run
 LEARNERS = pytest.mark.parametrize("learners", [10, 30])
 
 CHECK = """
 import importlib, json
 from pipelab.lessons import check
-from pipelab.lessons.edition import read
 {solution}
 wrong = importlib.import_module("tests.lessons.wrong_{number}")
 import cloudpickle
@@ -38,21 +39,21 @@ print(json.dumps([[v.passed, str(v)] for v in found]))
 """
 
 
-def solutions():
-    """For each exercise: its name, the function and its source in the teacher's notebook."""
+def cells_of_a_class():
+    """For each exercise: the answer with the names around it, checked, and two wrong ones."""
     for number in MODULES:
         (path,) = TEACHER.glob(f"{number}_*.ipynb")
-        sources = [c.source for c in read(path).cells if c.cell_type == "code"]
-        answers = [s for s in sources if BEGIN in s and s.startswith("def ")]
-        for place, source in enumerate(answers, 1):
-            function = source.removeprefix("def ").partition("(")[0]
-            yield f"{number}.{place}", function, source
+        cells = [c for c in nbgrader(read(path)).cells if c.cell_type == "code"]
+        checks = [re.search(r'grade\("(.*)", (\w+)\)', c.source) for c in cells]
+        skipped = [SKIPPED in c.metadata.get("tags", []) for c in cells]
+        kept = [c.source for c, *no in zip(cells, checks, skipped, strict=True) if not any(no)]
+        for found in filter(None, checks):
+            yield CHECK.format(
+                name=found[1], number=number, function=found[2], solution="\n".join(kept)
+            )
 
 
-CELLS = [
-    CHECK.format(name=name, number=name[:2], function=function, solution=source)
-    for name, function, source in solutions()
-]
+CELLS = [*cells_of_a_class()]
 
 
 class Learner:
@@ -97,6 +98,8 @@ class Learner:
 @pytest.mark.slow
 @LEARNERS
 def test_a_class_checks_at_once(learners, tmp_path):
+    if psutil.virtual_memory().available < learners * RUNNING:
+        pytest.skip(f"{learners} learners who all run ranks take {learners * RUNNING / 1e9:.0f} GB")
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[:2])
     try:

@@ -171,6 +171,11 @@ def test_a_copy_for_learners_has_no_solutions(tmp_path, monkeypatch):
     assert len(list((tmp_path / "learner" / "mine").glob("*.ipynb"))) == len(LESSONS)
 
 
+def test_jupyterlab_does_not_list_a_clones_solutions():
+    options = course.options(NOTEBOOKS / "01_the_relay_team.ipynb", 8888, browser=False)
+    assert "--ContentsManager.hide_globs=teacher" in options
+
+
 def test_a_grader_runs_what_gives_names_and_skips_what_runs_ranks():
     """Every name that a cell gives without a run is there when an answer is graded."""
     for path in TEACHER:
@@ -183,7 +188,7 @@ def test_a_grader_runs_what_gives_names_and_skips_what_runs_ranks():
         assert len({cell.id for cell in cells}) == len(cells)
         everything = "\n".join(cell.source for cell in cells)
         for line in re.findall(r"^(?:import|from) .*", everything, re.MULTILINE):
-            if line.startswith(("from pipelab.engine", "from pipelab.widgets")):
+            if re.match(r"from pipelab\.(engine|lessons\.(chapters|trials)|widgets)", line):
                 continue
             kept = any(line in cell.source for cell in run)
             assert kept, f"{path.name} skips {line}"

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import time
 import warnings
+from dataclasses import replace
 from threading import Thread
 
 import nbclient
@@ -19,6 +20,9 @@ from pipelab.lessons.chapters.ch01_relay import MINUTE
 from pipelab.lessons.questions import Choice, Choose
 from pipelab.lessons.results import Result, Verdict
 from pipelab.lessons.trials import trial
+from pipelab.schedules import gpipe
+from pipelab.simulator import Cost, simulate
+from pipelab.trace import Trace
 
 
 @pytest.fixture(autouse=True)
@@ -365,3 +369,23 @@ def test_a_wrong_value_is_one_line_in_a_notebook(home):
     (output,) = notebook.cells[0].outputs
     words = "LessonError: 'many' is no number that fits here: write one such as 12 or 0.5"
     assert output.output_type == "error" and output.traceback == [words]
+
+
+def test_a_measurement_that_a_busy_machine_gave_is_not_explained_as_if_it_were_right():
+    predict("06.speed", 3.4)
+    text = repr(reveal("06.speed", 2.37))
+    assert text.startswith(
+        "Measured: 2.37 times as fast. That is not what an undisturbed run gives"
+    )
+    assert "3.37" in text and text.index("Of an undisturbed run:") < text.index("16 × 4/19")
+    assert "undisturbed" not in repr(reveal("06.speed", 3.2))
+    shares = [0.9, 0.8, 0.75, 0.7, 0.6]
+    assert "Run the cells again" in repr(reveal("04", shares))
+
+
+def test_a_disturbed_run_is_named_first():
+    calm = simulate(gpipe(2, 2), Cost())
+    busy = Trace(calm.events, "recorded", replace(calm.setting, late=3, timed=8, lost=0.1))
+    said = "Your machine was busy: 3 of 8 actions took longer than set. Run again. Measured: 0.25"
+    assert repr(reveal("03", 0.25, calm, busy)).startswith(said)
+    assert repr(reveal("03", 0.25, calm)).startswith("Measured")

@@ -20,17 +20,17 @@ HEAVY = ("IPython", "PIL", "anywidget", "ipywidgets", "matplotlib")
 OURS = ("pipelab.lessons", "pipelab.plots", "pipelab.widgets")
 
 
-def watched(loss):
+def observed(loss):
     """The loss, which prints what of the above its process has loaded."""
     names = (*HEAVY, *OURS)
 
-    def watch(output, target):
+    def observe(output, target):
         import sys
 
         print("loaded:", *(name for name in names if name in sys.modules))
         return loss(output, target)
 
-    return watch
+    return observe
 
 
 def what_ranks_load(run, capsys):
@@ -43,11 +43,11 @@ def what_ranks_load(run, capsys):
 
 
 @pytest.fixture
-def watching(monkeypatch):
-    """Pipelines of lessons get a loss that watches."""
+def observing(monkeypatch):
+    """Pipelines of lessons get a loss that observes."""
 
     def pipeline(*arguments, loss, **options):
-        return Pipeline(*arguments, loss=watched(loss), **options)
+        return Pipeline(*arguments, loss=observed(loss), **options)
 
     modules = [module for name, module in sys.modules.items() if name.startswith(OURS[0])]
     for module in modules:
@@ -59,12 +59,12 @@ def _all_chapters():
     return [import_module(f"pipelab.lessons.chapters.{name}") for name in MODULES.values()]
 
 
-def test_a_kitchen_of_cooks_loads_no_lesson(watching, capsys):
+def test_a_kitchen_of_cooks_loads_no_lesson(observing, capsys):
     order = [["0F0", "0F1"], ["", "1F0", "1F1"]]
     assert what_ranks_load(lambda: cook(order, minute=0.01), capsys) == set()
 
 
-def test_what_checks_record_loads_no_lesson(watching, capsys):
+def test_what_checks_record_loads_no_lesson(observing, capsys):
     _all_chapters()
 
     def run():
@@ -75,7 +75,7 @@ def test_what_checks_record_loads_no_lesson(watching, capsys):
     assert what_ranks_load(run, capsys) == set()
 
 
-def test_a_function_of_a_chapter_would_be_noticed(watching, capsys):
+def test_a_function_of_a_chapter_would_be_noticed(observing, capsys):
     """Else the tests above could not fail."""
     from pipelab.lessons.chapters import ch05_gradient as chapter
 

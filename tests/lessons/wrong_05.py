@@ -1,4 +1,10 @@
-"""Answers to lesson 5 that must fail, each with the result that has to say so."""
+"""Answers to lesson 5 that must fail.
+
+``WRONG``: each with the row that has to say so. ``FORGOT``: misconceptions, each with the words in
+which the verdict must name what was forgotten.
+"""
+
+import torch
 
 
 def _names(grads):
@@ -59,6 +65,145 @@ def no_weights(shares):
     return [[1.0] * len(share) for share in shares]
 
 
+def _weighted(grads, names, weights):
+    return {
+        name: sum(part.get(name, 0) * w for part, w in zip(grads, weights, strict=True))
+        for name in names
+    }
+
+
+def _right_weights(sizes):
+    return [n / sum(sizes) for n in sizes]
+
+
+def names_of_the_first(grads, sizes):
+    return _weighted(grads, grads[0], _right_weights(sizes))
+
+
+def names_of_the_last(grads, sizes):
+    return _weighted(grads, grads[-1], _right_weights(sizes))
+
+
+def names_that_all_have(grads, sizes):
+    names = set(grads[0]).intersection(*grads)
+    return _weighted(grads, names, _right_weights(sizes))
+
+
+def sizes_of_the_first(grads, sizes):
+    """As if all microbatches had as many rows as the first."""
+    return _weighted(grads, _names(grads), [1 / len(grads)] * len(grads))
+
+
+def last_size_ignored(grads, sizes):
+    same = [*sizes[:-1], sizes[0]]
+    return _weighted(grads, _names(grads), _right_weights(same))
+
+
+def sum_of_sums(grads, sizes):
+    return _weighted(grads, _names(grads), sizes)
+
+
+def sum_of_means(grads, sizes):
+    return _weighted(grads, _names(grads), [1] * len(grads))
+
+
+def divided_by_microbatches(grads, sizes):
+    return _weighted(grads, _names(grads), [n / len(sizes) for n in sizes])
+
+
+def divided_by_the_largest(grads, sizes):
+    return _weighted(grads, _names(grads), [n / max(sizes) for n in sizes])
+
+
+def last_one_wins(grads, sizes):
+    total = {}
+    for part in grads:
+        total |= part
+    return total
+
+
+def only_those_who_use_it(grads, sizes):
+    return only_rows_that_use_it(grads, sizes)
+
+
+def first_and_last(grads, sizes):
+    ends = [grads[0], grads[-1]] if len(grads) > 1 else grads
+    weights = _right_weights([sizes[0], sizes[-1]] if len(grads) > 1 else sizes)
+    return _weighted(ends, _names(grads), weights)
+
+
+def averaged_two_at_a_time(grads, sizes):
+    """The mean of the mean so far and the next one: the last counts half."""
+    total = {name: grads[0].get(name, 0) * 1.0 for name in _names(grads)}
+    for part in grads[1:]:
+        total = {name: (value + part.get(name, 0)) / 2 for name, value in total.items()}
+    return total
+
+
+def first_entries(grads, sizes):
+    result = _weighted(grads, _names(grads), _right_weights(sizes))
+    return {name: torch.stack(list(value)) for name, value in result.items()}
+
+
+def empty_ones_do_not_count(grads, sizes):
+    rows = sum(n for part, n in zip(grads, sizes, strict=True) if part)
+    return _weighted(grads, _names(grads), [n / rows for n in sizes])
+
+
+def by_rows(shares):
+    return [[n / sum(map(sum, shares)) for n in share] for share in shares]
+
+
+def replicas_squared(shares):
+    return [[len(shares) ** 2 * w for w in row] for row in by_rows(shares)]
+
+
+def two_replicas_always(shares):
+    factor = 2 if len(shares) > 1 else 1
+    return [[factor * w for w in row] for row in by_rows(shares)]
+
+
+def own_rows(shares):
+    return [[n / sum(share) for n in share] for share in shares]
+
+
+def one_over_all_microbatches(shares):
+    number = sum(map(len, shares))
+    return [[len(shares) / number] * len(share) for share in shares]
+
+
+def one_over_own_microbatches(shares):
+    return [[1 / len(share)] * len(share) for share in shares]
+
+
+def rows_themselves(shares):
+    return [[float(n) for n in share] for share in shares]
+
+
+def one_list_for_all(shares):
+    return [[len(shares) * w for row in by_rows(shares) for w in row]]
+
+
+def rows_of_the_first_replica(shares):
+    return [[n / sum(shares[0]) for n in share] for share in shares]
+
+
+def divided_by_replicas(shares):
+    return [[w / len(shares) for w in row] for row in by_rows(shares)]
+
+
+def inverse_share(shares):
+    """Small microbatches count more."""
+    total = sum(map(sum, shares))
+    return [[len(shares) * total / n / total for n in share] for share in shares]
+
+
+def microbatches_of_the_first(shares):
+    rows = [len(shares) * w for row in by_rows(shares) for w in row]
+    length = len(shares[0])
+    return [rows[i * length : (i + 1) * length] for i in range(len(shares))]
+
+
 WRONG = {
     "05.1": [
         (added_up, "4 equal microbatches"),
@@ -73,5 +218,38 @@ WRONG = {
         (own_rows_only, "two replicas of different size"),
         (replicas_forgotten, "two equal replicas"),
         (no_weights, "one replica, equal"),
+    ],
+}
+FORGOT = {
+    "05.1": [
+        (names_of_the_first, "a parameter that the first microbatch does not use"),
+        (names_of_the_last, "a parameter that the last microbatch does not use"),
+        (names_that_all_have, "a parameter that some microbatches do not use"),
+        (sizes_of_the_first, "microbatches of different sizes"),
+        (last_size_ignored, "a last microbatch of another size than the first"),
+        (sum_of_sums, "mean"),
+        (sum_of_means, "more than one microbatch"),
+        (divided_by_microbatches, "microbatches of more than one row"),
+        (divided_by_the_largest, "more than one microbatch"),
+        (last_one_wins, "more than one microbatch"),
+        (only_those_who_use_it, "a parameter that some microbatches do not use"),
+        (first_and_last, "more than two microbatches"),
+        (averaged_two_at_a_time, "microbatch"),
+        (first_entries, "a gradient that is one number"),
+        (empty_ones_do_not_count, "a microbatch that uses no parameter at all"),
+    ],
+    "05.2": [
+        (by_rows, "more than one replica"),
+        (replicas_squared, "more than one replica"),
+        (two_replicas_always, "more than two replicas"),
+        (own_rows, "replicas with different numbers of rows"),
+        (one_over_all_microbatches, "different"),
+        (one_over_own_microbatches, "microbatch"),
+        (rows_themselves, "the weight of a microbatch"),
+        (one_list_for_all, "more than one replica"),
+        (rows_of_the_first_replica, "replicas with different numbers of rows"),
+        (divided_by_replicas, "more than one replica"),
+        (inverse_share, "microbatch"),
+        (microbatches_of_the_first, "replicas with different numbers of microbatches"),
     ],
 }

@@ -1,4 +1,8 @@
-"""Answers to lesson 6 that must fail, each with the result that has to say so."""
+"""Answers to lesson 6 that must fail.
+
+``WRONG``: each with the row that has to say so. ``FORGOT``: misconceptions, each with the words in
+which the verdict must name what was forgotten.
+"""
 
 TIGHT, ROOMY = 700_000, 1_100_000
 
@@ -78,6 +82,101 @@ def time_not_speed(p, m, message):
     return (m + p - 1) / (m * p) + 2 * (p - 1) * message
 
 
+def table_of_two(budget):
+    return {TIGHT: ("1f1b", 4, 8), ROOMY: ("gpipe", 4, 8)}[budget]
+
+
+def tight_alone_is_tight(budget):
+    return ("1f1b", 4, 8) if budget == TIGHT else ("gpipe", 4, 8)
+
+
+def roomy_alone_is_roomy(budget):
+    return ("gpipe", 4, 8) if budget == ROOMY else ("1f1b", 4, 8)
+
+
+def limit_too_low(budget):
+    return ("1f1b", 4, 8) if budget < 650_000 else ("gpipe", 4, 8)
+
+
+def limit_too_high(budget):
+    return ("1f1b", 4, 8) if budget < 2_000_000 else ("gpipe", 4, 8)
+
+
+def one_rank_where_it_fits(budget):
+    return ("1f1b", 4, 8) if budget < 1_000_000 else ("gpipe", 1 if budget > 2_767_000 else 4, 8)
+
+
+def two_ranks_where_they_fit(budget):
+    return ("1f1b", 2 if budget > 659_488 else 4, 8) if budget < 1_000_000 else ("gpipe", 4, 8)
+
+
+def two_ranks_when_tight(budget):
+    return ("1f1b", 2, 8) if budget < 1_000_000 else ("gpipe", 4, 8)
+
+
+def _speed(slots, waits):
+    return 1 / (slots + waits)
+
+
+def _slots(p, m):
+    return (m + p - 1) / (m * p)
+
+
+def one_microbatch_needs_no_message(p, m, message):
+    return _speed(_slots(p, m), 2 * (p - 1) * message if m > 1 else 0.0)
+
+
+def two_messages_in_all(p, m, message):
+    return _speed(_slots(p, m), 2 * message if p > 1 else 0.0)
+
+
+def hidden_behind_a_slot(p, m, message):
+    left = max(0.0, message - 1 / (m * p))
+    return _speed(_slots(p, m), 2 * (p - 1) * left)
+
+
+def one_rank_pays(p, m, message):
+    return _speed(_slots(p, m), 2 * max(1, p - 1) * message)
+
+
+def forwards_alone(p, m, message):
+    return _speed(_slots(p, m), (p - 1) * message)
+
+
+def a_message_for_each_rank(p, m, message):
+    return _speed(_slots(p, m), 2 * p * message if p > 1 else 0.0)
+
+
+def each_microbatch_waits(p, m, message):
+    return _speed(_slots(p, m), 2 * m * (p - 1) * message)
+
+
+def messages_forgotten(p, m, message):
+    return _speed(_slots(p, m), 0.0)
+
+
+def no_bubble(p, m, message):
+    return _speed(1 / p, 2 * (p - 1) * message)
+
+
+def two_ranks_assumed(p, m, message):
+    return _speed((m + 1) / (2 * m) if p > 1 else 1.0, 2 * (p - 1) * message)
+
+
+def microbatches_not_shorter(p, m, message):
+    """A slot is a p-th of the step, however many microbatches there are."""
+    return _speed((m + p - 1) / p, 2 * (p - 1) * message)
+
+
+def no_more_than_microbatches(p, m, message):
+    """As if ranks beyond the m-th did not help."""
+    return _speed(_slots(min(p, m), m) if m > 1 else 1.0, 2 * (p - 1) * message)
+
+
+def messages_share_the_slots(p, m, message):
+    return _speed(_slots(p, m), 2 * (p - 1) * message / m)
+
+
 WRONG = {
     "06.1": [
         (always_the_fastest, "tight: fits"),
@@ -99,5 +198,32 @@ WRONG = {
         (one_rank_sends_too, "one rank, which sends nothing"),
         (overhead_for_fraction, "a single microbatch"),
         (time_not_speed, "4 ranks, 16 microbatches, free messages"),
+    ],
+}
+FORGOT = {
+    "06.1": [
+        (table_of_two, "budgets other than 700,000 and 1,100,000"),
+        (tight_alone_is_tight, "a tight budget"),
+        (roomy_alone_is_roomy, "a roomy budget"),
+        (limit_too_low, "a tight budget"),
+        (limit_too_high, "a roomy budget"),
+        (one_rank_where_it_fits, "a budget in which every candidate fits"),
+        (two_ranks_where_they_fit, "a tight budget"),
+        (two_ranks_when_tight, "a tight budget"),
+    ],
+    "06.2": [
+        (one_microbatch_needs_no_message, "a single microbatch, with messages that take time"),
+        (two_messages_in_all, "messages between more than two ranks"),
+        (hidden_behind_a_slot, "messages that take time"),
+        (one_rank_pays, "one rank, however long a message takes"),
+        (forwards_alone, "messages that take time"),
+        (a_message_for_each_rank, "messages that take time"),
+        (each_microbatch_waits, "more than one microbatch, with messages that take time"),
+        (messages_forgotten, "messages that take time"),
+        (no_bubble, "more than one rank"),
+        (two_ranks_assumed, "rank"),
+        (microbatches_not_shorter, "microbatch"),
+        (no_more_than_microbatches, "microbatch"),
+        (messages_share_the_slots, "more than one microbatch, with messages that take time"),
     ],
 }

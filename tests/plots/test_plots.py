@@ -439,4 +439,6 @@ def test_traces_of_other_ranks_stand_on_one_time_axis_too(a, b):
     rows = [extent.height / ranks for extent, ranks in zip(extents, numbers, strict=True)]
     assert rows[0] == pytest.approx(rows[1]), "and a rank as high"
     assert all(f" {n} rank" in title for n, title in zip(numbers, titles(figure), strict=True))
-    assert "per microbatch" in figure.texts[0].get_text()
+    words = figure.texts[0]
+    assert "per microbatch" in words.get_text()
+    assert words.get_window_extent().x1 <= figure.bbox.width, "no word is cut off"

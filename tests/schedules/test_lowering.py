@@ -33,7 +33,7 @@ def check_reductions(lowered):
 @pytest.mark.parametrize(("p", "m"), [(1, 1), (2, 3), (4, 8), (3, 7)])
 @pytest.mark.parametrize("v", [1, 3])
 def test_reductions_of_every_builder(name, p, m, v):
-    schedule = build(name, p, m, v)
+    schedule = build(name, p, max(m, BUILDERS[name].fewest(p)), v)
     lowered = lower(schedule, replicas=2)
     check_reductions(lowered)
     validate(lowered)

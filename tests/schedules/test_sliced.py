@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from pipelab.action import Action, Kind, Slice
 from pipelab.errors import ScheduleError
 from pipelab.plots import timeline_text
-from pipelab.schedules import Schedule, one_f_one_b, seq1f1b, validate
+from pipelab.schedules import Schedule, one_f_one_b, recognise, seq1f1b, validate
 from pipelab.schedules.communication import lower
 from pipelab.schedules.counts import peak_activations
 from pipelab.schedules.sliced import equal_work, slice_work
 from pipelab.simulator import Cost, simulate
-from pipelab.trace import Trace
+from pipelab.trace import Trace, compare
 
 sizes = (st.integers(1, 6), st.integers(1, 9), st.integers(1, 5))
 
@@ -34,7 +34,7 @@ def test_the_bubble_of_equal_slices_is_that_of_1f1b_over_k(p, m, k):
 def test_activations_in_slices(p, m, k):
     """One slice more than the warm-up: (p - r + k - 1) / k microbatches, at most all."""
     peaks = peak_activations(seq1f1b(p, m, k))
-    assert peaks == tuple(min(m * k, p - r + k - 1) for r in range(p))
+    assert peaks == tuple(min(m * k, p - r + k - 1) / k for r in range(p))
 
 
 def test_equal_tokens_can_be_worse_than_no_slices():
@@ -91,6 +91,21 @@ def test_a_trace_keeps_its_slices(tmp_path):
     assert '"F 2.1"' in trace.to_chrome(tmp_path / "c.json").read_text()
 
 
+@given(*sizes)
+def test_it_is_recognised(p, m, k):
+    schedule = seq1f1b(p, m, k)
+    if k > 1:
+        assert str(recognise(schedule)).startswith("seq1f1b")
+        assert recognise(simulate(schedule, Cost())).name == "seq1f1b"
+
+
+def test_microbatches_compare_whole():
+    whole, sliced = simulate(one_f_one_b(4, 8), Cost(2, 2, 2)), simulate(seq1f1b(4, 8, 2), Cost())
+    found = compare(whole, sliced)
+    assert found.microbatches == (8, 8)
+    assert found.seconds_per_microbatch == (66 / 8, 57 / 8)
+
+
 def test_evaluations_run_whole_microbatches():
     (row, _) = lower(seq1f1b(2, 3, 2)).forwards
     assert [a.token for a in row if a.kind is Kind.F] == ["0F0", "0F1", "0F2"]
@@ -125,3 +140,15 @@ def test_sizes_are_checked():
     with pytest.raises(ScheduleError, match="at least 1"):
         seq1f1b(2, 2, 0)
     assert seq1f1b(3, 4, 1).ranks == one_f_one_b(3, 4).ranks
+
+
+def test_steps_in_flight_keep_their_slices():
+    trace = simulate(seq1f1b(3, 4, 2), Cost(), steps=3)
+    one = simulate(seq1f1b(3, 4, 2), Cost())
+    assert {str(e.microbatch) for e in trace.step(2).events} == {
+        str(e.microbatch) for e in one.events
+    }
+    assert "11.1" in {str(e.microbatch) for e in trace.events}
+    joined = Trace.joined([one, one])
+    assert "7.1" in {str(e.microbatch) for e in joined.events}
+    assert sorted(joined.step(1).events) == sorted(one.step(0).events)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from pipelab.errors import ScheduleError
-from pipelab.schedules import Schedule, gpipe, one_f_one_b, validate
+from pipelab.schedules import Schedule, dual_pipe_v, gpipe, one_f_one_b, validate
 from pipelab.schedules.catalogue import BUILDERS, build
 from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost, simulate
@@ -28,13 +28,13 @@ def path(tmp_path):
 @pytest.mark.parametrize(("p", "m"), [*SIZES, (1, 3), (4, 3), (3, 7)])
 @pytest.mark.parametrize("name", BUILDERS)
 def test_torch_loads_lowers_and_passes_what_we_write(name, p, m, tables, path):
-    schedule = build(name, p, m)
+    schedule = build(name, p, max(m, BUILDERS[name].fewest(p)))
     runtime = tables.load(schedule, path)
-    ours = [[action.token for action in row] for row in schedule.ranks]
+    ours = schedule.tokens
     assert tables.computation(runtime.pipeline_order) == ours
     assert tables.computation(runtime.pipeline_order_with_comms) == ours
     assert runtime.stage_index_to_group_rank == schedule.rank_of_stage
-    assert tables.dry_run(runtime) == ours
+    assert tables.dry_run(runtime) == [[a.token for a in row] for row in schedule.ranks]
 
 
 def test_torch_would_have_noticed(tables, path):
@@ -71,7 +71,8 @@ def test_we_load_what_torch_orders(name, v, twin, p, m, tables, path):
 
 
 def test_the_catalogue_names_all_classes_of_torch_that_run_the_same_order():
-    same = {ours: name for name, _, ours in TORCH if ours} | {"1f1b": "Schedule1F1B"}  # see below
+    same = {ours: name for name, _, ours in TORCH if ours}
+    same |= {"1f1b": "Schedule1F1B", "dual_pipe_v": "ScheduleDualPipeV"}  # see below
     assert {name: entry.torch for name, entry in BUILDERS.items() if entry.torch} == same
 
 
@@ -95,11 +96,22 @@ def test_torchs_1f1b_runs_ours_but_its_table_is_wrong_on_the_last_rank(p, m, tab
         validate(table)
 
 
-@pytest.mark.parametrize(("p", "m"), [(2, 4), (2, 8), (4, 8)])  # it wants m >= 2p
-def test_overlapped_tokens_of_dual_pipe_are_refused_in_words(p, m, tables, path):
+@pytest.mark.parametrize(("p", "m"), [(1, 2), (2, 4), (2, 8), (3, 7), (4, 8), (5, 13)])
+def test_dual_pipe_v_is_torchs_with_all_that_overlaps(p, m, tables, path):  # it wants m >= 2p
     text = tables.dumped("ScheduleDualPipeV", p, m, 2, path)
-    with pytest.raises(ScheduleError, match=r"'\(0F\d;\dB\d\)OVERLAP_F_B': two actions"):
-        Schedule.from_csv(text)
+    schedule, ours = Schedule.from_csv(text), dual_pipe_v(p, m)
+    assert (schedule.ranks, schedule.overlaps) == (ours.ranks, ours.overlaps)
+    assert [line.split(",") for line in text.splitlines()] == ours.tokens
+    assert Schedule.from_csv(ours.to_csv()).tokens == ours.tokens
+    assert Schedule.from_tokens(ours.tokens).overlaps == ours.overlaps
+
+
+@pytest.mark.parametrize(
+    "token", ["(0F3;7W1)OVERLAP_F_B", "(7B1;0F3)OVERLAP_F_B", "(0F3)OVERLAP_F_B", "0OVERLAP_F_B1"]
+)
+def test_what_overlaps_is_an_f_and_a_b(token):
+    with pytest.raises(ScheduleError, match="what overlaps is one F and one B"):
+        Schedule.from_csv(token)
 
 
 def test_reductions_without_messages_are_left_to_the_lowering():
@@ -116,8 +128,6 @@ def test_reductions_without_messages_are_left_to_the_lowering():
 def test_a_bad_token_is_named_with_its_line():
     with pytest.raises(ScheduleError, match=r"line 2 \(rank 1\): '0X0' is no token"):
         Schedule.from_csv("0F0,0B0\n0X0,1B0\n")
-    with pytest.raises(ScheduleError, match="two actions at once are not ours to run"):
-        Schedule.from_csv("(0F3;3B1)OVERLAP_F_B\n")
 
 
 @pytest.mark.parametrize("token", ["0UNSHARD", "3RESHARD"])

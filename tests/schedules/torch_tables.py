@@ -40,7 +40,7 @@ def load(schedule, path):
 
 def computation(rows):
     """The tokens of the computing actions, per rank."""
-    kinds = tuple(kind.value for kind in COMPUTE)
+    kinds = (*(kind.value for kind in COMPUTE), "OVERLAP_F_B")
     return [
         [str(a) for a in rows[rank] if a is not None and a.computation_type.value in kinds]
         for rank in sorted(rows)
@@ -50,10 +50,16 @@ def computation(rows):
 def dry_run(runtime):
     """Computing actions, per rank, in the order in which torch's own dry run passes them.
 
-    Raises ValueError if that run gets stuck. The dry run knows no sharding and no reduction.
+    Raises ValueError if that run gets stuck. The dry run knows no sharding, no reduction and no
+    overlap: the parts of one run in turn here, as they do in torch's runtime.
     """
     rows = {
-        rank: [a for a in row if a.is_compute_op or a.computation_type.value in _MESSAGES]
+        rank: [
+            part
+            for a in row
+            if a.is_compute_op or a.computation_type.value in _MESSAGES
+            for part in a.sub_actions or (a,)
+        ]
         for rank, row in runtime.pipeline_order_with_comms.items()
     }
     homes = runtime.stage_index_to_group_rank

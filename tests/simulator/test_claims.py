@@ -28,6 +28,7 @@ def cases(number=60):
 def test_a_formula_agrees_where_its_condition_holds(name):
     seen = Counter()
     for case in cases():
+        case = case._replace(m=max(case.m, BUILDERS[name].fewest(case.p)))
         for judged in judge(name, case):
             assert judged.agrees or not judged.applies, (judged.claim.text, case, judged)
             seen[judged.claim.figure, judged.applies, judged.agrees] += 1

@@ -23,7 +23,8 @@ sizes = st.integers(0, 10_000)
 @settings(max_examples=150)
 def test_a_prediction_gives_its_cost_back(data):
     name = data.draw(st.sampled_from([*BUILDERS]))
-    schedule = build(name, data.draw(st.integers(2, 4)), data.draw(st.integers(1, 5)))
+    p, m = data.draw(st.integers(2, 4)), data.draw(st.integers(1, 5))
+    schedule = build(name, p, max(m, BUILDERS[name].fewest(p)))
     n = schedule.num_stages
 
     def each(values):

@@ -160,7 +160,7 @@ def test_rules_that_every_prediction_keeps(schedule, f, i, w, latency, overlap):
 @pytest.mark.parametrize("name", BUILDERS)
 @pytest.mark.parametrize("overlap", [True, False])
 def test_free_messages_are_no_events_of_length(name, overlap):
-    trace = simulate(build(name, 3, 5), Cost(), overlap)
+    trace = simulate(build(name, 3, 6), Cost(), overlap)
     assert all(e.start == e.end for e in only(trace, *SENDS))
     assert not only(trace, STEP, REDUCE)
-    assert trace.duration == simulate(build(name, 3, 5), Cost()).duration
+    assert trace.duration == simulate(build(name, 3, 6), Cost()).duration

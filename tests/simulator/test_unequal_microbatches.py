@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipelab.action import Action, Kind, needs, produces
 from pipelab.errors import ScheduleError
-from pipelab.schedules import gpipe, one_f_one_b
+from pipelab.schedules import Schedule, gpipe, one_f_one_b, seq1f1b
 from pipelab.schedules.catalogue import BUILDERS, build
 from pipelab.simulator import Cost, best_schedule, simulate
 from tests.traces import times
@@ -56,7 +56,9 @@ def ends(schedule, cost):
 def test_every_schedule_is_predicted_with_each_microbatchs_own_costs(data):
     name = data.draw(st.sampled_from([*BUILDERS]))
     p, m = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 6))
-    schedule = build(name, p, p * m if name == "interleaved" else m)
+    m = max(m, BUILDERS[name].fewest(p))
+    order = build(name, p, p * m if name == "interleaved" else m).ranks
+    schedule = Schedule(order)  # nothing overlaps: what does has its own price
     n, m = schedule.num_stages, schedule.num_microbatches
     cost = Cost(*(rows(data, n, m) for _ in range(3)), latency=LATENCY)
     expected = ends(schedule.compute, cost)
@@ -106,6 +108,11 @@ def test_a_trace_gives_the_costs_of_each_microbatch_back(data):
     found = Cost.from_trace(trace, by_microbatch=True)
     assert (found.forward, found.backward_input) == (cost.forward, cost.backward_input)
     assert simulate(schedule, found).duration == trace.duration
+    several = simulate(schedule, cost, steps=3)
+    assert Cost.from_trace(several, by_microbatch=True).forward == cost.forward
+    sliced = seq1f1b(schedule.num_ranks, 2, 2)
+    trace = simulate(sliced, cost)
+    assert Cost.from_trace(trace, by_microbatch=True).forward == cost.forward
 
 
 @pytest.mark.parametrize(
@@ -135,3 +142,16 @@ def test_rows_are_named_from_least_to_most():
     assert str(Cost([0.01, [0.01, 0.02]], 0.01, 0.01)) == "F 10/10 to 20 ms, B 20 ms"
     with pytest.raises(ScheduleError, match="names its microbatches already"):
         Cost([[1, 2]]).by_microbatch([1, 2])
+
+
+def test_each_step_in_flight_has_the_same_microbatches():
+    cost = Cost(1, 1, 1).by_microbatch([1, 4, 2])
+    one, three = (simulate(one_f_one_b(2, 3), cost, steps=n) for n in (1, 3))
+    for number in range(3):
+        lengths = [
+            sorted((e.rank, e.kind, e.microbatch, e.end - e.start) for e in t.events
+                   if e.kind in "FB")
+            for t in (one, three.step(number))
+        ]  # fmt: skip
+        assert lengths[0] == lengths[1]
+    assert one.duration < three.duration <= 3 * one.duration

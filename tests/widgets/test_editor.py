@@ -6,7 +6,14 @@ import time
 import pytest
 
 from pipelab.errors import ScheduleError
-from pipelab.schedules import Schedule, gpipe, one_f_one_b, zero_bubble_h1, zero_bubble_v
+from pipelab.schedules import (
+    Schedule,
+    dual_pipe_v,
+    gpipe,
+    one_f_one_b,
+    zero_bubble_h1,
+    zero_bubble_v,
+)
 from pipelab.simulator import best_schedule
 from pipelab.widgets import ScheduleEditor
 from pipelab.widgets.settings import PACE
@@ -58,10 +65,19 @@ def test_a_refusal_is_explained_with_its_tokens_marked(editor, rows, words, mark
     assert editor.can_run and editor.marks == []
 
 
+def test_every_edit_is_answered_also_with_the_same_words(editor):
+    refused, answers = [["0F0", "0B0"], []], editor.checked
+    editor.set_state({"rows": refused})
+    said = editor.message
+    editor.set_state({"rows": [["0F0", "0B0", "0F1"], []]})
+    assert editor.message == said and "rank 1 has no actions" in said
+    assert editor.checked == answers + 2
+
+
 def test_it_says_what_is_known_of_a_schedule(editor):
     lines = editor.message.splitlines()
-    assert lines[1].startswith("Its order is 1F1B")
-    assert lines[1].endswith("It holds at most 2, 1 microbatches on ranks 0 to 1.")
+    assert lines[1] == "It holds at most 2, 1 microbatches on ranks 0 to 1."
+    assert lines[-1].startswith("Its order is 1F1B")
     best = best_schedule(2, 2, PACE, 2).duration
     assert f"Par is {time_text(best)} with at most 2 held" in editor.message
     assert any(line.startswith("Longest bubble: rank ") for line in lines)
@@ -79,7 +95,10 @@ def test_a_block_is_stamped_with_a_period(editor):
     editor.set_state({"stamp": [2, 2, 6]})
     assert "the period is 2" in editor.message and editor.can_run
     assert editor.schedule.ranks == one_f_one_b(2, 6).ranks, "a refusal changes nothing"
-    editor.set_state({"rows": [["0F0", "0I0", "0W0"], ["1F0", "1I0", "1W0"]], "stamp": [3, 3, 9]})
+    editor.set_state({"rows": [["0F0", "0I0", "0W0"], ["1F0", "1I0", "1W0"]]})
+    editor.set_state({"stamp": [3, 3, 9]})
+    assert "0I0" in editor.message and "0F" in editor.message, "the two that collide"
+    editor.set_state({"stamp": [4, 4, 9]})
     assert editor.can_run and editor.schedule.num_microbatches == 9
     editor.rows = [["0B0"], ["1F0", "1B0"]]
     with pytest.raises(ScheduleError):
@@ -136,3 +155,15 @@ def test_it_is_readable_without_a_kernel(editor):
     data, _ = editor._repr_mimebundle_()
     assert data["text/plain"].splitlines()[0] == "rank 0  0F0 0F1 0B0 0B1"
     assert repr(editor) == "ScheduleEditor(2 ranks, 8 actions)"
+
+
+def test_what_overlaps_is_one_token():
+    schedule = dual_pipe_v(1, 3)
+    editor = ScheduleEditor(schedule)
+    assert "(1F1;0B0)OVERLAP_F_B" in editor.rows[0]
+    assert editor.schedule.overlaps == schedule.overlaps
+    assert "Its order is DualPipeV." in editor.message
+    row = editor.rows[0]
+    editor.rows = [[*row[:-1], row[0]]]  # the last W replaced by another F
+    assert not editor.can_run
+    assert row[0] in editor.marks

@@ -103,6 +103,23 @@ def test_the_head_is_json_and_small():
 # ------------------------------------------------------------------------------- what is drawn over
 
 
+def test_the_first_picture_has_boxes_and_idle_time_alone():
+    assert Timeline(RECORDED).show == []
+    assert Timeline(RECORDED, over=one_f_one_b(4, 8), budget=6000).show == ["memory", "prediction"]
+    assert Timeline(RECORDED, over=0.5, show=("messages",)).show == ["messages"]
+    with pytest.raises(TraceError, match="'recall' is none of messages, memory, prediction"):
+        Timeline(RECORDED, show=("memory", "recall"))
+
+
+def test_a_button_of_the_page_gets_the_page():
+    shown, sent = Timeline(RECORDED), []
+    shown.send = lambda content, buffers: sent.append((content, *buffers))
+    shown._handle_custom_msg({"ask": "page"}, [])
+    ((content, text),) = sent
+    assert content == {"page": "1f1b-4-ranks-8-microbatches.html"}
+    assert "default-src 'none'" in text.decode()
+
+
 def test_over_a_trace_and_over_a_schedule():
     predicted = simulate(one_f_one_b(4, 8), Cost(0.010, 0.010, 0.010))
     above = overlay(RECORDED, predicted)

@@ -69,7 +69,7 @@ def _advice(found: Findings, culprit: int, is_ring: bool) -> str:
     if culprit in found.absent_as(State.STOPPED):
         return f"Rank {culprit} was stopped from outside (kill -STOP, a debugger): let it continue"
     if is_ring:
-        return "A message was lost: change the order of their messages in the schedule"
+        return "None of them can continue: change the order of their messages in the schedule"
     only_others = ", or for a call that only the other ranks make" if found.runs_script else ""
     return f"Look for an endless loop on rank {culprit}{only_others}"
 

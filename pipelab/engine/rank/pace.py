@@ -22,14 +22,13 @@ is set to where the rank really is.
 import time
 from collections.abc import Mapping
 
-from pipelab.action import BUSY, COMPUTE, SENDS, Action, Kind, Overlap
+from pipelab.action import BUSY, SENDS, Action, Kind, Overlap
 from pipelab.engine.protocol.device import DeviceClock, Moment
 from pipelab.engine.rank.recorder import Found
 from pipelab.simulator import Cost
 from pipelab.trace import UNDISTURBED, Disturbance
 
 _TOLERANCE = 0.1  # of an action's cost: what it may be late by, uncounted
-_UNSET = 0.001  # seconds: the same for an action that is to take no time
 _MOST_AHEAD = 0.04  # seconds before its device: a rank farther ahead sleeps
 _LEAST_AHEAD = 0.02  # until it is no more than this ahead
 
@@ -138,12 +137,13 @@ class Pace(DeviceClock):
         """Whether the action is late, and what it lost."""
         self.finish()
         now = time.monotonic()
-        if is_late := now > self.due + (_TOLERANCE * seconds or _UNSET):
+        if seconds == 0:  # of no device: what follows begins later, and may make up for it
+            return
+        if is_late := now > self.due + _TOLERANCE * seconds:
             delay += now - self.due
             self.due = now
-        if seconds or action.kind in COMPUTE:
-            late, timed, lost = self.disturbance
-            self.disturbance = Disturbance(late + is_late, timed + 1, lost + delay)
+        late, timed, lost = self.disturbance
+        self.disturbance = Disturbance(late + is_late, timed + 1, lost + delay)
 
 
 def _sleep_until(moment: float) -> None:

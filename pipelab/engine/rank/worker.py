@@ -187,6 +187,8 @@ class Worker:
         """SEND: start to send a result to the next rank. Blocks only without ``overlap``."""
         content = self.batch.leaving(action)
         peer = self.route.peer(action)
+        if not self.pace.is_on:  # what a paced rank sends ahead is not what it is in
+            self.recorder.blocked_on(action, peer)  # until there is room, or the receive is open
         size = self.messages.send(  # [9]
             action, content, peer, self.batch.rows(action), stamp=self.pace.due
         )

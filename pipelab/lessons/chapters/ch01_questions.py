@@ -18,5 +18,6 @@ QUESTIONS: dict[str, Question] = {
         unit=" minutes",
         digits=2,  # a run is exact to a hundredth of them
         over=lambda minutes: minutes * MINUTE or None,
+        expected=8.0,
     ),
 }

@@ -134,8 +134,9 @@ def forwards(trace: Trace) -> Trace:
     last = {e.rank: e.end for e in trace.events if e.kind is Kind.F}
 
     def shown(e: Event) -> bool:
-        kinds = (Kind.F, Kind.SEND_F, Kind.RECV_F, Kind.WAIT)
-        return e.kind in kinds and e.start <= last[e.rank] + (e.kind is Kind.SEND_F) * MINUTE
+        if e.kind is Kind.SEND_F:  # a hand-over, if it takes time
+            return e.end - e.start > MINUTE / 20
+        return e.kind in (Kind.F, Kind.WAIT) and e.start <= last[e.rank]
 
     events = (e._replace(bytes=0) for e in trace.events if shown(e))
     return Trace(in_order(events), trace.source, replace(trace.setting, story="kitchen"))

@@ -21,7 +21,10 @@ def largest(costs: Sequence[float], sizes: Sequence[int]) -> float:
 
 
 def _draw_cut(random: Random) -> tuple[list[float], int]:
-    n = random.choice((1, 2, 3, 4, 5, 6, 6, 7, 7, 8, 8, 9))
+    if random.random() < 0.4:  # hard: shortcuts go wrong more often
+        hard = [float(random.randint(1, 20)) for _ in range(random.randint(6, 8))]
+        return hard, random.choice((3, 4, 4, 5))
+    n = random.randint(1, 9)
     grid = random.choice(
         ([1, 2, 3, 5, 9], [0.25, 0.5, 1.5, 3.75], [0, 1, 4], [0, 2, 3, 7], [650, 4160, 65792])
     )
@@ -134,7 +137,7 @@ CUTS = Draws(
         Idea(
             "layers that cost nothing",
             "a layer of cost 0 still belongs to one rank",
-            lambda costs, p: p > 1 and 0.0 in costs,
+            lambda costs, p: 0.0 in costs and 1 < p < sum(cost > 0 for cost in costs),
         ),
         Idea(
             "layers where the smallest difference between stages is not the best",

@@ -72,7 +72,7 @@ def _judge_split(function: Function, seed: int) -> Iterator[Result | Shown]:
     if tried.right:
         sizes = tried.values[-1]
         assert isinstance(sizes, list)
-        yield from _train_under_budget(model, sizes)
+        yield from _train_under_budget(model, [int(size) for size in sizes])
 
 
 def _compare_cut(name: str, sizes: list[int], costs: list[float], p: int) -> Result:
@@ -86,6 +86,7 @@ def _compare_cut(name: str, sizes: list[int], costs: list[float], p: int) -> Res
     ):
         hint = "every layer once: p numbers, each at least 1, that add up to the number of layers"
         return Result(name, expected, short(sizes), False, hint)
+    sizes = [int(size) for size in sizes]
     most = largest(costs, sizes)
     hint = "a stage's cost is the sum of its layers' costs; make the largest of these small"
     got = f"{sizes}, the largest costs {most:g}"

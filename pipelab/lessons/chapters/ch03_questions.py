@@ -16,6 +16,7 @@ QUESTIONS: dict[str, Question] = {
             "be, with a single batch in the pipeline?",
         },
         most=1.0,
+        expected=0.25,
         over=lambda share: {(4, 1): 1 - share},
     ),
     "03.speed": Choose(

@@ -10,6 +10,7 @@ from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
 from pipelab.lessons.chapters.ch04_draws import SHARES, SIZES, fewest
 from pipelab.lessons.chapters.ch04_questions import QUESTIONS
+from pipelab.lessons.comparing import name_of
 from pipelab.lessons.exercise import Cases, Exercise, against, each, equal
 from pipelab.lessons.experiment import LOSS, Experiment, experiment, in_turn, record, start
 from pipelab.lessons.results import Result, Shown
@@ -48,7 +49,10 @@ def _all_ranks(function: Function) -> Function:
     def rows(p: int, m: int) -> list[object]:
         return [function(rank, p, m) for rank in range(p)]
 
-    rows.__name__ = f"[{getattr(function, '__name__', 'answer')}(rank, p, m) for all ranks]"
+    def as_written(p: int, m: int) -> str:
+        return f"[{name_of(function)}(rank, {p}, {m}) for rank in range({p})]"
+
+    setattr(rows, "as_written", as_written)  # noqa: B010 - a function has no such attribute
     return rows
 
 

@@ -34,6 +34,7 @@ QUESTIONS: dict[str, Question] = {
             "overhead, which can exceed 1; the fraction is idle time over all time.",
         },
         most=4.0,
+        expected=tuple(3 / (m + 3) for m in SWEEP),
         over=_drawn,
     ),
     "04.more": Choose(

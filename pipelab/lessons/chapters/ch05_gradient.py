@@ -1,6 +1,8 @@
 """Lesson 5, the same gradient: how those of microbatches and replicas are combined."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
 from itertools import accumulate, pairwise
 
 import torch
@@ -8,10 +10,12 @@ from torch import Tensor, nn
 
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
+from pipelab.lessons.chapters.ch05_draws import MICROBATCHES, SHARES, Part, mean_over_rows
 from pipelab.lessons.chapters.ch05_questions import QUESTIONS
 from pipelab.lessons.exercise import Cases, Exercise, each
 from pipelab.lessons.experiment import LOSS, experiment, seeded, start
 from pipelab.lessons.results import Result, Shown
+from pipelab.lessons.written import short
 from pipelab.schedules import gpipe
 
 Gradients = dict[str, Tensor]
@@ -63,7 +67,8 @@ def _gradients(model: nn.Module, inputs: Tensor, targets: Tensor) -> Gradients:
     return {name: p.grad.clone() for name, p in named if p.grad is not None}
 
 
-def _parts(sizes: Sequence[int]) -> tuple[list[Gradients], Gradients]:
+@cache
+def _parts(sizes: tuple[int, ...]) -> tuple[list[Gradients], Gradients]:
     """The gradients of each microbatch by itself, and those of the whole batch."""
     model, inputs, targets = _data(sum(sizes))
     cuts = pairwise(accumulate(sizes, initial=0))
@@ -78,16 +83,21 @@ def _compare_gradients(name: str, expected: Gradients, got: Gradients, hint: str
         missing = sorted(set(expected) ^ set(got))
         return Result(name, want, f"{missing[0]} is missing, or should not be there", False, hint)
     for key, right in expected.items():
-        if got[key].shape != right.shape:
-            return Result(name, want, f"{key} has another shape", False, hint)
-        if not bool((got[key] - right).abs().max() <= _CLOSE * right.abs().max()):
-            factor = float(got[key].norm() / right.norm())
+        value = torch.as_tensor(got[key])  # arrays of no dimension come as numbers
+        if value.shape != right.shape:
+            shapes = f"{tuple(value.shape)}, not {tuple(right.shape)}"
+            return Result(name, want, f"{key} has the shape {shapes}", False, hint)
+        few_bits = 2 * torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0
+        value = value.double()
+        if not bool((value - right).abs().max() <= max(_CLOSE, few_bits) * right.abs().max()):
+            factor = float(value.norm() / right.double().norm())
             got_words = f"{key}: {factor:.2f} times as long, or in another direction"
             return Result(name, want, got_words, False, hint)
     return Result(name, want, f"all {len(expected)} close", True, hint)
 
 
-def _engine_gradients(sizes: Sequence[int]) -> tuple[list[Gradients], Gradients]:
+@cache
+def _engine_gradients(sizes: tuple[int, ...]) -> tuple[list[Gradients], Gradients]:
     """The same on four real ranks: each microbatch by itself, and the batch in m microbatches."""
     model, inputs, targets = experiment(sum(sizes), width=16, depth=4)
     parts = []
@@ -111,10 +121,10 @@ def _judge_combine(function: Function, seed: int) -> Iterator[Result | Shown]:
         "2 replicas with 3 and 2 microbatches": [4, 4, 3, 5, 5],
         "microbatches of one row": [1, 1, 1],
     }
-    made = {name: _parts(sizes) for name, sizes in batches.items()}
+    made = {name: _parts(tuple(sizes)) for name, sizes in batches.items()}
     real = "recorded on 4 ranks, ragged"
     batches[real] = [6, 6, 5]
-    made[real] = _engine_gradients(batches[real])
+    made[real] = _engine_gradients(tuple(batches[real]))
     cases: Cases = {name: (made[name][0], sizes) for name, sizes in batches.items()}
 
     def compare(name: str, got: Gradients, *_: object) -> Result:
@@ -124,7 +134,10 @@ def _judge_combine(function: Function, seed: int) -> Iterator[Result | Shown]:
         )
         return _compare_gradients(name, made[name][1], got, hint)
 
-    yield from each(function, cases, compare)
+    def drawn(name: str, got: Gradients, parts: list[Part]) -> Result:
+        return _compare_gradients(name, mean_over_rows(parts), got, "")
+
+    yield from each(function, cases, compare, replace(MICROBATCHES, compare=drawn), seed)
 
 
 # ------------------------------------------------------------------------------ 05.2, weights
@@ -139,11 +152,13 @@ def _judge_weights(function: Function, seed: int) -> Iterator[Result | Shown]:
         "two replicas of different size": ([[4, 4], [3, 2]],),
         "three replicas, one with a single microbatch": ([[4, 4], [3], [2, 2, 1]],),
     }
-    yield from each(function, cases, _compare_weights)
+    yield from each(
+        function, cases, _compare_weights, replace(SHARES, compare=_compare_share), seed
+    )
 
 
 def _compare_weights(name: str, value: list[list[float]], shares: list[list[int]]) -> Result:
-    parts, whole = _parts([size for share in shares for size in share])
+    parts, whole = _parts(tuple(size for share in shares for size in share))
     if [len(row) for row in value] != [len(share) for share in shares]:
         return Result(name, f"weights for {shares}", str(value), False, "one weight per microbatch")
     rest = list(parts)
@@ -151,6 +166,21 @@ def _compare_weights(name: str, value: list[list[float]], shares: list[list[int]
     averaged = _add_up([(1 / len(replicas), replica) for replica in replicas])
     hint = "after your weights come an addition in each replica and a *mean* over the replicas"
     return _compare_gradients(name, whole, averaged, hint)
+
+
+def _compare_share(name: str, value: list[list[float]], shares: list[list[int]]) -> Result:
+    """Of each microbatch alone: its rows have the gradient 1, all others 0, and the mean of all."""
+    sizes = [len(share) for share in shares]
+    if [len(row) for row in value] != sizes:
+        return Result(name, f"one weight for each of {shares}", short(value), False)
+    rows = sum(map(sum, shares))
+    right = [[len(shares) * (sum([1.0] * size) / rows) for size in share] for share in shares]
+    close = all(
+        abs(got - want) <= _CLOSE * want
+        for row, wanted in zip(value, right, strict=True)
+        for got, want in zip(row, wanted, strict=True)
+    )
+    return Result(name, short(right), short(value), close)
 
 
 def _add_up(terms: Sequence[tuple[float, Gradients]]) -> Gradients:
@@ -174,6 +204,7 @@ CHAPTER = Chapter(
                 "Go through all names that occur in *any* of the dicts; if a microbatch has "
                 "no such gradient, it adds nothing, but its rows still count in the division.",
             ),
+            MICROBATCHES,
         ),
         "05.2": Exercise(
             "weights with replicas",
@@ -185,6 +216,7 @@ CHAPTER = Chapter(
                 "The mean over the replicas divides by their number; the weight has to correct "
                 "for that.",
             ),
+            SHARES,
         ),
     },
     QUESTIONS,

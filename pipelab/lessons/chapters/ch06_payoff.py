@@ -5,21 +5,26 @@ The speed-up on paper follows from the bubble of lesson 4 (GPipe, Huang et al. 2
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
 
 from pipelab.errors import RankOutOfMemory
-from pipelab.lessons import trials
+from pipelab.lessons import recorded, trials
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
+from pipelab.lessons.chapters.ch06_draws import BUDGETS, PIPELINES, TIGHT_AND_ROOMY
 from pipelab.lessons.chapters.ch06_questions import QUESTIONS
-from pipelab.lessons.exercise import TRY_AGAIN, Cases, Exercise, each, equal, ratio
+from pipelab.lessons.comparing import whole
+from pipelab.lessons.exercise import Cases, Exercise, each, equal, ratio
 from pipelab.lessons.results import Result, Shown
 from pipelab.lessons.trials import CANDIDATES, Candidate
+from pipelab.lessons.written import short
 from pipelab.schedules import gpipe
 from pipelab.simulator import simulate
 from pipelab.trace.memory import peak_bytes
+from pipelab.words import number
 
-BUDGETS = {"tight": 700_000, "roomy": 1_100_000}  # bytes on each rank
-
+_SLOWER = 1.1  # how many times as long as the best is good enough
 _CHOOSE = "a function choose(budget): schedule, ranks, microbatches, such as ('gpipe', 2, 4)"
 _SPEEDUP = "a function speedup(p, m, message): how many times as fast as one rank"
 
@@ -29,19 +34,38 @@ _SPEEDUP = "a function speedup(p, m, message): how many times as fast as one ran
 
 def _judge_choose(function: Function, seed: int) -> Iterator[Result | Shown]:
     cases: Cases = {f"{name}: a candidate": (budget,) for name, budget in BUDGETS.items()}
-    tried = yield from each(function, cases, _compare_choice)
-    if tried.right:
-        for (name, budget), value in zip(BUDGETS.items(), tried.values, strict=True):
-            assert isinstance(value, list)
-            schedule, p, m = value
-            yield from _measure(name, budget, (schedule, p, m))
+    draws = replace(TIGHT_AND_ROOMY, compare=_compare_budget)
+    tried = yield from each(function, cases, _compare_choice, draws, seed)
+    good = [value for value in tried.values if _compare_choice("", value, 0).ok]
+    if len(good) == len(cases):
+        for (name, budget), value in zip(BUDGETS.items(), good, strict=True):
+            yield from _measure(name, budget, _candidate(value))
 
 
-def _compare_choice(name: str, value: list[object], budget: int) -> Result:
+def _candidate(value: object) -> Candidate:
+    assert isinstance(value, list)
+    schedule, p, m = map(whole, value)
+    return schedule, p, m  # type: ignore[return-value]  # the caller compares it with CANDIDATES
+
+
+def _compare_choice(name: str, value: object, budget: int) -> Result:
     hint = "in this order: 'gpipe' or '1f1b'; 1, 2 or 4 ranks; 2, 4 or 8 microbatches"
-    got = tuple(value)
+    got = tuple(map(whole, value)) if isinstance(value, list) else value
     expected = f"one of the {len(CANDIDATES)} candidates"
-    return Result(name, expected, str(got), got in CANDIDATES, hint)
+    return Result(name, expected, short(got), got in CANDIDATES, hint)
+
+
+def _compare_budget(name: str, value: object, budget: int) -> Result:
+    """Without a run: bytes are known, and the simulator knows who is fastest."""
+    expected = f"fits in {budget:,} bytes, within {_SLOWER - 1:.0%} of the best"
+    choice = _compare_choice(name, value, budget)
+    if not choice.ok:
+        return choice._replace(expected=expected)
+    if (need := trials.NEEDS[_candidate(value)]) > budget:
+        return Result(name, expected, f"{choice.got} needs {need:,} bytes", False)
+    times = trials.predicted(_candidate(value)) / trials.predicted(trials.best(budget))
+    got = f"{choice.got} takes {times:.2f} times as long"
+    return Result(name, expected, got, times <= _SLOWER)
 
 
 def _measure(name: str, budget: int, choice: Candidate) -> Iterator[Result | Shown]:
@@ -55,18 +79,18 @@ def _measure(name: str, budget: int, choice: Candidate) -> Iterator[Result | Sho
         return
     most = max(point.total for point in peak_bytes(own))
     yield Result(row, expected, f"{most:,} on the fullest", True)
-    trials.again(choice, own)
-    fitting = CANDIDATES
-    for larger in sorted((b for b in BUDGETS.values() if b >= budget), reverse=True):
-        fitting = trials.fitting(larger, fitting)  # what does not fit in more, does not in less
-    best = trials.fastest(fitting)
-    own = trials.again(choice, own)  # or an earlier run, or one that the search has made
-    over = own.duration / best.duration
-    hint = f"{len(fitting)} candidates fit, and one of them is faster: measure them"
-    yield ratio(f"{name}: time over the best that fits", over, 0.9, 1.1, hint)
+    first = trials.best(budget)
+    over = trials.predicted(choice) / trials.predicted(first)
+    fitting = sum(need <= budget for need in trials.NEEDS.values())
+    hint = f"{number(fitting, 'candidate')} fit, and one of them is faster: measure them"
+    yield ratio(f"{name}: time over the best that fits", over, 0.9, _SLOWER, hint)
+    if over <= _SLOWER:
+        seconds = own.duration, trials.predicted(choice)
+        yield recorded.timed(f"{name}: recorded over predicted", *seconds, "choice")
     yield Shown(f"{name}: yours, {own.duration * 1000:.0f} ms a step", own)
-    if over > 1.1:
-        yield Shown(f"{name}: the best that fits, {best.duration * 1000:.0f} ms a step", best)
+    if over > _SLOWER:
+        fast = trials.trial(*first, budget)
+        yield Shown(f"{name}: the best that fits, {fast.duration * 1000:.0f} ms a step", fast)
 
 
 # ---------------------------------------------------------------------------- 06.2, speed-up
@@ -82,7 +106,7 @@ def _judge_speedup(function: Function, seed: int) -> Iterator[Result | Shown]:
         "8 ranks, 4 microbatches, messages of 3 %": (8, 4, 0.03),
         "2 ranks, 2 microbatches, a message of 100 %": (2, 2, 1.0),
     }
-    tried = yield from each(function, cases, _compare_speedup)
+    tried = yield from each(function, cases, _compare_speedup, PIPELINES, seed)
     if tried.right:
         for p, m, message in ((4, 8, 0.01), (2, 1, 0.0)):
             yield from _race(p, m, message)
@@ -104,6 +128,7 @@ def _compare_speedup(name: str, value: float, p: int, m: int, message: float) ->
     return equal(name, _on_paper(p, m, message), float(value), hint)
 
 
+@cache
 def _on_paper(p: int, m: int, message: float) -> float:
     """What the simulator says, if one rank's step takes 1 s."""
     return 1 / simulate(gpipe(p, m), trials.share(1.0, p, m, message)).duration
@@ -114,7 +139,8 @@ def _race(p: int, m: int, message: float) -> Iterator[Result | Shown]:
     measured = one.duration / many.duration
     yield Shown(f"p = {p}, m = {m}, recorded: {measured:.2f} times as fast as one rank", many)
     name = f"p = {p}, m = {m}: recorded over yours"
-    yield ratio(name, measured / _on_paper(p, m, message), 0.7, 1.05, TRY_AGAIN)
+    yield from recorded.order(gpipe(p, m), many)
+    yield recorded.timed(name, measured, _on_paper(p, m, message), "formula", (0.7, 1.05))
 
 
 CHAPTER = Chapter(
@@ -133,6 +159,7 @@ CHAPTER = Chapter(
                 "trial(schedule, p, m, budget) in a try, .duration kept if there was no "
                 "RankOutOfMemory. The smallest wins; write down what you find, for each budget.",
             ),
+            TIGHT_AND_ROOMY,
         ),
         "06.2": Exercise(
             "the speed-up on paper",
@@ -147,6 +174,7 @@ CHAPTER = Chapter(
                 "p - 1 messages are waited for in the forwards, and p - 1 in the backwards. Add "
                 "their time to that of the slots, and divide 1 by the sum.",
             ),
+            PIPELINES,
         ),
     },
     QUESTIONS,

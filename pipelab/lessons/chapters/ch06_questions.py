@@ -16,6 +16,7 @@ QUESTIONS: dict[str, Question] = {
         },
         tolerance=0.1,
         unit=" layers",
+        expected=20.0,
     ),
     "06.speed": Estimate(
         "4 ranks instead of one, of the same speed, 16 microbatches: how many times as fast is "
@@ -30,6 +31,7 @@ QUESTIONS: dict[str, Question] = {
             "that do the work.",
         },
         tolerance=0.17,  # a busy machine; but 4 is never near 3.37
+        expected=64 / 19,
         unit=" times as fast",
     ),
     "06.cores": Choose(

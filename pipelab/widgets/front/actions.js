@@ -96,12 +96,12 @@ function makeNavigation(s, ask, describe) {
   }
   return {
     choose,
-    /** Around the chosen action, or the time of the replay, unless a time is given.
-     * @param {number} factor @param {number} at */
-    zoom(factor, at = focus()) {
-      const isSeen = at >= s.window.from && at <= s.window.to;
-      if (!isSeen) s.window = panned(s.window, s.whole, at - (s.window.from + s.window.to) / 2);
-      s.window = zoomed(s.window, s.whole, factor, at);
+    /** Around a time, which keeps its place; without one, the chosen action or the time of the
+     * replay comes to the middle. @param {number} factor @param {number} [at] */
+    zoom(factor, at) {
+      const middle = (s.window.from + s.window.to) / 2;
+      s.window = zoomed(s.window, s.whole, factor, at ?? middle);
+      if (at === undefined) s.window = panned(s.window, s.whole, focus() - (s.window.from + s.window.to) / 2);
       ask("move");
     },
     whole() {

@@ -118,7 +118,7 @@ export function sessionChart(clear) {
   const key = element("p", { class: "pl-small pl-key" });
   const more = element("details", {}, element("summary", {}, "The same in words"), list);
   const node = element("figure", { class: "pl-session" },
-    element("figcaption", {}, element("b", {}, "Bubble of every run"), choice), drawing, key, more);
+    element("figcaption", {}, element("b", {}, "Bubble of every run"), choice), drawing, key);
 
   function update() {
     const { runs, curve, guesses } = shown;
@@ -129,7 +129,7 @@ export function sessionChart(clear) {
     list.replaceChildren(...[...guesses, ...runs].map((run) => element("li", {}, run.words ?? "")));
   }
   return {
-    node,
+    node, more,
     /** New runs, or theory's curve for the latest; the axis is the one that was changed last.
      * @param {Run[]} runs @param {Theory | null} curve @param {Run[]} guesses */
     show(runs, curve, guesses) {

@@ -26,24 +26,6 @@ function lane(indices, start, end) {
   return { order, reach, starts: Float32Array.from(order, (index) => start[index]) };
 }
 
-/** Which part of its row each box has: 0 all of it, 1 the upper half, 2 the lower one. An F and a B of
- * a rank that overlap in time share the row, see overlapping.py.
- * @param {{ order: Int32Array }[]} lanes @param {Omit<Trace, "rows" | "stages" | "span" | "half">} columns */
-function halves(lanes, { head, n, kind, start, end }) {
-  const half = new Int8Array(n);
-  const name = (/** @type {number} */ i) => head.kinds[kind[i]].name;
-  for (const { order } of lanes) {
-    for (let k = 1; k < order.length; k++) {
-      const pair = [order[k - 1], order[k]];
-      const [upper, lower] = name(pair[0]) === "F" ? pair : pair.reverse();
-      const shared = Math.min(end[upper], end[lower]) - Math.max(start[upper], start[lower]);
-      const shorter = Math.min(end[upper] - start[upper], end[lower] - start[lower]);
-      if (name(upper) === "F" && name(lower) === "B" && shared > shorter / 2) [half[upper], half[lower]] = [1, 2];
-    }
-  }
-  return half;
-}
-
 /** Top and height of an event's box in its row. @param {Trace} trace @param {number} i @param {Part} row @returns {Part} */
 export function partOf({ half }, i, [y, height]) {
   return half[i] ? [half[i] === 1 ? y : y + height / 2, height / 2] : [y, height];
@@ -61,8 +43,9 @@ export function readTrace(head, value) {
     head, n, rank: ints(0), kind: ints(1), stage: ints(2), microbatch: ints(3), peer: ints(4),
     start: reals(5), end: reals(6), bytes: reals(7),
   };
-  const rows = rowsOf(columns);
-  return { ...columns, ...rows, half: halves(rows.rows.map((row) => row.boxes), columns) };
+  const half = new Int8Array(n); // 0 all of its row, 1 the upper half, 2 the lower one
+  for (const [upper, lower] of head.pairs ?? []) [half[upper], half[lower]] = [1, 2];
+  return { ...columns, ...rowsOf(columns), half };
 }
 
 /** Per rank its lanes and its stages, and the time from the first start to the last end.
@@ -131,7 +114,7 @@ export function token(trace, i) {
 }
 
 /** The slots of phrases about an event. @param {Trace} trace @param {number} i */
-const slots = (trace, i) => ({
+export const slots = (trace, i) => ({
   token: token(trace, i), kind: WORDS.kinds[kindOf(trace, i).name].name, rank: trace.rank[i],
   stage: trace.stage[i], microbatch: numberOf(trace, trace.microbatch[i]),
 });
@@ -165,32 +148,6 @@ export function doing(trace, rank, time) {
   const hasFinished = idle && reach.length && time >= reach[reach.length - 1];
   const hasBegun = starts.length && time >= starts[0];
   return { event: -1, idle: -1, words: say(hasFinished ? "finished" : hasBegun ? "waits" : "not_begun") };
-}
-
-/** What a rank does in a run that has not ended; `plan`, its prediction, holds what comes next.
- * @param {Trace} trace @param {number} rank @param {Trace | null} plan @returns {Doing} */
-export function atWork(trace, rank, plan) {
-  const { order, reach } = trace.rows[rank].boxes;
-  const latest = Math.max(0, ...trace.rows.map((row) => row.boxes.reach.at(-1) ?? 0));
-  if (order.length && reach[reach.length - 1] >= latest) return doing(trace, rank, latest * (1 - 1e-6));
-  const next = plan?.rows[rank]?.boxes.order[order.length];
-  const words = !plan ? say("waits") : next === undefined ? say("all_computed") : waitFor(plan, next);
-  return { event: -1, idle: -1, words };
-}
-
-/** Which action of which rank makes what an action needs. @param {Trace} plan @param {number} i */
-function waitFor(plan, i) {
-  const isForward = kindOf(plan, i).name === "F";
-  const makers = isForward ? ["F"] : ["B", "I"];
-  const stage = plan.stage[i] + (isForward ? -1 : 1);
-  const replica = replicaOf(plan.head, plan.rank[i]);
-  for (let k = 0; k < plan.n; k++) {
-    const makes = plan.stage[k] === stage && plan.microbatch[k] === plan.microbatch[i] &&
-      makers.includes(kindOf(plan, k).name);
-    if (makes && plan.rank[k] !== plan.rank[i] && replicaOf(plan.head, plan.rank[k]) === replica)
-      return say("waits_for", slots(plan, k));
-  }
-  return say("about_to_start", slots(plan, i));
 }
 
 /** Details of an event, line by line. `ghost` (a trace under this one) adds how it moved.

@@ -2,9 +2,13 @@
 // The schedule editor: a grid of tokens, whether they can run, and what they are predicted to do.
 /** @import { Model } from "./types.js" */
 /** @import { Tokens } from "./token_grid.js" */
+import { atWork } from "./at_work.js";
 import { debounce } from "./debounce.js";
 import { exportButton } from "./export.js";
-import { button, element, newId } from "./parts.js";
+import { newId } from "./new_id.js";
+import { button, element, write } from "./parts.js";
+import { patience } from "./patience.js";
+import { say } from "./scale.js";
 import { bind, onTraits, timeline } from "./timeline.js";
 import { makeGrid } from "./token_grid.js";
 import { csvButton, makeHistory, stampForm } from "./token_tools.js";
@@ -26,14 +30,27 @@ function makeForm(act, add, save) {
     if (token) add(token);
     fresh.value = "";
   };
+  const label = element("label", { for: id });
   const node = element("form", { class: "pl-bar", "aria-label": "Edit", submit: (/** @type {Event} */ event) => {
     event.preventDefault();
     addFresh();
   } });
   node.append(element("div", { class: "pl-group" }, run, stop, undo, redo, save),
-    element("div", { class: "pl-group" }, element("label", { for: id }, "Token for this rank"), fresh,
+    element("div", { class: "pl-group" }, label, fresh,
       button("Add", addFresh)));
-  return { node, run, stop, undo, redo };
+  return { node, run, stop, undo, redo, label };
+}
+
+/** Send the rows to Python, unless it has these; whether they were sent.
+ * @param {Model} model @param {string[][]} rows @param {Element} message */
+function sendRows(model, rows, message) {
+  if (JSON.stringify(rows) === JSON.stringify(model.get("rows"))) {
+    write(message, model.get("message")); // a token was moved, and moved back
+    return false;
+  }
+  model.set("rows", rows);
+  model.save_changes();
+  return true;
 }
 
 /** The editor on a page: edits are sent to Python, which checks them.
@@ -42,12 +59,13 @@ function render({ model, el }) {
   const get = (/** @type {string} */ name) => model.get(name);
   const copied = () => get("rows").map((/** @type {string[]} */ row) => [...row]);
   /** @type {Tokens} */
-  const state = { rows: copied(), spot: [0, 0], dragged: null, marks: () => get("marks") };
+  const state = { rows: copied(), spot: [0, 0], dragged: null, marks: () => get("marks"), moved: showRank };
   const message = element("pre", { class: "pl-status", role: "status", "aria-live": "polite" });
-  const send = debounce(() => {
-    model.set("rows", state.rows);
-    model.save_changes();
-  }, REST);
+  const note = patience();
+  const send = debounce(() => sendRows(model, state.rows, message) && note.sent(), REST);
+  function showRank() {
+    write(form.label, say("token_for", { rank: state.spot[0] }));
+  }
   const ask = (/** @type {string} */ name) => {
     send.flush();
     model.set(name, get(name) + 1);
@@ -55,6 +73,7 @@ function render({ model, el }) {
   };
   const draw = (/** @type {boolean} */ focus) => {
     grid.draw(focus);
+    showRank();
     form.undo.setAttribute("aria-disabled", String(!history.canUndo));
     form.redo.setAttribute("aria-disabled", String(!history.canRedo));
   };
@@ -62,11 +81,12 @@ function render({ model, el }) {
     history.remember();
     Object.assign(state, { rows, spot });
     draw(true);
-    message.textContent = "…";
+    write(message, "…");
     send.soon();
   };
   const history = makeHistory(state, () => {
     draw(grid.node.matches(":focus-within")); // the keys that asked for it go on
+    write(message, "…");
     send.soon();
   });
   const grid = makeGrid(state, edit);
@@ -80,31 +100,35 @@ function render({ model, el }) {
     edit(state.rows.map((row, r) => (r === rank ? [...row, token] : row)), [rank, state.rows[rank].length]);
   }, csvButton(state));
   const stamp = stampForm(model, send.flush);
-  const view = timeline([exportButton(model)], get("show"));
+  const view = timeline([exportButton(model)], get("show"), atWork);
   const root = element("section", { class: "pl-editor pl-root", "aria-label": "Schedule editor" },
-    grid.node, form.node, stamp, message, view.node);
+    grid.node, form.node, stamp, message, note.node, view.node);
   root.dataset.lmSuppressShortcuts = "true";
   root.addEventListener("keydown", (event) => history.press(event) && event.preventDefault());
   draw(false);
-  const views = traitViews({ model, root, form, message, grid }, () => {
+  const views = traitViews({ model, root, form, message, grid, note }, () => {
     if (JSON.stringify(state.rows) === JSON.stringify(get("rows"))) return;
     history.remember(); // Python stamped a block, or a cell set other rows
     state.rows = copied();
     draw(false);
   });
-  const ends = [onTraits(model, views), bind(model, view), view.end, send.cancel];
+  const ends = [onTraits(model, views), bind(model, view, () => void (root.dataset.plLive = get("live"))), view.end, send.cancel, note.end];
   el.append(root);
   return () => ends.forEach((end) => end());
 }
 
 /** What each trait changes on the page.
  * @param {{ model: Model, root: HTMLElement, message: HTMLElement, form: ReturnType<typeof makeForm>,
- *   grid: ReturnType<typeof makeGrid> }} parts @param {() => void} rows */
-function traitViews({ model, root, form, message, grid }, rows) {
+ *   grid: ReturnType<typeof makeGrid>, note: ReturnType<typeof patience> }} parts @param {() => void} rows */
+function traitViews({ model, root, form, message, grid, note }, rows) {
   const get = (/** @type {string} */ name) => model.get(name);
   return {
     rows,
-    message: () => void (message.textContent = get("message")),
+    message: () => write(message, get("message")),
+    checked() { // after each edit, also one that leaves the message as it was
+      note.answered();
+      write(message, get("message"));
+    },
     marks: grid.mark,
     can_run() {
       form.run.setAttribute("aria-disabled", String(!get("can_run")));
@@ -114,7 +138,6 @@ function traitViews({ model, root, form, message, grid }, rows) {
       form.stop.setAttribute("aria-disabled", String(get("state") !== "running"));
       root.dataset.plState = get("state");
     },
-    live: () => void (root.dataset.plLive = get("live")),
   };
 }
 

@@ -3,16 +3,13 @@
 //
 // Words and figures come from Python, in traits; this file lays them out and sends what was chosen.
 /** @import { Model } from "./types.js" */
+import { atWork } from "./at_work.js";
 import { sessionChart } from "./chart.js";
 import { exportButton } from "./export.js";
 import { makeControls } from "./lab_controls.js";
 import { element, write } from "./parts.js";
+import { patience } from "./patience.js";
 import { bind, onTraits, timeline } from "./timeline.js";
-
-const PATIENCE = 3000; // ms without an answer before the view says so
-const NO_ANSWER =
-  "No answer from the kernel: it is busy, or not running. " +
-  "If this stays, run this cell again (Shift+Enter).";
 
 /** @param {Element} node @param {{ name: string, value: string }[]} figures */
 function fillFigures(node, figures) {
@@ -20,30 +17,12 @@ function fillFigures(node, figures) {
     element("li", {}, element("span", {}, name), " ", element("strong", {}, value))));
 }
 
-/** A note that appears when the kernel does not answer. */
-function patience() {
-  const node = element("p", { class: "pl-note", role: "status" });
-  let timer = 0;
-  const end = () => clearTimeout(timer);
-  return {
-    node, end,
-    sent() {
-      end();
-      timer = window.setTimeout(() => (node.textContent = NO_ANSWER), PATIENCE);
-    },
-    answered() {
-      end();
-      node.textContent = "";
-    },
-  };
-}
-
 /** The lab on a page: `el` gets it, the model's traits fill it. @param {{ model: Model, el: HTMLElement }} place */
 function render({ model, el }) {
   const get = (/** @type {string} */ name) => model.get(name);
   const note = patience();
   const panel = makeControls(model, note.sent);
-  const view = timeline([exportButton(model)], get("show"));
+  const view = timeline([exportButton(model)], get("show"), atWork);
   const chart = sessionChart(() => {
     model.set("session", []);
     model.save_changes();
@@ -54,7 +33,8 @@ function render({ model, el }) {
   const figures = element("ul", { class: "pl-figures", "aria-label": "The run in numbers" });
   const root = element("section", { class: "pl-lab pl-root", "aria-label": "Timeline lab" });
   chart.node.hidden = Boolean(get("choices").story);
-  const side = element("div", { class: "pl-side" }, figures, chart.node);
+  chart.more.hidden = chart.node.hidden;
+  const side = element("div", { class: "pl-side" }, element("div", {}, figures, chart.more), chart.node);
   const status = element("div", { class: "pl-state" }, title, summary);
   const main = element("div", { class: "pl-main" }, side, view.node);
   root.append(panel.node, status, note.node, error, main);
@@ -79,10 +59,9 @@ function render({ model, el }) {
     figures: () => fillFigures(figures, get("figures")),
     session: showChart,
     curves: showChart,
-    live: () => void (root.dataset.plLive = get("live")),
   };
   for (const [name, { show }] of Object.entries(panel.inputs)) views[name] = () => show(get(name));
-  const ends = [onTraits(model, views), bind(model, view), view.end, panel.end, note.end];
+  const ends = [onTraits(model, views), bind(model, view, () => void (root.dataset.plLive = get("live"))), view.end, panel.end, note.end];
   el.append(root);
   return () => ends.forEach((end) => end());
 }

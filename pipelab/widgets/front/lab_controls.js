@@ -2,7 +2,8 @@
 // The controls of the lab: a change sends all settings that differ from the model's.
 /** @import { Control, Debounced, Model } from "./types.js" */
 import { debounce } from "./debounce.js";
-import { button, element, newId } from "./parts.js";
+import { newId } from "./new_id.js";
+import { button, element } from "./parts.js";
 
 // ms that a slider must rest before it starts a run, unless it is released: a key that is held
 // repeats after 30 or so

@@ -8,9 +8,9 @@ export const HATCHED = 8; // px: a hatch below this width cannot be seen, but co
 const MOST_NODES = 1000; // boxes that are separate nodes: a frame of more takes too long
 export const COLUMN = 4; // px: where many narrow boxes meet, each column shows how its time was spent
 
-const ROOM = 176; // px for the boxes of all ranks, where they are few: a screen holds more than the picture
+const ROOM = 172; // px for the boxes of 4 to 8 ranks: a screen holds more than the picture
 const LARGE = 43; // px from one rank to the next, at most
-const SMALL_ROW = 22; // and at least, as long as all of them together are not taller than TALL
+const SMALL_ROW = 21.5; // and at least, as long as all of them together are not taller than TALL
 const TALL = 440;
 const EXTRA = { ghost: 0.36, messages: 0.3, memory: 0.6 }; // heights of a row's other parts, in boxes
 
@@ -34,28 +34,31 @@ export function layout({ trace, ghost, lanes, curves, guess, live }, width) {
   const height = { ghost: part("ghost"), messages: part("messages"), memory: part("memory") };
   /** @type {Placed[]} */
   const rows = [];
-  let y = guess ? 22 : 6; // its text is above the first row
+  const needed = height.ghost + box + height.messages + height.memory + 5; // with the gaps between them
+  const stride = Math.max(pitch, extra ? needed : box + 1);
+  const top = guess ? 22 : 6; // its text is above the first row
   for (let rank = 0; rank < ranks; rank++) {
+    const y = top + Math.round(rank * stride);
     const boxAt = y + height.ghost;
     const messagesAt = boxAt + box + (height.messages ? 2 : 0);
     const memoryAt = messagesAt + height.messages + (height.memory ? 3 : 0);
     const bottom = memoryAt + height.memory;
     rows.push({ top: y, ghost: [y, height.ghost], box: [boxAt, box], messages: [messagesAt, height.messages],
       memory: [memoryAt, height.memory], bottom });
-    y = bottom + gap;
   }
+  let bottom = top + Math.round(ranks * stride);
   for (let rank = ranks; rank < others; rank++) { // ranks that only the other trace has
     const only = Math.max(height.ghost, Math.round(box * 0.6));
-    const end = y + only;
-    rows.push({ top: y, ghost: [y, only], box: [end, 0], messages: [end, 0], memory: [end, 0], bottom: end });
-    y = end + gap;
+    const end = bottom + only;
+    rows.push({ top: bottom, ghost: [bottom, only], box: [end, 0], messages: [end, 0], memory: [end, 0], bottom: end });
+    bottom = end + gap;
   }
-  return { width, left, right, plot: Math.max(120, width - left - right), rows, bottom: y, height: y + 26 };
+  return { width, left, right, plot: Math.max(120, width - left - right), rows, bottom, height: bottom + 26 };
 }
 
 /** The rank at a height, or -1. @param {Pick<Place, "rows">} place @param {number} y */
 export function rankAt({ rows }, y) {
-  const rank = first(rows.length, (i) => rows[i].bottom + 4 > y);
+  const rank = first(rows.length, (i) => (rows[i + 1]?.top ?? rows[i].bottom + 4) > y);
   return rank < rows.length && y >= rows[rank].top - 5 ? rank : -1;
 }
 
@@ -83,12 +86,12 @@ export function fitting(labels, width, size) {
 export function labelLook(widths, height, { digits, stages, isWide }) {
   const [letter, digit] = [isWide ? 1.15 : 0.78, 0.72]; // em: bold, in the widest of the usual fonts
   /** @param {number} size @param {number} ems @param {number} rows @param {Look["lines"]} lines @returns {Look} */
-  const look = (size, ems, rows, lines) => ({ size, needs: ems * size + 4, tall: rows * (size - 0.5) + 3, lines });
+  const look = (size, ems, rows, lines) => ({ size, needs: ems * size + 3, tall: rows * (size - 0.5) + 3, lines });
   const looks = [look(12, letter + digits * digit, 1, ["both"]), look(10.5, letter + digits * digit, 1, ["both"]),
     look(10.5, Math.max(letter, digits * digit), 2, ["letter", "digits"]), look(9, digits * digit, 1, ["digits"])];
   if (stages) looks.unshift(look(12, letter + (digits + stages) * digit, 1, ["token"]));
   const sorted = Float32Array.from(widths).sort();
-  const typical = sorted[Math.floor(sorted.length / 5)] ?? 0; // a few may be short, as in a disturbed run
+  const typical = sorted[Math.floor(sorted.length / 10)] ?? 0; // a few may be short, as in a disturbed run
   return looks.find(({ needs, tall }) => needs <= typical && tall <= height) ?? null;
 }
 

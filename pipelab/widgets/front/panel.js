@@ -2,10 +2,12 @@
 // What is around the picture: a sentence, buttons, what each rank does now, legend, tables.
 /** @import { Act, Doing, Head, Image, Kind, Reason, State, Table } from "./types.js" */
 import { makeBar } from "./bar.js";
-import { atWork, details, doing, isBox, numberOf, token } from "./data.js";
-import { element, svg, tableOf, write } from "./parts.js";
+import { details, doing, isBox, numberOf, token } from "./data.js";
+import { element, set, svg, tableOf, write } from "./parts.js";
 import { bytesText, say, timeText } from "./scale.js";
 import { WORDS } from "./words.js";
+
+/** @typedef {(trace: import("./types.js").Trace, rank: number, plan: import("./types.js").Trace | null) => Doing} AtWork */
 
 /** The elements around the picture, empty.
  * @param {Image} image @param {HTMLElement} bar @param {HTMLElement} scrub @param {HTMLElement} help */
@@ -25,14 +27,14 @@ function makeNodes(image, bar, scrub, help) {
   const node = element("section", { class: "pl-timeline", "aria-label": "Timeline" },
     disturbed, sentence, bar, figure, about, now, legend, tables, spoken);
   node.dataset.lmSuppressShortcuts = "true";
-  image.node.setAttribute("role", "application");
-  image.node.setAttribute("aria-roledescription", "timeline");
+  set(image.node, { role: "application", "aria-roledescription": "timeline" });
   return { node, stage, tip, disturbed, sentence, about, spoken, legend, now, clock, tables };
 }
 
 /** The parts of a timeline, and how they show what changed; `act` holds what its buttons do.
- * @param {State} s @param {Image} image @param {Act} act @param {Node[]} extra more buttons */
-export function makeParts(s, image, act, extra) {
+ * @param {State} s @param {Image} image @param {Act} act @param {Node[]} extra more buttons
+ * @param {AtWork} atWork what a rank of a run in progress does */
+export function makeParts(s, image, act, extra, atWork) {
   const { help, ...bar } = makeBar(s, image, act, extra);
   const scrub = element("input", { type: "range", min: 0, max: 1000, step: 1, class: "pl-scrub",
     "aria-label": "Time of the replay",
@@ -42,10 +44,7 @@ export function makeParts(s, image, act, extra) {
   let lines = [];
   /** @type {Head | null} */
   let known = null;
-  const describe = () => {
-    const words = description(s);
-    if (nodes.about.textContent !== words) nodes.about.textContent = words;
-  };
+  const describe = () => write(nodes.about, description(s));
 
   return {
     node: nodes.node, stage: nodes.stage, tip: nodes.tip, disturbed: nodes.disturbed, describe,
@@ -56,10 +55,10 @@ export function makeParts(s, image, act, extra) {
         plTo: s.window.to, plFollowed: s.followed ? s.followed.microbatch : "" });
       const hasEnded = s.time >= s.whole.to && !s.live;
       const text = hasEnded ? "end" : timeText(s.time);
-      if (nodes.clock.textContent !== text) nodes.clock.textContent = text;
+      write(nodes.clock, text);
       scrub.value = String(Math.round(((s.time - s.whole.from) / (s.whole.to - s.whole.from)) * 1000));
       scrub.disabled = s.live;
-      scrub.setAttribute("aria-valuetext", text);
+      set(scrub, { "aria-valuetext": text });
       nodes.now.classList.toggle("pl-ended", hasEnded);
       const stateOf = (/** @type {number} */ rank) =>
         s.live ? atWork(s.trace, rank, s.ghost) : hasEnded ? null : doing(s.trace, rank, s.time);
@@ -73,7 +72,7 @@ export function makeParts(s, image, act, extra) {
       known = head;
       write(nodes.disturbed, head.disturbed ?? "");
       write(nodes.sentence, head.sentence ?? "");
-      image.node.setAttribute("aria-label", `${head.alt ?? head.sentence ?? "Timeline"} ${say("help_keys")}`);
+      set(image.node, { "aria-label": `${head.alt ?? head.sentence ?? "Timeline"} ${say("help_keys")}` });
       lines = fillNow(s, nodes.now, image);
       bar.show();
       if (s.live && nodes.legend.firstChild) return; // the record that follows has more, at the same place

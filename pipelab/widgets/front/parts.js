@@ -2,11 +2,6 @@
 // Small parts of a page: elements, icons, tables. Words are set as text, never as HTML.
 /** @import { Attributes, Pool, Table } from "./types.js" */
 
-let count = 0;
-// Each widget loads its own copy of this file, so a count alone would repeat ids on a page.
-const prefix = `pl-${Math.random().toString(36).slice(2)}`;
-export const newId = () => `${prefix}-${++count}`;
-
 // JupyterLab takes keys (arrows, D D, Shift+Enter) from whatever has the focus, unless that very
 // element has this mark: a mark on an ancestor is read too late.
 const FOCUSABLE = new Set(["button", "input", "select", "summary"]);

@@ -10,10 +10,13 @@ import { listen } from "./input.js";
 import { makeParts } from "./panel.js";
 import { emptyState, isEmpty, takeTrace } from "./state.js";
 
+/** @import { AtWork } from "./panel.js" */
+const NOTHING = { event: -1, idle: -1, words: "" };
 const SHARE = 0.1; // of the time, at most, that goes into pictures of a run in progress: its ranks need the cores
 
-/** @param {Node[]} extra more buttons @param {string[]} shown lanes to begin with, see `Timeline` */
-export function timeline(extra = [], shown = []) {
+/** @param {Node[]} extra more buttons @param {string[]} shown lanes to begin with, see `Timeline`
+ * @param {AtWork} atWork what a rank of a run in progress does */
+export function timeline(extra = [], shown = [], atWork = () => NOTHING) {
   const s = emptyState();
   s.lanes = { messages: shown.includes("messages"), memory: shown.includes("memory"),
     ghost: shown.includes("prediction"), former: false };
@@ -41,7 +44,7 @@ export function timeline(extra = [], shown = []) {
     parts.update();
   }
   const act = makeActions(s, ask, { announce: () => parts.announce(), describe: () => parts.describe() });
-  const parts = makeParts(s, image, act, extra);
+  const parts = makeParts(s, image, act, extra, atWork);
   const observer = new ResizeObserver(() => ask("draw"));
   observer.observe(parts.stage);
   listen(s, image, parts, act);
@@ -76,12 +79,13 @@ export function onTraits(model, views) {
 }
 
 /** All that the traits of one trace hold, shown; again whenever they change.
- * @param {Model} model @param {ReturnType<typeof timeline>} view */
-export function bind(model, view) {
+ * @param {Model} model @param {ReturnType<typeof timeline>} view @param {() => void} shown called then */
+export function bind(model, view, shown = () => {}) {
   const names = ["data", "head", "ghost_data", "ghost_head"];
   let timer = 0;
   const show = () => {
     timer = 0;
+    shown();
     const [data, head, ghostBytes, ghost] = names.map((name) => model.get(name));
     if (!head?.kinds) return;
     const [live, now] = [Boolean(model.get("live")), model.get("now") ?? 0];

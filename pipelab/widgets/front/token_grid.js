@@ -4,7 +4,8 @@ import { element } from "./parts.js";
 import { clamp } from "./scale.js";
 
 /** @typedef {number[]} Spot a rank, and a position in its row */
-/** @typedef {{ rows: string[][], spot: Spot, dragged: Spot | null, marks: () => string[] }} Tokens */
+/** @typedef {{ rows: string[][], spot: Spot, dragged: Spot | null, marks: () => string[],
+ *   moved: () => void }} Tokens */
 /** @typedef {(rows: string[][], focus: Spot) => void} Edit */
 
 const MOVES = "Arrow keys move from token to token; with Shift they move the token, along its rank or to " +
@@ -50,20 +51,36 @@ function markToken(node, isMarked) {
   else node.removeAttribute("aria-invalid");
 }
 
+/** Where in its row a dragged token would be dropped: before the first token whose middle is at the
+ * right of the pointer. @param {HTMLElement[]} nodes @param {DragEvent} event */
+function placeOf(nodes, event) {
+  const found = nodes.findIndex((each) => event.clientX < each.getBoundingClientRect().x + each.offsetWidth / 2);
+  return found < 0 ? nodes.length : found;
+}
+
 /** One rank; tokens can be dropped on it.
  * @param {Tokens} state @param {Edit} edit @param {number} rank @param {() => void} focusSpot */
 function rowNode(state, edit, rank, focusSpot) {
   const nodes = state.rows[rank].map((text, i) => tokenNode(state, edit, text, [rank, i], focusSpot));
   const node = element("div", { class: "pl-row", role: "group", "aria-label": `rank ${rank}` },
     element("b", {}, `rank ${rank}`), ...nodes);
-  node.addEventListener("dragover", (event) => state.dragged && event.preventDefault());
+  const mark = element("span", { class: "pl-drop", "aria-hidden": "true" });
+  node.addEventListener("dragover", (event) => {
+    if (!state.dragged) return;
+    event.preventDefault();
+    node.insertBefore(mark, nodes[placeOf(nodes, event)] ?? null);
+  });
+  node.addEventListener("dragleave", (event) => {
+    if (!(event.relatedTarget instanceof Node) || !node.contains(event.relatedTarget)) mark.remove();
+  });
+  node.addEventListener("dragend", () => node.closest(".pl-tokens")?.querySelector(".pl-drop")?.remove());
   node.addEventListener("drop", (event) => {
     event.preventDefault();
+    mark.remove();
     if (!state.dragged) return;
     const from = state.dragged;
     state.dragged = null;
-    const found = nodes.findIndex((each) => event.clientX < each.getBoundingClientRect().x + each.offsetWidth / 2);
-    const place = found < 0 ? nodes.length : found;
+    const place = placeOf(nodes, event);
     const to = [rank, from[0] === rank && from[1] < place ? place - 1 : place];
     edit(moved(state.rows, from, to), to);
   });
@@ -73,12 +90,13 @@ function rowNode(state, edit, rank, focusSpot) {
 /** One token. @param {Tokens} state @param {Edit} edit @param {string} text @param {Spot} spot @param {() => void} focusSpot */
 function tokenNode(state, edit, text, spot, focusSpot) {
   const [rank, i] = spot;
-  const node = element("button", { type: "button", draggable: "true", class: `pl-token pl-kind-${text.replace(/\d/g, "")}` }, text);
+  const node = element("button", { type: "button", draggable: "true", class: `pl-token pl-kind-${text.replace(/[\d.]/g, "")}` }, text);
   node.tabIndex = rank === state.spot[0] && i === state.spot[1] ? 0 : -1;
   markToken(node, state.marks().includes(text));
   node.setAttribute("aria-label", `${text}, rank ${rank}, place ${i + 1}`);
   node.addEventListener("focus", () => {
     state.spot = spot;
+    state.moved();
     const all = node.closest(".pl-tokens")?.querySelectorAll(".pl-token") ?? [];
     for (const other of all) other.setAttribute("tabindex", other === node ? "0" : "-1");
   });

@@ -1,7 +1,8 @@
 // @ts-check
 // Around the grid of tokens: undo and redo, a block to stamp, and the schedule as a CSV file.
 /** @import { Model } from "./types.js" */
-import { button, element, newId } from "./parts.js";
+import { newId } from "./new_id.js";
+import { button, element } from "./parts.js";
 
 /** What was edited, to go back to and forth again.
  * @param {{ rows: string[][], spot: number[] }} state @param {() => void} show called when other rows are to be seen */

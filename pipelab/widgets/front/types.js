@@ -15,7 +15,7 @@
 /** [times, values] of one rank. @typedef {[number[], number[]]} Curve */
 /** What data.py says about a trace, except its events.
  * @typedef {{ kinds: Kind[], source: string, ranks: number, replicas?: number, schedule?: string,
- *   microbatches?: number, slices?: number, idle?: Idle,
+ *   microbatches?: number, slices?: number, idle?: Idle, pairs?: [number, number][],
  *   disturbed?: string, shares?: string[], memory?: { unit: string, curves: Curve[] }, budget?: number, guess?: Guess | null,
  *   sentence?: string, alt?: string, totals?: string[], tables?: Table[], comparison?: Table }} Head */
 

@@ -15,25 +15,20 @@ export function makeMap(s, act) {
     const { from, to } = s.whole;
     act.pan(from + ((clientX - left) / width) * (to - from) - (s.window.from + s.window.to) / 2);
   });
-  /** @type {unknown} */
-  let drawn = null;
   const node = element("div", { class: "pl-map" }, words, drawing);
   return {
     node,
     /** Once per frame. */
     update() {
-      const { whole, window: { from, to }, trace: { rows, start } } = s;
+      const { whole, window: { from, to }, trace: { rows } } = s;
       const scale = 150 / (whole.to - whole.from);
       const factor = (whole.to - whole.from) / (to - from);
       node.classList.toggle("pl-zoomed", factor > 1.001);
       if (factor <= 1.001) return;
       write(words, say("zoomed", { factor: Number(factor.toPrecision(2)) }));
       set(window, { x: (from - whole.from) * scale, width: clamp((to - from) * scale, 2, 150) });
-      if (drawn === s.trace) return;
-      drawn = s.trace;
-      const spots = rows.flatMap(({ boxes }, rank) => [...boxes.order.subarray(0, 1000)].map((i) =>
-        `M${((start[i] - whole.from) * scale).toFixed(1)} ${((24 * (rank + 0.5)) / rows.length).toFixed(1)}h1`));
-      set(ground, { d: spots.join("") });
+      set(ground, { d: rows.map(({ boxes: { starts, reach } }, rank) => starts.length ?
+        `M${(starts[0] - whole.from) * scale} ${(24 * (rank + 0.5)) / rows.length}H${(reach[reach.length - 1] - whole.from) * scale}` : "").join("") });
     },
   };
 }

@@ -1,0 +1,131 @@
+"""What the checks of lesson 6 draw: budgets, tight and roomy, and pipelines with dear messages."""
+
+from random import Random
+
+from pipelab.lessons.drawn import Draws, Idea
+from pipelab.lessons.trials import NEEDS
+
+__all__ = ["BUDGETS", "PIPELINES", "TIGHT_AND_ROOMY"]
+
+BUDGETS = {"tight": 700_000, "roomy": 1_100_000}  # bytes on each rank
+_LEAST = 600_000  # in which something fits
+_MOST = 4_000_000
+
+# ------------------------------------------------------------------------------ 06.1, choose
+
+
+def _fit(budget: int) -> int:
+    return sum(need <= budget for need in NEEDS.values())
+
+
+def _draw_budget(random: Random) -> tuple[int]:
+    if random.random() < 0.5:
+        return (random.randint(_LEAST, BUDGETS["tight"]),)
+    return (random.randint(BUDGETS["roomy"], random.choice((1_300_000, _MOST))),)
+
+
+TIGHT_AND_ROOMY = Draws(
+    _draw_budget,
+    (
+        Idea(
+            "a budget in which one candidate alone fits",
+            "which schedule keeps the fewest microbatches, and on how many ranks?",
+            lambda budget: _fit(budget) == 1,
+        ),
+        Idea(
+            "a budget in which every candidate fits",
+            "then it is time alone that decides: which one waits for the fewest messages?",
+            lambda budget: _fit(budget) == len(NEEDS),
+        ),
+        Idea(
+            "a tight budget, up to 700,000 bytes",
+            "first look at what fits: which candidates keep fewer activations at a time?",
+            lambda budget: budget <= BUDGETS["tight"],
+        ),
+        Idea(
+            "a roomy budget, from 1,100,000 bytes on",
+            "more candidates fit, and one of them is faster: measure them",
+            lambda budget: budget >= BUDGETS["roomy"],
+        ),
+        Idea(
+            "budgets other than 700,000 and 1,100,000",
+            "compare with a limit (<), so that every budget has an answer",
+        ),
+    ),
+    allowed=lambda budget: (
+        _LEAST <= budget <= BUDGETS["tight"] or BUDGETS["roomy"] <= budget <= _MOST
+    ),
+)
+
+# ---------------------------------------------------------------------------- 06.2, speed-up
+
+
+def _draw_pipeline(random: Random) -> tuple[int, int, float]:
+    p, m = random.choice((1, 2, 3, 4, 5, 8)), random.choice((1, 2, 3, 4, 6, 11, 16))
+    return p, m, random.choice((0.0, 0.0, 0.01, 0.03, 0.25, 1.0, 3.0))
+
+
+_WAITED_FOR = "which messages does a rank only wait for? Those of the first forward, and ..."
+PIPELINES = Draws(
+    _draw_pipeline,
+    (
+        Idea(
+            "one rank, however long a message takes",
+            "it sends none",
+            lambda p, m, message: p == 1 and message > 0,
+        ),
+        Idea("one rank alone", "it is as fast as itself", lambda p, m, message: p == 1),
+        Idea(
+            "a single microbatch, with messages that take time",
+            "it goes to the last rank and back, and waits for each message",
+            lambda p, m, message: m == 1 < p and message > 0,
+        ),
+        Idea(
+            "a single microbatch",
+            "one rank works at a time",
+            lambda p, m, message: m == 1 < p,
+        ),
+        Idea(
+            "fewer microbatches than ranks",
+            "the formula does not change there",
+            lambda p, m, message: 1 < m < p,
+        ),
+        Idea(
+            "messages that take longer than a slot",
+            "a message still travels while others do: how many follow one another?",
+            lambda p, m, message: p > 1 and message * m * p > 1,
+        ),
+        Idea(
+            "messages between more than two ranks",
+            _WAITED_FOR,
+            lambda p, m, message: p > 2 and message > 0,
+        ),
+        Idea(
+            "more than one microbatch, with messages that take time",
+            "most messages travel while both sides compute",
+            lambda p, m, message: p > 1 and m > 1 and message > 0,
+        ),
+        Idea(
+            "messages that take time",
+            _WAITED_FOR,
+            lambda p, m, message: p > 1 and message > 0,
+        ),
+        Idea(
+            "more than two ranks",
+            "there are m + p - 1 slots: what does each further rank add?",
+            lambda p, m, message: p > 2,
+        ),
+        Idea(
+            "more than one microbatch on more than one rank",
+            "how long is a slot, and how many follow one another?",
+            lambda p, m, message: p > 1 and m > 1,
+        ),
+        Idea(
+            "more than one rank",
+            "how long is a slot, and how many follow one another?",
+            lambda p, m, message: p > 1,
+        ),
+        Idea("one rank's step over that of p ranks", "one rank's step has the length 1"),
+    ),
+    allowed=lambda p, m, message: p >= 1 and m >= 1 and message >= 0,
+)

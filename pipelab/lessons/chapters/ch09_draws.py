@@ -1,0 +1,73 @@
+"""What is drawn for the exercises of lesson 9: sizes of a pipeline, and orders to complete."""
+
+from random import Random
+
+from pipelab.lessons.drawn import Draws, Idea
+from pipelab.schedules import gpipe, one_f_one_b, sequential
+
+__all__ = ["ORDERS", "SIZES", "tokens"]
+
+
+_BUILDERS = {"gpipe": gpipe, "1f1b": one_f_one_b, "sequential": sequential}
+
+
+def tokens(name: str, p: int, m: int) -> tuple[list[list[str]]]:
+    """The argument of a call: the order of a schedule that the learner is to complete."""
+    return ([[action.token for action in row] for row in _BUILDERS[name](p, m).ranks],)
+
+
+def _draw_size(random: Random) -> tuple[int, int]:
+    return random.choice((1, 2, 3, 4, 5, 6)), random.choice((1, *range(1, 14), 20))
+
+
+SIZES = Draws(
+    _draw_size,
+    (
+        Idea("one rank", "nobody answers: F and B in turns", lambda p, m: p == 1),
+        Idea(
+            "fewer microbatches than a rank could run ahead",
+            "no rank can run more forwards than there are microbatches",
+            lambda p, m: m < 2 * (p - 1),
+        ),
+        Idea("ten microbatches and more", "numbers may have two digits", lambda p, m: m > 10),
+        Idea("another number of ranks than four", "it depends on p", lambda p, m: p != 4),
+        Idea("every size", "forwards ahead, then in turns, then the backwards that are left"),
+    ),
+    allowed=lambda p, m: p >= 1 and m >= 1,
+)
+
+
+def _draw_order(random: Random) -> tuple[str, int, int]:
+    return random.choice(("1f1b", "gpipe", "1f1b", "sequential")), *_draw_size(random)
+
+
+ORDERS = Draws(
+    _draw_order,
+    (
+        Idea(
+            "one rank",
+            "it has no neighbour, so nothing is sent or received",
+            lambda s, p, m: p == 1,
+        ),
+        Idea("a single microbatch", "one message each way", lambda s, p, m: m == 1 < p),
+        Idea("ten microbatches and more", "numbers may have two digits", lambda s, p, m: m > 10),
+        Idea(
+            "two ranks",
+            "each of them is a first or a last one: it has one neighbour",
+            lambda s, p, m: p == 2,
+        ),
+        Idea(
+            "1F1B on two ranks and more",
+            "both neighbours send between two receives: post each receive one action earlier",
+            lambda s, p, m: s == "1f1b" and p > 1,
+        ),
+        Idea(
+            "ranks in the middle",
+            "they receive and send in both directions",
+            lambda s, p, m: p > 2,
+        ),
+        Idea("every order", "a SEND behind each result, a RECV ahead of each need"),
+    ),
+    allowed=lambda s, p, m: s in _BUILDERS and p >= 1 and m >= 1,
+    arguments=tokens,
+)

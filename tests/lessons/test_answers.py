@@ -1,0 +1,368 @@
+"""Answers in any form, and answers that do harm: what comes back is plain data, or words."""
+
+import asyncio
+import functools
+import os
+import struct
+import threading
+import time
+from collections import OrderedDict, deque
+from contextlib import suppress
+from decimal import Decimal
+from fractions import Fraction
+from itertools import count
+
+import cloudpickle
+import numpy as np
+import pytest
+import torch
+
+from pipelab.action import Action
+from pipelab.engine.launch import fork_server
+from pipelab.errors import LessonError
+from pipelab.lessons import check, checking, progress_file
+from pipelab.lessons.answer_bytes import uses_pipelab
+from pipelab.lessons.answer_process import call, keep_prints
+from pipelab.lessons.exercise import Exercise, each, equal
+from pipelab.lessons.frames import MOST_BYTES, Frames
+from pipelab.lessons.plain_data import decoded, encoded, plain
+from pipelab.lessons.torch_settings import usual_settings
+from pipelab.schedules import gpipe
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIPELAB_HOME", str(tmp_path / "home"))
+
+
+# ------------------------------------------------------------------- what an answer may return
+
+FORMS = [
+    (np.float16(0.5), 0.5),
+    (np.float32(0.5), 0.5),
+    (np.longdouble(0.5), 0.5),
+    (np.int64(3), 3),
+    (np.bool_(True), True),
+    (np.array(3.5), 3.5),
+    (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+    (np.array(["0F0", ""]), ["0F0", ""]),
+    (np.array([1, None], dtype=object), [1, None]),
+    (np.ma.array([1, 2]), [1, 2]),
+    (torch.tensor(3), 3),
+    (torch.tensor(1.5, dtype=torch.bfloat16), 1.5),
+    (torch.tensor([1.0, 2.0], requires_grad=True), [1.0, 2.0]),
+    (torch.eye(2).to_sparse(), [[1.0, 0.0], [0.0, 1.0]]),
+    ([torch.tensor(2), np.int32(3)], [2, 3]),
+    (Fraction(1, 4), 0.25),
+    (Fraction(4, 2), 2),
+    (Decimal("0.25"), 0.25),
+    (Decimal("2.0"), 2),
+    ((1, (2,)), [1, [2]]),
+    (range(2), [0, 1]),
+    (map(str, [1, 2]), ["1", "2"]),
+    (zip([1], [2], strict=True), [[1, 2]]),
+    ((n for n in (1, 2)), [1, 2]),
+    (deque([1]), [1]),
+    ({1: 2}.keys(), [1]),
+    (OrderedDict(a=(1,)), {"a": [1]}),
+    ([Action.parse("2F0")], ["2F0"]),
+    (10**5000, 10**5000),
+    (float("inf"), float("inf")),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), FORMS, ids=lambda v: type(v).__name__)
+def test_values_of_any_form_become_plain_data(value, expected):
+    found = decoded(encoded(plain(value)))
+    assert found == expected and type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.float64, torch.float16, torch.bfloat16, torch.int8, "numpy"]
+)
+def test_what_a_dict_holds_by_name_stays_a_tensor(kind):
+    values = np.ones((2, 3)) if kind == "numpy" else torch.ones(2, 3, dtype=kind)
+    found = decoded(encoded(plain({"weight": values, "bias": torch.tensor(2.0)})))
+    assert found["weight"].dtype == (torch.float64 if kind == "numpy" else kind)
+    assert found["weight"].tolist() == [[1] * 3] * 2 and found["bias"].shape == ()
+
+
+NO_FORMS = [
+    ({1, 2}, "a set, which has no order; return a list"),
+    (b"0F0", "a bytes; return text"),
+    (len, "call it"),
+    (1j, "a complex"),
+    (torch.zeros(2, dtype=torch.complex64), "complex64"),
+    (torch.empty(2, device="meta"), "on meta"),
+    (torch.zeros(1).expand(2_000_000), "2,000,000 items"),
+    (count(), "more than 100,000 items"),
+    ({(1, 2): 3}, "a tuple as a name"),
+]
+
+
+@pytest.mark.parametrize(("value", "words"), NO_FORMS, ids=lambda v: type(v).__name__)
+def test_other_values_are_refused_in_words(value, words):
+    with pytest.raises(TypeError) as error:
+        plain(value)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0\0\0\2[",
+        struct.pack("!I", 3) + b"{]}",
+        struct.pack("!I", 12) + b'{"other": 1}',
+        struct.pack("!I", 26) + b'{"tensor": ["float32", 9]}'[:26],
+        struct.pack("!I", 27) + b'{"tensor": ["float32", -1]}',
+        struct.pack("!I", 200_000) + b"[" * 200_000,
+        cloudpickle.dumps(print),
+    ],
+)
+def test_bytes_that_are_no_plain_data_do_no_harm(data):
+    with pytest.raises(ValueError, match="no plain data"):
+        decoded(data)
+    with pytest.raises(ValueError, match="at most"):
+        list(Frames().add(struct.pack("!Q", MOST_BYTES + 1)))
+
+
+# --------------------------------------------------------------------- what an answer may use
+
+NUMBERS = [1, 2]
+
+
+@functools.cache
+def fibonacci(n):
+    return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+
+@functools.lru_cache(maxsize=2)
+def is_even(n):
+    return n == 0 or is_odd(n - 1)
+
+
+def is_odd(n):
+    return n != 0 and is_even(n - 1)
+
+
+class Helper:
+    def __init__(self):
+        self.three = 3
+
+    @functools.cached_property
+    def four(self):
+        return self.three + 1
+
+    @functools.cache  # noqa: B019
+    def plus(self, n):
+        return n + self.four
+
+    def __call__(self, n):
+        return n * self.three
+
+
+def around(n):
+    def inner(m):
+        return m + n + len(NUMBERS)
+
+    return inner
+
+
+cloudpickle.register_pickle_by_value(__import__(__name__, fromlist=["x"]))  # as a notebook's
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (fibonacci, 55),
+        (lambda n: fibonacci(n) + is_even(n), 56),
+        (Helper(), 30),
+        (Helper().plus, 14),
+        (around(5), 17),
+        (functools.partial(pow, 2), 1024),
+        (lambda n: Helper().plus(n), 14),
+    ],
+)
+def test_helpers_travel_with_an_answer(answer, expected):
+    assert [o.value for o in call(answer, [(10,)])] == [expected]
+
+
+LOCK = threading.Lock()
+
+
+def with_lock(n):
+    with LOCK:
+        return n
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [
+        (lambda n: with_lock(n), "LOCK, a lock"),
+        (lambda n, held=LOCK: n, "held, a lock"),
+        (lambda n, it=(x for x in ()): n, "it, a generator"),
+    ],
+)
+def test_what_cannot_travel_is_named(answer, name):
+    with pytest.raises(LessonError, match=name):
+        call(answer, [(1,)])
+    assert name in str(check("04.2", answer))
+
+
+def test_an_answer_may_use_up_its_arguments():
+    shared = [1, 2, 3]
+
+    def total(numbers):
+        return sum(numbers.pop() for _ in range(len(numbers)))
+
+    assert [o.value for o in call(total, [(shared,), (shared,)])] == [6, 6]
+
+
+def test_an_answer_made_of_pipelabs_own_functions_is_right_and_named():
+    def own(rank, p, m):
+        return [action.token for action in gpipe(p, m).ranks[rank]]
+
+    assert uses_pipelab(own) and uses_pipelab(lambda: own(0, 1, 1))
+    assert not any(map(uses_pipelab, (fibonacci, Helper(), lambda n: Action, print)[:2]))
+    assert "own functions" in str(check("04.1", own))
+
+
+@pytest.mark.parametrize("setting", ["dtype", "no_grad", "inference", "device", "anomaly"])
+def test_settings_of_the_notebook_change_no_verdict(setting, monkeypatch):
+    seen = []
+
+    def judge(function, seed):
+        weight = torch.ones(2, requires_grad=True)
+        (weight.sum() * 2).backward()
+        seen.append((weight.dtype, weight.device.type, weight.grad.tolist()))
+        yield equal("row", 1, 1)
+
+    exercise = Exercise("title", "a function", judge, ("", "", ""))
+    monkeypatch.setattr(checking, "_exercise", lambda name: exercise)
+    contexts = {
+        "no_grad": torch.no_grad(),
+        "inference": torch.inference_mode(),
+        "device": torch.device("meta"),
+        "anomaly": torch.autograd.set_detect_anomaly(False),
+        "dtype": usual_settings(),
+    }
+    with contexts[setting]:
+        if setting == "dtype":
+            torch.set_default_dtype(torch.float64)
+        try:
+            assert check("01.1", len).passed
+            assert torch.get_default_dtype() == (
+                torch.float64 if setting == "dtype" else torch.float32
+            )
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert seen == [(torch.float32, "cpu", [2.0, 2.0])]
+
+
+# --------------------------------------------------------------------------- harm, and debugging
+
+
+def test_what_an_answer_prints_is_shown_by_call():
+    def shows(p, share):
+        print("p is", p)
+        os.write(1, b"from C\n")
+        return 8 if p == 4 else 3
+
+    text = str(check("04.2", shows))
+    assert "with 4, 0.28 your answer printed:\n  p is 4\n  from C\n" in text
+    assert "&lt;" not in text and "more characters" in text
+    html = check("04.2", shows)._repr_html_()
+    assert "<pre>" in html and "p is 4" in html
+
+
+def test_endless_printing_is_stopped():
+    def loud():
+        while True:
+            print("x" * 1000)
+
+    with keep_prints() as prints:
+        (outcome,) = call(loud, [()])
+    assert "printed more than 10,000,000 bytes" in outcome.problem
+    assert len(str(prints)) < 2000 and "more characters" in str(prints)
+
+
+def _write_everywhere(data):
+    for handle in range(3, 60):
+        with suppress(OSError):
+            os.write(handle, data)
+
+
+def writes(data, then=lambda: None):
+    def answer():
+        _write_everywhere(data)
+        then()
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (writes(struct.pack("!Q", 5) + b"hello"), "sent what is no answer"),
+        (writes(struct.pack("!Q", 10**12)), "sent what is no answer"),
+        (writes(struct.pack("!Q", 9) + b"x", lambda: time.sleep(60)), "still running after 1 s"),
+        (lambda: os.kill(os.getpid(), 9), "its process was killed"),
+        (lambda: os.closerange(0, 60), "its process ended"),
+        (lambda: [0] * 10**11, "needs more than 2 GiB"),
+        (lambda: asyncio.sleep(1), "a coroutine"),
+        (lambda: [0] * 2_000_000, "more than 100,000 items"),
+    ],
+)
+def test_harm_is_a_problem_in_words(harm, words):
+    (outcome,) = call(harm, [()], seconds=1.0)
+    assert words in outcome.problem
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**5000, "x" * 10**6, [1.0] * 10**6, "\ud800", {"a": torch.zeros(3)}, None, [None]],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_verdict_is_short_and_never_a_traceback(value):
+    for name in ("01.1", "05.1"):
+        verdict = check(name, lambda *arguments: value)
+        assert not verdict.passed
+        assert len(str(verdict)) < 20_000 and len(verdict._repr_html_()) < 60_000
+        str(verdict).encode()
+        assert progress_file.load()["checks"][name]["passed"] is False
+
+
+def test_a_fault_of_the_check_is_a_verdict(monkeypatch):
+    def judge(function, seed):
+        yield equal("row", 1, 1)
+        raise ZeroDivisionError("a cell has changed this")
+
+    exercise = Exercise("title", "a function", judge, ("", "", ""))
+    monkeypatch.setattr(checking, "_exercise", lambda name: exercise)
+    verdict = check("01.1", len)
+    assert not verdict.passed and "a cell has changed this" in str(verdict)
+    assert "restart the kernel" in str(verdict)
+    assert progress_file.load()["checks"]["01.1"]["attempts"] == 1
+
+
+@pytest.mark.slow
+def test_a_killed_fork_server_costs_nothing_but_time(monkeypatch):
+    monkeypatch.setattr(fork_server, "_home", fork_server._Home())  # the one that runs stays
+    try:
+        fork_server.wait_until_up()
+        os.kill(fork_server.pid(), 9)
+        assert [o.value for o in call(lambda n: n, [(1,), (2,)])] == [1, 2]
+    finally:
+        fork_server.end()
+
+
+def test_each_case_of_an_exercise_is_compared_with_what_was_given():
+    """The judge keeps its own arguments: an answer cannot change what it is compared with."""
+
+    def clears(numbers):
+        numbers.clear()
+        return 3
+
+    rows = list(each(clears, {"three": ([1, 2, 3],)}, lambda n, v, a: equal(n, len(a), v)))
+    assert rows[0].ok

@@ -1,0 +1,82 @@
+"""Grading in a new interpreter: what the notebook's process has changed does not count."""
+
+import builtins
+import threading
+from runpy import run_module
+
+import cloudpickle
+import pytest
+
+import pipelab.lessons
+from pipelab import simulator
+from pipelab.lessons import checking, comparing, results
+
+pytestmark = pytest.mark.slow
+LOCK = threading.Lock()
+cloudpickle.register_pickle_by_value(__import__(__name__, fromlist=["x"]))  # as a notebook's
+
+
+def right(costs, dishes, hand_over):
+    print("costs", costs)
+    return sum(costs) + hand_over * (len(costs) - 1) + (dishes - 1) * max(costs)
+
+
+def wrong(costs, dishes, hand_over):
+    return sum(costs) * dishes
+
+
+def with_lock(costs, dishes, hand_over):
+    with LOCK:
+        return right(costs, dishes, hand_over)
+
+
+class RunsWhereItIsRead:
+    """An answer whose bytes do harm to whoever reads them."""
+
+    def __call__(self, *arguments):
+        return 0
+
+    def __reduce__(self):
+        return exec, ("import os; os._exit(0)",)
+
+
+@pytest.fixture
+def grade():
+    return run_module("pipelab.lessons.grading")["grade"]
+
+
+@pytest.fixture
+def patches(monkeypatch):
+    """What a cell above may have changed, so that everything would pass."""
+    passed = results.Verdict("01.2", "passed", (results.Result("all", "", "", True),))
+    monkeypatch.setattr(results.Verdict, "passed", property(lambda self: True))
+    monkeypatch.setattr(checking, "check", lambda *_: passed)
+    monkeypatch.setattr(pipelab.lessons, "check", lambda *_: passed, raising=False)
+    monkeypatch.setattr(comparing, "same", lambda a, b: True)
+    monkeypatch.setattr(simulator, "simulate", None)
+    monkeypatch.setattr(builtins, "abs", lambda x: 0)
+    monkeypatch.setattr(builtins, "all", lambda x: True)
+
+
+def test_patches_change_no_grade(grade, patches, capsys):
+    grade("01.2", right)
+    out = capsys.readouterr().out
+    assert "passed, " in out and "your answer printed:\n  costs [" in out
+    with pytest.raises(AssertionError, match=r"01\.2 is not passed yet"):
+        grade("01.2", wrong)
+    assert "not yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (None, "nothing yet"),
+        (7, "int"),
+        (with_lock, "LOCK, a lock"),
+        (RunsWhereItIsRead(), "its process ended"),
+    ],
+)
+def test_what_is_no_answer_is_not_passed(grade, answer, words, capsys):
+    with pytest.raises(AssertionError, match="not passed yet"):
+        grade("01.2", answer)
+    assert words in capsys.readouterr().out

@@ -1,0 +1,258 @@
+"""Right answers pass, whatever is drawn: those of the teacher, and others that are as right.
+
+What is recorded on real ranks after the drawn inputs is seen where the notebooks run.
+"""
+
+import heapq
+import math
+from collections import defaultdict
+from fractions import Fraction
+from functools import cache
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelab.lessons.chapters import MODULES
+from pipelab.lessons.edition import BEGIN, read
+from tests.lessons.judging import until_drawn
+
+TEACHER = Path(__file__).parent.parent.parent / "notebooks" / "teacher"
+
+
+def teachers():
+    """The functions of the teacher's notebooks, by exercise."""
+    found = {}
+    for number in MODULES:
+        (path,) = TEACHER.glob(f"{number}_*.ipynb")
+        names = {}
+        for cell in read(path).cells:
+            source = cell.source
+            if cell.cell_type == "code" and BEGIN in source and "def " in source:
+                exec(source, names)
+            if cell.cell_type == "code" and source.startswith("check("):
+                name, answer = source.removeprefix("check(").rstrip(")").split(", ")
+                found[name.strip('"')] = names[answer]
+    return found
+
+
+# ---------------------------------------------------------------------------- others, as right
+
+
+def order_by_slots(cooks, dishes):
+    slots = cooks + dishes - 1
+    row = range(slots)
+    return [[f"{c}F{t - c}" if 0 <= t - c < dishes else "" for t in row] for c in range(cooks)]
+
+
+def order_without_an_end(cooks, dishes):
+    return tuple(tuple([""] * c + [f"{c}F{d}" for d in range(dishes)]) for c in range(cooks))
+
+
+def minutes_by_simulation(costs, dishes, hand_over):
+    ready = [0.0] * len(costs)
+    for _ in range(dishes):
+        arrives = 0.0
+        for c, minutes in enumerate(costs):
+            ready[c] = max(arrives, ready[c]) + minutes
+            arrives = ready[c] + hand_over
+    return ready[-1]
+
+
+def minutes_in_numpy(costs, dishes, hand_over):
+    costs = np.array(costs, dtype=np.float32)
+    return costs.sum() + (len(costs) - 1) * np.float32(hand_over) + (dishes - 1) * costs.max()
+
+
+def minutes_in_halves(costs, dishes, hand_over):
+    costs = np.array(costs, dtype=np.float16)
+    return costs.sum() + np.float16((len(costs) - 1) * hand_over) + (dishes - 1) * costs.max()
+
+
+def split_by_recursion(costs, p):
+    costs = tuple(costs)
+
+    @cache
+    def best(first, parts):
+        if parts == 1:
+            return sum(costs[first:]), (len(costs) - first,)
+        options = []
+        for end in range(first + 1, len(costs) - parts + 2):
+            rest, sizes = best(end, parts - 1)
+            options.append((max(sum(costs[first:end]), rest), (end - first, *sizes)))
+        return min(options)
+
+    return best(0, p)[1]
+
+
+def split_by_limits(costs, p):
+    """Try every sum of neighbours as the limit, from the smallest."""
+    n = len(costs)
+    limits = sorted({sum(costs[a:b]) for a in range(n) for b in range(a + 1, n + 1)})
+    for limit in limits:
+        sizes, filled = [0], 0.0
+        for i, cost in enumerate(costs):
+            needed = n - i <= p - len(sizes)
+            if sizes[-1] and (filled + cost > limit * (1 + 1e-12) or needed):
+                sizes.append(0)
+                filled = 0.0
+            sizes[-1] += 1
+            filled += cost
+        most = max(sum(costs[a:b]) for a, b in pairwise(accumulate(sizes, initial=0)))
+        if len(sizes) == p and most <= limit * (1 + 1e-12):
+            return sizes
+    raise AssertionError
+
+
+def bytes_in_numpy(parameters, sizes, optimizer):
+    ends = np.cumsum(sizes)
+    parts = np.split(np.array(parameters, dtype=np.int64), ends[:-1])
+    factor = {"sgd": 8, "momentum": 12, "adam": 16}[optimizer]
+    return np.array([part.sum() * factor for part in parts])
+
+
+def bubble_by_edges(events, num_ranks):
+    """Between any two edges a rank computes or it does not."""
+    work = [e for e in events if e.kind in ("F", "B", "I", "W")]
+    edges = sorted({t for e in work for t in (e.start, e.end)})
+    idle = 0.0
+    for rank in range(num_ranks):
+        own = [e for e in work if e.rank == rank]
+        for a, b in pairwise(edges):
+            if not any(e.start <= a and b <= e.end for e in own):
+                idle += b - a
+    return idle / (num_ranks * (edges[-1] - edges[0]))
+
+
+def bubble_by_union(events, num_ranks):
+    rows = defaultdict(list)
+    for e in sorted((e for e in events if e.kind in "FBIW"), key=lambda e: e.start):
+        row = rows[e.rank]
+        if row and e.start <= row[-1][1]:
+            row[-1][1] = max(row[-1][1], e.end)
+        else:
+            row.append([e.start, e.end])
+    first = min(row[0][0] for row in rows.values())
+    last = max(row[-1][1] for row in rows.values())
+    busy = sum(b - a for row in rows.values() for a, b in row)
+    return Fraction(1) - Fraction(busy) / Fraction(num_ranks * (last - first))
+
+
+def parts_by_heap(events, num_ranks):
+    work = [e for e in events if e.kind in ("F", "B", "I", "W")]
+    first, last = min(e.start for e in work), max(e.end for e in work)
+    parts = []
+    for rank in range(num_ranks):
+        heap = [(e.start, e.end) for e in work if e.rank == rank]
+        heapq.heapify(heap)
+        begin, until = heap[0]
+        between = 0.0
+        while heap:
+            start, end = heapq.heappop(heap)
+            between += max(0.0, start - until)
+            until = max(until, end)
+        parts.append(np.array([begin - first, between, last - until]))
+    return parts
+
+
+def gpipe_backwards_in_reverse(rank, p, m):
+    """As torchgpipe has it: the last microbatch goes back first, on every rank."""
+    return [f"{rank}F{i}" for i in range(m)] + [f"{rank}B{i}" for i in reversed(range(m))]
+
+
+def gpipe_as_a_generator(rank, p, m):
+    yield from (f"{rank}{kind}{i}" for kind in "FB" for i in range(m))
+
+
+def enough_by_formula(p, share):
+    return max(1, math.ceil((p - 1) / share - (p - 1)))
+
+
+def enough_by_another(p, share):
+    return max(1, math.ceil((p - 1) * (1 - share) / share))
+
+
+def enough_by_busy_share(p, share):
+    m = 1
+    while 1 - m / (m + p - 1) > share:
+        m += 1
+    return float(m)
+
+
+def combine_sums(grads, sizes):
+    """Uses up what it is given."""
+    total, rows = {}, sum(sizes)
+    while grads:
+        part, n = grads.pop(), sizes.pop()
+        for name in list(part):
+            value = part.pop(name).mul_(n)
+            total[name] = total[name].add_(value) if name in total else value
+    return {name: value / rows for name, value in total.items()}
+
+
+def combine_in_numpy(grads, sizes):
+    names = sorted({name for part in grads for name in part})
+    result = {}
+    for name in names:
+        like = next(part[name] for part in grads if name in part).numpy()
+        terms = [part[name].numpy() if name in part else np.zeros_like(like) for part in grads]
+        result[name] = np.average(np.stack(terms), axis=0, weights=sizes)
+    return result
+
+
+def weights_as_fractions(shares):
+    rows = sum(map(sum, shares))
+    return [[Fraction(len(shares) * n, rows) for n in share] for share in shares]
+
+
+def weights_in_torch(shares):
+    rows = sum(map(sum, shares))
+    return [torch.tensor(share, dtype=torch.float32) * len(shares) / rows for share in shares]
+
+
+def choose_with_a_limit(budget):
+    return ["gpipe" if budget >= 951_824 else "1f1b", 4, 8]
+
+
+def speedup_in_slots(p, m, message):
+    slot = 1 / (m * p)
+    return 1 / (m * slot + (p - 1) * (slot + 2 * message))
+
+
+def speedup_in_numpy(p, m, message):
+    p, m = np.float32(p), np.float32(m)
+    return np.float32(1 / ((m + p - 1) / (m * p) + 2 * (p - 1) * np.float64(message)))
+
+
+RIGHT = {
+    "01.1": [order_by_slots, order_without_an_end],
+    "01.2": [minutes_by_simulation, minutes_in_numpy, minutes_in_halves],
+    "02.1": [split_by_recursion, split_by_limits],
+    "02.2": [bytes_in_numpy],
+    "03.1": [bubble_by_edges, bubble_by_union],
+    "03.2": [parts_by_heap],
+    "04.1": [gpipe_backwards_in_reverse, gpipe_as_a_generator],
+    "04.2": [enough_by_formula, enough_by_another, enough_by_busy_share],
+    "05.1": [combine_sums, combine_in_numpy],
+    "05.2": [weights_as_fractions, weights_in_torch],
+    "06.1": [choose_with_a_limit],
+    "06.2": [speedup_in_slots, speedup_in_numpy],
+}
+ANSWERS = [(name, answer) for name, answer in teachers().items()]
+ANSWERS += [(name, answer) for name, answers in RIGHT.items() for answer in answers]
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"), ANSWERS, ids=[f"{name}-{answer.__name__}" for name, answer in ANSWERS]
+)
+def test_right_answer_passes_whatever_is_drawn(name, answer):
+    for seed in range(4):
+        rows = until_drawn(name, answer, seed)
+        assert all(row.ok for row in rows), [row for row in rows if not row.ok]
+        assert rows[-1].name == "drawn inputs"
+
+
+def test_every_exercise_of_every_teacher_is_tried():
+    assert {name for name, _ in ANSWERS} == set(RIGHT) == set(teachers())

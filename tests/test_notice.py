@@ -1,0 +1,54 @@
+"""What takes long says so, in a cell of a notebook; nothing else does."""
+
+import sys
+import threading
+import time
+import types
+
+import pytest
+
+from pipelab import notice
+from pipelab.notice import noticed
+
+
+@pytest.fixture
+def cell(monkeypatch):
+    """As in a kernel, whose cells are run by the main thread; "long" is soon over."""
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    monkeypatch.delenv(notice.SWITCH, raising=False)
+    monkeypatch.setattr(notice, "_AFTER", 0.01)
+
+
+def long(what: str) -> None:
+    with noticed(what):
+        time.sleep(0.3)
+
+
+def test_a_long_block_says_what_it_does_and_a_short_one_nothing(cell, capsys, monkeypatch):
+    long("starting 4 processes")
+    assert capsys.readouterr().out == "starting 4 processes ...\n"
+    monkeypatch.setattr(notice, "_AFTER", 60.0)
+    long("starting 4 processes")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("place", ["script", "thread", "switched off"])
+def test_elsewhere_it_is_silent(cell, capsys, monkeypatch, place):
+    if place == "script":
+        monkeypatch.delitem(sys.modules, "ipykernel")
+    if place == "switched off":
+        monkeypatch.setenv(notice.SWITCH, "0")
+    if place == "thread":  # of a widget's run
+        thread = threading.Thread(target=long, args=["what"])
+        thread.start()
+        thread.join()
+    else:
+        long("what")
+    assert capsys.readouterr().out == ""
+
+
+def test_it_ends_with_an_error_too(cell, capsys):
+    with pytest.raises(ValueError, match="mine"), noticed("what"):
+        raise ValueError("mine")
+    time.sleep(0.1)
+    assert capsys.readouterr().out == ""
