@@ -97,8 +97,8 @@ def overlapping(steps):
     """Whether each step began before all ranks had ended the one before."""
     spans = [
         (
-            min(e.start for e in t.events if e.kind in COMPUTE) + t.origin,
-            max(e.end for e in t.events if e.kind in COMPUTE) + t.origin,
+            min(e.start for e in t.events if e.kind in COMPUTE) + t.began,
+            max(e.end for e in t.events if e.kind in COMPUTE) + t.began,
         )
         for t in steps
     ]
