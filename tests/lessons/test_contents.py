@@ -32,7 +32,7 @@ def test_each_lesson_leads_to_its_neighbours_and_back(path):
     around = files[max(0, place - 1) : place] + files[place + 1 : place + 2]
     for way in (texts["way-top"], texts["way-end"]):
         targets = re.findall(r"\]\(([^)]+)\)", way)
-        assert [t for t in targets if t in around] == around, STORE
+        assert [t for t in dict.fromkeys(targets) if t in around] == around, STORE
         assert GLOSSARY in targets and all((NOTEBOOKS / t).exists() for t in targets)
         assert path.name not in targets
     assert texts["progress"].endswith(f'progress("{path.name[:2]}")')
