@@ -68,7 +68,7 @@ def generate(edition: str, source: Path, folder: Path, force: bool = False) -> W
         place = folder / path.stem / path.name if edition == "nbgrader" else folder / path.name
         place.parent.mkdir(exist_ok=True)
         notebook = EDITIONS[edition](read(path))
-        if edition == "nbgrader":  # each assignment is a folder of its own, without the others
+        if edition == "nbgrader":  # each assignment is alone in its folder
             unlinked(notebook)
         else:
             linked(notebook, path.name[:2], course)
