@@ -129,6 +129,7 @@ def test_what_is_predicted_on_paper_is_not_shown_below_the_question(path):
             question = "> **Predict" in source and "Predict, then try" not in source
         elif question and "predict(" not in source:
             assert not cell["outputs"], source
+            question = "reveal(" not in source
 
 
 @LESSONS
