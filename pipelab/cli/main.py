@@ -199,6 +199,8 @@ def _edition(edition: argparse.ArgumentParser) -> None:
 def _progress(progress: argparse.ArgumentParser) -> None:
     progress.add_argument("place", nargs="?", metavar="PLACE",
                           help="a progress file, or a folder of them (yours)")  # fmt: skip
+    progress.add_argument("--reset", nargs="?", const="all", metavar="LESSON",
+                          help="forget your progress of one lesson, or of all")  # fmt: skip
 
 
 def _compare(command: argparse.ArgumentParser) -> None:
