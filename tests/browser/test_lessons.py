@@ -93,12 +93,13 @@ def test_lesson_1_from_the_first_cell_to_a_passed_check(lab, lesson):
     expect(cooks.run_to('check("01.1"').first).to_contain_text("it is not written yet")
     cooks.again("def order_of", ORDER.replace('[""] * c + row', "row"))
     verdict = lab.run_cell(check)
-    expect(verdict).to_contain_text("01.1 order the dishes: not yet, 1 of 5")
+    expect(verdict).to_contain_text("01.1 order the dishes: not yet, 1 of 6")
     expect(verdict).to_contain_text("1F0 in slot 0, but 0F0 is done after slot 0")
     cooks.again("def order_of", ORDER)
     verdict = lab.run_cell(check)
-    expect(verdict).to_contain_text("01.1 order the dishes: passed, 6 of 6")
-    expect(verdict.locator("img")).to_have_attribute("alt", re.compile("Recorded timeline of"))
+    expect(verdict).to_contain_text("01.1 order the dishes: passed, 9 of 9")
+    recorded = re.compile("Recorded timeline: 3 cooks, 6 dishes, ")
+    expect(verdict.locator("img")).to_have_attribute("alt", recorded)
 
 
 @pytest.mark.slow  # as many seconds again; the suite has few left
@@ -124,5 +125,5 @@ def test_lesson_4_from_the_first_cell_to_a_passed_check(lab, lesson):
 
     waits.answer("def my_gpipe", GPIPE)
     verdict = waits.run_to('check("04.1"')
-    expect(verdict).to_contain_text("04.1 write GPipe: passed, 7 of 7")
+    expect(verdict).to_contain_text("04.1 write GPipe: passed, 10 of 10")
     expect(verdict.locator("img")).to_have_count(2)
