@@ -164,7 +164,7 @@ def test_a_copy_for_learners_has_no_solutions(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "learner")
     lesson = course.find(3)
     assert lesson == tmp_path / "learner" / "pipelab-notebooks" / "03_waiting.ipynb"
-    texts = [path.read_text("utf-8") for path in lesson.parent.glob("0*.ipynb")]
+    texts = [path.read_text("utf-8") for path in lesson.parent.glob("[0-9]*.ipynb")]
     assert len(texts) == len(LESSONS) and not any("SOLUTION" in text for text in texts)
     assert not (lesson.parent / "teacher").exists()
     assert main(["edition", "teacher", "mine"]) == 0
