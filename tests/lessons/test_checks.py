@@ -37,7 +37,7 @@ def stub(*arguments):
 
 @pytest.mark.parametrize(("name", "answer", "failed"), params(WRONG))
 def test_known_wrong_answer_fails_by_name(name, answer, failed, monkeypatch):
-    """In a process of its own, as a learner's; a loop without an end is waited for less long."""
+    """In a separate process, as for a learner; an endless loop is stopped sooner than there."""
     monkeypatch.setattr(exercise, "call", partial(call, seconds=3.0))
     monkeypatch.setattr(trials, "trial", trial)
     verdict = check(name, answer)
