@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,8 @@ from pipelab.trace import metrics
 from pipelab.trace.chrome import chrome_json
 from pipelab.trace.disturbance import Disturbance
 from pipelab.trace.event import Event, Memory, Setting
+from pipelab.trace.readers.reading import read_files
+from pipelab.trace.readers.stream import Place
 from pipelab.words import number
 
 VERSION = 1
@@ -183,7 +185,9 @@ class Trace:
         ]
         parts += [number(s.steps, "step")] if s.steps > 1 else []
         parts += [number(s.replicas, "replica")] if s.replicas > 1 else []
-        if self.source == "recorded":
+        if s.origin:
+            parts += [f"step {s.step}", f"replica {s.replica}", s.origin]
+        elif self.source == "recorded":
             parts += [f"{s.backend}/{s.device}", f"paced {s.paced}" if s.paced else "unpaced"]
             parts += [self.disturbance.fact] if self.disturbance else []
         else:  # it ran nowhere, so nothing was paced either
@@ -228,6 +232,31 @@ class Trace:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise TraceError(f"{path}: the trace is damaged ({error!r})") from None
 
+    @classmethod
+    def read(
+        cls,
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        progress: Callable[[Place], None] | None = None,
+    ) -> "tuple[Trace, ...]":
+        """Somebody's recording of a pipeline, one trace for each step and replica.
+
+        Reads ndtimeline's files (veScale, StragglerAnalysis), torch.profiler's of
+        torch.distributed.pipelining, Megatron's OpenTelemetry spans, and pipelab's own; plain or
+        gzip, whatever their names are. Clocks of several hosts are aligned by the messages
+        themselves. ``setting.notes`` says what the files do not hold.
+
+        Args:
+            paths: files, or folders of them: one file a rank, or one for all.
+            progress: called now and then while large files are read.
+
+        Raises:
+            TraceError: a file is damaged, of another form, or not of the same form as the others.
+        """
+        steps, own = read_files(paths, progress)
+        found = [cls.load(path) for path in own]
+        found += [cls(step.events, step.source, step.setting) for step in steps]
+        return tuple(found)
+
     def to_chrome(self, path: str | os.PathLike[str]) -> Path:
         """Write as Chrome trace JSON, which opens in Perfetto."""
         text = chrome_json(self.events, self.setting, self.source_line)
@@ -244,6 +273,8 @@ def _setting(row: dict[str, object]) -> Setting:
     least = min(counts)
     if least < 1 or setting.ranks > MAX_RANKS or setting.cpus < 0:
         raise ValueError(f"{setting}: at least 1 of each, at most {MAX_RANKS} ranks")
+    if setting.step < 0 or setting.replica < 0 or not all(type(n) is str for n in setting.notes):
+        raise ValueError(f"{setting}: step and replica are whole numbers, notes are texts")
     for name, seconds in (("clock_error", setting.clock_error), ("lost", setting.lost)):
         if not 0.0 <= seconds < math.inf:
             raise ValueError(f"{name} is {seconds}: seconds, at least 0")
