@@ -1,8 +1,8 @@
 """The gallery: runs to play, each with two sentences and the lines that made it.
 
-    recorded   on real ranks, by ``python -m tests.site.record NAME``; shipped in
-               notebooks/site/recordings, a trace or the text of an error
-    predicted  jobs of published papers, simulated when the site is built
+recorded   on real ranks, by ``python -m tests.site.record NAME``; shipped in
+           notebooks/site/recordings, a trace or the text of an error
+predicted  jobs of published papers, simulated when the site is built
 """
 
 from collections.abc import Iterator
@@ -126,7 +126,7 @@ RECORDED = (
         "Out of memory",
         "GPipe holds all sixteen microbatches, more than each rank may hold here. The error names "
         "the rank and the action; 1F1B runs within the same limit.",
-        "trace = record(gpipe(4, 16), memory_budget=2_500_000)  # bytes",
+        "trace = record(gpipe(4, 16), memory_budget=900_000)  # bytes",
     ),
 )
 
@@ -166,10 +166,10 @@ trace = simulate(one_f_one_b(8, 96), Cost(1, 1, 1))
     Entry(
         "llama-3",
         "Llama 3, 405 billion parameters",
-        "The Llama team (2024, arXiv 2407.21783, table 4): 16 pipeline ranks, and on 16,384 GPUs 16 "
-        "sequences in each of 128 replicas. So few microbatches make a large bubble, which is why "
-        "the paper interleaves stages; it does not say how many, two a rank here, with B = 2 F and "
-        "free messages.",
+        "The Llama team (2024, arXiv 2407.21783, table 4): 16 pipeline ranks, and on 16,384 GPUs "
+        "16 sequences in each of 128 replicas. So few microbatches make a large bubble, which is "
+        "why the paper interleaves stages; it does not say how many, two a rank here, with B = 2 F "
+        "and free messages.",
         """\
 from pipelab.schedules import interleaved
 from pipelab.simulator import Cost, simulate

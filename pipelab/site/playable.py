@@ -1,9 +1,9 @@
 """Timelines on a page: what a notebook stored, or a trace, as an element that plays it.
 
-    <div class="pipelab-timeline" data-story="">          site.js renders it when it comes near
-      <div>picture and table</div>                        for browsers without scripts
-      <script type="application/json">values</script>     of the front end, unchanged
-    </div>
+<div class="pipelab-timeline" data-story="">          site.js renders it when it comes near
+  <div>picture and table</div>                        for browsers without scripts
+  <script type="application/json">values</script>     of the front end, unchanged
+</div>
 """
 
 from html import escape

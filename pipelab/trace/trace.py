@@ -65,7 +65,13 @@ class Trace:
             first = number_of_steps * setting.pieces
             events += _later(step.events, step.origin - steps[0].origin, first)
             number_of_steps += step.setting.steps
-        setting = replace(setting, steps=number_of_steps)
+        setting = replace(
+            setting,
+            steps=number_of_steps,
+            timed=sum(step.setting.timed for step in steps),
+            late=sum(step.setting.late for step in steps),
+            lost=sum(step.setting.lost for step in steps),
+        )
         memory, origin = steps[-1].memory, steps[0].origin
         return cls(_sorted(events), steps[0].source, setting, memory, origin)
 
@@ -85,7 +91,9 @@ class Trace:
         found = [event for event, step in pairs if step == number]
         zero = min((e.start for e in found if e.kind in COMPUTE), default=0.0)
         found = [e._replace(start=max(e.start, zero)) for e in found if e.end >= zero]
-        setting = replace(self.setting, steps=1)
+        setting = self.setting
+        if steps > 1:  # which of them were disturbed is not known
+            setting = replace(setting, steps=1, timed=0, late=0, lost=0.0)
         events = _sorted(_later(found, -zero, -number * m))
         return Trace(events, self.source, setting, self.memory, self.origin + zero)
 
@@ -319,7 +327,8 @@ def _event(row: list[object], setting: Setting) -> Event:
 def _are_alike(one: Trace, other: Trace) -> bool:
     """Whether both can be steps of one training; what was late in one step may differ."""
     settings = [
-        replace(trace.setting, paced="", clock_error=0.0, steps=1) for trace in (one, other)
+        replace(trace.setting, paced="", clock_error=0.0, steps=1, timed=0, late=0, lost=0.0)
+        for trace in (one, other)
     ]
     return one.source == other.source and settings[0] == settings[1]
 

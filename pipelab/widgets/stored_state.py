@@ -1,4 +1,4 @@
-"""What a notebook stores of a timeline, so that a page made of it later can play it: no kernel needed.
+"""What a notebook stores of a timeline, so that a page made of it later can play it.
 
     still picture, words, table     what viewers show that do not know ours
     MIME                            the front end's values, packed: some 10 kB for 400 events
