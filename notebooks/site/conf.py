@@ -39,3 +39,12 @@ html_theme_options = {
         "color-brand-visited": "#c9a6f0",
     },
 }
+
+
+def _without_aliases(app, what, name, value, skip, options):
+    """Fields of a named tuple without words of their own are in its signature already."""
+    return skip or (getattr(value, "__doc__", "") or "").startswith("Alias for field number")
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", _without_aliases)

@@ -34,7 +34,7 @@ HALF = Cost(0.005, 0.005, 0.005, latency=0.001)  # of a stage that is half a ran
 def record(schedule, pace=WHOLE, steps=1, **options):
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Linear(256, 256) for _ in range(schedule.num_stages)))
-    rows = 16 * schedule.num_microbatches
+    rows = 64 * schedule.num_microbatches
     batches = [(torch.randn(rows, 256), torch.randn(rows, 256)) for _ in range(steps + 1)]
     sgd = partial(torch.optim.SGD, lr=0.1)
     with Pipeline(
@@ -126,7 +126,7 @@ RECORDED = (
         "Out of memory",
         "GPipe holds all sixteen microbatches, more than each rank may hold here. The error names "
         "the rank and the action; 1F1B runs within the same limit.",
-        "trace = record(gpipe(4, 16), memory_budget=900_000)  # bytes",
+        "trace = record(gpipe(4, 16), memory_budget=2_000_000)  # bytes",
     ),
 )
 
