@@ -21,6 +21,7 @@ python_use_unqualified_type_names = True
 # A page loads nothing from anywhere but this site: system fonts, no formula renderer, no badges.
 html_theme = "furo"
 html_title = "pipelab"
+html_favicon = "_static/icon.svg"  # else browsers ask the host's root for one
 html_static_path = ["_static"]
 html_css_files = ["timeline.css", "site.css"]
 html_js_files = [("player.js", {"defer": "defer"}), ("site.js", {"defer": "defer"})]

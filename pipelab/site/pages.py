@@ -8,10 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
 
-import nbformat
-
 from pipelab.errors import LessonError
-from pipelab.lessons.edition import NAMES
+from pipelab.lessons.edition import NAMES, read, write
 from pipelab.site.gallery import write_gallery
 from pipelab.site.playable import play_outputs, playable
 from pipelab.site.reference import write_reference
@@ -24,8 +22,8 @@ _MATH = re.compile(r"(?<![\\$\w])\$([^$\n]+)\$(?![\w$])")
 _FENCED = re.compile(r"^(```.*?^```|~~~.*?^~~~)|(`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 _GUIDES = "# Guides\n\n```{toctree}\n:glob:\n\n*\n```\n"
 _NOTE = (
-    ":::{{note}}\nWhat you see was stored by a run of this notebook; timelines play here as they "
-    "are. To predict, run and change things yourself: `pipelab lab {number}`.\n:::"
+    "\n\n:::{{note}}\nWhat you see was stored by a run of this notebook; timelines play here as "
+    "they are. To predict, run and change things yourself: `pipelab lab {number}`.\n:::"
 )
 
 
@@ -55,14 +53,13 @@ def gather(notebooks: Path, folder: Path) -> int:
 
 def write_lesson(path: Path, copy: Path) -> int:
     """Write a lesson as a page with its stored outputs; returns how many timelines will play."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read(path)
     count = play_outputs(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = _markdown(cell.source, path, path.parent)
-    note = nbformat.v4.new_markdown_cell(_NOTE.format(number=int(path.name[:2])))
-    notebook.cells.insert(1, note)
-    nbformat.write(notebook, copy)
+    notebook.cells[0].source += _NOTE.format(number=int(path.name[:2]))
+    write(notebook, copy)
     return count
 
 

@@ -47,7 +47,9 @@ def pages(tmp_path_factory) -> Path:
     data = {**stored(timeline_state(TRACE)), "text/html": "<p>a still picture</p>"}
     cells[1].outputs = [nbformat.v4.new_output("execute_result", data)]
     metadata = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / "99_one.ipynb")
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / "99_one.ipynb"
+    )
     assert write_lesson(folder / "99_one.ipynb", source / "99_one.ipynb") == 1
     render(source, folder / "host" / "a" / "path")
     return folder / "host"

@@ -52,7 +52,7 @@ def notebook_with(*outputs: dict) -> nbformat.NotebookNode:
     shown = [nbformat.v4.new_output("execute_result", data) for data in outputs]
     cells = [nbformat.v4.new_markdown_cell("# Lesson 99 · One"), nbformat.v4.new_code_cell("show")]
     cells[1].outputs = shown
-    return nbformat.v4.new_notebook(cells=cells)
+    return nbformat.v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
 
 
 def test_only_timelines_become_playable_and_no_widget_stays():
@@ -148,7 +148,7 @@ def test_gathered_pages_keep_links_and_need_no_network(tmp_path):
     lesson = nbformat.read(tmp_path / "source" / "99_one.ipynb", 4)
     assert "<mfrac>" in lesson.cells[0].source and "3 $ and 4 $" in lesson.cells[0].source
     assert "[Dead](nowhere.md)" in lesson.cells[0].source, "Sphinx is to see it"
-    assert "pipelab lab 99" in lesson.cells[1].source
+    assert "pipelab lab 99" in lesson.cells[0].source
     home = tmp_path.joinpath("source", "index.md").read_text("utf-8")
     assert "pipelab-timeline" in home and "playground" not in home
 
