@@ -18,7 +18,7 @@ from pipelab.trace import Trace
 PLAYGROUND = "playground"  # a folder of ready pages, copied as it is if it exists
 FIRST = "1f1b.json"  # the recording on the home page
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")
-_MATH = re.compile(r"(?<![\\$\w])\$([^$\n]+)\$(?![\w$])")
+_MATH = re.compile(r"(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\w$])")
 _FENCED = re.compile(r"^(```.*?^```|~~~.*?^~~~)|(`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 _GUIDES = "# Guides\n\n```{toctree}\n:glob:\n\n*\n```\n"
 _NOTE = (
