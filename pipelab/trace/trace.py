@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipelab.action import COMPUTE, PER_STAGE, Kind, Slice, numbered_on
 from pipelab.errors import TraceError
@@ -35,14 +35,14 @@ class Trace:
         source: ``"recorded"`` (real ranks did it) or ``"predicted"`` (it ran nowhere).
         setting: what it was made with.
         memory: one entry per rank; empty where nothing was measured.
-        origin: the moment of its time 0, in seconds on the clock that its ranks share.
+        began: the moment of its time 0, in seconds on the clock that its ranks share.
     """
 
     events: tuple[Event, ...]
     source: Literal["predicted", "recorded"]
     setting: Setting = Setting()
     memory: tuple[Memory, ...] = ()
-    origin: float = 0.0
+    began: float = 0.0
 
     @classmethod
     def joined(cls, traces: Iterable["Trace"]) -> "Trace":
@@ -54,7 +54,7 @@ class Trace:
         Raises:
             TraceError: none, or traces of different schedules, sizes or sources.
         """
-        steps = sorted(traces, key=lambda trace: trace.origin)
+        steps = sorted(traces, key=lambda trace: trace.began)
         if not steps or any(not _are_alike(steps[0], step) for step in steps):
             raise TraceError(
                 "join the traces of steps of one pipeline: one or more, with the same schedule, "
@@ -63,17 +63,11 @@ class Trace:
         setting, number_of_steps, events = steps[0].setting, 0, list[Event]()
         for step in steps:
             first = number_of_steps * setting.pieces
-            events += _later(step.events, step.origin - steps[0].origin, first)
+            events += _later(step.events, step.began - steps[0].began, first)
             number_of_steps += step.setting.steps
-        setting = replace(
-            setting,
-            steps=number_of_steps,
-            timed=sum(step.setting.timed for step in steps),
-            late=sum(step.setting.late for step in steps),
-            lost=sum(step.setting.lost for step in steps),
-        )
-        memory, origin = steps[-1].memory, steps[0].origin
-        return cls(_sorted(events), steps[0].source, setting, memory, origin)
+        setting = replace(setting, steps=number_of_steps, **_delays(steps))
+        memory, began = steps[-1].memory, steps[0].began
+        return cls(_sorted(events), steps[0].source, setting, memory, began)
 
     def step(self, number: int) -> "Trace":
         """One of the steps of a trace of several; its first computation begins at 0.
@@ -91,11 +85,9 @@ class Trace:
         found = [event for event, step in pairs if step == number]
         zero = min((e.start for e in found if e.kind in COMPUTE), default=0.0)
         found = [e._replace(start=max(e.start, zero)) for e in found if e.end >= zero]
-        setting = self.setting
-        if steps > 1:  # which of them were disturbed is not known
-            setting = replace(setting, steps=1, timed=0, late=0, lost=0.0)
+        setting = replace(self.setting, steps=1)
         events = _sorted(_later(found, -zero, -number * m))
-        return Trace(events, self.source, setting, self.memory, self.origin + zero)
+        return Trace(events, self.source, setting, self.memory, self.began + zero)
 
     @cached_property
     def _steps_of_events(self) -> list[int]:
@@ -212,7 +204,7 @@ class Trace:
             "source": self.source,
             "setting": asdict(self.setting),
             "memory": [list(m) for m in self.memory],
-            "origin": self.origin,
+            "began": self.began,
             "fields": list(Event._fields),
             "events": [list(e) for e in self.events],
         }
@@ -235,7 +227,7 @@ class Trace:
                 {"predicted": "predicted", "recorded": "recorded"}[data["source"]],  # type: ignore[arg-type]
                 setting,
                 tuple(_memory(row) for row in data["memory"]),
-                _seconds(data.get("origin", 0.0)),
+                _seconds(data.get("began", 0.0)),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise TraceError(f"{path}: the trace is damaged ({error!r})") from None
@@ -295,7 +287,7 @@ def _setting(row: dict[str, object]) -> Setting:
 
 def _seconds(value: float) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError(f"origin is {value!r}: seconds")
+        raise ValueError(f"began is {value!r}: seconds")
     return float(value)
 
 
@@ -324,10 +316,18 @@ def _event(row: list[object], setting: Setting) -> Event:
     return Event(rank, Kind(str(kind)), stage, microbatch, start, end, size, peer)  # type: ignore[arg-type]
 
 
+def _delays(steps: Iterable[Trace]) -> dict[str, Any]:
+    """How many actions of all these steps had a set time and were late, and what they lost."""
+    settings = [step.setting for step in steps]
+    return {name: sum(getattr(s, name) for s in settings) for name in ("timed", "late", "lost")}
+
+
 def _are_alike(one: Trace, other: Trace) -> bool:
     """Whether both can be steps of one training; what was late in one step may differ."""
     settings = [
-        replace(trace.setting, paced="", clock_error=0.0, steps=1, timed=0, late=0, lost=0.0)
+        replace(
+            trace.setting, clock_error=0.0, steps=1, step=0, notes=[], timed=0, late=0, lost=0.0
+        )
         for trace in (one, other)
     ]
     return one.source == other.source and settings[0] == settings[1]

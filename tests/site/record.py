@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelab.errors import RankError
 from pipelab.site.gallery import PREAMBLE, RECORDED, Entry, run
-from pipelab.trace import Trace
+from pipelab.trace import Trace, least_disturbed
 
 RUNS = 5
 FOLDER = Path(__file__).parent.parent.parent / "notebooks" / "site" / "recordings"
@@ -23,8 +23,7 @@ def record(entry: Entry) -> Path:
         path = FOLDER / f"{entry.name}.txt"
         path.write_text(f"{error}\n", "utf-8")
         return path
-    trace = min(traces, key=lambda trace: (trace.setting.lost, trace.duration))
-    return trace.save(FOLDER / f"{entry.name}.json")
+    return least_disturbed(traces).save(FOLDER / f"{entry.name}.json")
 
 
 def main(names: list[str]) -> None:

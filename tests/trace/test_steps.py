@@ -1,7 +1,5 @@
 """A trace of several steps: one axis of time, and each rank's own window for a step's bubble."""
 
-from dataclasses import replace
-
 import pytest
 
 from pipelab.action import COMPUTE
@@ -48,7 +46,7 @@ def test_a_step_of_several_is_the_step_alone():
 
 def test_steps_join_in_the_order_of_their_time_and_come_back_from_a_file(tmp_path):
     step = simulate(one_f_one_b(2, 4), COST)
-    later = Trace(step.events, step.source, step.setting, origin=20.0)
+    later = Trace(step.events, step.source, step.setting, began=20.0)
     joined = Trace.joined([later, step])
     assert joined == Trace.joined([step, later])
     assert max(e.microbatch for e in joined.events if e.microbatch is not None) == 7
@@ -75,15 +73,3 @@ def test_a_bubble_of_steps_that_are_not_there_is_refused(steps):
         simulate(one_f_one_b(2, 2), COST, steps=3).bubble_of_steps(*steps)
     with pytest.raises(ScheduleError, match="steps=0"):
         simulate(one_f_one_b(2, 2), COST, steps=0)
-
-
-def test_steps_of_which_only_some_were_disturbed_are_joined():
-    """A busy machine makes other actions late in each step; the whole has the sum."""
-    steps = [
-        replace(trace, origin=i, setting=replace(trace.setting, timed=8, late=i, lost=i / 8))
-        for i, trace in enumerate([simulate(gpipe(2, 2), Cost())] * 3)
-    ]
-    joined = Trace.joined(steps)
-    assert (joined.setting.timed, joined.setting.late, joined.setting.lost) == (24, 3, 0.375)
-    assert joined.step(1).setting.late == 0, "whose they were is not known"
-    assert Trace.joined([joined]) == joined
