@@ -7,5 +7,5 @@
     build      runs Sphinx on that folder, and adds what plays
     dead_links checks each link and each address that a page loads
 
-Needs the extra ``site``: ``pip install -e ".[site]"``. Sphinx runs as a process of its own.
+Needs the extra ``site``: ``pip install -e ".[site]"``. Sphinx runs in a separate process.
 """

@@ -27,8 +27,8 @@ from pipelab.schedules import (
 from pipelab.simulator import Cost
 from pipelab.trace import Trace
 
-WHOLE = Cost(0.010, 0.010, 0.010, latency=0.001)  # seconds of F, I, W; of a message
-HALF = Cost(0.005, 0.005, 0.005, latency=0.001)  # of a stage that is half a rank's work
+WHOLE = Cost(0.020, 0.020, 0.020, latency=0.001)  # seconds of F, I, W; of a message
+HALF = Cost(0.010, 0.010, 0.010, latency=0.001)  # of a stage that is half a rank's work
 
 
 def record(schedule, pace=WHOLE, steps=1, **options):
@@ -69,7 +69,7 @@ RECORDED = (
         "gpipe",
         "GPipe and its memory",
         "All forwards come first, so each rank holds the activations of all eight microbatches "
-        "before the first backward lets one go. Watch the memory below the boxes grow, and the "
+        "before the first backward lets one go. See the memory below the boxes grow, and the "
         "bubble at both ends: 3 of 11 slots.",
         "trace = record(gpipe(4, 8))",
         ("memory",),
@@ -108,9 +108,9 @@ RECORDED = (
     Entry(
         "straggler",
         "A straggler",
-        "Rank 2 needs 15 ms where the others need 10, and everybody runs at its speed: the other "
+        "Rank 2 needs 30 ms where the others need 20, and everybody runs at its speed: the other "
         "ranks wait even in the steady state. Choose an idle piece to read whom it waits for.",
-        "slow = [0.010, 0.010, 0.015, 0.010]\n"
+        "slow = [0.020, 0.020, 0.030, 0.020]\n"
         "trace = record(one_f_one_b(4, 8), Cost(slow, slow, slow, latency=0.001))",
     ),
     Entry(

@@ -98,8 +98,8 @@ def _outside_code(
 
 def _fill_home(index: Path, site: Path) -> None:
     """The home page plays a run of the gallery, and names the playground if there is one."""
-    door = f'<a class="pipelab-door" href="{PLAYGROUND}/index.html">Open the playground</a>'
+    link = f'<a class="pipelab-button" href="{PLAYGROUND}/index.html">Open the playground</a>'
     first = Trace.load(site / "recordings" / FIRST)
     text = index.read_text("utf-8").replace("<!-- first timeline -->", playable(first))
     has_playground = (site / PLAYGROUND).is_dir()
-    index.write_text(text.replace("<!-- playground -->", door if has_playground else ""), "utf-8")
+    index.write_text(text.replace("<!-- playground -->", link if has_playground else ""), "utf-8")

@@ -34,7 +34,7 @@ def write_reference(folder: Path) -> None:
         text = _page(f"pipelab.{package}", described)
         folder.joinpath(f"{package}.md").write_text(text, "utf-8")
     errors = "\n".join(_directive("pipelab.errors", name, set()) for name in _error_names())
-    text = "# pipelab.errors\n\nAll that pipelab raises of its own.\n\n"
+    text = "# pipelab.errors\n\nEvery error that pipelab raises.\n\n"
     folder.joinpath("errors.md").write_text(f"{text}```{{eval-rst}}\n{errors}\n```\n", "utf-8")
     names = "\n".join((*PACKAGES, "errors"))
     folder.joinpath("index.md").write_text(_LIST.format(names=names), "utf-8")

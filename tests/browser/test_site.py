@@ -69,7 +69,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None: ...
 
 
-class Watched:
+class Observed:
     """A page that records what it asks for and what it complains of."""
 
     def __init__(self, browser: Browser, **options: object):
@@ -87,11 +87,11 @@ class Watched:
 
 
 @pytest.fixture
-def watched(browser: Browser) -> Iterator:
-    opened: list[Watched] = []
+def observed(browser: Browser) -> Iterator:
+    opened: list[Observed] = []
 
-    def open_(**options: object) -> Watched:
-        opened.append(Watched(browser, **options))
+    def open_(**options: object) -> Observed:
+        opened.append(Observed(browser, **options))
         return opened[-1]
 
     yield open_
@@ -105,10 +105,10 @@ def test_pages_have_no_dead_links(pages):
 
 @pytest.mark.parametrize("place", ["host", "disk"])
 @pytest.mark.parametrize("name", ["index", "99_one"])
-def test_a_timeline_plays_by_keyboard(watched, pages, address, place, name):
+def test_a_timeline_plays_by_keyboard(observed, pages, address, place, name):
     home = address if place == "host" else pages.as_uri()
     base = address if place == "host" else f"{pages.as_uri()}/a/path"
-    seen = watched(viewport={"width": 1280, "height": 900})
+    seen = observed(viewport={"width": 1280, "height": 900})
     seen.page.goto(f"{base}/{name}.html")
     timeline = seen.page.locator(".pipelab-timeline[data-pl-ready]")
     expect(timeline.locator(".pl-sentence")).to_contain_text("bubble fraction")
@@ -127,8 +127,8 @@ def test_a_timeline_plays_by_keyboard(watched, pages, address, place, name):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 2560])
-def test_pages_fit_narrow_and_wide_in_both_themes(watched, address, theme, width):
-    seen = watched(viewport={"width": width, "height": 900}, color_scheme=theme)
+def test_pages_fit_narrow_and_wide_in_both_themes(observed, address, theme, width):
+    seen = observed(viewport={"width": width, "height": 900}, color_scheme=theme)
     seen.page.goto(f"{address}/99_one.html")
     root = seen.page.locator(".pl-root")
     expect(root).to_be_visible()
@@ -141,8 +141,8 @@ def test_pages_fit_narrow_and_wide_in_both_themes(watched, address, theme, width
     seen.check(address)
 
 
-def test_without_scripts_there_is_a_picture(watched, address):
-    seen = watched(java_script_enabled=False)
+def test_without_scripts_there_is_a_picture(observed, address):
+    seen = observed(java_script_enabled=False)
     seen.page.goto(f"{address}/99_one.html")
     expect(seen.page.get_by_text("a still picture")).to_be_visible()
 
@@ -157,14 +157,14 @@ def test_sphinx_refuses_a_dead_link(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_site(watched, tmp_path):
+def test_the_whole_site(observed, tmp_path):
     """Every page: nothing dead, nothing from elsewhere, no error, and all timelines play."""
     out = tmp_path / "site"
     built = build(NOTEBOOKS, out)
     stored_ones = sum(path.read_text("utf-8").count(f'"{MIME}"') for path in lessons())
     shown = sum(path.read_text("utf-8").count("jupyter.widget-view+json") for path in lessons())
     assert built.timelines == stored_ones == shown, "store the lessons again: tests.lessons.store"
-    seen = watched(viewport={"width": 1280, "height": 900})
+    seen = observed(viewport={"width": 1280, "height": 900})
     for path in sorted(out.rglob("*.html")):
         seen.page.goto(path.as_uri())
         for timeline in seen.page.locator(".pipelab-timeline").all():
