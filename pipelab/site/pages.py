@@ -12,7 +12,7 @@ from pipelab.errors import LessonError
 from pipelab.lessons.edition import NAMES, read, write
 from pipelab.site.gallery import write_gallery
 from pipelab.site.playable import play_outputs, playable
-from pipelab.site.reference import write_reference
+from pipelab.site.public_names import write_reference
 from pipelab.trace import Trace
 
 PLAYGROUND = "playground"  # a folder of ready pages, copied as it is if it exists

@@ -15,7 +15,7 @@ from pipelab.site import gallery
 from pipelab.site.dead_links import LARGEST, problems
 from pipelab.site.pages import gather
 from pipelab.site.playable import play_outputs, playable, player
-from pipelab.site.reference import PACKAGES, write_reference
+from pipelab.site.public_names import PACKAGES, write_reference
 from pipelab.story import STORIES
 from pipelab.trace import Setting, Trace
 from pipelab.widgets import Timeline
