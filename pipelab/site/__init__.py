@@ -1,1 +1,4 @@
-"""Pages for a static host: no kernel, no server of ours, no request to anybody else."""
+"""Pages for a static host: no kernel, and no request to anybody else.
+
+playground  a page that predicts schedules in the browser
+"""

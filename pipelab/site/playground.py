@@ -25,12 +25,12 @@ from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.widgets import bundle
 from pipelab.widgets.page import page
-from pipelab.widgets.playground import first_state
+from pipelab.widgets.playground_answers import first_state
 
 PYODIDE = "314.0.7"  # the release of npm's package that was tried
 _MODULES = ("pyodide.mjs", "pyodide.asm.mjs")  # which the worker imports: not in the progress
 _FETCHED = ("pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
-_LIGHT = ("*.py", "schedules/*.py", "simulator/*.py", "trace/*.py", "plots/*.py", "widgets/*.py")
+_LIGHT = ("schedules", "simulator", "trace", "plots", "widgets")  # and the modules beside them
 _POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' blob:; style-src 'unsafe-inline'; "
     "img-src data: blob:; worker-src 'self'; connect-src 'self'"
@@ -90,8 +90,9 @@ def _write_package(path: Path) -> None:
 
 
 def _light_sources(root: Path) -> Iterator[Path]:
-    for pattern in _LIGHT:
-        yield from sorted(root.glob(pattern))
+    yield from sorted(root.glob("*.py"))
+    for folder in _LIGHT:
+        yield from sorted(root.joinpath(folder).rglob("*.py"))
 
 
 def _page(folder: Path) -> str:

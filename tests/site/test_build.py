@@ -1,6 +1,8 @@
 """The playground's folder: all that the page asks for is in it, and no other address."""
 
 import re
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -37,8 +39,20 @@ def test_the_package_has_what_predicts_and_nothing_that_runs(tmp_path, runtime):
     build_playground(tmp_path / "out", runtime)
     with zipfile.ZipFile(tmp_path / "out" / "pipelab.zip") as archive:
         names = archive.namelist()
-    assert {"pipelab/widgets/playground.py", "pipelab/simulator/simulate.py"} <= {*names}
+    assert {"pipelab/widgets/playground_answers.py", "pipelab/simulator/simulate.py"} <= {*names}
     assert not [name for name in names if re.match(r"pipelab/(engine|models|lessons|cli)/", name)]
+
+
+def test_the_package_answers_by_itself(tmp_path, runtime):
+    build_playground(tmp_path / "out", runtime)
+    script = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'out' / 'pipelab.zip')!r})\n"
+        "from pipelab.widgets.playground_answers import replies\n"
+        "print(len([*replies('{}')]))"
+    )
+    command = [sys.executable, "-I", "-S", "-c", script]  # nothing else is installed there
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.stdout, result.stderr) == ("2\n", "")
 
 
 def test_a_folder_without_the_runtime_is_refused(tmp_path, runtime):

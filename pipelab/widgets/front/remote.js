@@ -26,7 +26,7 @@ export function localModel(values, saved) {
     on: (event, act) => void (listeners.get(event) ?? listeners.set(event, new Set()).get(event))?.add(act),
     off: (event, act) => void listeners.get(event)?.delete(act),
     send: () => {},
-    /** Take what Python found, and tell who listens. */
+    /** Take what Python found, and call who listens. */
     take(found) {
       Object.assign(values, found);
       for (const name of Object.keys(found)) for (const act of listeners.get(`change:${name}`) ?? []) act();

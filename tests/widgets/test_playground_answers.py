@@ -11,7 +11,7 @@ from pipelab.schedules.counts import peak_activations
 from pipelab.schedules.schedule import Schedule
 from pipelab.simulator import Cost, par, simulate
 from pipelab.widgets.data import packed
-from pipelab.widgets.playground import Request, answers, first_state, replies
+from pipelab.widgets.playground_answers import Request, answers, first_state, replies
 from pipelab.words import percent, time_text
 
 
