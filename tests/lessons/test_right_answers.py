@@ -17,6 +17,7 @@ import torch
 
 from pipelab.lessons.chapters import MODULES
 from pipelab.lessons.edition import BEGIN, read
+from tests.lessons import wrong_08
 from tests.lessons.judging import until_drawn
 
 TEACHER = Path(__file__).parent.parent.parent / "notebooks" / "teacher"
@@ -226,6 +227,39 @@ def speedup_in_numpy(p, m, message):
     return np.float32(1 / ((m + p - 1) / (m * p) + 2 * (p - 1) * np.float64(message)))
 
 
+def blocks_by_limits(n, p, embedding, head):
+    """The rooms of all ranks under a limit, from the smallest limit."""
+    return wrong_08.right(n, p, embedding, head)
+
+
+def blocks_from_the_largest(n, p, embedding, head):
+    """Starts with all blocks on the last rank, and gives away while the largest gets smaller."""
+    counts = np.array([0 if p > 1 else n, *[1] * (p - 2), *([n - max(0, p - 2)] if p > 1 else [])])
+    extra = np.zeros(p)
+    extra[0] += embedding
+    extra[-1] += head
+    least = np.array([0 if rank in (0, p - 1) else 1 for rank in range(p)])
+    while True:
+        costs = extra + counts
+        large = int(np.argmax(np.where(counts > least, costs, -1)))
+        small = int(np.argmin(costs))
+        if counts[large] <= least[large] or costs[small] + 1 >= costs[large]:
+            return counts
+        counts[large] -= 1
+        counts[small] += 1
+
+
+def straggler_by_the_fastest_box(replicas):
+    """In the shortest F of a worker there is no pause."""
+    shortest = defaultdict(lambda: math.inf)
+    for i, events in enumerate(replicas):
+        for e in (e for e in events if e.kind == "B"):
+            shortest[i, e.rank] = min(shortest[i, e.rank], e.end - e.start)
+    ranks = {rank for _, rank in shortest}
+    fair = {rank: min(v for (_, r), v in shortest.items() if r == rank) for rank in ranks}
+    return np.array(max(shortest, key=lambda worker: shortest[worker] / fair[worker[1]]))
+
+
 RIGHT = {
     "01.1": [order_by_slots, order_without_an_end],
     "01.2": [minutes_by_simulation, minutes_in_numpy, minutes_in_halves],
@@ -239,6 +273,8 @@ RIGHT = {
     "05.2": [weights_as_fractions, weights_in_torch],
     "06.1": [choose_with_a_limit],
     "06.2": [speedup_in_slots, speedup_in_numpy],
+    "08.1": [blocks_by_limits, blocks_from_the_largest],
+    "08.2": [straggler_by_the_fastest_box],
 }
 ANSWERS = [(name, answer) for name, answer in teachers().items()]
 ANSWERS += [(name, answer) for name, answers in RIGHT.items() for answer in answers]

@@ -21,6 +21,7 @@ MODULES = {
     "04": "ch04_microbatches",
     "05": "ch05_gradient",
     "06": "ch06_payoff",
+    "08": "ch08_balance",
     "09": "ch09_overlap",
     "10": "ch10_hangs",
 }
