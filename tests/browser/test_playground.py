@@ -87,7 +87,7 @@ def test_a_stranger_sees_the_bubble_shrink_and_sends_the_link(page, address):
 def test_what_is_wrong_is_said_and_marked(page):
     page.get_by_label("Schedule", exact=True).select_option("dual_pipe_v")
     page.get_by_label("Microbatches m").fill("3")
-    expect_text(page, "microbatches")
+    expect(page.locator(".pl-editor")).to_have_attribute("data-pl-can-run", "false")
     page.get_by_label("Microbatches m").fill("8")
     expect_text(page, "Its order is DualPipeV")
     page.get_by_label("Schedule", exact=True).select_option("1f1b")
@@ -98,7 +98,7 @@ def test_what_is_wrong_is_said_and_marked(page):
     expect_text(page, "It can run: 4 ranks")
     page.locator(".pl-token").first.focus()
     page.keyboard.press("Delete")
-    expect_text(page, "0F0")
+    expect_text(page, "stage 0, microbatch 0: found 0 F, 1 B")
     expect(page.locator(".pl-editor")).to_have_attribute("data-pl-can-run", "false")
 
 
