@@ -21,6 +21,7 @@ MODULES = {
     "04": "ch04_microbatches",
     "05": "ch05_gradient",
     "06": "ch06_payoff",
+    "07": "ch07_one_f_one_b",
     "09": "ch09_overlap",
     "10": "ch10_hangs",
 }
