@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pipelab.trace import Trace
+    from pipelab.trace.readers.stream import Place
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PIXELS_PER_INCH = 160
@@ -79,6 +80,36 @@ class ProgressLine:
         text = text[: width() - 1]
         print("\r" + text.ljust(self.length), end="\n" if last else "", flush=True)
         self.shown, self.length = time.monotonic(), len(text)
+
+
+class ReadingLine:
+    """A line on stderr that says how far large files have been read; silent for small ones."""
+
+    PATIENCE = 1.0  # seconds of silence
+
+    def __init__(self) -> None:
+        self.moves = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")
+        self.begun = self.shown = time.monotonic()
+        self.length = 0
+
+    def show(self, place: "Place") -> None:
+        """Say how much of which file is read; called for every part of it."""
+        now = time.monotonic()
+        if now - self.begun < self.PATIENCE or now - self.shown < (_REDRAW if self.moves else 5.0):
+            return
+        self.shown = now
+        done = place.done / place.total if place.total else 1.0
+        text = f"reading {place.path.name}: {100 * done:.0f} % of {place.total / 1e6:.0f} MB"
+        text = text[: width() - 1]
+        end = "" if self.moves else "\n"
+        start = "\r" if self.moves else ""
+        print(start + text.ljust(self.length), end=end, file=sys.stderr, flush=True)
+        self.length = len(text)
+
+    def end(self) -> None:
+        """The line goes away."""
+        if self.moves and self.length:
+            print("\r" + " " * self.length + "\r", end="", file=sys.stderr, flush=True)
 
 
 def leave_on_signals() -> None:

@@ -25,6 +25,10 @@ _FORMULAS = f"{RULE} Schedules: {', '.join(BUILDERS)}."
 _DEMO = "Takes under a minute, needs no GPU, downloads nothing."
 _LAB = "Ctrl-C in this terminal ends it."
 _PROGRESS = "Markdown, from a file on this machine; nothing leaves it."
+_OPEN = (
+    "Reads ndtimeline's files (veScale, StragglerAnalysis), torch.profiler's of "
+    "torch.distributed.pipelining, Megatron's OpenTelemetry spans and pipelab's own, plain or gzip."
+)
 _EDITION = "Made from the teacher's notebooks; run the learner's once before you hand them out."
 _DOCTOR = "Exit code 0: all is well; 1: something needs repair."
 
@@ -154,6 +158,22 @@ def _simulate(simulate: argparse.ArgumentParser) -> None:
     simulate.add_argument("--json", action="store_true", help="the numbers, for programs")
 
 
+def _open(command: argparse.ArgumentParser) -> None:
+    command.add_argument("files", nargs="+", metavar="FILE",
+                         help="one for all ranks, one a rank, or a folder of them")  # fmt: skip
+    command.add_argument("--step", type=_number, metavar="N",
+                         help="show this step in detail (one of median duration)")  # fmt: skip
+    command.add_argument("--replica", type=_number, metavar="N",
+                         help="show this replica in detail (the slowest)")  # fmt: skip
+    command.add_argument("--html", metavar="PAGE",
+                         help="write a page that plays the step under its simulation")  # fmt: skip
+    command.add_argument("--perfetto", metavar="JSON",
+                         help="write the step for ui.perfetto.dev")  # fmt: skip
+    command.add_argument("--width", type=_positive, metavar="N",
+                         help="columns, 40 or more (the terminal's)")  # fmt: skip
+    command.add_argument("--json", action="store_true", help="the figures, for programs")
+
+
 def _formulas(formulas: argparse.ArgumentParser) -> None:
     formulas.add_argument("schedules", nargs="*", metavar="SCHEDULE",
                           help="names, see below (all of them)")  # fmt: skip
@@ -240,6 +260,8 @@ _COMMANDS = (
              "{schedules}", _show),
     _Command("simulate", "predict.simulate", "predict a timeline, or compare all schedules",
              _SIMULATE, _simulate),
+    _Command("open", "open_trace.open_trace",
+             "open somebody's recorded pipeline, and say why its bubble is there", _OPEN, _open),
     _Command("formulas", "formula_table.formulas",
              "each schedule's formulas, beside what simulator and real ranks show",
              _FORMULAS, _formulas),

@@ -1,6 +1,6 @@
 """Record: a schedule and a model become training on real ranks, one process each.
 
-    pipeline.py verify/ profile.py ranks.py      the public face
+    pipeline.py verify/ profile.py recording.py ranks.py      the public face
     driver/     the process that asks: checks, microbatches, plan, results, checkpoints
     launch/     ranks that this process starts: fork server, processes, their end
     torchrun/   ranks that torchrun has started: key-value store, clocks
@@ -45,6 +45,7 @@ with suppress(LaunchError):  # raised again by the first launch
 from pipelab.engine.driver.result import StepResult
 from pipelab.engine.pipeline import Pipeline
 from pipelab.engine.profile import Profile, profile_step
+from pipelab.engine.recording import Recorded, recording
 from pipelab.engine.verify import GradientReport, verify_gradients
 from pipelab.partition.rows import Rows, Whole
 
@@ -52,9 +53,11 @@ __all__ = [
     "GradientReport",
     "Pipeline",
     "Profile",
+    "Recorded",
     "Rows",
     "StepResult",
     "Whole",
     "profile_step",
+    "recording",
     "verify_gradients",
 ]

@@ -328,19 +328,21 @@ class Pipeline:
             self.close()
             raise
 
-    def _step(self, inputs: Any, targets: Any, update: bool, profiled: bool = False) -> StepResult:
+    def _step(
+        self, inputs: Any, targets: Any, update: bool, profiled: bool = False, folder: str = ""
+    ) -> StepResult:
         self._flights.land_all()
-        return self._result(self._begin_step(inputs, targets, update, profiled))  # [13]
+        return self._result(self._begin_step(inputs, targets, update, profiled, folder))  # [13]
 
     def _begin_step(
-        self, inputs: Any, targets: Any, update: bool, profiled: bool = False
+        self, inputs: Any, targets: Any, update: bool, profiled: bool = False, folder: str = ""
     ) -> Flight:
         """Give the ranks one step, behind those that they have."""
         checks.check_trains(self._num_trained, len(self._names))
         checks.check_targets(targets)
         commands = self._commands(
             inputs, targets, train=True, fresh=not self._accumulating, update=update,
-            number=self._steps, profiled=profiled,
+            number=self._steps, profiled=profiled, profile_folder=folder,
         )  # fmt: skip
         self._check_open()
         setting = setting_of(

@@ -60,17 +60,25 @@ class Profile:
         return json.dumps(data, ensure_ascii=False)
 
 
-def profile_step(pipeline: Pipeline, inputs: Any, targets: Any) -> Profile:
+def profile_step(
+    pipeline: Pipeline, inputs: Any, targets: Any, folder: str | os.PathLike[str] | None = None
+) -> Profile:
     """Train on one batch, as ``pipeline.step`` does, with PyTorch's profiler on every rank.
 
     Args:
         pipeline: open, of either worker, with ``record=True``.
         inputs: as in ``step``.
         targets: as in ``step``.
+        folder: where each rank leaves the profiler's own file, ``rank0_trace.json.gz`` and so on,
+            as a script of torch's would: ``pipelab open`` reads them where torch is the worker.
 
     Raises:
         BatchError, RankError: as ``step`` does.
     """
     # the profiler's first start takes a second, which would be part of the step
     pipeline._ask_all(GetProfiler())
-    return Profile(pipeline._step(inputs, targets, update=True, profiled=True))
+    files = ""
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        files = str(Path(folder).absolute())  # the ranks may have another working directory
+    return Profile(pipeline._step(inputs, targets, update=True, profiled=True, folder=files))

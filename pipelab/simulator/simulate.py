@@ -128,7 +128,7 @@ def _later(action: Action, pieces: int) -> Action:
 
 def _one_after_another(step: Trace, steps: int) -> Trace:
     seconds = max(event.end for event in step.events)
-    return Trace.joined(replace(step, origin=number * seconds) for number in range(steps))
+    return Trace.joined(replace(step, began=number * seconds) for number in range(steps))
 
 
 class _Price(NamedTuple):

@@ -48,6 +48,10 @@ class Setting:
     ``clock_error``: by how many seconds the clocks of several machines may differ; 0.0 if all ranks
     shared a clock. ``slices``: of each microbatch's sequence; an event's ``microbatch`` counts all.
 
+    Of a recording from elsewhere: ``origin`` says what wrote it and whose time it has
+    (``"ndtimeline, device time"``), ``step`` and ``replica`` which part of it this is, ``notes``
+    what the files did not hold.
+
     Of a paced run: ``timed`` actions had a set time, ``late`` of them took longer; all together
     lost so many seconds to the machine's other work. ``Trace.disturbance`` puts that in words.
 
@@ -66,6 +70,10 @@ class Setting:
     clock_error: float = 0.0
     steps: int = 1
     slices: int = 1
+    origin: str = ""
+    step: int = 0
+    replica: int = 0
+    notes: list[str] = field(default_factory=list)
     timed: int = 0
     late: int = 0
     lost: float = 0.0

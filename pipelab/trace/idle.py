@@ -83,9 +83,11 @@ def explained(trace: Trace, rows: list[list[Node]]) -> tuple[Idle, ...]:
     for event in trace.events:
         others[event.rank].append(event)
     loads = [_Load(row) for row in rows]
+    waits = any(e.kind is Kind.WAIT and e.microbatch is not None for e in trace.events)
     found: list[Idle] = []
     for rank, gaps in enumerate(idle_gaps(trace.events, len(rows))):
-        claims = [claim for claim in _claims(rows[rank], others[rank]) if claim.start < claim.end]
+        own = [*_claims(rows[rank], others[rank]), *(() if waits else _implied(rows[rank]))]
+        claims = [claim for claim in own if claim.start < claim.end]
         claims.sort(key=lambda claim: claim.start)
         found += (_judged(piece, loads) for piece in _pieces(rank, rows[rank], claims, gaps))
     return tuple(found)
@@ -127,6 +129,27 @@ def _claims(row: list[Node], events: list[Event]) -> Iterator[_Claim]:
             yield _Claim(event.start, event.end, "step")
         elif event.kind in RESULT and event.end <= then:  # else it continued with another event
             yield _Claim(event.start, event.end, "blocked", event.peer)
+
+
+def _implied(row: list[Node]) -> Iterator[_Claim]:
+    """Where no wait was recorded: a rank waits from its last action until its message comes.
+
+    The action of a late message begins with it; a message that was ready came with its RECV.
+    """
+    for node in row:
+        if node.producer is None:
+            if node.recv and node.previous:  # of a rank that the file does not hold
+                from_peer = node.recv.peer, node.recv.peer
+                yield _Claim(node.previous.event.end, node.event.start, "waiting", *from_peer)
+            continue
+        peer, root = node.producer.event.rank, node.producer.root.event.rank
+        free = node.previous.event.end if node.previous else -inf
+        made, start = node.producer.event.end, node.event.start
+        came = max((e.end for e in (node.send, node.recv) if e is not None), default=made)
+        if node.was_late:
+            came = start
+        yield _Claim(free, min(made, start), "waiting", peer, root)
+        yield _Claim(max(free, made), min(came, start), "message", peer, root)
 
 
 def _pieces(

@@ -15,6 +15,7 @@ from pipelab.trace.event import Event
 from pipelab.trace.trace import Trace
 
 RESULT = {Kind.SEND_F: Kind.F, Kind.SEND_B: Kind.I}  # what a message carries
+_RECEIVED = {Kind.RECV_F: Kind.F, Kind.RECV_B: Kind.I}
 # Of a computation's own time: a shorter recorded WAIT only checked for a message.
 NOTICEABLE = 0.1
 
@@ -33,6 +34,7 @@ class Node:
         producer: the computation on another rank whose result it needs.
         send: the message that brought this result.
         wait: the event in which its rank waited for the message.
+        recv: the event in which its rank received it, or opened the buffer for it.
     """
 
     event: Event
@@ -40,6 +42,7 @@ class Node:
     producer: "Node | None" = None
     send: Event | None = None
     wait: Event | None = None
+    recv: Event | None = None
     beside: "Node | None" = None
     _root: "Node | None" = None
 
@@ -61,6 +64,9 @@ class Node:
             return True
         made = self.producer.event.end
         free = self.previous.event.end
+        if self.wait is None and self.recv is not None:
+            # no wait was recorded, and a SEND may have lasted only since this rank was busy
+            return made > free
         came = max(made, self.send.end) if self.send else made
         waited = self.wait.end - self.wait.start if self.wait else 0.0
         return came > free or waited > NOTICEABLE * (self.event.end - self.event.start)
@@ -99,6 +105,7 @@ def link(trace: Trace) -> list[list[Node]]:
     made = {(n.event.rank, produces(_action(n.event))): n for n in nodes}
     _find_producers(nodes, made, trace.events)
     _find_waits(made, trace.events)
+    _find_receives(made, trace.events)
     return rows
 
 
@@ -146,3 +153,11 @@ def _find_waits(made: dict[_Key, Node], events: Iterable[Event]) -> None:
                 if node and node.wait is None and wait.start <= node.event.start:
                     node.wait = wait
                     break
+
+
+def _find_receives(made: dict[_Key, Node], events: Iterable[Event]) -> None:
+    """A RECV names the stage and the microbatch of the computation that needs it."""
+    for recv in events:
+        kind = _RECEIVED.get(recv.kind)
+        if kind and (node := made.get((recv.rank, Action(recv.stage, kind, recv.microbatch)))):
+            node.recv = recv

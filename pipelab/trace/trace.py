@@ -3,11 +3,11 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipelab.action import COMPUTE, PER_STAGE, Kind, Slice, numbered_on
 from pipelab.errors import TraceError
@@ -17,6 +17,8 @@ from pipelab.trace import metrics
 from pipelab.trace.chrome import chrome_json
 from pipelab.trace.disturbance import Disturbance
 from pipelab.trace.event import Event, Memory, Setting
+from pipelab.trace.readers.reading import read_files
+from pipelab.trace.readers.stream import Place
 from pipelab.words import number
 
 VERSION = 1
@@ -33,14 +35,14 @@ class Trace:
         source: ``"recorded"`` (real ranks did it) or ``"predicted"`` (it ran nowhere).
         setting: what it was made with.
         memory: one entry per rank; empty where nothing was measured.
-        origin: the moment of its time 0, in seconds on the clock that its ranks share.
+        began: the moment of its time 0, in seconds on the clock that its ranks share.
     """
 
     events: tuple[Event, ...]
     source: Literal["predicted", "recorded"]
     setting: Setting = Setting()
     memory: tuple[Memory, ...] = ()
-    origin: float = 0.0
+    began: float = 0.0
 
     @classmethod
     def joined(cls, traces: Iterable["Trace"]) -> "Trace":
@@ -52,7 +54,7 @@ class Trace:
         Raises:
             TraceError: none, or traces of different schedules, sizes or sources.
         """
-        steps = sorted(traces, key=lambda trace: trace.origin)
+        steps = sorted(traces, key=lambda trace: trace.began)
         if not steps or any(not _are_alike(steps[0], step) for step in steps):
             raise TraceError(
                 "join the traces of steps of one pipeline: one or more, with the same schedule, "
@@ -61,11 +63,11 @@ class Trace:
         setting, number_of_steps, events = steps[0].setting, 0, list[Event]()
         for step in steps:
             first = number_of_steps * setting.pieces
-            events += _later(step.events, step.origin - steps[0].origin, first)
+            events += _later(step.events, step.began - steps[0].began, first)
             number_of_steps += step.setting.steps
-        setting = replace(setting, steps=number_of_steps)
-        memory, origin = steps[-1].memory, steps[0].origin
-        return cls(_sorted(events), steps[0].source, setting, memory, origin)
+        setting = replace(setting, steps=number_of_steps, **_delays(steps))
+        memory, began = steps[-1].memory, steps[0].began
+        return cls(_sorted(events), steps[0].source, setting, memory, began)
 
     def step(self, number: int) -> "Trace":
         """One of the steps of a trace of several; its first computation begins at 0.
@@ -85,7 +87,7 @@ class Trace:
         found = [e._replace(start=max(e.start, zero)) for e in found if e.end >= zero]
         setting = replace(self.setting, steps=1)
         events = _sorted(_later(found, -zero, -number * m))
-        return Trace(events, self.source, setting, self.memory, self.origin + zero)
+        return Trace(events, self.source, setting, self.memory, self.began + zero)
 
     @cached_property
     def _steps_of_events(self) -> list[int]:
@@ -183,7 +185,9 @@ class Trace:
         ]
         parts += [number(s.steps, "step")] if s.steps > 1 else []
         parts += [number(s.replicas, "replica")] if s.replicas > 1 else []
-        if self.source == "recorded":
+        if s.origin:
+            parts += [f"step {s.step}", f"replica {s.replica}", s.origin]
+        elif self.source == "recorded":
             parts += [f"{s.backend}/{s.device}", f"paced {s.paced}" if s.paced else "unpaced"]
             parts += [self.disturbance.fact] if self.disturbance else []
         else:  # it ran nowhere, so nothing was paced either
@@ -200,7 +204,7 @@ class Trace:
             "source": self.source,
             "setting": asdict(self.setting),
             "memory": [list(m) for m in self.memory],
-            "origin": self.origin,
+            "began": self.began,
             "fields": list(Event._fields),
             "events": [list(e) for e in self.events],
         }
@@ -223,10 +227,35 @@ class Trace:
                 {"predicted": "predicted", "recorded": "recorded"}[data["source"]],  # type: ignore[arg-type]
                 setting,
                 tuple(_memory(row) for row in data["memory"]),
-                _seconds(data.get("origin", 0.0)),
+                _seconds(data.get("began", 0.0)),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise TraceError(f"{path}: the trace is damaged ({error!r})") from None
+
+    @classmethod
+    def read(
+        cls,
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        progress: Callable[[Place], None] | None = None,
+    ) -> "tuple[Trace, ...]":
+        """Somebody's recording of a pipeline, one trace for each step and replica.
+
+        Reads ndtimeline's files (veScale, StragglerAnalysis), torch.profiler's of
+        torch.distributed.pipelining, Megatron's OpenTelemetry spans, and pipelab's own; plain or
+        gzip, whatever their names are. Clocks of several hosts are aligned by the messages
+        themselves. ``setting.notes`` says what the files do not hold.
+
+        Args:
+            paths: files, or folders of them: one file a rank, or one for all.
+            progress: called now and then while large files are read.
+
+        Raises:
+            TraceError: a file is damaged, of another form, or not of the same form as the others.
+        """
+        steps, own = read_files(paths, progress)
+        found = [cls.load(path) for path in own]
+        found += [cls(step.events, step.source, step.setting) for step in steps]
+        return tuple(found)
 
     def to_chrome(self, path: str | os.PathLike[str]) -> Path:
         """Write as Chrome trace JSON, which opens in Perfetto."""
@@ -244,6 +273,8 @@ def _setting(row: dict[str, object]) -> Setting:
     least = min(counts)
     if least < 1 or setting.ranks > MAX_RANKS or setting.cpus < 0:
         raise ValueError(f"{setting}: at least 1 of each, at most {MAX_RANKS} ranks")
+    if setting.step < 0 or setting.replica < 0 or not all(type(n) is str for n in setting.notes):
+        raise ValueError(f"{setting}: step and replica are whole numbers, notes are texts")
     for name, seconds in (("clock_error", setting.clock_error), ("lost", setting.lost)):
         if not 0.0 <= seconds < math.inf:
             raise ValueError(f"{name} is {seconds}: seconds, at least 0")
@@ -256,7 +287,7 @@ def _setting(row: dict[str, object]) -> Setting:
 
 def _seconds(value: float) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError(f"origin is {value!r}: seconds")
+        raise ValueError(f"began is {value!r}: seconds")
     return float(value)
 
 
@@ -285,10 +316,19 @@ def _event(row: list[object], setting: Setting) -> Event:
     return Event(rank, Kind(str(kind)), stage, microbatch, start, end, size, peer)  # type: ignore[arg-type]
 
 
+def _delays(steps: Iterable[Trace]) -> dict[str, Any]:
+    """How many actions of all these steps had a set time and were late, and what they lost."""
+    settings = [step.setting for step in steps]
+    return {name: sum(getattr(s, name) for s in settings) for name in ("timed", "late", "lost")}
+
+
 def _are_alike(one: Trace, other: Trace) -> bool:
     """Whether both can be steps of one training; what was late in one step may differ."""
     settings = [
-        replace(trace.setting, paced="", clock_error=0.0, steps=1) for trace in (one, other)
+        replace(
+            trace.setting, clock_error=0.0, steps=1, step=0, notes=[], timed=0, late=0, lost=0.0
+        )
+        for trace in (one, other)
     ]
     return one.source == other.source and settings[0] == settings[1]
 

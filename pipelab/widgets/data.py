@@ -24,7 +24,7 @@ from pipelab.trace import Event, Trace
 from pipelab.trace.idle import Idle, IdleText, explained, idle_seconds, idle_texts
 from pipelab.trace.links import Node, link
 from pipelab.trace.memory import held_over_time
-from pipelab.trace.metrics import stages_of
+from pipelab.trace.metrics import stages_of, step_windows
 from pipelab.widgets.overlay import Over, overlay
 from pipelab.widgets.tables import Table, idle_table, rank_table, totals
 from pipelab.words import KINDS as KIND_WORDS
@@ -70,6 +70,7 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
         "memory": {"unit": memory.unit, "curves": memory.curves},
         "totals": totals(ranks, sums),
         **_pairs(trace),
+        **_steps(trace),
         "tables": [
             *tables,
             rank_table(trace, ranks, memory.peaks if memory.measured else ()),
@@ -86,6 +87,21 @@ def _pairs(trace: Trace) -> Json:
     place = {event: i for i, event in enumerate(trace.events)}
     pairs = [[place[a], place[b]] for a, b in overlapping_pairs(trace.events)]
     return {"pairs": pairs} if pairs else {}
+
+
+def _steps(trace: Trace) -> Json:
+    """Of a trace of several steps: when each rank begins each of them, and when all work on it."""
+    steps, pieces = trace.setting.steps, trace.setting.pieces
+    if steps == 1:
+        return {}
+    starts = [[0.0] * steps for _ in range(trace.num_ranks)]
+    spans = [[0.0, 0.0] for _ in range(steps)]
+    for step in range(steps):
+        windows = step_windows(trace.events, trace.num_ranks, step * pieces, (step + 1) * pieces)
+        for rank, (start, _) in enumerate(windows):
+            starts[rank][step] = start
+        spans[step] = [min(start for start, _ in windows), max(end for _, end in windows)]
+    return {"steps": {"starts": starts, "spans": spans}}
 
 
 def frame(trace: Trace) -> Json:
@@ -119,7 +135,8 @@ def subject(trace: Trace) -> str:
         who, what = number(s.ranks, "rank"), number(s.microbatches, "microbatch")
         did = "real processes, did" if trace.source == "recorded" else "would do"
         return f"{trace.source.capitalize()}: what {who}, {did} with {what}."
-    work = f"in one step of {title_of(s.schedule)} with {number(s.microbatches, 'microbatch')}"
+    steps = "one step" if s.steps == 1 else f"{s.steps} steps"
+    work = f"in {steps} of {title_of(s.schedule)} with {number(s.microbatches, 'microbatch')}"
     work += f" of {s.slices} slices each" if s.slices > 1 else ""
     copies = f", {number(s.replicas, 'replica')} of the pipeline" if s.replicas > 1 else ""
     if trace.source == "recorded":

@@ -121,18 +121,9 @@ class LiveRun:
 
     def _record(self) -> None:
         """Launch, run, report, and end the processes after that."""
-        model, inputs, targets = _experiment()
-        settings = self.settings
-        cost = settings.cost  # a pace of other stages is refused before any process starts
-        with Pipeline(
-            model,
-            settings.lowered,
-            loss=torch.nn.functional.cross_entropy,
-            optimizer=partial(torch.optim.SGD, lr=0.1),
-            replicas=settings.replicas,
-            overlap=settings.overlap,
-            memory_budget=settings.memory_budget,
-        ) as pipeline:
+        _, inputs, targets = _experiment()
+        cost = self.settings.cost  # a pace of other stages is refused before any process starts
+        with self._launched() as pipeline:
             with self._guard:
                 self._pipeline = pipeline
                 if self._stopping:
@@ -140,6 +131,28 @@ class LiveRun:
             first, best = self._second_step(pipeline, cost, inputs, targets)
             self.result = Recorded(self.settings.seen(best), first.loss)
             self._set_state("done")
+
+    def _launched(self) -> Pipeline:
+        """The pipeline, whose paced ranks have one thread each.
+
+        On a busy machine several threads wait for each other at every operation.
+        """
+        model, _, _ = _experiment()
+        settings, threads = self.settings, torch.get_num_threads()
+        if settings.pace is not None:
+            torch.set_num_threads(1)
+        try:
+            return Pipeline(
+                model,
+                settings.lowered,
+                loss=torch.nn.functional.cross_entropy,
+                optimizer=partial(torch.optim.SGD, lr=0.1),
+                replicas=settings.replicas,
+                overlap=settings.overlap,
+                memory_budget=settings.memory_budget,
+            )
+        finally:
+            torch.set_num_threads(threads)
 
     def _second_step(
         self, pipeline: Pipeline, cost: Cost | None, inputs: torch.Tensor, targets: torch.Tensor

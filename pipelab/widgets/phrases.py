@@ -52,6 +52,10 @@ PHRASES = {
     "export_help": "Save as one HTML file, which plays anywhere",
     "export_silent": "Export: no answer from the kernel, or no run yet",
     "zoomed": "{factor} times closer",
+    "step_choice": "Steps to show",
+    "all_steps": "All {count} steps",
+    "one_step": "Step {step}",
+    "in_step": "In step {step}.",
     "zoom_map": "The part that is shown; a click goes there",
     "help_rows": "Each row is a rank; time goes to the right. A box is an action: its letter says "
     "what is done, its number the microbatch.",

@@ -1,6 +1,7 @@
 """PyTorch's profiler and our recorder, on one clock: operators lie in the bars that ran them."""
 
 import json
+from statistics import median
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from torch.nn.functional import cross_entropy
 from pipelab.action import COMPUTE, Kind
 from pipelab.engine import Pipeline, profile_step
 from pipelab.engine.rank.profiler import _offset, _Read
-from pipelab.schedules import one_f_one_b
+from pipelab.schedules import interleaved, one_f_one_b, zero_bubble_v
+from pipelab.trace import Trace
 from tests.engine.one_process import assert_same, batch, gradients, linears, plain_loop
 from tests.trace.chrome_validator import check_chrome
 
@@ -109,3 +111,31 @@ def test_a_failure_under_the_profiler_is_reported_as_without_it():
         pytest.raises(RankError, match="mat1 and mat2"),
     ):
         profile_step(pipeline, *batch(8))
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize(
+    "schedule", [one_f_one_b(2, 4), interleaved(2, 4, 2), zero_bubble_v(2, 4)], ids=lambda s: s.name
+)
+def test_the_profilers_own_files_read_back_equal_our_record(schedule, tmp_path):
+    """Half of all times within 0.2 ms, on a quiet machine 0.05: other programs take the core."""
+    model, (x, y) = linears(depth=4), batch(8)
+    with Pipeline(model, schedule, loss=cross_entropy, worker="torch") as pipeline:
+        pipeline.step(x, y)
+        own = profile_step(pipeline, x, y, folder=tmp_path).result.trace
+    (read,) = Trace.read(tmp_path)
+    assert read.setting.clock_error == 0 and "host time" in read.source_line
+    times = [
+        {(e.rank, e.kind, e.stage, e.microbatch): (e.start, e.end)
+         for e in trace.events if e.kind in COMPUTE}
+        for trace in (own, read)
+    ]  # fmt: skip
+    assert times[0].keys() == times[1].keys()
+    off = [median(times[0][key][i] - times[1][key][i] for key in times[0]) for i in (0, 1)]
+    assert abs(off[0] - off[1]) < 1e-3, "one shift for starts and ends"
+    for i in (0, 1):
+        apart = [abs(times[0][key][i] - times[1][key][i] - off[i]) for key in times[0]]
+        assert median(apart) < 2e-4
+    waits = [{(e.rank, e.stage, e.microbatch) for e in trace.events if e.kind is Kind.WAIT}
+             for trace in (own, read)]  # fmt: skip
+    assert waits[0] == waits[1]

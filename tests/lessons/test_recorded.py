@@ -25,8 +25,9 @@ def test_another_order_is_seen():
 
 def test_a_box_that_did_not_wait_is_seen():
     schedule = gpipe(2, 1)
-    events = [e._replace(start=0.0) if e.rank == 1 else e for e in simulate(schedule).events]
-    _, waited = recorded.order(schedule, Trace(tuple(events), "recorded"))
+    trace = simulate(schedule, Cost())
+    events = tuple(e._replace(start=0.0) if e.rank == 1 else e for e in trace.events)
+    _, waited = recorded.order(schedule, Trace(events, "recorded", trace.setting))
     assert not waited.ok
 
 

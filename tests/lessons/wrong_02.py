@@ -176,7 +176,7 @@ def sizes_as_cut_points(parameters, sizes, optimizer):
     return [_factor(optimizer) * sum(parameters[:size]) for size in sizes]
 
 
-def layers_dealt_in_turn(parameters, sizes, optimizer):
+def every_pth_layer(parameters, sizes, optimizer):
     p = len(sizes)
     return [_factor(optimizer) * sum(parameters[rank::p]) for rank in range(p)]
 
@@ -256,7 +256,7 @@ FORGOT = {
         (state_forgotten, "optimizers that keep a state"),
         (two_bytes_a_number, "what every rank holds"),
         (sizes_as_cut_points, "more than one rank"),
-        (layers_dealt_in_turn, "rank"),
+        (every_pth_layer, "rank"),
         (every_rank_as_large_as_the_first, "ranks with different numbers of layers"),
         (one_layer_a_rank, "ranks with more than one layer"),
         (state_on_every_rank, "more than one rank, with an optimizer that keeps a state"),

@@ -103,7 +103,7 @@ def boxes_are_sorted(events, num_ranks):
     return _share(events, num_ranks, sort=False)
 
 
-def nothing_lies_inside(events, num_ranks):
+def no_box_inside_another(events, num_ranks):
     return _share(events, num_ranks, until_now=lambda until, end: end)
 
 
@@ -276,7 +276,7 @@ FORGOT = {
     "03.1": [
         (only_f_and_b, "the kinds I and W"),
         (boxes_are_sorted, "not sorted"),
-        (nothing_lies_inside, "boxes inside others"),
+        (no_box_inside_another, "boxes inside others"),
         (ranks_that_compute, "a rank that computes nothing"),
         (rank_0_begins, "a first computation that is not rank 0's"),
         (rank_0_ends, "a last computation that is not rank 0's"),

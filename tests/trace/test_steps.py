@@ -46,7 +46,7 @@ def test_a_step_of_several_is_the_step_alone():
 
 def test_steps_join_in_the_order_of_their_time_and_come_back_from_a_file(tmp_path):
     step = simulate(one_f_one_b(2, 4), COST)
-    later = Trace(step.events, step.source, step.setting, origin=20.0)
+    later = Trace(step.events, step.source, step.setting, began=20.0)
     joined = Trace.joined([later, step])
     assert joined == Trace.joined([step, later])
     assert max(e.microbatch for e in joined.events if e.microbatch is not None) == 7

@@ -162,7 +162,7 @@ def test_what_overlaps_is_one_token():
     editor = ScheduleEditor(schedule)
     assert "(1F1;0B0)OVERLAP_F_B" in editor.rows[0]
     assert editor.schedule.overlaps == schedule.overlaps
-    assert "Its order is DualPipeV." in editor.message
+    assert "Its order is DualPipeV" in editor.message
     row = editor.rows[0]
     editor.rows = [[*row[:-1], row[0]]]  # the last W replaced by another F
     assert not editor.can_run

@@ -335,8 +335,8 @@ def test_names_of_a_trace_are_text_not_html():
 def test_the_picture_is_small_and_keeps_its_colours(p):
     data = png(simulate(one_f_one_b(p, 16), QUICK))
     assert len(data) < 90_000
-    image = Image.open(io.BytesIO(data)).convert("RGB")
-    blue = (0, 0x72, 0xB2)
+    image = Image.open(io.BytesIO(data)).convert("RGBA")  # it has no background
+    blue = (0, 0x72, 0xB2, 0xFF)
     near = [
         c for _, c in image.getcolors() if max(abs(a - b) for a, b in zip(c, blue, strict=True)) < 9
     ]

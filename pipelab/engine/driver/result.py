@@ -46,12 +46,12 @@ class StepResult:
     def trace(self) -> Trace:
         """What each rank did and when, seconds from the first event."""
         events = [event_of(row) for answer in self._answers for row in answer.events]
-        origin = min((event.start for event in events), default=0.0)
+        began = min((event.start for event in events), default=0.0)
         memory = tuple(answer.memory for answer in self._answers)
         ranks = [answer.disturbance for answer in self._answers]
         late, timed, lost = map(sum, zip(*ranks, strict=True))
         setting = replace(self._setting, late=late, timed=timed, lost=lost)
-        return Trace(in_order(events), "recorded", setting, memory, origin)
+        return Trace(in_order(events), "recorded", setting, memory, began)
 
 
 def setting_of(

@@ -115,8 +115,9 @@ class Run:
     each of its slices, of so many ``tokens``; without, microbatches are whole.
     ``signature``: shape of a row and dtype of the inputs; while it stays, message shapes do too.
     ``first``: the number of this replica's first microbatch within the whole batch. ``profiled``:
-    under PyTorch's profiler, which slows it down. ``trial``: of the loss, once, when
-    the first targets come. ``asked``: when, on ``time.monotonic`` of the machine that asks.
+    under PyTorch's profiler, which slows it down; ``profile_folder``: where each rank leaves the
+    profiler's own file, if not empty. ``trial``: of the loss, once, when the first targets come.
+    ``asked``: when, on ``time.monotonic`` of the machine that asks.
     """
 
     train: bool
@@ -132,6 +133,7 @@ class Run:
     number: int = 0  # of this batch in the training
     first: int = 0
     profiled: bool = False
+    profile_folder: str = ""
     trial: Trial | None = None
     tokens: tuple[int, ...] = ()
     asked: float = 0.0

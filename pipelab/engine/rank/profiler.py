@@ -37,12 +37,14 @@ class StepProfiler:
     """Profiles what runs within ``with``, if it ``is_on``.
 
     Attributes:
+        path: where the profiler's own file goes; empty for nowhere.
         found: every operator that ran, and every kernel, on our clock.
         clock_error: by how many seconds these times may be wrong, all by the same.
     """
 
     is_on: bool = True
     clock: DeviceClock = field(default_factory=DeviceClock)
+    path: str = ""
     found: list[Seen] = field(default_factory=list)
     clock_error: float = 0.0
     marks: list[_Read] = field(default_factory=list)
@@ -64,6 +66,8 @@ class StepProfiler:
         self.profiler.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         if error[0] is None:
             self._take([*self.profiler.events()])  # type: ignore[no-untyped-call]
+            if self.path:
+                self.profiler.export_chrome_trace(self.path)
 
     def _mark(self) -> None:
         for _ in range(_MARKS):

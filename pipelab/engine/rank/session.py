@@ -1,5 +1,6 @@
 """A rank between its steps: carries out each command of the parent, and answers it."""
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -119,7 +120,7 @@ class Session:
 
     def take(self, run: Run) -> Done:
         """Run one batch: follow the schedule, and report."""
-        worker, profiler = self.worker, StepProfiler(run.profiled, self.clock)
+        worker, profiler = self.worker, self._profiler(run)
         self._begin(run)
         self.affinity.begin_step()
         stages = worker.stages.values()
@@ -149,6 +150,12 @@ class Session:
         actions = route.actions(len(run.weights), run.update)
         worker.begin(Batch(run, route, self.device), actions)  # [4]
         self._num_computing = max(1, sum(a.kind in COMPUTE for a in actions))
+
+    def _profiler(self, run: Run) -> StepProfiler:
+        """Off unless this step is profiled; in a folder each rank's file has its number."""
+        name = f"rank{self.worker.recorder.rank}_trace.json.gz"
+        path = os.path.join(run.profile_folder, name) if run.profile_folder else ""
+        return StepProfiler(run.profiled, self.clock, path)
 
     def _report(self, profiler: StepProfiler) -> Done:
         """The answer after a batch."""

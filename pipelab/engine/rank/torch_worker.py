@@ -6,8 +6,8 @@
 Torch runs the computing actions and the messages of a training step. What comes after them, adding
 up over replicas and the optimizer, and all of an evaluation, is ours.
 
-Everything that pipelab knows of torch's private names is here; driver/checks.py lists the versions
-that were tried, notebooks/guides/pytorch_comparison.md shows what the comparison gave.
+What pipelab knows of torch's private names is here and in script_steps.py; driver/checks.py lists
+the versions that were tried, notebooks/guides/pytorch_comparison.md shows what the comparison gave.
 
 Five things are corrected, since gradients would be wrong otherwise, or runs fail: losses are
 weighted by THE GRADIENT RULE (protocol/gradient_rule.py) and never scaled again, they are found by

@@ -222,11 +222,15 @@ class Worker:
         if self.tied_reductions:
             self.add_tied_weights()
         if self.update.must_settle:
+            self.pace.settle()  # the device has to have computed what is added up
             self.update.settle(self.batch.loss)
+            self.pace.wait_until(time.monotonic())
 
     def add_tied_weights(self) -> None:
         """Add up the gradients of tied weights: only then has their REDUCE_GRAD ended."""
+        self.pace.settle()
         self.tied.add_up()
+        self.pace.wait_until(time.monotonic())
         ended = self.recorder.clock.now()
         for event, due in self.tied_reductions:
             self.pace.wait_until(due)

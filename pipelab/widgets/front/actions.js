@@ -108,6 +108,11 @@ function makeNavigation(s, ask, describe) {
       s.window = s.whole;
       ask("move");
     },
+    /** @param {number} from @param {number} to */
+    look(from, to) {
+      s.window = { from, to };
+      ask("move");
+    },
     /** @param {number} seconds */
     pan(seconds) {
       s.window = panned(s.window, s.whole, seconds);

@@ -4,6 +4,7 @@
 import { button, element, set, setIcon, write } from "./parts.js";
 import { say, speeds } from "./scale.js";
 import { chooseGhost } from "./state.js";
+import { makeStepChoice } from "./steps.js";
 import { makeMap } from "./zoom_map.js";
 
 /** @typedef {keyof State["lanes"]} Lane */
@@ -19,10 +20,11 @@ export function makeBar(s, image, act, extra) {
     change: () => act.setSpeed(Number(speed.value)) });
   const replay = element("div", { class: "pl-group", role: "group", "aria-label": "Replay" },
     start, back, play, forward, speed);
+  const choice = makeStepChoice(s, act);
   const look = element("div", { class: "pl-group", role: "group", "aria-label": "Zoom" },
     button("Zoom out", () => act.zoom(2), { icon: "minus" }),
     button("Zoom in", () => act.zoom(0.5), { icon: "plus" }),
-    button("Show the whole step", act.whole, { icon: "whole" }));
+    button("Show the whole step", act.whole, { icon: "whole" }), choice.node);
   const { help, open } = makeHelp(image);
   const toggles = makeToggles(s, act);
   const lanes = element("div", { class: "pl-group", role: "group", "aria-label": "Also show" },
@@ -38,6 +40,7 @@ export function makeBar(s, image, act, extra) {
       if (!offered.some(([value]) => Number(value) === s.speed)) s.speed = usual;
       speed.replaceChildren(...offered.map(([value, words]) => element("option", { value }, words)));
       speed.value = String(s.speed);
+      choice.show();
       toggles.memory.hidden = !s.curves && !s.live;
       toggles.ghost.hidden = !s.ghostFrom;
       toggles.former.hidden = !s.former;
@@ -46,6 +49,7 @@ export function makeBar(s, image, act, extra) {
     /** Once per frame: whether it plays. */
     update() {
       map.update();
+      choice.update();
       for (const name of /** @type {Lane[]} */ (Object.keys(toggles))) set(toggles[name], { "aria-pressed": s.lanes[name] });
       const state = `${s.playing} ${s.live}`;
       if (state === shown) return;

@@ -93,12 +93,13 @@ export function at({ order, starts }, end, time) {
 /** @param {Trace} trace @param {number} i @returns {Kind} */
 export const kindOf = (trace, i) => trace.head.kinds[trace.kind[i]];
 
-/** How a microbatch is named: its number, or of a sequence in slices also the slice, as in 0.1.
+/** How a microbatch is named: its number within its step, of a sequence in slices also the slice, as in 0.1.
  * @param {Trace} trace @param {number} number -1: none */
 export function numberOf({ head }, number) {
   const slices = head.slices ?? 1;
   if (number < 0) return "";
-  return slices > 1 ? `${Math.floor(number / slices)}.${number % slices}` : String(number);
+  const own = head.steps ? number % ((head.microbatches ?? 1) * slices) : number;
+  return slices > 1 ? `${Math.floor(own / slices)}.${own % slices}` : String(own);
 }
 
 /** Whether an event is drawn as a box: messages and waits happen beside the computation, or in idle time.
@@ -111,6 +112,12 @@ export function isBox(trace, i) {
 /** The text form of an event's action, such as 2F0. @param {Trace} trace @param {number} i */
 export function token(trace, i) {
   return `${trace.stage[i]}${kindOf(trace, i).name}${numberOf(trace, trace.microbatch[i])}`;
+}
+
+/** The step of an event of a rank at a time. @param {Head} head @param {number} rank @param {number} time */
+export function stepOf({ steps }, rank, time) {
+  const starts = steps?.starts[rank] ?? [];
+  return Math.max(0, first(starts.length, (n) => starts[n] > time) - 1);
 }
 
 /** The slots of phrases about an event. @param {Trace} trace @param {number} i */
@@ -157,6 +164,7 @@ export function details(trace, i, ghost = null) {
   const [start, end] = [trace.start[i], trace.end[i]];
   const times = { duration: timeText(end - start), start: timeText(start), end: timeText(end) };
   const lines = [say(trace.microbatch[i] < 0 ? "action_stage" : "action", slots(trace, i)), say("times", times)];
+  if (trace.head.steps) lines.push(say("in_step", { step: stepOf(trace.head, trace.rank[i], start) }));
   if (trace.bytes[i] > 0)
     lines.push(say("bytes", { bytes: bytesText(trace.bytes[i]), what: WORDS.kinds[name].bytes }));
   if (trace.peer[i] >= 0)

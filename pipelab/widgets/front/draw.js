@@ -10,6 +10,7 @@ import { drawArrows, drawGhost, drawIdle, drawMemory, drawMessages, fillOf } fro
 import { layout } from "./layout.js";
 import { pool, set, svg, write } from "./parts.js";
 import { bytesText, clamp, say, ticks } from "./scale.js";
+import { drawSteps } from "./steps.js";
 
 const MARGIN = 0.5; // of the window: how much is drawn beyond each of its edges
 let patterns = 0;
@@ -37,6 +38,7 @@ function emptyView() {
     arrows: pool(layer("pl-arrows"), "path", { class: "pl-arrow" }),
     ticks: pool(axis, "text", { class: "pl-tick" }),
     grid: pool(grounds, "path", { class: "pl-grid" }),
+    steps: pool(layer("pl-bounds"), "path", { class: "pl-bound" }),
     names: pool(names, "text", { class: "pl-name" }),
   };
   const over = {
@@ -187,5 +189,6 @@ function drawWindow(view, s, scale) {
   drawGhost(view, s, frame);
   drawMemory(view, s, frame);
   drawArrows(view, s, frame);
+  drawSteps(view, s, frame);
   return drawn;
 }

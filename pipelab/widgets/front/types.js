@@ -15,7 +15,8 @@
 /** [times, values] of one rank. @typedef {[number[], number[]]} Curve */
 /** What data.py says about a trace, except its events.
  * @typedef {{ kinds: Kind[], source: string, ranks: number, replicas?: number, schedule?: string,
- *   microbatches?: number, slices?: number, idle?: Idle, pairs?: [number, number][],
+ *   microbatches?: number, slices?: number, idle?: Idle,
+ *   steps?: { starts: number[][], spans: [number, number][] }, pairs?: [number, number][],
  *   disturbed?: string, shares?: string[], memory?: { unit: string, curves: Curve[] }, budget?: number, guess?: Guess | null,
  *   sentence?: string, alt?: string, totals?: string[], tables?: Table[], comparison?: Table }} Head */
 
@@ -50,7 +51,7 @@
 /** The SVG nodes of a picture, and what they show at present.
  * @typedef {{ root: SVGElement, defs: SVGElement, plot: SVGElement, moving: SVGElement, axis: SVGElement,
  *   flats: Record<"idle" | "ghost" | "memory" | "dense" | "messages", SVGElement>,
- *   nodes: Record<"boxes" | "labels" | "reasons" | "arrows" | "ticks" | "grid" | "names", Pool>,
+ *   nodes: Record<"boxes" | "labels" | "reasons" | "arrows" | "ticks" | "grid" | "steps" | "names", Pool>,
  *   over: Record<"veil" | "chosen" | "line" | "guess" | "guessText", SVGElement>,
  *   fills: Map<string, string>, id: string, place: Place, drawn: (Span & { scale: number }) | null }} View */
 /** @typedef {ReturnType<typeof import("./draw.js").picture>} Image */

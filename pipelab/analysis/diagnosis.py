@@ -1,0 +1,316 @@
+"""All that a recording says about its bubble: of all steps and replicas, and of one in detail."""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import median
+from typing import NamedTuple
+
+from pipelab.action import COMPUTE, Kind
+from pipelab.analysis.order import UNKNOWN, order_in_words, schedule_of
+from pipelab.analysis.own_costs import cost_of, stage_costs, typical, with_stages
+from pipelab.analysis.slowest import Slowest, slowest
+from pipelab.analysis.what_if import WhatIf, what_ifs
+from pipelab.errors import PipelabError, ScheduleError, TraceError
+from pipelab.schedules import Schedule
+from pipelab.schedules.catalogue import paper_bubble
+from pipelab.simulator import Cost, simulate
+from pipelab.trace import Trace, critical_path, explain_idle
+from pipelab.trace.idle import Reason
+
+_EVENTS = 400_000  # of the steps that are simulated and whose idle time is explained
+_LEAST_STEPS = 8
+_NAMED = 8  # steps that an error names
+
+
+class Replica(NamedTuple):
+    """One copy of the pipeline: its number of steps, and medians over them.
+
+    ``duration``: seconds from the first start to the last end of a computation.
+    """
+
+    number: int
+    steps: int
+    duration: float
+    bubble_fraction: float
+
+
+class Share(NamedTuple):
+    """The critical path's time in one kind of one stage, or in ``"messages"`` and ``"gaps"``."""
+
+    what: str
+    seconds: float
+
+
+class Fit(NamedTuple):
+    """How well simulations from the trace's own costs give the recorded step times.
+
+    Attributes:
+        explained: simulated from a step's own costs over recorded; the median of all steps.
+        spread: half of what the middle two thirds of the steps differ in that.
+        steps: that were simulated.
+        predicted: the mean of how far later steps are from one simulated with the first one's
+            costs, as a share; None where there are none.
+    """
+
+    explained: float
+    spread: float
+    steps: int
+    predicted: float | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why a recorded pipeline's bubble is there; printed, one screen.
+
+    Attributes:
+        trace: the step that is shown: of median duration, of the replica that takes longest.
+        schedule: the name of what it followed, ``"custom"`` if it is in no catalogue.
+        order: the same in words, or what it is nearest to.
+        ranks: of one pipeline (p).
+        microbatches: m.
+        stages_per_rank: v.
+        num_replicas: that were read.
+        num_steps: that were read, of all replicas.
+        duration: seconds of a step; median of all steps.
+        bubble_fraction: recorded; median of all steps.
+        formula: its text and what it says for this schedule; None where there is none.
+        idle: for each reason the share of all rank-time; the mean of all steps.
+        slowest: rank, stage and kind.
+        path: where the critical path of ``trace`` spends its time, the largest first.
+        what_ifs: of ``trace``; empty where it cannot be simulated.
+        simulated: seconds of ``trace`` as it is, simulated; 0.0 where it cannot be.
+        fit: of all steps; None where they cannot be simulated.
+        replicas: the figures of each.
+        notes: what the files do not hold, and what could not be done.
+    """
+
+    trace: Trace
+    schedule: str
+    order: str
+    ranks: int
+    microbatches: int
+    stages_per_rank: int
+    num_replicas: int
+    num_steps: int
+    duration: float
+    bubble_fraction: float
+    formula: tuple[str, float] | None
+    idle: dict[Reason, float]
+    slowest: Slowest
+    path: tuple[Share, ...]
+    what_ifs: tuple[WhatIf, ...]
+    simulated: float
+    fit: Fit | None
+    replicas: tuple[Replica, ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """One screen."""
+        from pipelab.analysis.screen import screen
+
+        return screen(self)
+
+    def data(self) -> dict[str, object]:
+        """All figures, for JSON; times in seconds, shares of 1."""
+        found = asdict(replace(self, trace=Trace((), "recorded")))
+        del found["trace"]
+        found["slowest"] = {
+            name: {**slow._asdict(), "ratio": slow.ratio}
+            for name, slow in self.slowest._asdict().items()
+        }
+        found["path"] = [share._asdict() for share in self.path]
+        found["what_ifs"] = [what._asdict() for what in self.what_ifs]
+        found["replicas"] = [row._asdict() for row in self.replicas]
+        found["fit"] = self.fit._asdict() if self.fit else None
+        shown = self.trace.setting
+        found["shown"] = {
+            "step": shown.step,
+            "replica": shown.replica,
+            "duration": self.trace.duration,
+            "bubble_fraction": bubble(self.trace),
+        }
+        found["source"] = self.trace.source_line
+        return found
+
+
+def diagnose(
+    traces: Iterable[Trace], step: int | None = None, replica: int | None = None
+) -> Diagnosis:
+    """Explain a recording, as ``Trace.read`` gives it.
+
+    Args:
+        traces: all steps and replicas of one job.
+        step: the step to show in detail; None for one of median duration.
+        replica: the replica to show; None for the one that takes longest.
+
+    Raises:
+        TraceError: there is nothing in it, or not this step and replica.
+    """
+    traces = [trace for trace in traces if trace.duration]
+    if not traces:
+        raise TraceError("no step with a computation to explain: record, or open, at least one")
+    shown, schedule = _shown(traces, step, replica)
+    notes = [*dict.fromkeys(note for trace in traces for note in trace.setting.notes)]
+    found = slowest(traces)
+    some = _sample(traces)
+    if len(some) < len(traces):
+        notes.append(f"idle time and fit are those of {len(some)} of {len(traces)} steps")
+    p, m = schedule.num_ranks, schedule.num_microbatches
+    changes, simulated, fit = _simulations(some, shown, schedule, found, notes)
+    return Diagnosis(
+        trace=shown,
+        schedule=schedule.name,
+        order=order_in_words(schedule),
+        ranks=p,
+        microbatches=m,
+        stages_per_rank=max(len(schedule.stages_of(rank)) for rank in range(p)),
+        num_replicas=len({trace.setting.replica for trace in traces}),
+        num_steps=len(traces),
+        duration=median(trace.duration for trace in traces),
+        bubble_fraction=median(map(bubble, traces)),
+        formula=paper_bubble(schedule.name, p, m),
+        idle=_idle(some),
+        slowest=found,
+        path=tuple(_path(shown)),
+        what_ifs=tuple(changes),
+        simulated=simulated,
+        fit=fit,
+        replicas=tuple(_replicas(traces)),
+        notes=tuple(notes),
+    )
+
+
+def _sample(traces: Sequence[Trace]) -> list[Trace]:
+    """All steps, or as many of a huge recording as take seconds; always the same ones."""
+    size = sum(len(trace.events) for trace in traces) / len(traces)
+    number = max(_LEAST_STEPS, round(_EVENTS / size))
+    chosen = sorted(random.Random(0).sample(range(len(traces)), min(number, len(traces))))
+    return [traces[i] for i in chosen]
+
+
+def _shown(
+    traces: Sequence[Trace], step: int | None, replica: int | None
+) -> tuple[Trace, Schedule]:
+    """The trace to show in detail, with the name of its schedule."""
+    if replica is None:
+        replica = max(_replicas(traces), key=lambda row: row.duration).number
+    own = [trace for trace in traces if trace.setting.replica == replica]
+    found = [trace for trace in own if step is None or trace.setting.step == step]
+    if not found:
+        numbers = sorted({trace.setting.step for trace in own or traces})
+        there = ", ".join(map(str, numbers[:_NAMED])) + (", ..." if len(numbers) > _NAMED else "")
+        replicas = ", ".join(str(number) for number in sorted({t.setting.replica for t in traces}))
+        raise TraceError(
+            f"step {'of median duration' if step is None else step} of replica {replica} is not "
+            f"there: choose from steps {there} and replicas {replicas}"
+        )
+    found.sort(key=lambda trace: trace.duration)
+    trace = found[(len(found) - 1) // 2]
+    schedule = schedule_of(trace)
+    if trace.setting.schedule == UNKNOWN:
+        trace = replace(trace, setting=replace(trace.setting, schedule=schedule.name))
+    else:
+        schedule = replace(schedule, name=trace.setting.schedule)
+    return trace, schedule
+
+
+def bubble(trace: Trace) -> float:
+    """Its bubble fraction over the ranks that were recorded: others may be missing in the files."""
+    there = {e.rank for e in trace.events if e.kind in COMPUTE}
+    return 1 - sum(trace.utilisation[rank] for rank in there) / len(there)
+
+
+def _replicas(traces: Iterable[Trace]) -> list[Replica]:
+    rows: dict[int, list[Trace]] = defaultdict(list)
+    for trace in traces:
+        rows[trace.setting.replica].append(trace)
+    return [
+        Replica(number, len(own), median(t.duration for t in own), median(map(bubble, own)))
+        for number, own in sorted(rows.items())
+    ]
+
+
+def _idle(traces: Sequence[Trace]) -> dict[Reason, float]:
+    """For each reason the share of the recorded ranks' time, the largest first."""
+    sums: dict[Reason, float] = defaultdict(float)
+    for trace in traces:
+        there = {e.rank for e in trace.events if e.kind in COMPUTE}
+        whole = len(there) * trace.duration * len(traces)
+        for idle in explain_idle(trace):
+            if idle.rank in there:
+                sums[idle.reason] += idle.seconds / whole
+    return dict(sorted(sums.items(), key=lambda row: -row[1]))
+
+
+def _path(trace: Trace) -> list[Share]:
+    """Seconds of the critical path by kind and stage; between its events are messages and gaps."""
+    sums: dict[str, float] = defaultdict(float)
+    received = {(e.rank, e.stage, e.microbatch, e.kind): e.end for e in trace.events}
+    before: float | None = None
+    for event, why in critical_path(trace):
+        if event.kind not in COMPUTE:
+            continue
+        if before is not None and event.start > before:
+            recv = Kind.RECV_F if event.kind is Kind.F else Kind.RECV_B
+            came = received.get((event.rank, event.stage, event.microbatch, recv), before)
+            cut = event.start if why == "message" else min(max(came, before), event.start)
+            sums["messages"] += cut - before
+            sums["gaps"] += event.start - cut
+        sums[f"{event.kind} of stage {event.stage}"] += event.end - event.start
+        before = event.end
+    return [Share(*row) for row in sorted(sums.items(), key=lambda row: -row[1]) if row[1] > 0]
+
+
+def _simulations(
+    traces: Sequence[Trace], shown: Trace, schedule: Schedule, found: Slowest, notes: list[str]
+) -> tuple[list[WhatIf], float, Fit | None]:
+    """Changes, the step as it is, and how well that fits; a note where nothing can be simulated."""
+    try:
+        cost = cost_of(shown, schedule)
+        simulated = simulate(schedule, cost).duration
+        here = slowest([t for t in traces if t.setting.replica == shown.setting.replica])
+        others = [t for t in traces if t.setting.replica != shown.setting.replica]
+        elsewhere = _typical_cost(others, schedule, cost) if others else None
+        changes = what_ifs(schedule, cost, here._replace(stage=found.stage), elsewhere)
+    except PipelabError as error:
+        reason = str(error).splitlines()[0]
+        notes.append(f"nothing can be simulated from this trace: {reason}")
+        return [], 0.0, None
+    return changes, simulated, _fit(traces, notes)
+
+
+def _typical_cost(traces: Sequence[Trace], schedule: Schedule, like: Cost) -> Cost:
+    """The medians of all these traces' costs, stage by stage; by microbatch if ``like`` is."""
+    costs = [Cost.from_trace(trace, like.varies_by_microbatch) for trace in traces]
+    rows = [stage_costs(cost, schedule) for cost in costs]
+    return with_stages(costs[0], [typical(stage) for stage in zip(*rows, strict=True)])
+
+
+def _fit(traces: Sequence[Trace], notes: list[str]) -> Fit | None:
+    """Each step simulated from its own costs, and later ones from those of the first."""
+    ratios: list[float] = []
+    errors: list[float] = []
+    first: dict[int, float] = {}
+    skipped = 0
+    for trace in traces:
+        try:
+            schedule = schedule_of(trace)
+            simulated = simulate(schedule, cost_of(trace, schedule)).duration
+        except (ScheduleError, TraceError):
+            skipped += 1
+            continue
+        ratios.append(simulated / trace.duration)
+        replica = trace.setting.replica
+        if replica in first:
+            errors.append(abs(first[replica] / trace.duration - 1))
+        first.setdefault(replica, simulated)
+    if skipped:
+        notes.append(f"{skipped} of {len(traces)} steps could not be simulated")
+    if not ratios:
+        return None
+    ratios.sort()
+    n = len(ratios)
+    spread = (ratios[n - 1 - n // 6] - ratios[n // 6]) / 2
+    return Fit(median(ratios), spread, n, sum(errors) / len(errors) if errors else None)
