@@ -87,7 +87,9 @@ def test_prediction_comes_before_the_first_run(path):
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in NOTEBOOKS if p.name[:2] in ("07", "09", "10")], ids=lambda path: path.name
+    "path",
+    [p for p in NOTEBOOKS if p.name[:2] in ("07", "09", "10", "11")],
+    ids=lambda path: path.name,
 )
 def test_no_stored_output_answers_a_prediction(path):
     """From the question to ``reveal``, only what is compared, and so the same for all, is shown."""

@@ -20,11 +20,14 @@ from pipelab.errors import ScheduleError
 from pipelab.lessons.chapters import MODULES
 from pipelab.lessons.edition import BEGIN, read
 from pipelab.lessons.unproven import BROKEN
-from pipelab.schedules import Schedule, validate
+from pipelab.schedules import Schedule, interleaved, validate
+from pipelab.simulator import Cost, simulate
 from tests.lessons.judging import DRAWS, until_drawn
 from tests.lessons.wrong_09 import placed
 
 TEACHER = Path(__file__).parent.parent.parent / "notebooks" / "teacher"
+NEEDED = re.compile(r"^from pipelab\.(?:schedules|simulator)\S* import .*", re.MULTILINE)
+GIVEN = ("message",)  # cells of functions that an answer may use
 
 
 def teachers():
@@ -35,7 +38,13 @@ def teachers():
         names = {}
         for cell in read(path).cells:
             source = cell.source
-            if cell.cell_type == "code" and BEGIN in source and "def " in source:
+            if cell.cell_type == "code":
+                exec("\n".join(NEEDED.findall(source)), names)
+            if (
+                cell.cell_type == "code"
+                and "def " in source
+                and (BEGIN in source or cell.id in GIVEN)
+            ):
                 exec(source, names)
             if cell.cell_type == "code" and source.startswith("check("):
                 name, answer = source.removeprefix("check(").rstrip(")").split(", ")
@@ -306,6 +315,45 @@ def one_f_one_b_as_it_comes(rank, p, m):
     yield from (f"{rank}B{i}" for i in range(done, m))
 
 
+def place_by_slots(rows, most):
+    """Slot by slot: what is ready, in order; a W where a rank would wait, or may hold no more."""
+    todo, due = [list(row) for row in rows], [[] for _ in rows]
+    held, done, result = [0] * len(rows), set(), [[] for _ in rows]
+    while any(todo) or any(due):
+        made = set()
+        for rank, row in enumerate(todo):
+            token = _ready(rank, row, held[rank] < most, done, len(rows))
+            if token:
+                made.add(row.pop(0))
+                held[rank] += "F" in token
+                due[rank] += [token.replace("I", "W")] * ("I" in token)
+            elif due[rank]:
+                token = due[rank].pop(0)
+                held[rank] -= 1
+            result[rank] += [token] * bool(token)
+        done |= made
+    return result
+
+
+def _ready(rank, row, room, done, p):
+    if not row or ("F" in row[0] and not room):
+        return ""
+    kind = "F" if "F" in row[0] else "I"
+    peer = rank - 1 if kind == "F" else rank + 1
+    needed = f"{peer}{kind}{row[0].partition(kind)[2]}"
+    return row[0] if not 0 <= peer < p or needed in done else ""
+
+
+def stages_by_search(p, m, layers, latency):
+    """The largest of the best."""
+    best = {}
+    for v in range(1, layers // p + 1):
+        if layers % (p * v) == 0:
+            cost = Cost(1 / v, 1 / v, 1 / v, latency=latency)
+            best.setdefault(round(simulate(interleaved(p, m, v), cost).duration, 9), []).append(v)
+    return np.int64(best[min(best)][-1])
+
+
 def peak_by_events(lifespans, period, m):
     """Ends before starts where they meet."""
     events = [(edge + i * period, 1 - 2 * last) for span in lifespans
@@ -339,6 +387,8 @@ RIGHT = {
     "09.2": [two_actions_early],
     "10.1": [repair],
     "10.2": [look_at_after_many_steps],
+    "11.1": [place_by_slots],
+    "11.2": [stages_by_search],
 }
 ANSWERS = [(name, answer) for name, answer in teachers().items()]
 ANSWERS += [(name, answer) for name, answers in RIGHT.items() for answer in answers]

@@ -170,7 +170,7 @@ WRONG = {
         (averaged, "a single microbatch"),
         (all_microbatches, FIRST),
         (in_the_first_period, FIRST),
-        (at_the_ends, FIRST),
+        (at_the_ends, "a single microbatch"),
     ],
 }
 

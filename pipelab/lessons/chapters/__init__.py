@@ -24,6 +24,7 @@ MODULES = {
     "07": "ch07_one_f_one_b",
     "09": "ch09_overlap",
     "10": "ch10_hangs",
+    "11": "ch11_fewer_bubbles",
 }
 
 
