@@ -273,7 +273,7 @@ def look_at_after_many_steps(waits):
 
 
 def repair(name):
-    """The first that validate accepts, of all that change one token's place or add one of its own.
+    """The first that validate accepts, of all that move one token or add one.
 
     It knows nothing of the four programs.
     """
