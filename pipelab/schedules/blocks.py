@@ -24,6 +24,18 @@ from pipelab.schedules.builders import check_sizes
 from pipelab.schedules.ends import fill_ends
 from pipelab.schedules.schedule import Schedule, refusal
 
+__all__ = [
+    "Slots",
+    "from_block",
+    "lifespan_peaks",
+    "lifespans",
+    "v_half",
+    "v_half_block",
+    "v_min",
+    "v_min_block",
+    "zero_bubble_v_block",
+]
+
 Slots = Mapping[str, int]
 """For each token of microbatch 0 the slot in which it starts: ``{"0F0": 0, "0I0": 3}``."""
 
