@@ -22,6 +22,7 @@ from pipelab.lessons.edition import BEGIN, read
 from pipelab.lessons.unproven import BROKEN
 from pipelab.schedules import Schedule, interleaved, validate
 from pipelab.simulator import Cost, simulate
+from tests.lessons import wrong_08
 from tests.lessons.judging import DRAWS, until_drawn
 from tests.lessons.wrong_09 import placed
 
@@ -368,6 +369,39 @@ def peak_in_numpy(lifespans, period, m):
     return held.astype(int).max()
 
 
+def blocks_by_limits(n, p, embedding, head):
+    """The rooms of all ranks under a limit, from the smallest limit."""
+    return wrong_08.right(n, p, embedding, head)
+
+
+def blocks_from_the_largest(n, p, embedding, head):
+    """Starts with all blocks on the last rank, and gives away while the largest gets smaller."""
+    counts = np.array([0 if p > 1 else n, *[1] * (p - 2), *([n - max(0, p - 2)] if p > 1 else [])])
+    extra = np.zeros(p)
+    extra[0] += embedding
+    extra[-1] += head
+    least = np.array([0 if rank in (0, p - 1) else 1 for rank in range(p)])
+    while True:
+        costs = extra + counts
+        large = int(np.argmax(np.where(counts > least, costs, -1)))
+        small = int(np.argmin(costs))
+        if counts[large] <= least[large] or costs[small] + 1 >= costs[large]:
+            return counts
+        counts[large] -= 1
+        counts[small] += 1
+
+
+def straggler_by_the_fastest_box(replicas):
+    """In the shortest F of a worker there is no pause."""
+    shortest = defaultdict(lambda: math.inf)
+    for i, events in enumerate(replicas):
+        for e in (e for e in events if e.kind == "B"):
+            shortest[i, e.rank] = min(shortest[i, e.rank], e.end - e.start)
+    ranks = {rank for _, rank in shortest}
+    fair = {rank: min(v for (_, r), v in shortest.items() if r == rank) for rank in ranks}
+    return np.array(max(shortest, key=lambda worker: shortest[worker] / fair[worker[1]]))
+
+
 RIGHT = {
     "01.1": [order_by_slots, order_without_an_end],
     "01.2": [minutes_by_simulation, minutes_in_numpy, minutes_in_halves],
@@ -389,6 +423,8 @@ RIGHT = {
     "10.2": [look_at_after_many_steps],
     "11.1": [place_by_slots],
     "11.2": [stages_by_search],
+    "08.1": [blocks_by_limits, blocks_from_the_largest],
+    "08.2": [straggler_by_the_fastest_box],
 }
 ANSWERS = [(name, answer) for name, answer in teachers().items()]
 ANSWERS += [(name, answer) for name, answers in RIGHT.items() for answer in answers]
