@@ -50,7 +50,7 @@ def test_07_recorded():
     """What answers a prediction is not stored: there the teacher's cells prove it, in nbval."""
     assert "1f1b: trains" in said("07", "budget")
     assert "gpipe: rank 0 ran out of" in said("07", "budget")
-    rows = said("07", "dial").splitlines()
+    rows = [row for row in said("07", "dial").splitlines() if row.strip()]
     assert [row.split()[1:] for row in rows[1:]] == [
         ["4", "3", "2", "1", "27.3%", "27.3%"],
         ["3", "3", "3", "3", "20.0%", "22.8%"],
