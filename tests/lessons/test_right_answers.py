@@ -27,7 +27,9 @@ from tests.lessons.judging import DRAWS, until_drawn
 from tests.lessons.wrong_09 import placed
 
 TEACHER = Path(__file__).parent.parent.parent / "notebooks" / "teacher"
-NEEDED = re.compile(r"^from pipelab\.(?:schedules|simulator)\S* import .*", re.MULTILINE)
+NEEDED = re.compile(  # imports that an answer may use
+    r"^from pipelab\.(?:schedules|simulator|lessons\.unproven)\S* import .*", re.MULTILINE
+)
 GIVEN = ("message",)  # cells of functions that an answer may use
 
 
