@@ -22,9 +22,11 @@ MODULES = {
     "04": "ch04_microbatches",
     "05": "ch05_gradient",
     "06": "ch06_payoff",
+    "07": "ch07_one_f_one_b",
     "08": "ch08_balance",
     "09": "ch09_overlap",
     "10": "ch10_hangs",
+    "11": "ch11_fewer_bubbles",
 }
 
 
