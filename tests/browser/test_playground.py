@@ -56,6 +56,11 @@ def expect_text(page: Page, text: str) -> None:
     expect(page.locator(STATUS)).to_contain_text(text, timeout=PATIENCE)
 
 
+def expect_refused(page: Page) -> None:
+    editor = page.locator(".pl-editor")
+    expect(editor).to_have_attribute("data-pl-can-run", "false", timeout=PATIENCE)
+
+
 def test_a_stranger_sees_the_bubble_shrink_and_sends_the_link(page, address):
     expect_text(page, "4 ranks, 8 microbatches, predicted 330 ms, bubble 27.3 %")
     assert page.get_by_role("button", name="Run it").count() == 0
@@ -87,7 +92,7 @@ def test_a_stranger_sees_the_bubble_shrink_and_sends_the_link(page, address):
 def test_what_is_wrong_is_said_and_marked(page):
     page.get_by_label("Schedule", exact=True).select_option("dual_pipe_v")
     page.get_by_label("Microbatches m").fill("3")
-    expect(page.locator(".pl-editor")).to_have_attribute("data-pl-can-run", "false")
+    expect_refused(page)
     page.get_by_label("Microbatches m").fill("8")
     expect_text(page, "Its order is DualPipeV")
     page.get_by_label("Schedule", exact=True).select_option("1f1b")
@@ -99,7 +104,7 @@ def test_what_is_wrong_is_said_and_marked(page):
     page.locator(".pl-token").first.focus()
     page.keyboard.press("Delete")
     expect_text(page, "stage 0, microbatch 0: found 0 F, 1 B")
-    expect(page.locator(".pl-editor")).to_have_attribute("data-pl-can-run", "false")
+    expect_refused(page)
 
 
 def test_the_picture_and_the_schedule_are_saved(page, tmp_path):
