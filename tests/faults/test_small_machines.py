@@ -15,7 +15,7 @@ from tests.benchmarks.soak import descendants, pss
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
-LESSONS = [*NOTEBOOKS.glob("00*.ipynb"), *sorted((NOTEBOOKS / "teacher").glob("0*.ipynb"))]
+LESSONS = [*NOTEBOOKS.glob("00*.ipynb"), *sorted((NOTEBOOKS / "teacher").glob("[0-9]*.ipynb"))]
 GIGABYTE = 1 << 30
 
 
