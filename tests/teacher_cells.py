@@ -3,8 +3,10 @@
 nbval runs the learner's notebook from the top, untouched, and compares what is marked for it. In
 the same kernel then come the teacher's cells that can turn out differently: the answers, and all
 that looks at a prediction or an answer. At the end, the kept progress must say that every check
-was passed and that every prediction was right. So an answer is judged by the runs that the
-notebook made, and no run is made twice.
+was passed and that every prediction was right. So an answer is judged by the runs that the notebook
+made, and no run is made twice.
+
+What a cell gave that answers a prediction is not stored in the notebook; it is compared as well.
 """
 
 import json
@@ -18,6 +20,7 @@ import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 
 from pipelab.lessons.edition import read
+from tests.lessons.hidden_outputs import hidden
 
 LOOKS_AT_AN_ANSWER = ("reveal(", "check(", "predicted(")
 
@@ -25,6 +28,9 @@ LOOKS_AT_AN_ANSWER = ("reveal(", "check(", "predicted(")
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """After a whole learner's notebook: the teacher's cells, and what they must have reached."""
+    for item in items:
+        if isinstance(item, IPyNbCell) and not item.cell.outputs:
+            item.cell.outputs = hidden(item.path.name[:2], item.cell.get("id", ""))
     found: list[pytest.Item] = []
     for parent, group in groupby(items, key=lambda item: item.parent):
         found += [*group]

@@ -8,6 +8,8 @@ import os
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -47,6 +49,9 @@ def project() -> dict[str, list[Requirement]]:
 
 # Declared without being imported, each for its reason.
 NEEDED = {
+    "furo": "the theme that notebooks/site/conf.py names",
+    "myst-nb": "an extension of Sphinx, named there",
+    "sphinx": "run as a program",
     "ipywidgets": "its front end shows anywidget's widgets, and older ones do not",
     "import-linter": "the command lint-imports",
     "mypy": "a command",
@@ -68,8 +73,13 @@ def imported(folder: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 modules.add(node.module)
     names = {name.partition(".")[0] for name in modules} - OURS - set(sys.stdlib_module_names)
-    distributions = metadata.packages_distributions()
-    return {canonicalize_name(distributions.get(name, [name])[0]) for name in names}
+    return {canonicalize_name(distributions().get(name, [name])[0]) for name in names}
+
+
+@cache
+def distributions() -> Mapping[str, list[str]]:
+    """The distributions of each top module that is installed."""
+    return metadata.packages_distributions()
 
 
 def declared(*extras: str) -> set[str]:
@@ -77,13 +87,21 @@ def declared(*extras: str) -> set[str]:
 
 
 def test_what_the_package_imports_is_declared_and_what_is_declared_is_imported():
-    assert imported("pipelab") - declared("") == set(), "pyproject's dependencies lack these"
+    wanted = imported("pipelab") - declared("site")  # which its own extra installs
+    assert wanted - declared("") == set(), "pyproject's dependencies lack these"
     assert declared("") - imported("pipelab") - set(NEEDED) == set(), "nothing imports these"
 
 
 def test_what_the_tests_import_is_declared_and_what_is_declared_is_imported():
     assert imported("tests") - declared("", "test") == set(), "pyproject's extra lacks these"
     assert declared("test") - imported("tests") - set(NEEDED) == set(), "nothing imports these"
+
+
+def test_the_site_alone_imports_what_its_extra_installs():
+    alone = declared("site") - declared("")
+    assert alone - imported("pipelab/site") - set(NEEDED) == set(), "nothing imports these"
+    for folder in {path.name for path in (ROOT / "pipelab").iterdir() if path.is_dir()} - {"site"}:
+        assert not imported(f"pipelab/{folder}") & alone, f"pipelab/{folder} imports these"
 
 
 def test_environment_and_requirements_name_the_same_versions():
@@ -110,7 +128,7 @@ def test_environment_takes_the_cpu_build_from_conda_forge_alone():
     assert conda()["python"] == "3.11"
 
 
-@pytest.mark.parametrize("extra", ["", "test"])
+@pytest.mark.parametrize("extra", ["", "test", "site"])
 def test_each_dependency_is_pinned_within_its_range(extra):
     lock = locked()
     for requirement in project()[extra]:

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.lessons.hidden_outputs import ANSWERS, hidden
+
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+RUN = re.compile(
+    r"\bPipeline\(|\bTimelineLab\(|\bkitchen_lab\(|verify_gradients\(|\bcook\(|\brun\(|\btrain\("
+)
 START = next(path for path in NOTEBOOKS if path.name == "00_start_here.ipynb")
 
 
@@ -18,7 +23,7 @@ def cells(path: Path, kind: str) -> list[dict]:
 def test_code_cells_fit_on_a_screen(path):
     for cell in cells(path, "code"):
         lines = "".join(cell["source"]).splitlines()
-        assert len(lines) <= 20
+        assert len(lines) <= 15
         assert max(map(len, lines)) <= 90
 
 
@@ -39,8 +44,19 @@ def test_some_cell_is_compared(path):
     assert ["nbval-check-output"] in tags, "a lesson that compares nothing proves little"
 
 
-def test_start_here_is_five_cells_with_a_question_before_each_run():
-    assert len(cells(START, "code")) == 5
+def test_start_here_is_few_cells_with_a_question_before_each_run():
+    ids = [cell["id"] for cell in cells(START, "code")]
+    assert ids == [
+        "schedule",
+        "predict",
+        "model",
+        "run",
+        "reveal",
+        "look",
+        "lab",
+        "check",
+        "progress",
+    ]
     text = "\n".join("".join(cell["source"]) for cell in cells(START, "markdown"))
     assert text.count("**Predict") == 3  # before the first run, the lab, the check
     for lesson in range(1, 13):
@@ -48,7 +64,7 @@ def test_start_here_is_five_cells_with_a_question_before_each_run():
 
 
 def test_start_here_shows_a_lab_without_a_kernel():
-    lab = cells(START, "code")[3]["outputs"][-1]["data"]
+    (lab,) = [cell["outputs"][-1]["data"] for cell in cells(START, "code") if cell["id"] == "lab"]
     assert {"image/png", "text/html", "text/plain"} <= set(lab)
     assert "run this cell to get the controls" in "".join(lab["text/html"])
 
@@ -57,9 +73,6 @@ def test_start_here_shows_a_lab_without_a_kernel():
 
 LESSONS = pytest.mark.parametrize(
     "path", [path for path in NOTEBOOKS if path != START], ids=lambda path: path.name
-)
-RUN = re.compile(
-    r"\bPipeline\(|\bTimelineLab\(|\bkitchen_lab\(|verify_gradients\(|\bcook\(|\brun\(|\btrain\("
 )
 
 
@@ -86,20 +99,37 @@ def test_prediction_comes_before_the_first_run(path):
     assert names == re.findall(r'reveal\("([^"]+)"', "\n".join(code)), "each is revealed, in order"
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in NOTEBOOKS if p.name[:2] in ("09", "10")], ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_no_stored_output_answers_a_prediction(path):
-    """From the question to ``reveal``, only what is compared, and so the same for all, is shown."""
-    asked = False
+    """From the question to ``reveal``, only what is compared, and so the same for all, is shown.
+
+    Not even that where it is tagged as an answer: it is compared with what is stored elsewhere.
+    """
+    asked: set[str] = set()
     for cell in cells(path, "code"):
         source, tags = "".join(cell["source"]), cell["metadata"].get("tags", [])
-        if asked:
+        new = set(re.findall(r'^predict\("([^"]+)"', source, re.MULTILINE))
+        if asked and not new:
             assert not cell["outputs"] or tags == ["nbval-check-output"], source
-        asked = asked or "predict(" in source
+        if ANSWERS in tags:
+            assert not cell["outputs"] and hidden(path.name[:2], cell["id"]), source
+        asked = (asked | new) - set(re.findall(r'^reveal\("([^"]+)"', source, re.MULTILINE))
         if "reveal(" in source:
             assert not cell["outputs"], source
-            asked = False
+    assert not asked
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_what_is_predicted_on_paper_is_not_shown_below_the_question(path):
+    """Cells right below a question show nothing; a lab begins with what everybody knows."""
+    question = False
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            question = "> **Predict" in source and "Predict, then try" not in source
+        elif question and "predict(" not in source:
+            assert not cell["outputs"], source
+            question = "reveal(" not in source
 
 
 @LESSONS
@@ -136,7 +166,7 @@ def test_every_picture_has_a_table_twin(path):
 
 @LESSONS
 def test_lesson_ends_with_reflection_summary_words_and_production(path):
-    *_, text = text_of(path, "markdown")
+    text = text_of(path, "markdown")[_reflection(path)]
     marks = ("**Think about it.**", "**In three lines**", "| new word |", "**Where production")
     places = [text.find(mark) for mark in marks]
     assert -1 not in places and places == sorted(places)
@@ -144,9 +174,21 @@ def test_lesson_ends_with_reflection_summary_words_and_production(path):
     assert len(re.findall("^- ", summary, re.MULTILINE)) == 3
 
 
+def _reflection(path: Path) -> int:
+    """Which of the markdown cells ends the lesson: only optional parts and links follow it."""
+    ids = [cell["id"] for cell in cells(path, "markdown")]
+    place = ids.index("reflect")
+    parts = text_of(path, "markdown")[place + 1 : -1]
+    assert ids[-1] == "way-end" and (not parts or parts[0].startswith("## Optional"))
+    assert not any(re.match(r"## (?!Optional)", part) for part in parts)
+    return place
+
+
 @LESSONS
 def test_prose_comes_in_short_cells(path):
-    for source in text_of(path, "markdown")[:-1]:
+    texts = text_of(path, "markdown")
+    del texts[_reflection(path)]
+    for source in texts:
         assert len(source.splitlines()) <= 30
         assert len(source.split()) <= 260, source[:80]
 

@@ -61,6 +61,8 @@ def progress(arguments: argparse.Namespace) -> None:
     from pipelab.lessons import progress_file
     from pipelab.lessons.progress_report import class_table, ledgers, report
 
+    if arguments.reset is not None:
+        return _reset(arguments.reset)
     try:
         place = Path(arguments.place) if arguments.place else progress_file.path()
         if place.is_dir() and arguments.place:
@@ -73,6 +75,21 @@ def progress(arguments: argparse.Namespace) -> None:
         say(f"\nKept on this machine alone, in {place}")
     except (OSError, ValueError) as error:
         raise CommandError(f"no progress to print: {error}") from None
+
+
+def _reset(lesson: str) -> None:
+    """Forget the progress of a lesson, or of all."""
+    from pipelab.lessons import progress_file
+
+    number = f"{int(lesson):02d}" if lesson.isdecimal() else lesson
+    if number not in ("all", *(f"{n:02d}" for n in range(100))):
+        raise CommandError(f"--reset {lesson}: give the number of a lesson, such as 4, or nothing")
+    copy = progress_file.reset("" if number == "all" else number)
+    if copy is None:
+        say("Nothing was saved, so nothing is forgotten.")
+        return
+    what = "all lessons" if number == "all" else f"lesson {int(number)}"
+    say(f"The progress of {what} is forgotten. As it was before: {copy}")
 
 
 def edition(arguments: argparse.Namespace) -> None:
@@ -93,10 +110,10 @@ def edition(arguments: argparse.Namespace) -> None:
 
 def teachers() -> Path:
     """The folder of the teacher's notebooks, which learners' copies do not have."""
-    package = Path(pipelab.__file__).parent
-    for folder in (Path("notebooks"), package.parent / "notebooks", package):
-        if _holds_lessons(folder / "teacher"):
-            return folder / "teacher"
+    from pipelab.lessons.standing import teachers_folder
+
+    if folder := teachers_folder():
+        return folder
     raise CommandError(
         "the teacher's notebooks are missing from this pipelab: install pipelab-course again"
     )

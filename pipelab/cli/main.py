@@ -30,6 +30,7 @@ _OPEN = (
     "torch.distributed.pipelining, Megatron's OpenTelemetry spans and pipelab's own, plain or gzip."
 )
 _EDITION = "Made from the teacher's notebooks; run the learner's once before you hand them out."
+_SITE = 'Needs the extra "site". Any static host will do, under any path; a disk, too.'
 _DOCTOR = "Exit code 0: all is well; 1: something needs repair."
 
 
@@ -196,9 +197,15 @@ def _edition(edition: argparse.ArgumentParser) -> None:
                          help="also where a notebook differs, which gets another name")  # fmt: skip
 
 
+def _site(site: argparse.ArgumentParser) -> None:
+    site.add_argument("folder", metavar="OUT", help="where the pages go")
+
+
 def _progress(progress: argparse.ArgumentParser) -> None:
     progress.add_argument("place", nargs="?", metavar="PLACE",
                           help="a progress file, or a folder of them (yours)")  # fmt: skip
+    progress.add_argument("--reset", nargs="?", const="all", metavar="LESSON",
+                          help="forget your progress of one lesson, or of all")  # fmt: skip
 
 
 def _compare(command: argparse.ArgumentParser) -> None:
@@ -271,5 +278,6 @@ _COMMANDS = (
              _EDITION, _edition),
     _Command("compare", "compare_engines.compare",
              "predicted, pipelab and PyTorch's engine, side by side", _COMPARE, _compare),
+    _Command("site", "build_site.site", "write the course as a static site", _SITE, _site),
     _Command("doctor", "doctor.doctor", "say what this machine can do, and what is wrong", _DOCTOR),
 )  # fmt: skip

@@ -2,7 +2,8 @@
 
     predict  >  a run  >  reveal      predict first, then compare with what was recorded;
                                       predicted: the same, to be drawn over the run
-    hint     >  check                 an exercise, judged by running the answer
+    hint     >  check  >  solution    an exercise, judged by running the answer; then the course's
+    progress                          what of a lesson is done, and what is left
 
 The chapters hold targets and hints, never answers. Nothing here loads torch before an answer is
 judged; in a notebook it is loaded in the background meanwhile.
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from pipelab.lessons.checking import check, hint
     from pipelab.lessons.prediction import predict, predicted, reveal
     from pipelab.lessons.results import Verdict
+    from pipelab.lessons.standing import progress, solution
 
-__all__ = ["Verdict", "check", "hint", "predict", "predicted", "reveal"]
+__all__ = ["Verdict", "check", "hint", "predict", "predicted", "progress", "reveal", "solution"]
 
 __getattr__ = lazy_names(
     __name__,
@@ -29,7 +31,9 @@ __getattr__ = lazy_names(
         "hint": "checking",
         "predict": "prediction",
         "predicted": "prediction",
+        "progress": "standing",
         "reveal": "prediction",
+        "solution": "standing",
     },
 )
 

@@ -3,6 +3,7 @@
 Structure is judged exactly; time only as a ratio, on paced runs.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipelab.errors import LessonError
@@ -37,6 +38,9 @@ def check(name: str, answer: object, seed: int | None = None) -> Verdict:
         verdict = judged(name, _exercise(name), answer, seed)
     failed = [row.name for row in verdict.results if not row.ok]
     progress_file.add_attempt(name, verdict.passed, failed)
+    if verdict.passed:
+        afterwards = f'The course\'s own answer, to compare: pipelab.lessons.solution("{name}")'
+        verdict = replace(verdict, below="\n".join(filter(None, (verdict.below, afterwards))))
     return verdict
 
 

@@ -22,6 +22,7 @@ from nbformat import NotebookNode
 from pipelab.errors import LessonError
 from pipelab.files import replace_text
 from pipelab.lessons.cell_parts import parted
+from pipelab.lessons.contents import GLOSSARY, Lesson, glossary, lesson_of, linked, unlinked
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = 'raise NotImplementedError("your turn")'
@@ -62,16 +63,32 @@ def generate(edition: str, source: Path, folder: Path, force: bool = False) -> W
     if folder.resolve() == source.resolve():
         raise LessonError(f"{folder} holds the source itself: choose another folder")
     written = Written([], [])
+    course = course_of(source)
     for path in [*_without_solutions(source), *sources]:
         place = folder / path.stem / path.name if edition == "nbgrader" else folder / path.name
         place.parent.mkdir(exist_ok=True)
-        done = _write_beside(EDITIONS[edition](read(path)), place, force)
+        notebook = EDITIONS[edition](read(path))
+        if edition == "nbgrader":  # each assignment is alone in its folder
+            unlinked(notebook)
+        else:
+            linked(notebook, path.name[:2], course)
+        done = _write_beside(notebook, place, force)
         (written.new if done else written.kept).append(place)
+    if edition != "nbgrader":
+        written.new.append(replace_text(folder / GLOSSARY, glossary(course)))
     if edition == "teacher":
         written.new.extend(
             replace_text(folder / p.name, p.read_text("utf-8")) for p in _notes(source)
         )
     return written
+
+
+def course_of(source: Path) -> list[Lesson]:
+    """All lessons of a folder of teacher's notebooks, the first steps included, in order."""
+    return [
+        lesson_of(path, read(path))
+        for path in [*_without_solutions(source), *sorted(source.glob(NAMES))]
+    ]
 
 
 def _notes(source: Path) -> list[Path]:

@@ -45,6 +45,7 @@ class Exercise:
             seed for the inputs that it draws.
         hints: three, each nearer to the answer than the one before; none is the answer.
         draws: what the judge draws beside its named cases.
+        may_use_pipelab: its own functions are a part of the answer; nobody asks to do without.
     """
 
     title: str
@@ -52,6 +53,7 @@ class Exercise:
     judge: Judge
     hints: tuple[str, str, str]
     draws: Draws | None = None
+    may_use_pipelab: bool = False
 
 
 class Tried(NamedTuple):

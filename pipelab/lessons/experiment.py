@@ -49,7 +49,7 @@ def experiment(
 
 
 def start(
-    model: nn.Module,
+    model: nn.Module | list[nn.Module],
     schedule: Schedule,
     optimizer: Optimizer | None = None,
     memory_budget: int | None = None,

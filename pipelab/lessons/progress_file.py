@@ -110,6 +110,31 @@ def saved_prediction(name: str) -> object:
     return load()["predictions"].get(name, {}).get("value")
 
 
+def reset(lesson: str = "") -> Path | None:
+    """Forget what was saved, of one lesson or of all; a copy of the file stays beside it.
+
+    Args:
+        lesson: two digits; without it, everything is forgotten.
+
+    Returns:
+        The copy; None if nothing was saved, or nothing can be.
+    """
+    copy: Path | None = None
+
+    def change(progress: Progress) -> None:
+        nonlocal copy
+        file = Path(os.path.realpath(path()))
+        if file.exists():
+            copy = _free_name(file, "reset")
+            copy.write_text(file.read_text("utf-8"), "utf-8")
+        for part in _PARTS:
+            for name in [name for name in progress[part] if name.startswith(lesson)]:
+                del progress[part][name]
+
+    _change(change)
+    return copy
+
+
 def _number(value: object) -> int:
     return value if isinstance(value, int) else 0
 
@@ -138,11 +163,16 @@ def _repaired(file: Path) -> Progress:
     except FileNotFoundError:
         pass
     except ValueError:
-        names = (file.with_suffix(f".damaged{n or ''}.json") for n in count())
-        aside = next(name for name in names if not name.exists())
+        aside = _free_name(file, "damaged")
         os.rename(file, aside)
         _warn(f"{file} was damaged: it is now {aside}, progress begins anew")
     return {part: {} for part in _PARTS}
+
+
+def _free_name(file: Path, why: str) -> Path:
+    """A name beside a file that no file has yet: ``progress.damaged.json``."""
+    names = (file.with_suffix(f".{why}{n or ''}.json") for n in count())
+    return next(name for name in names if not name.exists())
 
 
 def _warn(text: str) -> None:

@@ -1,10 +1,13 @@
 """What learners have done, as Markdown: the report of one, and a table of a class."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pipelab.lessons.chapters import exercise_names
 from pipelab.lessons.progress_file import NAME, Progress, Row, read
 
+_SET_ASIDE = re.compile(r"\.(damaged|reset)\d*\.json$")
 _PASSED, _TRIED = "passed", "not yet"
 
 
@@ -15,14 +18,33 @@ def report(progress: Progress) -> str:
         (name, _text(row.get("value", "none")), _text(row.get("measured", "not yet")))
         for name, row in sorted(progress["predictions"].items())
     ]
-    passed = sum(row[1] == _PASSED for row in checks)
-    parts = ["# Progress", f"{passed} of {len(checks)} exercises tried are passed."]
+    good = sum(row[1] == _PASSED for row in checks)
+    parts = ["# Progress", f"{good} of {len(checks)} exercises tried are passed."]
     if checks:
         heads = ("exercise", "result", "attempts", "hints", "what failed last")
         parts.append(_table(heads, checks))
+    parts.append(_left_text(left(progress)))
     if predictions:
         parts += ["## Predictions", _table(("lesson", "predicted", "measured"), predictions)]
     return "\n\n".join(parts)
+
+
+def passed(progress: Progress) -> list[str]:
+    """The exercises that are passed, by name."""
+    return [name for name, row in sorted(progress["checks"].items()) if _has_passed(row)]
+
+
+def left(progress: Progress) -> list[str]:
+    """The exercises of the course that are not passed yet, in its order."""
+    done = set(passed(progress))
+    return [name for name in exercise_names() if name not in done]
+
+
+def _left_text(names: Sequence[str]) -> str:
+    everything = len(exercise_names())
+    if not names:
+        return f"All {everything} exercises of the course are passed."
+    return f"Left of the course's {everything} exercises: {', '.join(names)}."
 
 
 def ledgers(folder: Path) -> dict[str, Path]:
@@ -30,7 +52,7 @@ def ledgers(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file in sorted(folder.rglob("*.json")):
         own = file.name == NAME
-        if own or (file.parent == folder and ".damaged" not in file.name):
+        if own or (file.parent == folder and not _SET_ASIDE.search(file.name)):
             inner = file.relative_to(folder).parent if own else Path(file.stem)
             found[inner.as_posix() if inner.parts else folder.name] = file
     return found
@@ -61,8 +83,8 @@ def class_table(files: Mapping[str, Path]) -> str:
 
 def _class_row(learner: str, progress: Progress, exercises: Iterable[str]) -> tuple[str, ...]:
     checks = progress["checks"]
-    passed = sum(map(_has_passed, checks.values()))
-    return learner, f"{passed} of {len(checks)} tried", *(_cell(checks.get(n)) for n in exercises)
+    good = sum(map(_has_passed, checks.values()))
+    return learner, f"{good} of {len(checks)} tried", *(_cell(checks.get(n)) for n in exercises)
 
 
 def _cell(row: Row | None) -> str:

@@ -5,7 +5,7 @@ simulator predicts, unless the machine has other work: it is the simulator that 
 fastest, so a busy machine can delay the answer but not change it.
 """
 
-from functools import partial
+from functools import cache, partial
 
 import torch
 
@@ -79,6 +79,7 @@ def trial(schedule: str, p: int, m: int, budget: int | None = None) -> Trace:
     return record(_narrow_layers(), build(schedule, p, m), pace, _ADAM, memory_budget=budget)
 
 
+@cache
 def predicted(candidate: Candidate) -> float:
     """Seconds of a paced step, if the machine has nothing else to do."""
     schedule, p, m = candidate

@@ -19,7 +19,8 @@ def judged(name: str, exercise: Exercise, answer: object, seed: int | None) -> V
     with usual_settings(), keep_prints() as prints:
         results, shown = _judge(exercise, answer, new_seed() if seed is None else seed)
     verdict = Verdict(name, exercise.title, tuple(results), tuple(shown), str(prints))
-    if verdict.passed and callable(answer) and uses_pipelab(answer):
+    asks = verdict.passed and not exercise.may_use_pipelab
+    if asks and callable(answer) and uses_pipelab(answer):
         verdict = replace(verdict, below="\n".join(filter(None, (_OWN, verdict.below))))
     return verdict
 

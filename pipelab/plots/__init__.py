@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from pipelab.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from pipelab.plots.bubble_plot import plot_bubble
     from pipelab.plots.figure import plot_timeline
     from pipelab.plots.frontier_plot import plot_frontier
     from pipelab.plots.memory_plot import plot_memory
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "describe",
+    "plot_bubble",
     "plot_compare",
     "plot_frontier",
     "plot_memory",
@@ -26,6 +28,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "describe": "terminal",
+        "plot_bubble": "bubble_plot",
         "plot_compare": "side_by_side",
         "plot_frontier": "frontier_plot",
         "plot_memory": "memory_plot",

@@ -1,8 +1,10 @@
 """What every picture has: its size and alternative text, title, legend and source line."""
 
+import base64
 import io
 import textwrap
 from functools import cache
+from html import escape
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -18,7 +20,7 @@ from pipelab.plots.terminal import bubble_text
 from pipelab.story import reworded
 from pipelab.trace import Trace
 from pipelab.trace.metrics import stages_of
-from pipelab.words import number
+from pipelab.words import number, table_text
 
 POINTS = 72  # per inch
 LEFT, RIGHT, ABOVE = 0.8, 1.0, 0.66  # inches around the axes, for names, per cents and titles
@@ -38,6 +40,27 @@ class Picture(Figure):
 
     def __repr__(self) -> str:
         return self.alt or super().__repr__()
+
+
+class TablePicture(Picture):
+    """A figure that a notebook shows with its words and with a table of the same."""
+
+    heads: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+    def _repr_html_(self) -> str:
+        data = base64.b64encode(self._repr_png_()).decode("ascii")
+        heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in self.heads)
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.rows)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return (
+            f'<img alt="{escape(self.alt)}" src="data:image/png;base64,{data}" '
+            f'style="max-width: 100%"><details><summary>The same as a table</summary><table>'
+            f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></details>"
+        )
+
+    def __repr__(self) -> str:
+        return table_text([self.heads, *self.rows])
 
 
 class Notes(NamedTuple):

@@ -6,42 +6,18 @@
 The wait-for graph of Coffman, Elphick and Shoshani (1971, "System deadlocks", section 4).
 """
 
-import base64
-from html import escape
-
 from matplotlib.axes import Axes
 
 from pipelab.errors import Blocked, DeadlockError
 from pipelab.plots.palette import BLACK, QUIET, VERMILLION, WHITE
-from pipelab.plots.picture import NORMAL, SMALL, Picture
-from pipelab.words import table_text
+from pipelab.plots.picture import NORMAL, SMALL, TablePicture
 
 _APART, _HIGH = 2.3, 2.6  # inches: from rank to rank, and of the picture
 _BEND = 0.35  # of an arrow: how far its control point is from the straight line, in its length
 _HEADS = ("rank", "cannot start", "waits for", "of rank", "in the ring")
 
 
-class WaitPicture(Picture):
-    """The figure, which a notebook shows with its words and with a table of the same."""
-
-    rows: tuple[tuple[str, ...], ...] = ()
-
-    def _repr_html_(self) -> str:
-        data = base64.b64encode(self._repr_png_()).decode("ascii")
-        heads = "".join(f'<th scope="col">{head}</th>' for head in _HEADS)
-        rows = ("".join(f"<td>{cell}</td>" for cell in row) for row in self.rows)
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return (
-            f'<img alt="{escape(self.alt)}" src="data:image/png;base64,{data}" '
-            f'style="max-width: 100%"><details><summary>The same as a table</summary><table>'
-            f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></details>"
-        )
-
-    def __repr__(self) -> str:
-        return table_text([_HEADS, *self.rows])
-
-
-def plot_waits(error: DeadlockError) -> WaitPicture:
+def plot_waits(error: DeadlockError) -> TablePicture:
     """The wait-for graph of a deadlock, as a new figure with its words and its table.
 
     Ranks that do not wait and that nobody waits for are left out.
@@ -53,7 +29,8 @@ def plot_waits(error: DeadlockError) -> WaitPicture:
     ways = [abs(places[b.rank] - places[b.peer]) for b in error.blocked if b.peer is not None]
     width = _APART * len(ranks)
     high = _HIGH + _BEND * (max(ways, default=_APART) - _APART)
-    figure = WaitPicture(figsize=(width, high), dpi=144)
+    figure = TablePicture(figsize=(width, high), dpi=144)
+    figure.heads = _HEADS
     figure.rows = tuple(_row(blocked, ring) for blocked in error.blocked)
     figure.alt = _words(error)
     ax = figure.add_axes((0, 0, 1, 1))

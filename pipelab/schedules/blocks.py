@@ -24,6 +24,18 @@ from pipelab.schedules.builders import check_sizes
 from pipelab.schedules.ends import fill_ends
 from pipelab.schedules.schedule import Schedule, refusal
 
+__all__ = [
+    "Slots",
+    "from_block",
+    "lifespan_peaks",
+    "lifespans",
+    "v_half",
+    "v_half_block",
+    "v_min",
+    "v_min_block",
+    "zero_bubble_v_block",
+]
+
 Slots = Mapping[str, int]
 """For each token of microbatch 0 the slot in which it starts: ``{"0F0": 0, "0I0": 3}``."""
 
@@ -81,9 +93,24 @@ def lifespan_peaks(
     >>> lifespan_peaks([{"0F0": 0, "0B0": 4}, {"1F0": 1, "1B0": 2}], period=3, num_ranks=2)
     (2.0, 1.0)
     """
+    found = lifespans(pattern, period, num_ranks)
+    return tuple(sum(end - start for start, end in row) / period / len(row) for row in found)
+
+
+def lifespans(
+    pattern: Callable[[int], Slots] | Sequence[Slots], period: int, num_ranks: int
+) -> list[list[tuple[int, int]]]:
+    """For each rank and each of its stages, how long it holds one microbatch's activations.
+
+    From the slot in which its F starts to the one in which its W, or B, has ended, once the pattern
+    repeats; a later microbatch's are so many periods later.
+
+    >>> lifespans([{"0F0": 0, "0B0": 4}, {"1F0": 1, "1B0": 2}], period=3, num_ranks=2)
+    [[(0, 6)], [(1, 4)]]
+    """
     block = _parsed(pattern, num_ranks)
     _check(block, period)
-    return tuple(_lifespans(row, period) / period / len({a.stage for a in row}) for row in block)
+    return [_lifespans(row, period) for row in block]
 
 
 def v_min(num_ranks: int, num_microbatches: int) -> Schedule:
@@ -253,14 +280,16 @@ def _repeated(row: _Row, period: int, m: int) -> Iterator[tuple[int, Action]]:
         slot += _length(action) if action else 1
 
 
-def _lifespans(row: _Row, period: int) -> int:
-    """Slots from the start of each F to the end of its W or B, once the pattern repeats."""
+def _lifespans(row: _Row, period: int) -> list[tuple[int, int]]:
+    """Of each stage, in order of their F, for the microbatch of slot 0 once the pattern repeats."""
     settled = 2 * (2 + max(row.values()) // period)
-    lifespans = 0
-    for slot, (_, kind, microbatch) in _repeated(row, period, 2 * settled):
-        if microbatch == settled and kind is not Kind.I:
-            lifespans += -slot if kind is Kind.F else slot + (2 if kind is Kind.B else 1)
-    return lifespans
+    starts, ends = dict[int, int](), dict[int, int]()
+    for slot, action in _repeated(row, period, 2 * settled):
+        if action.microbatch == settled and action.kind is not Kind.I:
+            known = starts if action.kind is Kind.F else ends
+            known[action.stage] = slot - settled * period
+            known[action.stage] += 0 if action.kind is Kind.F else _length(action)
+    return [(start, ends[stage]) for stage, start in starts.items()]
 
 
 def _length(action: Action) -> int:

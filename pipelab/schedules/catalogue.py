@@ -17,6 +17,8 @@ from pipelab.schedules.interleaved import interleaved, looped_bfs
 from pipelab.schedules.schedule import Schedule
 from pipelab.schedules.zero_bubble import zero_bubble_h1, zero_bubble_h2, zero_bubble_v
 
+__all__ = ["BUILDERS", "Builder", "Formula", "build", "paper_bubble", "title_of"]
+
 
 class Formula(NamedTuple):
     """A figure of a schedule, on paper.

@@ -5,6 +5,8 @@ from pipelab.action import Kind
 from pipelab.schedules.messages import routes
 from pipelab.schedules.schedule import Schedule
 
+__all__ = ["count_messages", "peak_activations"]
+
 
 def peak_activations(schedule: Schedule) -> tuple[float, ...]:
     """For each rank, the most microbatches whose activations it holds at once.

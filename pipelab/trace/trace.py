@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipelab.action import COMPUTE, PER_STAGE, Kind, Slice, numbered_on
 from pipelab.errors import TraceError
@@ -17,9 +17,10 @@ from pipelab.trace import metrics
 from pipelab.trace.chrome import chrome_json
 from pipelab.trace.disturbance import Disturbance
 from pipelab.trace.event import Event, Memory, Setting
-from pipelab.trace.readers.reading import read_files
-from pipelab.trace.readers.stream import Place
 from pipelab.words import number
+
+if TYPE_CHECKING:
+    from pipelab.trace.readers.stream import Place
 
 VERSION = 1
 MAX_BYTES = 1 << 29  # a million events take about a tenth of that
@@ -236,7 +237,7 @@ class Trace:
     def read(
         cls,
         paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-        progress: Callable[[Place], None] | None = None,
+        progress: Callable[["Place"], None] | None = None,
     ) -> "tuple[Trace, ...]":
         """Somebody's recording of a pipeline, one trace for each step and replica.
 
@@ -252,6 +253,8 @@ class Trace:
         Raises:
             TraceError: a file is damaged, of another form, or not of the same form as the others.
         """
+        from pipelab.trace.readers.reading import read_files  # its parser is no part of Python
+
         steps, own = read_files(paths, progress)
         found = [cls.load(path) for path in own]
         found += [cls(step.events, step.source, step.setting) for step in steps]

@@ -6,18 +6,18 @@ tokens (editor.js)  --rows-->  lower  --message, marks-->  the grid
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from traitlets import Bool, Int, List, Unicode
 
-from pipelab.errors import PipelabError, ScheduleError
+from pipelab.errors import PipelabError
 from pipelab.schedules import Schedule
 from pipelab.schedules.communication import lower
 from pipelab.simulator import simulate
 from pipelab.widgets import bundle
 from pipelab.widgets.data import head, packed
-from pipelab.widgets.editor_text import judged, stamped
+from pipelab.widgets.editor_text import judged, marked, stamped
 from pipelab.widgets.lab_text import error_text
 from pipelab.widgets.live import LiveRun
 from pipelab.widgets.live_widget import LiveWidget
@@ -120,18 +120,12 @@ class ScheduleEditor(LiveWidget):
             schedule = self.schedule
             trace = simulate(lower(schedule), PACE)
         except PipelabError as error:
-            found |= {"message": str(error), "can_run": False, "marks": self._marked(error)}
+            found |= {"message": str(error), "can_run": False, "marks": marked(self.rows, error)}
         else:
             text = judged(schedule, trace, PACE)
             found |= {"message": text, "can_run": True, "marks": []}
             found |= {"data": packed(trace.events), "head": head(trace), "ghost_head": {}}
         self._set(found)
-
-    def _marked(self, error: PipelabError) -> list[str]:
-        """The tokens that a refusal is about."""
-        cells = error.cells if isinstance(error, ScheduleError) else ()
-        places = [_places(row) for row in self.rows]  # two that overlap are one token
-        return sorted({self.rows[rank][places[rank][position]] for rank, position in cells})
 
     def _settings(self) -> Settings | None:
         """The schedule as it is now, if it can run."""
@@ -158,8 +152,3 @@ class ScheduleEditor(LiveWidget):
         elif run.state == "stopped":
             found |= {"message": "The run was stopped.", "live": False}
         return found
-
-
-def _places(row: Sequence[str]) -> list[int]:
-    """For each action of a row, the place of its token: one that overlaps two stands for both."""
-    return [i for i, token in enumerate(row) for _ in range(2 if "OVERLAP" in token else 1)]

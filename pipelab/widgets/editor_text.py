@@ -7,15 +7,17 @@ Longest bubble: rank 0, 60 ms, from 40 ms on: it waits for 1B0 of rank 1, held u
 Its order is 1F1B.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import ceil
 
 from pipelab.action import Kind
+from pipelab.errors import PipelabError, ScheduleError
 from pipelab.schedules import Schedule, from_block, recognise
 from pipelab.schedules.catalogue import title_of
 from pipelab.schedules.communication import lower
 from pipelab.schedules.counts import peak_activations
-from pipelab.simulator import Cost, best_schedule, simulate
+from pipelab.simulator import Best, Cost, best_schedule, simulate
 from pipelab.trace import Trace
 from pipelab.trace.idle import explained, idle_texts
 from pipelab.trace.links import link
@@ -32,9 +34,9 @@ def judged(schedule: Schedule, trace: Trace, cost: Cost) -> str:
     sizes = number(schedule.num_ranks, "rank"), number(schedule.num_microbatches, "microbatch")
     lines = [
         f"It can run: {', '.join(sizes)}, predicted bubble {percent(trace.bubble_fraction, 1)}.",
-        _held(schedule),
+        held_text(schedule),
         _par(schedule, trace, cost),
-        _longest_bubble(trace),
+        longest_bubble(trace),
         f"Its order is {recognise(schedule)}.",
     ]
     return "\n".join(filter(None, lines))
@@ -53,7 +55,8 @@ def stamped(schedule: Schedule, period: int, num_microbatches: int) -> Schedule:
     return from_block(pattern, period, block.num_ranks, num_microbatches)
 
 
-def _held(schedule: Schedule) -> str:
+def held_text(schedule: Schedule) -> str:
+    """The most microbatches that each rank holds at once."""
     peaks = ", ".join(f"{peak:.3g}" for peak in peak_activations(schedule))
     last = schedule.num_ranks - 1
     ranks = f"ranks 0 to {last}" if last else "rank 0"
@@ -66,22 +69,26 @@ def _par(schedule: Schedule, trace: Trace, cost: Cost) -> str:
     if schedule.num_stages != p or schedule.slices > 1 or p * m > _MOST:
         return ""
     held = ceil(max(peak_activations(schedule)))
-    name, seconds = _best(p, m, cost, held)
-    text = f"Par is {time_text(seconds)} with at most {held} held, by {name}; "
-    ratio = trace.duration / seconds
-    if ratio > 1 + 1e-9:
-        return f"{text}this takes {time_text(trace.duration)} ({change(ratio)})."
+    return par_text(_best(p, m, cost, held), held, trace.duration)
+
+
+def par_text(found: Best, held: int, duration: float) -> str:
+    """How far a duration, in seconds, is from the best that is known with so many held."""
+    name = "a search" if found.schedule.name == "greedy" else title_of(found.schedule.name)
+    text = f"Par is {time_text(found.duration)} with at most {held} held, by {name}; "
+    ratio = duration / found.duration
+    if abs(ratio - 1) > 1e-9:  # shorter, too, where more are held
+        return f"{text}this takes {time_text(duration)} ({change(ratio)})."
     return f"{text}this is as short."
 
 
 @lru_cache(maxsize=64)
-def _best(p: int, m: int, cost: Cost, held: int) -> tuple[str, float]:
-    found = best_schedule(p, m, cost, held)
-    name = "a search" if found.schedule.name == "greedy" else title_of(found.schedule.name)
-    return name, found.duration
+def _best(p: int, m: int, cost: Cost, held: int) -> Best:
+    return best_schedule(p, m, cost, held)
 
 
-def _longest_bubble(trace: Trace) -> str:
+def longest_bubble(trace: Trace) -> str:
+    """Where it is, and why; "" without idle time."""
     links = link(trace)
     pieces = explained(trace, links)
     if not pieces:
@@ -90,3 +97,15 @@ def _longest_bubble(trace: Trace) -> str:
     piece, text = pieces[i], idle_texts(links, pieces)[i]
     where = f"rank {piece.rank}, {time_text(piece.seconds)}, from {time_text(piece.start)} on"
     return f"Longest bubble: {where}: it {text.sentence}."
+
+
+def marked(rows: Sequence[Sequence[str]], error: PipelabError) -> list[str]:
+    """The tokens that a refusal of these rows is about."""
+    cells = error.cells if isinstance(error, ScheduleError) else ()
+    places = [_places(row) for row in rows]  # two that overlap are one token
+    return sorted({rows[rank][places[rank][position]] for rank, position in cells if rows})
+
+
+def _places(row: Sequence[str]) -> list[int]:
+    """For each action of a row, the place of its token: one that overlaps two stands for both."""
+    return [i for i, token in enumerate(row) for _ in range(2 if "OVERLAP" in token else 1)]

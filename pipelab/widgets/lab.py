@@ -18,13 +18,14 @@ from pipelab.simulator import Cost
 from pipelab.story import all_reworded
 from pipelab.trace import Trace
 from pipelab.widgets import bundle, lab_text
-from pipelab.widgets.data import lanes
+from pipelab.widgets.data import lanes, timeline_state
 from pipelab.widgets.live import LiveRun
 from pipelab.widgets.live_widget import LAUNCH_SECONDS, LiveWidget
 from pipelab.widgets.overlay import Shares, overlay, shares
 from pipelab.widgets.run_traits import Traits
 from pipelab.widgets.settings import PACE, Settings, View, part, slowed
 from pipelab.widgets.static_picture import png, still
+from pipelab.widgets.stored_state import stored
 
 _SETTINGS = (
     "num_ranks", "num_microbatches", "schedule", "pacing", "latency", "overlap", "replicas",
@@ -164,6 +165,9 @@ class TimelineLab(LiveWidget):
         if outputs is not None and shown is not None:
             above = overlay(shown, self._over)
             outputs[0].update(still(shown, png(shown, above.line, self.show), above.words, _NOTE))
+            budget = int(self.budget) or None
+            state = timeline_state(shown, self._over, budget=budget, show=self.show)
+            outputs[0].update(stored(state, shown.setting.story))
             lines = timeline_text(shown), above.words
             outputs[0]["text/plain"] = "\n".join(filter(None, lines))
         return outputs

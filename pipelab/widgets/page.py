@@ -63,7 +63,14 @@ def timeline_page(
     )
 
 
-def page(script: str, style: str, state: Mapping[str, object], title: str, still: str) -> str:
+def page(
+    script: str,
+    style: str,
+    state: Mapping[str, object],
+    title: str,
+    still: str,
+    policy: str = _POLICY,
+) -> str:
     """The file's text.
 
     Args:
@@ -72,21 +79,26 @@ def page(script: str, style: str, state: Mapping[str, object], title: str, still
         state: the traits that it asks for; bytes travel as base64.
         title: words for the tab.
         still: HTML for readers whose browser runs no scripts.
+        policy: what the page may load, as a Content-Security-Policy: nothing but itself.
     """
-    data = {name: _portable(value) for name, value in state.items()}
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{bundle.style('page')}\n{style}\n</style>\n"
         f'</head>\n<body>\n<div id="view"></div>\n<noscript>{still}</noscript>\n'
-        f'<script type="application/json" id="state">{_inside(json.dumps(data))}</script>\n'
+        f'<script type="application/json" id="state">{_inside(portable(state))}</script>\n'
         f'<script type="text/plain" id="front-end">{_inside(script)}</script>\n'
         f'<script type="module">{_START}</script>\n</body>\n</html>\n'
     )
 
 
-def _portable(value: object) -> object:
+def portable(state: Mapping[str, object]) -> str:
+    """The traits of a front end as JSON; bytes travel as base64."""
+    return json.dumps({name: _as_text(value) for name, value in state.items()})
+
+
+def _as_text(value: object) -> object:
     return (
         {"base64": base64.b64encode(value).decode("ascii")} if isinstance(value, bytes) else value
     )

@@ -20,6 +20,7 @@ from pipelab.widgets.export import ExportedWidget
 from pipelab.widgets.overlay import Over, overlay
 from pipelab.widgets.page import page
 from pipelab.widgets.static_picture import image, png, still
+from pipelab.widgets.stored_state import stored
 
 
 class Timeline(ExportedWidget):
@@ -83,11 +84,12 @@ class Timeline(ExportedWidget):
         return "\n".join(filter(None, (timeline_text(self.trace), self._above.words)))
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """The widget, and beside it a static picture for notebooks without a kernel."""
+        """The widget; for notebooks without a kernel a static picture, and what plays elsewhere."""
         outputs = super()._repr_mimebundle_(**options)
         if outputs is not None:
             picture = png(self.trace, self._above.line, self.show)
             outputs[0].update(still(self.trace, picture, self._above.words))
+            outputs[0].update(stored(self._state(), self.trace.setting.story))
             outputs[0]["text/plain"] = repr(self)
         return outputs
 
@@ -95,7 +97,9 @@ class Timeline(ExportedWidget):
         return self.trace, self._page()
 
     def _page(self) -> str:
-        names = ("data", "head", "ghost_data", "ghost_head", "show")
-        state = {name: getattr(self, name) for name in names}
         picture = image(self.trace, png(self.trace, self._above.line, self.show), self._above.words)
-        return page(self._esm, self._css, state, describe(self.trace), picture)
+        return page(self._esm, self._css, self._state(), describe(self.trace), picture)
+
+    def _state(self) -> dict[str, object]:
+        names = ("data", "head", "ghost_data", "ghost_head", "show")
+        return {name: getattr(self, name) for name in names}

@@ -185,7 +185,7 @@ def test_a_fresh_clone_shows_its_pictures_in_words_too(lab, lesson):
     """Nobody trusts the notebook yet, and no kernel has run."""
     lab.open(lesson)
     pictures = lab.page.locator(".jp-OutputArea-output img")
-    expect(pictures).to_have_count(2)
+    expect(pictures).to_have_count(1)
     for picture in pictures.all():
         picture.scroll_into_view_if_needed()
         assert "Recorded timeline of the schedule 1f1b" in picture.get_attribute("alt")

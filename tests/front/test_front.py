@@ -24,7 +24,8 @@ from pipelab.widgets.phrases import words_module
 HERE = Path(__file__).parent
 CASES = sorted(HERE.glob("*.mjs"))
 SETTINGS = ("package.json", "tsconfig.json", "eslint.config.js")
-ENTRIES = ("single", "lab", "editor")
+RUNTIME = bundle.FOLDER.parents[1] / "site" / "runtime.js"  # the playground's worker
+ENTRIES = ("single", "lab", "editor", "playground")
 
 
 def node() -> str:
@@ -64,6 +65,7 @@ def sources(tmp_path, tools) -> Path:
     folder = tmp_path / "front"
     shutil.copytree(bundle.FOLDER, folder)
     (folder / "words.js").write_text(words_module(), "utf-8")
+    shutil.copy(RUNTIME, folder)
     for name in SETTINGS:
         shutil.copy(HERE / name, tmp_path / name)
     (tmp_path / "node_modules").symlink_to(tools / "node_modules")
@@ -182,7 +184,10 @@ const product = (x, y) => x
 const b = `/* no comment ${a + `${1 / 2} // inner`} */`;
 const c = /\/\/[/"]*/g.test(b) / 2; /** @type {number} */
 const d = { e: 4 / 2 / 1, f: '//' };
-console.log(JSON.stringify([a, b, c, d, product(6, 7)]));
+const seen = [];
+for (const each of [1, 2]) seen.push(each);
+const last = seen.length;
+console.log(JSON.stringify([a, b, c, d, product(6, 7), last]));
 """
     outputs = []
     for name, text in (("plain", script), ("short", bundle.without_comments(script))):

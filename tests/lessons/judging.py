@@ -25,8 +25,17 @@ def _outcome(function, arguments):
         return Outcome(None, f"{type(error).__name__}: {error}")
 
 
-_inputs = cache(Draws.inputs)  # of a seed: the same for all answers
-_trial = cache(trials.trial)
+_drawn = {}
+_draw = Draws.inputs
+trial = cache(trials.trial)  # the same for all answers that choose it
+
+
+def _inputs(draws, seed):
+    """Of a seed: the same for all answers, whatever they are compared with."""
+    key = draws.draw, draws.ideas, draws.allowed, draws.number, seed
+    if key not in _drawn:
+        _drawn[key] = _draw(draws, seed)
+    return _drawn[key]
 
 
 def judge(name, answer, seed):
@@ -56,7 +65,7 @@ def _in_one_process():
     with (
         patch.object(exercise, "call", call_here),
         patch.object(Draws, "inputs", _inputs),
-        patch.object(trials, "trial", _trial),
+        patch.object(trials, "trial", trial),
     ):
         yield
 

@@ -1,9 +1,9 @@
 """Run all lessons and store their outputs: ``python -m tests.lessons.store``; some: ``03 05``.
 
 Each is generated from its teacher's notebook (00 has none), run once from the top by a learner who
-has no progress yet, and stored with its outputs, without widget state and times; a cell that is
-tagged as the answer to a prediction is stored without. Do it on a quiet machine: the tests compare
-the recorded times with the text.
+has no progress yet, and stored with its outputs, without widget state and times. What a cell gives
+that is tagged as the answer to a prediction is stored elsewhere, as text, in ``hidden``: the
+tests read it there. Do it on a quiet machine: they compare the recorded times with the text.
 """
 
 import os
@@ -14,9 +14,11 @@ from pathlib import Path
 import nbclient
 from nbformat import NotebookNode
 
-from pipelab.lessons.edition import NAMES, learner, read, write
+from pipelab.files import replace_text
+from pipelab.lessons.contents import GLOSSARY, glossary, linked
+from pipelab.lessons.edition import NAMES, course_of, learner, read, write
+from tests.lessons.hidden_outputs import hide_answers
 
-ANSWERS = "answers-a-prediction"  # the tag of a cell whose output nobody should see before
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 
 
@@ -24,10 +26,9 @@ def store(path: Path) -> None:
     """Generate, run and write one lesson. Nothing is written if a cell fails."""
     source = NOTEBOOKS / "teacher" / path.name
     notebook = learner(read(source)) if source.exists() else read(path)
+    linked(notebook, path.name[:2], course_of(NOTEBOOKS / "teacher"))
     execute(notebook)
-    for cell in notebook.cells:
-        if ANSWERS in cell.metadata.get("tags", []):
-            cell.outputs = []
+    hide_answers(notebook, path.name[:2])
     if path.exists():
         notebook.metadata = read(path).metadata  # not the version of this machine's Python
     write(notebook, path)
@@ -56,6 +57,7 @@ def main(numbers: list[str]) -> None:
         if not numbers or name[:2] in numbers:
             store(NOTEBOOKS / name)
             print(f"stored notebooks/{name}", flush=True)
+    replace_text(NOTEBOOKS / GLOSSARY, glossary(course_of(NOTEBOOKS / "teacher")))
 
 
 if __name__ == "__main__":

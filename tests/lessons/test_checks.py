@@ -1,13 +1,15 @@
 """Checks distinguish right from wrong: the stub and every known-wrong answer fail, and by name."""
 
+from functools import partial
 from importlib import import_module
 
 import cloudpickle
 import pytest
 
-from pipelab.lessons import check
+from pipelab.lessons import check, exercise, trials
+from pipelab.lessons.answer_process import call
 from pipelab.lessons.chapters import MODULES, chapter_of
-from tests.lessons.judging import judge
+from tests.lessons.judging import judge, trial
 
 WRONG: dict = {}
 FORGOT: dict = {}
@@ -34,7 +36,10 @@ def stub(*arguments):
 
 
 @pytest.mark.parametrize(("name", "answer", "failed"), params(WRONG))
-def test_known_wrong_answer_fails_by_name(name, answer, failed):
+def test_known_wrong_answer_fails_by_name(name, answer, failed, monkeypatch):
+    """In a separate process, as for a learner; an endless loop is stopped sooner than there."""
+    monkeypatch.setattr(exercise, "call", partial(call, seconds=3.0))
+    monkeypatch.setattr(trials, "trial", trial)
     verdict = check(name, answer)
     assert not verdict.passed
     assert failed in [row.name for row in verdict.results if not row.ok], verdict
@@ -64,8 +69,8 @@ def test_chapter_is_whole(number):
     chapter = chapter_of(number)
     assert set(chapter.exercises) == {f"{number}.1", f"{number}.2"}
     assert number in chapter.predictions
-    for exercise in chapter.exercises.values():
-        assert len(set(exercise.hints)) == 3
+    for one in chapter.exercises.values():
+        assert len(set(one.hints)) == 3
     for prediction in chapter.predictions.values():
         choices = getattr(prediction, "choices", {}).values()
         assert all(len(choice.explanation) > 40 for choice in choices)

@@ -15,7 +15,8 @@ from pipelab.cli import course
 from pipelab.cli.main import main
 from pipelab.errors import LessonError
 from pipelab.lessons.chapters import MODULES, chapter_of
-from pipelab.lessons.edition import generate, learner, nbgrader, read, strip
+from pipelab.lessons.contents import GLOSSARY, linked
+from pipelab.lessons.edition import course_of, generate, learner, nbgrader, read, strip
 
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
 TEACHER = sorted((NOTEBOOKS / "teacher").glob("[0-9]*.ipynb"))
@@ -36,7 +37,8 @@ def test_every_chapter_has_a_notebook():
 @PAIRS
 def test_shipped_notebook_is_what_the_source_gives(source):
     shipped = read(NOTEBOOKS / source.name)
-    assert sources(shipped) == sources(learner(read(source)))
+    course = course_of(NOTEBOOKS / "teacher")
+    assert sources(shipped) == sources(linked(learner(read(source)), source.name[:2], course))
     assert "SOLUTION" not in json.dumps(shipped)
 
 
@@ -126,7 +128,8 @@ def test_command_writes_an_edition(name, tmp_path, monkeypatch, capsys):
         has_solutions = name != "learner" and not path.stem.startswith("00")
         assert ("BEGIN SOLUTION" in path.read_text()) == has_solutions
     notes = {path.with_suffix(".md").name for path in TEACHER} if name == "teacher" else set()
-    assert {path.name for path in tmp_path.rglob("*.md")} == notes
+    pages = set() if name == "nbgrader" else {GLOSSARY}
+    assert {path.name for path in tmp_path.rglob("*.md")} == notes | pages
 
 
 def test_a_notebook_that_differs_is_kept(tmp_path, monkeypatch, capsys):
@@ -148,7 +151,7 @@ def test_a_notebook_that_differs_is_kept(tmp_path, monkeypatch, capsys):
         assert main([*command, "--force"]) == 0
         assert (tmp_path / old).read_text("utf-8") == f"my own work {number}"
         assert mine.read_text("utf-8") == fresh
-    assert len(list(tmp_path.iterdir())) == len(LESSONS) + 2
+    assert len(list(tmp_path.glob("*.ipynb"))) == len(LESSONS) + 2
 
 
 def test_a_copy_for_learners_has_no_solutions(tmp_path, monkeypatch):
@@ -164,7 +167,7 @@ def test_a_copy_for_learners_has_no_solutions(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "learner")
     lesson = course.find(3)
     assert lesson == tmp_path / "learner" / "pipelab-notebooks" / "03_waiting.ipynb"
-    texts = [path.read_text("utf-8") for path in lesson.parent.glob("0*.ipynb")]
+    texts = [path.read_text("utf-8") for path in lesson.parent.glob("[0-9]*.ipynb")]
     assert len(texts) == len(LESSONS) and not any("SOLUTION" in text for text in texts)
     assert not (lesson.parent / "teacher").exists()
     assert main(["edition", "teacher", "mine"]) == 0

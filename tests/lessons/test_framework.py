@@ -15,7 +15,7 @@ import pytest
 from pipelab.cli.main import main
 from pipelab.errors import LessonError
 from pipelab.lessons import check, hint, predict, predicted, progress_file, reveal
-from pipelab.lessons.answer_process import NOT_TRIED, call
+from pipelab.lessons.answer_process import _BUSY, NOT_TRIED, _is_busy, call
 from pipelab.lessons.chapters.ch01_relay import MINUTE
 from pipelab.lessons.questions import Choice, Choose
 from pipelab.lessons.results import Result, Verdict
@@ -56,7 +56,8 @@ def test_endless_loop_is_stopped_and_what_came_before_it_counts():
 
     start = time.monotonic()
     outcomes = call(f, [(0,), (1,), (0,)], seconds=1.0)
-    assert time.monotonic() - start < 5.0
+    limit = 1.0 * (_BUSY if _is_busy() else 1)  # other programs leave it less of the cores
+    assert time.monotonic() - start < limit + 4.0
     assert outcomes[0].value == 0
     assert "still running after 1 s" in outcomes[1].problem
     assert outcomes[2].problem == NOT_TRIED

@@ -8,7 +8,7 @@ import nbclient
 import nbformat
 import pytest
 
-NOTEBOOKS = sorted(Path("notebooks").glob("0*.ipynb"))
+NOTEBOOKS = sorted(Path("notebooks").glob("[0-9]*.ipynb"))
 PICTURES = ("Timeline(", "TimelineLab(", "kitchen_lab(", "ScheduleEditor(")
 ANNOUNCES = ("pipelab.lessons", "pipelab.widgets")  # an import of these explains unknown names
 

@@ -5,6 +5,7 @@ What is recorded on real ranks after the drawn inputs is seen where the notebook
 
 import heapq
 import math
+import re
 from collections import defaultdict
 from fractions import Fraction
 from functools import cache
@@ -15,11 +16,21 @@ import numpy as np
 import pytest
 import torch
 
+from pipelab.errors import ScheduleError
 from pipelab.lessons.chapters import MODULES
 from pipelab.lessons.edition import BEGIN, read
-from tests.lessons.judging import until_drawn
+from pipelab.lessons.unproven import BROKEN
+from pipelab.schedules import Schedule, interleaved, validate
+from pipelab.simulator import Cost, simulate
+from tests.lessons import wrong_08
+from tests.lessons.judging import DRAWS, until_drawn
+from tests.lessons.wrong_09 import placed
 
 TEACHER = Path(__file__).parent.parent.parent / "notebooks" / "teacher"
+NEEDED = re.compile(  # imports that an answer may use
+    r"^from pipelab\.(?:schedules|simulator|lessons\.unproven)\S* import .*", re.MULTILINE
+)
+GIVEN = ("message",)  # cells of functions that an answer may use
 
 
 def teachers():
@@ -30,7 +41,13 @@ def teachers():
         names = {}
         for cell in read(path).cells:
             source = cell.source
-            if cell.cell_type == "code" and BEGIN in source and "def " in source:
+            if cell.cell_type == "code":
+                exec("\n".join(NEEDED.findall(source)), names)
+            if (
+                cell.cell_type == "code"
+                and "def " in source
+                and (BEGIN in source or cell.id in GIVEN)
+            ):
                 exec(source, names)
             if cell.cell_type == "code" and source.startswith("check("):
                 name, answer = source.removeprefix("check(").rstrip(")").split(", ")
@@ -226,6 +243,167 @@ def speedup_in_numpy(p, m, message):
     return np.float32(1 / ((m + p - 1) / (m * p) + 2 * (p - 1) * np.float64(message)))
 
 
+def order_as_it_comes(p, m):
+    """One token at a time: a backward as soon as nothing more may be held."""
+    rows = []
+    for rank in range(p):
+        row, forwards, backwards = [], iter(range(m)), 0
+        for i in forwards:
+            row.append(f"{rank}F{i}")
+            if i + 1 - backwards == 2 * (p - rank) - 1:
+                row.append(f"{rank}B{backwards}")
+                backwards += 1
+        rows.append((*row, *(f"{rank}B{i}" for i in range(backwards, m))))
+    return tuple(rows)
+
+
+def two_actions_early(rows):
+    """Three receives are open at a time: as many as there may be."""
+    return placed(rows, early=2)
+
+
+def look_at_after_many_steps(waits):
+    ends = set()
+    for rank, peer in enumerate(waits):
+        if peer is None:
+            continue
+        for _ in waits:
+            rank = waits[rank] if waits[rank] is not None else rank
+        while rank not in ends:
+            ends.add(rank)
+            rank = waits[rank] if waits[rank] is not None else rank
+    return tuple(sorted(ends))
+
+
+def repair(name):
+    """The first that validate accepts, of all that move one token or add one.
+
+    It knows nothing of the four programs.
+    """
+    rows = [row.split() for row in BROKEN[name]]
+    for changed in (*_one_moved(rows), *_one_added(rows)):
+        try:
+            validate(Schedule.from_tokens(changed))
+        except ScheduleError:
+            continue
+        return changed
+    raise AssertionError(name)
+
+
+def _one_moved(rows):
+    for rank, row in enumerate(rows):
+        for i, token in enumerate(row):
+            rest = row[:i] + row[i + 1 :]
+            for k in range(len(row)):
+                yield [*rows[:rank], [*rest[:k], token, *rest[k:]], *rows[rank + 1 :]]
+
+
+def _one_added(rows):
+    for rank, row in enumerate(rows):
+        for kind in ("SEND_F", "SEND_B", "RECV_F", "RECV_B"):
+            for token in {f"{rank}{kind}{re.search('[0-9]+$', one)[0]}" for one in row}:
+                for k in range(len(row) + 1):
+                    yield [*rows[:rank], [*row[:k], token, *row[k:]], *rows[rank + 1 :]]
+
+
+def one_f_one_b_as_it_comes(rank, p, m):
+    """A backward as soon as p - rank microbatches are held."""
+    held = done = 0
+    for i in range(m):
+        yield f"{rank}F{i}"
+        held += 1
+        if held == p - rank:
+            yield f"{rank}B{done}"
+            held, done = held - 1, done + 1
+    yield from (f"{rank}B{i}" for i in range(done, m))
+
+
+def place_by_slots(rows, most):
+    """Slot by slot: what is ready, in order; a W where a rank would wait, or may hold no more."""
+    todo, due = [list(row) for row in rows], [[] for _ in rows]
+    held, done, result = [0] * len(rows), set(), [[] for _ in rows]
+    while any(todo) or any(due):
+        made = set()
+        for rank, row in enumerate(todo):
+            token = _ready(rank, row, held[rank] < most, done, len(rows))
+            if token:
+                made.add(row.pop(0))
+                held[rank] += "F" in token
+                due[rank] += [token.replace("I", "W")] * ("I" in token)
+            elif due[rank]:
+                token = due[rank].pop(0)
+                held[rank] -= 1
+            result[rank] += [token] * bool(token)
+        done |= made
+    return result
+
+
+def _ready(rank, row, room, done, p):
+    if not row or ("F" in row[0] and not room):
+        return ""
+    kind = "F" if "F" in row[0] else "I"
+    peer = rank - 1 if kind == "F" else rank + 1
+    needed = f"{peer}{kind}{row[0].partition(kind)[2]}"
+    return row[0] if not 0 <= peer < p or needed in done else ""
+
+
+def stages_by_search(p, m, layers, latency):
+    """The largest of the best."""
+    best = {}
+    for v in range(1, layers // p + 1):
+        if layers % (p * v) == 0:
+            cost = Cost(1 / v, 1 / v, 1 / v, latency=latency)
+            best.setdefault(round(simulate(interleaved(p, m, v), cost).duration, 9), []).append(v)
+    return np.int64(best[min(best)][-1])
+
+
+def peak_by_events(lifespans, period, m):
+    """Ends before starts where they meet."""
+    events = [(edge + i * period, 1 - 2 * last) for span in lifespans
+              for last, edge in enumerate(span) for i in range(m)]  # fmt: skip
+    return max(accumulate(change for _, change in sorted(events)))
+
+
+def peak_in_numpy(lifespans, period, m):
+    slots = np.arange(max(end for _, end in lifespans) + m * period)
+    held = sum((slots >= start + i * period) & (slots < end + i * period)
+               for start, end in lifespans for i in range(m))  # fmt: skip
+    return held.astype(int).max()
+
+
+def blocks_by_limits(n, p, embedding, head):
+    """The rooms of all ranks under a limit, from the smallest limit."""
+    return wrong_08.right(n, p, embedding, head)
+
+
+def blocks_from_the_largest(n, p, embedding, head):
+    """Starts with all blocks on the last rank, and gives away while the largest gets smaller."""
+    counts = np.array([0 if p > 1 else n, *[1] * (p - 2), *([n - max(0, p - 2)] if p > 1 else [])])
+    extra = np.zeros(p)
+    extra[0] += embedding
+    extra[-1] += head
+    least = np.array([0 if rank in (0, p - 1) else 1 for rank in range(p)])
+    while True:
+        costs = extra + counts
+        large = int(np.argmax(np.where(counts > least, costs, -1)))
+        small = int(np.argmin(costs))
+        if counts[large] <= least[large] or costs[small] + 1 >= costs[large]:
+            return counts
+        counts[large] -= 1
+        counts[small] += 1
+
+
+def straggler_by_the_fastest_box(replicas):
+    """In the shortest F of a worker there is no pause."""
+    shortest = defaultdict(lambda: math.inf)
+    for i, events in enumerate(replicas):
+        for e in (e for e in events if e.kind == "B"):
+            shortest[i, e.rank] = min(shortest[i, e.rank], e.end - e.start)
+    ranks = {rank for _, rank in shortest}
+    fair = {rank: min(v for (_, r), v in shortest.items() if r == rank) for rank in ranks}
+    return np.array(max(shortest, key=lambda worker: shortest[worker] / fair[worker[1]]))
+
+
 RIGHT = {
     "01.1": [order_by_slots, order_without_an_end],
     "01.2": [minutes_by_simulation, minutes_in_numpy, minutes_in_halves],
@@ -239,6 +417,16 @@ RIGHT = {
     "05.2": [weights_as_fractions, weights_in_torch],
     "06.1": [choose_with_a_limit],
     "06.2": [speedup_in_slots, speedup_in_numpy],
+    "07.1": [one_f_one_b_as_it_comes],
+    "07.2": [peak_by_events, peak_in_numpy],
+    "09.1": [order_as_it_comes],
+    "09.2": [two_actions_early],
+    "10.1": [repair],
+    "10.2": [look_at_after_many_steps],
+    "11.1": [place_by_slots],
+    "11.2": [stages_by_search],
+    "08.1": [blocks_by_limits, blocks_from_the_largest],
+    "08.2": [straggler_by_the_fastest_box],
 }
 ANSWERS = [(name, answer) for name, answer in teachers().items()]
 ANSWERS += [(name, answer) for name, answers in RIGHT.items() for answer in answers]
@@ -251,7 +439,7 @@ def test_right_answer_passes_whatever_is_drawn(name, answer):
     for seed in range(4):
         rows = until_drawn(name, answer, seed)
         assert all(row.ok for row in rows), [row for row in rows if not row.ok]
-        assert rows[-1].name == "drawn inputs"
+        assert (rows[-1].name == "drawn inputs") == (name in DRAWS)
 
 
 def test_every_exercise_of_every_teacher_is_tried():

@@ -58,10 +58,23 @@ def copy_of_project(place: Path, *names: str) -> Path:
     return place
 
 
+def forget_lesson(place: Path, number: str) -> None:
+    """Make room in the copy for a new lesson of a number that this project has, if it does."""
+    for path in (*place.rglob(f"ch{number}_*.py"), *place.rglob(f"wrong_{number}.py")):
+        path.unlink()
+    for name, row in (
+        ("pipelab/lessons/chapters/__init__.py", rf'^    "{number}": .*\n'),
+        ("notebooks/README.md", rf"^\| {int(number)} \| .*\n"),
+    ):
+        file = place / name
+        file.write_text(re.sub(row, "", file.read_text("utf-8"), flags=re.MULTILINE), "utf-8")
+
+
 @pytest.fixture(params=NUMBERS)
 def project(request, tmp_path):
     """The copy, with the template as lesson of this number, executed and stored."""
     copy = copy_of_project(tmp_path / request.param, *COPIED)
+    forget_lesson(copy, request.param)
     make(copy, request.param, "mine")
     run(copy, "tests.lessons.store", request.param)
     return copy
@@ -72,6 +85,7 @@ def test_a_lesson_of_any_number_is_made(number, tmp_path):
     chapters = "pipelab/lessons/chapters/__init__.py"
     copy = copy_of_project(tmp_path, "notebooks/template", "notebooks/README.md", chapters)
     (copy / "tests" / "lessons").mkdir(parents=True)
+    forget_lesson(copy, number)
     before = sorted(path for path in copy.rglob("*") if path.is_file())
     files = make(copy, number, "hide_messages")
     assert sorted(path for path in copy.rglob("*") if path.is_file()) == sorted([*before, *files])

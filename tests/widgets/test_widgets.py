@@ -261,6 +261,7 @@ def test_a_displayed_lab_runs_first_and_leaves_a_picture_with_words(lab):
     assert lab.run_number == 1
     assert set(data) == {
         "application/vnd.jupyter.widget-view+json",
+        "application/vnd.pipelab.timeline+json",
         "image/png",
         "text/html",
         "text/plain",
@@ -314,6 +315,7 @@ def test_timeline_has_picture_words_and_table():
     data, _ = Timeline(trace())._repr_mimebundle_()
     assert set(data) == {
         "application/vnd.jupyter.widget-view+json",
+        "application/vnd.pipelab.timeline+json",
         "image/png",
         "text/html",
         "text/plain",

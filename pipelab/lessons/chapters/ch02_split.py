@@ -140,7 +140,7 @@ def _compare_drawn(
 ) -> Result:
     """As torch's optimizers keep them, on layers that take no memory, so that all sizes work."""
     near = [8.0 * len(rank) if optimizer == "adam" else 0.0 for rank in layers]  # its steps
-    return _close(name, [_kept_bytes(rank, optimizer) for rank in layers], value, near)
+    return _close(name, [_kept_bytes(tuple(rank), optimizer) for rank in layers], value, near)
 
 
 def _close(
@@ -156,7 +156,8 @@ def _close(
     return Result(name, f"{what}{expected}", short(got), same, hint)
 
 
-def _kept_bytes(counts: list[int], optimizer: str) -> int:
+@cache
+def _kept_bytes(counts: tuple[int, ...], optimizer: str) -> int:
     layers = [nn.Parameter(torch.empty(n, device="meta")) for n in counts if n]
     for layer in layers:
         layer.grad = torch.empty_like(layer)

@@ -3,17 +3,16 @@
 from collections.abc import Iterator
 
 from pipelab.action import Kind
-from pipelab.engine import verify_gradients
 from pipelab.errors import ScheduleError
 from pipelab.lessons import recorded
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
 from pipelab.lessons.chapters.ch04_draws import SHARES, SIZES, fewest
 from pipelab.lessons.chapters.ch04_questions import QUESTIONS
-from pipelab.lessons.comparing import name_of
-from pipelab.lessons.exercise import Cases, Exercise, against, each, equal
-from pipelab.lessons.experiment import LOSS, Experiment, experiment, in_turn, record, start
+from pipelab.lessons.exercise import Cases, Exercise, against, each
+from pipelab.lessons.experiment import Experiment, experiment, in_turn, record, start
 from pipelab.lessons.results import Result, Shown
+from pipelab.lessons.schedule_answers import all_ranks, gradients, schedule_of
 from pipelab.schedules import Schedule, gpipe, recognise, validate
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import expected_bubble_fraction
@@ -40,33 +39,16 @@ def _judge_gpipe(function: Function, seed: int) -> Iterator[Result | Shown]:
         "3 ranks, 7 microbatches": (3, 7),
         "one rank": (1, 4),
     }
-    tried = yield from each(_all_ranks(function), cases, _compare_rows, SIZES, seed)
+    tried = yield from each(all_ranks(function), cases, _compare_rows, SIZES, seed)
     if tried.right:
-        yield from _run(_schedule(tried.values[0]))
-
-
-def _all_ranks(function: Function) -> Function:
-    def rows(p: int, m: int) -> list[object]:
-        return [function(rank, p, m) for rank in range(p)]
-
-    def as_written(p: int, m: int) -> str:
-        return f"[{name_of(function)}(rank, {p}, {m}) for rank in range({p})]"
-
-    setattr(rows, "as_written", as_written)  # noqa: B010 - a function has no such attribute
-    return rows
-
-
-def _schedule(rows: object) -> Schedule:
-    if not isinstance(rows, list):
-        raise TypeError("not a list of tokens for each rank")
-    return Schedule.from_tokens(rows, "yours")
+        yield from _run(schedule_of(tried.values[0]))
 
 
 def _compare_rows(name: str, rows: object, p: int, m: int) -> Result:
     slots = 2 * (m + p - 1)
     expected = f"{slots} slots, all forwards before all backwards"
     try:
-        schedule = _schedule(rows)
+        schedule = schedule_of(rows)
         if fault := _fault(schedule, p, m):
             return Result(name, expected, fault[0], False, fault[1])
         validate(schedule)
@@ -99,11 +81,7 @@ def _fault(schedule: Schedule, p: int, m: int) -> tuple[str, str] | None:
 
 def _run(schedule: Schedule) -> Iterator[Result | Shown]:
     model, inputs, targets = _ragged()
-    report = verify_gradients(model, schedule, inputs, targets, LOSS)
-    good = sum(row.close for row in report.parameters)
-    whole = len(report.parameters)
-    name = "gradients as in one process, ragged batch"
-    yield equal(name, f"{whole} of {whole}", f"{good} of {whole}")
+    yield gradients(_ragged(), schedule, "gradients as in one process, ragged batch")
     with start(model, schedule) as pipeline:
         yours, reference = in_turn(pipeline, (inputs, targets), (schedule, gpipe(4, 8)), _PACE)
     yield Shown("Your schedule, recorded on four real ranks", yours)

@@ -10,17 +10,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pipelab.action import COMPUTE, RECEIVES, SENDS, Action, Kind
-from pipelab.engine import verify_gradients
 from pipelab.errors import ScheduleError
 from pipelab.lessons import recorded
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
 from pipelab.lessons.chapters.ch09_draws import ORDERS, SIZES, tokens
 from pipelab.lessons.chapters.ch09_questions import QUESTIONS
-from pipelab.lessons.exercise import Cases, Exercise, each, equal
-from pipelab.lessons.experiment import LOSS, Experiment, experiment, in_turn, start
+from pipelab.lessons.exercise import Cases, Exercise, each
+from pipelab.lessons.experiment import Experiment, experiment, in_turn, start
 from pipelab.lessons.hidden import hidden_share
 from pipelab.lessons.results import Result, Shown
+from pipelab.lessons.schedule_answers import gradients, schedule_of
 from pipelab.schedules import Schedule, gpipe, one_f_one_b, validate
 from pipelab.schedules.messages import routes
 from pipelab.simulator import Cost, simulate
@@ -57,20 +57,14 @@ def _judge_order(function: Function, seed: int) -> Iterator[Result | Shown]:
     }
     tried = yield from each(function, cases, _compare_order, SIZES, seed)
     if tried.right:
-        yield from _record(_schedule(tried.values[0]))
-
-
-def _schedule(rows: object) -> Schedule:
-    if not isinstance(rows, list):
-        raise TypeError("not a list of tokens for each rank")
-    return Schedule.from_tokens(rows, "yours")
+        yield from _record(schedule_of(tried.values[0]))
 
 
 def _compare_order(name: str, rows: object, p: int, m: int) -> Result:
     shortest = simulate(gpipe(p, m), _SLOTS).duration  # it waits for no message but on the stairs
     expected = f"{shortest:g} slots, with at most {_row(may_hold(r, p) for r in range(p))} held"
     try:
-        schedule = _schedule(rows)
+        schedule = schedule_of(rows)
         if (schedule.num_ranks, schedule.num_stages, schedule.num_microbatches) != (p, p, m):
             got = f"{schedule.num_stages} stages, {schedule.num_microbatches} microbatches"
             hint = "rank r computes stage r, for each of the m microbatches, numbered from 0"
@@ -110,9 +104,7 @@ def _most_held(row: Sequence[Action]) -> int:
 def _record(schedule: Schedule) -> Iterator[Result | Shown]:
     """The learner's order on four real ranks, beside 1F1B's, with a message of F/4."""
     model, inputs, targets = _ragged()
-    report = verify_gradients(model, schedule, inputs, targets, LOSS)
-    good, whole = sum(row.close for row in report.parameters), len(report.parameters)
-    yield equal("gradients as in one process", f"{whole} of {whole}", f"{good} of {whole}")
+    yield gradients(_ragged(), schedule, "gradients as in one process")
     with start(model, schedule) as pipeline:
         usual = one_f_one_b(schedule.num_ranks, schedule.num_microbatches)
         yours, reference = in_turn(pipeline, (inputs, targets), [schedule, usual], _PACE)
@@ -148,7 +140,7 @@ def _judge_messages(function: Function, seed: int) -> Iterator[Result | Shown]:
     }
     tried = yield from each(function, cases, _compare_messages, _DRAWN, seed)
     if tried.right:
-        schedule = _schedule(tried.values[1])
+        schedule = schedule_of(tried.values[1])
         model, inputs, targets = _ragged()
         with start(model, schedule) as pipeline:
             (trace,) = in_turn(pipeline, (inputs, targets), [schedule], _PACE)
@@ -160,7 +152,7 @@ def _compare_messages(name: str, rows: object, given: list[list[str]]) -> Result
     expected = "it runs where a send waits for its receive"
     order = Schedule.from_tokens(given)
     try:
-        schedule = _schedule(rows)
+        schedule = schedule_of(rows)
         if schedule.compute.ranks != order.ranks:
             hint = "keep the F and B of the row that you are given, all of them, in their order"
             return Result(name, expected, "another order of F and B", False, hint)

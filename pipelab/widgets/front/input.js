@@ -169,5 +169,5 @@ function memoryTip(s, rank, time) {
     s.memoryUnit === "bytes" ? bytesText(value) : say("activations", { count: value });
   const held = size(place < 0 ? 0 : values[place]);
   const line = say("holds", { rank, held, time: timeText(time), peak: size(s.peaks[rank]) });
-  return s.budget ? [line, say("budget", { bytes: bytesText(s.budget) })] : [line];
+  return s.budget ? [line, say("budget", { bytes: size(s.budget) })] : [line];
 }

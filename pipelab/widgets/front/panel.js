@@ -158,7 +158,7 @@ function fillLegend(s, list, image) {
     items.push(element("li", {}, sign, say("idle_because", { reason })));
   }
   if (s.trace.stages.some((stages) => stages.length > 1)) items.push(element("li", {}, say("lighter")));
-  if (s.budget && s.curves) items.push(element("li", {}, say("dashed", { bytes: bytesText(s.budget) })));
+  if (s.budget && s.curves) items.push(element("li", {}, say("dashed", { bytes: s.memoryUnit === "bytes" ? bytesText(s.budget) : say("activations", { count: s.budget }) })));
   list.replaceChildren(...items);
 }
 

@@ -7,8 +7,8 @@ const NO_ANSWER =
   "No answer from the kernel: it is busy, or not running. " +
   "If this stays, run this cell again (Shift+Enter).";
 
-/** A note that appears when the kernel does not answer. */
-export function patience() {
+/** A note that appears when the kernel does not answer. @param {string} silence what it says then */
+export function patience(silence = NO_ANSWER) {
   const node = element("p", { class: "pl-note", role: "status" });
   let timer = 0;
   const end = () => clearTimeout(timer);
@@ -16,7 +16,7 @@ export function patience() {
     node, end,
     sent() {
       end();
-      timer = window.setTimeout(() => (node.textContent = NO_ANSWER), PATIENCE);
+      timer = window.setTimeout(() => (node.textContent = silence), PATIENCE);
     },
     answered() {
       end();

@@ -1,0 +1,114 @@
+"""What is drawn for the exercises of lesson 7: sizes of a pipeline, and lifespans to add up."""
+
+from collections.abc import Sequence
+from random import Random
+
+from pipelab.lessons.drawn import Draws, Idea
+
+__all__ = ["LIFESPANS", "SIZES", "most_held"]
+
+_Span = tuple[int, int]  # slots: where the activations of microbatch 0 begin, and have gone
+
+
+def _draw_size(random: Random) -> tuple[int, int]:
+    p = random.choice((1, 2, 3, 4, 5, 6, 12))
+    if p == 12:
+        return p, random.choice((12, 13, 24))  # enough for all ranks: those with fewer are small
+    return p, random.choice((1, 2, 3, 4, 5, 6, 7, p, 2 * p, 11, 13))
+
+
+SIZES = Draws(
+    _draw_size,
+    (
+        Idea("one rank", "it is the last one, too: F and B in turns", lambda p, m: p == 1),
+        Idea(
+            "fewer microbatches than ranks",
+            "no rank can run more forwards than there are microbatches",
+            lambda p, m: m < p,
+        ),
+        Idea("ten microbatches and more", "after 0F9 comes 0F10", lambda p, m: m > 10),
+        Idea("ten ranks and more", "rank 10 runs 10F0", lambda p, m: p > 10),
+        Idea("another number of ranks than four", "it depends on p", lambda p, m: p != 4),
+        Idea(
+            "more than one rank",
+            "some forwards ahead, then one F and one B in turns, then the backwards that are left",
+            lambda p, m: p > 1,
+        ),
+        Idea("every size", "m forwards and m backwards of stage r, numbered from 0"),
+    ),
+    allowed=lambda p, m: p >= 1 and m >= 1,
+)
+
+
+def most_held(spans: Sequence[_Span], period: int, m: int) -> int:
+    """Counted in each slot in which something begins: only there can it become more."""
+    slots = {start + i * period for start, _ in spans for i in range(m)}
+    return max(sum(_count(span, slot, period, m) for span in spans) for slot in slots)
+
+
+def _count(span: _Span, slot: int, period: int, m: int) -> int:
+    """How many of m microbatches one stage holds in a slot."""
+    begun, ended = ((slot - edge) // period + 1 for edge in span)
+    return max(0, min(m, begun) - max(0, ended))
+
+
+def _draw_lifespans(random: Random) -> tuple[list[_Span], int, int]:
+    period = random.choice((1, 2, 3, 3, 4, 6, 6))
+    spans = []
+    for _ in range(random.choice((1, 1, 2, 2, 3))):
+        start = random.randrange(12)
+        length = random.choice((random.randint(1, 20), period * random.randint(1, 4)))
+        spans.append((start, start + length))
+    return spans, period, random.choice((1, 2, 3, 5, 8, 13, 20))
+
+
+def _apart(spans: Sequence[_Span], period: int, m: int) -> bool:
+    """Whether the stages are fullest at different times."""
+    return most_held(spans, period, m) < sum(most_held([span], period, m) for span in spans)
+
+
+def _meet(spans: Sequence[_Span], period: int, m: int) -> bool:
+    """Whether the peak would be larger if they still counted in that slot."""
+    longer = [(start, end + 1) for start, end in spans]
+    return most_held(longer, period, m) > most_held(spans, period, m)
+
+
+LIFESPANS = Draws(
+    _draw_lifespans,
+    (
+        Idea(
+            "a single microbatch",
+            "it is not repeated: only its own activations meet",
+            lambda spans, period, m: m == 1,
+        ),
+        Idea(
+            "stages that are fullest at different times",
+            "count all stages in the same slot; do not add up their peaks",
+            _apart,
+        ),
+        Idea(
+            "fewer microbatches than could be held",
+            "there are only m of each",
+            lambda spans, period, m: most_held(spans, period, m) < most_held(spans, period, 40),
+        ),
+        Idea(
+            "activations that go in the slot in which others begin",
+            "what ends in a slot has gone when the next one begins in it",
+            _meet,
+        ),
+        Idea(
+            "two stages and more",
+            "the activations of all stages of the rank count",
+            lambda spans, period, m: len(spans) > 1,
+        ),
+        Idea(
+            "a lifespan that is no multiple of the period",
+            "one that has begun counts until its end",
+            lambda spans, period, m: any((end - start) % period for start, end in spans),
+        ),
+        Idea("every pattern", "in each slot, count those that have begun and not ended"),
+    ),
+    allowed=lambda spans, period, m: (
+        len(spans) >= 1 and period >= 1 and m >= 1 and all(0 <= start < end for start, end in spans)
+    ),
+)

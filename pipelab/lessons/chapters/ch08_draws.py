@@ -1,0 +1,155 @@
+"""What is drawn for lesson 8: models to cut, and the logs of jobs with a straggler.
+
+A job is drawn as the seconds of each stage's forward, the number of replicas and of microbatches,
+who is slow and how many times, and who makes one long pause (nobody: an empty list).
+"""
+
+from random import Random
+
+from pipelab.lessons.drawn import Draws, Idea
+from pipelab.schedules import one_f_one_b
+from pipelab.simulator import Cost, simulate
+from pipelab.trace import Event
+
+__all__ = ["JOBS", "MODELS", "logs"]
+
+Worker = list[int]  # replica and rank; empty for none
+Logs = list[tuple[Event, ...]]
+
+LEAST = 1.5  # times as slow as its equals is a straggler, at least
+_PAUSE = 40.0  # times the longest forward
+_PAUSED = 1  # the microbatch in which somebody pauses
+
+
+# ------------------------------------------------------------------------- 08.1, models to cut
+
+
+def _draw_model(random: Random) -> tuple[int, int, float, float]:
+    ranks = random.choice((1, 2, 2, 3, 4, 4, 5, 8))
+    blocks = ranks + random.choice((0, 1, 2, 4, 5, 8, 13))
+    embedding, head = (random.choice((0.0, 0.5, 1.0, 2.0, 3.5, 9.0)) for _ in range(2))
+    return blocks, ranks, embedding, head
+
+
+def _all_but_the_heaviest(n: int, p: int, embedding: float, head: float) -> bool:
+    """Whether one of the two costs more than a fair share of everything."""
+    return p > 1 and max(embedding, head) >= (n + embedding + head) / p
+
+
+MODELS = Draws(
+    _draw_model,
+    (
+        Idea("one rank", "it has all blocks", lambda n, p, e, h: p == 1),
+        Idea(
+            "a head or an embedding that costs more than a fair share",
+            "that rank can have no block at all; the others share all of them",
+            _all_but_the_heaviest,
+        ),
+        Idea(
+            "two ranks",
+            "one has the embedding, the other the head, and nobody stands between",
+            lambda n, p, e, h: p == 2,
+        ),
+        Idea("a costly embedding", "the first rank has it", lambda n, p, e, h: p > 1 and e > 1),
+        Idea("a costly head", "the last rank has it", lambda n, p, e, h: p > 1 and h > 1),
+        Idea(
+            "blocks that cannot be shared out evenly",
+            "who may have one more, so that the largest stage stays smallest?",
+            lambda n, p, e, h: n % p != 0,
+        ),
+        Idea("the largest stage", "embedding, blocks and head of each rank, added up"),
+    ),
+    allowed=lambda n, p, e, h: 1 <= p <= n and e >= 0 and h >= 0,
+    number=42,
+)
+
+
+# -------------------------------------------------------------------- 08.2, jobs with a straggler
+
+
+def logs(
+    stages: list[float], replicas: int, m: int, slow: Worker, times: float, pause: Worker
+) -> tuple[Logs]:
+    """The argument of a call: the events of each replica."""
+    p = len(stages)
+    return (
+        [
+            simulate(one_f_one_b(p, m), _cost(stages, m, _of(slow, i), times, _of(pause, i))).events
+            for i in range(replicas)
+        ],
+    )
+
+
+def _of(worker: Worker, replica: int) -> int:
+    """Its rank if it is in this replica; -1 otherwise."""
+    return worker[1] if worker[:1] == [replica] else -1
+
+
+def _cost(stages: list[float], m: int, slow: int, times: float, pause: int) -> Cost:
+    forward = [seconds * (times if rank == slow else 1) for rank, seconds in enumerate(stages)]
+    rows = [
+        [_PAUSE * max(stages) if (rank, i) == (pause, _PAUSED) else seconds for i in range(m)]
+        for rank, seconds in enumerate(forward)
+    ]
+    return Cost(rows, forward, forward)
+
+
+def _draw_job(random: Random) -> tuple[list[float], int, int, Worker, float, Worker]:
+    p, replicas = random.choice((1, 2, 3, 4)), random.choice((2, 2, 3, 4))
+    stages = [1.0] * p
+    if random.random() < 0.6:
+        stages[random.choice((-1, -1, 0))] = random.choice((2.0, 4.0))
+    workers = [[i, rank] for i in range(replicas) for rank in range(p)]
+    slow = random.choice(workers)
+    others = [worker for worker in workers if worker != slow]
+    m = random.choice((1, 3, 4, 6))
+    pause = random.choice(others) if m >= 3 and random.random() < 0.4 else []
+    return stages, replicas, m, slow, random.choice((1.5, 2.0, 3.0)), pause
+
+
+def _allowed(
+    stages: list[float], replicas: int, m: int, slow: Worker, times: float, pause: Worker
+) -> bool:
+    def exists(worker: Worker) -> bool:
+        both = len(worker) == 2 and 0 <= worker[0] < replicas
+        return both and 0 <= worker[1] < len(stages)
+
+    fine = bool(stages) and min(stages) > 0 and replicas >= 2 and m >= 1 and times >= LEAST
+    paused = not pause or (exists(pause) and pause != slow and m >= 3)
+    return fine and exists(slow) and paused
+
+
+JOBS = Draws(
+    _draw_job,
+    (
+        Idea(
+            "somebody who makes one long pause",
+            "a straggler is slow in every microbatch; a pause is one long box among short ones",
+            lambda stages, r, m, slow, times, pause: bool(pause),
+        ),
+        Idea(
+            "a stage that costs more in every replica",
+            "compare a worker with the same rank of the other replicas: it has the same layers",
+            lambda stages, r, m, slow, times, pause: len({*stages}) > 1,
+        ),
+        Idea(
+            "one rank in each replica",
+            "there are no neighbours, only the other replicas",
+            lambda stages, r, m, slow, times, pause: len(stages) == 1,
+        ),
+        Idea(
+            "a straggler that is not in the first replica",
+            "each log of the list is a replica, counted from 0",
+            lambda stages, r, m, slow, times, pause: slow[0] > 0,
+        ),
+        Idea(
+            "a straggler that is not on rank 0",
+            "who computes, and who waits for the one that computes?",
+            lambda stages, r, m, slow, times, pause: slow[1] > 0,
+        ),
+        Idea("who is slow", "how long do the F and B of each worker take?"),
+    ),
+    allowed=_allowed,
+    arguments=logs,
+    number=42,
+)

@@ -1,0 +1,124 @@
+// @ts-check
+// The playground: a page that predicts schedules with no kernel. Python is loaded when it is first asked.
+/** @import { Model } from "./types.js" */
+/** @import { Settings } from "./address.js" */
+/** @import { Values } from "./remote.js" */
+import { USUAL, addressOf, millisecondsOf, stateOf } from "./address.js";
+import { button, element, write } from "./parts.js";
+import { pictureButtons } from "./picture_file.js";
+import { playgroundForm } from "./playground_form.js";
+import { localModel, python } from "./remote.js";
+import { renderEditor } from "./token_editor.js";
+
+const TRAITS = ["rows", "message", "marks", "can_run", "checked", "stamp", "state", "live", "data", "head", "show", "path", "found"];
+const SILENCE = "No answer yet: Python is being loaded, or a search takes longer.";
+const INTRODUCTION = "Each row is a rank, each box an action: F forward, B backward, and grey is the bubble. Change the " +
+  "microbatches from 8 to 32 and see it shrink; choose another schedule; or drag a token and see what breaks.";
+
+/** What Python is asked. @param {Settings} s @param {string[][] | null} rows @param {number[]} stamp */
+function requestOf(s, rows, stamp) {
+  return { schedule: s.s, p: Number(s.p), m: Number(s.m), v: Number(s.v), k: Number(s.k), rows, stamp,
+    f: millisecondsOf(s.f), i: millisecondsOf(s.i), w: millisecondsOf(s.w), l: millisecondsOf(s.l) };
+}
+
+/** How far Python is loaded. @param {number} total bytes */
+function progressBar(total) {
+  const words = element("span", { role: "status" });
+  const bar = element("progress", { max: total, value: 0, "aria-label": "Python is being loaded" });
+  const node = element("p", { class: "pl-loading" }, bar, words);
+  node.hidden = true;
+  return {
+    node,
+    /** @param {number} bytes */
+    show(bytes) {
+      node.hidden = false;
+      bar.value = bytes;
+      const part = `${(bytes / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`;
+      write(words, bytes < total ? `Loading Python: ${part}` : "Starting Python");
+    },
+    /** @param {string} text */
+    fail(text) {
+      node.hidden = false;
+      bar.hidden = true;
+      write(words, text);
+    },
+    hide: () => void (node.hidden = true),
+  };
+}
+
+/** The page below its heading. @param {{ form: HTMLElement, loading: HTMLElement, path: HTMLElement }} parts */
+function pageOf({ form, loading, path }) {
+  const place = element("div", {});
+  const link = button("Copy link", () => {
+    navigator.clipboard?.writeText(location.href).then(() => write(link.firstElementChild ?? link, "Copied"));
+    setTimeout(() => write(link.firstElementChild ?? link, "Copy link"), 2000);
+  });
+  const files = element("div", { class: "pl-bar pl-files" }, element("div", { class: "pl-group" }, link, ...pictureButtons(place)));
+  const critical = element("details", { class: "pl-path" }, element("summary", {}, "Critical path: to shorten the step, shorten one of these"), path);
+  const node = element("main", { class: "pl-playground pl-root" }, element("h1", {}, "Pipeline playground"),
+    element("p", { class: "pl-intro" }, INTRODUCTION), form, loading, place, files, critical);
+  return { node, place };
+}
+
+/** @param {{ model: Model, el: HTMLElement }} page `model` has what the page shows at first */
+function render({ model: page, el }) {
+  /** @type {Values} */
+  const values = Object.fromEntries(TRAITS.map((name) => [name, page.get(name)]));
+  Object.assign(values, { rest: 0, runs: false, silence: SILENCE, ghost_data: null, ghost_head: {} });
+  let [isStep, isEdited] = [false, false]; // the next address is one to go back to; rows were asked about
+  const loading = progressBar(page.get("total"));
+  const path = element("p", {}, values.path);
+  const ask = python({
+    loaded: loading.show,
+    ready: loading.hide,
+    failed: loading.fail,
+    answered(found, isFirst) {
+      loading.hide();
+      if (isFirst) found.checked = values.checked + 1;
+      model.take(found);
+      settle(isFirst);
+    },
+  });
+  const request = (/** @type {string[][] | null} */ rows, /** @type {number[]} */ stamp = []) => {
+    isEdited = rows !== null;
+    if (form.isSound) ask(requestOf({ ...form.read(), s: form.read().s || lastNamed }, rows, stamp));
+  };
+  const model = localModel(values, (names) => {
+    if (names.includes("stamp")) request(model.get("rows"), model.get("stamp"));
+    else if (names.includes("rows")) request(model.get("rows"));
+  });
+  let lastNamed = USUAL.s;
+  const form = playgroundForm(page.get("choices"), (name) => {
+    isStep = true;
+    if (name === "s") lastNamed = form.read().s;
+    form.show({}); // only some schedules have a choice of stages
+    request("spmv".includes(name) ? null : model.get("rows"));
+  });
+  /** Show what was found, on the controls and in the address. @param {boolean} isFirst */
+  function settle(isFirst) {
+    const { schedule: s, p, m, v } = model.get("found");
+    write(path, model.get("path"));
+    if (isFirst && model.get("can_run")) form.show({ s, p: String(p), m: String(m), v: String(v) });
+    if (s && model.get("can_run")) lastNamed = s;
+    const isNamed = model.get("can_run") ? s : !isEdited;
+    const address = addressOf({ ...form.read(), s: lastNamed }, isNamed ? null : model.get("rows"));
+    if (address !== location.hash) history[isStep ? "pushState" : "replaceState"](null, "", address);
+    isStep = false;
+    el.dataset.plAnswers = String(Number(el.dataset.plAnswers ?? 0) + 1);
+  }
+  const open = () => {
+    const { settings, rows } = stateOf(location.hash);
+    lastNamed = settings.s;
+    form.show(settings);
+    if (rows) model.take({ rows });
+    request(rows);
+  };
+  const { node, place } = pageOf({ form: form.node, loading: loading.node, path });
+  el.append(node);
+  form.show(USUAL);
+  renderEditor({ model, el: place });
+  if (location.hash.length > 1) open();
+  window.addEventListener("popstate", open);
+}
+
+export default { render };

@@ -1,0 +1,78 @@
+// @ts-check
+// A model whose other half is Python in a worker of this page: no kernel, no server.
+/** @import { Model } from "./types.js" */
+
+/** @typedef {Record<string, any>} Values */
+
+/** A model of these values; `saved` is called with the names that were set when changes are saved.
+ * @param {Values} values @param {(names: string[]) => void} saved
+ * @returns {Model & { take: (found: Values) => void }} */
+export function localModel(values, saved) {
+  /** @type {Map<string, Set<(...values: any[]) => void>>} */
+  const listeners = new Map();
+  /** @type {Set<string>} */
+  const changed = new Set();
+  return {
+    get: (name) => values[name],
+    set(name, value) {
+      values[name] = value;
+      changed.add(name);
+    },
+    save_changes() {
+      const names = [...changed];
+      changed.clear();
+      saved(names);
+    },
+    on: (event, act) => void (listeners.get(event) ?? listeners.set(event, new Set()).get(event))?.add(act),
+    off: (event, act) => void listeners.get(event)?.delete(act),
+    send: () => {},
+    /** Take what Python found, and call who listens. */
+    take(found) {
+      Object.assign(values, found);
+      for (const name of Object.keys(found)) for (const act of listeners.get(`change:${name}`) ?? []) act();
+    },
+  };
+}
+
+/** Bytes that came as text. @param {Values} found */
+export function withBytes(found) {
+  for (const [name, value] of Object.entries(found)) if (value?.base64 !== undefined)
+    found[name] = new DataView(Uint8Array.from(atob(value.base64), (letter) => letter.charCodeAt(0)).buffer);
+  return found;
+}
+
+/** Python in a worker, loaded with the first request. While it works, only the newest request waits.
+ * @param {{ answered: (found: Values, isFirst: boolean) => void, loaded: (bytes: number) => void,
+ *   ready: () => void, failed: (words: string) => void }} act */
+export function python(act) {
+  /** @type {Worker | null} */
+  let worker = null;
+  let [busy, first] = [false, true];
+  /** @type {object | null} */
+  let waiting = null;
+  const next = () => {
+    busy = waiting !== null;
+    if (waiting) worker?.postMessage(JSON.stringify(waiting));
+    [waiting, first] = [null, true];
+  };
+  const hear = (/** @type {MessageEvent} */ { data }) => {
+    if (data.loaded !== undefined) act.loaded(data.loaded);
+    else if (data.ready) act.ready();
+    else if (data.reply) {
+      if (!waiting) act.answered(withBytes(JSON.parse(data.reply)), first); // else it is of an older request
+      first = false;
+    } else {
+      if (data.failed) act.failed(data.failed);
+      next();
+    }
+  };
+  return (/** @type {object} */ request) => {
+    waiting = request;
+    if (!worker) {
+      worker = new Worker("runtime.js", { type: "module" });
+      worker.onmessage = hear;
+      worker.onerror = () => act.failed("Python could not be loaded: open this page from a web server.");
+    }
+    if (!busy) next();
+  };
+}

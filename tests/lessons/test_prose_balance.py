@@ -1,0 +1,106 @@
+"""What lesson 8 states: on paper by the simulator, recorded by its stored run."""
+
+import gzip
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from pipelab.lessons.chapters.ch08_questions import QUESTIONS
+from pipelab.lessons.jobs import JOBS
+from pipelab.schedules import gpipe, one_f_one_b
+from pipelab.simulator import Cost, simulate
+from pipelab.trace import explain_idle
+from tests.lessons.test_prose import said
+
+DATA = Path(__file__).parent.parent.parent.parent / "shared" / "data"
+
+
+def stages(*costs):
+    seconds = [0.012 * cost for cost in costs]
+    return Cost(seconds, seconds, seconds)
+
+
+def test_08_the_slowest_stage_sets_the_pace():
+    even, heavy = (
+        simulate(one_f_one_b(4, 8), stages(*costs)) for costs in ([1, 1, 1, 1], [1, 1, 2, 1])
+    )
+    assert (even.duration, heavy.duration) == pytest.approx((0.396, 0.660))
+    assert [round(100 * share) for share in heavy.utilisation] == [44, 44, 87, 44]
+    assert QUESTIONS["08"].settle(heavy.duration / even.duration) == "b"
+    assert simulate(gpipe(4, 8), stages(1, 1, 2, 1)).duration == pytest.approx(19 * 0.036)
+
+
+@pytest.mark.parametrize("costs", [(1, 1, 2, 1), (2, 1, 1, 1), (1, 3, 2), (5, 1), (4,)])
+@pytest.mark.parametrize("m", [1, 2, 5, 12])
+def test_08_the_formula_is_gpipes_and_never_short_of_1f1b(costs, m):
+    """With 1F1B it is exact where the last stage is the slowest."""
+    formula = 3 * 0.012 * (sum(costs) + (m - 1) * max(costs))
+    assert simulate(gpipe(len(costs), m), stages(*costs)).duration == pytest.approx(formula)
+    assert simulate(one_f_one_b(len(costs), m), stages(*costs)).duration <= formula + 1e-9
+    last = simulate(one_f_one_b(len(costs), m), stages(*sorted(costs)))
+    assert last.duration == pytest.approx(formula)
+
+
+def test_08_answers_beside_the_lab():
+    bubbles = [simulate(one_f_one_b(4, m), stages(1, 1, 2, 1)).bubble_fraction for m in (4, 8, 16)]
+    assert [round(100 * bubble, 1) for bubble in bubbles] == [51.6, 45.5, 41.7]
+    long = simulate(one_f_one_b(4, 3000), stages(1, 1, 2, 1))
+    assert long.bubble_fraction == pytest.approx(3 / 8, abs=0.001)
+
+
+def test_08_what_the_last_stage_costs_8_gpus():
+    job = JOBS["8 GPUs"]
+    schedule = one_f_one_b(job.ranks, job.microbatches)
+
+    def took(forward, backward):
+        half = [b / 2 for b in backward]
+        return simulate(schedule, Cost(forward, half, half)).duration
+
+    now = simulate(schedule, job.cost())
+    forward, backward = job.forward[0], job.backward[0]
+    assert now.duration == pytest.approx(2.019) and round(100 * now.bubble_fraction) == 51
+    assert took(forward[:1] * 4, backward[:1] * 4) == pytest.approx(1491)
+    assert took([sum(forward) / 4] * 4, [sum(backward) / 4] * 4) == pytest.approx(1722)
+    assert QUESTIONS["08.job"].expected == pytest.approx(1 - 1491 / 2019)
+    assert round(100 * (1 - 1491 / 2019)) == 26 and round(100 * (1 - 1722 / 2019)) == 15
+    roots = Counter()
+    for idle in explain_idle(now):
+        roots[idle.root if idle.reason in ("waiting", "imbalance") else None] += idle.seconds
+    assert roots.most_common(1)[0][0] == 3
+
+
+def test_08_one_of_16_workers_doubles_the_step():
+    job = JOBS["64 GPUs"]
+    steps = [simulate(one_f_one_b(4, 32), job.cost(i)) for i in range(4)]
+    assert steps[0].duration == pytest.approx(45.5, abs=0.05)
+    assert all(21.7 < trace.duration < 22.1 for trace in steps[1:])
+    busy = steps[0].utilisation
+    assert busy[0] > 0.99 and max(busy[1:]) < 0.5
+    assert all(max(trace.utilisation) < 0.97 for trace in steps[1:])
+
+
+def test_08_recorded():
+    assert "[3, 4, 4, 3] trains" in said("08", "memory")
+    assert "[5, 4, 4, 1] rank 0 ran out of memory" in said("08", "memory")
+    assert "51% is bubble" in said("08", "job") or "52% is bubble" in said("08", "job")
+
+
+@pytest.mark.parametrize(("name", "file"), [("8 GPUs", "ST"), ("64 GPUs", "AR")])
+def test_08_the_figures_are_those_of_the_published_timelines(name, file):
+    """Read again where the files are at hand; within 2 %."""
+    path = DATA / f"timeline-{file}.json.gz"
+    if not path.exists():
+        pytest.skip("the published timelines are not here")
+    lengths = defaultdict(list)
+    for event in json.loads(gzip.decompress(path.read_bytes())):
+        if event["name"] in ("forward-compute", "backward-compute"):
+            lengths[event["pid"], event["tid"], event["name"]].append(event["dur"] / 1000)
+    job = JOBS[name]
+    for kind, stated in (("forward-compute", job.forward), ("backward-compute", job.backward)):
+        for replica, row in enumerate(stated):
+            lanes = sorted(tid for pid, tid, k in lengths if (pid, k) == (replica, kind))
+            read = [median(lengths[replica, tid, kind]) for tid in lanes]
+            assert row == pytest.approx(read, rel=0.02)

@@ -1,0 +1,59 @@
+"""What lesson 11 states: on paper by the simulator, recorded by its stored run."""
+
+import pytest
+
+from pipelab.lessons.chapters.ch11_draws import given, papers
+from pipelab.schedules import interleaved, one_f_one_b, zero_bubble_h1
+from pipelab.schedules.counts import count_messages, peak_activations
+from pipelab.simulator import Cost, simulate
+from tests.lessons.test_prose import said
+
+WORK = Cost(0.01, 0.01, 0.01)
+
+
+def test_11_interleaving_halves_the_idle_time_for_more_messages():
+    loops = simulate(interleaved(4, 8), Cost(0.005, 0.005, 0.005))
+    assert loops.duration == pytest.approx(0.285)
+    assert loops.bubble_fraction == pytest.approx(0.158, abs=5e-4)
+    assert count_messages(interleaved(4, 8)) == 112 and count_messages(one_f_one_b(4, 8)) == 48
+    assert peak_activations(interleaved(4, 8))[0] == 5.5
+
+
+@pytest.mark.parametrize("p", [2, 3, 4, 6])
+@pytest.mark.parametrize("costs", [(1, 1, 1), (2, 1, 1), (1, 2, 1), (3, 2, 1)])
+def test_11_what_remains_of_1f1bs_idle_time(p, costs):
+    """(p-1)(F+I-W), with the memory of 1F1B's rank 0."""
+    forward, inputs, weights = costs
+    split = zero_bubble_h1(p, 3 * p)
+    idle = simulate(split, Cost(*costs)).duration - 3 * p * sum(costs)
+    assert idle == pytest.approx((p - 1) * (forward + inputs - weights))
+    assert max(peak_activations(split)) == p
+
+
+def test_11_the_rows_of_an_exercise_are_1f1b_and_miss_nothing_but_w():
+    rows, most = given("1f1b", 4, 8)
+    usual = [[a.token.replace("B", "I") for a in row] for row in one_f_one_b(4, 8).ranks]
+    assert rows == usual and most == 4
+    assert given("eager", 4, 8)[1] == 7
+    assert simulate(papers("eager", 4, 8), Cost(1, 1, 1)).duration == 27
+
+
+def test_11_recorded():
+    """What answers a prediction is not stored: there the teacher's cells prove it, in nbval."""
+    rows = {
+        row.split()[0]: row.split()[1:] for row in said("11", "family").splitlines() if row.strip()
+    }
+    assert rows["zero_bubble_h2"] == ["11.1%", "13.5%", "48", "7"]
+    assert rows["zero_bubble_v"] == ["5.9%", "16.5%", "96", "4"]
+    assert "h1: trains" in said("11", "budget") and "h2: rank 0 ran out" in said("11", "budget")
+    rows = {
+        row.split()[0]: row.split()[1:]
+        for row in said("11", "barrier-paper").splitlines()
+        if row.strip()
+    }
+    assert rows["1f1b"] == ["27.3%", "27.3%"] and rows["zero_bubble_h2"] == ["0.0%", "11.1%"]
+    slow = said("11", "link").strip().splitlines()[-1].split()
+    assert slow == ["0.5", "F", "36.00", "35.50", "45.00"]
+    rows = [row.split() for row in said("11", "formula").splitlines() if row.strip()]
+    idle = [row[7:] for row in rows[1:]]
+    assert idle == [["2.0"] * 2, ["6.0"] * 4, ["1.0", "2.0", "3.0", "3.0"], ["7.2"] * 4]

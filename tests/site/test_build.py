@@ -1,0 +1,61 @@
+"""The playground's folder: all that the page asks for is in it, and no other address."""
+
+import re
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from pipelab.errors import PipelabError
+from pipelab.site.playground import _FETCHED, _MODULES, build_playground
+
+
+@pytest.fixture
+def runtime(tmp_path):
+    """Files of the runtime's names."""
+    folder = tmp_path / "runtime"
+    folder.mkdir()
+    for name in (*_MODULES, *_FETCHED):
+        (folder / name).write_text("1234", "utf-8")
+    return folder
+
+
+def test_the_folder_is_whole(tmp_path, runtime):
+    out = tmp_path / "made" / "here"
+    build_playground(out, runtime)
+    build_playground(out, runtime)  # over an earlier one
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    names = {f"pyodide/{name}" for name in (*_MODULES, *_FETCHED)}
+    assert files == {"index.html", "pipelab.zip", "runtime.js", *names}
+    page = (out / "index.html").read_text("utf-8")
+    assert set(re.findall(r"https?://[^\s\"'<]+", page)) <= {"http://www.w3.org/2000/svg"}
+    assert len(page) < 1_000_000
+    size = (out / "pipelab.zip").stat().st_size + 4 * len(_FETCHED)
+    assert f'"total": {size}' in page
+
+
+def test_the_package_has_what_predicts_and_nothing_that_runs(tmp_path, runtime):
+    build_playground(tmp_path / "out", runtime)
+    with zipfile.ZipFile(tmp_path / "out" / "pipelab.zip") as archive:
+        names = archive.namelist()
+    assert {"pipelab/widgets/playground_answers.py", "pipelab/simulator/simulate.py"} <= {*names}
+    assert not [name for name in names if re.match(r"pipelab/(engine|models|lessons|cli)/", name)]
+
+
+def test_the_package_answers_by_itself(tmp_path, runtime):
+    build_playground(tmp_path / "out", runtime)
+    script = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'out' / 'pipelab.zip')!r})\n"
+        "from pipelab.widgets.playground_answers import replies\n"
+        "print(len([*replies('{}')]))"
+    )
+    command = [sys.executable, "-I", "-S", "-c", script]  # nothing else is installed there
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.stdout, result.stderr) == ("2\n", "")
+
+
+def test_a_folder_without_the_runtime_is_refused(tmp_path, runtime):
+    (runtime / "python_stdlib.zip").unlink()
+    with pytest.raises(PipelabError, match=r"python_stdlib\.zip is missing"):
+        build_playground(tmp_path / "out", runtime)
