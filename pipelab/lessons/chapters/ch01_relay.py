@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 Rows = Sequence[Sequence[str]]
 
-_SHORT = 0.03  # a minute in checks
 _ORDER = "a function order(cooks, dishes): for each cook a list of slots, such as '0F0' or ''"
 _MINUTES = "a function minutes(costs, dishes, hand_over)"
 
@@ -86,7 +85,7 @@ def _beside(
     schedules: Sequence[Schedule], minutes: Sequence[float] = (), hand_over: float = 0.0
 ) -> list[Trace]:
     """All of them on the same cooks, in turn."""
-    batch, pace = _dishes(schedules[0]), _pace(minutes, hand_over, _SHORT)
+    batch, pace = _dishes(schedules[0]), _pace(minutes, hand_over, MINUTE)
     with _kitchen(schedules[0]) as pipeline:
         return [*map(forwards, in_turn(pipeline, batch, schedules, pace))]
 
@@ -243,7 +242,7 @@ def _judge_minutes(function: Function, seed: int) -> Iterator[Result | Shown]:
         (trace,) = _beside([plan], (1.0, 2.0, 1.0), 0.5)
         yield Shown("Three real cooks, the second twice as slow, hand-over half a minute", trace)
         yield from recorded.order(plan, trace)
-        said = _simulated([1.0, 2.0, 1.0], 4, 0.5) * _SHORT
+        said = _simulated([1.0, 2.0, 1.0], 4, 0.5) * MINUTE
         yield recorded.timed("recorded time over your formula's", trace.duration, said, "formula")
 
 
