@@ -24,7 +24,7 @@ CANDIDATES: tuple[Candidate, ...] = tuple(
 WORK = 0.32  # seconds of the whole step on one rank
 LATENCY = 0.004  # seconds of one message
 _ADAM = partial(torch.optim.Adam, lr=0.001)
-# Bytes on the fullest rank, from the second step on: what tests/lessons/test_trials.py records.
+# Bytes on the fullest rank, from the second step on: what the slow test of trials records.
 NEEDS: dict[Candidate, int] = {
     ("gpipe", 1, 2): 2_766_928,
     ("gpipe", 1, 4): 2_766_944,

@@ -2,7 +2,7 @@
 
     index.html      the page, with what it shows before anything is asked
     runtime.js      the worker in which Python runs
-    pipelab.zip     the parts of pipelab that need no torch
+    a zip file      the parts of pipelab that need no torch
     pyodide/        CPython for browsers, as npm has it: loaded with the reader's first change
 
 Any web server can serve it, also under a path: ``python -m http.server`` does. No file of it asks

@@ -55,7 +55,7 @@ class Setting:
     Of a paced run: ``timed`` actions had a set time, ``late`` of them took longer; all together
     lost so many seconds to the machine's other work. ``Trace.disturbance`` puts that in words.
 
-    ``story``: a name in pipelab/story.py; the trace is shown in its words.
+    ``story``: a name in story.py; the trace is shown in its words.
     """
 
     schedule: str = "custom"

@@ -44,7 +44,7 @@ _BEFORE_REGEX = re.compile(r"(?:^|[(,=:\[!&|?{};+\-*%<>~^]|\breturn)\s*$")
 def script(entry: str, story: str = "") -> str:
     """The module of an entry, with everything that it imports; it imports nothing itself.
 
-    ``story``: in whose words, a name in pipelab/story.py.
+    ``story``: in whose words, a name in story.py.
 
     Raises:
         ValueError: files import each other in a circle, or two of them use one name.

@@ -52,7 +52,7 @@ class TimelineLab(LiveWidget):
             over the runs of these sizes, and in the chart of all runs.
         shared: ``pace`` is the whole model's and the whole batch's: each action takes its part,
             so that more ranks, or more microbatches, have less to do at a time.
-        story: a name in pipelab/story.py: everything is shown in its words, without chart, and the
+        story: a name in story.py: everything is shown in its words, without chart, and the
             controls are ranks, microbatches and ``schedules``, by their names in the story.
         view: what to show of each trace, predicted or recorded.
         budget: bytes that a rank may hold, one of ``lab_text.BUDGETS``; 0: no limit.

@@ -105,7 +105,7 @@ IDLE_LABELS = {"waiting": _WAITS, "imbalance": _WAITS, "message": ["in transit: 
 def words_module(used: Container[str] = PHRASES, story: str = "") -> str:
     """The source of ``words.js``; of the phrases only those whose names are in ``used``.
 
-    ``story``: in whose words, a name in pipelab/story.py.
+    ``story``: in whose words, a name in story.py.
     """
     units = [(STORIES[story].seconds, STORIES[story].unit)] if story else TIME_UNITS
     words = {

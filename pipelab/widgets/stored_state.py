@@ -24,7 +24,7 @@ def stored(state: Mapping[str, object], story: str = "") -> dict[str, dict[str, 
 
     Args:
         state: the front end's values, as from ``timeline_state``.
-        story: in whose words, a name in pipelab/story.py.
+        story: in whose words, a name in story.py.
     """
     text = portable({name: state[name] for name in _NAMES})
     packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode("ascii")

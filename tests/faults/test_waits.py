@@ -80,7 +80,7 @@ def test_a_rank_that_waits_until_its_last_message_is_taken_is_not_blamed():
 
 class Wide(nn.Linear):
     def forward(self, x):
-        return super().forward(x).repeat(1, 600_000)
+        return super().forward(x).repeat(1, 1_200_000)  # more than a ring holds
 
 
 class Sleeps(nn.Module):

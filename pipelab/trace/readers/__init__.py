@@ -4,7 +4,7 @@ reading.py     which form the files have; one recording out of all of them
 stream.py      the events of one JSON file, however large, one after another
 ndtimeline.py  ndtimeline (veScale), StragglerAnalysis
 kineto.py      torch.profiler around torch.distributed.pipelining ...
-shares.py      ... and which part of its ranges was computation, on the host or the GPU
+computed.py    ... and which part of its ranges was computation, on the host or the GPU
 megatron.py    Megatron's OpenTelemetry spans
 perfetto.py    what ``Trace.to_chrome`` wrote
 gathered.py    what all of them give: things done by ranks, in steps and replicas

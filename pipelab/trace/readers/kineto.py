@@ -2,7 +2,7 @@
 
     schedules of its runtime   ranges "PP:2F0", "PP:2SEND_F0", "PP:(0F7;7B3)OVERLAP_F_B"
     ScheduleGPipe              ranges "Forward 0", "Backward 0"; the stage is the rank
-    Schedule1F1B               no ranges: Python's calls of stage.py's forward_one_chunk and
+    Schedule1F1B               no ranges: Python's calls of its forward_one_chunk and
                                backward_one_chunk, with ``with_stack=True``, numbered by order
 
 A range on the host is not the computation: see computed.py.
