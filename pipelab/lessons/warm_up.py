@@ -1,21 +1,32 @@
-"""In a notebook, load what the next cells need while the learner reads: seconds, in the background.
+"""In a notebook, load what the next cells need while the learner reads.
 
-PyTorch takes two to four seconds to load, and the process that ranks are forked from loads it too.
-A cell that notes a prediction needs neither, so its answer comes at once.
+PyTorch takes seconds to load, and the process that ranks are forked from loads it too. A cell that
+notes a prediction needs neither, so its answer comes first: the rest is loaded when the kernel is
+idle. Not in a thread: where two threads import parts of one package in another order, Python ends
+the deadlock by handing one of them a module that is half loaded.
 """
 
+import asyncio
 import sys
-import threading
 from contextlib import suppress
 from importlib import import_module
 
 _NEXT = ("pipelab.engine", "pipelab.widgets.timeline", "pipelab.plots.figure")
+_SOON = 0.3  # seconds: after the answer of the cell that imports the lessons
 
 
 def begin() -> None:
-    """Start to load, once. Outside of a notebook's kernel nothing is loaded before it is used."""
-    if "ipykernel" in sys.modules and "pipelab.engine" not in sys.modules:
-        threading.Thread(target=_load, name="pipelab warm-up", daemon=True).start()
+    """Load soon, once. Outside of a running kernel nothing is loaded before it is used."""
+    if not _is_kernel() or "pipelab.engine" in sys.modules:
+        return
+    with suppress(RuntimeError):  # no loop runs: what runs this cell is no usual kernel
+        asyncio.get_running_loop().call_later(_SOON, _load)
+
+
+def _is_kernel() -> bool:
+    """Whether this process is a kernel; to have loaded its package is not enough."""
+    app = sys.modules.get("ipykernel.kernelapp")
+    return app is not None and bool(app.IPKernelApp.initialized())
 
 
 def _load() -> None:

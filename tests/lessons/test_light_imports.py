@@ -3,11 +3,13 @@
 import subprocess
 import sys
 
+import nbclient
+import nbformat
 import pytest
 
 from pipelab.lessons.chapters import MODULES, chapter_of, questions_of
 
-HEAVY = ("torch", "matplotlib", "anywidget", "numpy")
+HEAVY = {"torch", "matplotlib", "anywidget", "numpy"}
 
 
 def loaded(code: str, tmp_path) -> set[str]:
@@ -33,15 +35,20 @@ def test_the_light_module_holds_all_that_a_chapter_asks(number):
     assert questions_of(number) is chapter_of(number).predictions
 
 
-def test_in_a_notebook_torch_is_loaded_in_the_background(tmp_path):
-    code = """
-import threading, types
-sys.modules["ipykernel"] = types.ModuleType("ipykernel")
-import pipelab.lessons
-warm = [t for t in threading.enumerate() if t.name == "pipelab warm-up"]
-assert len(warm) == 1 and warm[0].daemon
-warm[0].join()
-from pipelab.engine.launch import fork_server
-assert fork_server.pid() is not None, "its server starts too"
-"""
-    assert {"torch", "matplotlib", "anywidget"} <= loaded(code, tmp_path)
+def test_a_kernel_loads_torch_when_it_is_idle_and_in_no_thread():
+    """Where two threads import, one of them may get a module that is half loaded."""
+    cells = [
+        "import sys, threading\nfrom pipelab.lessons import predict\nprint('torch' in sys.modules)",
+        "import asyncio\nfor _ in range(600):\n    await asyncio.sleep(0.1)\n"
+        "    if 'pipelab.plots.figure' in sys.modules: break\n"
+        f"print(sorted({HEAVY} & sys.modules.keys()))",
+        "from pipelab.engine.launch import fork_server\nprint(fork_server.pid() is not None)",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[*map(nbformat.v4.new_code_cell, cells)])
+    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+    said = ["".join(out.get("text", "") for out in cell.outputs) for cell in notebook.cells]
+    assert said == ["False\n", f"{sorted(HEAVY)}\n", "True\n"]
+
+
+def test_a_process_that_has_only_loaded_the_kernel_s_package_stays_light(tmp_path):
+    assert loaded("import ipykernel.kernelapp\nimport pipelab.lessons", tmp_path) == set()
