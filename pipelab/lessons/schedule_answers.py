@@ -3,11 +3,22 @@
 from pipelab.engine import verify_gradients
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.comparing import equal, name_of
+from pipelab.lessons.exercise import Cases
 from pipelab.lessons.experiment import LOSS, Experiment
 from pipelab.lessons.results import Result
 from pipelab.schedules import Schedule
+from pipelab.words import number
 
-__all__ = ["all_ranks", "gradients", "schedule_of"]
+__all__ = ["NAMED_SIZES", "all_ranks", "gradients", "other_size", "schedule_of"]
+
+NAMED_SIZES: Cases = {
+    "4 ranks, 8 microbatches": (4, 8),
+    "a single microbatch": (4, 1),
+    "fewer microbatches than ranks": (4, 2),
+    "3 ranks, 7 microbatches": (3, 7),
+    "one rank": (1, 4),
+}
+"""The p and m for which every answer that is a schedule is tried, besides those that are drawn."""
 
 
 def all_ranks(function: Function) -> Function:
@@ -28,6 +39,18 @@ def schedule_of(rows: object) -> Schedule:
     if not isinstance(rows, list):
         raise TypeError("not a list of tokens for each rank")
     return Schedule.from_tokens(rows, "yours")
+
+
+def other_size(schedule: Schedule, p: int, m: int) -> tuple[str, str] | None:
+    """What a schedule has instead of p ranks, a stage each, and m microbatches; and a hint.
+
+    None if it has these.
+    """
+    stages, microbatches = schedule.num_stages, schedule.num_microbatches
+    if (schedule.num_ranks, stages, microbatches) == (p, p, m):
+        return None
+    got = f"{number(stages, 'stage')}, {number(microbatches, 'microbatch')}"
+    return got, "rank r runs stage r, for each of the m microbatches, numbered from 0"
 
 
 def gradients(of: Experiment, schedule: Schedule, name: str) -> Result:

@@ -12,11 +12,16 @@ from pipelab.lessons.chapters.ch04_questions import QUESTIONS
 from pipelab.lessons.exercise import Cases, Exercise, against, each
 from pipelab.lessons.experiment import Experiment, experiment, in_turn, record, start
 from pipelab.lessons.results import Result, Shown
-from pipelab.lessons.schedule_answers import all_ranks, gradients, schedule_of
+from pipelab.lessons.schedule_answers import (
+    NAMED_SIZES,
+    all_ranks,
+    gradients,
+    other_size,
+    schedule_of,
+)
 from pipelab.schedules import Schedule, gpipe, recognise, validate
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import expected_bubble_fraction
-from pipelab.words import number
 
 _GPIPE = "a function gpipe(rank, p, m): the tokens of one rank, in order"
 _ENOUGH = "a function enough(p, share): a number of microbatches"
@@ -32,14 +37,7 @@ def _ragged() -> Experiment:
 
 
 def _judge_gpipe(function: Function, seed: int) -> Iterator[Result | Shown]:
-    cases: Cases = {
-        "4 ranks, 8 microbatches": (4, 8),
-        "a single microbatch": (4, 1),
-        "fewer microbatches than ranks": (4, 2),
-        "3 ranks, 7 microbatches": (3, 7),
-        "one rank": (1, 4),
-    }
-    tried = yield from each(all_ranks(function), cases, _compare_rows, SIZES, seed)
+    tried = yield from each(all_ranks(function), NAMED_SIZES, _compare_rows, SIZES, seed)
     if tried.right:
         yield from _run(schedule_of(tried.values[0]))
 
@@ -69,10 +67,8 @@ def _fault(schedule: Schedule, p: int, m: int) -> tuple[str, str] | None:
             )
         if halves := [action.token for action in row if action.kind not in (Kind.F, Kind.B)]:
             return f"rank {rank} runs {halves[0]}", "GPipe has forwards F and whole backwards B"
-    if (schedule.num_ranks, schedule.num_stages, schedule.num_microbatches) != (p, p, m):
-        stages, microbatches = schedule.num_stages, schedule.num_microbatches
-        got = f"{number(stages, 'stage')}, {number(microbatches, 'microbatch')}"
-        return got, "rank r runs stage r, for each of the m microbatches, numbered from 0"
+    if fault := other_size(schedule, p, m):
+        return fault
     if any(action.kind is Kind.F for row in schedule.ranks for action in row[m:]):
         order = f"this order is {recognise(schedule)}; GPipe: first every F of the rank"
         return "a backward before the last forward", order

@@ -16,12 +16,17 @@ from pipelab.lessons.chapters.ch07_questions import QUESTIONS
 from pipelab.lessons.exercise import Cases, Exercise, against, each, equal
 from pipelab.lessons.experiment import Experiment, experiment, in_turn, start
 from pipelab.lessons.results import Result, Shown
-from pipelab.lessons.schedule_answers import all_ranks, gradients, schedule_of
+from pipelab.lessons.schedule_answers import (
+    NAMED_SIZES,
+    all_ranks,
+    gradients,
+    other_size,
+    schedule_of,
+)
 from pipelab.schedules import Schedule, gpipe, one_f_one_b, recognise, v_half, validate
 from pipelab.schedules.blocks import lifespans, v_half_block
 from pipelab.schedules.counts import peak_activations
 from pipelab.simulator import Cost, simulate
-from pipelab.words import number
 
 _ORDER = "a function one_f_one_b(rank, p, m): the tokens of one rank, in order"
 _PEAK = "a function peak(lifespans, period, m): a number of activations"
@@ -38,14 +43,7 @@ def _even(rows: int = 32) -> Experiment:
 
 
 def _judge_order(function: Function, seed: int) -> Iterator[Result | Shown]:
-    cases: Cases = {
-        "4 ranks, 8 microbatches": (4, 8),
-        "a single microbatch": (4, 1),
-        "fewer microbatches than ranks": (4, 2),
-        "3 ranks, 7 microbatches": (3, 7),
-        "one rank": (1, 4),
-    }
-    tried = yield from each(all_ranks(function), cases, _compare_order, SIZES, seed)
+    tried = yield from each(all_ranks(function), NAMED_SIZES, _compare_order, SIZES, seed)
     if tried.right:
         yield from _record(schedule_of(tried.values[0]))
 
@@ -56,12 +54,8 @@ def _compare_order(name: str, rows: object, p: int, m: int) -> Result:
     expected = f"{slots:g} slots, with at most {_row(peaks)} held"
     try:
         schedule = schedule_of(rows)
-        if (schedule.num_ranks, schedule.num_stages, schedule.num_microbatches) != (p, p, m):
-            got = f"{number(schedule.num_stages, 'stage')}, " + number(
-                schedule.num_microbatches, "microbatch"
-            )
-            hint = "rank r runs stage r, for each of the m microbatches, numbered from 0"
-            return Result(name, expected, got, False, hint)
+        if fault := other_size(schedule, p, m):
+            return Result(name, expected, fault[0], False, fault[1])
         if other := [a.token for row in schedule.ranks for a in row if a.kind not in COMPUTE]:
             hint = "only tokens such as 2F0 and 2B0: the engine adds the messages"
             return Result(name, expected, f"{other[0]}, a message", False, hint)

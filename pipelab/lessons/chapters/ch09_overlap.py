@@ -20,7 +20,7 @@ from pipelab.lessons.exercise import Cases, Exercise, each
 from pipelab.lessons.experiment import Experiment, experiment, in_turn, start
 from pipelab.lessons.hidden import hidden_share
 from pipelab.lessons.results import Result, Shown
-from pipelab.lessons.schedule_answers import gradients, schedule_of
+from pipelab.lessons.schedule_answers import NAMED_SIZES, gradients, other_size, schedule_of
 from pipelab.schedules import Schedule, gpipe, one_f_one_b, validate
 from pipelab.schedules.messages import routes
 from pipelab.simulator import Cost, simulate
@@ -48,14 +48,7 @@ def may_hold(rank: int, p: int) -> int:
 
 
 def _judge_order(function: Function, seed: int) -> Iterator[Result | Shown]:
-    cases: Cases = {
-        "4 ranks, 8 microbatches": (4, 8),
-        "a single microbatch": (4, 1),
-        "fewer microbatches than ranks": (4, 2),
-        "3 ranks, 7 microbatches": (3, 7),
-        "one rank": (1, 4),
-    }
-    tried = yield from each(function, cases, _compare_order, SIZES, seed)
+    tried = yield from each(function, NAMED_SIZES, _compare_order, SIZES, seed)
     if tried.right:
         yield from _record(schedule_of(tried.values[0]))
 
@@ -65,10 +58,8 @@ def _compare_order(name: str, rows: object, p: int, m: int) -> Result:
     expected = f"{shortest:g} slots, with at most {_row(may_hold(r, p) for r in range(p))} held"
     try:
         schedule = schedule_of(rows)
-        if (schedule.num_ranks, schedule.num_stages, schedule.num_microbatches) != (p, p, m):
-            got = f"{schedule.num_stages} stages, {schedule.num_microbatches} microbatches"
-            hint = "rank r computes stage r, for each of the m microbatches, numbered from 0"
-            return Result(name, expected, got, False, hint)
+        if fault := other_size(schedule, p, m):
+            return Result(name, expected, fault[0], False, fault[1])
         if any(action.kind not in COMPUTE for row in schedule.ranks for action in row):
             hint = "only tokens such as 2F0 and 2B0: messages are the next exercise"
             return Result(name, expected, "tokens of messages", False, hint)
