@@ -20,7 +20,7 @@ from pipelab.engine.driver.option_kinds import check_cut, check_kinds
 from pipelab.engine.driver.prefetch import Prefetch
 from pipelab.engine.driver.result import StepResult, merged, setting_of
 from pipelab.engine.driver.resume import check_savable
-from pipelab.engine.flights import Flight, Flights, follow_each_other
+from pipelab.engine.in_flight import StepInFlight, StepsInFlight, follow_each_other
 from pipelab.engine.protocol.commands import (
     Done,
     Fetch,
@@ -188,11 +188,11 @@ class Pipeline:
         checks.check_in_flight(in_flight)
         ahead = Prefetch(batches)
 
-        def begin() -> Flight:
+        def begin() -> StepInFlight:
             return self._begin_step(*next(ahead), update=True)
 
-        def result(flight: Flight) -> StepResult:
-            return self._result(flight, meanwhile=ahead.fetch)
+        def result(step: StepInFlight) -> StepResult:
+            return self._result(step, meanwhile=ahead.fetch)
 
         return follow_each_other(begin, result, in_flight)
 
@@ -319,7 +319,7 @@ class Pipeline:
         return stages
 
     def _build(self, modules: list[nn.Module], lowered: Lowered) -> None:
-        self._flights = Flights(self._ranks)
+        self._in_flight = StepsInFlight(self._ranks)
         try:
             self._ask(plan.builds(modules, lowered, self.replicas, self._options, self._sharing))
             self._follow(lowered)
@@ -331,12 +331,12 @@ class Pipeline:
     def _step(
         self, inputs: Any, targets: Any, update: bool, profiled: bool = False, folder: str = ""
     ) -> StepResult:
-        self._flights.land_all()
+        self._in_flight.finish_all()
         return self._result(self._begin_step(inputs, targets, update, profiled, folder))  # [13]
 
     def _begin_step(
         self, inputs: Any, targets: Any, update: bool, profiled: bool = False, folder: str = ""
-    ) -> Flight:
+    ) -> StepInFlight:
         """Give the ranks one step, behind those that they have."""
         checks.check_trains(self._num_trained, len(self._names))
         checks.check_targets(targets)
@@ -349,18 +349,20 @@ class Pipeline:
             self.schedule, self.replicas, self._options, self.pace, self._ranks.clock_error
         )
         with compilation_named(self._compiled):
-            flight = self._flights.start(commands, self._steps, setting)  # [3]
+            step = self._in_flight.start(commands, self._steps, setting)  # [3]
         self._steps += 1
         self._accumulating = not update
-        return flight
+        return step
 
-    def _result(self, flight: Flight, meanwhile: Callable[[], None] | None = None) -> StepResult:
+    def _result(
+        self, step: StepInFlight, meanwhile: Callable[[], None] | None = None
+    ) -> StepResult:
         """Do something meanwhile, and wait for a step's result."""
         try:
             if meanwhile is not None:
                 meanwhile()
             with compilation_named(self._compiled):
-                return self._flights.result(flight)
+                return self._in_flight.result(step)
         except BaseException:
             self.close()
             raise
@@ -401,7 +403,7 @@ class Pipeline:
     def _ask(self, commands: Sequence[object]) -> list[Done]:
         self._check_open()
         with compilation_named(self._compiled):
-            self._flights.land_all()
+            self._in_flight.finish_all()
             return self._ranks.ask(commands)
 
     def _check_open(self) -> None:

@@ -46,7 +46,7 @@ class Ranks(Protocol):
         """
 
     def give(self, commands: Sequence[object]) -> None:
-        """Give each rank its command, behind those that it has not obeyed yet."""
+        """Give each rank its command, behind those that it has not carried out yet."""
 
     def answers(self) -> list[Done]:
         """The answers to the oldest commands that have been given. Raises RankError as ``ask``."""

@@ -18,7 +18,7 @@ NAMED_SIZES: Cases = {
     "3 ranks, 7 microbatches": (3, 7),
     "one rank": (1, 4),
 }
-"""The p and m for which every answer that is a schedule is tried, besides those that are drawn."""
+"""The p and m for which every answer that is a schedule is tried, with those that are drawn."""
 
 
 def all_ranks(function: Function) -> Function:

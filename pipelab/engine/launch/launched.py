@@ -113,7 +113,7 @@ class LaunchedRanks:
             return self._answers()
 
     def give(self, commands: Sequence[object]) -> None:
-        """Give each rank its command, which it obeys when it has obeyed those before.
+        """Give each rank its command, which it carries out after those before.
 
         Raises:
             RankError: a rank was too late to take it.

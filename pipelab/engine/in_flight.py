@@ -19,7 +19,7 @@ from pipelab.trace import Setting
 
 
 @dataclass
-class Flight:
+class StepInFlight:
     """One such step.
 
     Attributes:
@@ -33,62 +33,62 @@ class Flight:
     result: StepResult | None = field(default=None, init=False)
 
 
-class Flights:
+class StepsInFlight:
     """All steps that these ranks have been given and not yet answered, the oldest first."""
 
     def __init__(self, ranks: Ranks):
         self._ranks = ranks
-        self._flying: deque[Flight] = deque()
+        self._given: deque[StepInFlight] = deque()
 
-    def start(self, commands: Sequence[object], number: int, setting: Setting) -> Flight:
+    def start(self, commands: Sequence[object], number: int, setting: Setting) -> StepInFlight:
         """Give the ranks one more step."""
         self._ranks.give(commands)
-        self._flying.append(Flight(number, setting))
-        return self._flying[-1]
+        self._given.append(StepInFlight(number, setting))
+        return self._given[-1]
 
-    def result(self, flight: Flight) -> StepResult:
+    def result(self, step: StepInFlight) -> StepResult:
         """Wait for a step. Raises RankError, which names the step if it was not the only one."""
-        while flight.result is None:
-            self._land()
-        return flight.result
+        while step.result is None:
+            self._finish_oldest()
+        return step.result
 
-    def land_all(self) -> None:
+    def finish_all(self) -> None:
         """Wait for all steps; each keeps its result. Raises as ``result``."""
-        while self._flying:
-            self._land()
+        while self._given:
+            self._finish_oldest()
 
-    def _land(self) -> None:
-        is_one_of_many = len(self._flying) > 1
-        flight = self._flying.popleft()
+    def _finish_oldest(self) -> None:
+        is_one_of_many = len(self._given) > 1
+        step = self._given.popleft()
         try:
-            flight.result = step_result(self._ranks.answers(), flight.setting)
+            step.result = step_result(self._ranks.answers(), step.setting)
         except RankError as error:
-            self._flying.clear()
-            if is_one_of_many or flight.number:
-                error.args = (f"{error}\n{_which(flight.number)}",)
+            self._given.clear()
+            if is_one_of_many or step.number:
+                error.args = (f"{error}\n{_which(step.number)}",)
             raise
 
 
 def follow_each_other(
-    begin: Callable[[], Flight], result: Callable[[Flight], StepResult], in_flight: int
+    begin: Callable[[], StepInFlight], result: Callable[[StepInFlight], StepResult], in_flight: int
 ) -> Iterator[StepResult]:
     """Begin steps, at most so many before the oldest one's result is taken; the results in order.
 
     ``begin`` ends all with StopIteration. What else it raises comes after the results of the steps
     before; what a rank raises ends all at once.
     """
-    flying: deque[Flight] = deque()
+    given: deque[StepInFlight] = deque()
     end: Exception | None = None
-    while end is None or flying:
+    while end is None or given:
         try:
-            while end is None and len(flying) < in_flight:
-                flying.append(begin())
+            while end is None and len(given) < in_flight:
+                given.append(begin())
         except EngineError:
             raise
         except Exception as error:
             end = error
-        if flying:
-            yield result(flying.popleft())
+        if given:
+            yield result(given.popleft())
     if not isinstance(end, StopIteration):
         raise end
 
