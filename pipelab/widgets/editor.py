@@ -23,6 +23,7 @@ from pipelab.widgets.live import LiveRun
 from pipelab.widgets.live_widget import LiveWidget
 from pipelab.widgets.run_traits import Traits
 from pipelab.widgets.settings import PACE, Settings
+from pipelab.widgets.stored_state import NAMES, stored
 from pipelab.words import percent
 
 
@@ -91,11 +92,13 @@ class ScheduleEditor(LiveWidget):
         return f"ScheduleEditor({len(self.rows)} ranks, {sum(map(len, self.rows))} actions)"
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """The widget, and the grid as text for notebooks without a kernel."""
+        """The widget, and for pages without a kernel the grid as text, and what was shown."""
         outputs = super()._repr_mimebundle_(**options)
         if outputs is not None:
             rows = (f"rank {rank}  {' '.join(row)}" for rank, row in enumerate(self.rows))
             outputs[0]["text/plain"] = "\n".join(rows)
+            if self.head:
+                outputs[0].update(stored({name: getattr(self, name) for name in NAMES}))
         return outputs
 
     def _edited(self) -> None:

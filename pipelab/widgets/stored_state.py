@@ -15,7 +15,7 @@ from pipelab.errors import TraceError
 from pipelab.widgets.page import portable
 
 MIME = "application/vnd.pipelab.timeline+json"
-_NAMES = ("data", "head", "ghost_data", "ghost_head", "show")
+NAMES = ("data", "head", "ghost_data", "ghost_head", "show")
 _LARGEST = 64_000_000  # bytes of JSON, from a notebook that somebody else may have written
 
 
@@ -26,7 +26,7 @@ def stored(state: Mapping[str, object], story: str = "") -> dict[str, dict[str, 
         state: the front end's values, as from ``timeline_state``.
         story: in whose words, a name in story.py.
     """
-    text = portable({name: state[name] for name in _NAMES})
+    text = portable({name: state[name] for name in NAMES})
     packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode("ascii")
     return {MIME: {"story": story, "state": packed}}
 
@@ -36,7 +36,7 @@ def unpacked(entry: Mapping[str, str]) -> tuple[str, str]:
     try:
         inflater = zlib.decompressobj()
         text = inflater.decompress(base64.b64decode(entry["state"], validate=True), _LARGEST)
-        if not inflater.eof or set(json.loads(text)) != set(_NAMES):
+        if not inflater.eof or set(json.loads(text)) != set(NAMES):
             raise ValueError("it is not whole")
         return str(entry["story"]), text.decode()
     except (KeyError, TypeError, ValueError, zlib.error) as error:

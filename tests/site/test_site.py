@@ -1,6 +1,7 @@
 """What the site is made of: stored timelines, gathered pages, recordings, dead links."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -205,3 +206,12 @@ def test_links_and_loads_of_a_page(tmp_path, body, words):
     tmp_path.joinpath("page.html").write_text(body, "utf-8")
     found = problems(tmp_path)
     assert len(found) == bool(words) and all(words in line for line in found)
+
+
+def test_every_page_beside_the_lessons_is_in_a_list_of_pages():
+    """Sphinx refuses one that is not, so the whole site would not be built."""
+    lists = re.findall(
+        r"```{toctree}\n(.*?)```", (NOTEBOOKS / "site/index.md").read_text("utf-8"), re.S
+    )
+    listed = {line for text in lists for line in text.splitlines() if not line.startswith(":")}
+    assert {path.stem for path in NOTEBOOKS.glob("*.md")} <= listed

@@ -1,6 +1,7 @@
 """The schedule editor without a browser: what it says of a schedule, and that it runs it."""
 
 import importlib
+import json
 import time
 
 import pytest
@@ -17,6 +18,7 @@ from pipelab.schedules import (
 from pipelab.simulator import best_schedule
 from pipelab.widgets import ScheduleEditor
 from pipelab.widgets.settings import PACE
+from pipelab.widgets.stored_state import MIME, unpacked
 from pipelab.words import time_text
 
 
@@ -154,6 +156,8 @@ def test_an_edit_stops_the_run(editor):
 def test_it_is_readable_without_a_kernel(editor):
     data, _ = editor._repr_mimebundle_()
     assert data["text/plain"].splitlines()[0] == "rank 0  0F0 0F1 0B0 0B1"
+    story, state = unpacked(data[MIME])  # what is predicted of it plays on a page without kernel
+    assert story == "" and json.loads(state)["head"]["schedule"] == "custom"
     assert repr(editor) == "ScheduleEditor(2 ranks, 8 actions)"
 
 
