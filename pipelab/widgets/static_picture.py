@@ -7,23 +7,31 @@ PNG is for PDF and for viewers without HTML. No SVG: untrusted notebooks drop it
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import replace
 from html import escape
 
+import numpy as np
 from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 from PIL import Image
 
-from pipelab.action import MESSAGES, Kind
 from pipelab.plots import describe, plot_timeline
+from pipelab.plots.palette import PURPLE, VERMILLION, idle_shade
 from pipelab.plots.terminal import table_html
 from pipelab.trace import Trace
-from pipelab.words import KINDS
 
 MIDDLE = "#797979"  # more than 4.2:1 both on white and on the dark theme's #111111
 _DPI = 144  # sharp on a projector
+# Idle time on any ground: for each shade, a colour and its opacity.
+_CLEAR = {
+    idle_shade("waiting"): (MIDDLE, 0.3),
+    idle_shade("message"): (PURPLE, 0.45),
+    idle_shade("imbalance"): (VERMILLION, 0.4),
+    idle_shade("done"): (MIDDLE, 0.12),
+    idle_shade("overhead"): (MIDDLE, 0.65),
+}
 
 
 def png(trace: Trace, line: tuple[float, str] | None = None, show: Sequence[str] = ()) -> bytes:
@@ -35,10 +43,7 @@ def png(trace: Trace, line: tuple[float, str] | None = None, show: Sequence[str]
         line: seconds and words of a predicted end.
         show: with ``"messages"`` they are drawn, too.
     """
-    if "messages" not in show:
-        boxes = tuple(e for e in trace.events if e.kind not in MESSAGES)
-        trace = replace(trace, events=boxes)
-    figure = plot_timeline(trace, line=line)
+    figure = plot_timeline(trace, line=line, messages="messages" in show)
     _fit_any_theme(figure)
     raw, small = io.BytesIO(), io.BytesIO()
     figure.savefig(raw, format="rgba", dpi=_DPI, transparent=True)
@@ -59,11 +64,10 @@ def _fit_any_theme(figure: Figure) -> None:
         for line in ax.lines:
             line.set(color=MIDDLE, path_effects=[])
         for idle in ax.findobj(lambda artist: isinstance(artist, Patch | PolyCollection)):
-            label = str(idle.get_label())
-            if label.startswith("idle"):
-                idle.set(facecolor=(MIDDLE, 0.28))
-            if label in (Kind.WAIT, KINDS[Kind.WAIT].legend):
-                idle.set(facecolor=(MIDDLE, 0.12), edgecolor=MIDDLE)
+            assert isinstance(idle, Patch | PolyCollection)
+            if str(idle.get_label()).startswith("idle: "):
+                shade = to_hex(np.atleast_2d(idle.get_facecolor())[0]).upper()
+                idle.set(facecolor=_CLEAR[shade], edgecolor="none")
 
 
 def still(trace: Trace, picture: bytes, said: str = "", note: str = "") -> dict[str, str]:

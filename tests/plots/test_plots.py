@@ -14,8 +14,10 @@ from pipelab.action import COMPUTE, MESSAGES, Kind
 from pipelab.plots import describe, palette, plot_compare, plot_timeline
 from pipelab.plots.picture import LARGE
 from pipelab.schedules import gpipe, one_f_one_b
+from pipelab.schedules.catalogue import title_of
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace
+from pipelab.trace.idle import explain_idle
 from tests.traces import recorded_like, two_stages_a_rank
 
 TRACES = {
@@ -34,6 +36,7 @@ TRACES = {
     "one event": Trace((Event(0, Kind.F, 0, 0, 0.5, 0.5),), "recorded"),
     "no events": Trace((), "recorded", Setting(ranks=2)),
 }
+IDLE_OF_RECORDED = palette.idle_legend({piece.reason for piece in explain_idle(TRACES["recorded"])})
 every_trace = pytest.mark.parametrize("name", TRACES)
 
 
@@ -82,7 +85,7 @@ def test_there_is_one_box_per_event_from_its_start_to_its_end(name):
     ax = drawn(name)
     for kind in Kind:
         found = collection(ax, kind)
-        wanted = [e for e in TRACES[name].events if e.kind is kind]
+        wanted = [e for e in TRACES[name].events if e.kind is kind is not Kind.WAIT]
         paths = found.get_paths() if found else []
         assert len(paths) == len(wanted)
         for path, e in zip(paths, wanted, strict=True):
@@ -95,7 +98,8 @@ def test_all_boxes_of_a_kind_are_one_collection(name):
     ax = drawn(name)
     names = [c.get_label() for c in ax.collections]
     assert len(names) == len(set(names))
-    assert set(names) - {"idle"} == {e.kind for e in TRACES[name].events}
+    kinds = {name for name in names if not name.startswith("idle: ")}
+    assert kinds == {e.kind for e in TRACES[name].events} - {Kind.WAIT}
     assert not ax.patches
 
 
@@ -110,8 +114,9 @@ def test_shaded_idle_time_is_one_minus_utilisation(name):
     trace = TRACES[name]
     ax = drawn(name)
     idle = [0.0] * trace.num_ranks
-    for left, right, *rows in boxes(ax, "idle"):
-        idle[round(sum(rows) / 2)] += right - left
+    for label in [c.get_label() for c in ax.collections if c.get_label().startswith("idle: ")]:
+        for left, right, *rows in boxes(ax, label):
+            idle[round(sum(rows) / 2)] += right - left
     if trace.duration:
         wanted = [(1 - share) * trace.duration for share in trace.utilisation]
         assert idle == pytest.approx(wanted, abs=1e-9 * trace.duration)
@@ -124,7 +129,7 @@ def test_shaded_idle_time_is_one_minus_utilisation(name):
 
 def test_messages_have_a_lane_below_the_rank():
     ax = drawn("recorded")
-    work = [box for kind in COMPUTE | {Kind.WAIT, Kind.STEP} for box in boxes(ax, kind)]
+    work = [box for kind in COMPUTE | {Kind.STEP} for box in boxes(ax, kind)]
     lane = [box for kind in MESSAGES for box in boxes(ax, kind)]
     assert lane and work
     for rank in range(4):
@@ -133,14 +138,18 @@ def test_messages_have_a_lane_below_the_rank():
         assert low < high
 
 
-def test_waiting_is_hatched_on_the_idle_grey():
-    ax = drawn("recorded")
-    wait, idle = collection(ax, Kind.WAIT), collection(ax, "idle")
-    assert wait.get_hatch() and not idle.get_hatch()
-    assert idle.get_zorder() < wait.get_zorder() < collection(ax, Kind.F).get_zorder()
+def test_idle_time_has_the_shade_and_the_words_of_its_reason():
+    """A still picture once said "idle, waiting for a message" where a widget says why."""
+    for name in ("recorded", "1f1b with latency"):
+        ax = drawn(name)
+        found = {c.get_label(): c for c in ax.collections if c.get_label().startswith("idle: ")}
+        wanted = palette.idle_legend({piece.reason for piece in explain_idle(TRACES[name])})
+        assert [*found] == [*wanted] and "idle: waits for a result" in found
+        assert len({to_hex(c.get_facecolor()[0]) for c in found.values()}) == len(found)
+        assert all(c.get_zorder() < collection(ax, Kind.F).get_zorder() for c in found.values())
 
 
-@pytest.mark.parametrize("kind", [Kind.F, Kind.B, Kind.WAIT])
+@pytest.mark.parametrize("kind", [Kind.F, Kind.B])
 def test_colour_and_hatch_are_those_of_the_kind(kind):
     found = collection(drawn("recorded"), kind)
     style = palette.STYLES[kind]
@@ -236,14 +245,14 @@ def test_a_schedule_with_a_strange_name_is_drawn():
     [
         (
             "gpipe",
-            {"F forward", "B backward", "idle, waiting for a message", "idle"}
-            | {"send F", "send B"},
+            {"F forward", "B backward", "idle: waits for a result"}
+            | {"idle: nothing left to compute", "send F", "send B"},
         ),
         ("one rank", {"F forward", "B backward"}),
         (
             "recorded",
-            {"F forward", "B backward", "S optimizer step", "idle", "idle, waiting for a message"}
-            | {"send F", "send B", "receive F", "receive B"},
+            {"F forward", "B backward", "S optimizer step"}
+            | {"send F", "send B", "receive F", "receive B", *IDLE_OF_RECORDED},
         ),
     ],
 )
@@ -301,7 +310,7 @@ def test_words_around_the_axes_do_not_overlap(name):
 
 def test_a_size_for_a_lecture():
     width, height = plot_timeline(TRACES["recorded"]).get_size_inches()
-    assert width == 10 and 3.5 < height < 4.5
+    assert width == 10 and 3.5 < height < 5.0
 
 
 def test_draws_into_axes_of_another_figure():
@@ -414,7 +423,7 @@ def test_each_half_says_what_it_is():
         return replace(TRACES["recorded"], setting=setting)
 
     ours, torchs = of("gloo"), of("torch.distributed.pipelining, gloo")
-    name = ours.setting.schedule
+    name = title_of(ours.setting.schedule)
     assert titles(plot_compare(ours, torchs)) == [
         f"recorded by pipelab: {name}",
         f"recorded by torch.distributed.pipelining: {name}",
