@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from pipelab.action import MESSAGES, Kind
 from pipelab.overlapping import overlapping_pairs
+from pipelab.plots.any_theme import INSIDE
 from pipelab.plots.palette import BLACK, STYLES, edge, idle_legend, idle_shade, shade, text_on
 from pipelab.plots.picture import (
     ABOVE,
@@ -244,7 +245,7 @@ def _draw_labels(
             text = "\n".join(look.lines(e))
             label = ax.text((e.start + e.end) / 2, middle, text, fontsize=look.size)
             label.set(ha="center", va="center", linespacing=0.95, color=text_on(fills[e]))
-            label.set(zorder=4, clip_on=True)
+            label.set(zorder=4, clip_on=True, gid=INSIDE)
             if STYLES[e.kind].hatch:  # keep the hatch from crossing the letters
                 label.set_path_effects([withStroke(linewidth=3, foreground=fills[e])])
 

@@ -1,7 +1,6 @@
 """What every picture has: its size and alternative text, title, legend and source line."""
 
 import base64
-import io
 import textwrap
 from collections.abc import Iterable
 from functools import cache
@@ -16,6 +15,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from pipelab.action import MESSAGES, Kind
+from pipelab.plots.any_theme import png_of
 from pipelab.plots.palette import (
     BLUE,
     QUIET,
@@ -45,9 +45,7 @@ class Picture(Figure):
     alt = ""
 
     def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png")
-        return buffer.getvalue()
+        return png_of(self)
 
     def __repr__(self) -> str:
         return self.alt or super().__repr__()
