@@ -227,13 +227,16 @@ def _draw_labels(
     """
     left, right = ax.get_xlim()
     named = [e for e in trace.events if STYLES[e.kind].letter and e.microbatch is not None]
+    last = max((e.microbatch or 0 for e in named), default=0)
+    widest = int("8" * len(str(last)))  # or labels would end at microbatch 9
 
     def fits(e: Event, look: _Look) -> bool:
+        lines = look.lines(e if e.microbatch is None else e._replace(microbatch=widest))
         top, bottom = sides(e)
         tall = (bottom - top) * size[1] / trace.num_ranks
         room = (e.end - e.start) / (right - left) * size[0] - 3
-        wide = room >= 5 and max(text_width(line, look.size) for line in look.lines(e)) <= room
-        return wide and len(look.lines(e)) * look.size * 1.15 <= tall
+        wide = room >= 5 and max(text_width(line, look.size) for line in lines) <= room
+        return wide and len(lines) * look.size * 1.15 <= tall
 
     def share(look: _Look) -> float:
         return sum(fits(e, look) for e in named) / max(1, len(named))

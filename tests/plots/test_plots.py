@@ -1,6 +1,7 @@
 """The timeline as a picture: its boxes are the events, its words are true and readable."""
 
 import io
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -43,6 +44,12 @@ every_trace = pytest.mark.parametrize("name", TRACES)
 def drawn(name, width=10.0, title=None):
     """The axes of a trace's picture, drawn, so that its texts have a size."""
     return _drawn(name, width, title)
+
+
+def _axes(trace):
+    figure = plot_timeline(trace)
+    figure.draw_without_rendering()
+    return figure.axes[0]
 
 
 @cache  # by all its arguments: a default one that is given is the same
@@ -192,6 +199,12 @@ def test_no_label_sticks_out_of_its_box(name):
         (x0, y0), (x1, y1) = ax.transData.transform([(left, bottom), (right, top)])
         assert x0 <= extent.x0 and extent.x1 <= x1, text.get_text()
         assert y0 <= extent.y0 + 2 and extent.y1 <= y1 + 2, text.get_text()
+
+
+def test_labels_of_a_row_do_not_end_at_microbatch_9():
+    costs = Cost([0.6, 0.2, 0.2, 0.2], 0.5, 0.4)
+    texts = [t.get_text() for t in labels(_axes(simulate(one_f_one_b(4, 32), costs)))]
+    assert not texts or max(int(re.sub(r"\D", "", text)) for text in texts) == 31
 
 
 def test_labels_are_absent_where_they_would_not_fit():
