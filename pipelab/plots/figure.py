@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -68,15 +68,28 @@ class _Look(NamedTuple):
     """How the boxes of a picture are labelled."""
 
     size: float
-    stacked: bool
+    form: Literal["line", "stacked", "number"]
 
     def lines(self, event: Event) -> list[str]:
         """The lines of an event's label: letter and microbatch."""
-        parts = STYLES[event.kind].letter, "" if event.microbatch is None else str(event.microbatch)
-        return [part for part in parts if part] if self.stacked else ["".join(parts)]
+        letter, digits = STYLES[event.kind].letter, event.microbatch
+        if digits is None:
+            return [letter]
+        match self.form:
+            case "line":
+                return [f"{letter}{digits}"]
+            case "stacked":
+                return [letter, str(digits)]
+            case "number":
+                return [str(digits)]
 
 
-_LOOKS = (_Look(NORMAL, False), _Look(SMALL, False), _Look(SMALL, True))
+_LOOKS = (
+    _Look(NORMAL, "line"),
+    _Look(SMALL, "line"),
+    _Look(SMALL, "stacked"),
+    _Look(SMALL, "number"),
+)
 _MOST = 0.9  # of the boxes have room for the look of all
 
 
@@ -221,7 +234,7 @@ def _draw_labels(
     sides: Callable[[Event], tuple[float, float]],
     size: tuple[float, float],
 ) -> None:
-    """Letter and microbatch in one line, else in two; where that does not fit, nothing.
+    """Letter and microbatch in one line, else in two, else the number alone, else nothing.
 
     Most boxes have room for the look of all, so that boxes of one picture look alike.
     """
