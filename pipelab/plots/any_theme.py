@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, Patch
 from matplotlib.spines import Spine
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from PIL import Image
 
 from pipelab.plots.palette import BLACK, PURPLE, QUIET, VERMILLION, idle_shade
@@ -51,7 +51,9 @@ def _on_any_ground(figure: Figure) -> Iterator[None]:
         for ax in figure.axes:
             ax.tick_params(colors=MIDDLE)
             later.callback(ax.tick_params, colors=BLACK)
-        for artist in figure.findobj(lambda artist: isinstance(artist, Artist)):
+        artists = figure.findobj(lambda artist: isinstance(artist, Artist))
+        arrows = [a.arrow_patch for a in artists if isinstance(a, Annotation) and a.arrow_patch]
+        for artist in [*artists, *arrows]:  # findobj does not look for the arrows
             for name, new in _changes(artist).items():
                 later.callback(artist.set, **{name: getattr(artist, f"get_{name}")()})
                 artist.set(**{name: new})
