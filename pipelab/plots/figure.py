@@ -117,6 +117,7 @@ def plot_timeline(
         messages: whether to draw them, in a lane below each rank.
     """
     idle = explain_idle(trace)
+    first, _ = span(trace.events)  # messages and waits begin with the step, computations later
     if not messages:
         trace = replace(trace, events=tuple(e for e in trace.events if e.kind not in MESSAGES))
     reasons = {piece.reason for piece in idle}
@@ -127,8 +128,8 @@ def plot_timeline(
     size = _points(ax, figure.dpi)
     has_messages = any(e.kind in MESSAGES for e in trace.events)
     band = _Band(-0.44, 0.2, 0.25, 0.42) if has_messages else _Band(-0.4, 0.4)
-    first, last = span(e for e in trace.events if e.kind is not Kind.WAIT)
-    last = max(last, until or last, line[0] if line else last)
+    _, last = span(e for e in trace.events if e.kind is not Kind.WAIT)
+    last = max(last, first + 1e-9, until or last, line[0] if line else last)
     air = (last - first) * 0.004
     ax.set(xlim=(first - air, last + air), ylim=(trace.num_ranks - 0.5, -0.5))
     _draw_idle(ax, idle, band)
