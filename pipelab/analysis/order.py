@@ -3,26 +3,72 @@
 from dataclasses import replace
 
 from pipelab.action import COMPUTE, Action, Kind
+from pipelab.errors import ScheduleError
 from pipelab.schedules import Schedule, recognise
+from pipelab.schedules.catalogue import BUILDERS, paper_bubble, title_of
 from pipelab.schedules.recognition import order_of
+from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
+from pipelab.words import number
 
 UNKNOWN = "custom"
 
 
 def schedule_of(trace: Trace) -> Schedule:
-    """Who ran what, in which order; its name is the catalogue's where the order is the same."""
+    """Who ran what, in which order; its name is the catalogue's where the order is the same.
+
+    Ranks that were not recorded have no actions; of the others the order is compared.
+    """
     rows: list[list[Action]] = [[] for _ in range(trace.num_ranks)]
     for e in sorted(trace.events, key=lambda e: (e.start, e.kind != Kind.F)):
         if e.kind in COMPUTE:
             rows[e.rank].append(Action(e.stage, e.kind, e.microbatch))
     pairs = order_of(trace).overlaps
     schedule = Schedule(tuple(tuple(row) for row in rows), UNKNOWN, overlaps=pairs)
+    if not all(rows):
+        return replace(schedule, name=_name_in_part(schedule) or UNKNOWN)
     found = recognise(schedule)
     is_same = found.name is not None and not found.is_own and not found.difference
     return replace(schedule, name=found.name) if is_same and found.name else schedule
 
 
+def _name_in_part(schedule: Schedule) -> str | None:
+    """The first of the catalogue whose ranks do the same as those that were recorded."""
+    p, m = schedule.num_ranks, schedule.num_microbatches
+    v = max(len(schedule.stages_of(rank)) for rank in range(p))
+    for name, builder in BUILDERS.items():
+        if builder.stages_per_rank != v and (builder.stages_per_rank or v == 1):
+            continue
+        try:
+            built = builder.build(p, m, v)
+        except ScheduleError:  # it refuses these sizes
+            continue
+        pairs = zip(schedule.ranks, built.compute.ranks, strict=True)
+        if all(own == theirs for own, theirs in pairs if own):
+            return name
+    return None
+
+
 def order_in_words(schedule: Schedule) -> str:
     """What the order is, for people: ``"1F1B"``, or what it is nearest to and how it differs."""
+    there = sum(1 for row in schedule.ranks if row)
+    if there < schedule.num_ranks:
+        title = title_of(schedule.name) if schedule.name in BUILDERS else "your own"
+        return f"{title} on the {number(there, 'rank')} that were recorded"
     return str(recognise(schedule))
+
+
+def formula_of(schedule: Schedule) -> tuple[str, float] | None:
+    """The bubble on paper: its formula's text and value; without a formula, the simulator's.
+
+    None for an order that cannot be simulated, as where a rank was not recorded.
+    """
+    v, rest = divmod(schedule.num_stages, schedule.num_ranks)
+    sizes = schedule.num_ranks, schedule.num_microbatches
+    if not rest and (found := paper_bubble(schedule.name, *sizes, v)):
+        return found
+    try:
+        bubble = simulate(schedule, Cost()).bubble_fraction
+    except ScheduleError:
+        return None
+    return "the simulator with equal stages, F = B / 2 and free messages", bubble
