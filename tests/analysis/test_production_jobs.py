@@ -175,6 +175,9 @@ def test_with_ranks_missing_the_schedule_is_still_recognised(tmp_path):
     found = opened(tmp_path, job, skip=lambda step, replica, rank: rank == 2)
     assert found.order == "1F1B on the 3 ranks that were recorded"
     assert found.formula[1] == pytest.approx(3 / 11) and found.what_ifs == ()
+    found = opened(tmp_path, job, skip=lambda step, replica, rank: rank == 3)
+    assert found.order == "1F1B on the 3 ranks that were recorded"
+    assert (found.ranks, found.formula[1], found.what_ifs) == (4, pytest.approx(3 / 11), ())
     found = opened(tmp_path, job, skip=lambda step, replica, rank: (step, rank) == (8, 2))
     assert found.num_steps == 4 and found.order == "1F1B"
 

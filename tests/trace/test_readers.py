@@ -250,6 +250,17 @@ def test_ranks_of_one_host_share_its_clock(tmp_path):
     assert trace.setting.clock_error == 0.0 and "share its clock" in notes([trace])
 
 
+def test_files_of_several_runs_on_one_host_are_refused(tmp_path):
+    own = recorded_like(one_f_one_b(2, 4))
+    paths = kineto(tmp_path, [own], hosts=["a", "a"], shifts={1: -10.0})
+    with pytest.raises(TraceError, match=r"rank 1 used a result of rank 0 .* several runs"):
+        Trace.read(paths)
+    own = recorded_like(one_f_one_b(3, 4))
+    paths = kineto(tmp_path, [own], hosts=["a", "a", "a"])
+    (trace,) = Trace.read([paths[0], paths[2]])
+    assert "all ranks ran on a: they share its clock" in notes([trace])
+
+
 def test_a_file_whose_clocks_contradict_its_messages_is_aligned_too(tmp_path):
     own = recorded_like(one_f_one_b(3, 6))
     rows = ndtimeline({(0, 0): own}, shifts={2: -0.2})
@@ -397,6 +408,7 @@ def ndtimeline_text():
         (b'{"traceEvents": 3}', "no recorded pipeline"),
         (b'[{"name": ["list"], "ph": "X"}, {"name": {"a": 1}}]', "no recorded pipeline"),
         (b'[{"name": "forward", "ph": "X", "ts": 1, "dur": 1}]', "such as forward.*expected"),
+        (b'[{"name": "forward", "cat": {"a": []}, "ph": "X"}]', "such as forward.*expected"),
         (b'[{"name": "forward-compute", "ph": "X", "ts": "soon", "dur": 1}]', "ts 'soon'"),
         (b'[{"name": "forward-compute", "ph": "X", "ts": 1, "dur": -1}]', "dur -1"),
         (b'[{"name": "forward-compute", "ph": "X", "ts": 1, "dur": null}]', "dur None"),

@@ -15,7 +15,9 @@ from math import inf
 from typing import NamedTuple
 
 from pipelab.action import Kind
+from pipelab.errors import TraceError
 from pipelab.trace.event import Event
+from pipelab.trace.metrics import step_span
 from pipelab.trace.readers.gathered import HOST_TIME, Gathered
 from pipelab.words import time_text
 
@@ -52,7 +54,10 @@ def align(gathered: Gathered) -> dict[int, Aligned]:
     found = {}
     for replica in sorted({key.replica for key in gathered.steps}):
         steps = {k: row for k, row in gathered.steps.items() if k.replica == replica}
-        hosts = [gathered.hosts.get((replica, r), "") for r in range(gathered.num_ranks)]
+        there = {e.rank for row in steps.values() for e in row}
+        known = {gathered.hosts.get((replica, r), "") for r in there}
+        alone = min(known) if len(known) == 1 else ""  # ranks without a file are nowhere else
+        hosts = [gathered.hosts.get((replica, r), alone) for r in range(gathered.num_ranks)]
         found[replica] = aligned = _aligned(steps.values(), hosts, gathered.clock == HOST_TIME)
         for key, row in steps.items():
             gathered.steps[key] = [
@@ -70,7 +75,7 @@ def _aligned(steps: Iterable[Sequence[Event]], hosts: Sequence[str], needs_wait:
         return Aligned(still, 0.0, "")
     known = all(hosts)
     if known and len(set(hosts)) == 1:
-        return Aligned(still, 0.0, f"all ranks ran on {hosts[0]}: they share its clock")
+        return Aligned(still, 0.0, _shared(hosts[0], [*steps], needs_wait))
     clocks = _numbered([host or str(rank) for rank, host in enumerate(hosts)])
     bounds = _bounds(steps, clocks, needs_wait)
     if not bounds:
@@ -95,6 +100,24 @@ def _aligned(steps: Iterable[Sequence[Event]], hosts: Sequence[str], needs_wait:
     error = max(widths)
     offsets = tuple(middle[clock] for clock in clocks)
     return Aligned(offsets, error, _note(offsets, error, len(unbound)))
+
+
+def _shared(host: str, steps: Sequence[Sequence[Event]], needs_wait: bool) -> str:
+    """In words that ranks of one host share its clock. Raises TraceError if they cannot."""
+    early = 0.0
+    for events in steps:
+        span = step_span(events)
+        for message in _messages(events, needs_wait):
+            early = max(early, message.sent - message.received)
+            if span and message.sent - message.received > (span[1] - span[0]) / 2:
+                raise TraceError(
+                    f"rank {message.destination} used a result of rank {message.source} "
+                    f"{time_text(early)} before it was made, on the same clock, that of {host}: "
+                    f"these files are of several runs or steps; open those of one run"
+                )
+    if early > _NOISE:
+        return f"all ranks ran on {host}, but results were used {time_text(early)} before their end"
+    return f"all ranks ran on {host}: they share its clock"
 
 
 def _note(offsets: Sequence[float], error: float, unbound: int) -> str:
