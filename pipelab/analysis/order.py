@@ -13,6 +13,7 @@ from pipelab.trace import Trace
 from pipelab.words import number
 
 UNKNOWN = "custom"
+_ENOUGH = 0.25  # of all ranks, to say what they are a part of
 
 
 def schedule_of(trace: Trace) -> Schedule:
@@ -48,7 +49,8 @@ def _part_of(rows: tuple[tuple[Action, ...], ...]) -> tuple[str, int] | None:
     schedule = Schedule(rows, UNKNOWN)
     forwards = sum(action.kind is Kind.F for row in rows for action in row)
     held = sum(len(schedule.stages_of(rank)) for rank in range(len(rows)))
-    if forwards != held * schedule.num_microbatches:
+    there = sum(1 for row in rows if row)
+    if forwards != held * schedule.num_microbatches or there < _ENOUGH * len(rows):
         return None
     v = max(len(schedule.stages_of(rank)) for rank in range(len(rows)))
     first = 0 if not all(rows) else 1

@@ -409,6 +409,8 @@ def ndtimeline_text():
         (b'[{"name": ["list"], "ph": "X"}, {"name": {"a": 1}}]', "no recorded pipeline"),
         (b'[{"name": "forward", "ph": "X", "ts": 1, "dur": 1}]', "such as forward.*expected"),
         (b'[{"name": "forward", "cat": {"a": []}, "ph": "X"}]', "such as forward.*expected"),
+        (b'[{"name": "forward-compute", "ph": "X", "ts": 1, "dur": 1, "args": {"mb_id": 0, '
+         b'"model_chunk": 2000000000}}]', "stage 2000000000, microbatch 0: the file is damaged"),
         (b'[{"name": "forward-compute", "ph": "X", "ts": "soon", "dur": 1}]', "ts 'soon'"),
         (b'[{"name": "forward-compute", "ph": "X", "ts": 1, "dur": -1}]', "dur -1"),
         (b'[{"name": "forward-compute", "ph": "X", "ts": 1, "dur": null}]', "dur None"),

@@ -14,7 +14,7 @@ from pipelab.action import COMPUTE, Kind
 from pipelab.errors import TraceError
 from pipelab.trace.event import Event
 from pipelab.trace.readers.gathered import HOST_TIME, Gathered, StepKey
-from pipelab.trace.readers.stream import EventFile, Json, first_whole, whole
+from pipelab.trace.readers.stream import EventFile, Json, brief, first_whole, whole
 
 _PREFIX = "megatron."
 _COMPUTED = {
@@ -111,7 +111,7 @@ def _nanoseconds(span: Json, name: str) -> int:
     value = span.get(name)
     if isinstance(value, str | int) and str(value).isdigit() and len(str(value)) < 25:
         return int(value)
-    raise TraceError(f"the span {span.get('name')!r} has {name} {value!r}: nanoseconds expected")
+    raise TraceError(f"the span {span.get('name')} has {name} {brief(value)}: nanoseconds expected")
 
 
 def _numbered(rows: list[tuple[int, Event]]) -> Iterator[tuple[int, Event]]:

@@ -159,7 +159,15 @@ def number(event: Json, name: str, least: float | None = None) -> float:
                 return found
     except (ValueError, OverflowError):
         pass
-    raise TraceError(f"the event {event.get('name')!r} has {name} {value!r}: a number was expected")
+    raise TraceError(
+        f"the event {brief(event.get('name'))} has {name} {brief(value)}: a number was expected"
+    )
+
+
+def brief(value: object) -> str:
+    """A value of a file, at most 60 characters of it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def whole(value: object, default: int = -1) -> int:
