@@ -80,7 +80,8 @@ def _worst(found: Diagnosis) -> str:
 def _gain(what: WhatIf, found: Diagnosis) -> str:
     whole = change(what.duration / found.simulated)
     where = _of_replica(found, found.trace.setting.replica)
-    return f"{what.words} a step{where} takes {time_text(what.duration)} ({whole})"
+    times = f"{time_text(what.duration)} in place of {time_text(found.simulated)}"
+    return f"{what.words}, a step{where} takes {times} ({whole})"
 
 
 def _schedule(found: Diagnosis) -> str:

@@ -92,7 +92,7 @@ def test_a_slow_rank_of_one_replica(tmp_path):
     healed = without(found, job, slow={})
     assert what(found)["rank"] == pytest.approx(healed, rel=0.02)
     assert what(found)["rank_as_elsewhere"] == pytest.approx(healed, rel=0.02)
-    assert "with rank 2 like rank 2 of the other replicas a step of replica 1" in answer(found)
+    assert "with rank 2 like rank 2 of the other replicas, a step of replica 1" in answer(found)
     assert "in replica 1, which takes longest" in answer(found)
 
 

@@ -17,6 +17,7 @@ from tests.trace.foreign import (
     device_events,
     gpipe_events,
     kineto,
+    lens,
     ndtimeline,
     otlp,
     runtime_events,
@@ -156,6 +157,23 @@ def test_spans_of_megatron(tmp_path):
     for trace, own in zip(traces, steps, strict=True):
         assert_same(trace, own)
     assert "no memory and no waits" in notes(traces)
+
+
+@pytest.mark.parametrize("console", [False, True])
+@pytest.mark.parametrize(("tensor", "sizes"), [(1, True), (2, True), (1, False)])
+def test_spans_of_megatron_as_its_exporters_write_them(tensor, sizes, console, tmp_path):
+    jobs = [[recorded_like(one_f_one_b(3, 4), seed=10 * replica + n) for n in range(2)]
+            for replica in range(2)]  # fmt: skip
+    path = tmp_path / "traces.jsonl"
+    path.write_text(lens(jobs, tensor, sizes, console))
+    traces = Trace.read(path)
+    at = [(t.setting.step, t.setting.replica) for t in traces]
+    assert at == [(100, 0), (100, 1), (101, 0), (101, 1)]
+    for trace in traces:
+        own = jobs[trace.setting.replica][trace.setting.step - 100]
+        assert_same(trace, own, 1e-6 if console else 1e-8)
+    assert "all ranks ran on node1" in notes(traces)
+    assert ("6 further tensor-parallel ranks" in notes(traces)) == (tensor == 2)
 
 
 def test_our_own_files_come_back(tmp_path):
