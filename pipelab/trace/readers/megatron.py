@@ -8,8 +8,8 @@
 
 A file is OTLP's JSON, whole or one text a line (as the OpenTelemetry Collector writes files), or
 one span a line (the SDK's console exporter). A span's resource says which process it is of,
-``dl.rank``, and may say the sizes of the job, ``dl.pipeline_parallel.size`` and the like: as Megatron
-counts its ranks, tensor-parallel ones come first, then data-parallel ones, then the pipeline's.
+``dl.rank``, and may say the sizes of the job, ``dl.pipeline_parallel.size`` and the like: Megatron
+counts its ranks tensor-parallel ones first, then data-parallel ones, then the pipeline's.
 """
 
 import re
