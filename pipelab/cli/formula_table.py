@@ -27,9 +27,10 @@ _WORDS = {
     Figure.PEAK: "activations held",
 }
 _LEGEND = (
-    "p ranks, m microbatches, v stages on each rank; B = I + W. Idle in the step: on the rank that has most, from the first start to the last end of all. "
-    "Idle in its span: from the rank's own first start to its own last end. Activations held: the "
-    "most on any rank, in microbatches of its slice."
+    "p ranks, m microbatches, v stages on each rank; B = I + W. Idle in the step: on the rank that "
+    "has most, from the first start to the last end of all. Idle in its span: from the rank's own "
+    "first start to its own last end. Activations held: the most on any rank, in microbatches of "
+    "its slice."
 )
 _RECORDED = "Recorded: real ranks, real messages, each action paced to its cost."
 
