@@ -187,7 +187,7 @@ def par(machine: Machine, model: Model, budget: float) -> Plan:
     if not fits:
         least = min(max(memory(model, plan)) for plan in plans(machine, model))
         raise LessonError(
-            f"no plan fits into {budget:,.0f} bytes: at least {least:,.0f} are needed"
+            f"no plan fits into {budget:,.0f} bytes on each rank: the smallest needs {least:,.0f}"
         )
     return min(fits, key=lambda plan: seconds(machine, model, plan))
 

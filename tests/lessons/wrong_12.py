@@ -228,7 +228,7 @@ WRONG = {
         (one_f_one_b_alone, TIGHT),
         (whole_batches, TIGHTER),
         (as_many_microbatches_as_possible, "a start of 10 ms"),
-        (first_rank_alone, TIGHTER),
+        (first_rank_alone, "a large last layer"),
         (averages_are_free, "slow links"),
         (always_eight, "3 ranks, 6 layers, 9 rows"),
         (half_of_the_ranks, TIGHT),

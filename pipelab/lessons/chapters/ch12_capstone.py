@@ -6,6 +6,8 @@ section 3). The average of gradients in a ring: Patarasuk and Yuan 2009.
 
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from pipelab.errors import RankOutOfMemory
 from pipelab.lessons import plan_run, recorded
 from pipelab.lessons.answer_process import Function
@@ -45,6 +47,7 @@ def _jobs() -> Cases:
     """The named cases: the lesson's own model first, and then other machines."""
     model = the_model()
     alike = [Layer(0.001, 50_000, 20_000, 2_000)] * 6
+    large = [*alike[1:], alike[0]._replace(weights=400_000)]
     return {
         **{name: (MACHINE, model, budget) for name, budget in BUDGETS.items()},
         "room for every plan": (MACHINE, model, _ROOM),
@@ -52,6 +55,7 @@ def _jobs() -> Cases:
         "far links": (MACHINE._replace(latency=0.02, bandwidth=1e7), model, _ROOM),
         "a start of 10 ms": (MACHINE._replace(start=0.01), model, 3_000_000),
         "one rank": (Machine(1, 0.001, 0.0, 1e9), model, 5_000_000),
+        "a large last layer": (Machine(2, 0.0, 0.001, 1e8), Model(8, large), 1_450_000),
         "3 ranks, 6 layers, 9 rows": (Machine(3, 0.0, 0.001, 1e8), Model(9, alike), 800_000),
     }
 
@@ -154,6 +158,8 @@ def _places(value: object) -> list[dict[str, object]]:
 
 
 def _ints(value: object) -> object:
+    if isinstance(value, torch.Tensor):  # what a dict holds by name stays one
+        value = value.tolist()
     return [*map(whole, value)] if isinstance(value, list) else whole(value)
 
 

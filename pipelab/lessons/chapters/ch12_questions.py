@@ -39,8 +39,8 @@ QUESTIONS: dict[str, Question] = {
             ),
             "b": Choice(
                 "2 × 2: half of each",
-                "It lies between the two: one rank less to wait for, and a short average over "
-                "replicas.",
+                "It is between the two: one rank to wait for instead of three, and a shorter "
+                "average over replicas than that of the whole model.",
             ),
             "c": Choice(
                 "4 × 1: no rank waits for another one until the gradients are averaged",
