@@ -108,7 +108,7 @@ def points(difference: float) -> str:
     >>> points(0.042), points(-0.3)
     ('+4.2 points', '-30.0 points')
     """
-    return f"{100 * difference:+.1f} points"
+    return f"{_rounded(100 * difference):+.1f} points"
 
 
 def change(ratio: float) -> str:
@@ -117,7 +117,12 @@ def change(ratio: float) -> str:
     >>> change(1.042), change(0.5)
     ('+4.2 %', '-50.0 %')
     """
-    return f"{100 * (ratio - 1):+.1f} %"
+    return f"{_rounded(100 * (ratio - 1)):+.1f} %"
+
+
+def _rounded(value: float) -> float:
+    """To one digit; what is too small for it is a plain 0, without a minus."""
+    return round(value, 1) + 0.0
 
 
 def bytes_text(count: int) -> str:
@@ -133,12 +138,17 @@ def bytes_text(count: int) -> str:
     return f"{count / size:.1f} {unit}"
 
 
-def time_text(seconds: float) -> str:
-    """Seconds in the unit that suits them, three digits.
+_ROUNDING = 1e-9  # seconds
 
-    >>> time_text(0.0123), time_text(33)
-    ('12.3 ms', '33 s')
+
+def time_text(seconds: float) -> str:
+    """Seconds in the unit that suits them, three digits; less than a nanosecond is rounding.
+
+    >>> time_text(0.0123), time_text(33), time_text(3e-13)
+    ('12.3 ms', '33 s', '0 µs')
     """
+    if abs(seconds) < _ROUNDING:
+        seconds = 0.0
     factor, unit = time_unit(seconds)
     value = seconds * factor
     return f"{value:.3g} {unit}" if value < 999.5 else f"{value:.0f} {unit}"
@@ -160,4 +170,4 @@ def signed_time(seconds: float) -> str:
     >>> signed_time(-0.02)
     '−20 ms'
     """
-    return f"{'−' if seconds < 0 else '+'}{time_text(abs(seconds))}"
+    return f"{'−' if seconds <= -_ROUNDING else '+'}{time_text(abs(seconds))}"

@@ -221,7 +221,7 @@ def _section(entry: Entry, shown: str) -> Iterator[str]:
 
 def _recorded(entry: Entry, recordings: Path) -> str:
     """The recording as HTML: a timeline, the text of an error, or "" if there is none."""
-    trace, text = recordings / f"{entry.name}.json", recordings / f"{entry.name}.txt"
+    trace, text = recordings / f"{entry.name}.json.gz", recordings / f"{entry.name}.txt"
     if trace.is_file():
         return playable(Trace.load(trace), show=list(entry.show) or None)
     if text.is_file():

@@ -23,8 +23,8 @@ def runtime(tmp_path):
 
 def test_the_folder_is_whole(tmp_path, runtime):
     out = tmp_path / "made" / "here"
-    build_playground(out, runtime)
-    build_playground(out, runtime)  # over an earlier one
+    build_playground(out, runtime, precompiled=False)
+    build_playground(out, runtime, precompiled=False)  # over an earlier one
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     names = {f"pyodide/{name}" for name in (*_MODULES, *_FETCHED)}
     assert files == {"index.html", "pipelab.zip", "runtime.js", *names}
@@ -36,7 +36,7 @@ def test_the_folder_is_whole(tmp_path, runtime):
 
 
 def test_the_package_has_what_predicts_and_nothing_that_runs(tmp_path, runtime):
-    build_playground(tmp_path / "out", runtime)
+    build_playground(tmp_path / "out", runtime, precompiled=False)
     with zipfile.ZipFile(tmp_path / "out" / "pipelab.zip") as archive:
         names = archive.namelist()
     assert {"pipelab/widgets/playground_answers.py", "pipelab/simulator/simulate.py"} <= {*names}
@@ -44,7 +44,7 @@ def test_the_package_has_what_predicts_and_nothing_that_runs(tmp_path, runtime):
 
 
 def test_the_package_answers_by_itself(tmp_path, runtime):
-    build_playground(tmp_path / "out", runtime)
+    build_playground(tmp_path / "out", runtime, precompiled=False)
     script = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'out' / 'pipelab.zip')!r})\n"
         "from pipelab.widgets.playground_answers import replies\n"
@@ -58,4 +58,4 @@ def test_the_package_answers_by_itself(tmp_path, runtime):
 def test_a_folder_without_the_runtime_is_refused(tmp_path, runtime):
     (runtime / "python_stdlib.zip").unlink()
     with pytest.raises(PipelabError, match=r"python_stdlib\.zip is missing"):
-        build_playground(tmp_path / "out", runtime)
+        build_playground(tmp_path / "out", runtime, precompiled=False)

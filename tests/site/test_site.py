@@ -90,7 +90,7 @@ def test_a_recording_is_of_the_schedule_that_its_line_names(entry):
     names["record"] = lambda schedule, *pace, **options: asked.append((schedule, options))
     exec(entry.code, names)
     ((schedule, options),) = asked
-    path = RECORDINGS / f"{entry.name}.json"
+    path = RECORDINGS / f"{entry.name}.json.gz"
     if "memory_budget" in options:
         text = RECORDINGS.joinpath(f"{entry.name}.txt").read_text("utf-8")
         assert f"of a budget of {options['memory_budget']:,}" in text
@@ -156,10 +156,8 @@ def test_gathered_pages_keep_links_and_need_no_network(tmp_path):
 
 def test_a_playground_is_named_where_there_is_one(tmp_path):
     course = small_course(tmp_path / "notebooks")
-    (course / "site" / "playground").mkdir()
-    gather(course, tmp_path / "source")
+    gather(course, tmp_path / "source", playground=True)
     assert 'href="playground/index.html"' in (tmp_path / "source" / "index.md").read_text("utf-8")
-    assert not (tmp_path / "source" / "playground").exists(), "copied beside the pages instead"
 
 
 def test_a_folder_without_lessons_is_refused(tmp_path):
