@@ -13,7 +13,7 @@ import { bind, timeline } from "./timeline.js";
 const TIMED = /** @type {const} */ (["f", "i", "w", "l"]);
 const FLAGS = { f: "--forward", i: "--backward-input", w: "--backward-weight", l: "--latency" };
 const UNRECORDED = "No recording of exactly this is shipped. The line below makes one, on any machine with pipelab.";
-const NO_SERVER = "The recording could not be fetched: open this page from a web server.";
+const NO_SERVER = "A recording is fetched from the site: open this page from a web server to see it.";
 
 /** The recordings of what is shown, by their kinds. @param {Shown} shown @param {string[]} names */
 export function recordingsOf({ settings: s, isNamed, hasStages }, names) {
@@ -86,10 +86,11 @@ export function recordedRun(names) {
     const kind = found[wanted] ? wanted : found.paced ? "paced" : "unpaced";
     const name = found[kind] ?? "";
     kinds.show(found, kind);
-    view.node.hidden = !name;
+    view.node.hidden = !name || location.protocol === "file:";
     if (name === played) return;
     played = name;
     if (!name) return write(words, UNRECORDED);
+    if (location.protocol === "file:") return write(words, NO_SERVER); // where nothing can be fetched
     try {
       const answer = await fetch(new URL(`runs/${name}.json`, document.baseURI));
       const state = withBytes(await answer.json());
