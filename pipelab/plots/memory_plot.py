@@ -133,7 +133,8 @@ def describe_memory(held: Held, budget: int | None) -> str:
     if budget is None:
         return text
     over = [rank for rank, peak in enumerate(peaks) if peak.total > budget]
-    names = f"rank {', '.join(map(str, over))}" if len(over) <= _NAMED else f"{len(over)} ranks"
+    noun = "rank" if len(over) == 1 else "ranks"
+    names = f"{noun} {', '.join(map(str, over))}" if len(over) <= _NAMED else f"{len(over)} {noun}"
     text += f"; budget {_amount(held, budget)}, "
     return text + (f"exceeded by {names}" if over else "kept by every rank")
 

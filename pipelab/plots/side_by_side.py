@@ -30,6 +30,7 @@ from pipelab.words import change, percent, points, time_text
 
 _TORCHS = "torch.distributed.pipelining"  # how the backend of its traces begins
 _BOLD = 1.2  # a bold text is at most so many times as wide
+_FIXED = "\N{NO-BREAK SPACE}"
 _NUMBERS = 0.35  # inches, for a line of numbers at the foot
 
 
@@ -52,7 +53,7 @@ def plot_compare(a: Trace, b: Trace, *, width: float = 10.0) -> Figure:
     notes = [notes_of(*item, room) for item in zip((a, b), reasons, strict=True)]
     below = [note.height / POINTS for note in notes]
     widest = _BOLD * text_width(numbers, NORMAL)
-    lines = textwrap.wrap(numbers, int(room / widest * len(numbers)))
+    lines = _wrapped(numbers, int(room / widest * len(numbers)))
     whole = 2 * ABOVE + sum(rows) + sum(below) + _NUMBERS * len(lines)
     figure = Picture(figsize=(width, whole), dpi=144)
     figure.alt = f"Two timelines. {describe(a)} {describe(b)} {numbers}"
@@ -93,6 +94,12 @@ def _in_words(found: Comparison) -> str:
         f"bubble {percent(bubble.a, 1)} → {percent(bubble.b, 1)} ({points(bubble.difference)})"
     )
     return "; ".join(parts)
+
+
+def _wrapped(numbers: str, letters: int) -> list[str]:
+    """In lines of so many letters, which break between two of the numbers."""
+    whole = "; ".join(part.replace(" ", _FIXED) for part in numbers.split("; "))
+    return [line.replace(_FIXED, " ") for line in textwrap.wrap(whole, letters)]
 
 
 def _change(name: str, seconds: Pair) -> str:
