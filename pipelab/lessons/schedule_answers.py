@@ -9,7 +9,7 @@ from pipelab.lessons.results import Result
 from pipelab.schedules import Schedule
 from pipelab.words import number
 
-__all__ = ["NAMED_SIZES", "all_ranks", "gradients", "other_size", "schedule_of"]
+__all__ = ["NAMED_SIZES", "all_ranks", "gradients", "other_size", "rows_of", "schedule_of"]
 
 NAMED_SIZES: Cases = {
     "4 ranks, 8 microbatches": (4, 8),
@@ -35,10 +35,18 @@ def all_ranks(function: Function) -> Function:
 
 
 def schedule_of(rows: object) -> Schedule:
-    """The schedule of a list of rows. Raises TypeError if it is none, ScheduleError for a token."""
+    """The schedule of a row for each rank, of tokens or of text with spaces between them.
+
+    Raises TypeError if it is none, ScheduleError for a token.
+    """
+    return Schedule.from_tokens(rows_of(rows), "yours")
+
+
+def rows_of(rows: object) -> list[list[str]]:
+    """The tokens of each rank. Raises TypeError if there is no list of rows."""
     if not isinstance(rows, list):
-        raise TypeError("not a list of tokens for each rank")
-    return Schedule.from_tokens(rows, "yours")
+        raise TypeError("not a row for each rank")
+    return [row.split() if isinstance(row, str) else list(row) for row in rows]
 
 
 def other_size(schedule: Schedule, p: int, m: int) -> tuple[str, str] | None:
@@ -50,6 +58,8 @@ def other_size(schedule: Schedule, p: int, m: int) -> tuple[str, str] | None:
     if (schedule.num_ranks, stages, microbatches) == (p, p, m):
         return None
     got = f"{number(stages, 'stage')}, {number(microbatches, 'microbatch')}"
+    if schedule.num_ranks != p:
+        return f"rows for {number(schedule.num_ranks, 'rank')}", "a row of tokens for each rank"
     return got, "rank r runs stage r, for each of the m microbatches, numbered from 0"
 
 
