@@ -1,8 +1,9 @@
 """Answers that are schedules: rows of tokens, from a function of one rank or of all."""
 
 from pipelab.engine import verify_gradients
+from pipelab.errors import ScheduleError
 from pipelab.lessons.answer_process import Function
-from pipelab.lessons.comparing import equal, name_of
+from pipelab.lessons.comparing import ask, equal, name_of
 from pipelab.lessons.exercise import Cases
 from pipelab.lessons.experiment import LOSS, Experiment
 from pipelab.lessons.results import Result
@@ -37,16 +38,24 @@ def all_ranks(function: Function) -> Function:
 def schedule_of(rows: object) -> Schedule:
     """The schedule of a row for each rank, of tokens or of text with spaces between them.
 
-    Raises TypeError if it is none, ScheduleError for a token.
+    Raises OtherForm if it is none, ScheduleError for a token.
     """
-    return Schedule.from_tokens(rows_of(rows), "yours")
+    tokens = rows_of(rows)
+    if blanks := [slot for row in tokens for slot in row if not slot.strip(" .")]:
+        raise ScheduleError(
+            f"{blanks[0]!r} is no token: leave out what stands for waiting, a rank that has to "
+            f"wait waits anyway"
+        )
+    return Schedule.from_tokens(tokens, "yours")
 
 
 def rows_of(rows: object) -> list[list[str]]:
-    """The tokens of each rank. Raises TypeError if there is no list of rows."""
-    if not isinstance(rows, list):
-        raise TypeError("not a row for each rank")
-    return [row.split() if isinstance(row, str) else list(row) for row in rows]
+    """The tokens of each rank, from rows of tokens or of text. Raises OtherForm."""
+    if isinstance(rows, list):
+        rows = [row.split() if isinstance(row, str) else row for row in rows]
+    ask(rows, [[str]], "a list of tokens such as '0F0' for each rank")
+    assert isinstance(rows, list)
+    return rows
 
 
 def other_size(schedule: Schedule, p: int, m: int) -> tuple[str, str] | None:
