@@ -102,6 +102,7 @@ def test_front(case, tmp_path):
     write_trace(simulate(seq1f1b(2, 3, 2), Cost()), folder / "slices.json")
     pairs = simulate(dual_pipe_v(2, 5), Cost(latency=0.1, overlapped=2.5))
     write_trace(pairs, folder / "pairs.json")
+    shutil.copy(HERE / "addresses.json", folder)
     shutil.copy(case, folder / case.name)
     result = run(folder, node(), case.name)
     assert result.returncode == 0, result.stderr
