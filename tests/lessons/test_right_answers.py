@@ -259,6 +259,11 @@ def order_as_it_comes(p, m):
     return tuple(rows)
 
 
+def order_as_text(p, m):
+    """Rows as a schedule is written in a lesson: tokens with spaces between them."""
+    return [" ".join(row) for row in order_as_it_comes(p, m)]
+
+
 def two_actions_early(rows):
     """Three receives are open at a time: as many as there may be."""
     return placed(rows, early=2)
@@ -463,7 +468,7 @@ RIGHT = {
     "06.2": [speedup_in_slots, speedup_in_numpy],
     "07.1": [one_f_one_b_as_it_comes],
     "07.2": [peak_by_events, peak_in_numpy],
-    "09.1": [order_as_it_comes],
+    "09.1": [order_as_it_comes, order_as_text],
     "09.2": [two_actions_early],
     "10.1": [repair],
     "10.2": [look_at_after_many_steps],
