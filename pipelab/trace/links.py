@@ -104,7 +104,7 @@ _last: tuple[Callable[[], Trace | None], list[list[Node]]] = (_nothing, [])
 def link(trace: Trace) -> list[list[Node]]:
     """For each rank, its computations in order of their start, each with what it came after.
 
-    The answer of the last trace is kept for as long as it lives: whoever shows one asks for its
+    The answer for the last trace is kept until that trace is gone: whoever shows one asks for its
     idle time, its longest bubble and its critical path, one after the other. Do not change it.
     """
     global _last
