@@ -149,6 +149,7 @@ def test_a_long_function_is_found(sources):
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_a_bundle_is_a_module_by_itself(entry, tmp_path):
     text = bundle.script(entry)
+    assert text is bundle.script(entry, ""), "made once"
     assert "import " not in text and text.count("export ") == 1
     (tmp_path / "bundle.mjs").write_text(text, "utf-8")
     check = (
@@ -206,7 +207,7 @@ def test_files_that_import_each_other_or_share_a_name_are_refused(tmp_path, monk
     (tmp_path / "a.js").write_text('import { b } from "./b.js";\nexport const a = b;\n')
     (tmp_path / "b.js").write_text('import { a } from "./a.js";\nexport const b = a;\n')
     with pytest.raises(ValueError, match="a > b > a"):
-        bundle.script.__wrapped__("a")
+        bundle._script.__wrapped__("a", "")
     (tmp_path / "b.js").write_text("const a = 1;\nexport const b = a;\n")
     with pytest.raises(ValueError, match="declare a: rename one"):
-        bundle.script.__wrapped__("a")
+        bundle._script.__wrapped__("a", "")
