@@ -38,8 +38,15 @@ let started = null;
 let waiting = null;
 let working = false;
 
-/** Let messages come in that were sent meanwhile. */
-const pause = () => new Promise((go) => setTimeout(go));
+const REST = 120; // ms without a newer request before what takes longer is begun: a search cannot be stopped
+
+let wake = () => {};
+
+/** Let a message come in that is sent meanwhile, and no longer than that. */
+const pause = () => new Promise((/** @type {(value?: unknown) => void} */ go) => {
+  wake = go;
+  setTimeout(go, REST);
+});
 
 /** Answer, in parts; what is left of an answer is dropped when a newer request has come.
  * @param {{ number: number, request: string }} asked */
@@ -60,6 +67,7 @@ async function answer({ number, request }) {
 
 self.onmessage = async ({ data }) => {
   waiting = data;
+  wake();
   if (working) return;
   working = true;
   while (waiting) {

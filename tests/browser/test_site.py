@@ -133,6 +133,23 @@ def test_a_timeline_plays_by_keyboard(observed, pages, address, place, name):
     seen.check(home)
 
 
+def test_a_finger_plays_a_timeline_and_follows_a_microbatch(observed, address):
+    phone = {"has_touch": True, "is_mobile": True, "viewport": {"width": 400, "height": 860}}
+    seen = observed(**phone)
+    seen.page.goto(f"{address}/index.html")
+    timeline = seen.page.locator(".pipelab-timeline[data-pl-ready]")
+    timeline.get_by_role("button", name="Play").tap()
+    timeline.get_by_role("button", name="Pause").tap()
+    expect(timeline.get_by_role("button", name="Play")).to_be_visible()
+    timeline.get_by_role("button", name="On by one action").tap()
+    expect(timeline.locator(".pl-about")).to_be_empty()
+    box = timeline.locator(".pl-picture").bounding_box()
+    assert box is not None
+    timeline.locator(".pl-picture").tap(position={"x": box["width"] / 2, "y": 20})
+    expect(timeline.locator(".pl-about")).to_contain_text("rank 0")
+    seen.check(address)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 2560])
 def test_pages_fit_narrow_and_wide_in_both_themes(observed, address, theme, width):
