@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipelab.action import COMPUTE, PER_STAGE, Kind, Slice, numbered_on
 from pipelab.errors import TraceError
-from pipelab.files import check_format, check_plain, replace_text
+from pipelab.files import beginning, check_format, check_plain, replace_packed, replace_text
 from pipelab.story import STORIES, reworded
 from pipelab.trace import metrics
 from pipelab.trace.chrome import chrome_json
@@ -197,7 +197,10 @@ class Trace:
         return " · ".join(part for part in parts if part)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write as JSON. An existing file is replaced only when the new one is complete."""
+        """Write as JSON, packed if the name ends in ``.gz``.
+
+        An existing file is replaced only when the new one is complete.
+        """
         data = {
             "format": "pipelab-trace",
             "version": VERSION,
@@ -208,15 +211,22 @@ class Trace:
             "fields": list(Event._fields),
             "events": [list(e) for e in self.events],
         }
-        return replace_text(Path(path), json.dumps(data))
+        write = replace_packed if Path(path).suffix == ".gz" else replace_text
+        return write(Path(path), json.dumps(data))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Trace":
-        """Read what ``save`` wrote: data, never code. Raises TraceError on anything else."""
+        """Read what ``save`` wrote, plain or gzip: data, never code.
+
+        Raises:
+            TraceError: it is anything else.
+        """
         try:
             check_plain(Path(path), MAX_BYTES)
-            text = Path(path).read_text("utf-8-sig")  # an editor may put a mark in front
-            data = json.loads(text)
+            text = beginning(Path(path), MAX_BYTES + 1)
+            if len(text) > MAX_BYTES:  # unpacked
+                raise ValueError(f"it holds more than {MAX_BYTES:,} bytes")
+            data = json.loads(text.decode("utf-8-sig"))  # an editor may put a mark in front
             check_format(data, "trace", [VERSION])
         except (OSError, ValueError, RecursionError) as error:
             raise TraceError(f"{path}: cannot be read as a trace ({error})") from None

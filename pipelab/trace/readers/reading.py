@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from pipelab.action import COMPUTE
 from pipelab.errors import TraceError
+from pipelab.files import beginning
 from pipelab.trace.event import LARGEST, Event, Setting
 from pipelab.trace.readers.alignment import align
 from pipelab.trace.readers.gathered import Gathered, check_one_run, counted
@@ -95,10 +96,9 @@ def _is_own(path: Path) -> bool:
     if not path.is_file():
         return False  # said when it is read
     try:
-        with path.open("rb") as file:
-            return _OWN in file.read(200)
-    except OSError as error:
-        raise TraceError(f"{path}: cannot be read ({error.strerror or error})") from None
+        return _OWN in beginning(path, 200)
+    except OSError:
+        return False  # likewise
 
 
 def _read(

@@ -19,11 +19,11 @@ from typing import BinaryIO, NamedTuple, cast
 import ijson
 
 from pipelab.errors import TraceError
+from pipelab.files import GZIP
 
 _PART = 1 << 20  # bytes read at once
 _KEPT = 1 << 18  # bytes kept of either end of the file
 _DEEPEST = 5000  # lists and objects within each other
-_GZIP = b"\x1f\x8b"
 _STEPS = [1 if byte in b"[{" else -1 for byte in range(256)]  # of brackets, how the depth changes
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _SPANS = b"resourceSpans"
@@ -72,7 +72,7 @@ class EventFile:
             raise TraceError(f"{self.path}: cannot be read as JSON ({_short(error)})") from None
 
     def _events(self, raw: BinaryIO) -> Iterator[Json]:
-        packed = raw.read(2) == _GZIP  # whatever its name says
+        packed = raw.read(2) == GZIP  # whatever its name says
         raw.seek(0)
         parts = _Parts(self, raw, cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw)
         place, several = parts.prefix()
