@@ -457,6 +457,10 @@ def test_files_of_several_runs_are_not_mixed(tmp_path):
     others = kineto(tmp_path / "k", [own])
     with pytest.raises(TraceError, match=r"a.json is of ndtimeline, .*rank0_trace.json is not"):
         Trace.read([first, *others])
+    later = write(tmp_path / "b.json", ndtimeline({(0, 0): recorded_like(one_f_one_b(2, 4))}))
+    with pytest.raises(TraceError, match=r"a.json .* step 0 of replica 0 twice, .* several runs"):
+        Trace.read([first, later])
+    assert len(Trace.read([first, write(tmp_path / "copy.json", ndtimeline({(0, 0): own}))])) == 1
     saved = own.save(tmp_path / "own.json")
     with pytest.raises(TraceError, match="open them one by one"):
         Trace.read([saved, first])

@@ -11,7 +11,7 @@ from pipelab.errors import TraceError
 from pipelab.files import beginning
 from pipelab.trace.event import LARGEST, Event, Setting
 from pipelab.trace.readers.alignment import align
-from pipelab.trace.readers.gathered import Gathered, counted
+from pipelab.trace.readers.gathered import Gathered, check_one_run, counted
 from pipelab.trace.readers.kineto import Kineto
 from pipelab.trace.readers.megatron import Megatron
 from pipelab.trace.readers.ndtimeline import Ndtimeline
@@ -69,7 +69,7 @@ def read_files(paths: Paths, progress: Progress | None = None) -> tuple[list[Ste
         readers = [reader] if reader else [make() for make in _FORMS]
         reader = _read(path, readers, progress, files[0])
     assert reader is not None, "there is at least one file"
-    return _steps(reader), []
+    return _steps(reader, files), []
 
 
 def _files(paths: Paths) -> list[Path]:
@@ -144,7 +144,7 @@ def _unknown(
     )
 
 
-def _steps(reader: _Reader) -> list[Step]:
+def _steps(reader: _Reader, files: Sequence[Path]) -> list[Step]:
     gathered = reader.gathered()
     for row in gathered.steps.values():
         for e in row:
@@ -153,6 +153,7 @@ def _steps(reader: _Reader) -> list[Step]:
                     f"{reader.form}: an action is of rank {e.rank}, stage {e.stage}, microbatch "
                     f"{e.microbatch}: the file is damaged, since these count from 0"
                 )
+    check_one_run(gathered, files)
     gathered = counted(gathered)
     if not any(e.kind in COMPUTE for row in gathered.steps.values() for e in row):
         raise TraceError(
