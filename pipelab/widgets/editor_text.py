@@ -103,7 +103,8 @@ def longest_bubble(trace: Trace) -> str:
         return ""
     i = max(range(len(pieces)), key=lambda i: pieces[i].seconds)
     piece, text = pieces[i], idle_texts(links, pieces)[i]
-    where = f"rank {piece.rank}, {time_text(piece.seconds)}, from {time_text(piece.start)} on"
+    begins = time_text(piece.start) if piece.start else "the start"
+    where = f"rank {piece.rank}, {time_text(piece.seconds)}, from {begins} on"
     return f"Longest bubble: {where}: it {text.sentence}."
 
 

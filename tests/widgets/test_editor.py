@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pipelab.errors import ScheduleError
+from pipelab.errors import ScheduleError, TraceError
 from pipelab.schedules import (
     Schedule,
     dual_pipe_v,
@@ -191,3 +191,14 @@ def test_par_of_several_stages_a_rank_is_that_of_all_schedules():
     assert "Par is" not in said_of(v_min(2, 4), Cost([1, 2, 1, 1]))  # not that of a rank's slice
     bytes_of_stages = Cost(activation_bytes=[1, 2, 3, 4])
     assert "Par is" in said_of(v_min(2, 4), bytes_of_stages)
+
+
+def test_what_ranks_hold_can_be_drawn_at_each_edit():
+    assert ScheduleEditor(gpipe(2, 2)).show == []
+    assert ScheduleEditor(gpipe(2, 2), show=["memory"]).show == ["memory"]
+    with pytest.raises(TraceError, match="none of"):
+        ScheduleEditor(gpipe(2, 2), show=["bubbles"])
+
+
+def test_a_bubble_from_the_start_on_has_no_time():
+    assert "rank 1, 10 ms, from the start on:" in ScheduleEditor(zero_bubble_v(2, 4)).message
