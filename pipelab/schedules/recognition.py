@@ -154,7 +154,7 @@ def _candidates(schedule: Schedule, named: str) -> Iterator[_Candidate]:
     """Every schedule of the catalogue that has these stages; the one of this name first."""
     p, m = schedule.num_ranks, schedule.num_microbatches
     v, rest = divmod(schedule.num_stages, max(1, p))
-    if rest or not m:
+    if rest or not m or not _is_dense(schedule):
         return
     if schedule.slices > 1 and v == 1:
         yield _Candidate("seq1f1b", v, seq1f1b(p, m, schedule.slices).ranks)
@@ -167,6 +167,12 @@ def _candidates(schedule: Schedule, named: str) -> Iterator[_Candidate]:
             continue  # it refuses these sizes
         if _places(built.ranks) == _places(_sorted(schedule.ranks)):
             yield _Candidate(name, v, built.ranks)
+
+
+def _is_dense(schedule: Schedule) -> bool:
+    """Whether each stage has a forward for each microbatch, as all of the catalogue's have."""
+    forwards = sum(action.kind is Kind.F for row in schedule.ranks for action in row)
+    return forwards == schedule.num_stages * schedule.num_microbatches * schedule.slices
 
 
 def _same(
