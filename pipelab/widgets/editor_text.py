@@ -7,7 +7,8 @@ Longest bubble: rank 0, 60 ms, from 40 ms on: it waits for 1B0 of rank 1, held u
 Its order is 1F1B.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from math import ceil
@@ -54,7 +55,28 @@ def stamped(schedule: Schedule, period: int, num_microbatches: int) -> Schedule:
     for event in simulate(block.compute, Cost(1, 1, 1)).events:
         if event.kind in (Kind.F, Kind.B, Kind.I):  # a W fills what is free
             pattern[event.rank][f"{event.stage}{event.kind}0"] = round(event.start)
-    return from_block(pattern, period, block.num_ranks, num_microbatches)
+    p = block.num_ranks
+    try:
+        return from_block(pattern, period, p, num_microbatches)
+    except ScheduleError as error:
+        if longer := _longer_period(pattern, period, p):
+            # tokens have no slots here, so the other advice cannot be followed
+            raise ScheduleError(
+                f"{error}\nthis order can be repeated with a period of {longer}; waits between the "
+                f"tokens are for from_block(pattern, ...)",
+                cells=error.cells,
+            ) from None
+        raise
+
+
+def _longer_period(pattern: Sequence[Mapping[str, int]], period: int, p: int) -> int | None:
+    """The next period with which no two actions collide."""
+    last = max(slot for row in pattern for slot in row.values()) + 2
+    for longer in range(period + 1, last + 1):
+        with suppress(ScheduleError):
+            from_block(pattern, longer, p, 1)
+            return longer
+    return None
 
 
 def held_text(schedule: Schedule) -> str:
@@ -103,7 +125,8 @@ def longest_bubble(trace: Trace) -> str:
         return ""
     i = max(range(len(pieces)), key=lambda i: pieces[i].seconds)
     piece, text = pieces[i], idle_texts(links, pieces)[i]
-    where = f"rank {piece.rank}, {time_text(piece.seconds)}, from {time_text(piece.start)} on"
+    begins = time_text(piece.start) if piece.start else "the start"
+    where = f"rank {piece.rank}, {time_text(piece.seconds)}, from {begins} on"
     return f"Longest bubble: {where}: it {text.sentence}."
 
 

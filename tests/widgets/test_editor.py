@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pipelab.errors import ScheduleError
+from pipelab.errors import ScheduleError, TraceError
 from pipelab.schedules import (
     Schedule,
     dual_pipe_v,
@@ -104,6 +104,7 @@ def test_a_block_is_stamped_with_a_period(editor):
     editor.set_state({"rows": [["0F0", "0I0", "0W0"], ["1F0", "1I0", "1W0"]]})
     editor.set_state({"stamp": [3, 3, 9]})
     assert "0I0" in editor.message and "0F" in editor.message, "the two that collide"
+    assert "this order can be repeated with a period of 4; waits" in editor.message
     editor.set_state({"stamp": [4, 4, 9]})
     assert editor.can_run and editor.schedule.num_microbatches == 9
     editor.rows = [["0B0"], ["1F0", "1B0"]]
@@ -191,3 +192,14 @@ def test_par_of_several_stages_a_rank_is_that_of_all_schedules():
     assert "Par is" not in said_of(v_min(2, 4), Cost([1, 2, 1, 1]))  # not that of a rank's slice
     bytes_of_stages = Cost(activation_bytes=[1, 2, 3, 4])
     assert "Par is" in said_of(v_min(2, 4), bytes_of_stages)
+
+
+def test_what_ranks_hold_can_be_drawn_at_each_edit():
+    assert ScheduleEditor(gpipe(2, 2)).show == []
+    assert ScheduleEditor(gpipe(2, 2), show=["memory"]).show == ["memory"]
+    with pytest.raises(TraceError, match="none of"):
+        ScheduleEditor(gpipe(2, 2), show=["bubbles"])
+
+
+def test_a_bubble_from_the_start_on_has_no_time():
+    assert "rank 1, 10 ms, from the start on:" in ScheduleEditor(zero_bubble_v(2, 4)).message
