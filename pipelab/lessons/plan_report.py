@@ -110,7 +110,7 @@ def _sections(
     )
     yield _Section(
         "What this report does not say",
-        f"Times are paced: each action took as long as on a machine with "
+        f"Times are paced: each action was set to last as long as on a machine with "
         f"{price(machine, model, plan)}, and not as long as this computer needs. No GPU was used. "
         f"schedule.csv has the form that torchtitan reads; torchtitan itself was not run.",
     )

@@ -102,7 +102,7 @@ def _misfit(plan: Plan, machine: Machine, model: Model) -> str:
 
 def _train(name: str, plan: Plan, budget: int) -> Iterator[Result | Shown]:
     """The plan on four real ranks, beside one process."""
-    row = f"{name}, on real ranks"
+    row = f"{name}, run"
     try:
         run = plan_run.run(plan, budget=budget)
     except RankOutOfMemory as error:
@@ -166,7 +166,7 @@ def _ints(value: object) -> object:
 def _compare_places(name: str, value: object, replicas: int, sizes: list[int]) -> Result:
     """By what must hold: how ranks are numbered in the grid is the learner's choice."""
     places = _places(value)
-    expected = f"{replicas} x {len(sizes)}, each rank in one pp group and in one dp group"
+    expected = f"{replicas} x {len(sizes)}, one pp group and one dp group each"
     for rank, place in enumerate(places):
         if hint := _misplaced(rank, place, places, replicas, sizes):
             return Result(name, expected, f"rank {rank}: {short(place)}", False, hint)
