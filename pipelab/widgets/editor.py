@@ -15,9 +15,10 @@ from pipelab.errors import PipelabError
 from pipelab.schedules import Schedule
 from pipelab.schedules.communication import lower
 from pipelab.simulator import simulate
+from pipelab.simulator.stamp import stamped
 from pipelab.widgets import bundle
 from pipelab.widgets.data import head, packed
-from pipelab.widgets.editor_text import judged, marked, stamped
+from pipelab.widgets.editor_text import judged, marked
 from pipelab.widgets.lab_text import error_text
 from pipelab.widgets.live import LiveRun
 from pipelab.widgets.live_widget import LiveWidget

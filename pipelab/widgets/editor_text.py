@@ -1,4 +1,4 @@
-"""What the schedule editor says of a schedule that can run, and how it stamps a block.
+"""What the schedule editor says of a schedule that can run.
 
 It can run: 4 ranks, 6 microbatches, predicted bubble 33.3 %.
 It holds at most 4, 3, 2, 1 microbatches on ranks 0 to 3.
@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from math import ceil
 
-from pipelab.action import Kind
 from pipelab.errors import PipelabError, ScheduleError
-from pipelab.schedules import Schedule, from_block, recognise
+from pipelab.schedules import Schedule, recognise
 from pipelab.schedules.catalogue import title_of
-from pipelab.schedules.communication import lower
 from pipelab.schedules.counts import peak_activations
-from pipelab.simulator import Best, Cost, best_schedule, simulate
+from pipelab.simulator import Best, Cost, best_schedule
 from pipelab.trace import Trace
 from pipelab.trace.idle import explained, idle_texts
 from pipelab.trace.links import link
@@ -40,19 +38,6 @@ def judged(schedule: Schedule, trace: Trace, cost: Cost) -> str:
         f"Its order is {recognise(schedule)}.",
     ]
     return "\n".join(filter(None, lines))
-
-
-def stamped(schedule: Schedule, period: int, num_microbatches: int) -> Schedule:
-    """Microbatch 0's pattern, repeated. Raises ScheduleError as ``from_block``."""
-    rows = (
-        tuple(a for a in row if a.microbatch == 0 and a.kind in "FBIW") for row in schedule.ranks
-    )
-    block = lower(Schedule(tuple(rows)))
-    pattern: list[dict[str, int]] = [{} for _ in block.ranks]
-    for event in simulate(block.compute, Cost(1, 1, 1)).events:
-        if event.kind in (Kind.F, Kind.B, Kind.I):  # a W fills what is free
-            pattern[event.rank][f"{event.stage}{event.kind}0"] = round(event.start)
-    return from_block(pattern, period, block.num_ranks, num_microbatches)
 
 
 def held_text(schedule: Schedule) -> str:
