@@ -15,7 +15,6 @@ from typing import NamedTuple
 from pipelab.action import Kind
 from pipelab.errors import ScheduleError
 from pipelab.schedules import Schedule
-from pipelab.schedules.catalogue import BUILDERS
 from pipelab.schedules.communication import Lowered, lower
 from pipelab.schedules.counts import peak_activations
 from pipelab.simulator import Cost, simulate
@@ -73,9 +72,14 @@ class Level:
         return [row.split() for row in self.start]
 
     @cached_property
+    def schedule_at_start(self) -> Schedule:
+        """The same as a schedule; it may be one that cannot run."""
+        return Schedule.from_tokens(self.rows, self.name)
+
+    @cached_property
     def homes(self) -> dict[int, int]:
         """The rank of each stage at the start."""
-        return Schedule.from_tokens(self.rows).rank_of_stage
+        return self.schedule_at_start.rank_of_stage
 
     @property
     def num_ranks(self) -> int:
@@ -91,12 +95,6 @@ class Level:
     def is_split(self) -> bool:
         """Whether its backwards are in two halves, I and W."""
         return any("W" in row for row in self.start)
-
-    @cached_property
-    def source(self) -> str:
-        """The paper of its schedule, with the section; "" for none."""
-        claims = BUILDERS[self.schedule].claims if self.schedule else ()
-        return next((claim.source for claim in claims if "arXiv" in claim.source), "")
 
     def cost(self, parts: float = 1) -> Cost:
         """What actions cost of so many stages that stand together on a rank of usual speed."""

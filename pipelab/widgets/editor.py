@@ -48,8 +48,8 @@ class ScheduleEditor(LiveWidget):
     checked = Int(0).tag(sync=True)  # how many edits have been answered
     stamp: List[int] = List().tag(sync=True)  # how often asked for, the period, microbatches
 
-    def __init__(self, schedule: Schedule):
-        super().__init__(rows=schedule.tokens)
+    def __init__(self, schedule: Schedule, **traits: object):
+        super().__init__(rows=schedule.tokens, **traits)
         self._check()
         self.observe(lambda change: self._edited(), names=["rows"])
         self.observe(lambda change: self._stamped(*change["new"][1:]), names=["stamp"])

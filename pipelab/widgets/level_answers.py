@@ -6,7 +6,6 @@ answer    the traits that change: rows, figures, stars, a sentence, tokens to po
 It runs in a browser too, so it needs no torch.
 """
 
-import base64
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,11 +26,15 @@ from pipelab.simulator.stamp import stamped
 from pipelab.trace import Trace
 from pipelab.widgets.data import frame, head, packed
 from pipelab.widgets.editor_text import marked
+from pipelab.widgets.page import portable, portable_values
 from pipelab.words import percent, time_text
 
 Json = dict[str, object]
-Asked = Literal["", "coach", "why", "recorded"]
+Asked = Literal["", "begin", "coach", "why", "recorded"]
 
+USUAL_BLOCK = ("6", "8")  # a period with holes, and microbatches: where a block is stamped
+
+_NO_PICTURE: Json = {"head": {}, "data": b"", "ghost_head": {}, "ghost_data": b""}
 _STARS = ("no star yet", "one star", "two stars", "three stars")
 
 
@@ -42,7 +45,7 @@ class Question:
     Attributes:
         level: its name.
         rows: tokens, one row for each rank; None for those that the level begins with.
-        asked: what else than the judgement of these rows.
+        asked: what else than the judgement of these rows; "begin": to have them back, too.
         place: which bubble, where it is asked why; 0 for the longest.
         stamp: how often it was asked for, a period and microbatches; () for not at all.
     """
@@ -58,7 +61,7 @@ def answer(question: Question) -> Json:
     """The traits to set."""
     level = level_of(question.level)
     rows = question.rows if question.rows is not None else level.rows
-    found: Json = {"advice": "", "pointed": [], "completed": False}
+    found: Json = {"advice": "", "pointed": [], "completed": False, "at": -1.0}
     try:
         if question.stamp:
             rows = stamped(Schedule.from_tokens(rows), *question.stamp[1:]).tokens
@@ -71,13 +74,14 @@ def answer(question: Question) -> Json:
         move = advise(level, rows)
         rows = move.rows or rows
         found |= {"advice": move.text, "pointed": [*move.tokens]}
-    if rows != question.rows:
+    if rows != question.rows or question.asked == "begin":
         found["rows"] = rows
     try:
-        schedule = Schedule.from_tokens(rows)
+        schedule = Schedule.from_tokens(rows, "your order")
         result = score(level, schedule)
     except PipelabError as error:
-        return {**found, **_refused(level, rows, error, question.asked)}
+        found |= _refused(level, rows, error, question.asked)
+        return found | (_NO_PICTURE if question.rows is None or question.asked == "begin" else {})
     if question.asked == "why":
         return {**found, **_why(level, schedule, result.trace, question.place)}
     if question.asked == "recorded":
@@ -87,17 +91,13 @@ def answer(question: Question) -> Json:
 
 def replies(text: str) -> Iterator[str]:
     """``answer`` to a question in JSON, in JSON; bytes travel as base64."""
-    yield json.dumps(portable(answer(Question(**json.loads(text)))))
+    yield portable(answer(Question(**json.loads(text))))
 
 
-def portable(traits: Json) -> Json:
-    """The same traits with bytes as base64."""
-    return {
-        name: {"base64": base64.b64encode(value).decode("ascii")}
-        if isinstance(value, bytes)
-        else value
-        for name, value in traits.items()
-    }
+def first_state() -> Json:
+    """What a page needs before Python is there: the levels, and each one's first answer."""
+    firsts = {level.name: portable_values(answer(Question(level.name))) for level in LEVELS}
+    return {"contents": contents(), "firsts": firsts, "usual": [*USUAL_BLOCK]}
 
 
 def contents() -> list[Json]:
@@ -202,16 +202,19 @@ def _solved(level: Level, schedule: Schedule, result: Score) -> str:
 
 
 def _called(level: Level, schedule: Schedule) -> str:
-    """Its name and paper; of an order without a name, what is nearest."""
+    """Its name and paper; the level's own name, where the order has several in these sizes."""
     found = recognise(schedule)
-    text = str(found)
-    if found.name is None:  # stages were moved: an order of parts, cut unevenly
+    if found.name is None:  # stages were moved: no schedule of the catalogue has an uneven layout
         return "an uneven layout of your own"
-    claims = BUILDERS[found.name].claims if found.name in BUILDERS else ()
+    name = level.schedule if level.schedule in found.also else found.name
+    claims = BUILDERS[name].claims
     source = next((claim.source for claim in claims if "arXiv" in claim.source), "")
-    if found.is_own or found.name == level.schedule or not level.schedule:
-        return f"{text} ({source})" if source else text
-    return f"{text} ({source}); the level is about {title_of(level.schedule)} ({level.source})"
+    paper = f" ({source})" if source else ""
+    if found.is_own and found.is_near:
+        return f"nearly {found.title}{paper}: {found.difference}"
+    if found.is_own:
+        return f"an order of your own; the nearest with a name is {found.title}{paper}"
+    return ", ".join(filter(None, (title_of(name) + paper, found.difference)))
 
 
 def _ran(level: Level, schedule: Schedule, result: Score) -> str:

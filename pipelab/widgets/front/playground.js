@@ -4,6 +4,7 @@
 /** @import { Settings } from "./address.js" */
 /** @import { Values } from "./remote.js" */
 import { USUAL, addressOf, millisecondsOf, stateOf } from "./address.js";
+import { loadingBar } from "./loading_bar.js";
 import { button, element, write } from "./parts.js";
 import { pictureButtons } from "./picture_file.js";
 import { playgroundForm } from "./playground_form.js";
@@ -19,31 +20,6 @@ const INTRODUCTION = "Each row is a rank, each box an action: F forward, B backw
 function requestOf(s, rows, stamp) {
   return { schedule: s.s, p: Number(s.p), m: Number(s.m), v: Number(s.v), k: Number(s.k), rows, stamp,
     f: millisecondsOf(s.f), i: millisecondsOf(s.i), w: millisecondsOf(s.w), l: millisecondsOf(s.l) };
-}
-
-/** How far Python is loaded. @param {number} total bytes */
-function progressBar(total) {
-  const words = element("span", { role: "status" });
-  const bar = element("progress", { max: total, value: 0, "aria-label": "Python is being loaded" });
-  const node = element("p", { class: "pl-loading" }, bar, words);
-  node.hidden = true;
-  return {
-    node,
-    /** @param {number} bytes */
-    show(bytes) {
-      node.hidden = false;
-      bar.value = bytes;
-      const part = `${(bytes / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`;
-      write(words, bytes < total ? `Loading Python: ${part}` : "Starting Python");
-    },
-    /** @param {string} text */
-    fail(text) {
-      node.hidden = false;
-      bar.hidden = true;
-      write(words, text);
-    },
-    hide: () => void (node.hidden = true),
-  };
 }
 
 /** The page below its heading. @param {{ form: HTMLElement, loading: HTMLElement, path: HTMLElement }} parts */
@@ -66,9 +42,9 @@ function render({ model: page, el }) {
   const values = Object.fromEntries(TRAITS.map((name) => [name, page.get(name)]));
   Object.assign(values, { rest: 0, runs: false, silence: SILENCE, ghost_data: null, ghost_head: {} });
   let [isStep, isEdited] = [false, false]; // the next address is one to go back to; rows were asked about
-  const loading = progressBar(page.get("total"));
+  const loading = loadingBar(page.get("total"));
   const path = element("p", {}, values.path);
-  const ask = python({
+  const ask = python("pipelab.widgets.playground_answers", {
     loaded: loading.show,
     ready: loading.hide,
     failed: loading.fail,

@@ -42,9 +42,10 @@ export function withBytes(found) {
 }
 
 /** Python in a worker, loaded with the first request. While it works, only the newest request waits.
+ * @param {string} answers the module whose ``replies`` it calls
  * @param {{ answered: (found: Values, isFirst: boolean) => void, loaded: (bytes: number) => void,
  *   ready: () => void, failed: (words: string) => void }} act */
-export function python(act) {
+export function python(answers, act) {
   /** @type {Worker | null} */
   let worker = null;
   let [busy, first] = [false, true];
@@ -69,7 +70,7 @@ export function python(act) {
   return (/** @type {object} */ request) => {
     waiting = request;
     if (!worker) {
-      worker = new Worker("runtime.js", { type: "module" });
+      worker = new Worker("runtime.js", { type: "module", name: answers });
       worker.onmessage = hear;
       worker.onerror = () => act.failed("Python could not be loaded: open this page from a web server.");
     }

@@ -57,6 +57,8 @@ export function timeline(extra = [], shown = [], atWork = () => NOTHING) {
       parts.show();
       ask("draw");
     },
+    /** Show what each rank does at a time, in seconds. */
+    lookAt: act.jump,
     /** ms until the next picture of a run in progress may be drawn; what a picture takes decides. */
     pause: () => Math.max(0, drawnAt + cost / SHARE - performance.now()),
     end() {
