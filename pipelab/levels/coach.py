@@ -5,11 +5,13 @@
 
 Of all these moves the one is proposed that the simulator likes most: first one after which the
 schedule can run, then one that takes less memory where it is over the limit, then the shortest
-step. Each move makes the distance to the best order smaller, so it is reached from anywhere.
+step. Each move is towards the nearest of the best orders, so that one is reached from anywhere;
+only the repair of a schedule that cannot run may lead to another.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from pipelab.errors import PipelabError
@@ -56,12 +58,13 @@ def advise(level: Level, rows: Rows) -> Move:
         return Move(
             None, f"This is par: no order is known that is shorter than {time_text(level.par)}."
         )
-    steps = [*_steps(level, rows)]
-    if not steps:  # the search knows nothing better
+    goals = sorted((each.tokens for each in best_orders(level)), key=partial(_distance, rows))
+    if isinstance(now, Score):  # a repair may lead to any of them
+        goals = goals[:1]
+    found = [*filter(None, (_best_step(level, rows, goal) for goal in goals))]
+    if not found:  # the search knows nothing better
         return Move(None, "No move is known that makes it shorter.")
-    judged = [_judged(level, step.rows) for step in steps]
-    best = min(range(len(steps)), key=lambda i: _rating(judged[i]))
-    step, then = steps[best], judged[best]
+    step, then = min(found, key=lambda pair: not isinstance(pair[1], Score))
     text = f"{step.words}. {_why(level, rows, step, now, then)}"
     return Move(step.rows, text, step.tokens)
 
@@ -85,12 +88,17 @@ def _rating(judged: Score | PipelabError) -> tuple[bool, float, float]:
     return False, sum(judged.held[rank] for rank in judged.over), judged.seconds
 
 
-def _steps(level: Level, rows: Rows) -> Iterator[_Step]:
-    """All moves towards the nearest best order."""
+def _best_step(level: Level, rows: Rows, goal: Rows) -> tuple[_Step, Score | PipelabError] | None:
+    """Of the moves towards a goal the one that the simulator likes most, with what it gives."""
+    judged = [(step, _judged(level, step.rows)) for step in _steps(level, rows, goal)]
+    return min(judged, key=lambda pair: _rating(pair[1]), default=None)
+
+
+def _steps(level: Level, rows: Rows, goal: Rows) -> Iterator[_Step]:
+    """All moves towards one of the best orders."""
     if level.may_stamp and (blocks := [*_stamps(level, rows)]):
         yield from blocks
         return
-    goal = min((each.tokens for each in best_orders(level)), key=lambda best: _distance(rows, best))
     if level.may_move and (whole := [*_stage_moves(rows, goal)]):
         yield from whole
         return

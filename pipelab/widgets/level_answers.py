@@ -30,7 +30,7 @@ from pipelab.widgets.page import portable, portable_values
 from pipelab.words import percent, time_text
 
 Json = dict[str, object]
-Asked = Literal["", "begin", "coach", "why", "recorded"]
+Asked = Literal["", "begin", "again", "coach", "why", "recorded"]
 
 USUAL_BLOCK = ("6", "8")  # a period with holes, and microbatches: where a block is stamped
 
@@ -45,7 +45,8 @@ class Question:
     Attributes:
         level: its name.
         rows: tokens, one row for each rank; None for those that the level begins with.
-        asked: what else than the judgement of these rows; "begin": to have them back, too.
+        asked: what else than the judgement of these rows. "begin": another level, with these rows;
+            "again": the same level, as it begins.
         place: which bubble, where it is asked why; 0 for the longest.
         stamp: how often it was asked for, a period and microbatches; () for not at all.
     """
@@ -61,7 +62,9 @@ def answer(question: Question) -> Json:
     """The traits to set."""
     level = level_of(question.level)
     rows = question.rows if question.rows is not None else level.rows
-    found: Json = {"advice": "", "pointed": [], "completed": False, "at": -1.0}
+    found: Json = {"advice": "", "pointed": [], "undo": "step", "at": -1.0}
+    if question.asked == "begin":
+        found["undo"] = "none"
     try:
         if question.stamp:
             rows = stamped(Schedule.from_tokens(rows), *question.stamp[1:]).tokens
@@ -69,12 +72,12 @@ def answer(question: Question) -> Json:
         return {**found, "message": str(error)}
     if level.may_move and (whole := completed(rows)):
         rows = whole
-        found["completed"] = True
+        found["undo"] = "joined"
     if question.asked == "coach":
         move = advise(level, rows)
         rows = move.rows or rows
         found |= {"advice": move.text, "pointed": [*move.tokens]}
-    if rows != question.rows or question.asked == "begin":
+    if rows != question.rows or question.asked in ("begin", "again"):
         found["rows"] = rows
     try:
         schedule = Schedule.from_tokens(rows, "your order")
@@ -150,22 +153,25 @@ def _judged(level: Level, schedule: Schedule, result: Score) -> Json:
 
 def _figures(level: Level, result: Score | None) -> list[list[str]]:
     """Names, values, and whether a value is ``good`` or ``bad``; "" says nothing."""
-    known = result is not None
     took = time_text(result.seconds) if result else "–"
     fast = bool(result and result.seconds <= level.goal + 1e-9)
     found = [
-        ["Step", took, "good" if fast else "bad"],
+        ["Step", took, _sign(result, fast)],
         ["Goal", time_text(level.goal), ""],
         ["Par", time_text(level.par), ""],
     ]
     if level.limit:
         held = ", ".join(f"{peak:.3g}" for peak in result.held) if result else "–"
-        fits = known and result is not None and not result.over
-        found.append(["Held", held, "good" if fits else "bad"])
+        fits = bool(result and not result.over)
+        found.append(["Held", held, _sign(result, fits)])
         found.append(["Limit", str(level.limit), ""])
     if result:
         found.append(["Bubble", percent(result.trace.bubble_fraction, 1), ""])
     return found
+
+
+def _sign(result: Score | None, is_good: bool) -> str:
+    return "" if result is None else "good" if is_good else "bad"
 
 
 def _message(level: Level, result: Score) -> str:

@@ -8,7 +8,7 @@ tokens (levels.js)  --rows, level, asked-->  level_answers  --figures, stars, ad
 from collections.abc import Mapping
 from typing import Any
 
-from traitlets import Bool, Dict, Float, Int, List, Unicode
+from traitlets import Dict, Float, Int, List, Unicode
 
 from pipelab.errors import PipelabError
 from pipelab.levels import LEVELS
@@ -51,7 +51,7 @@ class Levels(ScheduleEditor):
     advice = Unicode("").tag(sync=True)  # of the coach, or why a bubble is there
     pointed: List[str] = List().tag(sync=True)  # tokens that the advice is about
     at = Float(-1.0).tag(sync=True)  # seconds: where the picture is to look
-    completed = Bool(False).tag(sync=True)  # the rows complete the last edit
+    undo = Unicode("step").tag(sync=True)  # of other rows: a step, none, or joined to the last one
     progress = Dict().tag(sync=True)  # the most stars of each level, by its name
 
     usual: List[str] = List().tag(sync=True)  # period and microbatches of a block, at first
@@ -92,7 +92,8 @@ class Levels(ScheduleEditor):
     ) -> None:
         """What a button of the page asks for."""
         if asked != "begin":
-            self._ask(Question(self.level, self.rows, asked, place))
+            now = None if asked == "again" else self.rows
+            self._ask(Question(self.level, now, asked, place))
             return
         with self._lock:
             self._taking, self.level = True, level

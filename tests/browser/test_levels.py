@@ -118,6 +118,7 @@ def test_levels_are_played_with_the_mouse(visit, address):
     page.get_by_role("button", name="Next level").click()
     expect(page.get_by_role("heading", level=2)).to_have_text("2 · Fill and drain")
     expect(page.locator(".pl-solved")).to_be_hidden()
+    expect(page.get_by_role("button", name="Undo")).to_be_disabled()
     for text, before in (("0F1", "0B0"), ("0F2", "0B0"), ("1F1", "1B0"), ("1F2", "1B1")):
         drag(page, text, before=before)
     expect_solved(page, 2, "What you built is 1F1B (Narayanan et al. 2021")
@@ -206,6 +207,9 @@ def test_help_is_there_when_it_is_asked_for(visit, address):
     expect_solved(page, 4, "1F1B")
     page.get_by_role("button", name="Begin again").click()
     expect(page.locator(".pl-solved")).to_be_hidden()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".pl-solved")).to_be_visible()
+    page.get_by_role("button", name="Begin again").click()
     expect(earned(page, 4)).to_have_accessible_name(re.compile("3 of 3 stars"))
 
 

@@ -27,7 +27,7 @@ def test_the_folder_is_whole(tmp_path, runtime):
     build_playground(out, runtime)  # over an earlier one
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     names = {f"pyodide/{name}" for name in (*_MODULES, *_FETCHED)}
-    assert files == {"index.html", "pipelab.zip", "runtime.js", *names}
+    assert files == {"index.html", "levels.html", "pipelab.zip", "runtime.js", *names}
     page = (out / "index.html").read_text("utf-8")
     assert set(re.findall(r"https?://[^\s\"'<]+", page)) <= {"http://www.w3.org/2000/svg"}
     assert len(page) < 1_000_000

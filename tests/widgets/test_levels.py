@@ -161,7 +161,9 @@ def test_a_button_asks_and_the_rows_of_an_answer_are_not_judged_again(levels):
     left = [[*row] for row in LEVELS[1].rows]
     left[0].reverse()
     levels.set_state({"asked": [5, "begin", 0, "fill-and-drain", left]})
-    assert levels.rows == left and not levels.can_run
+    assert levels.rows == left and not levels.can_run and levels.undo == "none"
+    levels.set_state({"asked": [6, "again"]})
+    assert levels.rows == LEVELS[1].rows and levels.undo == "step"
 
 
 def test_a_stage_moves_as_a_whole_in_one_step_of_undo(levels):
@@ -169,10 +171,10 @@ def test_a_stage_moves_as_a_whole_in_one_step_of_undo(levels):
     rows = [[*row] for row in levels.rows]
     rows[0].append(rows[1].pop(0))
     levels.set_state({"rows": rows})
-    assert levels.completed and levels.stars == 3
+    assert levels.undo == "joined" and levels.stars == 3
     assert not any("1F" in token or "1B" in token for token in levels.rows[1])
     levels.set_state({"rows": LEVELS[11].rows})
-    assert not levels.completed and levels.stars == 0
+    assert levels.undo == "step" and levels.stars == 0
 
 
 def test_a_level_is_chosen_by_number_or_name_and_others_are_refused():

@@ -131,7 +131,7 @@ export function renderLevels({ model, el }, extra = []) {
   const title = element("h2", { tabindex: -1 });
   const task = element("p", { class: "pl-task" });
   const figures = element("dl", { class: "pl-figures" });
-  const buttons = helpButtons(ask, () => levels[place()], () => ask("begin", 0, get("level"), null));
+  const buttons = helpButtons(ask, () => levels[place()], () => ask("again"));
   const solved = solvedNode({ next: () => begin(levels[place() + 1].name), recorded: () => ask("recorded") });
   const aside = element("div", { class: "pl-goal" }, title, task, figures, buttons.node, buttons.help.node, solved.node, ...extra);
   const editor = element("div", { class: "pl-order" });

@@ -42,13 +42,14 @@ function render({ model: page, el }) {
   function begin(name, rows) {
     level = name && names.includes(name) ? name : names[0];
     if (rows && packRows(rows) !== packRows(firsts[level].rows)) ask({ level, rows, asked: "begin" });
-    else take(firsts[level]);
+    else take({ ...firsts[level], undo: "none" });
   }
   const model = localModel(values, (changed) => {
     const [, what, place, name, rows] = values.asked;
     if (changed.includes("asked")) {
       isStep = what === "begin" && name !== level;
       if (what === "begin") begin(name, rows);
+      else if (what === "again") take({ ...firsts[level], undo: "step" });
       else ask({ level, rows: values.rows, asked: what, place: place ?? 0 });
     } else if (changed.includes("stamp")) ask({ level, rows: values.rows, stamp: values.stamp });
     else if (changed.includes("rows")) ask({ level, rows: values.rows });

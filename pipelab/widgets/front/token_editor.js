@@ -107,7 +107,7 @@ export function renderEditor({ model, el }) {
   draw(false);
   const views = traitViews({ model, root, form, message, grid, note, view }, () => {
     if (JSON.stringify(state.rows) === JSON.stringify(get("rows"))) return;
-    if (!get("completed")) history.remember(); // Python stamped a block, or a cell set other rows
+    history.remember(get("undo")); // Python stamped a block, or a cell set other rows
     state.rows = copied();
     draw(false);
   });

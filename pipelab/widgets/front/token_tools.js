@@ -24,9 +24,11 @@ export function makeHistory(state, show) {
     show();
   };
   return {
-    /** Remember the rows as they are, before others take their place. */
-    remember() {
-      before.push(state.rows);
+    /** Remember the rows as they are, before others take their place.
+     * @param {string} how "joined": the others belong to the last step; "none": nothing leads back */
+    remember(how = "step") {
+      if (how === "none") before.length = 0;
+      else if (how !== "joined") before.push(state.rows);
       after.length = 0;
     },
     undo: () => go(before, after),
