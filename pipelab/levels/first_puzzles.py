@@ -45,8 +45,8 @@ FIRST = (
             "0F0 0F1 0F2 0B0 0B1 0B2 and 1F0 1F1 1F2 1B0 1B1 1B2. The last rank has each backward "
             "at hand right after its forward: leave it.",
         ),
-        learnt="All forwards, then all backwards: the bubble is (p−1)/(m+p−1) of the time, so "
-        "more microbatches make it smaller. Its price: a rank holds the activations of all of "
+        learnt="Forwards first, then backwards: the bubble is (p−1)/(m+p−1) of the time, so more "
+        "microbatches make it smaller. The price is memory: rank 0 holds the activations of all of "
         "them.",
         goal=0.210,
         par=0.150,

@@ -32,6 +32,7 @@ from pipelab.words import percent, time_text
 Json = dict[str, object]
 Asked = Literal["", "begin", "again", "coach", "why", "recorded"]
 
+YOUR_ORDER = "your order"  # its name in sentences
 USUAL_BLOCK = ("6", "8")  # a period with holes, and microbatches: where a block is stamped
 
 _NO_PICTURE: Json = {"head": {}, "data": b"", "ghost_head": {}, "ghost_data": b""}
@@ -80,13 +81,14 @@ def answer(question: Question) -> Json:
     if rows != question.rows or question.asked in ("begin", "again"):
         found["rows"] = rows
     try:
-        schedule = Schedule.from_tokens(rows, "your order")
+        schedule = Schedule.from_tokens(rows, YOUR_ORDER)
         result = score(level, schedule)
     except PipelabError as error:
         found |= _refused(level, rows, error, question.asked)
         return found | (_NO_PICTURE if question.rows is None or question.asked == "begin" else {})
     if question.asked == "why":
-        return {**found, **_why(level, schedule, result.trace, question.place)}
+        picture = _picture(level, result.trace)  # it may have been that of a run
+        return {**found, **picture, **_why(level, schedule, result.trace, question.place)}
     if question.asked == "recorded":
         return {**found, **_recorded(level)}
     return {**found, **_judged(level, schedule, result)}
@@ -134,9 +136,6 @@ def _refused(level: Level, rows: list[list[str]], error: PipelabError, asked: As
 
 
 def _judged(level: Level, schedule: Schedule, result: Score) -> Json:
-    known = head(result.trace)
-    if level.limit:
-        known["budget"] = level.limit * (level.num_stages // level.num_ranks)
     return {
         "message": _message(level, result),
         "can_run": True,
@@ -144,11 +143,16 @@ def _judged(level: Level, schedule: Schedule, result: Score) -> Json:
         "stars": result.stars,
         "solved": _solved(level, schedule, result) if result.stars else "",
         "figures": _figures(level, result),
-        "head": known,
-        "data": packed(result.trace.events),
-        "ghost_head": {},
-        "ghost_data": b"",
+        **_picture(level, result.trace),
     }
+
+
+def _picture(level: Level, trace: Trace) -> Json:
+    """The prediction, with the limit on its memory."""
+    known = head(trace)
+    if level.limit:
+        known["budget"] = level.limit * (level.num_stages // level.num_ranks)
+    return {**_NO_PICTURE, "head": known, "data": packed(trace.events)}
 
 
 def _figures(level: Level, result: Score | None) -> list[list[str]]:

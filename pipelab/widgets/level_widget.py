@@ -6,6 +6,7 @@ tokens (levels.js)  --rows, level, asked-->  level_answers  --figures, stars, ad
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from traitlets import Dict, Float, Int, List, Unicode
@@ -18,7 +19,14 @@ from pipelab.levels.real_runs import gradients_text
 from pipelab.widgets import bundle
 from pipelab.widgets.editor import ScheduleEditor
 from pipelab.widgets.lab_text import error_text
-from pipelab.widgets.level_answers import USUAL_BLOCK, Asked, Question, answer, contents
+from pipelab.widgets.level_answers import (
+    USUAL_BLOCK,
+    YOUR_ORDER,
+    Asked,
+    Question,
+    answer,
+    contents,
+)
 from pipelab.widgets.live import LiveRun
 from pipelab.widgets.run_traits import Traits
 from pipelab.widgets.settings import Settings
@@ -121,7 +129,7 @@ class Levels(ScheduleEditor):
     def _settings(self) -> Settings | None:
         if not self.can_run:
             return None
-        level, schedule = level_of(self.level), self.schedule
+        level, schedule = level_of(self.level), replace(self.schedule, name=YOUR_ORDER)
         parts = schedule.num_stages // schedule.num_ranks
         return Settings(
             num_ranks=schedule.num_ranks,
@@ -137,7 +145,7 @@ class Levels(ScheduleEditor):
         found = {name: value for name, value in picture.items() if name != "figures"}
         found["state"] = "running" if run.state == "running" else "idle"
         if run.state == "done" and run.result is not None:
-            found["advice"] = _ran(run)
+            found |= {"advice": _ran(run), "pointed": [], "at": -1.0}
         elif run.state == "error":
             found |= {"message": error_text(run.error), "live": False}
         elif run.state == "stopped":

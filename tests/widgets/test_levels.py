@@ -100,7 +100,7 @@ def test_why_points_at_the_bubble():
     found = answer(Question("first-steps", LEVELS[0].rows, "why", 0))
     assert found["advice"].startswith("Bubble 1 of 5: rank 0 is idle for 30 ms")
     assert found["at"] == pytest.approx(0.025) and found["pointed"] == ["0B0", "1F0", "1B0"]
-    assert "data" not in found, "the picture stays where it is"
+    assert found["head"]["source"] == "predicted", "also after a run was shown"
     second = answer(Question("first-steps", LEVELS[0].rows, "why", 1))["advice"]
     assert second.startswith("Bubble 2 of 5")
 

@@ -105,7 +105,7 @@ export function renderEditor({ model, el }) {
   root.dataset.lmSuppressShortcuts = "true";
   root.addEventListener("keydown", (event) => history.press(event) && event.preventDefault());
   draw(false);
-  const views = traitViews({ model, root, form, message, grid, note, view }, () => {
+  const views = traitViews({ model, root, form, message, grid, note }, () => {
     if (JSON.stringify(state.rows) === JSON.stringify(get("rows"))) return;
     history.remember(get("undo")); // Python stamped a block, or a cell set other rows
     state.rows = copied();
@@ -118,9 +118,8 @@ export function renderEditor({ model, el }) {
 
 /** What each trait changes on the page.
  * @param {{ model: Model, root: HTMLElement, message: HTMLElement, form: ReturnType<typeof makeForm>,
- *   grid: ReturnType<typeof makeGrid>, note: ReturnType<typeof patience>, view: ReturnType<typeof timeline> }} parts
- * @param {() => void} rows */
-function traitViews({ model, root, form, message, grid, note, view }, rows) {
+ *   grid: ReturnType<typeof makeGrid>, note: ReturnType<typeof patience> }} parts @param {() => void} rows */
+function traitViews({ model, root, form, message, grid, note }, rows) {
   const get = (/** @type {string} */ name) => model.get(name);
   return {
     rows,
@@ -131,7 +130,6 @@ function traitViews({ model, root, form, message, grid, note, view }, rows) {
     },
     marks: grid.mark,
     pointed: grid.mark,
-    at: () => get("at") >= 0 && view.lookAt(get("at")),
     runs: () => void (form.run.hidden = form.stop.hidden = get("runs") === false), // a page without ranks
     can_run() {
       form.run.setAttribute("aria-disabled", String(!get("can_run")));
