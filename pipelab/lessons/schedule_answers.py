@@ -1,8 +1,9 @@
 """Answers that are schedules: rows of tokens, from a function of one rank or of all."""
 
 from pipelab.engine import verify_gradients
+from pipelab.errors import ScheduleError
 from pipelab.lessons.answer_process import Function
-from pipelab.lessons.comparing import equal, name_of
+from pipelab.lessons.comparing import ask, equal, name_of
 from pipelab.lessons.exercise import Cases
 from pipelab.lessons.experiment import LOSS, Experiment
 from pipelab.lessons.results import Result
@@ -35,9 +36,14 @@ def all_ranks(function: Function) -> Function:
 
 
 def schedule_of(rows: object) -> Schedule:
-    """The schedule of a list of rows. Raises TypeError if it is none, ScheduleError for a token."""
-    if not isinstance(rows, list):
-        raise TypeError("not a list of tokens for each rank")
+    """The schedule of a list of rows. Raises OtherForm if it is none, ScheduleError for a token."""
+    ask(rows, [[str]], "a list of tokens such as '0F0' for each rank")
+    assert isinstance(rows, list)
+    if blanks := [slot for row in rows for slot in row if not slot.strip(" .")]:
+        raise ScheduleError(
+            f"{blanks[0]!r} is no token: leave out what stands for waiting, a rank that has to "
+            f"wait waits anyway"
+        )
     return Schedule.from_tokens(rows, "yours")
 
 

@@ -2,6 +2,7 @@
 
     index.html      the page, with what it shows before anything is asked
     levels.html     the same editor with twelve puzzles
+    runs/           recordings on real ranks, each fetched when its prediction is shown
     runtime.js      the worker in which Python runs
     a zip file      the parts of pipelab that need no torch
     pyodide/        CPython for browsers, as npm has it: loaded with the reader's first change
@@ -26,6 +27,8 @@ from pipelab.levels import LEVELS, real_runs
 from pipelab.plots.terminal import table_html
 from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost, simulate
+from pipelab.site import bytecode
+from pipelab.site.recorded_runs import write_runs
 from pipelab.widgets import bundle, level_answers
 from pipelab.widgets.page import page
 from pipelab.widgets.playground_answers import first_state
@@ -41,12 +44,22 @@ _POLICY = (
 _HERE = Path(__file__).parent
 
 
-def build_playground(folder: Path, pyodide: Path | None = None) -> None:
+def build_playground(
+    folder: Path,
+    pyodide: Path | None = None,
+    recordings: Path | None = None,
+    *,
+    site: str = "",
+    precompiled: bool = True,
+) -> None:
     """Write the playground into a folder, which is made.
 
     Args:
         folder: where it goes; files of an earlier build are replaced.
         pyodide: a folder with Pyodide's runtime; None: fetched with npm.
+        recordings: the site's folder of them, to show beside predictions; None: none are shown.
+        site: the way from this page to the site's home; "": it is in no site.
+        precompiled: its Python as bytecode, which starts twice as fast; node is needed for that.
 
     Raises:
         PipelabError: the runtime cannot be had, or lacks a file.
@@ -55,9 +68,12 @@ def build_playground(folder: Path, pyodide: Path | None = None) -> None:
     with tempfile.TemporaryDirectory() as place:
         _copy_runtime(pyodide or fetch_pyodide(Path(place)), folder / "pyodide")
     _write_package(folder / "pipelab.zip")
+    if precompiled:
+        _precompile(folder)
     shutil.copy(_HERE / "runtime.js", folder / "runtime.js")
-    (folder / "index.html").write_text(_page(folder), "utf-8")
-    (folder / "levels.html").write_text(_levels_page(folder), "utf-8")
+    runs = write_runs(recordings, folder / "runs") if recordings else []
+    (folder / "index.html").write_text(_page(folder, runs, site), "utf-8")
+    (folder / "levels.html").write_text(_levels_page(folder, site), "utf-8")
 
 
 def fetch_pyodide(folder: Path) -> Path:
@@ -65,7 +81,8 @@ def fetch_pyodide(folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise PipelabError(
-            "npm is missing, which fetches Pyodide: install Node.js, or give --pyodide FOLDER"
+            "npm is missing, which fetches Pyodide for the playground: install Node.js, give "
+            "--pyodide FOLDER, or leave the playground out of a site with --no-playground"
         )
     command = [npm, "pack", "--silent", f"pyodide@{PYODIDE}"]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -93,6 +110,21 @@ def _write_package(path: Path) -> None:
             archive.write(source, source.relative_to(root.parent))
 
 
+def _precompile(folder: Path) -> None:
+    """Make bytecode of the sources: by Pyodide itself, whose Python will read it, under node."""
+    node = shutil.which("node")
+    if node is None:
+        raise PipelabError(
+            "node is missing, which compiles the playground's Python: install Node.js, or leave "
+            "the playground out of a site with --no-playground"
+        )
+    command = [node, str(_HERE / "precompile.mjs"), str(folder.resolve()), bytecode.__file__]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        last = result.stderr.strip()[-300:]
+        raise PipelabError(f"Pyodide under node could not compile its modules: ... {last}")
+
+
 def _light_sources(root: Path) -> Iterator[Path]:
     yield from sorted(root.glob("*.py"))
     for folder in _LIGHT:
@@ -105,23 +137,23 @@ def _bytes_to_fetch(folder: Path) -> int:
     return sum(path.stat().st_size for path in fetched)
 
 
-def _levels_page(folder: Path) -> str:
+def _levels_page(folder: Path, site: str) -> str:
     tasks = "".join(f"<li>{escape(level.title)}: {escape(level.task)}</li>" for level in LEVELS)
     return page(
         bundle.script("levels_page"),
         bundle.style("timeline", "editor", "levels"),
-        {**level_answers.first_state(), "total": _bytes_to_fetch(folder)},
+        {**level_answers.first_state(), "total": _bytes_to_fetch(folder), "site": site},
         title="Pipeline levels",
         still=f"<ol>{tasks}</ol>",
         policy=_POLICY,
     )
 
 
-def _page(folder: Path) -> str:
+def _page(folder: Path, runs: list[str], site: str) -> str:
     return page(
         bundle.script("playground"),
         bundle.style("timeline", "editor", "playground"),
-        {**first_state(), "total": _bytes_to_fetch(folder)},
+        {**first_state(), "total": _bytes_to_fetch(folder), "runs": runs, "site": site},
         title="Pipeline playground",
         still=table_html(simulate(one_f_one_b(4, 8), Cost(0.01, 0.01, 0.01))),
         policy=_POLICY,
@@ -135,8 +167,9 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, metavar="OUT", help="where the page goes")
     parser.add_argument("--pyodide", type=Path, metavar="FOLDER", help="a runtime that is here")
+    parser.add_argument("--recordings", type=Path, metavar="FOLDER", help="to show real runs")
     arguments = parser.parse_args()
-    build_playground(arguments.folder, arguments.pyodide)
+    build_playground(arguments.folder, arguments.pyodide, arguments.recordings)
 
 
 if __name__ == "__main__":

@@ -34,14 +34,38 @@ async function start() {
 
 /** @type {Promise<any> | null} */
 let started = null;
-self.onmessage = async ({ data }) => {
+/** The newest request, until its turn comes. @type {{ number: number, request: string } | null} */
+let waiting = null;
+let working = false;
+
+/** Let messages come in that were sent meanwhile. */
+const pause = () => new Promise((go) => setTimeout(go));
+
+/** Answer, in parts; what is left of an answer is dropped when a newer request has come.
+ * @param {{ number: number, request: string }} asked */
+async function answer({ number, request }) {
   try {
     started ??= start();
-    const answers = (await started)(data);
-    for (const reply of answers) self.postMessage({ reply });
+    const answers = (await started)(request);
+    for (const reply of answers) {
+      self.postMessage({ number, reply });
+      await pause();
+      if (waiting) break;
+    }
     answers.destroy();
-    self.postMessage({ done: true });
   } catch (error) {
-    self.postMessage({ failed: String(error) });
+    self.postMessage({ number, failed: String(error) });
   }
+}
+
+self.onmessage = async ({ data }) => {
+  waiting = data;
+  if (working) return;
+  working = true;
+  while (waiting) {
+    const asked = waiting;
+    waiting = null;
+    await answer(asked);
+  }
+  working = false;
 };

@@ -8,6 +8,7 @@ Its order is 1F1B.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from math import ceil
 
@@ -15,12 +16,13 @@ from pipelab.errors import PipelabError, ScheduleError
 from pipelab.schedules import Schedule, recognise
 from pipelab.schedules.catalogue import title_of
 from pipelab.schedules.counts import peak_activations
-from pipelab.simulator import Best, Cost, best_schedule
+from pipelab.simulator import Best, Cost, best_schedule, par
 from pipelab.trace import Trace
 from pipelab.trace.idle import explained, idle_texts
 from pipelab.trace.links import link
 from pipelab.words import change, number, percent, time_text
 
+_TIMES = ("forward", "backward_input", "backward_weight", "overlapped")
 _MOST = 256  # ranks x microbatches: a search for more takes longer than an edit may
 
 
@@ -49,12 +51,14 @@ def held_text(schedule: Schedule) -> str:
 
 
 def _par(schedule: Schedule, trace: Trace, cost: Cost) -> str:
-    """The best that is known for as much memory; "" with several stages on a rank, or slices."""
+    """The best that is known for as much memory; of one stage a rank, where this has one, too."""
     p, m = schedule.num_ranks, schedule.num_microbatches
-    if schedule.num_stages != p or schedule.slices > 1 or p * m > _MOST:
+    v, rest = divmod(schedule.num_stages, p)
+    is_listed = any(isinstance(getattr(cost, name), tuple) for name in (*_TIMES, "message_bytes"))
+    if rest or (v > 1 and is_listed) or schedule.slices > 1 or p * m > _MOST:
         return ""
     held = ceil(max(peak_activations(schedule)))
-    return par_text(_best(p, m, cost, held), held, trace.duration)
+    return par_text(_best(p, m, v, cost, held), held, trace.duration)
 
 
 def par_text(found: Best, held: int, duration: float) -> str:
@@ -68,8 +72,12 @@ def par_text(found: Best, held: int, duration: float) -> str:
 
 
 @lru_cache(maxsize=64)
-def _best(p: int, m: int, cost: Cost, held: int) -> Best:
-    return best_schedule(p, m, cost, held)
+def _best(p: int, m: int, v: int, cost: Cost, held: int) -> Best:
+    """``cost``: of one of the v stages that each rank has."""
+    if v == 1:
+        return best_schedule(p, m, cost, held)
+    of_rank = {name: getattr(cost, name) * v for name in _TIMES}
+    return par(p, m, replace(cost, **of_rank, activation_bytes=0, step=0, reduce=0), held)
 
 
 def longest_bubble(trace: Trace) -> str:

@@ -22,9 +22,9 @@ from tests.browser_steps import PATIENCE
 
 WORKER = """
 self.onmessage = async ({ data }) => {
-  const answer = await fetch("answer", { method: "POST", body: JSON.stringify([self.name, data]) });
-  self.postMessage({ reply: await answer.text() });
-  self.postMessage({ done: true });
+  const body = JSON.stringify([self.name, data.request]);
+  const answer = await fetch("answer", { method: "POST", body });
+  self.postMessage({ number: data.number, reply: await answer.text() });
 };
 """
 CELL = "from pipelab.widgets import Levels\n\nlevels = Levels()\nlevels"
@@ -58,7 +58,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     runtime, site = tmp_path_factory.mktemp("runtime"), tmp_path_factory.mktemp("levels")
     for name in _MODULES + _FETCHED:
         runtime.joinpath(name).write_text("not used here", "utf-8")
-    build_playground(site, runtime)
+    build_playground(site, runtime, precompiled=False)
     site.joinpath("runtime.js").write_text(WORKER, "utf-8")
     yield from served(site)
 

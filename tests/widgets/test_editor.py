@@ -11,12 +11,16 @@ from pipelab.schedules import (
     Schedule,
     dual_pipe_v,
     gpipe,
+    interleaved,
     one_f_one_b,
+    v_half,
+    v_min,
     zero_bubble_h1,
     zero_bubble_v,
 )
-from pipelab.simulator import best_schedule
+from pipelab.simulator import Cost, best_schedule, simulate
 from pipelab.widgets import ScheduleEditor
+from pipelab.widgets.editor_text import judged
 from pipelab.widgets.settings import PACE
 from pipelab.widgets.stored_state import MIME, unpacked
 from pipelab.words import time_text
@@ -171,3 +175,19 @@ def test_what_overlaps_is_one_token():
     editor.rows = [[*row[:-1], row[0]]]  # the last W replaced by another F
     assert not editor.can_run
     assert row[0] in editor.marks
+
+
+def said_of(schedule, cost):
+    return judged(schedule, simulate(schedule, cost), cost)
+
+
+def test_par_of_several_stages_a_rank_is_that_of_all_schedules():
+    """In times of one stage: a rank of a V has two of them."""
+    assert "by zero bubble V; this is as short." in ScheduleEditor(zero_bubble_v(2, 4)).message
+    said = said_of(v_half(4, 8), Cost(0.005, 0.006, 0.004))
+    assert "Par is 311 ms with at most 3 held, by V-Half; this is as short." in said
+    said = said_of(interleaved(4, 8), Cost(0.005, 0.005, 0.005, latency=0.001))
+    assert "with at most 6 held, by zero bubble V; this takes" in said
+    assert "Par is" not in said_of(v_min(2, 4), Cost([1, 2, 1, 1]))  # not that of a rank's slice
+    bytes_of_stages = Cost(activation_bytes=[1, 2, 3, 4])
+    assert "Par is" in said_of(v_min(2, 4), bytes_of_stages)

@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple, Protocol
 
 from pipelab.action import COMPUTE
 from pipelab.errors import TraceError
-from pipelab.trace.event import Event, Setting
+from pipelab.files import beginning
+from pipelab.trace.event import LARGEST, Event, Setting
 from pipelab.trace.readers.alignment import align
 from pipelab.trace.readers.gathered import Gathered, counted
 from pipelab.trace.readers.kineto import Kineto
@@ -21,7 +22,7 @@ _OWN = b'"format": "pipelab-trace"'
 _ENDINGS = (".json", ".json.gz", ".jsonl", ".gz")
 _FORMS = (Ndtimeline, Kineto, Megatron, Perfetto)
 _NAMES_SHOWN = 3
-MAX_RANKS = 100_000
+MOST_RANKS = 4096  # of one pipeline
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 Progress = Callable[[Place], None]
@@ -95,10 +96,9 @@ def _is_own(path: Path) -> bool:
     if not path.is_file():
         return False  # said when it is read
     try:
-        with path.open("rb") as file:
-            return _OWN in file.read(200)
-    except OSError as error:
-        raise TraceError(f"{path}: cannot be read ({error.strerror or error})") from None
+        return _OWN in beginning(path, 200)
+    except OSError:
+        return False  # likewise
 
 
 def _read(
@@ -145,13 +145,19 @@ def _unknown(
 
 
 def _steps(reader: _Reader) -> list[Step]:
-    gathered = counted(reader.gathered())
+    gathered = reader.gathered()
+    for row in gathered.steps.values():
+        for e in row:
+            if max(e.stage, e.microbatch or 0) > LARGEST or e.rank >= MOST_RANKS:
+                raise TraceError(
+                    f"{reader.form}: an action is of rank {e.rank}, stage {e.stage}, microbatch "
+                    f"{e.microbatch}: the file is damaged, since these count from 0"
+                )
+    gathered = counted(gathered)
     if not any(e.kind in COMPUTE for row in gathered.steps.values() for e in row):
         raise TraceError(
             f"{reader.form}: no forward or backward is in the files, expected {reader.expected}"
         )
-    if gathered.num_ranks > MAX_RANKS:
-        raise TraceError(f"{reader.form}: rank {gathered.num_ranks - 1} is no rank: damaged")
     clocks, num_ranks = align(gathered), gathered.num_ranks
     found = []
     for key, events in gathered.steps.items():

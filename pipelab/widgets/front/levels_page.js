@@ -58,8 +58,9 @@ function render({ model: page, el }) {
     navigator.clipboard?.writeText(location.href).then(() => write(link.children[0], "Copied"));
     setTimeout(() => write(link.children[0], "Copy link"), 2000);
   });
+  const home = page.get("site") ? [element("a", { href: `${page.get("site")}index.html` }, "Home")] : [];
   el.append(element("div", { class: "pl-page-head pl-root" }, element("h1", {}, "Pipeline levels"), link,
-    element("a", { href: "index.html" }, "Playground"), loading.node));
+    element("a", { href: "index.html" }, "Playground"), ...home, loading.node));
   renderLevels({ model, el });
   const open = () => {
     const asked = levelOf(location.hash);
