@@ -1,6 +1,7 @@
 """The playground as a folder of files: one page, pipelab's own Python, and Pyodide to run it.
 
     index.html      the page, with what it shows before anything is asked
+    levels.html     the same editor with twelve puzzles
     runs/           recordings on real ranks, each fetched when its prediction is shown
     runtime.js      the worker in which Python runs
     a zip file      the parts of pipelab that need no torch
@@ -17,23 +18,25 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 import pipelab
 from pipelab.errors import PipelabError
+from pipelab.levels import LEVELS, real_runs
 from pipelab.plots.terminal import table_html
 from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.site import bytecode
 from pipelab.site.recorded_runs import write_runs
-from pipelab.widgets import bundle
+from pipelab.widgets import bundle, level_answers
 from pipelab.widgets.page import page
 from pipelab.widgets.playground_answers import first_state
 
 PYODIDE = "314.0.7"  # the release of npm's package that was tried
 _MODULES = ("pyodide.mjs", "pyodide.asm.mjs")  # which the worker imports: not in the progress
 _FETCHED = ("pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
-_LIGHT = ("schedules", "simulator", "trace", "plots", "widgets")  # and the modules beside them
+_LIGHT = ("levels", "schedules", "simulator", "trace", "plots", "widgets")  # and the modules beside
 _POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' blob:; style-src 'unsafe-inline'; "
     "img-src data: blob:; worker-src 'self'; connect-src 'self'"
@@ -70,6 +73,7 @@ def build_playground(
     shutil.copy(_HERE / "runtime.js", folder / "runtime.js")
     runs = write_runs(recordings, folder / "runs") if recordings else []
     (folder / "index.html").write_text(_page(folder, runs, site), "utf-8")
+    (folder / "levels.html").write_text(_levels_page(folder, site), "utf-8")
 
 
 def fetch_pyodide(folder: Path) -> Path:
@@ -125,15 +129,31 @@ def _light_sources(root: Path) -> Iterator[Path]:
     yield from sorted(root.glob("*.py"))
     for folder in _LIGHT:
         yield from sorted(root.joinpath(folder).rglob("*.py"))
+    yield from sorted(real_runs.FOLDER.glob("*.json"))
+
+
+def _bytes_to_fetch(folder: Path) -> int:
+    fetched = [*(folder / "pyodide" / name for name in _FETCHED), folder / "pipelab.zip"]
+    return sum(path.stat().st_size for path in fetched)
+
+
+def _levels_page(folder: Path, site: str) -> str:
+    tasks = "".join(f"<li>{escape(level.title)}: {escape(level.task)}</li>" for level in LEVELS)
+    return page(
+        bundle.script("levels_page"),
+        bundle.style("timeline", "editor", "levels"),
+        {**level_answers.first_state(), "total": _bytes_to_fetch(folder), "site": site},
+        title="Pipeline levels",
+        still=f"<ol>{tasks}</ol>",
+        policy=_POLICY,
+    )
 
 
 def _page(folder: Path, runs: list[str], site: str) -> str:
-    fetched = [*(folder / "pyodide" / name for name in _FETCHED), folder / "pipelab.zip"]
-    total = sum(path.stat().st_size for path in fetched)
     return page(
         bundle.script("playground"),
         bundle.style("timeline", "editor", "playground"),
-        {**first_state(), "total": total, "runs": runs, "site": site},
+        {**first_state(), "total": _bytes_to_fetch(folder), "runs": runs, "site": site},
         title="Pipeline playground",
         still=table_html(simulate(one_f_one_b(4, 8), Cost(0.01, 0.01, 0.01))),
         policy=_POLICY,

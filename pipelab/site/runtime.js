@@ -27,7 +27,7 @@ async function start() {
   const { loadPyodide } = await import(new URL("pyodide/pyodide.mjs", here).href);
   const python = await loadPyodide({ indexURL: new URL("pyodide/", here).href });
   python.unpackArchive(await archive, "zip");
-  const { replies } = python.pyimport("pipelab.widgets.playground_answers");
+  const { replies } = python.pyimport(self.name); // the module that the page asks for
   self.postMessage({ ready: true });
   return replies;
 }

@@ -1,7 +1,7 @@
-"""In a notebook: traces that play, a lab whose controls start live runs, schedules to edit.
+"""In a notebook: traces that play, a lab that starts live runs, schedules to edit, levels to solve.
 
 ``data``, ``page``, ``bundle`` and what they import need neither torch nor anywidget nor matplotlib;
-the three widgets are loaded when they are first used.
+the four widgets are loaded when they are first used.
 """
 
 from typing import TYPE_CHECKING
@@ -12,12 +12,19 @@ from pipelab.widgets import new_kernel
 if TYPE_CHECKING:
     from pipelab.widgets.editor import ScheduleEditor
     from pipelab.widgets.lab import TimelineLab
+    from pipelab.widgets.level_widget import Levels
     from pipelab.widgets.timeline import Timeline
 
-__all__ = ["ScheduleEditor", "Timeline", "TimelineLab"]
+__all__ = ["Levels", "ScheduleEditor", "Timeline", "TimelineLab"]
 
 __getattr__ = lazy_names(
-    __name__, {"ScheduleEditor": "editor", "Timeline": "timeline", "TimelineLab": "lab"}
+    __name__,
+    {
+        "Levels": "level_widget",
+        "ScheduleEditor": "editor",
+        "Timeline": "timeline",
+        "TimelineLab": "lab",
+    },
 )
 
 new_kernel.begin()

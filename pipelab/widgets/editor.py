@@ -15,9 +15,10 @@ from pipelab.errors import PipelabError
 from pipelab.schedules import Schedule
 from pipelab.schedules.communication import lower
 from pipelab.simulator import simulate
+from pipelab.simulator.stamp import stamped
 from pipelab.widgets import bundle
 from pipelab.widgets.data import head, lanes, packed
-from pipelab.widgets.editor_text import judged, marked, stamped
+from pipelab.widgets.editor_text import judged, marked
 from pipelab.widgets.lab_text import error_text
 from pipelab.widgets.live import LiveRun
 from pipelab.widgets.live_widget import LiveWidget
@@ -49,8 +50,8 @@ class ScheduleEditor(LiveWidget):
     checked = Int(0).tag(sync=True)  # how many edits have been answered
     stamp: List[int] = List().tag(sync=True)  # how often asked for, the period, microbatches
 
-    def __init__(self, schedule: Schedule, *, show: Sequence[str] = ()):
-        super().__init__(rows=schedule.tokens, show=lanes(show))
+    def __init__(self, schedule: Schedule, *, show: Sequence[str] = (), **traits: object):
+        super().__init__(rows=schedule.tokens, show=lanes(show), **traits)
         self._check()
         self.observe(lambda change: self._edited(), names=["rows"])
         self.observe(lambda change: self._stamped(*change["new"][1:]), names=["stamp"])

@@ -1,4 +1,4 @@
-"""What the schedule editor says of a schedule that can run, and how it stamps a block.
+"""What the schedule editor says of a schedule that can run.
 
 It can run: 4 ranks, 6 microbatches, predicted bubble 33.3 %.
 It holds at most 4, 3, 2, 1 microbatches on ranks 0 to 3.
@@ -7,19 +7,16 @@ Longest bubble: rank 0, 60 ms, from 40 ms on: it waits for 1B0 of rank 1, held u
 Its order is 1F1B.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from math import ceil
 
-from pipelab.action import Kind
 from pipelab.errors import PipelabError, ScheduleError
-from pipelab.schedules import Schedule, from_block, recognise
+from pipelab.schedules import Schedule, recognise
 from pipelab.schedules.catalogue import title_of
-from pipelab.schedules.communication import lower
 from pipelab.schedules.counts import peak_activations
-from pipelab.simulator import Best, Cost, best_schedule, par, simulate
+from pipelab.simulator import Best, Cost, best_schedule, par
 from pipelab.trace import Trace
 from pipelab.trace.idle import explained, idle_texts
 from pipelab.trace.links import link
@@ -43,40 +40,6 @@ def judged(schedule: Schedule, trace: Trace, cost: Cost) -> str:
         f"Its order is {recognise(schedule)}.",
     ]
     return "\n".join(filter(None, lines))
-
-
-def stamped(schedule: Schedule, period: int, num_microbatches: int) -> Schedule:
-    """Microbatch 0's pattern, repeated. Raises ScheduleError as ``from_block``."""
-    rows = (
-        tuple(a for a in row if a.microbatch == 0 and a.kind in "FBIW") for row in schedule.ranks
-    )
-    block = lower(Schedule(tuple(rows)))
-    pattern: list[dict[str, int]] = [{} for _ in block.ranks]
-    for event in simulate(block.compute, Cost(1, 1, 1)).events:
-        if event.kind in (Kind.F, Kind.B, Kind.I):  # a W fills what is free
-            pattern[event.rank][f"{event.stage}{event.kind}0"] = round(event.start)
-    p = block.num_ranks
-    try:
-        return from_block(pattern, period, p, num_microbatches)
-    except ScheduleError as error:
-        if longer := _longer_period(pattern, period, p):
-            # tokens have no slots here, so the other advice cannot be followed
-            raise ScheduleError(
-                f"{error}\nthis order can be repeated with a period of {longer}; waits between the "
-                f"tokens are for from_block(pattern, ...)",
-                cells=error.cells,
-            ) from None
-        raise
-
-
-def _longer_period(pattern: Sequence[Mapping[str, int]], period: int, p: int) -> int | None:
-    """The next period with which no two actions collide."""
-    last = max(slot for row in pattern for slot in row.values()) + 2
-    for longer in range(period + 1, last + 1):
-        with suppress(ScheduleError):
-            from_block(pattern, longer, p, 1)
-            return longer
-    return None
 
 
 def held_text(schedule: Schedule) -> str:

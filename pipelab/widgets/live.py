@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from pipelab.engine import Pipeline, StepResult
+from pipelab.engine import GradientReport, Pipeline, StepResult, verify_gradients
 from pipelab.errors import PipelabError, PipelineClosed
 from pipelab.models import mlp
 from pipelab.simulator import Cost
@@ -38,10 +38,11 @@ _ONE_AT_A_TIME = threading.Lock()  # two runs would measure each other
 
 
 class Recorded(NamedTuple):
-    """What a run gave: what is shown of its trace, and its loss."""
+    """What a run gave: what is shown of its trace, its loss, and its gradients' check if asked."""
 
     trace: Trace
     loss: float
+    gradients: GradientReport | None = None
 
 
 class LiveRun:
@@ -131,6 +132,7 @@ class LiveRun:
                 if self._stopping:
                     raise PipelineClosed("stopped before its first step")
             first, best = self._second_step(pipeline, cost, inputs, targets)
+            gradients = self._verified() if self.settings.verify else None
             with self._guard:  # from now on stop() has nothing to end
                 self._pipeline = None
                 if self._stopping:
@@ -138,7 +140,7 @@ class LiveRun:
         except BaseException:
             pipeline.close()
             raise
-        self.result = Recorded(self.settings.seen(best), first.loss)
+        self.result = Recorded(self.settings.seen(best), first.loss, gradients)
         kept.keep(pipeline, self.settings.ranks)
         self._set_state("done")
 
@@ -158,6 +160,12 @@ class LiveRun:
                 raise
             return None  # its ranks did not outlive the wait
         return pipeline
+
+    def _verified(self) -> GradientReport:
+        """The schedule's gradients beside those of one process; on ranks of their own."""
+        model, inputs, targets = _experiment()
+        loss = torch.nn.functional.cross_entropy
+        return verify_gradients(model, self.settings.build(), inputs, targets, loss)
 
     def _launched(self) -> Pipeline:
         """The pipeline, whose paced ranks have one thread each.

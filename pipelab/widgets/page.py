@@ -95,7 +95,12 @@ def page(
 
 def portable(state: Mapping[str, object]) -> str:
     """The traits of a front end as JSON; bytes travel as base64."""
-    return json.dumps({name: _as_text(value) for name, value in state.items()})
+    return json.dumps(portable_values(state))
+
+
+def portable_values(state: Mapping[str, object]) -> dict[str, object]:
+    """The traits of a front end, its bytes as base64."""
+    return {name: _as_text(value) for name, value in state.items()}
 
 
 def _as_text(value: object) -> object:

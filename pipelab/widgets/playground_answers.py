@@ -18,9 +18,10 @@ from pipelab.schedules.catalogue import BUILDERS, build, title_of
 from pipelab.schedules.communication import lower
 from pipelab.schedules.counts import peak_activations
 from pipelab.simulator import Best, Cost, best_schedule, par, simulate
+from pipelab.simulator.stamp import stamped
 from pipelab.trace import Trace, critical_path
 from pipelab.widgets.data import head, packed
-from pipelab.widgets.editor_text import held_text, longest_bubble, marked, par_text, stamped
+from pipelab.widgets.editor_text import held_text, longest_bubble, marked, par_text
 from pipelab.words import number, percent, time_text
 
 Json = dict[str, object]

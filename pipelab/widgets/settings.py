@@ -31,6 +31,7 @@ class Settings:
         guess: the predicted bubble fraction for so many ranks and microbatches.
         view: what to show of a trace, predicted or recorded; None: all of it.
         title: what a story calls the schedule.
+        verify: compare every gradient with one process, on the same ranks' model, after the run.
     """
 
     num_ranks: int
@@ -44,6 +45,7 @@ class Settings:
     guess: float | None = None
     view: View | None = None
     title: str = ""
+    verify: bool = False
 
     def seen(self, trace: Trace) -> Trace:
         """What ``view`` shows of a trace."""

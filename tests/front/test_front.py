@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 CASES = sorted(HERE.glob("*.mjs"))
 SETTINGS = ("package.json", "tsconfig.json", "eslint.config.js")
 RUNTIME = bundle.FOLDER.parents[1] / "site" / "runtime.js"  # the playground's worker
-ENTRIES = ("single", "lab", "editor", "playground")
+ENTRIES = ("single", "lab", "editor", "levels", "levels_page", "playground")
 
 
 def node() -> str:

@@ -32,7 +32,7 @@ def test_the_folder_is_whole(tmp_path, runtime):
     build_playground(out, runtime, precompiled=False)  # over an earlier one
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     names = {f"pyodide/{name}" for name in (*_MODULES, *_FETCHED)}
-    assert files == {"index.html", "pipelab.zip", "runtime.js", *names}
+    assert files == {"index.html", "levels.html", "pipelab.zip", "runtime.js", *names}
     page = (out / "index.html").read_text("utf-8")
     assert set(re.findall(r"https?://[^\s\"'<]+", page)) <= {"http://www.w3.org/2000/svg"}
     assert len(page) < 1_000_000
@@ -45,6 +45,7 @@ def test_the_package_has_what_predicts_and_nothing_that_runs(tmp_path, runtime):
     with zipfile.ZipFile(tmp_path / "out" / "pipelab.zip") as archive:
         names = archive.namelist()
     assert {"pipelab/widgets/playground_answers.py", "pipelab/simulator/simulate.py"} <= {*names}
+    assert {"pipelab/widgets/level_answers.py", "pipelab/levels/recorded/the-v.json"} <= {*names}
     assert not [name for name in names if re.match(r"pipelab/(engine|models|lessons|cli)/", name)]
 
 
@@ -52,12 +53,13 @@ def test_the_package_answers_by_itself(tmp_path, runtime):
     build_playground(tmp_path / "out", runtime, precompiled=False)
     script = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'out' / 'pipelab.zip')!r})\n"
-        "from pipelab.widgets.playground_answers import replies\n"
-        "print(len([*replies('{}')]))"
+        "from pipelab.widgets import level_answers, playground_answers\n"
+        "print(len([*playground_answers.replies('{}')]))\n"
+        'print(len([*level_answers.replies(\'{"level": "the-v"}\')]))'
     )
     command = [sys.executable, "-I", "-S", "-c", script]  # nothing else is installed there
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (result.stdout, result.stderr) == ("2\n", "")
+    assert (result.stdout, result.stderr) == ("2\n1\n", "")
 
 
 def test_a_folder_without_the_runtime_is_refused(tmp_path, runtime):

@@ -90,3 +90,17 @@ export function millisecondsOf(text) {
   const numbers = parts.map(Number);
   return numbers.length === 1 ? numbers[0] : numbers;
 }
+
+/** The end of the address of a level: its name, and its rows where they are not those of the start.
+ * @param {string} level @param {string[][]} rows @param {string[][]} start */
+export function levelAddress(level, rows, start) {
+  const [own, usual] = [packRows(rows), packRows(start)];
+  return `#level=${encodeURIComponent(level)}${own === usual ? "" : `&t=${encodeURIComponent(own)}`}`;
+}
+
+/** What an address says; null for what it does not. @param {string} hash */
+export function levelOf(hash) {
+  const found = new URLSearchParams(hash.replace(/^#/, ""));
+  const text = found.get("t");
+  return { level: found.get("level"), rows: text === null ? null : unpackRows(text) };
+}

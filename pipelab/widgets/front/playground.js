@@ -4,6 +4,7 @@
 /** @import { Settings } from "./address.js" */
 /** @import { Values } from "./remote.js" */
 import { USUAL, addressOf, millisecondsOf, stateOf } from "./address.js";
+import { loadingBar } from "./loading_bar.js";
 import { button, element, write } from "./parts.js";
 import { pictureButtons } from "./picture_file.js";
 import { playgroundForm } from "./playground_form.js";
@@ -22,38 +23,13 @@ function requestOf(s, rows, stamp) {
     f: millisecondsOf(s.f), i: millisecondsOf(s.i), w: millisecondsOf(s.w), l: millisecondsOf(s.l) };
 }
 
-/** How far Python is loaded. @param {number} total bytes */
-function progressBar(total) {
-  const words = element("span", { role: "status" });
-  const bar = element("progress", { max: total, value: 0, "aria-label": "Python is being loaded" });
-  const node = element("p", { class: "pl-loading" }, bar, words);
-  node.hidden = true;
-  return {
-    node,
-    /** @param {number} bytes */
-    show(bytes) {
-      node.hidden = false;
-      bar.value = bytes;
-      const part = `${(bytes / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`;
-      write(words, bytes < total ? `Loading Python: ${part}` : "Starting Python");
-    },
-    /** @param {string} text */
-    fail(text) {
-      node.hidden = false;
-      bar.hidden = true;
-      write(words, text);
-    },
-    hide: () => void (node.hidden = true),
-  };
-}
-
 const AFTER = 100; // ms
 const SITE = [["index.html", "Home"], ["README.html", "The course"], ["gallery.html", "Gallery"]];
 
-/** Links to the site's other pages; nothing on a page of no site. @param {string} site the way to it */
+/** Links to the levels, and to the site's other pages. @param {string} site the way to it, "" for none */
 function siteLinks(site) {
-  if (!site) return [];
-  return [element("nav", { class: "pl-site", "aria-label": "Site" }, ...SITE.map(([page, words]) => element("a", { href: site + page }, words)))];
+  const pages = [...(site ? SITE.map(([page, words]) => [site + page, words]) : []), ["levels.html", "Levels"]];
+  return [element("nav", { class: "pl-site", "aria-label": "Site" }, ...pages.map(([href, words]) => element("a", { href }, words)))];
 }
 
 /** The address of the page, which follows what is shown: after the picture, since browsers take long. */
@@ -106,9 +82,9 @@ function render({ model: page, el }) {
   Object.assign(values, { rest: 0, runs: false, silence: SILENCE, ghost_data: null, ghost_head: {} });
   let isEdited = false; // rows were asked about
   const address = addressBar();
-  const loading = progressBar(page.get("total"));
+  const loading = loadingBar(page.get("total"));
   const path = element("p", {}, values.path);
-  const ask = python({
+  const ask = python("pipelab.widgets.playground_answers", {
     loaded: loading.show,
     ready: loading.hide,
     failed: loading.fail,

@@ -42,9 +42,10 @@ export function withBytes(found) {
 }
 
 /** Python in a worker, loaded with the first request; of several requests it answers the newest.
+ * @param {string} answers the module whose ``replies`` it calls
  * @param {{ answered: (found: Values, isFirst: boolean) => void, loaded: (bytes: number) => void,
  *   ready: () => void, failed: (words: string) => void }} act */
-export function python(act) {
+export function python(answers, act) {
   /** @type {Worker | null} */
   let worker = null;
   let [asked, heard] = [0, 0];
@@ -61,7 +62,7 @@ export function python(act) {
   };
   return (/** @type {object} */ request) => {
     if (!worker) {
-      worker = new Worker("runtime.js", { type: "module" });
+      worker = new Worker("runtime.js", { type: "module", name: answers });
       worker.onmessage = hear;
       worker.onerror = () => act.failed("Python could not be loaded: open this page from a web server.");
     }

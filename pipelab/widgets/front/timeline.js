@@ -57,6 +57,8 @@ export function timeline(extra = [], shown = [], atWork = () => NOTHING) {
       parts.show();
       ask("draw");
     },
+    /** Show what each rank does at a time, in seconds. */
+    lookAt: act.jump,
     /** ms until the next picture of a run in progress may be drawn; what a picture takes decides. */
     pause: () => Math.max(0, drawnAt + cost / SHARE - performance.now()),
     end() {
@@ -90,6 +92,7 @@ export function bind(model, view, shown = () => {}) {
     if (!head?.kinds) return;
     const [live, now] = [Boolean(model.get("live")), model.get("now") ?? 0];
     view.show(head, data, { ghostHead: ghost?.kinds ? ghost : null, ghostBytes, live, now });
+    if (model.get("at") >= 0) view.lookAt(model.get("at"));
   };
   const soon = () => { // several traits of one message, or several reports of a run: one picture
     const pause = model.get("live") ? view.pause() : 0;
@@ -97,7 +100,7 @@ export function bind(model, view, shown = () => {}) {
     clearTimeout(timer);
     timer = window.setTimeout(show, pause);
   };
-  const end = onTraits(model, Object.fromEntries([...names, "live", "now"].map((name) => [name, soon])));
+  const end = onTraits(model, Object.fromEntries([...names, "live", "now", "at"].map((name) => [name, soon])));
   return () => {
     clearTimeout(timer);
     end();

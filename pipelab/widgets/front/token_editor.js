@@ -11,13 +11,13 @@ import { patience } from "./patience.js";
 import { say } from "./scale.js";
 import { bind, onTraits, timeline } from "./timeline.js";
 import { makeGrid } from "./token_grid.js";
-import { csvButton, makeHistory, stampForm } from "./token_tools.js";
+import { csvButton, makeHistory, moveButtons, stampForm } from "./token_tools.js";
 
 const REST = 150; // ms without an edit before Python checks the schedule
 
 /** The editor's buttons. @param {Record<"run" | "stop" | "undo" | "redo", () => void>} act
- * @param {(token: string) => void} add @param {HTMLElement} save */
-function makeForm(act, add, save) {
+ * @param {(token: string) => void} add @param {HTMLElement} save @param {HTMLElement} moves */
+function makeForm(act, add, save, moves) {
   const run = button("Run it", act.run);
   const stop = button("Stop", act.stop);
   const undo = button("Undo", act.undo);
@@ -35,9 +35,8 @@ function makeForm(act, add, save) {
     event.preventDefault();
     addFresh();
   } });
-  node.append(element("div", { class: "pl-group" }, run, stop, undo, redo, save),
-    element("div", { class: "pl-group" }, label, fresh,
-      button("Add", addFresh)));
+  node.append(element("div", { class: "pl-group" }, run, stop, undo, redo, save), moves,
+    element("div", { class: "pl-group pl-add" }, label, fresh, button("Add", addFresh)));
   return { node, run, stop, undo, redo, label };
 }
 
@@ -59,7 +58,8 @@ export function renderEditor({ model, el }) {
   const get = (/** @type {string} */ name) => model.get(name);
   const copied = () => get("rows").map((/** @type {string[]} */ row) => [...row]);
   /** @type {Tokens} */
-  const state = { rows: copied(), spot: [0, 0], dragged: null, marks: () => get("marks"), moved: showRank };
+  const state = { rows: copied(), spot: [0, 0], dragged: null, marks: () => get("marks"), moved: showRank,
+    pointed: () => get("pointed") ?? [] };
   const message = element("pre", { class: "pl-status", role: "status", "aria-live": "polite" });
   const note = patience(get("silence"));
   const send = debounce(() => sendRows(model, state.rows, message) && note.sent(), get("rest") ?? REST);
@@ -80,15 +80,14 @@ export function renderEditor({ model, el }) {
   const edit = (/** @type {string[][]} */ rows, /** @type {number[]} */ spot) => {
     history.remember();
     Object.assign(state, { rows, spot });
-    draw(true);
+    changed(true);
+  };
+  const changed = (/** @type {boolean} */ focus) => {
+    draw(focus);
     write(message, "…");
     send.soon();
   };
-  const history = makeHistory(state, () => {
-    draw(grid.node.matches(":focus-within")); // the keys that asked for it go on
-    write(message, "…");
-    send.soon();
-  });
+  const history = makeHistory(state, () => changed(grid.node.matches(":focus-within"))); // the keys that asked for it go on
   const grid = makeGrid(state, edit);
   const form = makeForm({
     run: () => get("can_run") && ask("run_asked"),
@@ -98,7 +97,7 @@ export function renderEditor({ model, el }) {
   }, (token) => {
     const [rank] = state.spot;
     edit(state.rows.map((row, r) => (r === rank ? [...row, token] : row)), [rank, state.rows[rank].length]);
-  }, csvButton(state));
+  }, csvButton(state), moveButtons(state, edit));
   const stamp = stampForm(model, send.flush);
   const view = timeline([exportButton(model)], get("show"), atWork);
   const root = element("section", { class: "pl-editor pl-root", "aria-label": "Schedule editor" },
@@ -108,7 +107,7 @@ export function renderEditor({ model, el }) {
   draw(false);
   const views = traitViews({ model, root, form, message, grid, note }, () => {
     if (JSON.stringify(state.rows) === JSON.stringify(get("rows"))) return;
-    history.remember(); // Python stamped a block, or a cell set other rows
+    history.remember(get("undo")); // Python stamped a block, or a cell set other rows
     state.rows = copied();
     draw(false);
   });
@@ -130,6 +129,7 @@ function traitViews({ model, root, form, message, grid, note }, rows) {
       write(message, get("message"));
     },
     marks: grid.mark,
+    pointed: grid.mark,
     runs: () => void (form.run.hidden = form.stop.hidden = get("runs") === false), // a page without ranks
     can_run() {
       form.run.setAttribute("aria-disabled", String(!get("can_run")));

@@ -6,12 +6,12 @@ import { touchDrag } from "./touch_drag.js";
 
 /** @typedef {number[]} Spot a rank, and a position in its row */
 /** @typedef {{ rows: string[][], spot: Spot, dragged: Spot | null, marks: () => string[],
- *   moved: () => void }} Tokens */
+ *   pointed: () => string[], moved: () => void }} Tokens */
 /** @typedef {(rows: string[][], focus: Spot) => void} Edit */
 
 const MOVES = "Arrow keys move from token to token; with Shift they move the token, along its rank or to " +
   "another one. Delete removes it. Dragging moves it, too.";
-const STEPS = new Map([["ArrowLeft", [0, -1]], ["ArrowRight", [0, 1]], ["ArrowUp", [-1, 0]], ["ArrowDown", [1, 0]]]);
+export const STEPS = new Map([["ArrowLeft", [0, -1]], ["ArrowRight", [0, 1]], ["ArrowUp", [-1, 0]], ["ArrowDown", [1, 0]]]);
 
 /** Rows with the token at `from` moved so that it is at `to`.
  * @param {string[][]} rows @param {Spot} from @param {Spot} to */
@@ -39,9 +39,12 @@ export function makeGrid(state, edit) {
       if (!node.querySelector('[tabindex="0"]')) tokens()[0]?.setAttribute("tabindex", "0");
       if (focus) focusSpot();
     },
-    /** Mark the tokens that the message is about. */
+    /** Mark the tokens that the message is about, and those that an advice points at. */
     mark() {
-      for (const each of tokens()) markToken(each, state.marks().includes(each.textContent ?? ""));
+      for (const each of tokens()) {
+        markToken(each, state.marks().includes(each.textContent ?? ""));
+        each.classList.toggle("pl-pointed", state.pointed().includes(each.textContent ?? ""));
+      }
     },
   };
 }
@@ -100,6 +103,7 @@ function tokenNode(state, edit, text, spot, focusSpot) {
   const node = element("button", { type: "button", draggable: "true", class: `pl-token pl-kind-${text.replace(/[\d.]/g, "")}` }, text);
   node.tabIndex = rank === state.spot[0] && i === state.spot[1] ? 0 : -1;
   markToken(node, state.marks().includes(text));
+  node.classList.toggle("pl-pointed", state.pointed().includes(text));
   node.setAttribute("aria-label", `${text}, rank ${rank}, place ${i + 1}`);
   node.addEventListener("focus", () => {
     state.spot = spot;
@@ -112,6 +116,7 @@ function tokenNode(state, edit, text, spot, focusSpot) {
     event.preventDefault();
     event.stopPropagation();
   });
+  node.addEventListener("click", () => node.focus()); // where a tap does not
   node.addEventListener("dragstart", (event) => {
     state.dragged = spot;
     event.dataTransfer?.setData("text/plain", text);
@@ -130,13 +135,25 @@ function pressKey(state, edit, event, [rank, i], focusSpot) {
   }
   const step = STEPS.get(event.key);
   if (!step) return false;
-  const row = clamp(rank + step[0], 0, rows.length - 1);
-  const most = rows[row].length - (event.shiftKey && row !== rank ? 0 : 1);
-  const to = [row, clamp(i + step[1], 0, Math.max(0, most))];
-  if (event.shiftKey) edit(moved(rows, [rank, i], to), to);
+  if (event.shiftKey) moveBy(state, edit, step);
   else {
-    state.spot = to;
+    state.spot = placeAt(rows, [rank, i], step, 1);
     focusSpot();
   }
   return true;
+}
+
+/** The place a step away, no further than the last token of its row, or one place behind that.
+ * @param {string[][]} rows @param {Spot} from @param {Spot} step @param {number} last 1, or 0 for behind */
+function placeAt(rows, [rank, i], step, last) {
+  const row = clamp(rank + step[0], 0, rows.length - 1);
+  return [row, clamp(i + step[1], 0, Math.max(0, rows[row].length - last))];
+}
+
+/** Move the chosen token a step. @param {Tokens} state @param {Edit} edit @param {Spot} step */
+export function moveBy(state, edit, step) {
+  const { rows, spot } = state;
+  if (!rows[spot[0]]?.[spot[1]]) return;
+  const to = placeAt(rows, spot, step, step[0] && rows[spot[0] + step[0]] ? 0 : 1);
+  if (String(to) !== String(spot)) edit(moved(rows, spot, to), to);
 }

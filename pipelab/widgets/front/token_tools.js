@@ -1,8 +1,10 @@
 // @ts-check
 // Around the grid of tokens: undo and redo, a block to stamp, and the schedule as a CSV file.
 /** @import { Model } from "./types.js" */
+/** @import { Edit, Tokens } from "./token_grid.js" */
 import { newId } from "./new_id.js";
 import { button, element } from "./parts.js";
+import { STEPS, moveBy } from "./token_grid.js";
 
 /** What was edited, to go back to and forth again.
  * @param {{ rows: string[][], spot: number[] }} state @param {() => void} show called when other rows are to be seen */
@@ -22,9 +24,11 @@ export function makeHistory(state, show) {
     show();
   };
   return {
-    /** Remember the rows as they are, before others take their place. */
-    remember() {
-      before.push(state.rows);
+    /** Remember the rows as they are, before others take their place.
+     * @param {string} how "joined": the others belong to the last step; "none": nothing leads back */
+    remember(how = "step") {
+      if (how === "none") before.length = 0;
+      else if (how !== "joined") before.push(state.rows);
       after.length = 0;
     },
     undo: () => go(before, after),
@@ -66,12 +70,13 @@ function leastPeriod(rows) {
 /** Two numbers and a button: repeat the block of microbatch 0 with a period.
  * @param {Model} model @param {() => void} flush sends what was edited last */
 export function stampForm(model, flush) {
-  const [period, count] = [leastPeriod(model.get("rows")), 8].map((value) => {
-    const input = element("input", { id: newId(), type: "number", min: 1, max: 999, value: String(value), size: 4 });
+  const usual = model.get("usual") ?? [String(leastPeriod(model.get("rows"))), "8"];
+  const [period, count] = usual.map((/** @type {string} */ value) => {
+    const input = element("input", { id: newId(), type: "number", min: 1, max: 999, value, size: 4 });
     input.dataset.lmSuppressShortcuts = "true";
     return input;
   });
-  const node = element("form", { class: "pl-bar", "aria-label": "Stamp a block", submit: (/** @type {Event} */ event) => {
+  const node = element("form", { class: "pl-bar pl-stamp", "aria-label": "Stamp a block", submit: (/** @type {Event} */ event) => {
     event.preventDefault();
     if (!period.checkValidity() || !count.checkValidity()) return;
     flush();
@@ -84,4 +89,17 @@ export function stampForm(model, flush) {
     element("label", { for: count.id }, "Microbatches"), count,
     element("button", { type: "submit", title: "Repeat what is done for microbatch 0, one period later each" }, "Stamp block")));
   return node;
+}
+
+/** Buttons that move the chosen token: for fingers, and where dragging is hard.
+ * @param {Tokens} state @param {Edit} edit */
+export function moveButtons(state, edit) {
+  const names = new Map([["ArrowLeft", ["←", "left"]], ["ArrowRight", ["→", "right"]], ["ArrowUp", ["↑", "to the rank above"]],
+    ["ArrowDown", ["↓", "to the rank below"]]]);
+  const buttons = [...names].map(([key, [sign, words]]) => {
+    const node = button(sign, () => moveBy(state, edit, STEPS.get(key) ?? []));
+    node.setAttribute("aria-label", `Move the chosen token ${words}`);
+    return node;
+  });
+  return element("div", { class: "pl-group pl-moves" }, element("span", {}, "Move"), ...buttons);
 }
