@@ -148,7 +148,9 @@ class Judged:
         first = next((n for n in worst if idea.about(*inputs[tried[n]])), worst[0])
         start, outcome = inputs[tried[first]], outcomes[tried[first]]
         smallest = self._smallest(start, outcome, results[first], idea, call)
-        return self._failure(smallest, idea, f"{len(worst)} of {len(tried)}")
+        notes = {results[n].note for n in worst}
+        note = notes.pop() if len(notes) == 1 else ""  # what all of them have in common
+        return self._failure(smallest, idea, f"{len(worst)} of {len(tried)}", note)
 
     def result(self, one: Input, outcome: Outcome) -> Result:
         """Of one input."""
@@ -181,16 +183,23 @@ class Judged:
         smallest = start if "running" in way else shrink(start, failing, allowed)
         return smallest, known[repr(smallest)]
 
-    def _failure(self, smallest: tuple[Input, Result], idea: Idea, how_many: str) -> Result:
+    def _failure(
+        self, smallest: tuple[Input, Result], idea: Idea, how_many: str, note: str
+    ) -> Result:
         one, result = smallest
-        next_step = f"They are about {idea.name}: {idea.hint}{'' if idea.hint[-1] == '?' else '.'}"
-        if (result.expected == A_FORM or result.got == NOTHING) and idea is self.draws.ideas[-1]:
-            next_step = f"{result.hint[0].upper()}{result.hint[1:]}."
+        next_step = f"They are about {idea.name}: {_sentence(idea.hint)}"
+        other_form = result.expected.startswith(A_FORM) or result.got == NOTHING
+        if other_form and idea is self.draws.ideas[-1]:
+            next_step = _sentence(f"{result.hint[0].upper()}{result.hint[1:]}")
         hint = (
             f"{self._call_text(one)} is the smallest input found that fails; {how_many} fail. "
             f"{next_step} (The same inputs again: seed={self.seed}.)"
         )
-        return Result(NAME, result.expected, result.got, False, hint)
+        return Result(NAME, result.expected, result.got, False, hint, note)
+
+
+def _sentence(text: str) -> str:
+    return text if text[-1] in ".?" else f"{text}."
 
 
 def _way(outcome: Outcome) -> str:

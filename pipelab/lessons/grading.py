@@ -2,20 +2,28 @@
 
 A cell can replace functions of pipelab's and builtins, by mistake or not. The graded cells of the
 nbgrader edition load this module anew. What it needs of the notebook is the answer, as bytes, which
-only the answer's own process opens.
+only the answer's own process opens. To load PyTorch, in the interpreter and in the process that
+ranks are forked from, is most of the work: so the interpreter stays for the notebook's next check.
 
     the notebook             grade("01.1", answer)
-    a new interpreter        python -m pipelab.lessons.grading 01.1
-                             checks what it reads, prints the verdict; exit code 0: passed
+                             a line of JSON: the exercise, the answer
+    a new interpreter        python -m pipelab.lessons.grading
+                             a line of JSON: the verdict as text, and whether it is passed
 """
 
 import json
+import os
 import subprocess
 import sys
 from base64 import b64decode, b64encode
+from contextlib import suppress
+from select import select
+from tempfile import TemporaryFile
+from typing import BinaryIO, cast
 
-_SECONDS = 600.0
-_NOT_PASSED = 3  # exit code
+_SECONDS = 600.0  # for one check
+_IDLE = 30.0  # seconds without a check, after which the interpreter ends
+_KEPT = "_pipelab_grader"  # in ``sys``, since this module is loaded anew for each check
 
 
 def grade(name: str, answer: object) -> None:
@@ -24,20 +32,55 @@ def grade(name: str, answer: object) -> None:
     Raises:
         AssertionError: it is not passed.
     """
-    command = [sys.executable, "-P", "-m", "pipelab.lessons.grading", name]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
-    try:  # it starts meanwhile
-        message = json.dumps(_packed(answer) | {"path": sys.path})
-        said, errors = process.communicate(message.encode(), timeout=_SECONDS)
-    finally:
-        process.kill()
-        process.wait()
-    sys.stdout.write(said.decode("utf-8", "replace"))
-    if process.returncode == _NOT_PASSED:
+    kept = vars(sys).get(_KEPT)
+    grader = kept or _Grader()
+    message = _packed(answer) | {"exercise": name}  # it starts meanwhile
+    verdict = grader.asked(message)
+    if verdict is None and kept:  # it has ended since the last check
+        grader = _Grader()
+        verdict = grader.asked(message)
+    vars(sys)[_KEPT] = grader if verdict else None
+    if verdict is None:
+        raise AssertionError(f"{name} could not be graded:\n{grader.errors}")
+    sys.stdout.write(verdict["said"])
+    if not verdict["passed"]:
         raise AssertionError(f"{name} is not passed yet")
-    if process.returncode != 0:
-        raise AssertionError(f"{name} could not be graded:\n{errors.decode()[-2000:]}")
+
+
+class _Grader:
+    """The new interpreter. It ends when it is not asked for a while, and with the notebook."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-P", "-m", "pipelab.lessons.grading"]
+        pipe = subprocess.PIPE
+        self.errors = ""  # the end of what it said of them, once it has ended
+        self._errors = TemporaryFile()  # noqa: SIM115 - open as long as the interpreter runs
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors)
+        self._to = cast(BinaryIO, self._process.stdin)
+        self._from = cast(BinaryIO, self._process.stdout)
+
+    def asked(self, message: dict[str, str]) -> dict[str, str] | None:
+        """Its verdict; None if it has ended, or takes too long."""
+        line = b""
+        try:
+            with suppress(BrokenPipeError):
+                self._to.write(json.dumps(message | {"path": sys.path}).encode() + b"\n")
+                self._to.flush()
+            if select([self._from], [], [], _SECONDS)[0]:
+                line = self._from.readline()
+        finally:
+            if not line:  # no later check may read what this one did not
+                self._end()
+        return json.loads(line) if line else None
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._errors.seek(0)
+        self.errors = self._errors.read().decode("utf-8", "replace")[-2000:]
+        for stream in (self._to, self._from, self._errors):
+            with suppress(BrokenPipeError):  # what could not be sent
+                stream.close()
 
 
 def _packed(answer: object) -> dict[str, str]:
@@ -82,16 +125,19 @@ class _Unsendable:
         raise LessonError(self._why)
 
 
-def main(name: str) -> int:
-    """In the new interpreter; the exit code."""
-    from pipelab.lessons import check
+def main() -> None:
+    """In the new interpreter: one check after another."""
+    verdicts = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what else is printed is no verdict
+    while select([0], [], [], _IDLE)[0] and (line := sys.stdin.buffer.readline()):
+        from pipelab.lessons import check
 
-    message = json.loads(sys.stdin.buffer.read())
-    sys.path += [folder for folder in message.pop("path") if folder not in sys.path]
-    verdict = check(name, _unpacked(message))
-    print(verdict)
-    return 0 if verdict.passed else _NOT_PASSED
+        message = json.loads(line)
+        sys.path += [folder for folder in message["path"] if folder not in sys.path]
+        verdict = check(message["exercise"], _unpacked(message))
+        json.dump({"said": f"{verdict}\n", "passed": verdict.passed}, verdicts)
+        print(file=verdicts, flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    main()

@@ -55,7 +55,7 @@ def plain(value: object, in_dict: bool = False) -> object:
         return value.token
     if isinstance(value, str):
         return str.__str__(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping | torch.nn.ParameterDict):
         return {_key(key): plain(item, in_dict=True) for key, item in value.items()}
     if isinstance(value, np.bool_):
         return bool(value)

@@ -7,13 +7,13 @@ import pytest
 from pipelab.lessons import check
 from pipelab.lessons.answer_process import Outcome
 from pipelab.lessons.chapters.ch01_draws import KITCHENS, RELAYS
-from pipelab.lessons.comparing import compared, equal
+from pipelab.lessons.comparing import NUMBER, ask, compared, equal
 from pipelab.lessons.drawn import Draws, Idea
 from pipelab.lessons.exercise import against, each
 from pipelab.lessons.shrink import shrink, simpler, size
 from pipelab.lessons.written import call_text, short, written
 from pipelab.trace import Event
-from tests.lessons.judging import DRAWS
+from tests.lessons.judging import DRAWS, until_drawn
 
 
 def test_the_smallest_failing_input_is_found():
@@ -115,14 +115,19 @@ def test_a_table_of_answers_passes_the_named_cases_alone():
     ("expected", "got", "words"),
     [
         (8, "8", "the text '8'"),
-        (8, [8], "a list of 1 item"),
+        (8, [8], "a list of 1 item: [8]"),
+        (8, ["8"], "a list of 1 item: ['8']"),
         (1, True, "the truth value True"),
         (0.3, 0.3000001, "0.3 and 1e-07"),
     ],
 )
 def test_two_columns_never_read_alike_where_they_differ(expected, got, words):
-    row = equal("sum", expected, got)
+    def compare(name, value):
+        return equal(name, expected, value)
+
+    row = compared(compare, "sum", Outcome(got), (), "f()")
     assert not row.ok and row.got == words != row.expected
+    assert isinstance(got, float) or row.hint == "return a number"
 
 
 @pytest.mark.parametrize("nothing", [None, [None, None]])
@@ -133,8 +138,27 @@ def test_return_is_asked_for_wherever_nothing_comes_back(nothing):
 
 def test_a_wrong_form_is_named_and_python_is_not_quoted():
     row = compared(lambda name, value: value + 1, "sum", Outcome("ab"), (), "f(2)")
-    assert row.got == "the text 'ab': ab" and "example" in row.hint
+    assert row.got == "the text 'ab'" and "example" in row.hint
     assert "concatenate" not in str(row)
+
+
+def test_a_form_is_asked_for_down_to_the_items_of_lists():
+    ask([[1, 2.5], []], [[NUMBER]], "rows of numbers")
+    for other in (1, [1], [["1"]], [[True]], {"a": [1]}):
+        with pytest.raises(TypeError, match="rows of numbers"):
+            ask(other, [[NUMBER]], "rows of numbers")
+
+
+def test_a_number_that_is_rounded_is_named_where_all_that_fails_is_rounded():
+    def minutes(digits):
+        return lambda costs, dishes, hand_over: round(
+            sum(costs) + hand_over * (len(costs) - 1) + (dishes - 1) * max(costs), digits
+        )
+
+    for digits, named in ((1, True), (0, True), (9, False)):
+        drawn = until_drawn("01.2", minutes(digits), 5)[-1]
+        assert drawn.ok is not named
+        assert ("rounded: return all" in drawn.remark) is named
 
 
 def test_values_are_written_as_python_and_bounded():

@@ -1,6 +1,7 @@
 """Grading in a new interpreter: what the notebook's process has changed does not count."""
 
 import builtins
+import sys
 import threading
 from runpy import run_module
 
@@ -42,7 +43,9 @@ class RunsWhereItIsRead:
 
 @pytest.fixture
 def grade():
-    return run_module("pipelab.lessons.grading")["grade"]
+    yield run_module("pipelab.lessons.grading")["grade"]
+    if grader := vars(sys).pop("_pipelab_grader", None):
+        grader._end()
 
 
 @pytest.fixture
@@ -65,6 +68,27 @@ def test_patches_change_no_grade(grade, patches, capsys):
     with pytest.raises(AssertionError, match=r"01\.2 is not passed yet"):
         grade("01.2", wrong)
     assert "not yet" in capsys.readouterr().out
+
+
+def test_one_interpreter_grades_all_of_a_notebook(grade, capsys):
+    grade("01.2", right)
+    first = vars(sys)["_pipelab_grader"]
+    run_module("pipelab.lessons.grading")["grade"]("01.2", right)
+    assert vars(sys)["_pipelab_grader"] is first
+
+
+def test_an_interpreter_that_has_ended_is_started_again(grade, capsys):
+    grade("01.2", right)
+    first = vars(sys)["_pipelab_grader"]
+    first._process.kill()
+    first._process.wait()
+    grade("01.2", right)
+    assert vars(sys)["_pipelab_grader"] is not first
+
+
+def test_what_cannot_be_graded_says_why(grade):
+    with pytest.raises(AssertionError, match=r"could not be graded:(.|\n)*no exercise '01\.9'"):
+        grade("01.9", right)
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,20 @@ WRONG = {
         (hand_over_behind_the_last, "one cook alone"),
     ],
 }
+
+
+def equal_cooks_counted_once(costs, dishes, hand_over):
+    return sum(set(costs)) + hand_over * (len(costs) - 1) + (dishes - 1) * max(costs)
+
+
+def ten_dishes_at_most(costs, dishes, hand_over):
+    return sum(costs) + hand_over * (len(costs) - 1) + (min(dishes, 10) - 1) * max(costs)
+
+
+def minutes_as_text(costs, dishes, hand_over):
+    return str(sum(costs) + hand_over * (len(costs) - 1) + (dishes - 1) * max(costs))
+
+
 FORGOT = {
     "01.1": [
         (a_row_for_each_dish, "every kitchen"),
@@ -209,5 +223,8 @@ FORGOT = {
         (one_dish_after_another, "more than one cook and more than one dish"),
         (lone_cook_hands_over, "one cook alone, who hands nothing over"),
         (cooks_all_alike, "cooks who are not equally fast"),
+        (equal_cooks_counted_once, "cooks who take the same time"),
+        (ten_dishes_at_most, "dishes"),
+        (minutes_as_text, "return a number"),
     ],
 }

@@ -4,7 +4,8 @@
 which the verdict must name what was forgotten.
 """
 
-from itertools import accumulate, combinations, pairwise
+import math
+from itertools import accumulate, combinations, pairwise, takewhile
 
 import numpy as np
 
@@ -232,6 +233,35 @@ WRONG = {
         (equal_shares, "SGD, three ranks"),
     ],
 }
+
+
+def limit_in_whole_steps(costs, p):
+    """The smallest whole limit that p stages can keep, filled from the left."""
+    limit = math.ceil(max(costs))
+    while len(sizes := _filled(costs, p, limit)) > p:
+        limit += 1
+    return sizes
+
+
+def _filled(costs, p, limit):
+    sizes, filled = [0], 0.0
+    for i, cost in enumerate(costs):
+        if sizes[-1] and (filled + cost > limit or len(costs) - i <= p - len(sizes)):
+            sizes.append(0)
+            filled = 0.0
+        sizes[-1] += 1
+        filled += cost
+    return sizes
+
+
+def up_to_an_empty_layer(parameters, sizes, optimizer):
+    """As if a layer without parameters were the end of a rank."""
+    rest = iter(parameters)
+    kept = {"sgd": 2, "momentum": 3, "adam": 4}[optimizer]
+    ranks = [[next(rest) for _ in range(size)] for size in sizes]
+    return [4 * kept * sum(takewhile(bool, rank)) for rank in ranks]
+
+
 FORGOT = {
     "02.1": [
         (cheapest_neighbours_joined, "joining the cheapest neighbours is not the best"),
@@ -247,6 +277,7 @@ FORGOT = {
         (free_layers_left_out, "layers that cost nothing"),
         (mean_of_both_ends, "compare whole cuts"),
         (a_number_for_one_rank, "one rank alone"),
+        (limit_in_whole_steps, "no whole limit is the best"),
     ],
     "02.2": [
         (gradients_forgotten, "what every rank holds"),
@@ -262,5 +293,6 @@ FORGOT = {
         (state_on_every_rank, "more than one rank, with an optimizer that keeps a state"),
         (thirty_two_bits, "billions of parameters"),
         (empty_layers_skipped, "layers without parameters"),
+        (up_to_an_empty_layer, "layers without parameters, before others"),
     ],
 }

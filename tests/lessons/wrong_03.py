@@ -4,6 +4,8 @@
 which the verdict must name what was forgotten.
 """
 
+import math
+
 from pipelab.action import COMPUTE
 
 
@@ -272,6 +274,38 @@ WRONG = {
         (until_the_last_event, "boxes that overlap, and a step"),
     ],
 }
+
+
+def counted_until(events, num_ranks, start=0.0, key=None):
+    """Time that is busy, each rank's boxes in order, with a mark of how far it is counted."""
+    busy = 0.0
+    for rank in range(num_ranks):
+        own = {key(e) if key else i: e for i, e in enumerate(events)}.values()
+        until = start
+        for e in sorted((e for e in own if e.rank == rank), key=lambda e: e.start):
+            busy += max(0.0, e.end - max(e.start, until))
+            until = max(until, e.end)
+    return busy
+
+
+def counts_from_zero(events, num_ranks):
+    """The mark begins at 0, and the clock may show less."""
+    work = [e for e in events if e.kind in COMPUTE]
+    return 1 - counted_until(work, num_ranks) / (num_ranks * _whole(events))
+
+
+def one_box_for_each_start(events, num_ranks):
+    work = [e for e in events if e.kind in COMPUTE]
+    busy = counted_until(work, num_ranks, -math.inf, lambda e: (e.rank, e.start))
+    return 1 - busy / (num_ranks * _whole(events))
+
+
+def one_rank_never_waits(events, num_ranks):
+    work = [e for e in events if e.kind in COMPUTE]
+    busy = counted_until(work, num_ranks, -math.inf)
+    return 1 - busy / (num_ranks * _whole(events)) if num_ranks > 1 else 0.0
+
+
 FORGOT = {
     "03.1": [
         (only_f_and_b, "the kinds I and W"),
@@ -286,6 +320,9 @@ FORGOT = {
         (one_timeline_for_all, "more than one rank"),
         (mean_over_own_time, "rank"),
         (overlap_is_counted_twice, "boxes that overlap"),
+        (counts_from_zero, "before the clock shows 0"),
+        (one_box_for_each_start, "boxes of one rank that start together"),
+        (one_rank_never_waits, "one rank alone that waits"),
     ],
     "03.2": [
         (parts_of_f_and_b, "the kinds I and W"),

@@ -196,6 +196,15 @@ WRONG = {
         (zero_for_one_rank, "one rank, at most 11 %"),
     ],
 }
+
+
+def compares_whole_percents(p, share):
+    m = 1
+    while round((p - 1) / (m + p - 1), 2) > round(share, 2):
+        m += 1
+    return m
+
+
 FORGOT = {
     "04.1": [
         (counted_from_one, "the row of each rank"),
@@ -226,5 +235,6 @@ FORGOT = {
         (busy_share, "more than one rank"),
         (one_more_to_be_sure, "the smallest number that is enough"),
         (one_rank_like_two, "one rank alone"),
+        (compares_whole_percents, "nothing is rounded"),
     ],
 }

@@ -220,6 +220,14 @@ WRONG = {
         (no_weights, "one replica, equal"),
     ],
 }
+
+
+def names_of_both_ends(grads, sizes):
+    names = {**grads[0], **grads[-1]}
+    pairs = [*zip(grads, sizes, strict=True)]
+    return {k: sum(n * g[k] for g, n in pairs if k in g) / sum(sizes) for k in names}
+
+
 FORGOT = {
     "05.1": [
         (names_of_the_first, "a parameter that the first microbatch does not use"),
@@ -237,6 +245,7 @@ FORGOT = {
         (averaged_two_at_a_time, "microbatch"),
         (first_entries, "a gradient that is one number"),
         (empty_ones_do_not_count, "a microbatch that uses no parameter at all"),
+        (names_of_both_ends, "a parameter that neither the first nor the last microbatch uses"),
     ],
     "05.2": [
         (by_rows, "more than one replica"),

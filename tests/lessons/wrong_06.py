@@ -200,6 +200,20 @@ WRONG = {
         (time_not_speed, "4 ranks, 16 microbatches, free messages"),
     ],
 }
+
+
+def in_another_order(budget):
+    return 4, 8, "1f1b" if budget < 1_000_000 else "gpipe"
+
+
+def four_times_at_most(p, m, message):
+    return min(4.0, 1 / ((m + p - 1) / (m * p) + 2 * (p - 1) * message))
+
+
+def never_slower_than_one(p, m, message):
+    return max(1.0, 1 / ((m + p - 1) / (m * p) + 2 * (p - 1) * message))
+
+
 FORGOT = {
     "06.1": [
         (table_of_two, "budgets other than 700,000 and 1,100,000"),
@@ -210,6 +224,7 @@ FORGOT = {
         (one_rank_where_it_fits, "a budget in which every candidate fits"),
         (two_ranks_where_they_fit, "a tight budget"),
         (two_ranks_when_tight, "a tight budget"),
+        (in_another_order, "schedule, ranks, microbatches"),
     ],
     "06.2": [
         (one_microbatch_needs_no_message, "a single microbatch, with messages that take time"),
@@ -225,5 +240,7 @@ FORGOT = {
         (microbatches_not_shorter, "microbatch"),
         (no_more_than_microbatches, "microbatch"),
         (messages_share_the_slots, "more than one microbatch, with messages that take time"),
+        (four_times_at_most, "more than four times as fast"),
+        (never_slower_than_one, "so slow that one rank is faster"),
     ],
 }

@@ -145,9 +145,19 @@ RELAYS = Draws(
             lambda costs, dishes, hand_over: dishes > 1 and min(costs) < max(costs),
         ),
         Idea(
+            "cooks who take the same time",
+            "each of them counts, however many are equal",
+            lambda costs, dishes, hand_over: len(set(costs)) < len(costs),
+        ),
+        Idea(
             "minutes that are not whole",
             "half a minute counts as half a minute: nothing is rounded",
             lambda costs, dishes, hand_over: any(t % 1 for t in (*costs, hand_over)),
+        ),
+        Idea(
+            "more than ten dishes",
+            "each of them follows at the same distance, however many there are",
+            lambda costs, dishes, hand_over: dishes > 10,
         ),
         Idea(
             "a single dish",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from types import NoneType
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,7 @@ from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
 from pipelab.lessons.chapters.ch01_draws import FOLLOW, KITCHENS, RELAYS
 from pipelab.lessons.chapters.ch01_questions import QUESTIONS
+from pipelab.lessons.comparing import ask
 from pipelab.lessons.exercise import Cases, Exercise, against, each
 from pipelab.lessons.experiment import in_turn
 from pipelab.lessons.results import Result, Shown
@@ -169,16 +171,22 @@ def _judge_order(function: Function, seed: int) -> Iterator[Result | Shown]:
     }
     tried = yield from each(function, cases, _compare_order, KITCHENS, seed)
     if tried.right:
-        rows = tried.values[0]
-        assert isinstance(rows, list)
-        plan = with_backwards(rows)
+        plan = with_backwards(_slots(tried.values[0]))
         yours, reference = _beside([plan, with_backwards(_in_turn(3, 6))])
         yield Shown("Your order, as three real processes ran it", yours)
         yield from recorded.order(plan, yours)
         yield recorded.timed("recorded, over the reference run", yours.duration, reference.duration)
 
 
-def _compare_order(name: str, rows: list[list[str]], cooks: int, dishes: int) -> Result:
+def _slots(rows: object) -> list[list[str]]:
+    """For each cook a token or "" a slot; None and blanks are no token either."""
+    ask(rows, [[(str, NoneType)]], "for each cook a list of slots, each a token or ''")
+    assert isinstance(rows, list)
+    return [[(slot or "").strip() for slot in row] for row in rows]
+
+
+def _compare_order(name: str, value: object, cooks: int, dishes: int) -> Result:
+    rows = _slots(value)
     slots = cooks + dishes - 1
     expected = f"{number(slots, 'slot')}, each dish once at each cook"
     if fault := _fault(rows, cooks, dishes):
@@ -198,7 +206,7 @@ def _fault(rows: list[list[str]], cooks: int, dishes: int) -> str:
         wanted = {f"{cook_number}F{dish}" for dish in range(dishes)}
         tokens = [token for token in row if token]
         if unknown := [token for token in tokens if token not in wanted]:
-            return f"{unknown[0]} is no token of cook {cook_number} here"
+            return f"{unknown[0]!r} is no token of cook {cook_number} here"
         if len(tokens) != len(set(tokens)):
             return f"cook {cook_number} handles a dish twice"
         if missing := wanted - set(tokens):

@@ -1,5 +1,6 @@
 """What the checks of lesson 2 draw: layers to cut, and layers of which bytes are counted."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, combinations, pairwise
 from random import Random
@@ -26,7 +27,10 @@ def _draw_cut(random: Random) -> tuple[list[float], int]:
         return hard, random.choice((3, 4, 4, 5))
     n = random.randint(1, 9)
     grid = random.choice(
-        ([1, 2, 3, 5, 9], [0.25, 0.5, 1.5, 3.75], [0, 1, 4], [0, 2, 3, 7], [650, 4160, 65792])
+        (
+            *([1, 2, 3, 5, 9], [0.25, 0.5, 1.5, 3.75], [0.125, 0.25, 0.5, 0.625]),
+            *([0, 1, 4], [0, 2, 3, 7], [650, 4160, 65792]),
+        )
     )
     costs = [float(random.choice(grid)) for _ in range(n)]
     if random.random() < 0.2 or not any(costs):
@@ -58,6 +62,11 @@ def _fill_to(limit: float, costs: list[float], p: int) -> list[int]:
 
 def _fill_to_the_mean(costs: list[float], p: int) -> list[int]:
     return _fill_to(sum(costs) / p, costs, p)
+
+
+def _fill_to_a_whole_number(costs: list[float], p: int) -> list[int]:
+    """With the smallest limit that can be met and is whole, as a search in whole steps finds it."""
+    return _fill_to(math.ceil(largest(costs, balance(costs, p))), costs, p)
 
 
 def _nearest_to_equal_shares(costs: list[float], p: int) -> list[int]:
@@ -128,6 +137,11 @@ CUTS = Draws(
             "a heavy layer, so that fewer than p stages would be enough",
             "each of the p ranks needs a layer, even where it does not lower the largest cost",
             _fewer_would_do,
+        ),
+        Idea(
+            "costs that are not whole, where no whole limit is the best",
+            "the largest cost need not be whole: a search in steps of 1 passes by it",
+            _not_best(_fill_to_a_whole_number),
         ),
         Idea(
             "costs that are not whole",
@@ -211,6 +225,13 @@ BYTES = Draws(
             "such as ReLU: they belong to a rank and add nothing",
             lambda layers, optimizer: any(
                 0 in rank and any(map(any, layers[i + 1 :])) for i, rank in enumerate(layers)
+            ),
+        ),
+        Idea(
+            "layers without parameters, before others of the same rank",
+            "such as ReLU: the layers behind it count all the same",
+            lambda layers, optimizer: any(
+                not n and any(rank[i + 1 :]) for rank in layers for i, n in enumerate(rank)
             ),
         ),
         Idea(

@@ -13,12 +13,14 @@ from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
 from pipelab.lessons.chapters.ch02_draws import BYTES, CUTS, largest
 from pipelab.lessons.chapters.ch02_questions import QUESTIONS
+from pipelab.lessons.comparing import NUMBER, ask, of_few_bits
 from pipelab.lessons.exercise import Cases, Exercise, each, equal
 from pipelab.lessons.experiment import LOSS, Optimizer, seeded
 from pipelab.lessons.results import Result, Shown
 from pipelab.lessons.written import short
 from pipelab.partition import balance
 from pipelab.schedules import gpipe
+from pipelab.words import number
 
 _SPLIT = "a function split(costs, p): the number of layers of each rank, such as [2, 2, 4]"
 _BYTES = "a function rank_bytes(parameters, sizes, optimizer): bytes for each rank"
@@ -76,8 +78,10 @@ def _judge_split(function: Function, seed: int) -> Iterator[Result | Shown]:
 
 
 def _compare_cut(name: str, sizes: list[int], costs: list[float], p: int) -> Result:
+    ask(sizes, [NUMBER], "a list: how many layers each rank gets")
     best = largest(costs, balance(costs, p))
-    expected = f"{p} stages of all {len(costs)} layers, the largest costs {best:g}"
+    parts = f"{number(p, 'stage')} of all {number(len(costs), 'layer')}"
+    expected = f"{parts}, the largest costs {best:g}"
     if (
         any(size % 1 for size in sizes)
         or len(sizes) != p
@@ -146,8 +150,10 @@ def _compare_drawn(
 def _close(
     name: str, expected: list[int], got: list[float], near: list[float], what: str = ""
 ) -> Result:
+    ask(got, [NUMBER], "a list: the bytes of each rank")
     same = len(got) == len(expected) and all(
-        abs(a - b) <= most for a, b, most in zip(got, expected, near, strict=True)
+        abs(a - b) <= most or of_few_bits(b, a)
+        for a, b, most in zip(got, expected, near, strict=True)
     )
     hint = (
         "4 bytes for each number; a parameter, its gradient, and what this optimizer remembers of "

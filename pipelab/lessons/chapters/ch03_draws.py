@@ -66,7 +66,8 @@ def _row(random: Random, rank: int, kinds: str) -> Iterator[Box]:
         yield box
         if how == "inside" or (how == "any" and random.random() < 0.3):
             inner = max(0.25, box.seconds / 2)
-            yield Box(rank, random.choice(kinds), box.start + (box.seconds - inner) / 2, inner)
+            late = random.choice((0.0, 0.5, 0.5, 1.0)) * (box.seconds - inner)
+            yield Box(rank, random.choice(kinds), box.start + late, inner)
         early = -box.seconds / 4 if random.random() < 0.5 else _quarters(random)
         gaps = {"touching": 0.0, "overlapping": -box.seconds / 2, "inside": early}
         gap = gaps.get(how, _quarters(random))
@@ -170,6 +171,11 @@ _SHARED = (
         _inside,
     ),
     Idea(
+        "boxes of one rank that start together",
+        "both are in the log, and the longer one may be the first or the second of them",
+        _pair(lambda a, b: a.start == b.start),
+    ),
+    Idea(
         "boxes inside others",
         "a box can end before one that began earlier",
         _pair(lambda a, b: a.start <= b.start and b.end < a.end),
@@ -197,9 +203,31 @@ _SHARED = (
         lambda boxes, ranks, clock: _ends(boxes, 0) < _last(boxes),
     ),
     Idea(
+        "a log that begins before the clock shows 0",
+        "times can be below 0: begin to count at the first start, not at 0",
+        lambda boxes, ranks, clock: clock + _first(boxes) < 0.0,
+    ),
+    Idea(
         "a first computation that does not start at 0 s",
         "measure from the first start of a computation, whatever the clock shows",
         lambda boxes, ranks, clock: clock + _first(boxes) != 0.0,
+    ),
+    Idea(
+        "a first computation that is not an F",
+        "any kind of computation can be the first",
+        lambda boxes, ranks, clock: all(
+            box.kind != "F" for box in _work(boxes) if box.start == _first(boxes)
+        ),
+    ),
+    Idea(
+        "times that are not whole seconds",
+        "a quarter of a second counts: nothing is rounded",
+        lambda boxes, ranks, clock: any(box.seconds % 1 or box.start % 1 for box in _work(boxes)),
+    ),
+    Idea(
+        "one rank alone that waits between two boxes",
+        "a single rank can be idle, too",
+        lambda boxes, ranks, clock: ranks == 1 and _gap(boxes, ranks, clock),
     ),
     Idea(
         "gaps between two boxes of a rank",

@@ -9,7 +9,7 @@ from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
 from pipelab.lessons.chapters.ch03_draws import BUBBLES, PARTS
 from pipelab.lessons.chapters.ch03_questions import QUESTIONS
-from pipelab.lessons.comparing import Compare, same
+from pipelab.lessons.comparing import NUMBER, Compare, ask, rounding, same
 from pipelab.lessons.exercise import Cases, Draws, Exercise, Judge, each, equal
 from pipelab.lessons.experiment import experiment, record
 from pipelab.lessons.results import Result, Shown
@@ -94,6 +94,7 @@ def _compare_bubble(name: str, value: float, events: Sequence[Event], num_ranks:
 def _compare_parts(
     name: str, value: list[list[float]], events: Sequence[Event], num_ranks: int
 ) -> Result:
+    ask(value, [[NUMBER]], "a list for each rank: [before, between, after]")
     parts = _parts(events, num_ranks)
     close = len(value) == num_ranks and all(
         len(row) == 3
@@ -102,7 +103,8 @@ def _compare_parts(
     )
     hint = "before, between and after add up to the idle time of the rank"
     got, expected = ([[round(t, 6) + 0.0 for t in row] for row in rows] for rows in (value, parts))
-    return Result(name, short(expected), short(got), close, hint)
+    note = "" if close else rounding(parts, value)
+    return Result(name, short(expected), short(got), close, hint, note)
 
 
 def _parts(events: Sequence[Event], num_ranks: int) -> list[list[float]]:

@@ -15,6 +15,11 @@ def fewest(p: int, share: float) -> int:
     return next(m for m in count(1) if bubble(p, m) <= share)
 
 
+def _fewest_rounded(p: int, share: float) -> int:
+    """The same with bubbles of two digits, which is wrong."""
+    return next(m for m in count(1) if round(bubble(p, m), 2) <= round(share, 2))
+
+
 # ------------------------------------------------------------------------------- 04.1, GPipe
 
 
@@ -129,6 +134,11 @@ SHARES = Draws(
             lambda p, share: p > 1 and fewest(p, share) == 1,
         ),
         Idea(
+            "shares that the rounded bubble of a smaller number meets",
+            "compare the bubble as it is with the share as it is: nothing is rounded",
+            lambda p, share: p > 1 and _fewest_rounded(p, share) < fewest(p, share),
+        ),
+        Idea(
             "more than a hundred microbatches",
             "the number has no upper limit",
             lambda p, share: fewest(p, share) > 100,
@@ -145,7 +155,7 @@ SHARES = Draws(
         ),
         Idea(
             "shares that no bubble equals exactly",
-            "put your number into the formula, and the one before it: is it the first that fits?",
+            "is your number whole, and rounded up? Put it into the formula, and the one before it",
             lambda p, share: p > 1 and not _is_a_bubble(p, share),
         ),
         Idea(

@@ -99,6 +99,11 @@ MICROBATCHES = Draws(
             lambda parts: len(parts) == 1,
         ),
         Idea(
+            "a parameter that neither the first nor the last microbatch uses",
+            "a name can appear in any of the dicts, in one in the middle alone too",
+            lambda parts: _names(parts) > {*parts[0].used, *parts[-1].used},
+        ),
+        Idea(
             "a parameter that the first microbatch does not use",
             "a name can appear first in any of the dicts",
             lambda parts: _left_out(parts, parts[0]),

@@ -12,6 +12,7 @@ from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
 from pipelab.lessons.chapters.ch05_draws import MICROBATCHES, SHARES, Part, mean_over_rows
 from pipelab.lessons.chapters.ch05_questions import QUESTIONS
+from pipelab.lessons.comparing import NUMBER, ask, of_few_bits, rounding
 from pipelab.lessons.exercise import Cases, Exercise, each
 from pipelab.lessons.experiment import LOSS, experiment, seeded, start
 from pipelab.lessons.results import Result, Shown
@@ -22,6 +23,7 @@ Gradients = dict[str, Tensor]
 
 _COMBINE = "a function combine(grads, sizes): one dict of gradients, as each of grads is"
 _WEIGHTS = "a function weights(shares): for each replica a list of weights"
+_A_ROW_EACH = "for each replica a list of weights, one for each of its microbatches"
 _CLOSE = 1e-5  # of a gradient's largest entry: sums in another order differ by rounding
 
 
@@ -78,6 +80,7 @@ def _parts(sizes: tuple[int, ...]) -> tuple[list[Gradients], Gradients]:
 
 def _compare_gradients(name: str, expected: Gradients, got: Gradients, hint: str) -> Result:
     """One row: all close, or the parameter that is furthest off, as a factor."""
+    ask(got, dict, "one dict, from each parameter's name to its gradient")
     want = f"all {len(expected)} gradients as in one process"
     if set(got) != set(expected):
         missing = sorted(set(expected) ^ set(got))
@@ -159,10 +162,15 @@ def _judge_weights(function: Function, seed: int) -> Iterator[Result | Shown]:
 
 def _compare_weights(name: str, value: list[list[float]], shares: list[list[int]]) -> Result:
     parts, whole = _parts(tuple(size for share in shares for size in share))
+    ask(value, [[NUMBER]], _A_ROW_EACH)
     if [len(row) for row in value] != [len(share) for share in shares]:
-        return Result(name, f"weights for {shares}", str(value), False, "one weight per microbatch")
+        hint = "one weight per microbatch"
+        return Result(name, f"weights for {shares}", short(value), False, hint)
     rest = list(parts)
-    replicas = [_add_up([(w, rest.pop(0)) for w in row]) for row in value]
+    replicas = []
+    for row, right in zip(value, _right_weights(shares), strict=True):
+        weights = (w if of_few_bits(w, got) else got for got, w in zip(row, right, strict=True))
+        replicas.append(_add_up([(w, rest.pop(0)) for w in weights]))
     averaged = _add_up([(1 / len(replicas), replica) for replica in replicas])
     hint = "after your weights come an addition in each replica and a *mean* over the replicas"
     return _compare_gradients(name, whole, averaged, hint)
@@ -170,17 +178,22 @@ def _compare_weights(name: str, value: list[list[float]], shares: list[list[int]
 
 def _compare_share(name: str, value: list[list[float]], shares: list[list[int]]) -> Result:
     """Of each microbatch alone: its rows have the gradient 1, all others 0, and the mean of all."""
-    sizes = [len(share) for share in shares]
-    if [len(row) for row in value] != sizes:
+    ask(value, [[NUMBER]], _A_ROW_EACH)
+    if [len(row) for row in value] != [len(share) for share in shares]:
         return Result(name, f"one weight for each of {shares}", short(value), False)
-    rows = sum(map(sum, shares))
-    right = [[len(shares) * (sum([1.0] * size) / rows) for size in share] for share in shares]
+    right = _right_weights(shares)
     close = all(
-        abs(got - want) <= _CLOSE * want
+        abs(got - want) <= _CLOSE * want or of_few_bits(want, got)
         for row, wanted in zip(value, right, strict=True)
         for got, want in zip(row, wanted, strict=True)
     )
-    return Result(name, short(right), short(value), close)
+    note = rounding(right, value)
+    return Result(name, short(right), short(value), close, note="" if close else note)
+
+
+def _right_weights(shares: list[list[int]]) -> list[list[float]]:
+    rows = sum(map(sum, shares))
+    return [[len(shares) * (sum([1.0] * size) / rows) for size in share] for share in shares]
 
 
 def _add_up(terms: Sequence[tuple[float, Gradients]]) -> Gradients:

@@ -1,11 +1,14 @@
 """What the checks of lesson 6 draw: budgets, tight and roomy, and pipelines with dear messages."""
 
+from functools import cache
 from random import Random
 
 from pipelab.lessons.drawn import Draws, Idea
-from pipelab.lessons.trials import NEEDS
+from pipelab.lessons.trials import NEEDS, share
+from pipelab.schedules import gpipe
+from pipelab.simulator import simulate
 
-__all__ = ["BUDGETS", "PIPELINES", "TIGHT_AND_ROOMY"]
+__all__ = ["BUDGETS", "PIPELINES", "TIGHT_AND_ROOMY", "speed"]
 
 BUDGETS = {"tight": 700_000, "roomy": 1_100_000}  # bytes on each rank
 _LEAST = 600_000  # in which something fits
@@ -19,6 +22,8 @@ def _fit(budget: int) -> int:
 
 
 def _draw_budget(random: Random) -> tuple[int]:
+    if random.random() < 0.2:
+        return (random.choice([*BUDGETS.values()]),)
     if random.random() < 0.5:
         return (random.randint(_LEAST, BUDGETS["tight"]),)
     return (random.randint(BUDGETS["roomy"], random.choice((1_300_000, _MOST))),)
@@ -50,6 +55,11 @@ TIGHT_AND_ROOMY = Draws(
         Idea(
             "budgets other than 700,000 and 1,100,000",
             "compare with a limit (<), so that every budget has an answer",
+            lambda budget: budget not in BUDGETS.values(),
+        ),
+        Idea(
+            "what is returned",
+            "schedule, ranks, microbatches; they have to fit, and to be as fast as others that fit",
         ),
     ),
     allowed=lambda budget: (
@@ -63,6 +73,12 @@ TIGHT_AND_ROOMY = Draws(
 def _draw_pipeline(random: Random) -> tuple[int, int, float]:
     p, m = random.choice((1, 2, 3, 4, 5, 8)), random.choice((1, 2, 3, 4, 6, 11, 16))
     return p, m, random.choice((0.0, 0.0, 0.01, 0.03, 0.25, 1.0, 3.0))
+
+
+@cache
+def speed(p: int, m: int, message: float) -> float:
+    """What the simulator says, if one rank's step takes 1 s."""
+    return 1 / simulate(gpipe(p, m), share(1.0, p, m, message)).duration
 
 
 _WAITED_FOR = "which messages does a rank only wait for? Those of the first forward, and ..."
@@ -94,6 +110,16 @@ PIPELINES = Draws(
             "messages that take longer than a slot",
             "a message still travels while others do: how many follow one another?",
             lambda p, m, message: p > 1 and message * m * p > 1,
+        ),
+        Idea(
+            "messages so slow that one rank is faster",
+            "a speed-up can be below 1",
+            lambda p, m, message: p > 1 and speed(p, m, message) < 1,
+        ),
+        Idea(
+            "ranks that are more than four times as fast as one",
+            "a speed-up has no upper limit but p",
+            lambda p, m, message: speed(p, m, message) > 4,
         ),
         Idea(
             "messages between more than two ranks",

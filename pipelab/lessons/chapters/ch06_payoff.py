@@ -6,21 +6,19 @@ The speed-up on paper follows from the bubble of lesson 4 (GPipe, Huang et al. 2
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 
 from pipelab.errors import RankOutOfMemory
 from pipelab.lessons import recorded, trials
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
-from pipelab.lessons.chapters.ch06_draws import BUDGETS, PIPELINES, TIGHT_AND_ROOMY
+from pipelab.lessons.chapters.ch06_draws import BUDGETS, PIPELINES, TIGHT_AND_ROOMY, speed
 from pipelab.lessons.chapters.ch06_questions import QUESTIONS
-from pipelab.lessons.comparing import whole
+from pipelab.lessons.comparing import ask, whole
 from pipelab.lessons.exercise import Cases, Exercise, each, equal, ratio
 from pipelab.lessons.results import Result, Shown
 from pipelab.lessons.trials import CANDIDATES, Candidate
 from pipelab.lessons.written import short
 from pipelab.schedules import gpipe
-from pipelab.simulator import simulate
 from pipelab.trace.memory import peak_bytes
 from pipelab.words import number
 
@@ -49,6 +47,7 @@ def _candidate(value: object) -> Candidate:
 
 
 def _compare_choice(name: str, value: object, budget: int) -> Result:
+    ask(value, list, "three things: schedule, ranks, microbatches, such as ('gpipe', 2, 4)")
     hint = "in this order: 'gpipe' or '1f1b'; 1, 2 or 4 ranks; 2, 4 or 8 microbatches"
     got = tuple(map(whole, value)) if isinstance(value, list) else value
     expected = f"one of the {len(CANDIDATES)} candidates"
@@ -125,13 +124,7 @@ def _compare_speedup(name: str, value: float, p: int, m: int, message: float) ->
             "right without messages? Then add those that a rank can only wait for: how "
             "many does the first microbatch need in its forward, and the last one in its backward?"
         )
-    return equal(name, _on_paper(p, m, message), float(value), hint)
-
-
-@cache
-def _on_paper(p: int, m: int, message: float) -> float:
-    """What the simulator says, if one rank's step takes 1 s."""
-    return 1 / simulate(gpipe(p, m), trials.share(1.0, p, m, message)).duration
+    return equal(name, speed(p, m, message), float(value), hint)
 
 
 def _race(p: int, m: int, message: float) -> Iterator[Result | Shown]:
@@ -140,7 +133,7 @@ def _race(p: int, m: int, message: float) -> Iterator[Result | Shown]:
     yield Shown(f"p = {p}, m = {m}, recorded: {measured:.2f} times as fast as one rank", many)
     name = f"p = {p}, m = {m}: recorded over yours"
     yield from recorded.order(gpipe(p, m), many)
-    yield recorded.timed(name, measured, _on_paper(p, m, message), "formula", (0.7, 1.05))
+    yield recorded.timed(name, measured, speed(p, m, message), "formula", (0.7, 1.05))
 
 
 CHAPTER = Chapter(
