@@ -31,6 +31,7 @@ from pipelab.lessons.torch_run import TorchRun, run_on_torch
 from pipelab.trace import Trace
 
 FLAGS = 4 * 78  # bytes: one float for each parameter travels with the averaged gradients
+MESSAGE = 4 * 64 * 16  # bytes of one row: a rank in the middle of ZB-H2 keeps a third message
 PIPELINE = Plan(1, [3, 2, 2, 1], "1f1b", 8)
 SQUARE = Plan(2, [5, 3], "zero_bubble_h1", 4)
 COPIES = Plan(4, [8], "1f1b", 2)
@@ -117,13 +118,14 @@ def test_no_rank_holds_more_than_the_paper_says(replicas, runs):
 def test_every_plan_of_the_lesson_s_model_holds_what_the_paper_says(plan):
     done = run(plan)
     most = memory(the_model(), plan) * plan.replicas
-    assert all(held <= limit + FLAGS for held, limit in zip(done.held, most, strict=True))
+    slack = FLAGS + MESSAGE
+    assert all(held <= limit + slack for held, limit in zip(done.held, most, strict=True))
     assert max(done.held) >= 0.7 * max(most)  # m = 1: no gradients are there yet at the peak
     assert done.parameters.same == done.parameters.all
 
 
 def test_a_plan_that_fits_on_paper_fits_its_budget_on_ranks():
-    """No plan is so near a budget of the check that the flags decide, whatever its cut is."""
+    """No plan is so near a budget of the check that these few bytes decide, whatever its cut."""
     model = the_model()
     for replicas in (1, 2, 4):
         for ends in combinations(range(1, 8), 4 // replicas - 1):
@@ -131,7 +133,7 @@ def test_a_plan_that_fits_on_paper_fits_its_budget_on_ranks():
             for m in (m for m in (1, 2, 4, 8, 16) if replicas * m <= 16):
                 for schedule in SCHEDULES:
                     most = max(memory(model, Plan(replicas, sizes, schedule, m)))
-                    assert not any(b - FLAGS < most <= b for b in BUDGETS.values())
+                    assert not any(b - FLAGS - MESSAGE < most <= b for b in BUDGETS.values())
 
 
 def test_a_budget_is_kept_by_the_ranks():
