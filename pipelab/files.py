@@ -1,10 +1,14 @@
 """Files: replaced only when the new one is complete, and read only if reading does no harm."""
 
+import gzip
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+GZIP = b"\x1f\x8b"  # how such a file begins
 
 
 @contextmanager
@@ -34,6 +38,27 @@ def replace_text(path: Path, text: str) -> Path:
     with replacing(path) as file:
         file.write(text.encode("utf-8"))
     return path
+
+
+def replace_packed(path: Path, text: str) -> Path:
+    """Write a text file as gzip, in one go; the same text gives the same bytes."""
+    with replacing(path) as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as packed:
+        packed.write(text.encode("utf-8"))
+    return path
+
+
+def beginning(path: Path, size: int) -> bytes:
+    """The first bytes of what a plain or gzip file holds. Raises OSError if it cannot be read."""
+    with path.open("rb") as file:
+        if file.read(2) != GZIP:
+            file.seek(0)
+            return file.read(size)
+        file.seek(0)
+        with gzip.GzipFile(fileobj=file) as packed:
+            try:
+                return packed.read(size)
+            except (EOFError, zlib.error) as error:
+                raise OSError(f"damaged gzip: {error}") from None
 
 
 def check_plain(path: Path, max_bytes: int) -> None:

@@ -63,7 +63,8 @@ def reworded(text: str, story: str) -> str:
         return word if found[0].islower() else word.title()
 
     def time(found: re.Match[str]) -> str:
-        return f"{float(found[1]) * _SECONDS[found[3]] / seconds:.3g}{found[2]}{unit}"
+        count = round(float(found[1]) * _SECONDS[found[3]] / seconds, 4)
+        return f"{count:.3g}{found[2]}{unit}"
 
     return _TIME.sub(time, words.sub(noun, text))
 

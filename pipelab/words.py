@@ -66,6 +66,7 @@ REASONS: dict[str, ReasonWords] = {
 
 # Largest first, with the size in seconds or bytes. Bytes count in units of 1000, as disks do.
 TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+_LEAST = 5e-10  # seconds; what is less is rounding, not time
 BYTE_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 
 
@@ -105,19 +106,25 @@ def percent(share: float, decimals: int = 0) -> str:
 def points(difference: float) -> str:
     """A difference of two shares of 1, in percentage points.
 
-    >>> points(0.042), points(-0.3)
-    ('+4.2 points', '-30.0 points')
+    >>> points(0.042), points(-0.3), points(-1e-9)
+    ('+4.2 points', '−30.0 points', '0.0 points')
     """
-    return f"{100 * difference:+.1f} points"
+    return f"{_signed(100 * difference)} points"
 
 
 def change(ratio: float) -> str:
     """A ratio as what is gained or lost.
 
     >>> change(1.042), change(0.5)
-    ('+4.2 %', '-50.0 %')
+    ('+4.2 %', '−50.0 %')
     """
-    return f"{100 * (ratio - 1):+.1f} %"
+    return f"{_signed(100 * (ratio - 1))} %"
+
+
+def _signed(value: float) -> str:
+    """One decimal, with its sign; what is rounded to 0 has none."""
+    text = f"{value:+.1f}".replace("-", "−")
+    return text if text[1:] != "0.0" else "0.0"
 
 
 def bytes_text(count: int) -> str:
@@ -136,9 +143,11 @@ def bytes_text(count: int) -> str:
 def time_text(seconds: float) -> str:
     """Seconds in the unit that suits them, three digits.
 
-    >>> time_text(0.0123), time_text(33)
-    ('12.3 ms', '33 s')
+    >>> time_text(0.0123), time_text(33), time_text(1e-12)
+    ('12.3 ms', '33 s', '0 s')
     """
+    if abs(seconds) < _LEAST:
+        return "0 s"
     factor, unit = time_unit(seconds)
     value = seconds * factor
     return f"{value:.3g} {unit}" if value < 999.5 else f"{value:.0f} {unit}"
@@ -157,7 +166,9 @@ def time_unit(seconds: float) -> tuple[float, str]:
 def signed_time(seconds: float) -> str:
     """A difference of two times, with its sign.
 
-    >>> signed_time(-0.02)
-    '−20 ms'
+    >>> signed_time(-0.02), signed_time(0.0)
+    ('−20 ms', '0 s')
     """
+    if abs(seconds) < _LEAST:
+        return time_text(0.0)
     return f"{'−' if seconds < 0 else '+'}{time_text(abs(seconds))}"

@@ -39,7 +39,7 @@ SHARED_NAMES = {
     "__init__": "Python wants it",
     "__main__": "Python wants it",
 }
-BINARY = {".png", ".jpg", ".ico", ".pt", ".woff2"}
+BINARY = {".gz", ".png", ".jpg", ".ico", ".pt", ".woff2"}
 
 
 def relative(path: Path) -> str:

@@ -8,7 +8,8 @@ release = version = __version__
 language = "en"
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_static"]
+exclude_patterns = ["_static", "_templates"]
+templates_path = ["_templates"]
 nb_execution_mode = "off"  # pages show what is stored
 nb_merge_streams = True
 myst_enable_extensions = ["colon_fence"]

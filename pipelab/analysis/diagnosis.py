@@ -8,14 +8,21 @@ from statistics import median
 from typing import NamedTuple
 
 from pipelab.action import COMPUTE, Kind
-from pipelab.analysis.order import UNKNOWN, order_in_words, schedule_of
-from pipelab.analysis.own_costs import cost_of, stage_costs, typical, with_stages
-from pipelab.analysis.slowest import Slowest, slowest
-from pipelab.analysis.what_if import WhatIf, what_ifs
-from pipelab.errors import PipelabError, ScheduleError, TraceError
+from pipelab.analysis.fit import Fit, fit_of
+from pipelab.analysis.order import UNKNOWN, formula_of, order_in_words, schedule_of
+from pipelab.analysis.own_costs import (
+    Priced,
+    as_fast_as,
+    equal_microbatches,
+    priced,
+    stage_costs,
+    unpaused,
+)
+from pipelab.analysis.slowest import Slowest, longest_microbatch, slowest
+from pipelab.analysis.what_if import Compared, WhatIf, what_ifs
+from pipelab.errors import PipelabError, TraceError
 from pipelab.schedules import Schedule
-from pipelab.schedules.catalogue import paper_bubble
-from pipelab.simulator import Cost, simulate
+from pipelab.simulator import simulate
 from pipelab.trace import Trace, critical_path, explain_idle
 from pipelab.trace.idle import Reason
 
@@ -43,23 +50,6 @@ class Share(NamedTuple):
     seconds: float
 
 
-class Fit(NamedTuple):
-    """How well simulations from the trace's own costs give the recorded step times.
-
-    Attributes:
-        explained: simulated from a step's own costs over recorded; the median of all steps.
-        spread: half of what the middle two thirds of the steps differ in that.
-        steps: that were simulated.
-        predicted: the mean of how far later steps are from one simulated with the first one's
-            costs, as a share; None where there are none.
-    """
-
-    explained: float
-    spread: float
-    steps: int
-    predicted: float | None
-
-
 @dataclass(frozen=True)
 class Diagnosis:
     """Why a recorded pipeline's bubble is there; printed, one screen.
@@ -75,7 +65,12 @@ class Diagnosis:
         num_steps: that were read, of all replicas.
         duration: seconds of a step; median of all steps.
         bubble_fraction: recorded; median of all steps.
-        formula: its text and what it says for this schedule; None where there is none.
+        formula: its text and what it says for this schedule; without one the simulator's bubble
+            with equal stages and free messages; None for an order that cannot be simulated.
+        longest_microbatch: the computation of a step's longest microbatch, on all ranks, over that
+            of the average one; median of all steps.
+        slowest_replica: seconds of each step's slowest replica, which the others wait for before
+            the optimizer's step; median of all steps.
         idle: for each reason the share of all rank-time; the mean of all steps.
         slowest: rank, stage and kind.
         path: where the critical path of ``trace`` spends its time, the largest first.
@@ -97,6 +92,8 @@ class Diagnosis:
     duration: float
     bubble_fraction: float
     formula: tuple[str, float] | None
+    longest_microbatch: float
+    slowest_replica: float
     idle: dict[Reason, float]
     slowest: Slowest
     path: tuple[Share, ...]
@@ -170,7 +167,9 @@ def diagnose(
         num_steps=len(traces),
         duration=median(trace.duration for trace in traces),
         bubble_fraction=median(map(bubble, traces)),
-        formula=paper_bubble(schedule.name, p, m),
+        formula=formula_of(schedule),
+        longest_microbatch=longest_microbatch(traces),
+        slowest_replica=_slowest_replica(traces),
         idle=_idle(some),
         slowest=found,
         path=tuple(_path(shown)),
@@ -232,6 +231,14 @@ def _replicas(traces: Iterable[Trace]) -> list[Replica]:
     ]
 
 
+def _slowest_replica(traces: Iterable[Trace]) -> float:
+    longest: dict[int, float] = defaultdict(float)
+    for trace in traces:
+        step = trace.setting.step
+        longest[step] = max(longest[step], trace.duration)
+    return median(longest.values())
+
+
 def _idle(traces: Sequence[Trace]) -> dict[Reason, float]:
     """For each reason the share of the recorded ranks' time, the largest first."""
     sums: dict[Reason, float] = defaultdict(float)
@@ -268,49 +275,29 @@ def _simulations(
 ) -> tuple[list[WhatIf], float, Fit | None]:
     """Changes, the step as it is, and how well that fits; a note where nothing can be simulated."""
     try:
-        cost = cost_of(shown, schedule)
-        simulated = simulate(schedule, cost).duration
-        here = slowest([t for t in traces if t.setting.replica == shown.setting.replica])
-        others = [t for t in traces if t.setting.replica != shown.setting.replica]
-        elsewhere = _typical_cost(others, schedule, cost) if others else None
-        changes = what_ifs(schedule, cost, here._replace(stage=found.stage), elsewhere)
+        own = priced(shown, schedule)
+        simulated = simulate(schedule, own.cost).duration
+        compared = _compared(traces, shown, schedule, found, own)
+        changes = what_ifs(schedule, own, compared)
     except PipelabError as error:
         reason = str(error).splitlines()[0]
         notes.append(f"nothing can be simulated from this trace: {reason}")
         return [], 0.0, None
-    return changes, simulated, _fit(traces, notes)
+    return changes, simulated, fit_of(traces, notes)
 
 
-def _typical_cost(traces: Sequence[Trace], schedule: Schedule, like: Cost) -> Cost:
-    """The medians of all these traces' costs, stage by stage; by microbatch if ``like`` is."""
-    costs = [Cost.from_trace(trace, like.varies_by_microbatch) for trace in traces]
-    rows = [stage_costs(cost, schedule) for cost in costs]
-    return with_stages(costs[0], [typical(stage) for stage in zip(*rows, strict=True)])
-
-
-def _fit(traces: Sequence[Trace], notes: list[str]) -> Fit | None:
-    """Each step simulated from its own costs, and later ones from those of the first."""
-    ratios: list[float] = []
-    errors: list[float] = []
-    first: dict[int, float] = {}
-    skipped = 0
-    for trace in traces:
-        try:
-            schedule = schedule_of(trace)
-            simulated = simulate(schedule, cost_of(trace, schedule)).duration
-        except (ScheduleError, TraceError):
-            skipped += 1
-            continue
-        ratios.append(simulated / trace.duration)
-        replica = trace.setting.replica
-        if replica in first:
-            errors.append(abs(first[replica] / trace.duration - 1))
-        first.setdefault(replica, simulated)
-    if skipped:
-        notes.append(f"{skipped} of {len(traces)} steps could not be simulated")
-    if not ratios:
-        return None
-    ratios.sort()
-    n = len(ratios)
-    spread = (ratios[n - 1 - n // 6] - ratios[n // 6]) / 2
-    return Fit(median(ratios), spread, n, sum(errors) / len(errors) if errors else None)
+def _compared(
+    traces: Sequence[Trace], shown: Trace, schedule: Schedule, found: Slowest, own: Priced
+) -> Compared:
+    """What the shown step is changed to."""
+    replica = shown.setting.replica
+    here = [trace for trace in traces if trace.setting.replica == replica]
+    others = [trace for trace in traces if trace.setting.replica != replica]
+    rows = stage_costs(own.cost, schedule)
+    return Compared(
+        slowest(here)._replace(stage=found.stage),
+        equal_microbatches(shown, schedule, own),
+        unpaused(shown, schedule, own) if own.pauses else None,
+        as_fast_as(rows, others, here, schedule) if others else None,
+        replica,
+    )

@@ -13,6 +13,14 @@ _PATH_SHOWN = 3
 _LEAST = 0.0005  # shares of idle time below this are left out
 # of another machine's trace it is not known what held the rank up
 _WORDS = {name: words.name for name, words in REASONS.items()} | {"overhead": "between two actions"}
+# what may be wrong with a job, the most exact first: names of what-ifs
+_CAUSES = (
+    "rank_as_elsewhere", "stage", "rank", "equal_microbatches", "no_pauses",
+    "free_messages", "replica_as_elsewhere",
+)  # fmt: skip
+_WORTH = 0.02  # a change that saves less is not worth a word: steps differ by more
+_NEARLY = 0.9
+_STANDS_OUT = 1.05  # times the others
 _TALLEST = 6  # replicas that are named one by one
 
 
@@ -29,6 +37,7 @@ def screen(found: Diagnosis, width: int = 100) -> str:
 
 
 def _facts(found: Diagnosis) -> Iterator[tuple[str, str]]:
+    yield "answer", answer(found)
     yield "schedule", _schedule(found)
     yield "step", _steps(found)
     yield "bubble", _bubble(found)
@@ -36,6 +45,43 @@ def _facts(found: Diagnosis) -> Iterator[tuple[str, str]]:
     yield "slowest", _slowest(found)
     if found.path:
         yield "path", path_sentence(found)
+
+
+def answer(found: Diagnosis) -> str:
+    """Why the bubble is there and what would help most, in two or three sentences."""
+    texts = [f"ranks are idle for {percent(found.bubble_fraction, 1)} of the time{_worst(found)}"]
+    if found.formula:
+        texts[0] += f"; the schedule alone would leave {percent(found.formula[1], 1)}"
+    by_name = {what.name: what for what in found.what_ifs}
+    times = {name: by_name[name].duration for name in _CAUSES if name in by_name}
+    least = min(times.values(), default=0.0)
+    best = (1 - _WORTH) * found.simulated
+    if times and least < best:  # of causes that cost nearly the same, the most exact
+        enough = found.simulated - _NEARLY * (found.simulated - least)
+        cause = next(name for name, seconds in times.items() if seconds <= enough)
+        texts.append(f"what costs most: with {_gain(by_name[cause], found)}")
+        best = times[cause]
+    elif times:
+        texts.append("no rank, stage, microbatch, message or pause costs much by itself")
+    others = [what for what in found.what_ifs if what.name.startswith("schedule:")]
+    if others and others[0].duration < best:
+        texts.append(f"another schedule: with {_gain(others[0], found)}")
+    return ". ".join(text[0].upper() + text[1:] for text in texts) + "."
+
+
+def _worst(found: Diagnosis) -> str:
+    """The replica that takes longest, if its bubble is another one than most replicas'."""
+    slow = max(found.replicas, key=lambda row: row.duration)
+    if abs(slow.bubble_fraction - found.bubble_fraction) < _WORTH:
+        return ""
+    return f", {percent(slow.bubble_fraction, 1)} in replica {slow.number}, which takes longest"
+
+
+def _gain(what: WhatIf, found: Diagnosis) -> str:
+    whole = change(what.duration / found.simulated)
+    where = _of_replica(found, found.trace.setting.replica)
+    times = f"{time_text(what.duration)} in place of {time_text(found.simulated)}"
+    return f"{what.words}, a step{where} takes {times} ({whole})"
 
 
 def _schedule(found: Diagnosis) -> str:
@@ -52,6 +98,7 @@ def _steps(found: Diagnosis) -> str:
     rows = found.replicas
     text = f"{time_text(found.duration)} (median of all)"
     if len(rows) > 1:
+        slowest = time_text(found.slowest_replica)
         shown = sorted(rows, key=lambda row: -row.duration)[:_TALLEST]
         each = (
             f"replica {row.number} {time_text(row.duration)}, "
@@ -60,6 +107,7 @@ def _steps(found: Diagnosis) -> str:
         )
         text += f"; {'; '.join(each)}"
         text += f"; {len(rows) - len(shown)} faster ones" if len(rows) > len(shown) else ""
+        text += f"; the slowest one of each step, for which the others wait, {slowest}"
     return text
 
 
@@ -67,7 +115,7 @@ def _bubble(found: Diagnosis) -> str:
     text = f"{percent(found.bubble_fraction, 1)} recorded (median of all)"
     if found.formula:
         return f"{text}, {percent(found.formula[1], 1)} by {found.formula[0]}"
-    return f"{text}; there is no formula for this schedule and these sizes"
+    return f"{text}; there is no formula for this order"
 
 
 def _idle(found: Diagnosis) -> str:
@@ -89,7 +137,10 @@ def _slowest(found: Diagnosis) -> str:
     if kind.kind is not None:
         name = KINDS[kind.kind].name
         texts.append(f"{kind.kind} ({name}) of stage {kind.number}: {_against(kind)}")
-    return "; ".join(texts)
+    if max(slow.ratio for slow in found.slowest) < _STANDS_OUT:
+        texts = [f"none stands out; {texts[0]}"]
+    longest = found.longest_microbatch
+    return "; ".join(texts) + f"; the longest microbatch of a step: {longest:.2f} x the average"
 
 
 def _of_replica(found: Diagnosis, number: int) -> str:

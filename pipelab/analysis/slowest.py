@@ -1,4 +1,4 @@
-"""The rank, the stage and the kind that take longest, against what is typical of the others."""
+"""The rank, stage, kind and microbatch that take longest, against what is typical of the others."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -83,3 +83,19 @@ def _slowest_kind(seconds: Mapping[tuple[Kind, int], float]) -> Slow:
         stage, value, others = _worst(own)
         found.append(Slow(stage, -1, value, others, kind))
     return max(found, key=lambda slow: slow.ratio)
+
+
+def longest_microbatch(traces: Sequence[Trace]) -> float:
+    """How many times the average one's computation the longest takes, all ranks together.
+
+    The median of all steps; well above 1 where sequences of unequal lengths are trained on.
+    """
+    found = []
+    for trace in traces:
+        seconds: dict[int | None, float] = defaultdict(float)
+        for e in trace.events:
+            if e.kind in COMPUTE:
+                seconds[e.microbatch] += e.end - e.start
+        average = sum(seconds.values()) / len(seconds)
+        found.append(max(seconds.values()) / average if average else 1.0)
+    return median(found)

@@ -1,11 +1,12 @@
 """What if: the step time with one thing changed, simulated from the trace's own costs."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 from pipelab.action import Kind
 from pipelab.analysis.own_costs import (
+    Priced,
     Row,
     cut_into,
     spread_evenly,
@@ -30,8 +31,8 @@ class WhatIf(NamedTuple):
     """One change and the step time that it would give.
 
     Attributes:
-        name: for programs: ``rank``, ``rank_as_elsewhere``, ``stage``, ``even``, ``free_messages``,
-            ``schedule:1f1b``.
+        name: for programs: ``rank``, ``rank_as_elsewhere``, ``replica_as_elsewhere``, ``stage``,
+            ``even``, ``equal_microbatches``, ``no_pauses``, ``free_messages``, ``schedule:1f1b``.
         words: what is different, follows "with".
         duration: seconds of the step, simulated.
         bubble_fraction: of that step.
@@ -43,52 +44,75 @@ class WhatIf(NamedTuple):
     bubble_fraction: float
 
 
-def what_ifs(
-    schedule: Schedule, cost: Cost, slowest: Slowest, elsewhere: Cost | None
-) -> list[WhatIf]:
-    """All changes, in the order in which they are shown.
+class Compared(NamedTuple):
+    """What the shown step is changed to.
 
-    Args:
-        schedule: that the trace followed.
-        cost: of the trace.
+    Attributes:
         slowest: its slowest rank and stage.
-        elsewhere: the typical cost of the other replicas, if there are any.
+        equal: its stages' costs with microbatches that all take what they do on average.
+        unpaused: its stages' costs without the pauses between two actions; None if they have none.
+        elsewhere: the same as if they were as fast as in the other replicas; None without others.
+        replica: its own replica.
     """
-    rows = stage_costs(cost, schedule)
-    changes = [*_changes(schedule, cost, rows, slowest, elsewhere)]
+
+    slowest: Slowest
+    equal: Stages
+    unpaused: Stages | None = None
+    elsewhere: Stages | None = None
+    replica: int = 0
+
+
+def what_ifs(schedule: Schedule, own: Priced, compared: Compared) -> list[WhatIf]:
+    """All changes to a trace that followed ``schedule``, in the order in which they are shown."""
+    rows = stage_costs(own.cost, schedule)
+    changes = [
+        (name, words, with_stages(own.cost, changed))
+        for name, words, changed in _changes(schedule, rows, compared)
+    ]
+    changes.append(("free_messages", "free messages", replace(own.cost, latency=0.0)))
     found = []
-    for name, words, changed in changes:
-        trace = simulate(schedule, changed)
+    for name, words, cost in changes:
+        trace = simulate(schedule, cost)
         found.append(WhatIf(name, words, trace.duration, trace.bubble_fraction))
-    return found + _other_schedules(schedule, cost, rows)
+    found += _other_schedules(schedule, own.cost, rows)
+    return [_without_pauses(what, own) for what in found]
+
+
+def _without_pauses(what: WhatIf, own: Priced) -> WhatIf:
+    """Its bubble with what was priced as computation and is none."""
+    working = 1.0 if what.name == "no_pauses" else own.working
+    return what._replace(bubble_fraction=1 - (1 - what.bubble_fraction) * working)
 
 
 def _changes(
-    schedule: Schedule, cost: Cost, rows: Stages, slowest: Slowest, elsewhere: Cost | None
-) -> Iterator[tuple[str, str, Cost]]:
-    rank, stage = slowest.rank.number, slowest.stage.number
-    own = set(schedule.stages_of(rank))
-    others = typical([row for s, row in enumerate(rows) if s not in own] or rows)
-    yield (
-        "rank",
-        f"rank {rank} like the other ranks",
-        with_stages(cost, [others if s in own else row for s, row in enumerate(rows)]),
-    )
-    if elsewhere is not None:
-        there = stage_costs(elsewhere, schedule)
-        yield (
-            "rank_as_elsewhere",
-            f"rank {rank} like rank {rank} of the other replicas",
-            with_stages(cost, [there[s] if s in own else row for s, row in enumerate(rows)]),
-        )
-    others = typical([row for s, row in enumerate(rows) if s != stage] or rows)
-    yield (
-        "stage",
-        f"stage {stage} like the other stages",
-        with_stages(cost, [others if s == stage else row for s, row in enumerate(rows)]),
-    )
-    yield "even", "the same work spread evenly", with_stages(cost, spread_evenly(rows))
-    yield "free_messages", "free messages", replace(cost, latency=0.0)
+    schedule: Schedule, rows: Stages, compared: Compared
+) -> Iterator[tuple[str, str, Stages]]:
+    """Names, words, and what the stages then cost."""
+    rank, stage = compared.slowest.rank.number, compared.slowest.stage.number
+    own = schedule.stages_of(rank)
+    like_others = f"rank {rank} like the other ranks"
+    yield "rank", like_others, _put(rows, own, _typical_beside(rows, own))
+    if (there := compared.elsewhere) is not None:
+        like_there = f"rank {rank} like rank {rank} of the other replicas"
+        yield "rank_as_elsewhere", like_there, _put(rows, own, there)
+        whole = f"all of replica {compared.replica} like the other replicas"
+        yield "replica_as_elsewhere", whole, there
+    like_others = f"stage {stage} like the other stages"
+    yield "stage", like_others, _put(rows, [stage], _typical_beside(rows, [stage]))
+    yield "even", "the same work spread evenly over the stages", spread_evenly(rows)
+    equal = "microbatches that all take the same time"
+    yield "equal_microbatches", equal, compared.equal
+    if compared.unpaused is not None:
+        yield "no_pauses", "no pause between two actions of a rank", compared.unpaused
+
+
+def _put(rows: Stages, stages: Collection[int], new: Stages) -> Stages:
+    return [new[s] if s in stages else row for s, row in enumerate(rows)]
+
+
+def _typical_beside(rows: Stages, stages: Collection[int]) -> Stages:
+    """For all stages, what is typical of those that are not ``stages``."""
+    return [typical([row for s, row in enumerate(rows) if s not in stages] or rows)] * len(rows)
 
 
 def _other_schedules(schedule: Schedule, cost: Cost, rows: Stages) -> list[WhatIf]:

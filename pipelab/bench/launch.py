@@ -8,15 +8,10 @@
 Ours is warm: the fork server has loaded torch before, as it has soon after ``import
 pipelab.engine``. The first launch, which may wait for that, is reported apart, in no ratio.
 
-torchrun's own store listens on all interfaces, whether by --standalone or with 127.0.0.1 as its
-endpoint. So that no stranger can reach it, its rendezvous is a file in a private folder here
-(store_type=file, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1), and its ranks meet through another, as
-ours do.
+torchrun's rendezvous is a file in a private folder (``engine/torchrun/private_run.py``), and its
+ranks meet through another, as ours do.
 """
 
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,7 +23,7 @@ import torch
 from pipelab.bench.ratio import Ratio, machine
 from pipelab.engine import Pipeline
 from pipelab.engine.launch.launched import LaunchedRanks
-from pipelab.errors import PipelabError
+from pipelab.engine.torchrun.private_run import run_privately
 from pipelab.models import mlp
 from pipelab.schedules import one_f_one_b
 from pipelab.words import table_text
@@ -120,52 +115,9 @@ def launch_torchrun(num_ranks: int) -> Launch:
     """The same number of ranks by torchrun. Raises PipelabError if they do not come up."""
     with tempfile.TemporaryDirectory(prefix="pipelab-bench-") as name:
         folder = Path(name)
-        command = [
-            *(sys.executable, "-m", "torch.distributed.run", "--nnodes=1"),
-            *(f"--nproc-per-node={num_ranks}", "--local-addr=127.0.0.1", "--rdzv-backend=c10d"),
-            *("--rdzv-conf=store_type=file", f"--rdzv-endpoint={folder / 'rendezvous'}"),
-            *(str(_SCRIPT), name),
-        ]
-        log = folder / "log"
         start = time.monotonic()
-        code = _run(command, log)
+        run_privately(_SCRIPT, num_ranks, folder, timeout=_DEADLINE)
         total = time.monotonic() - start
         reports = [folder / f"rank-{rank}" for rank in range(num_ranks)]
-        if code != 0 or not all(report.exists() for report in reports):
-            words = log.read_text("utf-8", "replace")[-2000:]
-            raise PipelabError(f"torchrun ended with code {code}; its last lines:\n{words}")
         joined = max(float(report.read_text("utf-8")) for report in reports)
     return Launch(joined - start, total)
-
-
-def _run(command: list[str], log: Path) -> int:
-    """The exit code of a command. Its children read our pipe on stdin, and end when it closes."""
-    env = {
-        **os.environ,
-        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-        "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
-        "OMP_NUM_THREADS": "1",  # torchrun would set it, with a warning
-    }
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, env=env
-        )
-    assert process.stdin is not None
-    try:
-        return process.wait(_DEADLINE)
-    except subprocess.TimeoutExpired:
-        raise PipelabError(f"torchrun had not finished after {_DEADLINE:g} s") from None
-    finally:
-        process.stdin.close()
-        _end(process)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Stop torchrun, which stops its ranks; they also end when their stdin closes."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(10.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

@@ -22,7 +22,9 @@ def site(arguments: argparse.Namespace) -> None:
         )
     out = Path(arguments.folder)
     begin = time.perf_counter()
-    built = build(home(), out)
+    runtime = Path(arguments.pyodide) if arguments.pyodide else None
+    built = build(home(), out, playground=not arguments.no_playground, pyodide=runtime)
+    left_out = "; the playground was left out" if arguments.no_playground else ""
     took = time_text(time.perf_counter() - begin)
     say(f"{number(built.pages, 'page')} in {took}; {number(built.timelines, 'timeline')} of "
-        f"lessons play. Open {out.absolute() / 'index.html'}")  # fmt: skip
+        f"lessons play{left_out}. Open {out.absolute() / 'index.html'}")  # fmt: skip

@@ -27,11 +27,12 @@ _WORDS = {
     Figure.PEAK: "activations held",
 }
 _LEGEND = (
-    "Idle in the step: on the rank that has most, from the first start to the last end of all. "
-    "Idle in its span: from the rank's own first start to its own last end. Activations held: the "
-    "most on any rank, in microbatches of its slice. Recorded: real ranks, real messages, each "
-    "action paced to its cost."
+    "p ranks, m microbatches, v stages on each rank; B = I + W. Idle in the step: on the rank that "
+    "has most, from the first start to the last end of all. Idle in its span: from the rank's own "
+    "first start to its own last end. Activations held: the most on any rank, in microbatches of "
+    "its slice."
 )
+_RECORDED = "Recorded: real ranks, real messages, each action paced to its cost."
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def formulas(arguments: argparse.Namespace) -> None:
         say(markdown(blocks, case))
     else:
         say(table(blocks))
-        say("\n" + textwrap.fill(f"{_head(case)} {_LEGEND}", width()))
+        notes = [_head(case), _LEGEND, *[_RECORDED] * _is_recorded(blocks)]
+        say("\n" + textwrap.fill(" ".join(notes), width()))
 
 
 def _case(arguments: argparse.Namespace, priced: Prices) -> Case:
@@ -102,7 +104,7 @@ def judged(name: str, case: Case, unit: float | None = None) -> Block:
     try:
         rows = judge(name, case)
     except ScheduleError as error:
-        return Block(name, refused=str(error).splitlines()[0])
+        return Block(name, refused=" ".join(str(error).split()))
     shown = recorded(name, case, unit) if unit else {}
     return Block(name, tuple(Line(row, shown.get(row.claim.figure)) for row in rows))
 
@@ -125,13 +127,15 @@ def table(blocks: Sequence[Block]) -> str:
     for block in blocks:
         rows += [(title_of(block.name), *[""] * 5)]
         rows += [(f"  {cells[0]}", *cells[1:]) for cells in map(_cells, block.lines)]
+    if not _is_recorded(blocks):
+        rows = [(*row[:4], row[5]) for row in rows]
     lines = iter(table_text(rows, left=2).splitlines())
     out = [next(lines)]
     for block in blocks:
         out += ["", next(lines)]
         for line in block.lines:
             out += [next(lines), f"    {line.condition}"]
-        out += [f"  {block.refused}"] * bool(block.refused)
+        out += [f"  {line}" for line in textwrap.wrap(block.refused, width() - 2)]
     return "\n".join(out)
 
 
@@ -146,6 +150,10 @@ def markdown(blocks: Sequence[Block], case: Case) -> str:
             rows.append((title, figure, f"`{formula}`", line.condition, *rest))
         rows += [(title, block.refused, *[""] * 6)] * bool(block.refused)
     return f"{_head(case)}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _is_recorded(blocks: Sequence[Block]) -> bool:
+    return any(line.recorded is not None for block in blocks for line in block.lines)
 
 
 def _cells(line: Line) -> tuple[str, ...]:

@@ -21,6 +21,11 @@ _DESCRIPTION = "Pipeline parallelism, understood by running it."
 _EPILOG = "Start with `pipelab demo`; if something does not work, ask `pipelab doctor`."
 _SIMULATE = f"{RULE} {{schedules}}"
 _COMPARE = "Both engines train a tiny GPT, step by step in turns. {schedules}"
+_RUN = (
+    "Each action is paced to its time, 10ms where nothing is said, as on a device of that speed; a "
+    "B takes I + W. Instead of a schedule's name, give a CSV file or, in quotation marks, the "
+    "playground's address, from its # on. {schedules}"
+)
 _FORMULAS = f"{RULE} Schedules: {', '.join(BUILDERS)}."
 _DEMO = "Takes under a minute, needs no GPU, downloads nothing."
 _LAB = "Ctrl-C in this terminal ends it."
@@ -140,13 +145,26 @@ def _show(show: argparse.ArgumentParser) -> None:
                       help="each rank's row with its messages and optimizer steps")  # fmt: skip
 
 
+def _record(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--schedule", default="1f1b", metavar="SCHEDULE",
+                         help="a name, a CSV file or the playground's address (1f1b)")  # fmt: skip
+    _sizes(command)
+    _times(command)
+    command.add_argument("--unpaced", action="store_true",
+                         help="as fast as this machine goes, with a tiny GPT")  # fmt: skip
+    command.add_argument("--steps", type=_positive, default=5, metavar="N",
+                         help="steps, of which the best one is kept (5)")  # fmt: skip
+    command.add_argument("--output", default="pipelab-run", metavar="FOLDER",
+                         help="where trace, picture and page go (pipelab-run)")  # fmt: skip
+    command.add_argument("--width", type=_positive, metavar="N",
+                         help="columns of the longest timeline (the terminal's)")  # fmt: skip
+
+
 def _simulate(simulate: argparse.ArgumentParser) -> None:
     simulate.add_argument("schedules", nargs="*", metavar="SCHEDULE",
                           help="one: its timeline; several: a table (all of them)")  # fmt: skip
     _sizes(simulate)
-    for price in PRICES:
-        flag = "--" + price.name.replace("_", "-")
-        simulate.add_argument(flag, type=amount, metavar="TIME", help=price.words)
+    _times(simulate)
     simulate.add_argument("--lengths", type=lengths, metavar="LIST",
                           help="of microbatches, such as 1,1,3,1 (all 1): F, I, W of each are "
                                "times its length")  # fmt: skip
@@ -179,9 +197,7 @@ def _formulas(formulas: argparse.ArgumentParser) -> None:
     formulas.add_argument("schedules", nargs="*", metavar="SCHEDULE",
                           help="names, see below (all of them)")  # fmt: skip
     _sizes(formulas)
-    for price in PRICES:
-        flag = "--" + price.name.replace("_", "-")
-        formulas.add_argument(flag, type=amount, metavar="TIME", help=price.words)
+    _times(formulas)
     formulas.add_argument("--no-record", action="store_true",
                           help="only simulate: no ranks, done at once")  # fmt: skip
     form = formulas.add_mutually_exclusive_group()
@@ -199,6 +215,11 @@ def _edition(edition: argparse.ArgumentParser) -> None:
 
 def _site(site: argparse.ArgumentParser) -> None:
     site.add_argument("folder", metavar="OUT", help="where the pages go")
+    form = site.add_mutually_exclusive_group()
+    form.add_argument("--no-playground", action="store_true",
+                      help="leave it out: it needs npm, which fetches Pyodide (14 MB)")  # fmt: skip
+    form.add_argument("--pyodide", metavar="FOLDER",
+                      help="the playground's runtime, where npm is not to fetch it")  # fmt: skip
 
 
 def _progress(progress: argparse.ArgumentParser) -> None:
@@ -229,6 +250,13 @@ def _sizes(command: argparse.ArgumentParser) -> None:
                          help="microbatches (8)")  # fmt: skip
     command.add_argument("-v", "--stages-per-rank", type=_positive, metavar="N",
                          help="stages per rank, where there is a choice (2)")  # fmt: skip
+
+
+def _times(command: argparse.ArgumentParser) -> None:
+    """What actions and messages cost."""
+    for price in PRICES:
+        flag = "--" + price.name.replace("_", "-")
+        command.add_argument(flag, type=amount, metavar="TIME", help=price.words)
 
 
 def _number(text: str) -> int:
@@ -267,6 +295,8 @@ _COMMANDS = (
              "{schedules}", _show),
     _Command("simulate", "predict.simulate", "predict a timeline, or compare all schedules",
              _SIMULATE, _simulate),
+    _Command("run", "run.run", "record a schedule on real ranks, beside its prediction",
+             _RUN, _record),
     _Command("open", "open_trace.open_trace",
              "open somebody's recorded pipeline, and say why its bubble is there", _OPEN, _open),
     _Command("formulas", "formula_table.formulas",

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipelab.analysis import Diagnosis, diagnose
 from pipelab.analysis.order import schedule_of
 from pipelab.analysis.own_costs import cost_of
-from pipelab.analysis.screen import screen
+from pipelab.analysis.screen import answer, screen
 from pipelab.cli.console import CommandError, ReadingLine, say, width
 from pipelab.files import replace_text
 from pipelab.plots.terminal import timeline_text
@@ -48,7 +48,7 @@ def open_trace(arguments: argparse.Namespace) -> None:
 
 
 def page_of(found: Diagnosis) -> str:
-    """An HTML file: the step, its simulation over it, and the diagnosis below."""
+    """An HTML file: the answer, the step with its simulation over it, and the diagnosis below."""
     over = None
     if found.simulated:
         schedule = schedule_of(found.trace)
@@ -56,8 +56,11 @@ def page_of(found: Diagnosis) -> str:
         over = replace(simulated, setting=replace(simulated.setting, schedule=found.schedule))
     text = timeline_page(found.trace, over)
     below = f'<pre style="margin: 1em; white-space: pre-wrap">{escape(screen(found))}</pre>'
-    head, end, tail = text.rpartition("</body>")
-    return head + below + end + tail if end else text + below
+    style = "margin: 1em; max-width: 60em; font: 1.1em sans-serif"
+    above = f'<p style="{style}">{escape(answer(found))}</p>'
+    head, body, rest = text.partition("<body>")
+    middle, end, tail = rest.rpartition("</body>")
+    return "".join((head, body, above, middle, below, end, tail))
 
 
 def _write(path: str, text: str) -> None:

@@ -1,8 +1,9 @@
-"""What ``demo`` and ``compare`` record, on real ranks: a tiny GPT that learns English.
+"""What ``demo``, ``compare`` and ``run`` record, on real ranks: a tiny GPT that learns English.
 
 Training     as fast as this machine goes, then a few paced steps, then one step in one process;
              the parameters that one recording has learnt, the next one starts with
 paced        any schedule with a small model, each action as long as its cost
+record       any schedule for ``run``: paced, or as fast as this machine goes
 take_turns   pipelab's engine and PyTorch's, step by step in turns
 """
 
@@ -21,7 +22,7 @@ from pipelab.engine import Pipeline
 from pipelab.models import batches, next_byte_loss, tiny_gpt
 from pipelab.schedules import Schedule, gpipe, one_f_one_b
 from pipelab.simulator import Cost
-from pipelab.trace import Trace
+from pipelab.trace import Trace, least_disturbed
 
 CONTEXT = 64  # bytes that the model sees
 ROWS_PER_MICROBATCH = 4
@@ -98,11 +99,32 @@ def _slow_seconds(trace: Trace, kind: Kind) -> float:
 
 def paced(schedule: Schedule, cost: Cost, steps: int = 3) -> Trace:
     """The step of median duration of a small model that is paced to ``cost``."""
+    return typical(_paced_steps(schedule, cost, steps))
+
+
+def _paced_steps(schedule: Schedule, cost: Cost, steps: int) -> list[Trace]:
+    """Steps of a model so small that its actions end before their set time; one more warms up."""
     model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(schedule.num_stages)))
     batch = torch.ones(2 * schedule.num_microbatches, 8)
-    with Pipeline(model, schedule, loss=nn.functional.mse_loss, pace=cost) as pipeline:
+    with Pipeline(
+        model, schedule, loss=nn.functional.mse_loss, pace=cost, device="cpu"
+    ) as pipeline:
         pipeline.step(batch, batch)
-        return typical([pipeline.step(batch, batch).trace for _ in range(steps)])
+        return [pipeline.step(batch, batch).trace for _ in range(steps)]
+
+
+def record(schedule: Schedule, cost: Cost | None, steps: int) -> Trace:
+    """One step of a few on the CPU: the least disturbed paced one, or the median of unpaced ones.
+
+    Unpaced, the tiny GPT trains; it has a block for each stage.
+    """
+    if cost:
+        return least_disturbed(_paced_steps(schedule, cost, steps))
+    model, stream = _tiny_gpt(schedule)
+    with _open(model, schedule, device="cpu") as pipeline:
+        for _ in range(WARMUP):
+            pipeline.step(*next(stream))
+        return typical([pipeline.step(*next(stream)).trace for _ in range(steps)])
 
 
 class Turns(NamedTuple):

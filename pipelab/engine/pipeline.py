@@ -24,7 +24,6 @@ from pipelab.engine.in_flight import StepInFlight, StepsInFlight, follow_each_ot
 from pipelab.engine.protocol.commands import (
     Done,
     Fetch,
-    Load,
     Loss,
     LrSchedule,
     Optimizer,
@@ -388,9 +387,11 @@ class Pipeline:
         return plan.runs(shares, self.schedule, options)
 
     def _load(self, parameters: dict[str, Tensor], optimizer: dict[str, Any] | None) -> None:
-        self._state.check(merged(self._fetch("shapes")), parameters)
+        shapes = self._fetch("shapes")
+        self._state.check(merged(shapes), parameters)
         saved.check_ties(self._sharing.ties, parameters)
-        self._ask_all(Load(parameters, optimizer))
+        held = [answer.found.keys() for answer in shapes]
+        self._ask(plan.loads(parameters, optimizer, held, self.schedule))
         self._accumulating = False  # gradients of other parameters are of no use to these
 
     def _fetch(self, what: str) -> list[Done]:

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 _QUICK_CALLS = {"dict", "enumerate", "float", "int", "len", "list", "max", "min", "partial"}
 _QUICK_CALLS |= {"range", "round", "set", "sorted", "str", "sum", "tuple", "zip"}
 # What starts ranks or draws them: no answer may use it, and it loads slowly.
-_OF_RANKS = tuple(
-    f"pipelab.{n}" for n in ("engine", "lessons.chapters", "lessons.trials", "widgets")
-)
+_RUNNING = ("chapters", "plan_report", "plan_run", "torch_run", "trials")
+_OF_RANKS = ("pipelab.engine", "pipelab.widgets", *(f"pipelab.lessons.{n}" for n in _RUNNING))
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 

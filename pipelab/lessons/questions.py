@@ -37,12 +37,14 @@ class Choose:
         choices: by their letter.
         settle: from the number measured to the letter that it supports.
         unit: of the number measured.
+        source: where the number comes from.
     """
 
     question: str
     choices: Mapping[str, Choice]
     settle: Callable[[float], str]
     unit: str = ""
+    source: str = "Measured"
 
     def accept(self, value: object) -> str:
         """The letter. Raises LessonError if it is none of the choices."""
@@ -60,7 +62,8 @@ class Choose:
     def explain(self, value: object, measured: float) -> str:
         """What to say after the run; ``value`` None: nothing was predicted."""
         right = self.settle(measured)
-        say = f"Measured: {measured:.3g}{self.unit}. That is {right!r}: {self.choices[right].text}."
+        number = f"{self.source}: {measured:.3g}{self.unit}"
+        say = f"{number}. That is {right!r}: {self.choices[right].text}."
         if value == right:
             return f"{say} You said so. {self.choices[right].explanation}"
         if isinstance(value, str) and value in self.choices:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pipelab.action import COMPUTE, Action, needs, produces
 from pipelab.lessons.results import Result
 from pipelab.schedules import Schedule
+from pipelab.story import reworded
 from pipelab.trace import Event, Trace
 
 __all__ = ["order", "timed"]
@@ -29,7 +30,8 @@ def order(schedule: Schedule, trace: Trace) -> Iterator[Result]:
     wanted = [[a for a in row if a.kind in kinds] for row in schedule.ranks]
     good = sum(row == want for row, want in zip(rows, wanted, strict=True))
     hint = "run it in a cell and print trace.events: a rank ran something else than it was given"
-    yield _all("recorded: ranks in your order", good, len(rows), hint)
+    name = reworded("recorded: ranks in your order", trace.setting.story)
+    yield _all(name, good, len(rows), reworded(hint, trace.setting.story))
     ends = {produces(_action(e)): e.end for e in computed}
     waits = [
         (e.start, max(made))

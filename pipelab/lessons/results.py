@@ -98,7 +98,10 @@ class Verdict:
             + "</tr>"
             for r in self.results
         )
-        heads = "".join(f'<th scope="col">{name}</th>' for name in (*_HEADS, "where to look"))
+        heads = "".join(
+            f'<th scope="col" style="text-align: left">{name}</th>'
+            for name in (*_HEADS, "where to look")
+        )
         table = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
         below = f"<pre>{escape(self.below)}</pre>" if self.below else ""
         pictures = "".join(map(_picture, self.shown))

@@ -10,7 +10,7 @@ from pipelab.lessons.results import Result
 from pipelab.schedules import Schedule
 from pipelab.words import number
 
-__all__ = ["NAMED_SIZES", "all_ranks", "gradients", "other_size", "schedule_of"]
+__all__ = ["NAMED_SIZES", "all_ranks", "gradients", "other_size", "rows_of", "schedule_of"]
 
 NAMED_SIZES: Cases = {
     "4 ranks, 8 microbatches": (4, 8),
@@ -36,15 +36,26 @@ def all_ranks(function: Function) -> Function:
 
 
 def schedule_of(rows: object) -> Schedule:
-    """The schedule of a list of rows. Raises OtherForm if it is none, ScheduleError for a token."""
-    ask(rows, [[str]], "a list of tokens such as '0F0' for each rank")
-    assert isinstance(rows, list)
-    if blanks := [slot for row in rows for slot in row if not slot.strip(" .")]:
+    """The schedule of a row for each rank, of tokens or of text with spaces between them.
+
+    Raises OtherForm if it is none, ScheduleError for a token.
+    """
+    tokens = rows_of(rows)
+    if blanks := [slot for row in tokens for slot in row if not slot.strip(" .")]:
         raise ScheduleError(
             f"{blanks[0]!r} is no token: leave out what stands for waiting, a rank that has to "
             f"wait waits anyway"
         )
-    return Schedule.from_tokens(rows, "yours")
+    return Schedule.from_tokens(tokens, "yours")
+
+
+def rows_of(rows: object) -> list[list[str]]:
+    """The tokens of each rank, from rows of tokens or of text. Raises OtherForm."""
+    if isinstance(rows, list):
+        rows = [row.split() if isinstance(row, str) else row for row in rows]
+    ask(rows, [[str]], "a list of tokens such as '0F0' for each rank")
+    assert isinstance(rows, list)
+    return rows
 
 
 def other_size(schedule: Schedule, p: int, m: int) -> tuple[str, str] | None:
@@ -56,6 +67,8 @@ def other_size(schedule: Schedule, p: int, m: int) -> tuple[str, str] | None:
     if (schedule.num_ranks, stages, microbatches) == (p, p, m):
         return None
     got = f"{number(stages, 'stage')}, {number(microbatches, 'microbatch')}"
+    if schedule.num_ranks != p:
+        return f"rows for {number(schedule.num_ranks, 'rank')}", "a row of tokens for each rank"
     return got, "rank r runs stage r, for each of the m microbatches, numbered from 0"
 
 

@@ -10,7 +10,7 @@ of earlier slices. All other layers treat each token by itself and need nothing.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -30,21 +30,41 @@ class _Made:
         tokens: how many it has.
         kept: keys and values with their graph, by the layer that made them.
         gradients: of these, from the backwards of later slices.
-        used: copies of what earlier slices left, whose gradients are theirs.
+        used: by the layer that used them, copies of what each earlier slice left, whose gradients
+            are theirs.
     """
 
     tokens: int
     kept: dict[_Key, tuple[Tensor, ...]] = field(default_factory=dict)
     gradients: dict[_Key, list[Tensor | None]] = field(default_factory=dict)
-    used: list[tuple["_Made", _Key, list[Tensor]]] = field(default_factory=list)
+    used: dict[_Key, list[tuple["_Made", list[Tensor]]]] = field(default_factory=dict)
+
+    def keep(self, key: _Key, tensors: tuple[Tensor, ...], before: Sequence["_Made"]) -> None:
+        """Keep what a layer is given, and copy what it was given for the slices before."""
+        self.kept[key] = tensors
+        self.used[key] = [(earlier, _copies(earlier.kept[key])) for earlier in before]
+
+    @property
+    def copies(self) -> list[Tensor]:
+        """All that it used of earlier slices and that needs a gradient."""
+        pairs = (pair for row in self.used.values() for pair in row)
+        return [x for _, copies in pairs for x in copies if x.requires_grad]
+
+
+def _copies(kept: Sequence[Tensor]) -> list[Tensor]:
+    return [x.detach().requires_grad_(x.requires_grad) for x in kept]
 
 
 class _Running:
-    """One forward of one slice: its own part, and those of the slices before it."""
+    """One forward of one slice: its own part, and those of the slices before it.
 
-    def __init__(self, earlier: list[_Made], made: _Made):
+    ``is_again``: a forward that is run again for its backward, with the copies that it had.
+    """
+
+    def __init__(self, earlier: list[_Made], made: _Made, is_again: bool = False):
         self.earlier = earlier
         self.made = made
+        self.is_again = is_again
         self.calls: Counter[int] = Counter()
 
 
@@ -67,13 +87,19 @@ def with_earlier(layer: nn.Module, *tensors: Tensor, dim: int) -> tuple[Tensor, 
         return tensors
     key = id(layer), running.calls[id(layer)]
     running.calls[id(layer)] += 1
-    running.made.kept[key] = tensors
-    rows = []
-    for earlier in running.earlier:
-        copies = [x.detach().requires_grad_(x.requires_grad) for x in earlier.kept[key]]
-        running.made.used.append((earlier, key, copies))
-        rows.append(copies)
+    if not running.is_again:
+        running.made.keep(key, tensors, running.earlier)
+    rows = [copies for _, copies in running.made.used[key]]
     return tuple(torch.cat(column, dim) for column in zip(*rows, tensors, strict=True))
+
+
+@contextmanager
+def _set(running: _Running) -> Iterator[None]:
+    token = _running.set(running)
+    try:
+        yield
+    finally:
+        _running.reset(token)
 
 
 class Slices:
@@ -93,19 +119,35 @@ class Slices:
             return
         made = _Made(inputs[0].shape[1])
         before = self._made[number.microbatch]
-        token = _running.set(_Running(before[:], made))
-        try:
+        with _set(_Running(before[:], made)):
             yield
-        finally:
-            _running.reset(token)
         before.append(made)
+
+    @staticmethod
+    def again() -> AbstractContextManager[None]:
+        """What the slice that runs now has to run its forward within, when it does so again."""
+        running = _running.get()
+        if running is None:
+            return nullcontext()
+        return _set(_Running(running.earlier, running.made, is_again=True))
+
+    def kept(self, number: int) -> list[Tensor]:
+        """What a slice keeps for later ones: keys and values."""
+        if not isinstance(number, Slice):
+            return []
+        kept = self._of(number).kept
+        return [x for tensors in kept.values() for x in tensors]
+
+    def copies(self, number: int) -> list[Tensor]:
+        """What a slice used of those before it, copied: its I finds gradients for these, too."""
+        return self._of(number).copies if isinstance(number, Slice) else []
 
     def roots(self, number: int) -> tuple[list[Tensor], list[Tensor]]:
         """Keys and values of a slice that later ones used, and the gradients that came for them."""
         outputs: list[Tensor] = []
         gradients: list[Tensor] = []
         if isinstance(number, Slice):
-            made = self._made[number.microbatch][-1]
+            made = self._of(number)
             for key, found in made.gradients.items():
                 pairs = zip(made.kept[key], found, strict=True)
                 for tensor, gradient in pairs:
@@ -115,11 +157,11 @@ class Slices:
         return outputs, gradients
 
     def after_backward(self, number: int) -> None:
-        """The last slice's backward has run: give what it used its gradients, and forget it."""
+        """The last slice's B or I has run: give what it used its gradients, and forget it."""
         if not isinstance(number, Slice):
             return
         made = self._made[number.microbatch].pop()
-        for earlier, key, copies in made.used:
+        for key, earlier, copies in ((k, e, c) for k, row in made.used.items() for e, c in row):
             sums = earlier.gradients.setdefault(key, [None] * len(copies))
             for i, copy in enumerate(copies):
                 if copy.grad is not None:
@@ -127,3 +169,6 @@ class Slices:
                     sums[i] = copy.grad if known is None else known + copy.grad
         if number.place == 0:
             del self._made[number.microbatch]
+
+    def _of(self, number: Slice) -> _Made:
+        return self._made[number.microbatch][number.place]

@@ -62,6 +62,11 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: layer for name, layer in model._modules.items() if layer is not None}
 
 
+def layer_of(name: str) -> str:
+    """Whose entry this is, of all layers of a model: the first part of its name in a state_dict."""
+    return name.partition(".")[0]
+
+
 def layer_calls(
     model: nn.Module, prefix: str = ""
 ) -> Iterator[tuple[str, nn.Module, Callable[[Value], Value]]]:

@@ -1,17 +1,18 @@
 """The timeline: one row per rank, one box per action, idle time shaded. Recorded or predicted.
 
             ┌──┬──┬─────────────┬─────┬──┬───        boxes: F, B, I, W, STEP, with their microbatch
-    rank 0  │F0│F1│░░░░░░░░░░░░░│ B0  │F2│    27 %  ░: the rank does not compute; hatched: it waits
-            └──┴──┴─────────────┴─────┴──┴───        for a message
+    rank 0  │F0│F1│░░░░░░░░░░░░░│ B0  │F2│    27 %  ░: the rank does not compute; the shade says why
+            └──┴──┴─────────────┴─────┴──┴───
                |  |        |          |              the lane below: sends and receives
 
 Boxes of one kind are one PolyCollection: 10,000 separate patches would take seconds to draw.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,7 +26,8 @@ from numpy.typing import NDArray
 
 from pipelab.action import MESSAGES, Kind
 from pipelab.overlapping import overlapping_pairs
-from pipelab.plots.palette import BLACK, IDLE, STYLES, edge, shade, text_on
+from pipelab.plots.any_theme import INSIDE
+from pipelab.plots.palette import BLACK, STYLES, edge, idle_legend, idle_shade, shade, text_on
 from pipelab.plots.picture import (
     ABOVE,
     LEFT,
@@ -41,7 +43,8 @@ from pipelab.plots.picture import (
 from pipelab.plots.terminal import axis_unit, describe, idle_shares, span
 from pipelab.story import reworded
 from pipelab.trace import Event, Trace
-from pipelab.trace.metrics import idle_gaps, stages_of
+from pipelab.trace.idle import Idle, explain_idle
+from pipelab.trace.metrics import stages_of
 from pipelab.words import percent
 
 ROW, TALLEST = 0.56, 12.0  # inches: of one rank, and of all ranks at most
@@ -61,6 +64,35 @@ class _Band(NamedTuple):
     lane_bottom: float = 0.0
 
 
+class _Look(NamedTuple):
+    """How the boxes of a picture are labelled."""
+
+    size: float
+    form: Literal["line", "stacked", "number"]
+
+    def lines(self, event: Event) -> list[str]:
+        """The lines of an event's label: letter and microbatch."""
+        letter, digits = STYLES[event.kind].letter, event.microbatch
+        if digits is None:
+            return [letter]
+        match self.form:
+            case "line":
+                return [f"{letter}{digits}"]
+            case "stacked":
+                return [letter, str(digits)]
+            case "number":
+                return [str(digits)]
+
+
+_LOOKS = (
+    _Look(NORMAL, "line"),
+    _Look(SMALL, "line"),
+    _Look(SMALL, "stacked"),
+    _Look(SMALL, "number"),
+)
+_MOST = 0.9  # of the boxes have room for the look of all
+
+
 def plot_timeline(
     trace: Trace,
     title: str | None = None,
@@ -69,6 +101,7 @@ def plot_timeline(
     width: float = 10.0,
     until: float | None = None,
     line: tuple[float, str] | None = None,
+    messages: bool = True,
 ) -> Figure:
     """The timeline as a new figure, or drawn into ``ax``. Never uses pyplot.
 
@@ -81,26 +114,32 @@ def plot_timeline(
         width: inches of a new figure; more inches, more labels.
         until: seconds; the time axis extends to there, so that pictures can be compared.
         line: seconds and words: a dotted line at a predicted end.
+        messages: whether to draw them, in a lane below each rank.
     """
+    idle = explain_idle(trace)
+    first, _ = span(trace.events)  # messages and waits begin with the step, computations later
+    if not messages:
+        trace = replace(trace, events=tuple(e for e in trace.events if e.kind not in MESSAGES))
+    reasons = {piece.reason for piece in idle}
     if ax is None:
-        ax = _new_axes(trace, width)
+        ax = _new_axes(trace, width, reasons)
     figure = ax.get_figure()
     assert figure is not None
     size = _points(ax, figure.dpi)
     has_messages = any(e.kind in MESSAGES for e in trace.events)
     band = _Band(-0.44, 0.2, 0.25, 0.42) if has_messages else _Band(-0.4, 0.4)
-    first, last = span(trace.events)
-    last = max(last, until or last, line[0] if line else last)
+    _, last = span(e for e in trace.events if e.kind is not Kind.WAIT)
+    last = max(last, first + 1e-9, until or last, line[0] if line else last)
     air = (last - first) * 0.004
     ax.set(xlim=(first - air, last + air), ylim=(trace.num_ranks - 0.5, -0.5))
-    _draw_idle(ax, trace, band)
+    _draw_idle(ax, idle, band)
     sides = _sides(trace.events, band)
     fills = _fills(trace.events)
     _draw_boxes(ax, trace.events, fills, sides, size[0] / (last - first))
     _draw_labels(ax, trace, fills, sides, size)
     _draw_frame(ax, trace, band, size[1] / trace.num_ranks)
     _draw_line(ax, line)
-    write_around(ax, trace, title, notes_of(trace, size[0] + RIGHT * POINTS))
+    write_around(ax, trace, title, notes_of(trace, reasons, size[0] + RIGHT * POINTS))
     return figure if isinstance(figure, Figure) else figure.figure
 
 
@@ -110,9 +149,9 @@ def _points(ax: Axes, dpi: float) -> tuple[float, float]:
     return extent.width / dpi * POINTS, extent.height / dpi * POINTS
 
 
-def _new_axes(trace: Trace, width: float) -> Axes:
+def _new_axes(trace: Trace, width: float, reasons: Collection[str]) -> Axes:
     rows = min(ROW * trace.num_ranks, TALLEST)
-    below = notes_of(trace, (width - LEFT) * POINTS).height / POINTS
+    below = notes_of(trace, reasons, (width - LEFT) * POINTS).height / POINTS
     height = ABOVE + rows + below
     figure = Picture(figsize=(width, height), dpi=144)
     figure.alt = describe(trace)
@@ -120,12 +159,12 @@ def _new_axes(trace: Trace, width: float) -> Axes:
     return figure.add_axes(box)
 
 
-def _draw_idle(ax: Axes, trace: Trace, band: _Band) -> None:
-    """Shade what no F, B, I or W of a rank covers: its area is 1 - utilisation."""
-    by_rank = enumerate(idle_gaps(trace.events, trace.num_ranks))
-    boxes = [_box(rank, gap, band[:2]) for rank, gaps in by_rank for gap in gaps]
-    if boxes:
-        ax.add_collection(_collection(boxes, facecolors=IDLE, label="idle", zorder=1))
+def _draw_idle(ax: Axes, idle: Sequence[Idle], band: _Band) -> None:
+    """Shade what no F, B, I or W of a rank covers, by its reason: its area is 1 - utilisation."""
+    for words, alike in idle_legend({piece.reason for piece in idle}).items():
+        boxes = [_box(i.rank, (i.start, i.end), band[:2]) for i in idle if i.reason in alike]
+        look = {"facecolors": idle_shade(alike[0]), "label": words, "zorder": 1}
+        ax.add_collection(_collection(boxes, **look))
 
 
 def _fills(events: Sequence[Event]) -> dict[Event, str]:
@@ -158,7 +197,7 @@ def _draw_boxes(
     outline = cache(edge)
     for kind, style in STYLES.items():
         drawn = [e for e in events if e.kind is kind]
-        if not drawn:
+        if not drawn or kind is Kind.WAIT:  # it is shown by the idle time that it explains
             continue
         boxes = _collection([_box(e.rank, (e.start, e.end), sides(e)) for e in drawn], label=kind)
         roomy = sum(e.end - e.start for e in drawn) / len(drawn) * scale >= ROOMY
@@ -168,7 +207,7 @@ def _draw_boxes(
         inside = [fills[e] for e in drawn]
         outside = [outline(colour) for colour in inside] if outlined else inside
         boxes.set(facecolor=_rgba(inside), edgecolor=_rgba(outside))
-        boxes.set(linewidth=0.7 if outlined else 0.3, zorder=2 if kind is Kind.WAIT else 3)
+        boxes.set(linewidth=0.7 if outlined else 0.3, zorder=3)
         ax.add_collection(boxes)
 
 
@@ -196,25 +235,36 @@ def _draw_labels(
     sides: Callable[[Event], tuple[float, float]],
     size: tuple[float, float],
 ) -> None:
-    """Letter and microbatch in one line, else in two, else nothing."""
+    """Letter and microbatch in one line, else in two, else the number alone, else nothing.
+
+    Most boxes have room for the look of all, so that boxes of one picture look alike.
+    """
     left, right = ax.get_xlim()
-    for e in trace.events:
+    named = [e for e in trace.events if STYLES[e.kind].letter and e.microbatch is not None]
+    last = max((e.microbatch or 0 for e in named), default=0)
+    widest = int("8" * len(str(last)))  # or labels would end at microbatch 9
+
+    def fits(e: Event, look: _Look) -> bool:
+        lines = look.lines(e if e.microbatch is None else e._replace(microbatch=widest))
         top, bottom = sides(e)
-        middle, tall = (top + bottom) / 2, (bottom - top) * size[1] / trace.num_ranks
-        letter = STYLES[e.kind].letter
+        tall = (bottom - top) * size[1] / trace.num_ranks
         room = (e.end - e.start) / (right - left) * size[0] - 3
-        if not letter or room < 5:
-            continue
-        digits = "" if e.microbatch is None else str(e.microbatch)
-        for text, points, lines in (letter + digits, NORMAL, 1), (f"{letter}\n{digits}", SMALL, 2):
-            widest = max(text.split("\n"), key=len) if lines == 2 else text
-            if text_width(widest, points) <= room and lines * points * 1.15 <= tall:
-                label = ax.text((e.start + e.end) / 2, e.rank + middle, text, fontsize=points)
-                label.set(ha="center", va="center", linespacing=0.95, color=text_on(fills[e]))
-                label.set(zorder=4, clip_on=True)
-                if STYLES[e.kind].hatch:  # keep the hatch from crossing the letters
-                    label.set_path_effects([withStroke(linewidth=3, foreground=fills[e])])
-                break
+        wide = room >= 5 and max(text_width(line, look.size) for line in lines) <= room
+        return wide and len(lines) * look.size * 1.15 <= tall
+
+    def share(look: _Look) -> float:
+        return sum(fits(e, look) for e in named) / max(1, len(named))
+
+    look = next((look for look in _LOOKS if share(look) >= _MOST), _LOOKS[-1])
+    for e in trace.events:
+        if STYLES[e.kind].letter and fits(e, look):
+            middle = e.rank + sum(sides(e)) / 2
+            text = "\n".join(look.lines(e))
+            label = ax.text((e.start + e.end) / 2, middle, text, fontsize=look.size)
+            label.set(ha="center", va="center", linespacing=0.95, color=text_on(fills[e]))
+            label.set(zorder=4, clip_on=True, gid=INSIDE)
+            if STYLES[e.kind].hatch:  # keep the hatch from crossing the letters
+                label.set_path_effects([withStroke(linewidth=3, foreground=fills[e])])
 
 
 def _draw_line(ax: Axes, line: tuple[float, str] | None) -> None:

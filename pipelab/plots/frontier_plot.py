@@ -5,38 +5,57 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipelab.plots.palette import BLACK
+from pipelab.plots.palette import BLACK, QUIET
 from pipelab.plots.picture import NORMAL, POINTS, SMALL, Picture, text_width
 from pipelab.schedules.catalogue import title_of
+from pipelab.schedules.counts import peak_activations
+from pipelab.schedules.recognition import order_of
 from pipelab.simulator import Frontier
+from pipelab.trace import Trace
 from pipelab.words import percent
 
 _LINE, _POINT = "#0072b2", "#d55e00"  # okabe_ito's blue and vermilion
+_RADIUS = 4.0  # of a point, in points
+_HEIGHTS = (8, -9, 20, -21, 32, -33, 44)  # of a name above its point; the far ones get a line
+_NEAR = 10  # a name at such a height needs no line
+
+_Box = tuple[float, float, float, float]  # left, right, middle and half a height, in points
 
 
-def plot_frontier(frontier: Frontier, title: str | None = None, *, width: float = 8.0) -> Figure:
+def plot_frontier(
+    frontier: Frontier,
+    title: str | None = None,
+    *,
+    recorded: Sequence[Trace] = (),
+    width: float = 8.0,
+) -> Figure:
     """The bubble of the best schedule within each memory limit, and the named schedules.
 
     Args:
         frontier: of ``pipelab.simulator.frontier``.
         title: instead of the sizes.
+        recorded: traces of the same sizes and cost, drawn beside what is predicted.
         width: inches.
     """
     figure = Picture(figsize=(width, 0.62 * width), dpi=144)
-    figure.alt = _words(frontier)
+    runs = [(_peak(trace), 100 * trace.bubble_fraction) for trace in recorded]
+    figure.alt = _words(frontier, runs)
     ax = figure.add_axes((0.1, 0.13, 0.86, 0.76))
     most = max(p.peak for p in (*frontier.line, *frontier.named))
     peaks = [*(p.peak for p in frontier.line), most + 0.4]
     shares = [100 * p.bubble_fraction for p in frontier.line]
     ax.step(peaks, [*shares, shares[-1]], where="post", color=_LINE, linewidth=2,
-            label="the shortest that we know of within this memory")  # fmt: skip
+            label="predicted: the shortest that we know of")  # fmt: skip
     ax.plot(
         [p.peak for p in frontier.named], [100 * p.bubble_fraction for p in frontier.named],
-        linestyle="none", marker="o", color=_POINT, label="schedules of the catalogue",
+        linestyle="none", marker="o", color=_POINT, label="predicted: schedules of the catalogue",
     )  # fmt: skip
-    ax.set(xlim=(0.5, most + 0.4), ylim=(0, None))
+    if runs:
+        ax.plot(*zip(*runs, strict=True), linestyle="none", marker="x", color=BLACK, markersize=8,
+                markeredgewidth=2, label="recorded on real ranks")  # fmt: skip
+    ax.set(xlim=(0.5, most + 0.4), ylim=(0, max(5, ax.get_ylim()[1])))
     ax.set_xlabel("activations on the fullest rank, in microbatches of its slice")
-    ax.set_ylabel("bubble fraction, % (predicted)")
+    ax.set_ylabel("bubble fraction, %")
     ax.set_title(title or _sizes(frontier), fontsize=NORMAL + 1, loc="left")
     ax.legend(fontsize=NORMAL - 1, frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
@@ -45,33 +64,46 @@ def plot_frontier(frontier: Frontier, title: str | None = None, *, width: float 
 
 
 def _name(ax: Axes, frontier: Frontier) -> None:
-    """The names of all points, each where it covers no other name and stays inside."""
+    """The names of all points, each where it covers no other name or point and stays inside."""
     places: dict[tuple[float, float], list[str]] = {}
     for point in frontier.named:
         place = point.peak, round(100 * point.bubble_fraction, 6)
         places.setdefault(place, []).append(title_of(point.name))
     points_of = ax.transData.transform  # pixels
     scale = POINTS / ax.figure.dpi
-    right = ax.get_window_extent().x1 * scale
-    taken: list[tuple[float, float, float]] = []  # left, right and middle of a name, in points
+    box = ax.get_window_extent()
+    right, bottom = box.x1 * scale, box.y0 * scale
+    at = {place: tuple(points_of(place) * scale) for place in places}
+    taken: list[_Box] = [(x - _RADIUS, x + _RADIUS, y, _RADIUS) for x, y in at.values()]
     for place, names in sorted(places.items()):
-        x, y = points_of(place) * scale
-        text = ", ".join(names)
+        x, y = at[place]
+        text = ", ".join(names) if len(names) < 5 else f"{', '.join(names[:3])} and others"
         long = text_width(text, SMALL)
-        tries = [(x + dx - long * (dx < 0), y + dy) for dy in (8, -9, 20, -21) for dx in (6, -6)]
-        at = next((t for t in tries if _is_free(t, long, right, taken)), tries[0])
-        taken.append((at[0], at[0] + long, at[1]))
-        ax.annotate(text, place, xytext=(at[0] - x, at[1] - y), textcoords="offset points",
-                    fontsize=SMALL, va="center", color=BLACK)  # fmt: skip
+        tries = [(x + dx - long * (dx < 0), y + dy) for dy in _HEIGHTS for dx in (6, -6)]
+        tries = [(left, middle) for left, middle in tries if middle > bottom + SMALL / 2]
+        left, middle = next((t for t in tries if _is_free(t, long, right, taken)), tries[0])
+        taken.append((left, left + long, middle, SMALL / 2))
+        line = {"arrowstyle": "-", "color": QUIET, "shrinkA": 1, "shrinkB": _RADIUS}
+        ax.annotate(
+            text, place, xytext=(left - x, middle - y), textcoords="offset points",
+            fontsize=SMALL, va="center", color=BLACK,
+            arrowprops=line if abs(middle - y) > _NEAR else None,
+        )  # fmt: skip
 
 
-def _is_free(
-    at: tuple[float, float], long: float, right: float, taken: Sequence[tuple[float, float, float]]
-) -> bool:
-    """Whether a name that begins there ends inside, and meets no other one."""
+def _is_free(at: tuple[float, float], long: float, right: float, taken: Sequence[_Box]) -> bool:
+    """Whether a name that begins there ends inside, and meets no other one and no point."""
     left, middle = at
-    meets = (a < left + long and left < b and abs(y - middle) < SMALL for a, b, y in taken)
-    return left + long < right and not any(meets)
+    meets = (
+        a < left + long and left < b and abs(y - middle) < half + SMALL / 2
+        for a, b, y, half in taken
+    )  # fmt: skip
+    return left > 0 and left + long < right and not any(meets)
+
+
+def _peak(trace: Trace) -> float:
+    """Activations on the fullest rank, counted in the order that a trace shows."""
+    return max(peak_activations(order_of(trace)))
 
 
 def _sizes(frontier: Frontier) -> str:
@@ -79,9 +111,11 @@ def _sizes(frontier: Frontier) -> str:
     return f"Bubble against memory: {sizes}, {frontier.cost} for a rank's slice"
 
 
-def _words(frontier: Frontier) -> str:
+def _words(frontier: Frontier, runs: Sequence[tuple[float, float]]) -> str:
     line = ", ".join(
         f"{percent(p.bubble_fraction, 1)} with {p.peak:g} ({title_of(p.name)})"
         for p in frontier.line
     )
-    return f"{_sizes(frontier)}. The least bubble that we know of: {line}."
+    seen = ", ".join(f"{share:.1f} % with {peak:g}" for peak, share in runs)
+    words = f"{_sizes(frontier)}. The least predicted bubble that we know of: {line}."
+    return words + f" Recorded: {seen}." * bool(seen)

@@ -47,6 +47,7 @@ from pipelab.plots.picture import (
     write_texts,
 )
 from pipelab.plots.terminal import span
+from pipelab.schedules.catalogue import title_of
 from pipelab.trace import Trace
 from pipelab.trace.memory import Held, MemoryPoint, held_over_time
 from pipelab.words import bytes_text, time_text, time_unit
@@ -111,7 +112,9 @@ def plot_memory(
     _draw_peaks(ax, held, budget, scale)
     _draw_frame(ax, trace.num_ranks, scale)
     words = describe_memory(held, budget)
-    heading = f"memory of {trace.setting.schedule} · {sizes(trace)}" if title is None else title
+    heading = (
+        f"memory of {title_of(trace.setting.schedule)} · {sizes(trace)}" if title is None else title
+    )
     write_texts(ax, heading, words, below)
     figure = ax.get_figure()
     assert figure is not None
@@ -130,7 +133,8 @@ def describe_memory(held: Held, budget: int | None) -> str:
     if budget is None:
         return text
     over = [rank for rank, peak in enumerate(peaks) if peak.total > budget]
-    names = f"rank {', '.join(map(str, over))}" if len(over) <= _NAMED else f"{len(over)} ranks"
+    noun = "rank" if len(over) == 1 else "ranks"
+    names = f"{noun} {', '.join(map(str, over))}" if len(over) <= _NAMED else f"{len(over)} {noun}"
     text += f"; budget {_amount(held, budget)}, "
     return text + (f"exceeded by {names}" if over else "kept by every rank")
 

@@ -5,10 +5,11 @@ any common colour vision. A message has the colour of what it carries: strong wh
 light where it is received.
 """
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from pipelab.action import Kind
-from pipelab.words import KINDS
+from pipelab.words import KINDS, REASONS
 
 BLACK, WHITE = "#000000", "#FFFFFF"
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
@@ -40,6 +41,19 @@ STYLES: dict[Kind, Style] = {
     Kind.RECV_B: Style(YELLOW, "", "\\\\"),
     Kind.WAIT: Style(PALE, "", "////"),
 }
+
+
+def idle_legend(reasons: Container[str]) -> dict[str, tuple[str, ...]]:
+    """Entries of a legend for these reasons to be idle, each with the reasons that look like that.
+
+    >>> idle_legend({"waiting", "done"})
+    {'idle: waits for a result': ('waiting',), 'idle: nothing left to compute': ('done',)}
+    """
+    found = {}
+    for alike in IDLE_SHADES:
+        if present := tuple(reason for reason in alike if reason in reasons):
+            found[f"idle: {', or '.join(REASONS[reason].name for reason in present)}"] = present
+    return found
 
 
 def legend_text(kind: Kind) -> str:
@@ -101,3 +115,18 @@ def edge(fill: str) -> str:
 def _channels(colour: str) -> tuple[float, float, float]:
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     return red, green, blue
+
+
+# Reasons to be idle that look alike, and their shade: the same as in widgets/front/timeline.css.
+IDLE_SHADES: dict[tuple[str, ...], str] = {
+    ("waiting",): IDLE,
+    ("message",): mix(IDLE, PURPLE, 0.3),
+    ("imbalance",): mix(IDLE, VERMILLION, 0.38),
+    ("done", "step"): mix(WHITE, IDLE, 0.38),
+    ("overhead", "blocked"): mix(IDLE, BLACK, 0.2),
+}
+
+
+def idle_shade(reason: str) -> str:
+    """The colour of idle time that has this reason."""
+    return next(colour for alike, colour in IDLE_SHADES.items() if reason in alike)

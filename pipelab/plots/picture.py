@@ -1,8 +1,8 @@
 """What every picture has: its size and alternative text, title, legend and source line."""
 
 import base64
-import io
 import textwrap
+from collections.abc import Iterable
 from functools import cache
 from html import escape
 from typing import NamedTuple
@@ -14,9 +14,20 @@ from matplotlib.patches import Patch
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import ScaledTranslation, Transform
 
-from pipelab.action import MESSAGES
-from pipelab.plots.palette import BLUE, IDLE, QUIET, STYLES, edge, legend_text, shade
+from pipelab.action import MESSAGES, Kind
+from pipelab.plots.any_theme import png_of
+from pipelab.plots.palette import (
+    BLUE,
+    QUIET,
+    STYLES,
+    edge,
+    idle_legend,
+    idle_shade,
+    legend_text,
+    shade,
+)
 from pipelab.plots.terminal import bubble_text
+from pipelab.schedules.catalogue import title_of
 from pipelab.story import reworded
 from pipelab.trace import Trace
 from pipelab.trace.metrics import stages_of
@@ -34,9 +45,7 @@ class Picture(Figure):
     alt = ""
 
     def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png")
-        return buffer.getvalue()
+        return png_of(self)
 
     def __repr__(self) -> str:
         return self.alt or super().__repr__()
@@ -75,17 +84,23 @@ class Notes(NamedTuple):
         return TICKS + len(self.legend) * LEGEND_ROW + len(self.source) * SOURCE_ROW + 12
 
 
-def notes_of(trace: Trace, room: float) -> Notes:
-    """Legend of what occurs, and the source line, broken so that they fit into ``room`` points."""
-    present = {e.kind for e in trace.events}
+def notes_of(trace: Trace, reasons: Iterable[str], room: float) -> Notes:
+    """Legend of what occurs, and the source line, broken so that they fit into ``room`` points.
+
+    ``reasons``: those for which ranks of the trace are idle.
+    """
+    present = {e.kind for e in trace.events} - {Kind.WAIT}  # it is drawn as idle time
     shown = {k: entry(legend_text(k), s.colour, s.hatch) for k, s in STYLES.items() if k in present}
     actions = [patch for kind, patch in shown.items() if kind not in MESSAGES]
     if any(len(stages) > 1 for stages in stages_of(trace.events).values()):
         actions.append(entry("lighter: a later stage of the rank", shade(BLUE, 1, 2)))
     messages = [patch for kind, patch in shown.items() if kind in MESSAGES]
-    if trace.bubble_fraction > 1e-9:
-        actions.append(entry("idle", IDLE))
-    return notes([actions, messages], trace.source_line, room)
+    story = trace.setting.story
+    idle = [
+        entry(reworded(words, story), idle_shade(alike[0]))
+        for words, alike in idle_legend({*reasons}).items()
+    ]
+    return notes([actions, messages, idle], trace.source_line, room)
 
 
 def notes(groups: list[list[Patch]], line: str, room: float) -> Notes:
@@ -117,7 +132,7 @@ def write_around(ax: Axes, trace: Trace, title: str | None, notes: Notes) -> Non
     """Title and bubble above, legend and source below, at fixed distances from the axes."""
     story = trace.setting.story
     if title is None:
-        title = sizes(trace) if story else f"{trace.setting.schedule} · {sizes(trace)}"
+        title = sizes(trace) if story else f"{title_of(trace.setting.schedule)} · {sizes(trace)}"
     write_texts(ax, title, bubble_text(trace), notes)
 
 

@@ -22,12 +22,15 @@ from pipelab.plots.picture import (
     text_width,
 )
 from pipelab.plots.terminal import describe, span
+from pipelab.schedules.catalogue import title_of
 from pipelab.trace import Trace, compare
 from pipelab.trace.differences import Comparison, Pair, starting_with
+from pipelab.trace.idle import explain_idle
 from pipelab.words import change, percent, points, time_text
 
 _TORCHS = "torch.distributed.pipelining"  # how the backend of its traces begins
 _BOLD = 1.2  # a bold text is at most so many times as wide
+_FIXED = "\N{NO-BREAK SPACE}"
 _NUMBERS = 0.35  # inches, for a line of numbers at the foot
 
 
@@ -46,19 +49,21 @@ def plot_compare(a: Trace, b: Trace, *, width: float = 10.0) -> Figure:
     numbers = _in_words(compare(a, b))
     room = (width - LEFT) * POINTS
     rows = [min(ROW * trace.num_ranks, TALLEST / 2) for trace in (a, b)]
-    below = [notes_of(trace, room).height / POINTS for trace in (a, b)]
+    reasons = [{piece.reason for piece in explain_idle(trace)} for trace in (a, b)]
+    notes = [notes_of(*item, room) for item in zip((a, b), reasons, strict=True)]
+    below = [note.height / POINTS for note in notes]
     widest = _BOLD * text_width(numbers, NORMAL)
-    lines = textwrap.wrap(numbers, int(room / widest * len(numbers)))
+    lines = _wrapped(numbers, int(room / widest * len(numbers)))
     whole = 2 * ABOVE + sum(rows) + sum(below) + _NUMBERS * len(lines)
     figure = Picture(figsize=(width, whole), dpi=144)
     figure.alt = f"Two timelines. {describe(a)} {describe(b)} {numbers}"
     until = max(span(a.events)[1], span(b.events)[1])
     top = whole
-    for trace, title, row, notes in zip((a, b), _titles(a, b), rows, below, strict=True):
+    for trace, title, row, foot in zip((a, b), _titles(a, b), rows, below, strict=True):
         top -= ABOVE + row
         box = (LEFT / width, top / whole, 1 - (LEFT + RIGHT) / width, row / whole)
         plot_timeline(trace, title, ax=figure.add_axes(box), until=until)
-        top -= notes
+        top -= foot
     place = LEFT / width, 0.12 / whole
     figure.text(*place, "\n".join(lines), fontsize=NORMAL, weight="bold", va="bottom")
     return figure
@@ -70,7 +75,10 @@ def _titles(a: Trace, b: Trace) -> list[str]:
     is_torchs = [_TORCHS in trace.setting.backend for trace in (a, b)]
     if a.source == b.source == "recorded" and is_torchs[0] != is_torchs[1]:
         by = [f" by {_TORCHS if torchs else 'pipelab'}" for torchs in is_torchs]
-    names = [f"{t.source}{who}: {t.setting.schedule}" for t, who in zip((a, b), by, strict=True)]
+    names = [
+        f"{t.source}{who}: {title_of(t.setting.schedule)}"
+        for t, who in zip((a, b), by, strict=True)
+    ]
     if sizes(a) == sizes(b):
         return names
     return [f"{name} · {sizes(trace)}" for name, trace in zip(names, (a, b), strict=True)]
@@ -86,6 +94,12 @@ def _in_words(found: Comparison) -> str:
         f"bubble {percent(bubble.a, 1)} → {percent(bubble.b, 1)} ({points(bubble.difference)})"
     )
     return "; ".join(parts)
+
+
+def _wrapped(numbers: str, letters: int) -> list[str]:
+    """In lines of so many letters, which break between two of the numbers."""
+    whole = "; ".join(part.replace(" ", _FIXED) for part in numbers.split("; "))
+    return [line.replace(_FIXED, " ") for line in textwrap.wrap(whole, letters)]
 
 
 def _change(name: str, seconds: Pair) -> str:

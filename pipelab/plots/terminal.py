@@ -100,11 +100,14 @@ def describe(trace: Trace) -> str:
 def bubble_text(trace: Trace) -> str:
     """The bubble fraction of this trace and, where there is a formula, what it says.
 
+    That of a disturbed run is not called measured: it is the machine's as well.
+
     In a story, which does not know of bubbles, how long it took.
     """
     if trace.setting.story:
         return reworded(f"{time_text(trace.duration)} in all", trace.setting.story)
     seen = "measured" if trace.source == "recorded" else "predicted"
+    seen = "with this machine's delays" if trace.disturbance else seen
     text = f"bubble fraction {percent(trace.bubble_fraction, 1)} {seen}"
     setting = trace.setting
     p = setting.ranks // setting.replicas

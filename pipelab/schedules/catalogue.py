@@ -26,10 +26,12 @@ class Formula(NamedTuple):
     Attributes:
         text: as a reader sees it: p ranks, m microbatches, v stages per rank.
         value: (p, m, v) -> the figure; None where the text does not hold for all of them.
+        some: the same where it holds for some of them only; None for the others.
     """
 
     text: str
     value: Callable[[int, int, int], float] | None = None
+    some: Callable[[int, int, int], float | None] = lambda p, m, v: None
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,10 @@ class Builder:
 
 
 _FLUSH = Formula("(p−1)/(m+p−1)", lambda p, m, v: (p - 1) / (m + p - 1))
-_LOOPED = Formula("(p−1)/(vm+p−1)")  # for m that are multiples of p
+_LOOPED = Formula(
+    "(p−1)/(vm+p−1)",
+    some=lambda p, m, v: (p - 1) / (v * m + p - 1) if m % p == 0 else None,
+)
 _ALL = Formula("m", lambda p, m, v: m)
 _WINDOW = Formula("min(m, p)", lambda p, m, v: min(m, p))
 _TWO_WINDOWS = Formula("min(m, 2p−1)", lambda p, m, v: min(m, 2 * p - 1))
@@ -210,16 +215,27 @@ def title_of(name: str) -> str:
     return name if name not in BUILDERS else BUILDERS[name].title or name
 
 
-def paper_bubble(name: str, num_ranks: int, num_microbatches: int) -> tuple[str, float] | None:
-    """The bubble fraction's formula and its value; None where no formula holds for all sizes.
+def paper_bubble(
+    name: str, num_ranks: int, num_microbatches: int, stages_per_rank: int | None = None
+) -> tuple[str, float] | None:
+    """The bubble fraction's formula and its value; None where no formula holds for these sizes.
+
+    Without ``stages_per_rank``, a formula that names it (v) is left out.
 
     >>> paper_bubble("sequential", 4, 8)
     ('(p−1)/p', 0.75)
+    >>> paper_bubble("interleaved", 3, 6, 3)
+    ('(p−1)/(vm+p−1)', 0.1)
     """
     formula = BUILDERS[name].bubble if name in BUILDERS else None
-    if formula is None or formula.value is None:
+    if formula is None:
         return None
-    return formula.text, formula.value(num_ranks, num_microbatches, 1)
+    if formula.value is not None:
+        return formula.text, formula.value(num_ranks, num_microbatches, stages_per_rank or 1)
+    if stages_per_rank is None:
+        return None
+    value = formula.some(num_ranks, num_microbatches, stages_per_rank)
+    return None if value is None else (formula.text, value)
 
 
 def build(name: str, num_ranks: int, num_microbatches: int, stages_per_rank: int = 2) -> Schedule:

@@ -8,12 +8,15 @@ the catalogue, in this turn:
     the same, but for two actions           your own: 1F1B with two swapped: 0F2 and 0B1 on rank 0
     the same, but for microbatch numbers    1F1B, its microbatches in another order
     the same with B for each I, no W        1F1B, its backwards in two halves
+    the same, but for places of W           your own: zero bubble H1 with 3 of its W moved
     nearly the same                         your own: 1F1B with 3 of 64 actions moved
 """
 
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, pairwise
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from pipelab.action import COMPUTE, Action, Kind, Overlap
@@ -25,7 +28,8 @@ from pipelab.schedules.sliced import seq1f1b
 
 _NEAR = 0.25  # of all actions may be moved, and it is still called by a builder's name
 
-_Rows = tuple[tuple[Action, ...], ...]
+_Row = tuple[Action, ...]
+_Rows = tuple[_Row, ...]
 
 
 class Traced(Protocol):
@@ -89,14 +93,14 @@ def recognise(what: Schedule | Traced) -> Recognised:
     """
     schedule = what.compute if isinstance(what, Schedule) else order_of(what)
     rows = _sorted(schedule.ranks)
-    candidates = [*_candidates(schedule)]
+    candidates = [*_candidates(schedule, _name_of(what))]
     if (found := _same(rows, candidates)) and (words := _not_overlapped(found, schedule)):
         return found._replace(difference=words)
     return (
         _same(rows, candidates)
         or _two_swapped(rows, candidates)
-        or _same(_renumbered(rows), candidates, _renumbered, "its microbatches in another order")
-        or _same(_whole(rows), candidates, _whole, f"its backwards {_halves_or_whole(rows)}")
+        or _same(rows, candidates, _renumbered, "its microbatches in another order")
+        or _other_backwards(rows, candidates)
         or _nearest(rows, candidates)
     )
 
@@ -137,15 +141,24 @@ class _Candidate(NamedTuple):
     rows: _Rows
 
 
-def _candidates(schedule: Schedule) -> Iterator[_Candidate]:
+def _name_of(what: Schedule | Traced) -> str:
+    """What it is called: of several with one order, that one comes first."""
+    return (
+        what.name
+        if isinstance(what, Schedule)
+        else str(getattr(getattr(what, "setting", None), "schedule", ""))
+    )
+
+
+def _candidates(schedule: Schedule, named: str) -> Iterator[_Candidate]:
     """Every schedule of the catalogue that has these stages; the one of this name first."""
     p, m = schedule.num_ranks, schedule.num_microbatches
     v, rest = divmod(schedule.num_stages, max(1, p))
-    if rest or not m:
+    if rest or not m or not _is_dense(schedule):
         return
     if schedule.slices > 1 and v == 1:
         yield _Candidate("seq1f1b", v, seq1f1b(p, m, schedule.slices).ranks)
-    for name, builder in sorted(BUILDERS.items(), key=lambda item: item[0] != schedule.name):
+    for name, builder in sorted(BUILDERS.items(), key=lambda item: item[0] != named):
         if builder.stages_per_rank != v and (builder.stages_per_rank or v == 1):
             continue  # with v = 1 the looped ones are those of one stage per rank
         try:
@@ -156,18 +169,50 @@ def _candidates(schedule: Schedule) -> Iterator[_Candidate]:
             yield _Candidate(name, v, built.ranks)
 
 
+def _is_dense(schedule: Schedule) -> bool:
+    """Whether each stage has a forward for each microbatch, as all of the catalogue's have."""
+    forwards = sum(action.kind is Kind.F for row in schedule.ranks for action in row)
+    return forwards == schedule.num_stages * schedule.num_microbatches * schedule.slices
+
+
 def _same(
     rows: _Rows,
     candidates: Sequence[_Candidate],
-    form: Callable[[_Rows], _Rows] = lambda rows: rows,
+    form: Callable[[_Row], _Row] = lambda row: row,
     difference: str = "",
 ) -> Recognised | None:
-    """The candidates that are ``rows`` in this form, if any is."""
-    found = [c for c in candidates if form(c.rows) == rows]
+    """The candidates that are like ``rows`` when all rows have this form, if any is."""
+    found = _alike(rows, candidates, form)
     if not found:
         return None
     (name, v, _), *others = found
     return Recognised(name, v, difference, also=tuple(other.name for other in others))
+
+
+def _alike(
+    rows: _Rows, candidates: Sequence[_Candidate], form: Callable[[_Row], _Row]
+) -> list[_Candidate]:
+    ours = [form(row) for row in rows]
+    # rank by rank: most candidates differ on the first one
+    return [c for c in candidates if all(map(lambda a, b: a == form(b), ours, c.rows))]
+
+
+def _other_backwards(rows: _Rows, candidates: Sequence[_Candidate]) -> Recognised | None:
+    """What has the same F and backwards in the same order; but W elsewhere, or other halves."""
+    alike = _alike(rows, candidates, _whole)
+    whole = [c for c in alike if not _has(Kind.W, c.rows)]
+    split = [c for c in alike if _counts(c.rows) == _counts(rows)]
+    if not _has(Kind.W, rows):
+        return _same(rows, alike, _whole, "its backwards whole")
+    if whole and (_weights_follow(rows) or not split):
+        how = "some of its backwards" if _has(Kind.B, rows) else "its backwards"
+        return _same(rows, whole, _whole, f"{how} in two halves")
+    if not split:
+        return None
+    moved, nearest = min(((_moved(rows, c.rows), c) for c in split), key=itemgetter(0))
+    is_near = moved <= _NEAR * sum(map(len, rows))
+    words = f"{moved} of its W moved"
+    return Recognised(*nearest[:2], words, moved, is_own=True, is_near=is_near)
 
 
 def _two_swapped(rows: _Rows, candidates: Sequence[_Candidate]) -> Recognised | None:
@@ -182,14 +227,17 @@ def _two_swapped(rows: _Rows, candidates: Sequence[_Candidate]) -> Recognised | 
 
 
 def _cells_that_differ(rows: _Rows, theirs: _Rows) -> list[tuple[int, Action, Action]]:
+    """The first three at most."""
     if [*map(len, rows)] != [*map(len, theirs)]:
         return []
-    return [
+    cells = (
         (rank, a, b)
         for rank, (row, other) in enumerate(zip(rows, theirs, strict=True))
+        if row != other
         for a, b in zip(row, other, strict=True)
         if a != b
-    ]
+    )
+    return [*islice(cells, 3)]
 
 
 def _not_overlapped(found: Recognised, schedule: Schedule) -> str:
@@ -206,21 +254,23 @@ def _not_overlapped(found: Recognised, schedule: Schedule) -> str:
 
 
 def _nearest(rows: _Rows, candidates: Sequence[_Candidate]) -> Recognised:
-    """The one from which the fewest actions are moved."""
-    found: list[tuple[int, _Candidate, _Rows, _Rows]] = []
-    for candidate in candidates:
-        ours, theirs = rows, candidate.rows
-        if _counts(ours) != _counts(theirs):
-            ours, theirs = _whole(ours), _whole(theirs)
-        if _counts(ours) == _counts(theirs):
-            found.append((_moved(ours, theirs), candidate, ours, theirs))
+    """The one from which the fewest actions are moved; W too, if it has as many."""
+    counts, whole = _counts(rows), tuple(map(_whole, rows))
+    found: list[tuple[int, bool, bool, _Candidate]] = []
+    for c in candidates:
+        # in small sizes several are as near, and nobody starts from the sequential one
+        if _counts(c.rows) == counts:
+            found.append((_moved(rows, c.rows), False, c.name == "sequential", c))
+        elif _counts(theirs := tuple(map(_whole, c.rows))) == _counts(whole):
+            found.append((_moved(whole, theirs), True, c.name == "sequential", c))
     if not found:
         return Recognised(None, is_own=True, is_near=False)
-    # in small sizes several are as near, and nobody starts from the sequential one
-    moved, candidate, ours, theirs = min(found, key=lambda f: (f[0], f[1].name == "sequential"))
-    total = sum(map(len, ours))
+    moved, is_cut, _, (name, v, _) = min(found, key=lambda f: f[:3])
+    total = sum(map(len, whole if is_cut else rows))
     words = f"{moved} of {total} actions moved"
-    name, v, _ = candidate
+    if is_cut:
+        halves = "in two halves" if _has(Kind.W, rows) else "whole"
+        words = f"its backwards {halves} and {words}"
     return Recognised(name, v, words, moved, is_own=True, is_near=moved <= _NEAR * total)
 
 
@@ -237,30 +287,32 @@ def _moved(ours: _Rows, theirs: _Rows) -> int:
     return total
 
 
-def _renumbered(rows: _Rows) -> _Rows:
+def _renumbered(row: _Row) -> _Row:
     """Each action's microbatch replaced by how many of its stage and kind ran before it."""
     seen: Counter[tuple[int, Kind]] = Counter()
-    out = []
-    for row in rows:
-        new = []
-        for stage, kind, _ in row:
-            new.append(Action(stage, kind, seen[stage, kind]))
-            seen[stage, kind] += 1
-        out.append(tuple(new))
-    return tuple(out)
+    new = []
+    for stage, kind, _ in row:
+        new.append(Action(stage, kind, seen[stage, kind]))
+        seen[stage, kind] += 1
+    return tuple(new)
 
 
-def _whole(rows: _Rows) -> _Rows:
+def _whole(row: _Row) -> _Row:
     """B for each I, and no W."""
     return tuple(
-        tuple(a._replace(kind=Kind.B) if a.kind is Kind.I else a for a in row if a.kind != Kind.W)
-        for row in rows
+        a._replace(kind=Kind.B) if a.kind is Kind.I else a for a in row if a.kind != Kind.W
     )
 
 
-def _halves_or_whole(rows: _Rows) -> str:
-    halves = any(action.kind is Kind.W for row in rows for action in row)
-    return "in two halves" if halves else "whole"
+def _has(kind: Kind, rows: _Rows) -> bool:
+    return any(action.kind is kind for row in rows for action in row)
+
+
+def _weights_follow(rows: _Rows) -> bool:
+    """Whether each W stands directly behind its I."""
+    pairs = (pair for row in rows for pair in pairwise(row))
+    behind = sum(b == a._replace(kind=Kind.W) for a, b in pairs if a.kind is Kind.I)
+    return behind == sum(a.kind is Kind.I for row in rows for a in row)
 
 
 def _sorted(rows: _Rows) -> _Rows:

@@ -22,8 +22,21 @@ from pipelab.errors import ScheduleError
 from pipelab.schedules.builders import check_sizes
 from pipelab.schedules.schedule import Schedule, refusal
 
+_HALVES = {Kind.F: (Kind.F,), Kind.B: (Kind.I, Kind.W), Kind.I: (Kind.I,), Kind.W: (Kind.W,)}
+_WHY = {
+    Kind.F: "it attends to the keys and values of that slice",
+    Kind.I: "whose backward brings the gradients of its keys and values",
+    Kind.W: "on a first stage, W brings the gradients of its keys and values",
+}
 
-def seq1f1b(num_ranks: int, num_microbatches: int, slices: int | Sequence[float] = 2) -> Schedule:
+
+def seq1f1b(
+    num_ranks: int,
+    num_microbatches: int,
+    slices: int | Sequence[float] = 2,
+    *,
+    halves: bool = False,
+) -> Schedule:
     """1F1B over slices of sequences. Bubble (p-1)(F+B)/k for k slices of equal work.
 
     Rank r runs p-1-r + k-1 forwards of slices before its first backward.
@@ -31,6 +44,8 @@ def seq1f1b(num_ranks: int, num_microbatches: int, slices: int | Sequence[float]
     Args:
         slices: how many, of equal tokens; or the share of the tokens in each, such as
             ``equal_work(2, attention=0.5)``.
+        halves: each backward as I and W; as in ZB-H1, rank r runs a W r slices later than its I.
+            Then the bubble is (p-1)(F+I-W)/k, and each rank holds (p+k-1)/k microbatches.
 
     >>> print(seq1f1b(2, 2))
     seq1f1b: 2 ranks, 2 microbatches of 2 slices
@@ -42,10 +57,10 @@ def seq1f1b(num_ranks: int, num_microbatches: int, slices: int | Sequence[float]
     k = slices if isinstance(slices, int) else len(shares)
     if k < 1:
         raise ScheduleError(f"slices is {k}: a sequence is cut into at least 1")
-    rows = tuple(
-        _rank(rank, num_ranks - 1 - rank, num_microbatches, k) for rank in range(num_ranks)
-    )
-    schedule = Schedule(rows, "seq1f1b", shares=shares)
+    rows = [_rank(rank, num_ranks - 1 - rank, num_microbatches, k) for rank in range(num_ranks)]
+    if halves:
+        rows = [_in_halves(row, late=rank) for rank, row in enumerate(rows)]
+    schedule = Schedule(tuple(rows), "seq1f1b", shares=shares)
     _check_shares(schedule)
     return schedule
 
@@ -60,6 +75,21 @@ def _rank(stage: int, later: int, m: int, k: int) -> tuple[Action, ...]:
     steady = [a for pair in zip(forward[ahead:], backward, strict=False) for a in pair]
     cooldown = backward[m * k - ahead :]
     return (*warmup, *steady, *cooldown)
+
+
+def _in_halves(row: Iterable[Action], late: int) -> tuple[Action, ...]:
+    """The same row with I and W for each B, each W behind ``late`` more I."""
+    found: list[Action] = []
+    waiting: list[Action] = []
+    for action in row:
+        if action.kind is not Kind.B:
+            found.append(action)
+            continue
+        found.append(action._replace(kind=Kind.I))
+        waiting.append(action._replace(kind=Kind.W))
+        if len(waiting) > late:
+            found.append(waiting.pop(0))
+    return (*found, *waiting)
 
 
 def slice_work(shares: Sequence[float], attention: float) -> list[float]:
@@ -125,30 +155,23 @@ def check_slices(schedule: Schedule) -> None:
 
 
 def _check_order(schedule: Schedule, rank: int) -> None:
-    """Forwards from the first slice to the last, backwards from the last to the first, whole."""
+    """Forwards from the first slice to the last; B, and each of I and W, from the last one."""
     done: dict[tuple[int, Kind, int], int] = defaultdict(int)
     for i, action in enumerate(schedule.ranks[rank]):
         stage, kind, number = action
-        if kind in (Kind.I, Kind.W):
-            text = f"{action.token}: slices run whole backwards, B, not I and W"
-            raise refusal(text, schedule.ranks, [(rank, i)])
-        if kind not in (Kind.F, Kind.B) or not isinstance(number, Slice):
+        if not isinstance(number, Slice):
             continue
-        count = done[stage, kind, number.microbatch]
-        wanted = count if kind is Kind.F else number.of - 1 - count
-        done[stage, kind, number.microbatch] += 1
-        if number.place != wanted and wanted in range(number.of):
-            first = Action(stage, kind, Slice(number.microbatch, wanted, number.of)).token
-            why = (
-                "it attends to the keys and values of that slice"
-                if kind is Kind.F
-                else "whose backward brings the gradients of its keys and values"
-            )
-            raise refusal(
-                f"rank {rank} runs {action.token} (position {i}) before {first}: {why}",
-                schedule.ranks,
-                [(rank, i)],
-            )
+        for half in _HALVES.get(kind, ()):
+            count = done[stage, half, number.microbatch]
+            wanted = count if kind is Kind.F else number.of - 1 - count
+            done[stage, half, number.microbatch] += 1
+            if number.place != wanted and wanted in range(number.of):
+                first = Action(stage, kind, Slice(number.microbatch, wanted, number.of)).token
+                raise refusal(
+                    f"rank {rank} runs {action.token} (position {i}) before {first}: {_WHY[half]}",
+                    schedule.ranks,
+                    [(rank, i)],
+                )
 
 
 def _check_shares(schedule: Schedule) -> None:

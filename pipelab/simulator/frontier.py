@@ -53,6 +53,19 @@ class Frontier(NamedTuple):
     line: tuple[Point, ...]
     named: tuple[Point, ...]
 
+    def within(self, memory_limit: float) -> Point:
+        """The shortest that we know of within a limit, in microbatches of a rank's slice.
+
+        Raises:
+            ScheduleError: a limit below 1.
+        """
+        found = [point for point in self.line if point.peak <= memory_limit]
+        if not found:
+            raise ScheduleError(
+                f"memory_limit is {memory_limit}: a rank holds at least 1 microbatch"
+            )
+        return found[-1]
+
 
 def par(num_ranks: int, num_microbatches: int, cost: Cost, memory_limit: int | None = None) -> Best:
     """The shortest schedule that we know of within a limit, and all that it was compared with.

@@ -133,7 +133,8 @@ def latency(events: Sequence[Event]) -> float:
     """Seconds from a SEND's start to the end of its receiver's WAIT; the median, 0 without any.
 
     Only messages for which the receiver waited already when they left: a rank that came later
-    may have found the message already there.
+    may have found the message already there. One that came before it left, by clocks that differ,
+    says nothing.
     """
     forward = {(e.rank, e.stage, e.microbatch): e.start for e in events if e.kind is Kind.F}
     left: dict[tuple[int, int | None, Kind, int, int | None], float] = {
@@ -147,6 +148,6 @@ def latency(events: Sequence[Event]) -> float:
         is_forward = e.end <= forward.get((e.rank, e.stage, e.microbatch), float("inf"))
         send, stage = (Kind.SEND_F, e.stage - 1) if is_forward else (Kind.SEND_B, e.stage + 1)
         start = left.get((e.peer, e.rank, send, stage, e.microbatch))
-        if start is not None and e.start <= start:
+        if start is not None and e.start <= start <= e.end:
             took.append(e.end - start)
     return median(took) if took else 0.0

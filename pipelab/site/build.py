@@ -5,15 +5,16 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, rmtree
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pipelab
 from pipelab.errors import PipelabError
 from pipelab.site.dead_links import problems
-from pipelab.site.pages import PLAYGROUND, gather
+from pipelab.site.pages import PLAYGROUND, RECORDINGS, gather
 from pipelab.site.playable import player
+from pipelab.site.playground import build_playground
 from pipelab.widgets import bundle
 
 NEEDED = ("sphinx", "myst_nb", "furo", "latex2mathml")
@@ -31,31 +32,42 @@ class Built(NamedTuple):
     timelines: int  # of lessons, that play
 
 
-def build(notebooks: Path, out: Path) -> Built:
+def build(
+    notebooks: Path, out: Path, *, playground: bool = True, pyodide: Path | None = None
+) -> Built:
     """Build the site of a folder of lessons.
 
     Args:
         notebooks: the lessons; their folder ``site`` has the home page and the settings.
-        out: where to. Pages that are there already are replaced, other files stay.
+        out: where to. Pages that are there already are replaced, other files stay, except the
+            playground of an earlier build.
+        playground: whether to add it; else no page links to one.
+        pyodide: the playground's runtime, a folder; None: npm fetches it.
 
     Raises:
         LessonError: no lessons, or no sources of the site.
+        PipelabError: the playground's runtime cannot be had.
         SiteError: Sphinx warns of something, a link is dead, or a page is too heavy.
     """
     with TemporaryDirectory(prefix="pipelab-site-") as made:
         source = Path(made) / "source"
-        timelines = gather(notebooks, source)
-        render(source, out)
-    playground = notebooks / "site" / PLAYGROUND
-    if playground.is_dir():
-        copytree(playground, out / PLAYGROUND, dirs_exist_ok=True)
+        if playground:  # first of all: without npm it fails at once, and nothing is replaced
+            recordings = notebooks / "site" / RECORDINGS
+            build_playground(Path(made) / PLAYGROUND, pyodide, recordings, site="../")
+        timelines = gather(notebooks, source, playground=playground)
+        render(source, out, playground=playground)
+        rmtree(out / PLAYGROUND, ignore_errors=True)
+        if playground:
+            copytree(Path(made) / PLAYGROUND, out / PLAYGROUND)
     if found := problems(out):
         raise SiteError("\n".join([f"{len(found)} problems in the pages of {out}:", *found[:20]]))
     return Built(len(list(out.rglob("*.html"))), timelines)
 
 
-def render(source: Path, out: Path) -> None:
+def render(source: Path, out: Path, *, playground: bool = False) -> None:
     """Make pages of gathered sources, with what plays their timelines.
+
+    ``playground``: whether the list of pages links to one.
 
     Raises:
         SiteError: Sphinx warns of something.
@@ -66,6 +78,7 @@ def render(source: Path, out: Path) -> None:
     (static / "timeline.css").write_text(bundle.style("timeline"), "utf-8")
     command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet"]
     command += ["--builder", "html", "--doctree-dir", str(source.parent / "doctrees")]
+    command += ["--html-define", "playground=1"] if playground else []
     above = Path(pipelab.__file__).parents[1]
     paths = os.pathsep.join(filter(None, [str(above), os.environ.get("PYTHONPATH", "")]))
     done = subprocess.run(

@@ -177,6 +177,37 @@ from pipelab.simulator import Cost, simulate
 trace = simulate(interleaved(16, 16, stages_per_rank=2), Cost(1, 1, 1))
 """,
     ),
+    Entry(
+        "heavy-last-stage",
+        "A job on 8 GPUs, whose last stage is heavy",
+        "ByteDance published what the actions of its jobs took (Lin and others 2025, arXiv "
+        "2505.05713, file ST of the repository StragglerAnalysis): a forward takes 140 ms on the "
+        "last of four ranks, 68 ms on the others. So 51 % of the ranks' time is bubble; equal "
+        "stages would have 43 %.",
+        """\
+from pipelab.lessons.jobs import JOBS
+from pipelab.schedules import one_f_one_b
+from pipelab.simulator import simulate
+
+job = JOBS["8 GPUs"]
+trace = simulate(one_f_one_b(job.ranks, job.microbatches), job.cost())
+""",
+    ),
+    Entry(
+        "slow-rank",
+        "A job on 64 GPUs, with a slow rank",
+        "From the same source (file AR): in one of four replicas, rank 0 takes 546 ms for a "
+        "forward, all other ranks about 217. With 32 microbatches its bubble is 43 %, that of the "
+        "replicas beside it 11 %, and all of them wait for it at the end of each step.",
+        """\
+from pipelab.lessons.jobs import JOBS
+from pipelab.schedules import one_f_one_b
+from pipelab.simulator import simulate
+
+job = JOBS["64 GPUs"]
+trace = simulate(one_f_one_b(job.ranks, job.microbatches), job.cost(replica=0))
+""",
+    ),
 )
 
 _ABOUT = (
@@ -188,8 +219,8 @@ _LINES = (
     "Every line below begins with these definitions:"
 )
 _PREDICTED = (
-    "Nothing ran here: the sizes are a paper's, the times are units, and the timeline is what the "
-    "simulator makes of them."
+    "Nothing ran here: the sizes are those of published jobs, the times too where somebody "
+    "published them, else units; the timeline is what the simulator makes of them."
 )
 
 
@@ -221,7 +252,7 @@ def _section(entry: Entry, shown: str) -> Iterator[str]:
 
 def _recorded(entry: Entry, recordings: Path) -> str:
     """The recording as HTML: a timeline, the text of an error, or "" if there is none."""
-    trace, text = recordings / f"{entry.name}.json", recordings / f"{entry.name}.txt"
+    trace, text = recordings / f"{entry.name}.json.gz", recordings / f"{entry.name}.txt"
     if trace.is_file():
         return playable(Trace.load(trace), show=list(entry.show) or None)
     if text.is_file():

@@ -15,8 +15,13 @@ from pipelab.site.playable import play_outputs, playable
 from pipelab.site.public_names import write_reference
 from pipelab.trace import Trace
 
-PLAYGROUND = "playground"  # a folder of ready pages, copied as it is if it exists
-FIRST = "1f1b.json"  # the recording on the home page
+PLAYGROUND = "playground"  # its folder in the site
+RECORDINGS = "recordings"  # their folder among the sources
+FIRST = "1f1b.json.gz"  # the recording on the home page
+_BUTTON = (
+    f'<p><a class="pipelab-button" href="{PLAYGROUND}/index.html">Try it here: the playground</a> '
+    "Change schedule, ranks and microbatches in the browser; nothing to install.</p>"
+)
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 _MATH = re.compile(r"(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\w$])")
 _FENCED = re.compile(r"^(```.*?^```|~~~.*?^~~~)|(`[^`\n]+`)", re.MULTILINE | re.DOTALL)
@@ -27,8 +32,10 @@ _NOTE = (
 )
 
 
-def gather(notebooks: Path, folder: Path) -> int:
+def gather(notebooks: Path, folder: Path, *, playground: bool = False) -> int:
     """Write all sources into a new folder; returns how many stored timelines will play.
+
+    ``playground``: whether pages link to it; it is built apart.
 
     Raises:
         LessonError: ``notebooks`` has no lessons, or no sources of the site.
@@ -37,7 +44,7 @@ def gather(notebooks: Path, folder: Path) -> int:
     lessons = sorted(notebooks.glob(NAMES))
     if not lessons or not (site / "conf.py").is_file():
         raise LessonError(f"{notebooks} has no lessons, or no folder site: see a clone's notebooks")
-    copytree(site, folder, ignore=lambda *_: {"recordings", PLAYGROUND, "__pycache__"})
+    copytree(site, folder, ignore=lambda *_: {RECORDINGS, "__pycache__"})
     if (notebooks / "images").is_dir():
         copytree(notebooks / "images", folder / "images")
     for page in sorted([*notebooks.glob("*.md"), *(notebooks / "guides").glob("*.md")]):
@@ -46,8 +53,8 @@ def gather(notebooks: Path, folder: Path) -> int:
         copy.write_text(_markdown(page.read_text("utf-8"), page, notebooks), "utf-8")
     (folder / "guides" / "index.md").write_text(_GUIDES, "utf-8")
     write_reference(folder / "reference")
-    write_gallery(folder / "gallery.md", site / "recordings")
-    _fill_home(folder / "index.md", site)
+    write_gallery(folder / "gallery.md", site / RECORDINGS)
+    _fill_home(folder / "index.md", site, playground)
     return sum(write_lesson(path, folder / path.name) for path in lessons)
 
 
@@ -96,10 +103,8 @@ def _outside_code(
     return "".join([*parts, pattern.sub(change, text[place:])])
 
 
-def _fill_home(index: Path, site: Path) -> None:
-    """The home page plays a run of the gallery, and names the playground if there is one."""
-    link = f'<a class="pipelab-button" href="{PLAYGROUND}/index.html">Open the playground</a>'
-    first = Trace.load(site / "recordings" / FIRST)
+def _fill_home(index: Path, site: Path, playground: bool) -> None:
+    """The home page plays a run of the gallery, and links to the playground if there is one."""
+    first = Trace.load(site / RECORDINGS / FIRST)
     text = index.read_text("utf-8").replace("<!-- first timeline -->", playable(first))
-    has_playground = (site / PLAYGROUND).is_dir()
-    index.write_text(text.replace("<!-- playground -->", link if has_playground else ""), "utf-8")
+    index.write_text(text.replace("<!-- playground -->", _BUTTON if playground else ""), "utf-8")

@@ -1,6 +1,7 @@
 """The playground as a folder of files: one page, pipelab's own Python, and Pyodide to run it.
 
     index.html      the page, with what it shows before anything is asked
+    runs/           recordings on real ranks, each fetched when its prediction is shown
     runtime.js      the worker in which Python runs
     a zip file      the parts of pipelab that need no torch
     pyodide/        CPython for browsers, as npm has it: loaded with the reader's first change
@@ -23,6 +24,8 @@ from pipelab.errors import PipelabError
 from pipelab.plots.terminal import table_html
 from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost, simulate
+from pipelab.site import bytecode
+from pipelab.site.recorded_runs import write_runs
 from pipelab.widgets import bundle
 from pipelab.widgets.page import page
 from pipelab.widgets.playground_answers import first_state
@@ -38,12 +41,22 @@ _POLICY = (
 _HERE = Path(__file__).parent
 
 
-def build_playground(folder: Path, pyodide: Path | None = None) -> None:
+def build_playground(
+    folder: Path,
+    pyodide: Path | None = None,
+    recordings: Path | None = None,
+    *,
+    site: str = "",
+    precompiled: bool = True,
+) -> None:
     """Write the playground into a folder, which is made.
 
     Args:
         folder: where it goes; files of an earlier build are replaced.
         pyodide: a folder with Pyodide's runtime; None: fetched with npm.
+        recordings: the site's folder of them, to show beside predictions; None: none are shown.
+        site: the way from this page to the site's home; "": it is in no site.
+        precompiled: its Python as bytecode, which starts twice as fast; node is needed for that.
 
     Raises:
         PipelabError: the runtime cannot be had, or lacks a file.
@@ -52,8 +65,11 @@ def build_playground(folder: Path, pyodide: Path | None = None) -> None:
     with tempfile.TemporaryDirectory() as place:
         _copy_runtime(pyodide or fetch_pyodide(Path(place)), folder / "pyodide")
     _write_package(folder / "pipelab.zip")
+    if precompiled:
+        _precompile(folder)
     shutil.copy(_HERE / "runtime.js", folder / "runtime.js")
-    (folder / "index.html").write_text(_page(folder), "utf-8")
+    runs = write_runs(recordings, folder / "runs") if recordings else []
+    (folder / "index.html").write_text(_page(folder, runs, site), "utf-8")
 
 
 def fetch_pyodide(folder: Path) -> Path:
@@ -61,7 +77,8 @@ def fetch_pyodide(folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise PipelabError(
-            "npm is missing, which fetches Pyodide: install Node.js, or give --pyodide FOLDER"
+            "npm is missing, which fetches Pyodide for the playground: install Node.js, give "
+            "--pyodide FOLDER, or leave the playground out of a site with --no-playground"
         )
     command = [npm, "pack", "--silent", f"pyodide@{PYODIDE}"]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -89,19 +106,34 @@ def _write_package(path: Path) -> None:
             archive.write(source, source.relative_to(root.parent))
 
 
+def _precompile(folder: Path) -> None:
+    """Make bytecode of the sources: by Pyodide itself, whose Python will read it, under node."""
+    node = shutil.which("node")
+    if node is None:
+        raise PipelabError(
+            "node is missing, which compiles the playground's Python: install Node.js, or leave "
+            "the playground out of a site with --no-playground"
+        )
+    command = [node, str(_HERE / "precompile.mjs"), str(folder.resolve()), bytecode.__file__]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        last = result.stderr.strip()[-300:]
+        raise PipelabError(f"Pyodide under node could not compile its modules: ... {last}")
+
+
 def _light_sources(root: Path) -> Iterator[Path]:
     yield from sorted(root.glob("*.py"))
     for folder in _LIGHT:
         yield from sorted(root.joinpath(folder).rglob("*.py"))
 
 
-def _page(folder: Path) -> str:
+def _page(folder: Path, runs: list[str], site: str) -> str:
     fetched = [*(folder / "pyodide" / name for name in _FETCHED), folder / "pipelab.zip"]
     total = sum(path.stat().st_size for path in fetched)
     return page(
         bundle.script("playground"),
         bundle.style("timeline", "editor", "playground"),
-        {**first_state(), "total": total},
+        {**first_state(), "total": total, "runs": runs, "site": site},
         title="Pipeline playground",
         still=table_html(simulate(one_f_one_b(4, 8), Cost(0.01, 0.01, 0.01))),
         policy=_POLICY,
@@ -115,8 +147,9 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, metavar="OUT", help="where the page goes")
     parser.add_argument("--pyodide", type=Path, metavar="FOLDER", help="a runtime that is here")
+    parser.add_argument("--recordings", type=Path, metavar="FOLDER", help="to show real runs")
     arguments = parser.parse_args()
-    build_playground(arguments.folder, arguments.pyodide)
+    build_playground(arguments.folder, arguments.pyodide, arguments.recordings)
 
 
 if __name__ == "__main__":

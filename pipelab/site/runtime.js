@@ -34,14 +34,46 @@ async function start() {
 
 /** @type {Promise<any> | null} */
 let started = null;
-self.onmessage = async ({ data }) => {
+/** The newest request, until its turn comes. @type {{ number: number, request: string } | null} */
+let waiting = null;
+let working = false;
+
+const REST = 120; // ms without a newer request before what takes longer is begun: a search cannot be stopped
+
+let wake = () => {};
+
+/** Let a message come in that is sent meanwhile, and no longer than that. */
+const pause = () => new Promise((/** @type {(value?: unknown) => void} */ go) => {
+  wake = go;
+  setTimeout(go, REST);
+});
+
+/** Answer, in parts; what is left of an answer is dropped when a newer request has come.
+ * @param {{ number: number, request: string }} asked */
+async function answer({ number, request }) {
   try {
     started ??= start();
-    const answers = (await started)(data);
-    for (const reply of answers) self.postMessage({ reply });
+    const answers = (await started)(request);
+    for (const reply of answers) {
+      self.postMessage({ number, reply });
+      await pause();
+      if (waiting) break;
+    }
     answers.destroy();
-    self.postMessage({ done: true });
   } catch (error) {
-    self.postMessage({ failed: String(error) });
+    self.postMessage({ number, failed: String(error) });
   }
+}
+
+self.onmessage = async ({ data }) => {
+  waiting = data;
+  wake();
+  if (working) return;
+  working = true;
+  while (waiting) {
+    const asked = waiting;
+    waiting = null;
+    await answer(asked);
+  }
+  working = false;
 };

@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from pipelab.action import Kind
 
+# of ranks, stages and microbatches: a damaged file that names a larger one must not eat the memory
+LARGEST = 100_000
+
 
 class Event(NamedTuple):
     """One thing that one rank did, with start and end in seconds since the step began.

@@ -122,6 +122,10 @@ def _claims(row: list[Node], events: list[Event]) -> Iterator[_Claim]:
         cut = min(max(made, wait.start), wait.end)
         yield _Claim(wait.start, cut, "waiting", peer, root)
         yield _Claim(cut, wait.end, "message", peer, root)
+    known = {node.wait for node in row}
+    for wait in events:  # for a result whose use the trace does not hold, as of forwards alone
+        if wait.kind is Kind.WAIT and wait.microbatch is not None and wait not in known:
+            yield _Claim(wait.start, wait.end, "waiting", wait.peer, wait.peer)
     events = sorted(events, key=lambda e: e.start)
     following = [*(e.start for e in events[1:]), inf]
     for event, then in zip(events, following, strict=False):

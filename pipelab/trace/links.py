@@ -6,8 +6,9 @@ rank 1  ░░░░░░░░░░░░│ 1F0 │ 1F1 │         1F1 is n
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from weakref import ref
 
 from pipelab.action import COMPUTE, Action, Kind, needs, produces
 from pipelab.overlapping import overlapping_pairs
@@ -93,8 +94,34 @@ class Node:
         return node
 
 
+def _nothing() -> None:
+    """No trace."""
+
+
+_last: tuple[Callable[[], Trace | None], list[list[Node]]] = (_nothing, [])
+
+
 def link(trace: Trace) -> list[list[Node]]:
-    """For each rank, its computations in order of their start, each with what it came after."""
+    """For each rank, its computations in order of their start, each with what it came after.
+
+    The answer for the last trace is kept until that trace is gone: whoever shows one asks for its
+    idle time, its longest bubble and its critical path, one after the other. Do not change it.
+    """
+    global _last
+    kept, rows = _last
+    if kept() is not trace:
+        rows = _linked(trace)
+        _last = ref(trace, _forget), rows
+    return rows
+
+
+def _forget(dead: object) -> None:
+    global _last
+    if _last[0] is dead:
+        _last = _nothing, []
+
+
+def _linked(trace: Trace) -> list[list[Node]]:
     rows: list[list[Node]] = [[] for _ in range(trace.num_ranks)]
     computing = (e for e in trace.events if e.kind in COMPUTE)
     for event in sorted(computing, key=lambda e: e.start):

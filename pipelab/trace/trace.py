@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipelab.action import COMPUTE, PER_STAGE, Kind, Slice, numbered_on
 from pipelab.errors import TraceError
-from pipelab.files import check_format, check_plain, replace_text
+from pipelab.files import beginning, check_format, check_plain, replace_packed, replace_text
 from pipelab.story import STORIES, reworded
 from pipelab.trace import metrics
 from pipelab.trace.chrome import chrome_json
 from pipelab.trace.disturbance import Disturbance
-from pipelab.trace.event import Event, Memory, Setting
+from pipelab.trace.event import LARGEST, Event, Memory, Setting
 from pipelab.words import number
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MAX_BYTES = 1 << 29  # a million events take about a tenth of that
-MAX_RANKS = 100_000  # a damaged file that names more must not eat the memory
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,10 @@ class Trace:
         return " · ".join(part for part in parts if part)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write as JSON. An existing file is replaced only when the new one is complete."""
+        """Write as JSON, packed if the name ends in ``.gz``.
+
+        An existing file is replaced only when the new one is complete.
+        """
         data = {
             "format": "pipelab-trace",
             "version": VERSION,
@@ -209,15 +211,22 @@ class Trace:
             "fields": list(Event._fields),
             "events": [list(e) for e in self.events],
         }
-        return replace_text(Path(path), json.dumps(data))
+        write = replace_packed if Path(path).suffix == ".gz" else replace_text
+        return write(Path(path), json.dumps(data))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Trace":
-        """Read what ``save`` wrote: data, never code. Raises TraceError on anything else."""
+        """Read what ``save`` wrote, plain or gzip: data, never code.
+
+        Raises:
+            TraceError: it is anything else.
+        """
         try:
             check_plain(Path(path), MAX_BYTES)
-            text = Path(path).read_text("utf-8-sig")  # an editor may put a mark in front
-            data = json.loads(text)
+            text = beginning(Path(path), MAX_BYTES + 1)
+            if len(text) > MAX_BYTES:  # unpacked
+                raise ValueError(f"it holds more than {MAX_BYTES:,} bytes")
+            data = json.loads(text.decode("utf-8-sig"))  # an editor may put a mark in front
             check_format(data, "trace", [VERSION])
         except (OSError, ValueError, RecursionError) as error:
             raise TraceError(f"{path}: cannot be read as a trace ({error})") from None
@@ -274,8 +283,8 @@ def _setting(row: dict[str, object]) -> Setting:
             raise ValueError(f"setting {name} is {getattr(setting, name)!r}")
     counts = setting.ranks, setting.microbatches, setting.replicas, setting.steps, setting.slices
     least = min(counts)
-    if least < 1 or setting.ranks > MAX_RANKS or setting.cpus < 0:
-        raise ValueError(f"{setting}: at least 1 of each, at most {MAX_RANKS} ranks")
+    if least < 1 or setting.ranks > LARGEST or setting.cpus < 0:
+        raise ValueError(f"{setting}: at least 1 of each, at most {LARGEST} ranks")
     if setting.step < 0 or setting.replica < 0 or not all(type(n) is str for n in setting.notes):
         raise ValueError(f"{setting}: step and replica are whole numbers, notes are texts")
     for name, seconds in (("clock_error", setting.clock_error), ("lost", setting.lost)):
@@ -307,6 +316,8 @@ def _event(row: list[object], setting: Setting) -> Event:
     numbers = (rank, stage, size, *(n for n in (microbatch, peer) if n is not None))
     if not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError(f"event {row}: ranks, stages, microbatches and bytes are whole numbers")
+    if stage > LARGEST or (microbatch is not None and microbatch > LARGEST):  # type: ignore[operator]
+        raise ValueError(f"event {row}: at most {LARGEST} stages and microbatches")
     if not all(type(t) in (int, float) and math.isfinite(t) for t in (start, end)) or start > end:  # type: ignore[arg-type, operator]
         raise ValueError(f"event {row}: start and end are seconds, in this order")
     if rank >= setting.ranks:  # type: ignore[operator]

@@ -36,11 +36,11 @@ _DECLARED = re.compile(
     let(?:\ |(?=[{\[]))""",
     re.VERBOSE,
 )
+_NAME = re.compile(r"\b[a-zA-Z_]\w*")
 _MATH = re.compile(r"(?<![\w$.])Math(?=\.)")
 _BEFORE_REGEX = re.compile(r"(?:^|[(,=:\[!&|?{};+\-*%<>~^]|\breturn)\s*$")
 
 
-@cache
 def script(entry: str, story: str = "") -> str:
     """The module of an entry, with everything that it imports; it imports nothing itself.
 
@@ -49,6 +49,11 @@ def script(entry: str, story: str = "") -> str:
     Raises:
         ValueError: files import each other in a circle, or two of them use one name.
     """
+    return _script(entry, story)  # one entry of the cache, whether or not the story is named
+
+
+@cache
+def _script(entry: str, story: str) -> str:
     order: list[str] = []
     _visit(entry, (), order)
     sources = {name: _source(name) for name in order}
@@ -98,11 +103,14 @@ def _renamed(script: str, names: list[str]) -> str:
     """The script with short names for CONSTANTS, and functions that are only declared and called.
 
     A name that is used in any other way stays: it may be a property's, or a local one's, too.
+    One walk over the script for all names: one for each would take a second.
     """
-    for count, name in enumerate(names):
-        uses = re.findall(rf"([\w$.\"'-]?)\b{name}\b(.?)", script)
-        if all(not before and (after == "(" or name.isupper()) for before, after in uses):
-            script = re.sub(rf"\b{name}\b", f"${count}", script)
+    short = {name: f"${count}" for count, name in enumerate(names)}
+    for use in _NAME.finditer(script):
+        before, after = script[use.start() - 1 : use.start()], script[use.end() : use.end() + 1]
+        if (before and before in "$.\"'-") or not (after == "(" or use[0].isupper()):
+            short.pop(use[0], None)
+    script = _NAME.sub(lambda use: short.get(use[0], use[0]), script)
     return f"const $M=Math;{_MATH.sub('$M', script)}"
 
 

@@ -136,7 +136,8 @@ def subject(trace: Trace) -> str:
         did = "real processes, did" if trace.source == "recorded" else "would do"
         return f"{trace.source.capitalize()}: what {who}, {did} with {what}."
     steps = "one step" if s.steps == 1 else f"{s.steps} steps"
-    work = f"in {steps} of {title_of(s.schedule)} with {number(s.microbatches, 'microbatch')}"
+    name = "a custom schedule" if s.schedule == "custom" else title_of(s.schedule)
+    work = f"in {steps} of {name} with {number(s.microbatches, 'microbatch')}"
     work += f" of {s.slices} slices each" if s.slices > 1 else ""
     copies = f", {number(s.replicas, 'replica')} of the pipeline" if s.replicas > 1 else ""
     if trace.source == "recorded":

@@ -6,7 +6,7 @@ tokens (editor.js)  --rows-->  lower  --message, marks-->  the grid
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from traitlets import Bool, Int, List, Unicode
@@ -16,7 +16,7 @@ from pipelab.schedules import Schedule
 from pipelab.schedules.communication import lower
 from pipelab.simulator import simulate
 from pipelab.widgets import bundle
-from pipelab.widgets.data import head, packed
+from pipelab.widgets.data import head, lanes, packed
 from pipelab.widgets.editor_text import judged, marked, stamped
 from pipelab.widgets.lab_text import error_text
 from pipelab.widgets.live import LiveRun
@@ -35,6 +35,8 @@ class ScheduleEditor(LiveWidget):
 
     Args:
         schedule: to start from; it may be one that cannot run.
+        show: what is drawn beside boxes and idle time at first, as in ``Timeline``:
+            ``["memory"]`` follows each edit with what the ranks hold.
     """
 
     _esm = bundle.script("editor")
@@ -47,8 +49,8 @@ class ScheduleEditor(LiveWidget):
     checked = Int(0).tag(sync=True)  # how many edits have been answered
     stamp: List[int] = List().tag(sync=True)  # how often asked for, the period, microbatches
 
-    def __init__(self, schedule: Schedule):
-        super().__init__(rows=schedule.tokens)
+    def __init__(self, schedule: Schedule, *, show: Sequence[str] = ()):
+        super().__init__(rows=schedule.tokens, show=lanes(show))
         self._check()
         self.observe(lambda change: self._edited(), names=["rows"])
         self.observe(lambda change: self._stamped(*change["new"][1:]), names=["stamp"])

@@ -7,7 +7,9 @@ Longest bubble: rank 0, 60 ms, from 40 ms on: it waits for 1B0 of rank 1, held u
 Its order is 1F1B.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from math import ceil
 
@@ -17,12 +19,13 @@ from pipelab.schedules import Schedule, from_block, recognise
 from pipelab.schedules.catalogue import title_of
 from pipelab.schedules.communication import lower
 from pipelab.schedules.counts import peak_activations
-from pipelab.simulator import Best, Cost, best_schedule, simulate
+from pipelab.simulator import Best, Cost, best_schedule, par, simulate
 from pipelab.trace import Trace
 from pipelab.trace.idle import explained, idle_texts
 from pipelab.trace.links import link
 from pipelab.words import change, number, percent, time_text
 
+_TIMES = ("forward", "backward_input", "backward_weight", "overlapped")
 _MOST = 256  # ranks x microbatches: a search for more takes longer than an edit may
 
 
@@ -52,7 +55,28 @@ def stamped(schedule: Schedule, period: int, num_microbatches: int) -> Schedule:
     for event in simulate(block.compute, Cost(1, 1, 1)).events:
         if event.kind in (Kind.F, Kind.B, Kind.I):  # a W fills what is free
             pattern[event.rank][f"{event.stage}{event.kind}0"] = round(event.start)
-    return from_block(pattern, period, block.num_ranks, num_microbatches)
+    p = block.num_ranks
+    try:
+        return from_block(pattern, period, p, num_microbatches)
+    except ScheduleError as error:
+        if longer := _longer_period(pattern, period, p):
+            # tokens have no slots here, so the other advice cannot be followed
+            raise ScheduleError(
+                f"{error}\nthis order can be repeated with a period of {longer}; waits between the "
+                f"tokens are for from_block(pattern, ...)",
+                cells=error.cells,
+            ) from None
+        raise
+
+
+def _longer_period(pattern: Sequence[Mapping[str, int]], period: int, p: int) -> int | None:
+    """The next period with which no two actions collide."""
+    last = max(slot for row in pattern for slot in row.values()) + 2
+    for longer in range(period + 1, last + 1):
+        with suppress(ScheduleError):
+            from_block(pattern, longer, p, 1)
+            return longer
+    return None
 
 
 def held_text(schedule: Schedule) -> str:
@@ -64,12 +88,14 @@ def held_text(schedule: Schedule) -> str:
 
 
 def _par(schedule: Schedule, trace: Trace, cost: Cost) -> str:
-    """The best that is known for as much memory; "" with several stages on a rank, or slices."""
+    """The best that is known for as much memory; of one stage a rank, where this has one, too."""
     p, m = schedule.num_ranks, schedule.num_microbatches
-    if schedule.num_stages != p or schedule.slices > 1 or p * m > _MOST:
+    v, rest = divmod(schedule.num_stages, p)
+    is_listed = any(isinstance(getattr(cost, name), tuple) for name in (*_TIMES, "message_bytes"))
+    if rest or (v > 1 and is_listed) or schedule.slices > 1 or p * m > _MOST:
         return ""
     held = ceil(max(peak_activations(schedule)))
-    return par_text(_best(p, m, cost, held), held, trace.duration)
+    return par_text(_best(p, m, v, cost, held), held, trace.duration)
 
 
 def par_text(found: Best, held: int, duration: float) -> str:
@@ -83,8 +109,12 @@ def par_text(found: Best, held: int, duration: float) -> str:
 
 
 @lru_cache(maxsize=64)
-def _best(p: int, m: int, cost: Cost, held: int) -> Best:
-    return best_schedule(p, m, cost, held)
+def _best(p: int, m: int, v: int, cost: Cost, held: int) -> Best:
+    """``cost``: of one of the v stages that each rank has."""
+    if v == 1:
+        return best_schedule(p, m, cost, held)
+    of_rank = {name: getattr(cost, name) * v for name in _TIMES}
+    return par(p, m, replace(cost, **of_rank, activation_bytes=0, step=0, reduce=0), held)
 
 
 def longest_bubble(trace: Trace) -> str:
@@ -95,7 +125,8 @@ def longest_bubble(trace: Trace) -> str:
         return ""
     i = max(range(len(pieces)), key=lambda i: pieces[i].seconds)
     piece, text = pieces[i], idle_texts(links, pieces)[i]
-    where = f"rank {piece.rank}, {time_text(piece.seconds)}, from {time_text(piece.start)} on"
+    begins = time_text(piece.start) if piece.start else "the start"
+    where = f"rank {piece.rank}, {time_text(piece.seconds)}, from {begins} on"
     return f"Longest bubble: {where}: it {text.sentence}."
 
 

@@ -1,8 +1,8 @@
 """A live run: settings become a trace recorded on real ranks, in a separate thread.
 
-The thread owns the pipeline, and so the processes, which end with the run: four ranks start in a
-tenth of a second, so nothing is kept between two runs. A second thread reads what the ranks are in,
-and reports bars while they work.
+The thread owns the pipeline while the run lasts. The processes of a complete run are kept for a
+while, in case that the next one has the same ranks; those of any other end with it. A second thread
+reads what the ranks are in, and reports bars while they work.
 """
 
 import threading
@@ -18,6 +18,7 @@ from pipelab.errors import PipelabError, PipelineClosed
 from pipelab.models import mlp
 from pipelab.simulator import Cost
 from pipelab.trace import Event, Trace, least_disturbed
+from pipelab.widgets.kept_pipeline import kept
 from pipelab.widgets.live_bars import LiveBars
 from pipelab.widgets.settings import LAYERS, Settings
 
@@ -120,17 +121,43 @@ class LiveRun:
         self._report(self)
 
     def _record(self) -> None:
-        """Launch, run, report, and end the processes after that."""
+        """Launch, run and report; keep the processes of a run that is complete."""
         _, inputs, targets = _experiment()
         cost = self.settings.cost  # a pace of other stages is refused before any process starts
-        with self._launched() as pipeline:
+        pipeline = self._kept() or self._launched()
+        try:
             with self._guard:
                 self._pipeline = pipeline
                 if self._stopping:
                     raise PipelineClosed("stopped before its first step")
             first, best = self._second_step(pipeline, cost, inputs, targets)
-            self.result = Recorded(self.settings.seen(best), first.loss)
-            self._set_state("done")
+            with self._guard:  # from now on stop() has nothing to end
+                self._pipeline = None
+                if self._stopping:
+                    raise PipelineClosed("stopped in its last step")
+        except BaseException:
+            pipeline.close()
+            raise
+        self.result = Recorded(self.settings.seen(best), first.loss)
+        kept.keep(pipeline, self.settings.ranks)
+        self._set_state("done")
+
+    def _kept(self) -> Pipeline | None:
+        """The pipeline of the run before, as it was at its launch, if it has the ranks for this."""
+        pipeline = kept.take(self.settings.ranks)
+        if pipeline is None:
+            return None
+        model, _, _ = _experiment()
+        try:
+            pipeline.load_state_dict(model.state_dict())
+            pipeline.pace = None
+            pipeline.use(self.settings.lowered)
+        except BaseException as error:
+            pipeline.close()
+            if not isinstance(error, PipelabError):
+                raise
+            return None  # its ranks did not outlive the wait
+        return pipeline
 
     def _launched(self) -> Pipeline:
         """The pipeline, whose paced ranks have one thread each.

@@ -17,6 +17,7 @@ from pipelab.errors import PipelineClosed
 from pipelab.trace import Trace
 from pipelab.widgets import run_traits
 from pipelab.widgets.export import ExportedWidget
+from pipelab.widgets.kept_pipeline import kept
 from pipelab.widgets.live import LiveRun
 from pipelab.widgets.page import timeline_page
 from pipelab.widgets.settings import Settings
@@ -86,6 +87,7 @@ class LiveWidget(ExportedWidget):
         if self._run is not None:
             self._run.stop()
             self._run.ended.wait(LAUNCH_SECONDS)
+            kept.close()
         super().close()
 
     def set_state(self, sync_data: Mapping[str, object]) -> None:

@@ -56,7 +56,7 @@ def overlay(trace: Trace, over: Over | None) -> Overlay:
         over = _predicted(over, trace)
     if isinstance(over, Trace):
         same = over.source == trace.source
-        names = f"{over.source}, over" if same else over.source, str(trace.source)
+        names = ("other run", "this run") if same else (str(over.source), str(trace.source))
         over = starting_with(over, trace)
         return Overlay(over, None, comparison_table(compare(over, trace), names))
     if isinstance(over, Mapping):

@@ -55,7 +55,7 @@ def timeline_page(
         TraceError: ``over`` cannot be compared with ``trace``, or ``show`` holds another name.
     """
     return page(
-        bundle.script("single"),
+        bundle.script("single", trace.setting.story),
         bundle.style("timeline"),
         timeline_state(trace, over, budget, show),
         title=describe(trace),

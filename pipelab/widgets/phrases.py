@@ -61,6 +61,8 @@ PHRASES = {
     "what is done, its number the microbatch.",
     "help_idle": "Grey is idle time. Point at it: it says why, and which rank holds it up.",
     "help_follow": "A click on a box follows its microbatch through all stages.",
+    "help_choose": "Click an action, or choose one with the arrow keys and Enter, to follow its "
+    "microbatch.",
     "help_keys": "Arrow keys move from action to action, Enter follows its microbatch, Escape "
     "deselects, Space plays, plus and minus zoom, Shift with arrow keys moves the window, 0 shows "
     "all. Ctrl with the wheel zooms, dragging moves.",

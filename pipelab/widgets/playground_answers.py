@@ -6,8 +6,9 @@ answers   the traits that the editor shows; the search for par takes longest, an
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from math import ceil
 
 from pipelab.action import COMPUTE
@@ -16,7 +17,7 @@ from pipelab.schedules import Schedule, recognise
 from pipelab.schedules.catalogue import BUILDERS, build, title_of
 from pipelab.schedules.communication import lower
 from pipelab.schedules.counts import peak_activations
-from pipelab.simulator import Cost, best_schedule, par, simulate
+from pipelab.simulator import Best, Cost, best_schedule, par, simulate
 from pipelab.trace import Trace, critical_path
 from pipelab.widgets.data import head, packed
 from pipelab.widgets.editor_text import held_text, longest_bubble, marked, par_text, stamped
@@ -61,8 +62,8 @@ class Request:
 def answers(request: Request) -> Iterator[Json]:
     """The traits to show, in one or two parts: the second adds what takes longer to find."""
     try:
-        schedule = _wanted(request)
-        cost = _cost(request, schedule)
+        schedule = wanted(request)
+        cost = cost_of(request, schedule)
         trace = simulate(lower(schedule), cost)
     except PipelabError as error:
         rows = request.rows or []
@@ -105,7 +106,7 @@ def first_state() -> Json:
     return {**state, "choices": choices, "request": asdict(Request())}
 
 
-def _wanted(request: Request) -> Schedule:
+def wanted(request: Request) -> Schedule:
     """The schedule that is asked for; one that is in the catalogue has its name."""
     if request.rows is None:
         if request.p * request.m * request.v > _MOST_TOKENS:
@@ -135,7 +136,7 @@ def _found(schedule: Schedule, request: Request) -> Json:
     return {"schedule": name, "p": p, "m": m, "v": v}
 
 
-def _cost(request: Request, schedule: Schedule) -> Cost:
+def cost_of(request: Request, schedule: Schedule) -> Cost:
     """Seconds of each stage. Raises ScheduleError for a list of another length."""
     stages = max(1, len(schedule.stages_of(0)))
 
@@ -189,7 +190,13 @@ def _par(request: Request, schedule: Schedule, trace: Trace, cost: Cost) -> str:
         return ""
     held = request.k or ceil(max(peak_activations(schedule)))
     if lists:
-        found = best_schedule(p, m, cost, held)
+        found = _best(best_schedule, p, m, cost, held)
     else:
-        found = par(p, m, Cost(whole[0], whole[1], whole[2], cost.latency), held)
+        found = _best(par, p, m, Cost(whole[0], whole[1], whole[2], cost.latency), held)
     return par_text(found, held, trace.duration)
+
+
+@lru_cache(maxsize=64)
+def _best(search: Callable[..., Best], p: int, m: int, cost: Cost, held: int) -> Best:
+    """What a search finds: an edit that holds as much asks for the same again."""
+    return search(p, m, cost, held)

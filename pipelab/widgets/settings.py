@@ -1,6 +1,6 @@
 """What one live run is to do: sizes, schedule, pace; and what it is predicted to record."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -69,6 +69,19 @@ class Settings:
     def lowered(self) -> Lowered:
         """The schedule with its messages. Raises ScheduleError where it cannot run."""
         return lower(self.build())
+
+    @property
+    def ranks(self) -> Hashable:
+        """What a pipeline keeps from its launch: another run needs new ranks if it differs."""
+        schedule = self.lowered.schedule
+        return (
+            schedule.num_ranks,
+            *schedule.rank_of_stage.items(),
+            self.replicas,
+            self.overlap,
+            self.memory_budget,
+            self.pace is None,  # which decides on threads
+        )
 
     @cached_property
     def cost(self) -> Cost | None:

@@ -5,65 +5,23 @@ PNG is for PDF and for viewers without HTML. No SVG: untrusted notebooks drop it
 """
 
 import base64
-import io
 from collections.abc import Sequence
-from dataclasses import replace
 from html import escape
 
-from matplotlib.collections import PolyCollection
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.text import Text
-from PIL import Image
-
-from pipelab.action import MESSAGES, Kind
 from pipelab.plots import describe, plot_timeline
+from pipelab.plots.any_theme import png_of
 from pipelab.plots.terminal import table_html
 from pipelab.trace import Trace
-from pipelab.words import KINDS
-
-MIDDLE = "#797979"  # more than 4.2:1 both on white and on the dark theme's #111111
-_DPI = 144  # sharp on a projector
 
 
 def png(trace: Trace, line: tuple[float, str] | None = None, show: Sequence[str] = ()) -> bytes:
-    """The picture of a trace; with a palette of 128 colours, a third of the usual size.
-
-    It has no background and grey words, since a notebook's theme is light or dark.
+    """The picture of a trace; it fits light and dark themes.
 
     Args:
         line: seconds and words of a predicted end.
         show: with ``"messages"`` they are drawn, too.
     """
-    if "messages" not in show:
-        boxes = tuple(e for e in trace.events if e.kind not in MESSAGES)
-        trace = replace(trace, events=boxes)
-    figure = plot_timeline(trace, line=line)
-    _fit_any_theme(figure)
-    raw, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(raw, format="rgba", dpi=_DPI, transparent=True)
-    width, height = (int(inches * _DPI) for inches in figure.get_size_inches())
-    full = Image.frombytes("RGBA", (width, height), raw.getvalue())
-    full.quantize(128, Image.Quantize.FASTOCTREE).save(small, "png")
-    return small.getvalue()
-
-
-def _fit_any_theme(figure: Figure) -> None:
-    """Grey for all that stands on the background; what is in a box stays as it is."""
-    for ax in figure.axes:
-        ax.tick_params(colors=MIDDLE)
-        ax.spines["bottom"].set_color(MIDDLE)
-        for text in ax.findobj(Text):
-            if isinstance(text, Text) and text.get_transform() != ax.transData:
-                text.set_color(MIDDLE)
-        for line in ax.lines:
-            line.set(color=MIDDLE, path_effects=[])
-        for idle in ax.findobj(lambda artist: isinstance(artist, Patch | PolyCollection)):
-            label = str(idle.get_label())
-            if label.startswith("idle"):
-                idle.set(facecolor=(MIDDLE, 0.28))
-            if label in (Kind.WAIT, KINDS[Kind.WAIT].legend):
-                idle.set(facecolor=(MIDDLE, 0.12), edgecolor=MIDDLE)
+    return png_of(plot_timeline(trace, line=line, messages="messages" in show))
 
 
 def still(trace: Trace, picture: bytes, said: str = "", note: str = "") -> dict[str, str]:

@@ -131,7 +131,8 @@ def test_an_order_of_nobodys_is_said_to_be_your_own():
     own = Schedule.from_tokens(rows)
     found = diagnose([made(own, EVEN)])
     assert found.schedule == "custom" and found.order.startswith("your own")
-    assert found.formula is None and "no formula" in str(found)
+    bubble = simulate(own, EVEN).bubble_fraction
+    assert found.formula[1] == bubble and "by the simulator with equal stages" in str(found)
 
 
 def test_the_screen_is_one_screen_and_its_figures_are_json():

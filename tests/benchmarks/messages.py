@@ -25,6 +25,7 @@ from typing import NamedTuple
 import torch
 
 from pipelab.bench.ratio import Ratio
+from pipelab.engine.launch.freed_memory import keep_freed_memory
 from pipelab.engine.transport import groups
 from pipelab.engine.transport.rings import Name, Rings, plain_form
 from pipelab.engine.transport.shared_memory import Shared, SharedFiles
@@ -93,6 +94,7 @@ def _side(
     rank: int, shared: Shared, memory: mmap.mmap, bells: tuple[int, int], folder: Path,
     results: Connection, blocks: int, turns: int,
 ) -> None:  # fmt: skip
+    keep_freed_memory()  # as a rank does
     torch.set_num_threads(1)
     ways = {
         "ours": _rings(rank, shared),

@@ -25,7 +25,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.browser_steps import PATIENCE, wait_for
 
-collect_ignore = ["picture.py"]  # a program, not a test
+collect_ignore = ["looks.py", "picture.py"]  # programs, not tests
 ROOT = Path(__file__).parents[2]
 LABCONFIG = ROOT / "pipelab" / "widgets" / "labconfig" / "default_setting_overrides.json"
 TOKEN = uuid.uuid4().hex

@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -55,14 +56,21 @@ def pages(tmp_path_factory) -> Path:
     return folder / "host"
 
 
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """A static host on this machine."""
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.fixture(scope="module")
 def address(pages: Path) -> Iterator[str]:
     """A static host that has the pages under a path."""
-    handler = functools.partial(QuietHandler, directory=str(pages))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/a/path"
-        server.shutdown()
+    with served(pages) as home:
+        yield f"{home}/a/path"
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -125,6 +133,23 @@ def test_a_timeline_plays_by_keyboard(observed, pages, address, place, name):
     seen.check(home)
 
 
+def test_a_finger_plays_a_timeline_and_follows_a_microbatch(observed, address):
+    phone = {"has_touch": True, "is_mobile": True, "viewport": {"width": 400, "height": 860}}
+    seen = observed(**phone)
+    seen.page.goto(f"{address}/index.html")
+    timeline = seen.page.locator(".pipelab-timeline[data-pl-ready]")
+    timeline.get_by_role("button", name="Play").tap()
+    timeline.get_by_role("button", name="Pause").tap()
+    expect(timeline.get_by_role("button", name="Play")).to_be_visible()
+    timeline.get_by_role("button", name="On by one action").tap()
+    expect(timeline.locator(".pl-about")).to_be_empty()
+    box = timeline.locator(".pl-picture").bounding_box()
+    assert box is not None
+    timeline.locator(".pl-picture").tap(position={"x": box["width"] / 2, "y": 20})
+    expect(timeline.locator(".pl-about")).to_contain_text("rank 0")
+    seen.check(address)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 2560])
 def test_pages_fit_narrow_and_wide_in_both_themes(observed, address, theme, width):
@@ -158,8 +183,11 @@ def test_sphinx_refuses_a_dead_link(tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_site(observed, tmp_path):
-    """Every page: nothing dead, nothing from elsewhere, no error, and all timelines play."""
-    out = tmp_path / "site"
+    """Every page: nothing dead, nothing from elsewhere, no error, and all timelines play.
+
+    Its playground is the real one, which npm fetches.
+    """
+    out = tmp_path / "a" / "path"
     built = build(NOTEBOOKS, out)
     stored_ones = sum(path.read_text("utf-8").count(f'"{MIME}"') for path in lessons())
     shown = sum(path.read_text("utf-8").count("jupyter.widget-view+json") for path in lessons())
@@ -175,6 +203,25 @@ def test_the_whole_site(observed, tmp_path):
         assert wide <= 400, f"{path.name} is {wide} wide at 400"
         seen.page.set_viewport_size({"width": 1280, "height": 900})
     seen.check(out.as_uri())
+    with served(tmp_path) as home:
+        visitor = observed(viewport={"width": 1280, "height": 900})
+        first_minute(visitor.page, f"{home}/a/path")
+        visitor.check(f"{home}/a/path")
+
+
+def first_minute(page: Page, home: str) -> None:
+    """A stranger sees a pipeline run, changes m, and sees the bubble shrink."""
+    page.goto(f"{home}/index.html")
+    expect(page.locator(".pl-sentence").first).to_contain_text("Recorded: what 4 ranks")
+    page.get_by_role("link", name="Try it here").click()
+    recorded = page.locator(".pl-recorded")
+    expect(recorded.locator(".pl-sentence")).to_contain_text("bubble fraction")
+    page.get_by_label("Microbatches m").fill("32")
+    status = page.locator(".pl-status")
+    expect(status).to_contain_text("bubble 8.6 %", timeout=120_000)
+    expect(recorded).to_have_attribute("data-pl-recorded", "1f1b-4-32")
+    page.get_by_role("link", name="Gallery").click()
+    expect(page.get_by_role("link", name="Playground")).to_be_visible()
 
 
 def lessons() -> list[Path]:

@@ -81,3 +81,10 @@ def test_an_unknown_name_is_refused(run):
 
 def test_the_page_says_what_the_simulator_says():
     assert without_recorded(PAGE.read_text("utf-8")) == without_recorded(page("--no-record"))
+
+
+def test_without_a_recording_there_is_no_column_for_it_and_a_refusal_is_whole(run):
+    said = run("1f1b dual_pipe_v -m 6 --no-record")[1]
+    assert "recorded" not in said.lower()
+    refused = "wants at least 8 microbatches, two for each rank, not 6: cut the batch into more, or"
+    assert refused in " ".join(said.split())

@@ -48,6 +48,8 @@ def test_a_page_and_a_file_for_perfetto(tmp_path, capsys):
     assert str(page) in capsys.readouterr().out
     text = page.read_text("utf-8")
     assert "torch.profiler, host time" in text and "with free messages" in text
+    body = text.partition("<body>")[2]
+    assert body.startswith("<p ") and "Ranks are idle for" in body.partition("</p>")[0]
     (back,) = Trace.read(chrome)
     assert_same(back, own)
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pipelab.engine import Pipeline
+from pipelab.engine.driver import plan
 from pipelab.errors import CheckpointError, RankError
 from pipelab.schedules.catalogue import build
 from tests.engine.one_process import assert_same, batch, plain_loop
@@ -200,3 +201,19 @@ def test_a_state_knows_the_versions_of_its_layers(tmp_path):
             assert_same(plain.state_dict(), model.state_dict())
         pipeline.load_state_dict(dict(state))  # without versions: version 1
         assert torch.equal(pipeline.state_dict()["3.weight"], model[3].weight * 2)
+
+
+def test_a_rank_is_sent_its_own_part_of_a_saved_training_and_no_more():
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4)))
+    state, schedule = model.state_dict(), build("interleaved", 2, 2)
+    optimizer = {f"stage {stage}": stage for stage in range(4)} | {"loss scale": 8.0}
+    unknown = {"9.made_when_loaded": torch.zeros(1)}  # no rank has it yet: its layer takes it
+    held = [["0.weight", "0.bias", "2.weight", "2.bias"], ["1.weight", "1.bias", "3.weight"]]
+    commands = plan.loads(state | unknown, optimizer, held * 2, schedule)
+    for process, command in enumerate(commands):
+        own = process % 2, process % 2 + 2
+        names = {f"{layer}.{name}" for layer in own for name in ("weight", "bias")}
+        assert command.parameters.keys() == names | {*unknown}
+        assert command.optimizer == {f"stage {s}": s for s in own} | {"loss scale": 8.0}
+    (first, *_) = plan.loads(state, None, held, schedule)
+    assert first.parameters._metadata == state._metadata and first.optimizer is None

@@ -390,3 +390,20 @@ def test_two_threads_that_close_at_once_close_the_line_once():
     for thread in threads:
         thread.join()
     assert errors == []
+
+
+class InHeap(nn.Linear):
+    """A block of 31 MB is part of the heap, which keeps it, and no mapping that comes and goes."""
+
+    def forward(self, x):
+        block = torch.empty(31 << 20, dtype=torch.uint8).data_ptr()
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        heap = [line.split()[0].split("-") for line in maps if line.endswith("[heap]")]
+        assert any(int(begin, 16) <= block < int(end, 16) for begin, end in heap)
+        return super().forward(x)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
+def test_a_rank_keeps_the_memory_that_it_frees():
+    with open_pipeline(nn.Sequential(InHeap(16, 16), nn.Linear(16, 10)), gpipe(2, 2)) as pipeline:
+        assert pipeline.step(X, Y).loss > 0

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+import torch._dynamo  # checkpoint loads it: in a rank that is a thread it would take seconds
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -60,6 +61,16 @@ def differences(pipeline, model, x, y, loss=next_byte_loss):
         seq1f1b(2, 2, 4),
         seq1f1b(2, 3, [0.5, 0.3, 0.2]),
         seq1f1b(1, 2, equal_work(3, 0.5)),
+        seq1f1b(3, 2, 5),
+        seq1f1b(3, 3, 2, halves=True),
+        seq1f1b(2, 3, [0.5, 0.3, 0.2], halves=True),
+        seq1f1b(1, 2, equal_work(3, 0.5), halves=True),
+        Schedule.from_tokens(  # late W, and B and I of one microbatch mixed
+            [
+                ["0F0.0", "0F0.1", "0F0.2", "0I0.2", "0I0.1", "0W0.2", "0W0.1", "0B0.0"],
+                ["1F0.0", "1F0.1", "1F0.2", "1I0.2", "1W0.2", "1B0.1", "1I0.0", "1W0.0"],
+            ]
+        ),
         Schedule.from_tokens(  # GPipe over slices, two stages on a rank
             [
                 [f"{s}F{i}" for s in (0, 2) for i in PIECES]
@@ -70,9 +81,10 @@ def differences(pipeline, model, x, y, loss=next_byte_loss):
     ],
     ids=lambda s: f"{s.name} {s.num_ranks} {s.num_microbatches} {s.slices}",
 )
-def test_gradients_are_those_of_the_uncut_model(in_process, gpt, schedule):
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["kept", "run again"])
+def test_gradients_are_those_of_the_uncut_model(in_process, gpt, schedule, checkpoint):
     x, y = batch(5)  # microbatches of unequal rows
-    with Pipeline(gpt, schedule, loss=next_byte_loss) as pipeline:
+    with Pipeline(gpt, schedule, loss=next_byte_loss, checkpoint=checkpoint) as pipeline:
         for _ in range(2):  # without an optimizer, the same gradients again
             trace, difference = differences(pipeline, gpt, x, y)
             assert difference < 1e-12
@@ -164,6 +176,34 @@ def test_a_layer_of_ones_own_may_look_back(in_process, double):
         assert differences(pipeline, model, x, y, mean_loss)[1] < 1e-12
 
 
+@pytest.mark.parametrize("checkpoint", [False, [0]])
+def test_it_may_do_so_in_halves_and_again(in_process, double, checkpoint):
+    """A layer that is called twice in a forward, W behind other I, a forward that runs again."""
+    again = Running()
+    model = nn.Sequential(nn.Linear(3, 3), again, nn.Linear(3, 3), nn.Tanh(), again, nn.Tanh())
+    model = nn.Sequential(*model, nn.Linear(3, 3), Running())
+    x, y = torch.randn(4, 9, 3), torch.randn(4, 9, 3)
+    options = {"loss": mean_loss, "split": [6, 2], "checkpoint": checkpoint}
+    with Pipeline(model, seq1f1b(2, 2, 3, halves=True), **options) as pipeline:
+        assert differences(pipeline, model, x, y, mean_loss)[1] < 1e-12
+
+
+def test_a_stage_that_runs_again_keeps_keys_and_values_too(in_process, gpt):
+    found = {}
+    for checkpoint in (False, True):
+        schedule = seq1f1b(2, 1, 2, halves=True)
+        with Pipeline(
+            gpt, schedule, loss=next_byte_loss, checkpoint=checkpoint, split=[3, 3]
+        ) as pipeline:
+            trace = pipeline.step(*batch(1)).trace
+            found[checkpoint] = [e.bytes for e in trace.events if e.kind is Kind.F and e.rank == 0]
+    tokens, width, blocks, size = TOKENS // 2, 8, 2, 8  # of one slice, in bytes of float64
+    qkv, output = tokens * 3 * width * size, tokens * width * size  # one tensor holds q, k and v
+    ids = tokens * 8
+    assert found[True] == [blocks * qkv + output + ids] * 2
+    assert found[False][1] > found[False][0] > 2 * found[True][0]
+
+
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_layer_that_mixes_tokens_unasked_is_refused(in_process, double, place):
     layers = [nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)]
@@ -198,10 +238,9 @@ def test_batches_without_sequences_are_refused(in_process, gpt, x, y, said):
         assert differences(pipeline, gpt, *batch(4))[1] < 1e-12
 
 
-@pytest.mark.parametrize("options", [{"worker": "torch"}, {"checkpoint": True}])
-def test_what_does_not_go_with_slices_is_refused(gpt, options):
-    with pytest.raises(PipelabError, match="cuts sequences in slices, but"):
-        Pipeline(gpt, seq1f1b(2, 2, 2), loss=next_byte_loss, **options)
+def test_torch_runs_whole_microbatches(gpt):
+    with pytest.raises(PipelabError, match="slices, but torch"):
+        Pipeline(gpt, seq1f1b(2, 2, 2), loss=next_byte_loss, worker="torch")
 
 
 def fastest(pipeline, m, enough):

@@ -1,5 +1,6 @@
 // The playground's address keeps what is on the page, exactly, and stays short.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { USUAL, addressOf, millisecondsOf, packRows, stateOf, unpackRows } from "./address.js";
 
 const rows = [["0F0", "0F1", "0B0", "0B1"], ["1F0", "1B0", "1F1", "1B1"]];
@@ -33,3 +34,10 @@ assert.deepEqual(stateOf(addressOf(USUAL, large)).rows, large);
 assert.equal(millisecondsOf("10"), 10);
 assert.deepEqual(millisecondsOf("10, .5,3."), [10, 0.5, 3]);
 for (const wrong of ["", "a", "1,,2", "-1", "1e3", "Infinity"]) assert.equal(millisecondsOf(wrong), null);
+
+// what Python reads, too: tests/widgets/test_playground_link.py
+for (const { address, rows: said } of JSON.parse(readFileSync("addresses.json", "utf-8"))) {
+  const { settings, rows: read } = stateOf(address);
+  assert.deepEqual(read, said);
+  assert.equal(addressOf(settings, read), address);
+}

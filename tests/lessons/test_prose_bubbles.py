@@ -3,9 +3,11 @@
 import pytest
 
 from pipelab.lessons.chapters.ch11_draws import given, papers
+from pipelab.lessons.chapters.ch11_questions import QUESTIONS
 from pipelab.schedules import interleaved, one_f_one_b, zero_bubble_h1
 from pipelab.schedules.counts import count_messages, peak_activations
-from pipelab.simulator import Cost, simulate
+from pipelab.simulator import Cost, frontier, par, simulate
+from tests.lessons.hidden_outputs import hidden
 from tests.lessons.test_prose import said
 
 WORK = Cost(0.01, 0.01, 0.01)
@@ -57,3 +59,25 @@ def test_11_recorded():
     rows = [row.split() for row in said("11", "formula").splitlines() if row.strip()]
     idle = [row[7:] for row in rows[1:]]
     assert idle == [["2.0"] * 2, ["6.0"] * 4, ["1.0", "2.0", "3.0", "3.0"], ["7.2"] * 4]
+
+
+def test_11_what_half_of_the_memory_leaves():
+    known = frontier(4, 8, WORK)
+    assert (known.within(2).name, known.within(4).name) == ("v_min", "zero_bubble_v")
+    one = simulate(one_f_one_b(4, 8), WORK).bubble_fraction
+    question = QUESTIONS["11.limit"]
+    assert question.settle(known.within(2).bubble_fraction / one) == "b"
+    assert known.within(2).bubble_fraction / one == pytest.approx(2 / 3, abs=0.03)
+    assert question.settle(known.within(4).bubble_fraction / one) == "a"
+    assert known.within(4).bubble_fraction / one == pytest.approx(1 / 5, abs=0.03)
+    assert "18.6 % with 2 (V-Min)" in hidden("11", "frontier")[0].data["text/plain"]
+    assert hidden("11", "reveal-limit")[0].data["text/plain"].startswith("Predicted: 0.684 of")
+    assert par(4, 8, WORK, memory_limit=2).schedule.name == "v_min"
+
+
+def test_11_the_line_is_one_of_its_costs():
+    longer = frontier(4, 8, Cost(0.01, 0.012, 0.008))
+    shares = {p.name: p.bubble_fraction for p in longer.line}
+    assert shares["v_half"] == pytest.approx(0.228, abs=5e-4)
+    assert shares["v_min"] == pytest.approx(0.302, abs=5e-4)
+    assert "v_half" not in {point.name for point in frontier(4, 8, WORK).line}

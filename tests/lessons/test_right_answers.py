@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from fractions import Fraction
 from functools import cache
-from itertools import accumulate, pairwise
+from itertools import accumulate, combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ import torch
 from pipelab.errors import ScheduleError
 from pipelab.lessons.chapters import MODULES
 from pipelab.lessons.edition import BEGIN, read
+from pipelab.lessons.plans import Plan, memory, par, seconds
 from pipelab.lessons.unproven import BROKEN
 from pipelab.schedules import Schedule, interleaved, validate
 from pipelab.simulator import Cost, simulate
@@ -28,7 +29,8 @@ from tests.lessons.wrong_09 import placed
 
 TEACHER = Path(__file__).parent.parent.parent / "notebooks" / "teacher"
 NEEDED = re.compile(  # imports that an answer may use
-    r"^from pipelab\.(?:schedules|simulator|lessons\.unproven)\S* import .*", re.MULTILINE
+    r"^from pipelab\.(?:partition|schedules|simulator|lessons\.(?:plans|unproven))\S* import .*",
+    re.MULTILINE,
 )
 GIVEN = ("message",)  # cells of functions that an answer may use
 
@@ -257,6 +259,11 @@ def order_as_it_comes(p, m):
     return tuple(rows)
 
 
+def order_as_text(p, m):
+    """Rows as a schedule is written in a lesson: tokens with spaces between them."""
+    return [" ".join(row) for row in order_as_it_comes(p, m)]
+
+
 def two_actions_early(rows):
     """Three receives are open at a time: as many as there may be."""
     return placed(rows, early=2)
@@ -404,6 +411,48 @@ def straggler_by_the_fastest_box(replicas):
     return np.array(max(shortest, key=lambda worker: shortest[worker] / fair[worker[1]]))
 
 
+def choose_by_pars_search(machine, model, budget):
+    """As a plain tuple."""
+    return tuple(par(machine, model, budget))
+
+
+def choose_among_all_cuts(machine, model, budget):
+    """Every way to cut the layers, not only the even ones; of the schedules the three fastest."""
+    n, best = len(model.layers), None
+    for p in (p for p in range(1, min(machine.ranks, n) + 1) if machine.ranks % p == 0):
+        replicas = machine.ranks // p
+        cuts = [
+            [b - a for a, b in pairwise((0, *ends, n))] for ends in combinations(range(1, n), p - 1)
+        ]
+        for m in (m for m in range(1, model.rows + 1) if model.rows % (replicas * m) == 0):
+            for sizes in cuts:
+                for schedule in ("1f1b", "zero_bubble_h1", "zero_bubble_h2", "gpipe"):
+                    plan = Plan(replicas, sizes, schedule, m)
+                    if max(memory(model, plan)) <= budget:
+                        took = seconds(machine, model, plan)
+                        best = min(best or (took, plan), (took, plan))
+    return best[1]
+
+
+def locate_row_by_row(rank, replicas, sizes):
+    grid = np.arange(replicas * len(sizes)).reshape(replicas, len(sizes))
+    [(replica, stage)] = np.argwhere(grid == rank)
+    ends = np.cumsum([0, *sizes])
+    groups = {"pp_group": grid[replica], "dp_group": grid[:, stage].tolist()}
+    return {"stage": stage, "layers": ends[stage : stage + 2], **groups}
+
+
+def locate_column_by_column(rank, replicas, sizes):
+    """Another numbering, as good: the ranks of a stage follow each other."""
+    stage, replica = divmod(rank, replicas)
+    return {
+        "dp_group": [stage * replicas + r for r in range(replicas)],
+        "pp_group": [s * replicas + replica for s in range(len(sizes))],
+        "layers": (sum(sizes[:stage]), sum(sizes[: stage + 1])),
+        "stage": float(stage),
+    }
+
+
 RIGHT = {
     "01.1": [order_by_slots, order_without_an_end],
     "01.2": [minutes_by_simulation, minutes_in_numpy, minutes_in_halves],
@@ -419,12 +468,14 @@ RIGHT = {
     "06.2": [speedup_in_slots, speedup_in_numpy],
     "07.1": [one_f_one_b_as_it_comes],
     "07.2": [peak_by_events, peak_in_numpy],
-    "09.1": [order_as_it_comes],
+    "09.1": [order_as_it_comes, order_as_text],
     "09.2": [two_actions_early],
     "10.1": [repair],
     "10.2": [look_at_after_many_steps],
     "11.1": [place_by_slots],
     "11.2": [stages_by_search],
+    "12.1": [choose_by_pars_search, choose_among_all_cuts],
+    "12.2": [locate_row_by_row, locate_column_by_column],
     "08.1": [blocks_by_limits, blocks_from_the_largest],
     "08.2": [straggler_by_the_fastest_box],
 }

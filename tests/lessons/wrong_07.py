@@ -70,6 +70,16 @@ def newest_backward_first(rank, p, m):
     return row[:first] + [next(back) if "B" in token else token for token in row[first:]]
 
 
+def backwards_in_halves(rank, p, m):
+    """Faster than 1F1B, and not asked for."""
+    halves = {"B": ("I", "W")}
+    return [
+        token.replace("B", kind)
+        for token in right(rank, p, m)
+        for kind in halves.get(token[len(str(rank))], ("B",))
+    ]
+
+
 def one_digit(rank, p, m):
     return right(rank, p, min(m, 10))
 
@@ -182,6 +192,7 @@ FORGOT = {
         (for_four_ranks, "another number of ranks than four"),
         (enough_microbatches_assumed, "fewer microbatches than ranks"),
         (in_turns_everywhere, "more than one rank"),
+        (backwards_in_halves, "only tokens such as 2F0 and 2B0"),
     ],
     "07.2": [
         (two_at_least, "a single microbatch"),

@@ -1,6 +1,7 @@
 """Answers to lesson 8 that must fail, each with the result that has to say so."""
 
-from statistics import median
+from math import ceil
+from statistics import mean, median
 
 WORK = ("F", "B", "I", "W")
 
@@ -80,6 +81,11 @@ def an_average(n, p, embedding, head):
     return [each - embedding, *[each] * (p - 2), each - head][:p]
 
 
+def whole_costs_only(n, p, embedding, head):
+    """Rounded up: as if a part of a block took as much room as a block."""
+    return right(n, p, ceil(embedding), ceil(head))
+
+
 def nobody_between(n, p, embedding, head):
     """Three ranks and more."""
     if p == 2:
@@ -126,6 +132,30 @@ def longest_in_all(replicas):
 
 def sums(replicas):
     return most(replicas, lambda events, rank: sum(taken(events, rank)))
+
+
+def backwards_on_average(replicas):
+    """As if only a forward could be interrupted."""
+    return most(replicas, lambda events, rank: mean(taken(events, rank, ("B", "I"))))
+
+
+def first_forward(replicas):
+    return most(replicas, lambda events, rank: taken(events, rank)[0])
+
+
+def last_backward(replicas):
+    return most(replicas, lambda events, rank: taken(events, rank)[-1])
+
+
+def seconds_lost(replicas):
+    """A difference: a pause on a costly stage moves its median by more than a small one is slow."""
+    slow = {w: median(taken(replicas[w[0]], w[1])) for w in workers(replicas)}
+    return max(slow, key=lambda w: slow[w] - min(slow[other] for other in slow if other[1] == w[1]))
+
+
+def counted_from_1(replicas):
+    replica, rank = found(replicas)
+    return replica + 1, rank + 1
 
 
 def longest_box(replicas):
@@ -186,6 +216,7 @@ WRONG = {
         (rest_to_the_first, FULL),
         (never_one_rank, "one rank"),
         (an_average, "a costly embedding"),
+        (whole_costs_only, "a head of a part of a block"),
     ],
     "08.2": [
         (longest_in_all, LOSS),
@@ -198,6 +229,7 @@ WRONG = {
         (slow_replica_alone, PLAIN),
         (last_to_end, PAUSE),
         (among_neighbours, LOSS),
+        (seconds_lost, PAUSE),
     ],
 }
 
@@ -209,11 +241,18 @@ FORGOT = {
         (nobody_between, "two ranks"),
         (evenly_shared_only, "cannot be shared out evenly"),
         (one_block_everywhere, "costs more than a fair share"),
+        (whole_costs_only, "a part of a block"),
+        (rest_to_the_last, "Who has room for one block more?"),
     ],
     "08.2": [
         (sums, "one long pause"),
         (longest_in_all, "costs more in every replica"),
         (in_the_first_replica, "not in the first replica"),
         (the_first_rank, "not on rank 0"),
+        (backwards_on_average, "one long box"),
+        (first_forward, "one long box"),
+        (last_backward, "one long box"),
+        (rank_before_replica, "first the replica, then the rank"),
+        (counted_from_1, "counted from 0"),
     ],
 }

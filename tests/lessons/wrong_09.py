@@ -104,6 +104,17 @@ def last_backwards_forgotten(rank, p, m):
 
 
 @on_all
+def newest_backward_first(rank, p, m):
+    """As many under way as may be, each time the last one back first."""
+    row, under_way = [], []
+    for token in right(rank, p, m):
+        if "F" in token:
+            under_way.append(token)
+        row.append(token if "F" in token else under_way.pop().replace("F", "B"))
+    return row
+
+
+@on_all
 def backward_first(rank, p, m):
     """B before F in each pair: one microbatch less under way."""
     ahead = min(m, 2 * (p - 1 - rank) + 1)
@@ -198,6 +209,10 @@ def receive_behind_its_use(rows):
     ]
 
 
+def a_row_left_out(rows):
+    return placed(rows)[:-1]
+
+
 def one_digit_numbers(rows):
     """Takes the last character for the microbatch."""
     return [
@@ -254,6 +269,7 @@ FORGOT = {
     "09.1": [
         (ten_at_most, "ten microbatches and more"),
         (no_single_rank, "one rank"),
+        (newest_backward_first, "its microbatches in another order"),
         (six_ahead_on_rank_0, "another number of ranks than four"),
         (enough_microbatches_assumed, "fewer microbatches than a rank could run ahead"),
     ],
@@ -261,6 +277,8 @@ FORGOT = {
         (one_digit_numbers, "ten microbatches and more"),
         (receive_just_before_use, "1F1B on two ranks and more"),
         (both_for_one_rank, "one rank"),
+        (nothing_added, "behind a result stands its SEND"),
+        (a_row_left_out, "a row for each row"),
         (middle_as_first, "ranks in the middle"),
     ],
 }

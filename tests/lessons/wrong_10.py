@@ -85,6 +85,15 @@ def follow(waits, rank):
     return path, rank
 
 
+def right(waits):
+    found = set()
+    for rank, peer in enumerate(waits):
+        path, again = follow(waits, rank)
+        if peer is not None:
+            found |= {*path[path.index(again) :]} if again is not None else {path[-1]}
+    return sorted(found)
+
+
 def from_rank_0_alone(waits):
     path, again = follow(waits, 0)
     if waits[0] is None:
@@ -156,6 +165,24 @@ def the_first_ring(waits):
     return ends_alone(waits)
 
 
+def four_waits_at_most(waits):
+    """Right where nobody is further away."""
+    found = set()
+    for rank, peer in enumerate(waits):
+        for _ in range(4):
+            rank = rank if waits[rank] is None else waits[rank]
+        found |= set() if peer is None else {rank}
+    return sorted(found)
+
+
+def in_the_order_of_the_ring(waits):
+    return right(waits)[::-1]
+
+
+def met_again_and_again(waits):
+    return [rank for rank in right(waits) for _ in range(2)]
+
+
 def most_waited_for(waits):
     asked = [peer for peer in waits if peer is not None]
     return [max(set(asked), key=asked.count)] if asked else []
@@ -195,6 +222,9 @@ FORGOT = {
         (rings_alone, "chains that end at a rank which waits for nobody"),
         (ends_alone, "ranks that wait in a ring"),
         (whoever_does_not_wait, "a rank that neither waits nor is waited for"),
+        (four_waits_at_most, "a long way to the end"),
+        (in_the_order_of_the_ring, "return each of them once, the smallest first"),
+        (met_again_and_again, "return each of them once, the smallest first"),
         (with_those_who_lead_there, "ranks that wait for a ring and are not in it"),
     ],
 }

@@ -82,6 +82,11 @@ def no_limit_where_there_is_room(rows, most):
     return put_off(rows, lambda rank, row: late(row))
 
 
+def for_these_orders_only(rows, most):
+    """What ZB-H1 does, whatever may be held: the limit is never read."""
+    return put_off(rows, lambda rank, row: rank)
+
+
 def for_zb_h2_only(rows, most):
     return put_off(rows, lambda rank, row: 2 * rank)
 
@@ -144,6 +149,11 @@ def largest_bubble_saved(p, m, layers, latency):
     return min(of(p, layers), key=lambda v: 3 * (p - 1) / v + 2 * m * (p * v - 1) * latency)
 
 
+def powers_of_two(p, m, layers, latency):
+    allowed = [v for v in of(p, layers) if v in (1, 2, 4, 8)]
+    return min(allowed, key=lambda v: seconds(p, m, v, latency))
+
+
 def free_means_one(p, m, layers, latency):
     return min(of(p, layers), key=lambda v: seconds(p, m, v, latency)) if latency else 1
 
@@ -192,10 +202,12 @@ FORGOT = {
     "11.1": [
         (no_limit_where_there_is_room, "orders with more forwards ahead"),
         (one_digit, "ten microbatches and more"),
+        (for_these_orders_only, "room for one microbatch"),
     ],
     "11.2": [
         (enough_microbatches_assumed, "few microbatches"),
         (free_means_one, "free messages"),
         (slow_links_unknown, "slow messages"),
+        (powers_of_two, "layers in threes"),
     ],
 }

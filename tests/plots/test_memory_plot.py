@@ -78,7 +78,7 @@ def test_a_budget_is_a_line_in_each_row_and_says_who_exceeds_it():
         assert (mark.get_ydata()[0] < path.vertices[0, 1] - 1e-9) == is_over
         assert (to_hex(mark.get_color()).upper() == palette.VERMILLION) == is_over
     over = [str(rank) for rank, peak in enumerate(peaks) if peak > budget]
-    assert f"exceeded by rank {', '.join(over)}" in figure.alt
+    assert f"exceeded by ranks {', '.join(over)}" in figure.alt
     assert sum("> budget" in text.get_text() for text in ax.texts) == len(over)
     assert "kept by every rank" in plot_memory(RECORDED, budget=max(peaks)).alt
 

@@ -1,6 +1,7 @@
 """The timeline as a picture: its boxes are the events, its words are true and readable."""
 
 import io
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,8 +15,10 @@ from pipelab.action import COMPUTE, MESSAGES, Kind
 from pipelab.plots import describe, palette, plot_compare, plot_timeline
 from pipelab.plots.picture import LARGE
 from pipelab.schedules import gpipe, one_f_one_b
+from pipelab.schedules.catalogue import title_of
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace
+from pipelab.trace.idle import explain_idle
 from tests.traces import recorded_like, two_stages_a_rank
 
 TRACES = {
@@ -34,12 +37,19 @@ TRACES = {
     "one event": Trace((Event(0, Kind.F, 0, 0, 0.5, 0.5),), "recorded"),
     "no events": Trace((), "recorded", Setting(ranks=2)),
 }
+IDLE_OF_RECORDED = palette.idle_legend({piece.reason for piece in explain_idle(TRACES["recorded"])})
 every_trace = pytest.mark.parametrize("name", TRACES)
 
 
 def drawn(name, width=10.0, title=None):
     """The axes of a trace's picture, drawn, so that its texts have a size."""
     return _drawn(name, width, title)
+
+
+def _axes(trace):
+    figure = plot_timeline(trace)
+    figure.draw_without_rendering()
+    return figure.axes[0]
 
 
 @cache  # by all its arguments: a default one that is given is the same
@@ -82,7 +92,7 @@ def test_there_is_one_box_per_event_from_its_start_to_its_end(name):
     ax = drawn(name)
     for kind in Kind:
         found = collection(ax, kind)
-        wanted = [e for e in TRACES[name].events if e.kind is kind]
+        wanted = [e for e in TRACES[name].events if e.kind is kind is not Kind.WAIT]
         paths = found.get_paths() if found else []
         assert len(paths) == len(wanted)
         for path, e in zip(paths, wanted, strict=True):
@@ -95,7 +105,8 @@ def test_all_boxes_of_a_kind_are_one_collection(name):
     ax = drawn(name)
     names = [c.get_label() for c in ax.collections]
     assert len(names) == len(set(names))
-    assert set(names) - {"idle"} == {e.kind for e in TRACES[name].events}
+    kinds = {name for name in names if not name.startswith("idle: ")}
+    assert kinds == {e.kind for e in TRACES[name].events} - {Kind.WAIT}
     assert not ax.patches
 
 
@@ -110,8 +121,9 @@ def test_shaded_idle_time_is_one_minus_utilisation(name):
     trace = TRACES[name]
     ax = drawn(name)
     idle = [0.0] * trace.num_ranks
-    for left, right, *rows in boxes(ax, "idle"):
-        idle[round(sum(rows) / 2)] += right - left
+    for label in [c.get_label() for c in ax.collections if c.get_label().startswith("idle: ")]:
+        for left, right, *rows in boxes(ax, label):
+            idle[round(sum(rows) / 2)] += right - left
     if trace.duration:
         wanted = [(1 - share) * trace.duration for share in trace.utilisation]
         assert idle == pytest.approx(wanted, abs=1e-9 * trace.duration)
@@ -124,7 +136,7 @@ def test_shaded_idle_time_is_one_minus_utilisation(name):
 
 def test_messages_have_a_lane_below_the_rank():
     ax = drawn("recorded")
-    work = [box for kind in COMPUTE | {Kind.WAIT, Kind.STEP} for box in boxes(ax, kind)]
+    work = [box for kind in COMPUTE | {Kind.STEP} for box in boxes(ax, kind)]
     lane = [box for kind in MESSAGES for box in boxes(ax, kind)]
     assert lane and work
     for rank in range(4):
@@ -133,14 +145,18 @@ def test_messages_have_a_lane_below_the_rank():
         assert low < high
 
 
-def test_waiting_is_hatched_on_the_idle_grey():
-    ax = drawn("recorded")
-    wait, idle = collection(ax, Kind.WAIT), collection(ax, "idle")
-    assert wait.get_hatch() and not idle.get_hatch()
-    assert idle.get_zorder() < wait.get_zorder() < collection(ax, Kind.F).get_zorder()
+def test_idle_time_has_the_shade_and_the_words_of_its_reason():
+    """A still picture once said "idle, waiting for a message" where a widget says why."""
+    for name in ("recorded", "1f1b with latency"):
+        ax = drawn(name)
+        found = {c.get_label(): c for c in ax.collections if c.get_label().startswith("idle: ")}
+        wanted = palette.idle_legend({piece.reason for piece in explain_idle(TRACES[name])})
+        assert [*found] == [*wanted] and "idle: waits for a result" in found
+        assert len({to_hex(c.get_facecolor()[0]) for c in found.values()}) == len(found)
+        assert all(c.get_zorder() < collection(ax, Kind.F).get_zorder() for c in found.values())
 
 
-@pytest.mark.parametrize("kind", [Kind.F, Kind.B, Kind.WAIT])
+@pytest.mark.parametrize("kind", [Kind.F, Kind.B])
 def test_colour_and_hatch_are_those_of_the_kind(kind):
     found = collection(drawn("recorded"), kind)
     style = palette.STYLES[kind]
@@ -183,6 +199,12 @@ def test_no_label_sticks_out_of_its_box(name):
         (x0, y0), (x1, y1) = ax.transData.transform([(left, bottom), (right, top)])
         assert x0 <= extent.x0 and extent.x1 <= x1, text.get_text()
         assert y0 <= extent.y0 + 2 and extent.y1 <= y1 + 2, text.get_text()
+
+
+def test_labels_of_a_row_do_not_end_at_microbatch_9():
+    costs = Cost([0.6, 0.2, 0.2, 0.2], 0.5, 0.4)
+    texts = [t.get_text() for t in labels(_axes(simulate(one_f_one_b(4, 32), costs)))]
+    assert not texts or max(int(re.sub(r"\D", "", text)) for text in texts) == 31
 
 
 def test_labels_are_absent_where_they_would_not_fit():
@@ -236,14 +258,14 @@ def test_a_schedule_with_a_strange_name_is_drawn():
     [
         (
             "gpipe",
-            {"F forward", "B backward", "idle, waiting for a message", "idle"}
-            | {"send F", "send B"},
+            {"F forward", "B backward", "idle: waits for a result"}
+            | {"idle: nothing left to compute", "send F", "send B"},
         ),
         ("one rank", {"F forward", "B backward"}),
         (
             "recorded",
-            {"F forward", "B backward", "S optimizer step", "idle", "idle, waiting for a message"}
-            | {"send F", "send B", "receive F", "receive B"},
+            {"F forward", "B backward", "S optimizer step"}
+            | {"send F", "send B", "receive F", "receive B", *IDLE_OF_RECORDED},
         ),
     ],
 )
@@ -301,7 +323,7 @@ def test_words_around_the_axes_do_not_overlap(name):
 
 def test_a_size_for_a_lecture():
     width, height = plot_timeline(TRACES["recorded"]).get_size_inches()
-    assert width == 10 and 3.5 < height < 4.5
+    assert width == 10 and 3.5 < height < 5.0
 
 
 def test_draws_into_axes_of_another_figure():
@@ -414,7 +436,7 @@ def test_each_half_says_what_it_is():
         return replace(TRACES["recorded"], setting=setting)
 
     ours, torchs = of("gloo"), of("torch.distributed.pipelining, gloo")
-    name = ours.setting.schedule
+    name = title_of(ours.setting.schedule)
     assert titles(plot_compare(ours, torchs)) == [
         f"recorded by pipelab: {name}",
         f"recorded by torch.distributed.pipelining: {name}",

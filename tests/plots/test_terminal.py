@@ -234,7 +234,7 @@ def test_bytes_text_is_true_to_five_percent(count):
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0 µs"),
+        (0, "0 s"),
         (2.5e-5, "25 µs"),
         (0.0123456, "12.3 ms"),
         (0.9999, "1000 ms"),

@@ -1,5 +1,8 @@
 """Building blocks: one microbatch's pattern makes the schedule, its peak and its collisions."""
 
+import random
+import re
+
 import pytest
 
 from pipelab.errors import ScheduleError
@@ -183,3 +186,58 @@ def test_a_block_may_have_any_placement():
     ours = from_block(halves, 3, 2, 6)
     assert simulate(ours, Cost()).duration == simulate(zero_bubble_h1(2, 6), Cost()).duration + 1
     assert peak_activations(ours) == (2, 1)  # ZB-H1 holds 2 on both
+
+
+def random_block(rng):
+    """One microbatch's pattern on a random placement, each action in a slot that is free."""
+    p, v = rng.randint(1, 5), rng.randint(1, 3)
+    period = 3 * v + rng.choice((0, 0, 1, 2))
+    homes = rng.sample([rank for rank in range(p) for _ in range(v)], p * v)
+    rows, taken, now = [{} for _ in range(p)], [set() for _ in range(p)], 0
+    forward = [(stage, "F", 1) for stage in range(p * v)]
+    kinds = [rng.choice((("I", 1), ("B", 2))) for _ in homes]
+    backward = [(stage, *kinds[stage]) for stage in reversed(range(p * v))]
+    for stage, kind, long in (*forward, *backward):
+        rank = homes[stage]
+        tries = ((at, {(at + i) % period for i in range(long)}) for at in range(now, now + period))
+        start, slots = next((t for t in tries if not t[1] & taken[rank]), (None, set()))
+        if start is None:  # a B found no two free slots in a row
+            return None
+        taken[rank] |= slots
+        rows[rank][f"{stage}{kind}0"] = start
+        now = start + long + rng.choice((0, 0, 0, 1, 3))
+    return rows, period
+
+
+def test_random_blocks_run_and_hold_the_sum_of_their_lifespans():
+    rng, found = random.Random(4), 0
+    for _ in range(60):
+        if (block := random_block(rng)) is None:
+            continue
+        rows, period = block
+        m = 10 + 4 * max(slot for row in rows for slot in row.values()) // period
+        schedule = from_block(rows, period, len(rows), m)
+        validate(schedule)
+        found += 1
+        averages = lifespan_peaks(rows, period, len(rows))
+        for average, peak in zip(averages, peak_activations(schedule), strict=True):
+            assert average - 1e-9 <= peak < average + 1
+    assert found > 40
+
+
+def test_a_random_block_with_one_action_moved_runs_or_names_two():
+    rng, refusals = random.Random(6), 0
+    for _ in range(60):
+        if (block := random_block(rng)) is None:
+            continue
+        rows, period = block
+        row = rng.choice(rows)
+        moved = rng.choice([*row])
+        row[moved] += rng.choice((1, 2, period - 1))
+        try:
+            validate(from_block(rows, period, len(rows), 8))
+        except ScheduleError as error:
+            refusals += 1
+            said = str(error).splitlines()[0]
+            assert len(re.findall(r"\d+[FBI]\d+", said)) >= 2, said
+    assert refusals > 20

@@ -14,6 +14,9 @@ from pipelab.schedules import (
     interleaved,
     one_f_one_b,
     recognise,
+    seq1f1b,
+    v_half,
+    validate,
     zero_bubble_h1,
 )
 from pipelab.schedules.catalogue import BUILDERS, build
@@ -102,6 +105,85 @@ def test_other_microbatch_numbers_and_other_halves_are_no_other_schedule():
         halves = [[a] if a.kind is Kind.F else [a._replace(kind=k) for k in "IW"] for a in row]
         rows.append(tuple(a._replace(kind=Kind(a.kind)) for pair in halves for a in pair))
     assert str(recognise(Schedule(tuple(rows)))) == "GPipe, its backwards in two halves"
+
+
+def in_halves(schedule):
+    """Each B as I and W, W directly behind its I."""
+
+    def split(action):
+        halves = "I", "W"
+        whole = action.kind is not Kind.B
+        return [action] if whole else [action._replace(kind=Kind(half)) for half in halves]
+
+    rows = (tuple(half for action in row for half in split(action)) for row in schedule.ranks)
+    return Schedule(tuple(rows))
+
+
+def last_weight(row):
+    """Put off the row's first W to its end."""
+    row.append(row.pop(next(i for i, action in enumerate(row) if action.kind is Kind.W)))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        (in_halves(one_f_one_b(4, 8)), "1F1B, its backwards in two halves"),
+        (in_halves(interleaved(2, 4)), "interleaved 1F1B, v = 2, its backwards in two halves"),
+        (seq1f1b(3, 4, 2, halves=True), "seq1f1b, its backwards in two halves"),
+        (
+            edited(zero_bubble_h1(4, 8), 0, last_weight),
+            "your own: zero bubble H1 with 1 of its W moved",
+        ),
+        (edited(v_half(4, 8), 1, last_weight), "your own: V-Half with 1 of its W moved"),
+        (
+            edited(zero_bubble_h1(4, 8), 0, lambda row: row.insert(4, row.pop(6))),
+            "your own: zero bubble H1 with 1 of 96 actions moved",
+        ),
+        (
+            edited(in_halves(one_f_one_b(4, 8)), 0, lambda row: row.insert(2, row.pop(6))),
+            "your own: 1F1B with its backwards in two halves and 1 of 64 actions moved",
+        ),
+    ],
+)
+def test_where_w_is_and_whether_it_is(schedule, said):
+    """A moved W is no other schedule's "two halves": once H1 with one moved W was 1F1B."""
+    validate(schedule)
+    assert str(recognise(schedule)) == said
+
+
+def test_of_several_with_one_order_a_trace_is_called_by_its_own_name():
+    for name in ("1f1b", "eager_1f1b", "gpipe", "sequential"):
+        assert recognise(simulate(build(name, 2, 1), Cost())).name == name
+
+
+def random_order(rng, p, m):
+    """A schedule of one stage a rank that can run, in a random order."""
+    row = [(kind, i) for kind in "FB" for i in range(m)]
+    left, done = [set(row) for _ in range(p)], set()
+    rows = [[] for _ in range(p)]
+
+    def ready(rank, kind, i):
+        if kind == "F":
+            return rank == 0 or (rank - 1, kind, i) in done
+        return (rank, "F", i) in done and (rank == p - 1 or (rank + 1, kind, i) in done)
+
+    while any(left):
+        rank = rng.randrange(p)
+        if fits := sorted(todo for todo in left[rank] if ready(rank, *todo)):
+            kind, i = rng.choice(fits)
+            left[rank].remove((kind, i))
+            done.add((rank, kind, i))
+            rows[rank].append(f"{rank}{kind}{i}")
+    return Schedule.from_tokens(rows)
+
+
+def test_random_orders_are_called_by_no_name():
+    rng = random.Random(2)
+    for _ in range(30):
+        schedule = random_order(rng, rng.randint(2, 5), rng.randint(4, 8))
+        validate(schedule)
+        found = recognise(schedule)
+        assert found.is_own or found.difference == "its microbatches in another order", schedule
 
 
 def test_of_replicas_the_first_is_taken_and_of_steps_the_first():

@@ -31,6 +31,17 @@ def test_the_bubble_of_equal_slices_is_that_of_1f1b_over_k(p, m, k):
 
 
 @given(*sizes)
+def test_halves_have_the_bubble_of_h1_over_k(p, m, k):
+    """W fills as in ZB-H1, with k times as many pieces."""
+    schedule = seq1f1b(p, m, k, halves=True)
+    validate(schedule)
+    trace = simulate(schedule, Cost(3 / k, 3 / k, 2 / k))
+    if m * k >= p + k - 1:
+        assert trace.duration == pytest.approx(8 * m + (p - 1) * (3 + 3 - 2) / k)
+        assert max(peak_activations(schedule)) == (p + k - 1) / k
+
+
+@given(*sizes)
 def test_activations_in_slices(p, m, k):
     """One slice more than the warm-up: (p - r + k - 1) / k microbatches, at most all."""
     peaks = peak_activations(seq1f1b(p, m, k))
@@ -116,7 +127,12 @@ def test_evaluations_run_whole_microbatches():
     [
         ("0F0.1 0F0.0 0B0.1 0B0.0", "0F0.1 (position 0) before 0F0.0: it attends to the keys"),
         ("0F0.0 0F0.1 0B0.0 0B0.1", "0B0.0 (position 2) before 0B0.1: whose backward brings"),
-        ("0F0.0 0F0.1 0I0.1 0I0.0 0W0.1 0W0.0", "0I0.1: slices run whole backwards"),
+        ("0F0.0 0F0.1 0I0.0 0I0.1 0W0.1 0W0.0", "0I0.0 (position 2) before 0I0.1: whose backward"),
+        (
+            "0F0.0 0F0.1 0I0.1 0I0.0 0W0.0 0W0.1",
+            "0W0.0 (position 4) before 0W0.1: on a first",
+        ),
+        ("0F0.0 0F0.1 0I0.1 0B0.0 0W0.1", "0B0.0 (position 3) before 0B0.1: on a first"),
         ("0F0.0 0F0.1 0F1 0B0.1 0B0.0 0B1", "0F1, others have 2 slices"),
         ("0F0 0F1.0 0F1.1 0B0 0B1.1 0B1.0", "has 0F1.0, others have 1 slices"),
         ("0F0.0 0F0.2 0B0.2 0B0.0", "before 0F0.1"),

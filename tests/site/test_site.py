@@ -3,16 +3,20 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from pipelab.action import COMPUTE
+from pipelab.cli.main import parse
+from pipelab.cli.run import job_of
 from pipelab.errors import LessonError, TraceError
 from pipelab.schedules import gpipe, one_f_one_b
+from pipelab.schedules.catalogue import BUILDERS
 from pipelab.simulator import Cost, simulate
-from pipelab.site import gallery
+from pipelab.site import gallery, recorded_runs
 from pipelab.site.dead_links import LARGEST, problems
 from pipelab.site.pages import gather
 from pipelab.site.playable import play_outputs, playable, player
@@ -90,7 +94,7 @@ def test_a_recording_is_of_the_schedule_that_its_line_names(entry):
     names["record"] = lambda schedule, *pace, **options: asked.append((schedule, options))
     exec(entry.code, names)
     ((schedule, options),) = asked
-    path = RECORDINGS / f"{entry.name}.json"
+    path = RECORDINGS / f"{entry.name}.json.gz"
     if "memory_budget" in options:
         text = RECORDINGS.joinpath(f"{entry.name}.txt").read_text("utf-8")
         assert f"of a budget of {options['memory_budget']:,}" in text
@@ -119,6 +123,55 @@ def test_gallery_shows_every_entry(tmp_path):
     shown = len(gallery.RECORDED) + len(gallery.PREDICTED) - 1  # one is an error
     assert text.count('class="pipelab-timeline"') == shown
     assert "ran out of memory" in text and "Wait-for graph" in text
+
+
+@pytest.mark.parametrize("name", ["heavy-last-stage", "slow-rank"])
+def test_the_figures_of_published_jobs_are_those_of_their_timelines(name):
+    entry = next(entry for entry in gallery.PREDICTED if entry.name == name)
+    assert f"{100 * gallery.run(entry).bubble_fraction:.0f} %" in entry.words
+
+
+# -------------------------------------------------------------- beside the playground's pictures
+
+
+RUNS = [*recorded_runs.runs()]
+
+
+def test_every_shipped_recording_is_one_that_the_page_asks_for():
+    names = {path.name for path in (RECORDINGS / recorded_runs.FOLDER).iterdir()}
+    assert names == {recorded_runs.file_of(run, RECORDINGS).name for run in RUNS}
+    assert {run.schedule for run in RUNS} == set(BUILDERS)
+    every = [path for path in RECORDINGS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in every) < 500_000
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_a_recording_is_of_the_run_that_its_line_makes(run):
+    trace = recorded_runs.load(run, RECORDINGS)
+    predicted = run.predicted(trace)
+    assert trace.source == "recorded" and bool(trace.setting.paced) == run.paced
+    assert actions_by_rank(trace) == actions_by_rank(predicted)
+    job = job_of(parse(run.line.split()[1:]))
+    assert job.schedule.name == trace.setting.schedule == run.schedule
+    if run.paced:
+        assert simulate(job.schedule, job.cost) == predicted
+        work, wanted = (t.duration * (1 - t.bubble_fraction) for t in (trace, predicted))
+        assert work == pytest.approx(wanted, rel=0.05), "each action took the set time"
+
+
+def test_what_the_page_plays_has_the_prediction_and_names_the_differences():
+    (run,) = (run for run in RUNS if run.name == "gpipe-4-8")
+    state = json.loads(recorded_runs.shown(run, RECORDINGS))
+    assert state["ghost_head"]["source"] == "predicted" and state["show"] == ["prediction"]
+    assert "each action paced" in state["words"] and "predicted 330 ms" in state["words"]
+
+
+def test_differences_are_named_by_their_size():
+    slow = simulate(one_f_one_b(2, 3), Cost(0.01, 0.01, 0.02))
+    said = recorded_runs.words(TRACE, replace(slow, source="recorded"))
+    assert "predicted 120 ms (+33.3 %)" in said
+    assert "Summed over the ranks: B +60 ms, " in said
+    assert "Summed" not in recorded_runs.words(TRACE, TRACE)
 
 
 # ------------------------------------------------------------------------------------ pages
@@ -156,10 +209,8 @@ def test_gathered_pages_keep_links_and_need_no_network(tmp_path):
 
 def test_a_playground_is_named_where_there_is_one(tmp_path):
     course = small_course(tmp_path / "notebooks")
-    (course / "site" / "playground").mkdir()
-    gather(course, tmp_path / "source")
+    gather(course, tmp_path / "source", playground=True)
     assert 'href="playground/index.html"' in (tmp_path / "source" / "index.md").read_text("utf-8")
-    assert not (tmp_path / "source" / "playground").exists(), "copied beside the pages instead"
 
 
 def test_a_folder_without_lessons_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections import defaultdict
+from datetime import UTC, datetime
 
 from pipelab.action import COMPUTE, MESSAGES, SENDS, Kind
 from pipelab.trace import Setting, Trace
@@ -210,6 +211,58 @@ def otlp(traces):
         resource = {"attributes": [attribute("megatron.pipeline_rank", rank)]}
         resources.append({"resource": resource, "scopeSpans": [{"spans": spans}]})
     return {"resourceSpans": resources}
+
+
+def lens(jobs, tensor=1, sizes=True, console=False):
+    """The same as NeMo Lens writes them: one text a line, steps are those of the span around them.
+
+    ``jobs``: traces by replica. An evaluation follows. Without ``sizes``, messages name the rank.
+    """
+    ranks, replicas = jobs[0][0].num_ranks, len(jobs)
+    lines = []
+
+    def span(name, rank, start, end, **attributes):
+        job = (rank[0] * replicas + rank[1]) * tensor + rank[2]
+        about = {"dl.rank": job, "dl.world_size": ranks * replicas * tensor, "host.name": "node1"}
+        if sizes:
+            about |= {"dl.pipeline_parallel.size": ranks, "dl.tensor_parallel.size": tensor}
+        attributes = {key.replace("__", "."): value for key, value in attributes.items()}
+        times = [10**18 + round(time * 1e9) for time in (start, end)]
+        if console:
+            texts = [datetime.fromtimestamp(t / 1e9, UTC).isoformat() for t in times]
+            row = {"name": name, "start_time": texts[0], "end_time": texts[1],
+                   "attributes": attributes, "resource": {"attributes": about}}  # fmt: skip
+        else:
+
+            def pairs(values):
+                return [{"key": k, "value": {"intValue" if type(v) is int else "stringValue":
+                                             str(v)}} for k, v in values.items()]  # fmt: skip
+
+            row = {"name": name, "attributes": pairs(attributes)}
+            row |= {"startTimeUnixNano": str(times[0]), "endTimeUnixNano": str(times[1])}
+            resource = {"resource": {"attributes": pairs(about)}, "scopeSpans": [{"spans": [row]}]}
+            row = {"resourceSpans": [resource]}
+        lines.append(json.dumps(row))
+
+    for replica, traces in enumerate(jobs):
+        for place in ((r, replica, t) for r in range(ranks) for t in range(tensor)):
+            for number, trace in enumerate(traces):
+                later = 10.0 * number
+                for e in by_rank(trace)[place[0]]:
+                    if e.kind not in (Kind.F, Kind.B):
+                        continue
+                    word = "forward" if e.kind is Kind.F else "backward"
+                    own = {"megatron__microbatch_id": e.microbatch} if e.kind is Kind.F else {}
+                    start, end = e.start + later, e.end + later
+                    span(f"megatron.microbatch.{word}", place, start, end, **own)
+                    if place[0] and e.kind is Kind.F:
+                        own = {"dl__pipeline_parallel__rank": place[0]}
+                        span("megatron.pp.recv_forward.linked", place, start, start, **own)
+                span("megatron.train_step", place, later - 1, later + 5,
+                     megatron__iteration=number + 100)  # fmt: skip
+            span("megatron.microbatch.forward", place, 90, 91, megatron__microbatch_id=0)
+            span("megatron.evaluate", place, 89, 92)
+    return "\n".join(lines) + "\n"
 
 
 def without_messages(trace):

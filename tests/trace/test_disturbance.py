@@ -7,6 +7,7 @@ import pytest
 
 from pipelab.errors import TraceError
 from pipelab.plots import describe, timeline_text
+from pipelab.plots.terminal import bubble_text
 from pipelab.schedules import gpipe
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Disturbance, Trace, least_disturbed
@@ -29,6 +30,7 @@ def test_it_is_said_first_in_every_form():
     assert describe(trace).startswith(SAID)
     assert head(trace)["disturbed"] == SAID
     assert "22 of 48 actions took longer than set" in trace.source_line
+    assert "measured" not in bubble_text(trace) and "this machine's delays" in bubble_text(trace)
 
 
 def test_an_undisturbed_run_says_nothing():

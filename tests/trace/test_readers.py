@@ -17,6 +17,7 @@ from tests.trace.foreign import (
     device_events,
     gpipe_events,
     kineto,
+    lens,
     ndtimeline,
     otlp,
     runtime_events,
@@ -158,6 +159,23 @@ def test_spans_of_megatron(tmp_path):
     assert "no memory and no waits" in notes(traces)
 
 
+@pytest.mark.parametrize("console", [False, True])
+@pytest.mark.parametrize(("tensor", "sizes"), [(1, True), (2, True), (1, False)])
+def test_spans_of_megatron_as_its_exporters_write_them(tensor, sizes, console, tmp_path):
+    jobs = [[recorded_like(one_f_one_b(3, 4), seed=10 * replica + n) for n in range(2)]
+            for replica in range(2)]  # fmt: skip
+    path = tmp_path / "traces.jsonl"
+    path.write_text(lens(jobs, tensor, sizes, console))
+    traces = Trace.read(path)
+    at = [(t.setting.step, t.setting.replica) for t in traces]
+    assert at == [(100, 0), (100, 1), (101, 0), (101, 1)]
+    for trace in traces:
+        own = jobs[trace.setting.replica][trace.setting.step - 100]
+        assert_same(trace, own, 1e-6 if console else 1e-8)
+    assert "all ranks ran on node1" in notes(traces)
+    assert ("6 further tensor-parallel ranks" in notes(traces)) == (tensor == 2)
+
+
 def test_our_own_files_come_back(tmp_path):
     own = recorded_like(one_f_one_b(3, 4))
     (loaded,) = Trace.read(own.save(tmp_path / "trace.json"))
@@ -248,6 +266,17 @@ def test_ranks_of_one_host_share_its_clock(tmp_path):
     kineto(tmp_path, [own], hosts=["a"] * 4)
     (trace,) = Trace.read(tmp_path)
     assert trace.setting.clock_error == 0.0 and "share its clock" in notes([trace])
+
+
+def test_files_of_several_runs_on_one_host_are_refused(tmp_path):
+    own = recorded_like(one_f_one_b(2, 4))
+    paths = kineto(tmp_path, [own], hosts=["a", "a"], shifts={1: -10.0})
+    with pytest.raises(TraceError, match=r"rank 1 used a result of rank 0 .* several runs"):
+        Trace.read(paths)
+    own = recorded_like(one_f_one_b(3, 4))
+    paths = kineto(tmp_path, [own], hosts=["a", "a", "a"])
+    (trace,) = Trace.read([paths[0], paths[2]])
+    assert "all ranks ran on a: they share its clock" in notes([trace])
 
 
 def test_a_file_whose_clocks_contradict_its_messages_is_aligned_too(tmp_path):
@@ -397,6 +426,9 @@ def ndtimeline_text():
         (b'{"traceEvents": 3}', "no recorded pipeline"),
         (b'[{"name": ["list"], "ph": "X"}, {"name": {"a": 1}}]', "no recorded pipeline"),
         (b'[{"name": "forward", "ph": "X", "ts": 1, "dur": 1}]', "such as forward.*expected"),
+        (b'[{"name": "forward", "cat": {"a": []}, "ph": "X"}]', "such as forward.*expected"),
+        (b'[{"name": "forward-compute", "ph": "X", "ts": 1, "dur": 1, "args": {"mb_id": 0, '
+         b'"model_chunk": 2000000000}}]', "stage 2000000000, microbatch 0: the file is damaged"),
         (b'[{"name": "forward-compute", "ph": "X", "ts": "soon", "dur": 1}]', "ts 'soon'"),
         (b'[{"name": "forward-compute", "ph": "X", "ts": 1, "dur": -1}]', "dur -1"),
         (b'[{"name": "forward-compute", "ph": "X", "ts": 1, "dur": null}]', "dur None"),
@@ -425,6 +457,10 @@ def test_files_of_several_runs_are_not_mixed(tmp_path):
     others = kineto(tmp_path / "k", [own])
     with pytest.raises(TraceError, match=r"a.json is of ndtimeline, .*rank0_trace.json is not"):
         Trace.read([first, *others])
+    later = write(tmp_path / "b.json", ndtimeline({(0, 0): recorded_like(one_f_one_b(2, 4))}))
+    with pytest.raises(TraceError, match=r"a.json .* step 0 of replica 0 twice, .* several runs"):
+        Trace.read([first, later])
+    assert len(Trace.read([first, write(tmp_path / "copy.json", ndtimeline({(0, 0): own}))])) == 1
     saved = own.save(tmp_path / "own.json")
     with pytest.raises(TraceError, match="open them one by one"):
         Trace.read([saved, first])

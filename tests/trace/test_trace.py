@@ -248,3 +248,20 @@ def test_a_byte_order_mark_in_front_of_a_trace_is_no_fault(tmp_path):
     path = TRACES["recorded"].save(tmp_path / "trace.json")
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert Trace.load(path) == TRACES["recorded"]
+
+
+def test_a_packed_one_is_read_like_a_plain_one(tmp_path):
+    trace = simulate(one_f_one_b(2, 3), Cost())
+    path = trace.save(tmp_path / "step.json.gz")
+    assert path.read_bytes().startswith(b"\x1f\x8b")
+    assert Trace.load(path) == trace == Trace.read(path)[0]
+    again = trace.save(tmp_path / "again.json.gz")
+    assert again.read_bytes() == path.read_bytes(), "git sees no change where there is none"
+
+
+def test_a_packed_one_that_was_cut_is_refused(tmp_path):
+    path = simulate(one_f_one_b(2, 3), Cost()).save(tmp_path / "step.json.gz")
+    path.write_bytes(path.read_bytes()[:-20])
+    for read in (Trace.load, Trace.read):
+        with pytest.raises(TraceError, match=r"step\.json\.gz: "):
+            read(path)

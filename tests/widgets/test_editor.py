@@ -6,17 +6,21 @@ import time
 
 import pytest
 
-from pipelab.errors import ScheduleError
+from pipelab.errors import ScheduleError, TraceError
 from pipelab.schedules import (
     Schedule,
     dual_pipe_v,
     gpipe,
+    interleaved,
     one_f_one_b,
+    v_half,
+    v_min,
     zero_bubble_h1,
     zero_bubble_v,
 )
-from pipelab.simulator import best_schedule
+from pipelab.simulator import Cost, best_schedule, simulate
 from pipelab.widgets import ScheduleEditor
+from pipelab.widgets.editor_text import judged
 from pipelab.widgets.settings import PACE
 from pipelab.widgets.stored_state import MIME, unpacked
 from pipelab.words import time_text
@@ -100,6 +104,7 @@ def test_a_block_is_stamped_with_a_period(editor):
     editor.set_state({"rows": [["0F0", "0I0", "0W0"], ["1F0", "1I0", "1W0"]]})
     editor.set_state({"stamp": [3, 3, 9]})
     assert "0I0" in editor.message and "0F" in editor.message, "the two that collide"
+    assert "this order can be repeated with a period of 4; waits" in editor.message
     editor.set_state({"stamp": [4, 4, 9]})
     assert editor.can_run and editor.schedule.num_microbatches == 9
     editor.rows = [["0B0"], ["1F0", "1B0"]]
@@ -171,3 +176,30 @@ def test_what_overlaps_is_one_token():
     editor.rows = [[*row[:-1], row[0]]]  # the last W replaced by another F
     assert not editor.can_run
     assert row[0] in editor.marks
+
+
+def said_of(schedule, cost):
+    return judged(schedule, simulate(schedule, cost), cost)
+
+
+def test_par_of_several_stages_a_rank_is_that_of_all_schedules():
+    """In times of one stage: a rank of a V has two of them."""
+    assert "by zero bubble V; this is as short." in ScheduleEditor(zero_bubble_v(2, 4)).message
+    said = said_of(v_half(4, 8), Cost(0.005, 0.006, 0.004))
+    assert "Par is 311 ms with at most 3 held, by V-Half; this is as short." in said
+    said = said_of(interleaved(4, 8), Cost(0.005, 0.005, 0.005, latency=0.001))
+    assert "with at most 6 held, by zero bubble V; this takes" in said
+    assert "Par is" not in said_of(v_min(2, 4), Cost([1, 2, 1, 1]))  # not that of a rank's slice
+    bytes_of_stages = Cost(activation_bytes=[1, 2, 3, 4])
+    assert "Par is" in said_of(v_min(2, 4), bytes_of_stages)
+
+
+def test_what_ranks_hold_can_be_drawn_at_each_edit():
+    assert ScheduleEditor(gpipe(2, 2)).show == []
+    assert ScheduleEditor(gpipe(2, 2), show=["memory"]).show == ["memory"]
+    with pytest.raises(TraceError, match="none of"):
+        ScheduleEditor(gpipe(2, 2), show=["bubbles"])
+
+
+def test_a_bubble_from_the_start_on_has_no_time():
+    assert "rank 1, 10 ms, from the start on:" in ScheduleEditor(zero_bubble_v(2, 4)).message

@@ -5,10 +5,11 @@ import io
 import pytest
 from PIL import Image
 
+from pipelab.plots.any_theme import MIDDLE
 from pipelab.plots.palette import contrast
 from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost, simulate
-from pipelab.widgets.static_picture import MIDDLE, png
+from pipelab.widgets.static_picture import png
 
 TRACE = simulate(one_f_one_b(3, 4), Cost(0.01, 0.01, 0.01, latency=0.002))
 DARK = "#111111"  # of JupyterLab's dark theme

@@ -12,8 +12,11 @@ from pipelab.plots.terminal import table_html
 from pipelab.simulator import Cost, simulate
 from pipelab.story import MINUTE, STORIES, reworded
 from pipelab.trace import Trace
+from pipelab.trace.idle import explain_idle, idle_texts
+from pipelab.trace.links import link
 from pipelab.widgets import Timeline
 from pipelab.widgets.bundle import script
+from pipelab.widgets.page import timeline_page
 from pipelab.widgets.phrases import PHRASES
 
 OURS = re.compile(r"\b(ranks?|microbatch(es)?|stages?|bubble|memory|backwards?|B0|\d+ m?s)\b", re.I)
@@ -50,6 +53,20 @@ def test_minutes_come_out_as_minutes(cooks, dishes, one_by_one, minutes):
     labels = [label.get_text() for label in axis.get_xticklabels()]
     assert "0 min" in labels and all(label.endswith(" min") for label in labels)
     assert [label.get_text() for label in axis.get_yticklabels()][:2] == ["cook 0", "cook 1"]
+
+
+def test_cooks_who_work_one_after_another_wait_and_no_machine_holds_them_up():
+    """A third of the picture said "held up by this machine": waits for dropped backwards."""
+    trace = kitchen(3, 6, one_by_one=True)
+    assert {piece.reason for piece in explain_idle(trace)} == {"waiting", "done"}
+    sentences = [text.sentence for text in idle_texts(link(trace), explain_idle(trace))]
+    assert "waits for 0F1 of rank 0, held up by rank 2" in sentences
+
+
+def test_an_exported_page_speaks_of_cooks():
+    page = timeline_page(kitchen(3, 6), kitchen(3, 6))
+    assert 'rank:"cook {rank}"' in page and 'rank:"rank {rank}"' not in page
+    assert not re.search(r"\de-\d", page.split('id="state"')[1].split("</script>")[0])
 
 
 def test_no_word_is_ours():

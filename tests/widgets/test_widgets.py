@@ -28,7 +28,7 @@ from pipelab.schedules import gpipe, one_f_one_b, sequential
 from pipelab.schedules.catalogue import BUILDERS
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Setting, Trace
-from pipelab.widgets import Timeline, TimelineLab
+from pipelab.widgets import Timeline, TimelineLab, kept_pipeline
 from pipelab.widgets.data import packed
 from pipelab.widgets.lab_text import choices, curves, error_text, formula_of
 from pipelab.widgets.settings import Settings, part, slowed
@@ -97,7 +97,6 @@ def test_a_run_shows_what_real_ranks_recorded(lab):
     assert ranks_table["caption"] == trace.source_line
     assert lab.data == packed(trace.events) and not lab.live
     assert lab.ghost_head["source"] == "predicted"
-    assert not ranks(), "the ranks live as long as their run"
 
 
 def test_a_changed_setting_runs_again_and_loss_does_not_depend_on_it(lab):
@@ -141,13 +140,50 @@ def test_a_message_with_two_settings_starts_one_run(lab):
     assert lab.run_number == 2
 
 
+def test_the_next_run_has_the_same_ranks_if_it_can(make):
+    lab = make(num_ranks=2, num_microbatches=3, pace=QUICK)
+    lab.wait()
+    first = ranks()
+    lab.num_microbatches = 5
+    lab.schedule = "gpipe"
+    assert lab.wait().setting.schedule == "gpipe"
+    other = make(num_ranks=2, num_microbatches=4, pace=QUICK)
+    other.wait()
+    assert ranks() == first and len(first) == 2
+    for change in ({"num_ranks": 3}, {"overlap": False}, {"budget": "100000000"}):
+        before = set(ranks())
+        lab.set_state(change)
+        lab.wait()
+        assert len(ranks()) == 3 and not before & set(ranks()), change
+    lab.set_state({"pacing": "off"})  # with another number of threads
+    assert not lab.wait().setting.paced and not {*before} & {*ranks()}
+    lab.close()
+    assert not ranks()
+
+
+def test_ranks_that_nobody_asks_for_end(lab, monkeypatch):
+    monkeypatch.setattr(kept_pipeline, "SECONDS", 0.3)
+    lab.wait()
+    wait_for(lambda: not ranks())
+    assert lab.run() is None and lab.wait().source == "recorded"
+
+
+def test_ranks_that_died_while_they_waited_are_replaced(lab):
+    lab.wait()
+    dead = ranks()
+    os.kill(dead[0], signal.SIGKILL)
+    lab.num_microbatches = 4
+    assert lab.wait().setting.microbatches == 4
+    assert not {*dead} & {*ranks()}
+
+
 def test_the_browser_asks_for_a_run_and_for_its_end(lab, make):
     first = lab.wait()
     lab.set_state({"run_asked": 1})
     assert lab.wait() is not first and lab.run_number == 2
-    slow = make(num_ranks=2, num_microbatches=8, pace=SLOW)
+    slow = make(num_ranks=3, num_microbatches=8, pace=SLOW)
     slow.run()
-    wait_for(lambda: len(ranks()) == 2)
+    wait_for(lambda: len(ranks()) == 3)
     slow.set_state({"stop_asked": 1})
     with pytest.raises(PipelineClosed, match="run 1 was stopped"):
         slow.wait()

@@ -180,14 +180,11 @@ def check_slices(schedule: Schedule, options: Options) -> None:
     """Raise PipelabError for what does not go together with sequences cut in slices."""
     if schedule.slices == 1:
         return
-    wrong = {
-        "worker='torch' runs whole microbatches": options.worker == "torch",
-        "checkpoint= runs a forward again, without the slices before it": options.checkpoint,
-    }
-    if found := [why for why, is_so in wrong.items() if is_so]:
+    if options.worker == "torch":
         raise PipelabError(
-            f"{schedule.name} cuts sequences in slices, but {found[0]}:\nleave that out, or use a "
-            f"schedule without slices, such as one_f_one_b"
+            f"{schedule.name} cuts sequences in slices, but torch.distributed.pipelining runs "
+            f"whole microbatches:\nleave worker='torch' out, or use a schedule without slices, "
+            f"such as one_f_one_b"
         )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelab.errors import CheckpointError
-from pipelab.partition.chain import named_layers
+from pipelab.partition.chain import layer_of, named_layers
 
 _LOADS = ("_load_from_state_dict", "load_state_dict")
 
@@ -25,7 +25,7 @@ class ModelState:
     def in_order(self, found: Mapping[str, Any]) -> dict[str, Any]:
         """What the ranks found, as the plain model would give it: its order, its versions."""
         last = len(self._order)
-        names = sorted(found, key=lambda name: self._order.get(_layer(name), last))
+        names = sorted(found, key=lambda name: self._order.get(layer_of(name), last))
         state = OrderedDict((name, found[name]) for name in names)
         if self._versions is not None:
             state._metadata = self._versions  # type: ignore[attr-defined]
@@ -41,8 +41,8 @@ class ModelState:
         """
         if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
             raise CheckpointError("the state is not a dict of tensors by name: give a state_dict")
-        own = {name: shape for name, shape in own.items() if _layer(name) not in self._free}
-        given = {name: value for name, value in state.items() if _layer(name) not in self._free}
+        own = {name: shape for name, shape in own.items() if layer_of(name) not in self._free}
+        given = {name: value for name, value in state.items() if layer_of(name) not in self._free}
         tensors = [value for name, value in given.items() if own.get(name, ()) is not None]
         if not all(isinstance(value, Tensor) for value in tensors):
             raise CheckpointError("the state is not a dict of tensors by name: give a state_dict")
@@ -64,10 +64,6 @@ def _check_names(own: Mapping[str, object], given: Mapping[str, object]) -> None
             f"the state is not this model's: it {', '.join(differences[:3])}{more}; "
             f"load it into a pipeline of the same model"
         )
-
-
-def _layer(name: str) -> str:
-    return name.partition(".")[0]
 
 
 def _loads_its_own_way(layer: nn.Module) -> bool:

@@ -1,14 +1,17 @@
 """The commands for all ranks, replica by replica: what each builds, follows and works on."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from pipelab.action import Action, Kind
 from pipelab.engine.driver.microbatches import Share
-from pipelab.engine.protocol.commands import Build, Options, Run, Use
+from pipelab.engine.protocol.commands import Build, Load, Options, Run, Use
+from pipelab.engine.protocol.training_state import only, stage_key
+from pipelab.partition.chain import layer_of
 from pipelab.partition.sharing import NOTHING_SHARED, Sharing, Tie
 from pipelab.schedules import Schedule
 from pipelab.schedules.communication import Lowered, Row, with_updates
@@ -25,6 +28,33 @@ def builds(
         own = {stage: modules[stage] for stage in lowered.stages_of(rank)}
         builds.append(Build(own, len(modules), options, sharing.of([*own])))
     return builds * replicas
+
+
+def loads(
+    state: Mapping[str, Any], optimizer: dict[str, Any] | None, held: Sequence[Collection[str]],
+    schedule: Schedule,
+) -> list[Load]:  # fmt: skip
+    """Each rank gets the state of its layers, and that of its stages' optimizers.
+
+    Args:
+        state: the model's; a layer that no rank names may be any rank's.
+        optimizer: of each stage, by ``"stage 0"`` and so on, and what is common to all.
+        held: of each rank, the names in its layers' state.
+    """
+    own = [{layer_of(name) for name in names} for names in held]
+    known = set().union(*own)
+    commands = []
+    for process, layers in enumerate(own):
+        part = OrderedDict(
+            (name, value)
+            for name, value in state.items()
+            if (layer := layer_of(name)) in layers or layer not in known
+        )
+        if (versions := getattr(state, "_metadata", None)) is not None:
+            part._metadata = versions  # type: ignore[attr-defined]
+        ours = [stage_key(stage) for stage in schedule.stages_of(process % schedule.num_ranks)]
+        commands.append(Load(part, optimizer and only(optimizer, ours)))
+    return commands
 
 
 def uses(

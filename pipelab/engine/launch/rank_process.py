@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import torch
 
+from pipelab.engine.launch.freed_memory import keep_freed_memory
 from pipelab.engine.protocol.commands import Build, Done, PipeEnded, receive, send
 from pipelab.engine.protocol.process_settings import Settings, take_over
 from pipelab.engine.protocol.progress import Progress
@@ -41,6 +42,7 @@ def main(
     except FileNotFoundError:
         os._exit(0)  # the pipeline was closed before this rank had started
     threading.Thread(target=_end_with_parent, args=(lifeline, folder), daemon=True).start()
+    keep_freed_memory()
     torch.set_num_threads(threads)
     affinity = Affinity(rank, num_ranks, threads)
     affinity.bind()

@@ -9,13 +9,23 @@ of tensors and plain values, which a file can give back without running code.
 
 import sys
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
+
+
+def stage_key(stage: int) -> str:
+    """Where the state of a stage's optimizer is."""
+    return f"stage {stage}"
+
+
+def only(saved: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """A saved training without the stages that have other keys."""
+    return {k: v for k, v in saved.items() if k in keys or not k.startswith("stage ")}
 
 
 class Group(TypedDict):

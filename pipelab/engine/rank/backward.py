@@ -14,7 +14,7 @@ at the level of autograd's nodes too.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 
 import torch
@@ -48,6 +48,8 @@ class WeightsLater:
     Attributes:
         outputs: of one microbatch, each with a graph, and ``gradients``, one for each of them.
         entry: the node at the input, or None on a first stage.
+        earlier: other leaves of the graph that gradients are wanted of at once: what a slice of a
+            sequence used of the slices before it.
         run_once: what was seen in the forward that must run once, such as hooks. Then I runs the
             whole backward and leaves nothing for W; the same holds for functions in Python.
     """
@@ -56,8 +58,13 @@ class WeightsLater:
     gradients: Sequence[Tensor]
     entry: Node | None
     run_once: Sequence[str] = ()
+    earlier: Sequence[Tensor] = ()
     saved: list[tuple[Node, list[Tensor], Gradients]] = field(default_factory=list)
     shared: list[Tensor] = field(default_factory=list)
+
+    def add(self, outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Begin at these outputs, too."""
+        self.outputs, self.gradients = [*self.outputs, *outputs], [*self.gradients, *gradients]
 
     def backward_input(self, anchor: Tensor) -> None:
         """I: run the graph from the outputs to the entry alone."""
@@ -65,12 +72,15 @@ class WeightsLater:
             return  # a first stage: nobody waits for its input's gradient, W does everything
         roots = [output.grad_fn for output in self.outputs if output.grad_fn is not None]
         children = children_first(roots)
+        ends = {self.entry}
+        if self.earlier:
+            ends.update(n for n in children if _is_one_of(_leaf(n), self.earlier))
         functions = python_functions(node for node in children if node is not self.entry)
         self.run_once = [*self.run_once, *functions]
         if self.run_once:
             run_backward(self.outputs, self.gradients)
             return
-        junctions, aside = _junctions(children, roots, self.entry)
+        junctions, aside = _junctions(children, roots, ends)
         aside += [output for output in self.outputs if output.is_leaf]
         uses = Counter(weight for _, weights in junctions for weight in weights)
         # A weight that joins twice is reached from both nodes, and would count too often; one that
@@ -81,7 +91,7 @@ class WeightsLater:
         for node, weights in junctions:
             if own := [weight for weight in weights if weight not in shared]:
                 hooks.append(node.register_prehook(self._save(node, own)))
-        self._run(inputs=[anchor])
+        self._run(inputs=[anchor, *self.earlier])
         for hook in hooks:
             hook.remove()
 
@@ -112,13 +122,13 @@ class WeightsLater:
 
 
 def _junctions(
-    children: dict[Node, list[Node]], roots: Sequence[Node], entry: Node
+    children: dict[Node, list[Node]], roots: Sequence[Node], ends: Set[Node]
 ) -> tuple[list[tuple[Node, list[Tensor]]], list[Tensor]]:
-    """The nodes on the path from the roots to entry that weights join, with these weights.
+    """The nodes on a path from the roots to an end that weights join, with these weights.
 
     And the weights below roots beside the path: of outputs made only of weights.
     """
-    on_path = {entry}
+    on_path = set(ends)
     for node, below in children.items():
         if not on_path.isdisjoint(below):
             on_path.add(node)
@@ -126,16 +136,26 @@ def _junctions(
     for node, below in children.items():
         if node in on_path:
             continue
-        variable = getattr(node, "variable", None)  # AccumulateGrad: a leaf of the graph
-        found = [] if variable is None else [variable]
+        leaf = _leaf(node)
+        found = [] if leaf is None else [leaf]
         leaves[node] = found + [leaf for child in below for leaf in leaves[child]]
     out = []
     for node, below in children.items():
-        if node in on_path and node is not entry:
+        if node in on_path and node not in ends:
             joined = [leaf for child in below for leaf in leaves.get(child, ())]
             if joined:
                 out.append((node, list(dict.fromkeys(joined))))
     return out, [leaf for root in roots for leaf in leaves.get(root, [])]
+
+
+def _leaf(node: Node) -> Tensor | None:
+    """The leaf of the graph whose gradient a node adds up: AccumulateGrad."""
+    variable: Tensor | None = getattr(node, "variable", None)
+    return variable
+
+
+def _is_one_of(tensor: Tensor | None, others: Sequence[Tensor]) -> bool:
+    return any(tensor is other for other in others)
 
 
 def children_first(roots: Sequence[Node]) -> dict[Node, list[Node]]:

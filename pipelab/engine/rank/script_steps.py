@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch.distributed.pipelining import schedules
 
 from pipelab.action import RECEIVES, Action, Kind
-from pipelab.engine.protocol.device import Moment, clock_of
+from pipelab.engine.protocol.device import DeviceClock, Moment, clock_of
 from pipelab.trace import Event
 
 _OPS = {
@@ -64,7 +64,7 @@ class ScriptSteps:
     """One rank's events of every step that its schedule runs while it is attached.
 
     Attributes:
-        steps: for each step its events, in seconds of ``time.monotonic``; rank as in the pipeline.
+        rank: its place in the pipeline.
     """
 
     def __init__(self, schedule: Any):
@@ -72,9 +72,17 @@ class ScriptSteps:
         self.stages = list(getattr(schedule, "_stages", None) or [schedule._stage])
         self.rank = int(self.stages[0].group_rank)
         self.clock = clock_of(self.stages[0].device)
-        self.steps: list[list[Event]] = []
         self.marks: list[_Mark] = []
+        self._done: list[tuple[DeviceClock, list[_Mark]]] = []
         self.messages: dict[int, _Message] = {}
+
+    @property
+    def steps(self) -> list[list[Event]]:
+        """For each step its events, in seconds of ``time.monotonic``; rank as in the pipeline.
+
+        Made here and not within the step, which must not wait for it.
+        """
+        return [[self._event(mark, clock) for mark in marks] for clock, marks in self._done]
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -95,17 +103,17 @@ class ScriptSteps:
     def _whole(self, step: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
             self.marks, self.messages = [], {}
-            self.clock.begin()
+            self.clock = clock_of(self.stages[0].device)  # of this step: it counts from here on
             result = step(*args, **kwargs)
             self.clock.finish()
-            self.steps.append([self._event(mark) for mark in self.marks])
+            self._done.append((self.clock, self.marks))
             return result
 
         return run
 
-    def _event(self, mark: _Mark) -> Event:
+    def _event(self, mark: _Mark, clock: DeviceClock) -> Event:
         stage, kind, microbatch = mark.action
-        start, end = self.clock.seconds(mark.start), self.clock.seconds(mark.end)
+        start, end = clock.seconds(mark.start), clock.seconds(mark.end)
         return Event(self.rank, kind, stage, microbatch, start, end, mark.bytes, mark.peer)
 
     def _timed(self, stage: Any, kind: Kind, call: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,8 +2,8 @@
 
 import copy
 import hashlib
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -103,6 +103,8 @@ class Stage:
             output = self._apply(microbatch, inputs, target, weight)
         self._check("output", output.tensors)
         if measured is not None:
+            for tensor in self.slices.kept(microbatch):
+                measured.keep(tensor)
             self._saved_bytes[alike] = _kept_bytes(measured, inputs, output, target)
         outputs = [x for x in output.tensors if x.requires_grad]
         if len(outputs) == 1 and not self.is_last:
@@ -153,17 +155,24 @@ class Stage:
     def backward_input(self, microbatch: int, gradients: Sequence[Tensor]) -> list[Tensor]:
         """The gradients of the input alone; those of the weights wait for ``backward_weight``."""
         kept = self.kept.pop(microbatch)
-        gradients = gradients or self._first_gradients(kept)
-        half = self.halved[microbatch] = WeightsLater(
-            kept.outputs, gradients, kept.node, kept.run_once
-        )
-        half.backward_input(_anchor())
+        own, earlier = gradients or self._first_gradients(kept), self.slices.copies(microbatch)
+        half = WeightsLater(kept.outputs, own, kept.node, kept.run_once, earlier)
+        self.halved[microbatch] = half
+        if half.entry is not None:  # else W does everything
+            half.add(*self.slices.roots(microbatch))
+            half.backward_input(_anchor())
+            self.slices.after_backward(microbatch)
         self.say_if_whole(half.run_once)
         return self._gradients(kept)
 
     def backward_weight(self, microbatch: int) -> None:
         """The gradients of the weights, and the end of the microbatch's activations."""
-        self.halved.pop(microbatch).backward_weight()
+        half = self.halved.pop(microbatch)
+        if half.entry is None:
+            half.add(*self.slices.roots(microbatch))
+        half.backward_weight()
+        if half.entry is None:
+            self.slices.after_backward(microbatch)
 
     def seed(self, step: int, microbatch: int) -> None:
         """Random layers draw the same numbers wherever, and in whatever order, stages run."""
@@ -227,11 +236,14 @@ class Stage:
     def _run(self, inputs: Any) -> Any:
         with self._autocast():
             if self.runs_twice:
-                contexts = lambda: (nullcontext(), SpareBuffers(self.module))  # noqa: E731
                 return checkpoint(
-                    call, self.module, inputs, use_reentrant=False, context_fn=contexts
+                    call, self.module, inputs, use_reentrant=False, context_fn=self._contexts
                 )
             return call(self.module, inputs)
+
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """What a forward runs within, and what it does when it runs again in a backward."""
+        return nullcontext(), _run_again(self.module, self.slices.again())
 
     def say_if_whole(self, run_once: Sequence[str]) -> None:
         """Say once that W has nothing to do, and because of what, unless the user asked for it."""
@@ -249,6 +261,12 @@ class Stage:
     def _autocast(self) -> Any:
         on = self.autocast is not None
         return torch.autocast(self.device_type, self.autocast) if on else nullcontext()
+
+
+@contextmanager
+def _run_again(module: nn.Module, slices: AbstractContextManager[None]) -> Iterator[None]:
+    with SpareBuffers(module), slices:
+        yield
 
 
 class SpareBuffers:

@@ -11,10 +11,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from pipelab.engine.protocol.commands import Options
+from pipelab.engine.protocol.training_state import stage_key
 from pipelab.engine.rank.data_parallel import DataParallel
 from pipelab.engine.rank.optimizer_state import check_same, load_into, settings_by_name, state_of
 from pipelab.engine.rank.optimizers import is_trained, make_optimizer, takes_loss
 from pipelab.engine.rank.stage import Stage
+from pipelab.partition.chain import layer_of
 
 START, GROWTH_STEPS = 2.0**16, 2000
 
@@ -130,7 +132,7 @@ class Update:
         found: dict[str, Any] = {}
         for number, optimizer in self.optimizers.items():
             schedule = self.lr_schedules.get(number)
-            found[f"stage {number}"] = state_of(optimizer, schedule, self._named(number))
+            found[stage_key(number)] = state_of(optimizer, schedule, self._named(number))
         if self.loss_scale is not None:
             found["loss scale"] = asdict(self.loss_scale)
         return found
@@ -139,7 +141,7 @@ class Update:
         """Begin anew, from what ``state`` gave: a stage that it does not name has no past."""
         for number in self.stages:
             self._make(number)
-            saved = state.get(f"stage {number}")
+            saved = state.get(stage_key(number))
             if number in self.optimizers and saved is not None:
                 schedule = self.lr_schedules.get(number)
                 load_into(self.optimizers[number], schedule, self._named(number), saved)
@@ -167,7 +169,7 @@ def load_state(stages: Mapping[int, Stage], state: Mapping[str, Any]) -> None:
     """Give each stage its part of a model's state_dict, by its own ``load_state_dict``."""
     for stage in stages.values():
         layers = stage.module._modules
-        own = OrderedDict((k, v) for k, v in state.items() if k.partition(".")[0] in layers)
+        own = OrderedDict((k, v) for k, v in state.items() if layer_of(k) in layers)
         versions = getattr(state, "_metadata", None)
         if versions is not None:
             own._metadata = versions  # type: ignore[attr-defined]

@@ -27,6 +27,7 @@ MODULES = {
     "09": "ch09_overlap",
     "10": "ch10_hangs",
     "11": "ch11_fewer_bubbles",
+    "12": "ch12_capstone",
 }
 
 

@@ -56,9 +56,10 @@ def _compare_order(name: str, rows: object, p: int, m: int) -> Result:
         schedule = schedule_of(rows)
         if fault := other_size(schedule, p, m):
             return Result(name, expected, fault[0], False, fault[1])
-        if other := [a.token for row in schedule.ranks for a in row if a.kind not in COMPUTE]:
+        if other := [a for row in schedule.ranks for a in row if a.kind not in "FB"]:
+            what = "a part of a backward" if other[0].kind in COMPUTE else "a message"
             hint = "only tokens such as 2F0 and 2B0: the engine adds the messages"
-            return Result(name, expected, f"{other[0]}, a message", False, hint)
+            return Result(name, expected, f"{other[0].token}, {what}", False, hint)
         validate(schedule)
     except ScheduleError as error:
         return Result(name, expected, str(error).splitlines()[0], False, str(error))
@@ -141,8 +142,8 @@ CHAPTER = Chapter(
             _ORDER,
             _judge_order,
             (
-                "Print it, print(one_f_one_b(4, 8)) of pipelab.schedules, and count in each row "
-                "the forwards before the first backward.",
+                "from pipelab import schedules; print(schedules.one_f_one_b(4, 8)). Count in each "
+                "row the forwards before the first backward.",
                 "A row has three parts: some forwards, then a forward and a backward in turns, "
                 "then the backwards that are left. The later the rank, the shorter the first part.",
                 "The last rank has nothing ahead, and each rank before it has one more, but never "

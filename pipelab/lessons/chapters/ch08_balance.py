@@ -11,7 +11,7 @@ from pipelab.engine import verify_gradients
 from pipelab.lessons import jobs, recorded
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
-from pipelab.lessons.chapters.ch08_draws import JOBS, MODELS, Logs, Worker, logs
+from pipelab.lessons.chapters.ch08_draws import JOBS, MODELS, PAUSES, Logs, Worker, logs
 from pipelab.lessons.chapters.ch08_questions import QUESTIONS
 from pipelab.lessons.comparing import whole
 from pipelab.lessons.exercise import Cases, Exercise, each, equal
@@ -22,6 +22,7 @@ from pipelab.partition import balance, split
 from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Setting, Trace
+from pipelab.words import number
 
 _BLOCKS = "a function blocks(n, p, embedding, head): the number of blocks of each rank"
 _STRAGGLER = "a function straggler(replicas): the replica and the rank that is slow, as (0, 2)"
@@ -37,6 +38,7 @@ def _judge_blocks(function: Function, seed: int) -> Iterator[Result | Shown]:
         "a head of a whole stage": (12, 4, 0.0, 4.0),
         "a costly embedding": (7, 3, 3.5, 0.5),
         "everything free but the blocks": (8, 4, 0.0, 0.0),
+        "a head of a part of a block": (8, 4, 0.0, 0.75),
         "two ranks": (5, 2, 1.0, 3.5),
         "one rank": (3, 1, 1.0, 2.0),
     }
@@ -59,7 +61,7 @@ def _compare_blocks(
     name: str, value: list[object], n: int, p: int, embedding: float, head: float
 ) -> Result:
     best = _largest(n, p, embedding, head)
-    expected = f"{n} blocks on {p} ranks, the largest stage costs {best:g}"
+    expected = f"{number(n, 'block')}, the largest stage {best:g}"
     counts = [whole(count) for count in value]
     numbers = [count for count in counts if isinstance(count, int)]
     if len(numbers) != len(counts) or len(counts) != p or sum(numbers) != n or min(numbers) < 0:
@@ -68,10 +70,13 @@ def _compare_blocks(
     if 0 in numbers[1:-1]:
         hint = "only the first and the last rank have something else to do: the others need a block"
         return Result(name, expected, f"{numbers}: a rank without layers", False, hint)
-    most = max(stage_costs(numbers, embedding, head))
-    hint = "what does each rank cost, with the embedding and the head? Make the largest smaller"
-    got = f"{numbers}, the largest costs {most:g}"
-    return Result(name, expected, got, most <= best * 1.0001, hint)
+    costs = stage_costs(numbers, embedding, head)
+    largest = costs.index(max(costs))
+    with_it = ["the embedding"] * (largest == 0) + ["the head"] * (largest == p - 1)
+    parts = " and ".join([number(numbers[largest], "block"), *with_it])
+    hint = f"rank {largest} costs the most: {parts}. Who has room for one block more?"
+    got = f"{numbers}, the largest {max(costs):g}"
+    return Result(name, expected, got, max(costs) <= best * 1.0001, hint)
 
 
 def _largest(n: int, p: int, embedding: float, head: float) -> float:
@@ -121,7 +126,9 @@ _INPUTS: dict[str, tuple[list[float], int, int, Worker, float, Worker]] = {
     "3 replicas of 4 ranks": (_PLAIN, 3, 6, [1, 2], 2.0, []),
     "a last stage with the loss": (_WITH_LOSS, 3, 6, [2, 1], 2.0, []),
     "a straggler on the last stage": (_WITH_LOSS, 2, 4, [1, 3], 1.5, []),
-    "somebody else makes one long pause": (_PLAIN, 3, 6, [0, 1], 1.5, [2, 1]),
+    "somebody else makes one long pause": (_WITH_LOSS, 3, 6, [0, 1], 1.5, [2, 3, 0, 1]),
+    "a pause in the first forward": (_PLAIN, 2, 4, [1, 1], 1.5, [0, 2, 0, 0]),
+    "a pause in the last backward": (_PLAIN, 2, 4, [0, 0], 1.5, [1, 3, 1, 3]),
     "one rank in each replica": ([1.0], 4, 3, [2, 0], 2.0, []),
     "a single microbatch": (_PLAIN, 2, 1, [1, 0], 3.0, []),
 }
@@ -147,22 +154,28 @@ def _production() -> Logs:
 
 
 def _compare_case(name: str, value: object, replicas: Logs) -> Result:
-    slow = _INPUTS[name][3] if name in _INPUTS else [0, 0]
-    return _compare_worker(name, value, slow)
+    slow, pause = (_INPUTS[name][3], _INPUTS[name][5]) if name in _INPUTS else ([0, 0], [])
+    return _compare_worker(name, value, slow, pause)
 
 
 def _compare_drawn(
     name: str, value: object, stages: list[float], replicas: int, m: int, slow: Worker, *_: object
 ) -> Result:
-    return _compare_worker(name, value, slow)
+    return _compare_worker(name, value, slow, [])
 
 
-def _compare_worker(name: str, value: object, slow: Worker) -> Result:
+def _compare_worker(name: str, value: object, slow: Worker, pause: Worker) -> Result:
     expected = f"replica {slow[0]}, rank {slow[1]}"
-    got = [whole(number) for number in value] if isinstance(value, list) else value
+    got = [whole(one) for one in value] if isinstance(value, list) else value
     if not isinstance(got, list) or len(got) != 2:
         return Result(name, expected, short(value), False, "replica and rank: two numbers")
     hint = "who takes longer for each F and B than those who compute the same layers?"
+    if got == slow[::-1]:
+        hint = "first the replica, then the rank"
+    elif got == [slow[0] + 1, slow[1] + 1]:
+        hint = "replicas and ranks are counted from 0"
+    elif got == pause[:2]:
+        hint = PAUSES
     return Result(name, expected, f"replica {got[0]}, rank {got[1]}", got == slow, hint)
 
 

@@ -1,7 +1,8 @@
 """What is drawn for lesson 8: models to cut, and the logs of jobs with a straggler.
 
 A job is drawn as the seconds of each stage's forward, the number of replicas and of microbatches,
-who is slow and how many times, and who makes one long pause (nobody: an empty list).
+who is slow and how many times, and who makes one long pause (nobody: an empty list): in a forward
+or a backward, 0 or 1, of which microbatch.
 """
 
 from random import Random
@@ -11,23 +12,26 @@ from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event
 
-__all__ = ["JOBS", "MODELS", "logs"]
+__all__ = ["JOBS", "MODELS", "PAUSES", "logs"]
 
-Worker = list[int]  # replica and rank; empty for none
+Worker = list[int]  # replica and rank; of a pause also 0 or 1, and the microbatch
 Logs = list[tuple[Event, ...]]
 
 LEAST = 1.5  # times as slow as its equals is a straggler, at least
+PAUSES = "a straggler is slow in every microbatch; a pause is one long box among short ones"
 _PAUSE = 40.0  # times the longest forward
-_PAUSED = 1  # the microbatch in which somebody pauses
 
 
 # ------------------------------------------------------------------------- 08.1, models to cut
 
 
+_COSTS = (0.0, 0.5, 0.75, 1.0, 2.0, 2.25, 3.5, 9.0)  # of an embedding or a head, in blocks
+
+
 def _draw_model(random: Random) -> tuple[int, int, float, float]:
     ranks = random.choice((1, 2, 2, 3, 4, 4, 5, 8))
     blocks = ranks + random.choice((0, 1, 2, 4, 5, 8, 13))
-    embedding, head = (random.choice((0.0, 0.5, 1.0, 2.0, 3.5, 9.0)) for _ in range(2))
+    embedding, head = (random.choice(_COSTS) for _ in range(2))
     return blocks, ranks, embedding, head
 
 
@@ -53,6 +57,11 @@ MODELS = Draws(
         Idea("a costly embedding", "the first rank has it", lambda n, p, e, h: p > 1 and e > 1),
         Idea("a costly head", "the last rank has it", lambda n, p, e, h: p > 1 and h > 1),
         Idea(
+            "costs of a part of a block",
+            "count with the costs as they are: only blocks are whole numbers",
+            lambda n, p, e, h: p > 1 and (e % 1 != 0 or h % 1 != 0),
+        ),
+        Idea(
             "blocks that cannot be shared out evenly",
             "who may have one more, so that the largest stage stays smallest?",
             lambda n, p, e, h: n % p != 0,
@@ -60,7 +69,7 @@ MODELS = Draws(
         Idea("the largest stage", "embedding, blocks and head of each rank, added up"),
     ),
     allowed=lambda n, p, e, h: 1 <= p <= n and e >= 0 and h >= 0,
-    number=42,
+    number=48,
 )
 
 
@@ -74,7 +83,7 @@ def logs(
     p = len(stages)
     return (
         [
-            simulate(one_f_one_b(p, m), _cost(stages, m, _of(slow, i), times, _of(pause, i))).events
+            simulate(one_f_one_b(p, m), _cost(stages, m, _of(slow, i), times, pause, i)).events
             for i in range(replicas)
         ],
     )
@@ -85,13 +94,15 @@ def _of(worker: Worker, replica: int) -> int:
     return worker[1] if worker[:1] == [replica] else -1
 
 
-def _cost(stages: list[float], m: int, slow: int, times: float, pause: int) -> Cost:
-    forward = [seconds * (times if rank == slow else 1) for rank, seconds in enumerate(stages)]
-    rows = [
-        [_PAUSE * max(stages) if (rank, i) == (pause, _PAUSED) else seconds for i in range(m)]
-        for rank, seconds in enumerate(forward)
-    ]
-    return Cost(rows, forward, forward)
+def _cost(
+    stages: list[float], m: int, slow: int, times: float, pause: Worker, replica: int
+) -> Cost:
+    """Of one replica; B takes twice as long as F, and a pause is in one box alone."""
+    half = [seconds * (times if rank == slow else 1) for rank, seconds in enumerate(stages)]
+    forward, backward = ([[seconds] * m for seconds in half] for _ in range(2))
+    if (rank := _of(pause, replica)) >= 0:
+        (forward, backward)[pause[2]][rank][pause[3]] = _PAUSE * max(stages)
+    return Cost(forward, backward, half)
 
 
 def _draw_job(random: Random) -> tuple[list[float], int, int, Worker, float, Worker]:
@@ -103,7 +114,8 @@ def _draw_job(random: Random) -> tuple[list[float], int, int, Worker, float, Wor
     slow = random.choice(workers)
     others = [worker for worker in workers if worker != slow]
     m = random.choice((1, 3, 4, 6))
-    pause = random.choice(others) if m >= 3 and random.random() < 0.4 else []
+    paused = m >= 3 and random.random() < 0.4
+    pause = [*random.choice(others), random.randrange(2), random.randrange(m)] if paused else []
     return stages, replicas, m, slow, random.choice((1.5, 2.0, 3.0)), pause
 
 
@@ -115,8 +127,10 @@ def _allowed(
         return both and 0 <= worker[1] < len(stages)
 
     fine = bool(stages) and min(stages) > 0 and replicas >= 2 and m >= 1 and times >= LEAST
-    paused = not pause or (exists(pause) and pause != slow and m >= 3)
-    return fine and exists(slow) and paused
+    who, box = pause[:2], pause[2:]
+    paused = exists(who) and who != slow and len(box) == 2 and m >= 3
+    paused = paused and box[0] in (0, 1) and 0 <= box[1] < m
+    return fine and exists(slow) and (paused or not pause)
 
 
 JOBS = Draws(
@@ -124,7 +138,7 @@ JOBS = Draws(
     (
         Idea(
             "somebody who makes one long pause",
-            "a straggler is slow in every microbatch; a pause is one long box among short ones",
+            PAUSES,
             lambda stages, r, m, slow, times, pause: bool(pause),
         ),
         Idea(

@@ -21,7 +21,7 @@ from pipelab.lessons.experiment import Experiment, experiment, in_turn, start
 from pipelab.lessons.hidden import hidden_share
 from pipelab.lessons.results import Result, Shown
 from pipelab.lessons.schedule_answers import NAMED_SIZES, gradients, other_size, schedule_of
-from pipelab.schedules import Schedule, gpipe, one_f_one_b, validate
+from pipelab.schedules import Schedule, gpipe, one_f_one_b, recognise, validate
 from pipelab.schedules.messages import routes
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
@@ -74,8 +74,9 @@ def _compare_order(name: str, rows: object, p: int, m: int) -> Result:
             return Result(name, expected, got, False, hint)
     took = simulate(schedule, _SLOTS).duration
     hint = (
-        "a rank waits in the middle of the step: how many forwards does it need ahead, so that it "
-        "has something to compute until the answer to the first one is back?"
+        f"this order is {recognise(schedule)}; a rank waits in the middle of the step: how many "
+        "forwards does it need ahead, so that it has something to compute until the answer to the "
+        "first one is back?"
     )
     return Result(name, expected, f"{took:g} slots", took <= shortest + 1e-9, hint)
 
@@ -144,6 +145,12 @@ def _compare_messages(name: str, rows: object, given: list[list[str]]) -> Result
     order = Schedule.from_tokens(given)
     try:
         schedule = schedule_of(rows)
+        if schedule.num_ranks != order.num_ranks:
+            hint = "return a row for each row that you are given"
+            return Result(name, expected, number(schedule.num_ranks, "row"), False, hint)
+        if schedule.ranks == order.ranks and order.num_ranks > 1:
+            hint = "behind a result stands its SEND, and the neighbour that needs it has a RECV"
+            return Result(name, expected, "no message at all", False, hint)
         if schedule.compute.ranks != order.ranks:
             hint = "keep the F and B of the row that you are given, all of them, in their order"
             return Result(name, expected, "another order of F and B", False, hint)

@@ -6,14 +6,16 @@ its receive (MPI's synchronous mode, and what NCCL may do) makes them wait for e
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from random import Random
 
 from pipelab.errors import ScheduleError
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
 from pipelab.lessons.chapters.ch10_questions import QUESTIONS
-from pipelab.lessons.exercise import Cases, Draws, Exercise, Idea, against, each, equal
+from pipelab.lessons.exercise import Cases, Draws, Exercise, Idea, each, equal
 from pipelab.lessons.results import Result, Shown
+from pipelab.lessons.schedule_answers import rows_of, schedule_of
 from pipelab.lessons.unproven import BROKEN, exchange
 from pipelab.schedules import Schedule, validate
 from pipelab.words import number
@@ -34,7 +36,9 @@ def _judge_repair(function: Function, seed: int) -> Iterator[Result | Shown]:
     cases: Cases = {name: (name,) for name in BROKEN}
     tried = yield from each(function, cases, _compare_repair)
     if tried.right:
-        repaired = {name: _schedule(rows) for name, rows in zip(BROKEN, tried.values, strict=True)}
+        repaired = {
+            name: schedule_of(rows) for name, rows in zip(BROKEN, tried.values, strict=True)
+        }
         runs = {
             name: exchange(schedule, 1000, timeout=_LONG) for name, schedule in repaired.items()
         }
@@ -46,20 +50,9 @@ def _judge_repair(function: Function, seed: int) -> Iterator[Result | Shown]:
         yield Shown("Both send first, repaired, with messages of 40 MB", trace)
 
 
-def _rows(value: object) -> list[list[str]]:
-    """The tokens of each rank, from rows of text or of tokens."""
-    if not isinstance(value, list):
-        raise TypeError("not a row for each rank")
-    return [row.split() if isinstance(row, str) else list(row) for row in value]
-
-
-def _schedule(value: object) -> Schedule:
-    return Schedule.from_tokens(_rows(value), "yours")
-
-
 def _compare_repair(name: str, value: object, broken: str) -> Result:
     expected = "it runs, after one change"
-    before, rows = [row.split() for row in BROKEN[broken]], _rows(value)
+    before, rows = rows_of(list(BROKEN[broken])), rows_of(value)
     if rows == before:
         hint = "validate(Schedule.from_tokens(...)) says what is wrong with it, and where"
         return Result(name, expected, "as it was", False, hint)
@@ -124,14 +117,20 @@ def _ends(waits: _Waits) -> list[int]:
     return sorted(found)
 
 
-_compare_look_at = against(
-    _ends,
-    "begin at each rank that waits, and go on to the one it waits for: where do you end, or which "
-    "ranks do you meet again?",
-)
+def _compare_look_at(name: str, value: object, waits: _Waits) -> Result:
+    wanted = _ends(waits)
+    hint = (
+        "begin at each rank that waits, and go on to the one it waits for: where do you end, or "
+        "which ranks do you meet again?"
+    )
+    if isinstance(value, list) and {*value} == {*wanted}:
+        hint = "these are the ranks; return each of them once, the smallest first"
+    return equal(name, wanted, value, hint)
 
 
 def _draw_waits(random: Random) -> tuple[_Waits]:
+    if random.random() < _CHAINS:
+        return (_chain(random),)
     ranks = range(random.choice((2, 3, 4, 4, 5, 6, 8, 11)))
     none = random.choice((0.0, 0.2, 0.2, 0.5))
     waits: _Waits = []
@@ -139,6 +138,29 @@ def _draw_waits(random: Random) -> tuple[_Waits]:
         others = [other for other in ranks if other != rank]
         waits.append(None if random.random() < none else random.choice(others))
     return (waits,)
+
+
+_CHAINS = 0.15  # of all graphs
+_LONG_WAY = 6  # waits, one after another
+
+
+def _chain(random: Random) -> _Waits:
+    """All ranks in one chain, in any order; its end is a rank, or a ring of two."""
+    ranks = range(_LONG_WAY + random.randrange(2, 5))
+    order = random.sample(ranks, k=len(ranks))
+    waits: _Waits = [None] * len(order)
+    for rank, peer in pairwise(order):
+        waits[rank] = peer
+    waits[order[-1]] = random.choice((None, order[-2]))
+    return waits
+
+
+def _far(waits: _Waits) -> bool:
+    """Whether somebody is so many waits away from the end."""
+    at = {rank for rank, peer in enumerate(waits) if peer is not None} - {*_ends(waits)}
+    for _ in range(_LONG_WAY - 1):
+        at = {peer for rank in at if (peer := waits[rank]) is not None} - {*_ends(waits)}
+    return bool(at)
 
 
 def _rings(waits: _Waits) -> bool:
@@ -183,6 +205,11 @@ _GRAPHS = Draws(
             lambda waits: any(
                 peer is None and rank not in waits for rank, peer in enumerate(waits)
             ),
+        ),
+        Idea(
+            "a long way to the end",
+            "go on until you meet a rank again, or one that waits for nobody, however many waits",
+            _far,
         ),
         Idea(
             "ranks that wait for a ring and are not in it",

@@ -9,11 +9,20 @@ from pipelab.schedules.zero_bubble import zero_bubble_h2
 
 __all__ = ["LINKS", "ORDERS", "given", "numbers_of_stages", "papers"]
 
-_BUILDERS = {"1f1b": zero_bubble_h1, "eager": zero_bubble_h2}
+
+def _one_at_a_time(p: int, m: int) -> Schedule:
+    """F, I and W of a microbatch before the next one: all that can be done with room for one."""
+    kinds = "FIW"
+    return Schedule.from_tokens(
+        [f"{rank}{kind}{i}" for i in range(m) for kind in kinds] for rank in range(p)
+    )
+
+
+_BUILDERS = {"1f1b": zero_bubble_h1, "eager": zero_bubble_h2, "one at a time": _one_at_a_time}
 
 
 def papers(order: str, p: int, m: int) -> Schedule:
-    """The paper's schedule with this order of F and I: ZB-H1 has that of 1F1B."""
+    """The fastest schedule with this order of F and I: ZB-H1 has that of 1F1B, ZB-H2 the eager."""
     return _BUILDERS[order](p, m)
 
 
@@ -26,7 +35,11 @@ def given(order: str, p: int, m: int) -> tuple[list[list[str]], int]:
 
 def _draw_order(random: Random) -> tuple[str, int, int]:
     p = random.choice((1, 2, 3, 4, 5, 6))
-    return random.choice(("1f1b", "eager")), p, random.choice((1, 2, 3, 5, 8, 11, 13, 20))
+    return (
+        random.choice((*_BUILDERS, "1f1b", "eager")),
+        p,
+        random.choice((1, 2, 3, 5, 8, 11, 13, 20)),
+    )
 
 
 ORDERS = Draws(
@@ -39,6 +52,11 @@ ORDERS = Draws(
             "fewer microbatches than ranks",
             "the limit is what the given order needs anyway: hold nothing back on rank 0",
             lambda o, p, m: m < p,
+        ),
+        Idea(
+            "ranks with room for one microbatch",
+            "the limit is an argument: with room for one, each W comes before the next F",
+            lambda o, p, m: o == "one at a time" and m > 1,
         ),
         Idea(
             "orders with more forwards ahead than 1F1B has",
@@ -65,7 +83,7 @@ def numbers_of_stages(p: int, layers: int) -> list[int]:
 def _draw_link(random: Random) -> tuple[int, int, int, float]:
     p = random.choice((1, 2, 3, 4, 6))
     latency = random.choice((0.0, 0.02, 0.05, 0.1, 0.3, 1.0))
-    return p, random.choice((1, 2, 4, 5, 8, 12)), p * random.choice((1, 2, 4, 6, 8)), latency
+    return p, random.choice((1, 2, 4, 5, 8, 12)), p * random.choice((1, 2, 3, 4, 6, 9)), latency
 
 
 LINKS = Draws(
@@ -81,6 +99,11 @@ LINKS = Draws(
             "slow messages",
             "each cut costs messages: one stage may be best",
             lambda p, m, n, t: t >= 0.3,
+        ),
+        Idea(
+            "layers in threes",
+            "v can be any number by which layers / p can be divided, and no other",
+            lambda p, m, n, t: n // p % 3 == 0,
         ),
         Idea(
             "few microbatches",

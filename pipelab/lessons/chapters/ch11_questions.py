@@ -47,6 +47,30 @@ QUESTIONS: dict[str, Question] = {
         settle=lambda x: "c" if x < 0.12 else "b" if x < 0.7 else "a",
         unit=" of 1F1B's idle time",
     ),
+    "11.limit": Choose(
+        "Each rank may hold 2 microbatches, half of what 1F1B's rank 0 holds. The bubble of the "
+        "best schedule that we know of is ...",
+        {
+            "a": Choice(
+                "a fifth of 1F1B's, as ZB-V's is",
+                "ZB-V holds 4 microbatches. With 2 no order is known that fills all ranks: each "
+                "microbatch must be nearly done before the next one may come in.",
+            ),
+            "b": Choice(
+                "two thirds of 1F1B's",
+                "In a V a rank holds a microbatch's second stage only shortly, and its first one "
+                "not until the very end: V-Min repeats the pattern that holds least.",
+            ),
+            "c": Choice(
+                "larger than 1F1B's: memory buys time",
+                "It does, along the line. But 1F1B is far above the line: it holds 4 where 2 are "
+                "enough, since its rank 0 waits for its backwards to come all the way back.",
+            ),
+        },
+        settle=lambda x: "a" if x < 0.45 else "b" if x < 1 else "c",
+        unit=" of 1F1B's bubble",
+        source="Predicted",
+    ),
     "11.flight": Choose(
         "ZB-H2, and each rank begins the next step as soon as its own part of this one has "
         "ended. In the middle of the training, the bubble of one step is ...",

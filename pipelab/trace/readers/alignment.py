@@ -15,7 +15,9 @@ from math import inf
 from typing import NamedTuple
 
 from pipelab.action import Kind
+from pipelab.errors import TraceError
 from pipelab.trace.event import Event
+from pipelab.trace.metrics import step_span
 from pipelab.trace.readers.gathered import HOST_TIME, Gathered
 from pipelab.words import time_text
 
@@ -37,12 +39,12 @@ class Aligned:
     """What was found about the clocks of one replica.
 
     Attributes:
-        offsets: seconds to add to each rank's times.
+        offsets: seconds to add to the times of each rank that was recorded.
         error: seconds by which two ranks' clocks may still differ; 0.0 if that is not known.
         note: the same in a sentence.
     """
 
-    offsets: tuple[float, ...]
+    offsets: dict[int, float]
     error: float
     note: str
 
@@ -52,7 +54,8 @@ def align(gathered: Gathered) -> dict[int, Aligned]:
     found = {}
     for replica in sorted({key.replica for key in gathered.steps}):
         steps = {k: row for k, row in gathered.steps.items() if k.replica == replica}
-        hosts = [gathered.hosts.get((replica, r), "") for r in range(gathered.num_ranks)]
+        there = sorted({e.rank for row in steps.values() for e in row})
+        hosts = {rank: gathered.hosts.get((replica, rank), "") for rank in there}
         found[replica] = aligned = _aligned(steps.values(), hosts, gathered.clock == HOST_TIME)
         for key, row in steps.items():
             gathered.steps[key] = [
@@ -63,19 +66,22 @@ def align(gathered: Gathered) -> dict[int, Aligned]:
     return found
 
 
-def _aligned(steps: Iterable[Sequence[Event]], hosts: Sequence[str], needs_wait: bool) -> Aligned:
+def _aligned(
+    steps: Iterable[Sequence[Event]], hosts: Mapping[int, str], needs_wait: bool
+) -> Aligned:
     """The clocks of one replica; ``hosts``: of each rank, "" where it is not known."""
-    still = (0.0,) * len(hosts)
+    still = dict.fromkeys(hosts, 0.0)
     if len(hosts) < 2:
         return Aligned(still, 0.0, "")
-    known = all(hosts)
-    if known and len(set(hosts)) == 1:
-        return Aligned(still, 0.0, f"all ranks ran on {hosts[0]}: they share its clock")
-    clocks = _numbered([host or str(rank) for rank, host in enumerate(hosts)])
+    known = all(hosts.values())
+    if known and len(set(hosts.values())) == 1:
+        return Aligned(still, 0.0, _shared(min(hosts.values()), [*steps], needs_wait))
+    clocks = _numbered({rank: host or str(rank) for rank, host in hosts.items()})
+    last = max(clocks.values())
     bounds = _bounds(steps, clocks, needs_wait)
     if not bounds:
         return Aligned(still, 0.0, "no messages in the files: the clocks are as they were")
-    distance = _shortest(bounds, max(clocks) + 1)
+    distance = _shortest(bounds, last + 1)
     if distance is None:
         return Aligned(
             still, 0.0,
@@ -86,36 +92,55 @@ def _aligned(steps: Iterable[Sequence[Event]], hosts: Sequence[str], needs_wait:
         return Aligned(
             still, 0.0, "no message was received before it was sent: the clocks are as they were"
         )
-    unbound = [c for c in range(1, max(clocks) + 1) if inf in (distance[0][c], distance[c][0])]
+    unbound = [c for c in range(1, last + 1) if inf in (distance[0][c], distance[c][0])]
     middle, widths = [], []
     for c, ahead in enumerate(distance[0]):
         behind = distance[c][0]
         middle.append(0.0 if c in unbound else (ahead - behind) / 2)
         widths.append(0.0 if c in unbound else (ahead + behind) / 2)
     error = max(widths)
-    offsets = tuple(middle[clock] for clock in clocks)
+    offsets = {rank: middle[clock] for rank, clock in clocks.items()}
     return Aligned(offsets, error, _note(offsets, error, len(unbound)))
 
 
-def _note(offsets: Sequence[float], error: float, unbound: int) -> str:
+def _shared(host: str, steps: Sequence[Sequence[Event]], needs_wait: bool) -> str:
+    """In words that ranks of one host share its clock. Raises TraceError if they cannot."""
+    early = 0.0
+    for events in steps:
+        span = step_span(events)
+        for message in _messages(events, needs_wait):
+            early = max(early, message.sent - message.received)
+            if span and message.sent - message.received > (span[1] - span[0]) / 2:
+                raise TraceError(
+                    f"rank {message.destination} used a result of rank {message.source} "
+                    f"{time_text(early)} before it was made, on the same clock, that of {host}: "
+                    f"these files are of several runs or steps; open those of one run"
+                )
+    if early > _NOISE:
+        return f"all ranks ran on {host}, but results were used {time_text(early)} before their end"
+    return f"all ranks ran on {host}: they share its clock"
+
+
+def _note(offsets: Mapping[int, float], error: float, unbound: int) -> str:
     shifts = ", ".join(
         f"rank {rank} {'+' if offset >= 0 else '−'}{time_text(abs(offset))}"
-        for rank, offset in enumerate(offsets)
+        for rank, offset in offsets.items()
     )
-    text = f"clocks aligned by the messages, against rank 0's: {shifts}; ± {time_text(error)}"
+    first = min(offsets)
+    text = f"clocks aligned by the messages, against rank {first}'s: {shifts}; ± {time_text(error)}"
     if unbound:
         text += f"; {unbound} without messages both ways are as they were"
     return text
 
 
-def _numbered(hosts: Sequence[str]) -> list[int]:
+def _numbered(hosts: Mapping[int, str]) -> dict[int, int]:
     """For each rank, the number of its clock: ranks of one host share it."""
-    order = list(dict.fromkeys(hosts))
-    return [order.index(host) for host in hosts]
+    order = {host: i for i, host in enumerate(dict.fromkeys(hosts.values()))}
+    return {rank: order[host] for rank, host in hosts.items()}
 
 
 def _bounds(
-    steps: Iterable[Sequence[Event]], clocks: Sequence[int], needs_wait: bool
+    steps: Iterable[Sequence[Event]], clocks: Mapping[int, int], needs_wait: bool
 ) -> dict[tuple[int, int], float]:
     """(a, b) -> the least of (end of a receive on b) - (start of its send on a), in seconds.
 

@@ -6,15 +6,18 @@ Counted once for all forms: ranks, microbatches and messages that a step lacks o
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from pipelab.action import COMPUTE, Kind
+from pipelab.errors import TraceError
 from pipelab.trace.event import Event
 from pipelab.words import number
 
 _ROLES = {Kind.F: "F", Kind.B: "the backward", Kind.W: "the backward"}
 HOST_TIME, DEVICE_TIME = "host time", "device time"
 _SHOWN = 6  # examples that a note names
+_SAME = 0.01  # of what an action takes: two files' rounding of the same one
 
 
 class StepKey(NamedTuple):
@@ -48,6 +51,21 @@ class Gathered:
     def num_ranks(self) -> int:
         """Of one replica."""
         return 1 + max((e.rank for row in self.steps.values() for e in row), default=-1)
+
+
+def check_one_run(gathered: Gathered, files: Sequence[Path]) -> None:
+    """Raise TraceError if several files hold the same action of a step with other times."""
+    for key, events in gathered.steps.items():
+        seen: dict[object, Event] = {}
+        for e in events:
+            if e.kind not in COMPUTE or len(files) < 2:
+                continue
+            first = seen.setdefault((e.rank, e.kind, e.stage, e.microbatch), e)
+            if abs((first.end - first.start) - (e.end - e.start)) > _SAME * (e.end - e.start):
+                raise TraceError(
+                    f"{files[0]} and the others hold step {key.step} of replica {key.replica} "
+                    f"twice, with other times: they are of several runs; open those of one run"
+                )
 
 
 def counted(gathered: Gathered) -> Gathered:

@@ -78,7 +78,7 @@ class Kineto:
                 self.file.calls.append(_call(match[1], event))
         elif category == "user_annotation":
             self._take_range(name, event)
-        elif category in _LAUNCHES or category in _ON_DEVICE:
+        elif isinstance(category, str) and (category in _LAUNCHES or category in _ON_DEVICE):
             self._take_device(name, event, category in _ON_DEVICE)
 
     def _take_range(self, name: str, event: Json) -> None:

@@ -1,40 +1,72 @@
-"""Megatron's OpenTelemetry spans (2026), in OTLP's JSON: host time, a span for each microbatch.
+"""Megatron's OpenTelemetry spans (2026, by NeMo Lens): host time, a span for each microbatch.
 
     megatron.microbatch.forward     attribute megatron.microbatch_id
     megatron.microbatch.backward    no number: by order
-    megatron.p2p.*                  sends and receives, with the computation that they follow
+    megatron.train_step             attribute megatron.iteration; the microbatches are within it
+    megatron.evaluate               what is within it is no training
+    megatron.pp.recv_forward.linked attribute dl.pipeline_parallel.rank; none on the first rank
 
-A span's resource says which process it is of: its attributes, or the order of the processes.
+A file is OTLP's JSON, whole or one text a line (as the OpenTelemetry Collector writes files), or
+one span a line (the SDK's console exporter). A span's resource says which process it is of,
+``dl.rank``, and may say the sizes of the job, ``dl.pipeline_parallel.size`` and the like: Megatron
+counts its ranks tensor-parallel ones first, then data-parallel ones, then the pipeline's.
 """
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
 
-from pipelab.action import COMPUTE, Kind
+from pipelab.action import Kind
 from pipelab.errors import TraceError
 from pipelab.trace.event import Event
 from pipelab.trace.readers.gathered import HOST_TIME, Gathered, StepKey
-from pipelab.trace.readers.stream import EventFile, Json, first_whole, whole
+from pipelab.trace.readers.stream import EventFile, Json, brief, first_whole
 
 _PREFIX = "megatron."
 _COMPUTED = {
     "megatron.microbatch.forward": Kind.F,
     "megatron.microbatch.backward": Kind.B,
 }
-_RANKS = ("megatron.pipeline_rank", "megatron.pp_rank", "pipeline_parallel_rank")
-_REPLICAS = ("megatron.data_parallel_rank", "megatron.dp_rank", "data_parallel_rank")
-_JOB_RANKS = ("megatron.rank", "rank", "process.rank")
-_STEPS = ("megatron.iteration", "iteration", "megatron.step")
+_STEP, _EVALUATE = "megatron.train_step", "megatron.evaluate"
+_LINKED = "megatron.pp.recv_forward.linked"
+_RANKS = ("megatron.pipeline_rank", "megatron.pp_rank", "pipeline_parallel_rank",
+          "dl.pipeline_parallel.rank")  # fmt: skip
+_REPLICAS = ("megatron.data_parallel_rank", "megatron.dp_rank", "data_parallel_rank",
+             "dl.data_parallel.rank")  # fmt: skip
+_JOB_RANKS = ("dl.rank", "nv.dl.rank", "megatron.rank", "rank", "process.rank")
+_INSTANCE = re.compile(r".*-rank(\d{1,6})")  # service.instance.id
+_STEPS = ("megatron.iteration", "dl.iteration", "iteration", "megatron.step")
+_MICROBATCHES = ("megatron.microbatch_id", "dl.microbatch_id")
+
+
+class _Place(NamedTuple):
+    replica: int
+    rank: int
+    tensor: int = 0
+
+
+@dataclass
+class _Process:
+    """What is kept of one process; seconds since the first span."""
+
+    about: Json
+    rows: list[tuple[int, Event]] = field(default_factory=list)  # with the iteration, or -1
+    steps: list[tuple[float, float, int]] = field(default_factory=list)
+    evaluations: list[tuple[float, float]] = field(default_factory=list)
+    linked: int = 0  # its rank in the pipeline, by what it received
 
 
 class Megatron:
     """Collects what the files of this form hold."""
 
     form = "Megatron's OpenTelemetry"
-    expected = "Megatron's spans (megatron.microbatch.forward) in OTLP's JSON"
+    expected = "Megatron's spans (megatron.microbatch.forward) in OTLP's JSON, or one a line"
 
     def __init__(self) -> None:
-        self.rows: dict[tuple[int, int], list[tuple[int, Event]]] = defaultdict(list)
+        self.processes: dict[tuple[int, int, int], _Process] = {}
         self.others: Counter[str] = Counter()
         self.found = 0
         self.zero: int | None = None
@@ -44,29 +76,47 @@ class Megatron:
 
     def take(self, name: str, event: Json) -> None:
         """One resource with its spans, as OTLP has them, or one span alone."""
+        resource = event.get("resource")
+        about = _attributes(resource) if isinstance(resource, dict) else {}
         if name.startswith(_PREFIX):
-            self._take_span(event, {})
-        for span, resource in _spans(event):
-            self._take_span(span, resource)
+            self._take_span(event, about)
+        for span in _spans(event):
+            self._take_span(span, about)
 
     def _take_span(self, span: Json, resource: Json) -> None:
         name = str(span.get("name"))
         if not name.startswith(_PREFIX):
             return
-        kind = _COMPUTED.get(name)
-        if kind is None:
+        if name not in (*_COMPUTED, _STEP, _EVALUATE, _LINKED):
             self.others[name] += 1
             return
         own = {**resource, **_attributes(span)}
-        begun, ended = (_nanoseconds(span, f"{edge}TimeUnixNano") for edge in ("start", "end"))
+        start, end = self._times(span)
+        process = self._process(own if name != _LINKED else resource)
+        if name == _STEP:
+            process.steps.append((start, end, first_whole(own, _STEPS)))
+        elif name == _EVALUATE:
+            process.evaluations.append((start, end))
+        elif name == _LINKED:
+            process.linked = first_whole(own, _RANKS, 0)
+        else:
+            number = first_whole(own, _MICROBATCHES)
+            kind = _COMPUTED[name]
+            event = Event(0, kind, 0, number if number >= 0 else None, start, end)
+            process.rows.append((first_whole(own, _STEPS), event))
+            self.found += 1
+
+    def _times(self, span: Json) -> tuple[float, float]:
+        begun, ended = (_nanoseconds(span, edge) for edge in ("start", "end"))
         if self.zero is None:
             self.zero = begun  # nanoseconds since 1970 fill a float
-        start, end = ((time - self.zero) / 1e9 for time in (begun, max(begun, ended)))
-        place = first_whole(own, _REPLICAS, 0), first_whole(own, (*_RANKS, *_JOB_RANKS), 0)
-        number = whole(own.get("megatron.microbatch_id"))
-        event = Event(place[1], kind, place[1], number if number >= 0 else None, start, end)
-        self.rows[place].append((first_whole(own, _STEPS, -1), event))
-        self.found += 1
+        return (begun - self.zero) / 1e9, (max(begun, ended) - self.zero) / 1e9
+
+    def _process(self, own: Json) -> _Process:
+        instance = _INSTANCE.fullmatch(str(own.get("service.instance.id")))
+        job = first_whole(own, _JOB_RANKS, int(instance[1]) if instance else -1)
+        key = job, first_whole(own, _REPLICAS), first_whole(own, _RANKS)
+        return self.processes.setdefault(key, _Process(own))
 
     def end_file(self, file: EventFile) -> None:
         """Spans name their process themselves."""
@@ -74,25 +124,72 @@ class Megatron:
     def gathered(self) -> Gathered:
         """All steps of all replicas."""
         steps: dict[StepKey, list[Event]] = defaultdict(list)
-        for (replica, _), rows in self.rows.items():
-            for step, event in _numbered(rows):
-                steps[StepKey(step, replica)].append(event)
+        hosts: dict[tuple[int, int], str] = {}
+        others = 0
+        for process, place in self._placed():
+            if place.tensor:
+                others += 1
+                continue
+            if isinstance(host := process.about.get("host.name"), str):
+                hosts[place.replica, place.rank] = host
+            for step, event in _numbered(_in_steps(process)):
+                own = event._replace(rank=place.rank, stage=place.rank)
+                steps[StepKey(step, place.replica)].append(own)
         notes = [f"not read: {count} {name}" for name, count in sorted(self.others.items())]
+        if others:
+            notes.append(f"{others} further tensor-parallel ranks are there: one of each is read")
         notes.append("the spans hold no memory and no waits; backwards are numbered by order")
         replicas = len({key.replica for key in steps})
-        return Gathered(self.form, HOST_TIME, dict(steps), notes, replicas=replicas)
+        return Gathered(self.form, HOST_TIME, dict(steps), notes, hosts, replicas)
+
+    def _placed(self) -> Iterator[tuple[_Process, _Place]]:
+        """Each process that computed, and what it is: said, by the job's sizes, or by messages."""
+        there = sorted((key, p) for key, p in self.processes.items() if p.rows)
+        is_linked = any(process.linked for _, process in there)
+        copies: Counter[int] = Counter()
+        for (job, replica, rank), process in there:
+            if rank < 0 and (by_size := _by_sizes(job, process.about)):
+                yield process, by_size
+                continue
+            if rank < 0:
+                rank = process.linked if is_linked else max(0, job)
+            if replica < 0 and is_linked:
+                replica = copies[rank]
+            copies[rank] += 1
+            yield process, _Place(max(0, replica), rank)
 
 
-def _spans(event: Json) -> Iterator[tuple[Json, Json]]:
-    """Each span of a resource, with the resource's attributes."""
-    resource = event.get("resource")
-    about = _attributes(resource) if isinstance(resource, dict) else {}
+def _by_sizes(job: int, about: Json) -> _Place | None:
+    """The place of a rank of the whole job, where the sizes of the job are known."""
+    names = "dl.pipeline_parallel.size", "dl.tensor_parallel.size", "dl.world_size"
+    pipeline, tensor, world = (first_whole(about, [name]) for name in names)
+    if min(job, pipeline - 1, world - 1) < 0 or world % pipeline:
+        return None
+    rank, rest = divmod(job, world // pipeline)
+    return _Place(*(rest // max(1, tensor), rank, rest % max(1, tensor)))
+
+
+def _in_steps(process: _Process) -> list[tuple[int, Event]]:
+    """Its computations with the iteration that they are within; without those of evaluations."""
+    found = []
+    for step, event in process.rows:
+        if any(start <= event.start <= end for start, end in process.evaluations):
+            continue
+        if step < 0:
+            within = (n for start, end, n in process.steps if start <= event.start <= end)
+            step = next(within, -1)
+        found.append((step, event))
+    return found
+
+
+def _spans(event: Json) -> Iterator[Json]:
+    """Each span of a resource."""
     scopes = event.get("scopeSpans")
     for scope in scopes if isinstance(scopes, list) else []:
         spans = scope.get("spans") if isinstance(scope, dict) else None
         for span in spans if isinstance(spans, list) else []:
             if isinstance(span, dict):
-                yield span, about
+                yield span
 
 
 def _attributes(holder: Json) -> Json:
@@ -107,14 +204,23 @@ def _attributes(holder: Json) -> Json:
     return found
 
 
-def _nanoseconds(span: Json, name: str) -> int:
-    value = span.get(name)
+def _nanoseconds(span: Json, edge: str) -> int:
+    """When it started or ended: OTLP's number, or the date and time of the console exporter."""
+    value = span.get(f"{edge}TimeUnixNano")
     if isinstance(value, str | int) and str(value).isdigit() and len(str(value)) < 25:
         return int(value)
-    raise TraceError(f"the span {span.get('name')!r} has {name} {value!r}: nanoseconds expected")
+    text = span.get(f"{edge}_time")
+    try:
+        if value is None and isinstance(text, str):
+            since = datetime.fromisoformat(text) - datetime.fromisoformat("1970-01-01T00:00:00Z")
+            return 1000 * ((since.days * 86_400 + since.seconds) * 10**6 + since.microseconds)
+    except (ValueError, TypeError):  # no date, or one without a zone
+        value = text
+    what = brief(value)
+    raise TraceError(f"the span {span.get('name')} has {edge} {what}: nanoseconds expected")
 
 
-def _numbered(rows: list[tuple[int, Event]]) -> Iterator[tuple[int, Event]]:
+def _numbered(rows: Iterable[tuple[int, Event]]) -> Iterator[tuple[int, Event]]:
     """Each event with its step and microbatch; a forward that comes again begins the next step."""
     count: dict[tuple[int, Kind], int] = defaultdict(int)
     seen: set[int] = set()
@@ -127,7 +233,7 @@ def _numbered(rows: list[tuple[int, Event]]) -> Iterator[tuple[int, Event]]:
                 seen.add(event.microbatch)
             step = later
         number = event.microbatch
-        if number is None and event.kind in COMPUTE:
+        if number is None:
             number = count[step, event.kind]
         count[step, event.kind] += 1
         yield step, event._replace(microbatch=number)

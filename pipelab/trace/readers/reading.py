@@ -8,9 +8,10 @@ from typing import Literal, NamedTuple, Protocol
 
 from pipelab.action import COMPUTE
 from pipelab.errors import TraceError
-from pipelab.trace.event import Event, Setting
+from pipelab.files import beginning
+from pipelab.trace.event import LARGEST, Event, Setting
 from pipelab.trace.readers.alignment import align
-from pipelab.trace.readers.gathered import Gathered, counted
+from pipelab.trace.readers.gathered import Gathered, check_one_run, counted
 from pipelab.trace.readers.kineto import Kineto
 from pipelab.trace.readers.megatron import Megatron
 from pipelab.trace.readers.ndtimeline import Ndtimeline
@@ -21,7 +22,7 @@ _OWN = b'"format": "pipelab-trace"'
 _ENDINGS = (".json", ".json.gz", ".jsonl", ".gz")
 _FORMS = (Ndtimeline, Kineto, Megatron, Perfetto)
 _NAMES_SHOWN = 3
-MAX_RANKS = 100_000
+MOST_RANKS = 4096  # of one pipeline
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 Progress = Callable[[Place], None]
@@ -68,7 +69,7 @@ def read_files(paths: Paths, progress: Progress | None = None) -> tuple[list[Ste
         readers = [reader] if reader else [make() for make in _FORMS]
         reader = _read(path, readers, progress, files[0])
     assert reader is not None, "there is at least one file"
-    return _steps(reader), []
+    return _steps(reader, files), []
 
 
 def _files(paths: Paths) -> list[Path]:
@@ -95,10 +96,9 @@ def _is_own(path: Path) -> bool:
     if not path.is_file():
         return False  # said when it is read
     try:
-        with path.open("rb") as file:
-            return _OWN in file.read(200)
-    except OSError as error:
-        raise TraceError(f"{path}: cannot be read ({error.strerror or error})") from None
+        return _OWN in beginning(path, 200)
+    except OSError:
+        return False  # likewise
 
 
 def _read(
@@ -144,14 +144,21 @@ def _unknown(
     )
 
 
-def _steps(reader: _Reader) -> list[Step]:
-    gathered = counted(reader.gathered())
+def _steps(reader: _Reader, files: Sequence[Path]) -> list[Step]:
+    gathered = reader.gathered()
+    for row in gathered.steps.values():
+        for e in row:
+            if max(e.stage, e.microbatch or 0) > LARGEST or e.rank >= MOST_RANKS:
+                raise TraceError(
+                    f"{reader.form}: an action is of rank {e.rank}, stage {e.stage}, microbatch "
+                    f"{e.microbatch}: the file is damaged, since these count from 0"
+                )
+    check_one_run(gathered, files)
+    gathered = counted(gathered)
     if not any(e.kind in COMPUTE for row in gathered.steps.values() for e in row):
         raise TraceError(
             f"{reader.form}: no forward or backward is in the files, expected {reader.expected}"
         )
-    if gathered.num_ranks > MAX_RANKS:
-        raise TraceError(f"{reader.form}: rank {gathered.num_ranks - 1} is no rank: damaged")
     clocks, num_ranks = align(gathered), gathered.num_ranks
     found = []
     for key, events in gathered.steps.items():

@@ -2,7 +2,8 @@
 
 A file of Chrome's trace format is a list of events, or an object whose ``traceEvents`` is that
 list. What else such an object holds (which rank wrote it, when its clock began) stands before or
-after the list: the first and the last part of the file are kept for that.
+after the list: the first and the last part of the file are kept for that. OpenTelemetry's files
+have one JSON text a line.
 """
 
 import gzip
@@ -18,14 +19,16 @@ from typing import BinaryIO, NamedTuple, cast
 import ijson
 
 from pipelab.errors import TraceError
+from pipelab.files import GZIP
 
 _PART = 1 << 20  # bytes read at once
 _KEPT = 1 << 18  # bytes kept of either end of the file
 _DEEPEST = 5000  # lists and objects within each other
-_GZIP = b"\x1f\x8b"
 _STEPS = [1 if byte in b"[{" else -1 for byte in range(256)]  # of brackets, how the depth changes
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
-_LISTS = (b"traceEvents", b"resourceSpans")  # lists of events in an object
+_SPANS = b"resourceSpans"
+_LISTS = (b"traceEvents", _SPANS)  # lists of events in an object
+_A_LINE = re.compile(rb'\{\s*"name"\s*:')  # how a file begins that has one event a line
 
 Json = dict[str, object]
 Progress = Callable[["Place"], None]
@@ -69,10 +72,13 @@ class EventFile:
             raise TraceError(f"{self.path}: cannot be read as JSON ({_short(error)})") from None
 
     def _events(self, raw: BinaryIO) -> Iterator[Json]:
-        packed = raw.read(2) == _GZIP  # whatever its name says
+        packed = raw.read(2) == GZIP  # whatever its name says
         raw.seek(0)
         parts = _Parts(self, raw, cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw)
-        for event in ijson.items(parts, parts.prefix(), use_float=True, buf_size=_PART):
+        place, several = parts.prefix()
+        for event in ijson.items(
+            parts, place, use_float=True, buf_size=_PART, multiple_values=several
+        ):
             self.number += 1
             if isinstance(event, dict):
                 yield event
@@ -98,17 +104,20 @@ class _Parts:
         self.ready = b""
         self.depth = 0
 
-    def prefix(self) -> str:
-        """Where the list of events is, in ijson's words."""
+    def prefix(self) -> tuple[str, bool]:
+        """Where the events are, in ijson's words; and whether the file is one JSON text a line."""
         self.ready = self._read(_PART)
         self.ready = self.ready.removeprefix(b"\xef\xbb\xbf")  # an editor may put a mark in front
         start = self.ready.lstrip()[:1]
         if start == b"[":
-            return "item"
+            return "item", False
         found = [name for name in _LISTS if b'"' + name + b'"' in self.ready]
         if start != b"{":
             raise ValueError("it begins with neither [ nor {")
-        return f"{(found or [_LISTS[0]])[0].decode()}.item"
+        if not found and _A_LINE.match(self.ready.lstrip()):
+            return "", True
+        name = (found or [_LISTS[0]])[0]
+        return f"{name.decode()}.item", name == _SPANS
 
     def read(self, size: int) -> bytes:
         """The next part; ijson asks for 0 bytes first, to see what it gets."""
@@ -159,7 +168,15 @@ def number(event: Json, name: str, least: float | None = None) -> float:
                 return found
     except (ValueError, OverflowError):
         pass
-    raise TraceError(f"the event {event.get('name')!r} has {name} {value!r}: a number was expected")
+    raise TraceError(
+        f"the event {brief(event.get('name'))} has {name} {brief(value)}: a number was expected"
+    )
+
+
+def brief(value: object) -> str:
+    """A value of a file, at most 60 characters of it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def whole(value: object, default: int = -1) -> int:

@@ -73,12 +73,13 @@ function draw({ line, top, step: apart, last, x, y, marks, crosses }, by) {
   const name = say(by === "m" ? "microbatches_axis" : "ranks_axis");
   parts.push(text(name, SIZE.width - SIZE.right, low + 29, "end"), svg("path", { class: "pl-theory", d: line }));
   const latest = marks[marks.length - 1]?.run;
+  // Under the marks, whose letters stay readable, and larger than these, so that a run does not hide one.
+  for (const { run, x: at, y: up } of crosses)
+    parts.push(hinted("path", run, { class: "pl-cross", d: `M${at - 9} ${up - 9}l18 18m0 -18l-18 18` }));
   marks.forEach(({ run, x: at, y: up }) => {
     parts.push(hinted("g", run, { class: looksOf(run, latest ?? run, by) }, svg("circle", { cx: at, cy: up, r: RADIUS }),
       text(run.mark ?? "?", at, up + 4, "middle")));
   });
-  for (const { run, x: at, y: up } of crosses) // last, so that a run does not hide it
-    parts.push(hinted("path", run, { class: "pl-cross", d: `M${at - 5} ${up - 5}l10 10m0 -10l-10 10` }));
   return parts;
 }
 

@@ -4,7 +4,7 @@
 import { bytesText, filled, first, say, timeText } from "./scale.js";
 import { WORDS } from "./words.js";
 
-const IN_LANE = new Set(["SEND_F", "RECV_F", "SEND_B", "RECV_B", "REDUCE_GRAD", "STEP"]);
+export const IN_LANE = new Set(["SEND_F", "RECV_F", "SEND_B", "RECV_B", "REDUCE_GRAD", "STEP"]);
 
 /** Bytes, whether they came live (DataView), from a saved notebook or from an exported page. @param {any} value */
 export function bytesOf(value) {

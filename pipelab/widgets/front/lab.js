@@ -34,6 +34,7 @@ function render({ model, el }) {
   const root = element("section", { class: "pl-lab pl-root", "aria-label": "Timeline lab" });
   chart.node.hidden = Boolean(get("choices").story);
   chart.more.hidden = chart.node.hidden;
+  root.classList.toggle("pl-story", chart.node.hidden);
   const side = element("div", { class: "pl-side" }, element("div", {}, figures, chart.more), chart.node);
   const status = element("div", { class: "pl-state" }, title, summary);
   const main = element("div", { class: "pl-main" }, side, view.node);

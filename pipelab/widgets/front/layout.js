@@ -78,8 +78,9 @@ export function fitting(labels, width, size) {
 /** One look of all labels of a picture: how large, and what of an action is written.
  * @typedef {{ size: number, needs: number, tall: number, lines: ("token" | "letter" | "digits" | "both")[] }} Look */
 
-/** The look that most boxes have room for: letter and number in a line, one above the other, the
- * number alone, or none. It is the same for all, so that boxes of equal size look equal.
+/** The look that most boxes have room for: letter and number in a line, one above the other, or the
+ * number alone; where most have none, the one that needs least, for those that have. It is the same
+ * for all, so that boxes of equal size look equal.
  * @param {number[]} widths of the boxes @param {number} height of them
  * @param {{ digits: number, stages: number, isWide: boolean }} most digits of a microbatch and of a
  * stage (0: not named), and whether a letter is as wide as W @returns {Look | null} */
@@ -91,8 +92,9 @@ export function labelLook(widths, height, { digits, stages, isWide }) {
     look(10.5, Math.max(letter, digits * digit), 2, ["letter", "digits"]), look(9, digits * digit, 1, ["digits"])];
   if (stages) looks.unshift(look(12, letter + (digits + stages) * digit, 1, ["token"]));
   const sorted = Float32Array.from(widths).sort();
-  const typical = sorted[Math.floor(sorted.length / 10)] ?? 0; // a few may be short, as in a disturbed run
-  return looks.find(({ needs, tall }) => needs <= typical && tall <= height) ?? null;
+  const typical = sorted[Math.floor(sorted.length / 5)] ?? 0; // some may be short, as in a disturbed run
+  const low = looks.filter(({ tall }) => tall <= height);
+  return low.find(({ needs }) => needs <= typical) ?? low[low.length - 1] ?? null;
 }
 
 /** Boxes too narrow to be seen one by one, as columns: how much of each column's time went to what.

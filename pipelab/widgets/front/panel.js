@@ -2,7 +2,7 @@
 // What is around the picture: a sentence, buttons, what each rank does now, legend, tables.
 /** @import { Act, Doing, Head, Image, Kind, Reason, State, Table } from "./types.js" */
 import { makeBar } from "./bar.js";
-import { details, doing, isBox, numberOf, token } from "./data.js";
+import { IN_LANE, details, doing, isBox, numberOf, token } from "./data.js";
 import { element, set, svg, tableOf, write } from "./parts.js";
 import { bytesText, say, timeText } from "./scale.js";
 import { WORDS } from "./words.js";
@@ -17,7 +17,7 @@ function makeNodes(image, bar, scrub, help) {
   const tip = element("div", { class: "pl-tip", "aria-hidden": "true", hidden: "" });
   stage.append(tip);
   const sentence = element("p", { class: "pl-sentence" });
-  const about = element("p", { class: "pl-about", role: "status" });
+  const about = element("p", { class: "pl-about", role: "status", "data-hint": say("help_choose") });
   const spoken = element("p", { class: "pl-spoken", role: "status", "aria-live": "polite" });
   const legend = element("ul", { class: "pl-legend", "aria-label": "Legend" });
   const now = element("ul", { class: "pl-now", "aria-label": "What each rank does at this time" });
@@ -60,6 +60,8 @@ export function makeParts(s, image, act, extra, atWork) {
       scrub.disabled = s.live;
       set(scrub, { "aria-valuetext": text });
       nodes.now.classList.toggle("pl-ended", hasEnded);
+      nodes.node.classList.toggle("pl-no-lane", !s.lanes.messages);
+      nodes.node.classList.toggle("pl-no-ghost", Boolean(s.ghostFrom) && !s.lanes.ghost);
       const stateOf = (/** @type {number} */ rank) =>
         s.live ? atWork(s.trace, rank, s.ghost) : hasEnded ? null : doing(s.trace, rank, s.time);
       lines.forEach((line, rank) => line(stateOf(rank)));
@@ -146,7 +148,7 @@ function fillLegend(s, list, image) {
   const { head } = s.trace;
   const present = new Set(s.live && s.ghost ? s.ghost.kind : s.trace.kind); // a live trace is not complete
   const items = head.kinds.filter((kind, place) => present.has(place) && kind.name !== "WAIT")
-    .map((kind) => element("li", {}, swatch(image, kind), kind.words));
+    .map((kind) => element("li", IN_LANE.has(kind.name) ? { class: "pl-in-lane" } : {}, swatch(image, kind), kind.words));
   const reasons = new Set(head.idle?.reason ?? []);
   for (const shade of SHADES) {
     const [one, other] = shade.filter((reason) => reasons.has(reason));
@@ -168,7 +170,10 @@ const MOST_ROWS = 3000; // a longer table takes seconds to lay out
 function fillTables(s, place) {
   const boxes = [];
   const { comparison, tables } = s.trace.head;
-  if (comparison) boxes.push(folded("The difference in numbers", () => [tableOf(comparison)], true));
+  if (comparison) {
+    boxes.push(folded("The difference in numbers", () => [tableOf(comparison)], true));
+    boxes[0].classList.add("pl-difference");
+  }
   if (tables?.length) boxes.push(folded("The same as tables", () => tables.map(tableOf)));
   if (s.trace.n && !s.live) boxes.push(folded("All actions", () => [tableOf(actions(s))]));
   place.replaceChildren(...boxes);

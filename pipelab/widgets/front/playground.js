@@ -7,13 +7,14 @@ import { USUAL, addressOf, millisecondsOf, stateOf } from "./address.js";
 import { button, element, write } from "./parts.js";
 import { pictureButtons } from "./picture_file.js";
 import { playgroundForm } from "./playground_form.js";
+import { recordedRun } from "./recorded_run.js";
 import { localModel, python } from "./remote.js";
 import { renderEditor } from "./token_editor.js";
 
 const TRAITS = ["rows", "message", "marks", "can_run", "checked", "stamp", "state", "live", "data", "head", "show", "path", "found"];
 const SILENCE = "No answer yet: Python is being loaded, or a search takes longer.";
 const INTRODUCTION = "Each row is a rank, each box an action: F forward, B backward, and grey is the bubble. Change the " +
-  "microbatches from 8 to 32 and see it shrink; choose another schedule; or drag a token and see what breaks.";
+  "microbatches from 8 to 32 and see it shrink; choose another schedule; or drag a token and see what breaks. Below is what real ranks did.";
 
 /** What Python is asked. @param {Settings} s @param {string[][] | null} rows @param {number[]} stamp */
 function requestOf(s, rows, stamp) {
@@ -46,17 +47,55 @@ function progressBar(total) {
   };
 }
 
-/** The page below its heading. @param {{ form: HTMLElement, loading: HTMLElement, path: HTMLElement }} parts */
-function pageOf({ form, loading, path }) {
+const AFTER = 100; // ms
+const SITE = [["index.html", "Home"], ["README.html", "The course"], ["gallery.html", "Gallery"]];
+
+/** Links to the site's other pages; nothing on a page of no site. @param {string} site the way to it */
+function siteLinks(site) {
+  if (!site) return [];
+  return [element("nav", { class: "pl-site", "aria-label": "Site" }, ...SITE.map(([page, words]) => element("a", { href: site + page }, words)))];
+}
+
+/** The address of the page, which follows what is shown: after the picture, since browsers take long. */
+function addressBar() {
+  let [isStep, wanted, timer] = [false, "", 0];
+  const write = () => {
+    if (wanted !== location.hash) history[isStep ? "pushState" : "replaceState"](null, "", wanted);
+    isStep = false;
+  };
+  return {
+    /** The next one is one to go back to. */
+    step: () => void (isStep = true),
+    /** @param {string} address */
+    show(address) {
+      wanted = address;
+      clearTimeout(timer);
+      timer = window.setTimeout(write, AFTER);
+    },
+    /** Write it now. */
+    flush() {
+      if (!timer) return;
+      clearTimeout(timer);
+      timer = 0;
+      write();
+    },
+  };
+}
+
+/** The page.
+ * @param {{ site: string, form: HTMLElement, loading: HTMLElement, path: HTMLElement, recorded: HTMLElement }} parts
+ * @param {() => void} flush write the address of what is shown */
+function pageOf({ site, form, loading, path, recorded }, flush) {
   const place = element("div", {});
   const link = button("Copy link", () => {
+    flush();
     navigator.clipboard?.writeText(location.href).then(() => write(link.firstElementChild ?? link, "Copied"));
     setTimeout(() => write(link.firstElementChild ?? link, "Copy link"), 2000);
   });
   const files = element("div", { class: "pl-bar pl-files" }, element("div", { class: "pl-group" }, link, ...pictureButtons(place)));
   const critical = element("details", { class: "pl-path" }, element("summary", {}, "Critical path: to shorten the step, shorten one of these"), path);
-  const node = element("main", { class: "pl-playground pl-root" }, element("h1", {}, "Pipeline playground"),
-    element("p", { class: "pl-intro" }, INTRODUCTION), form, loading, place, files, critical);
+  const node = element("main", { class: "pl-playground pl-root" }, ...siteLinks(site), element("h1", {}, "Pipeline playground"),
+    element("p", { class: "pl-intro" }, INTRODUCTION), form, loading, place, files, critical, recorded);
   return { node, place };
 }
 
@@ -65,7 +104,8 @@ function render({ model: page, el }) {
   /** @type {Values} */
   const values = Object.fromEntries(TRAITS.map((name) => [name, page.get(name)]));
   Object.assign(values, { rest: 0, runs: false, silence: SILENCE, ghost_data: null, ghost_head: {} });
-  let [isStep, isEdited] = [false, false]; // the next address is one to go back to; rows were asked about
+  let isEdited = false; // rows were asked about
+  const address = addressBar();
   const loading = progressBar(page.get("total"));
   const path = element("p", {}, values.path);
   const ask = python({
@@ -89,21 +129,22 @@ function render({ model: page, el }) {
   });
   let lastNamed = USUAL.s;
   const form = playgroundForm(page.get("choices"), (name) => {
-    isStep = true;
+    address.step();
     if (name === "s") lastNamed = form.read().s;
     form.show({}); // only some schedules have a choice of stages
     request("spmv".includes(name) ? null : model.get("rows"));
   });
+  const recorded = recordedRun(page.get("runs"));
   /** Show what was found, on the controls and in the address. @param {boolean} isFirst */
   function settle(isFirst) {
     const { schedule: s, p, m, v } = model.get("found");
     write(path, model.get("path"));
     if (isFirst && model.get("can_run")) form.show({ s, p: String(p), m: String(m), v: String(v) });
     if (s && model.get("can_run")) lastNamed = s;
-    const isNamed = model.get("can_run") ? s : !isEdited;
-    const address = addressOf({ ...form.read(), s: lastNamed }, isNamed ? null : model.get("rows"));
-    if (address !== location.hash) history[isStep ? "pushState" : "replaceState"](null, "", address);
-    isStep = false;
+    const [canRun, settings] = [model.get("can_run"), { ...form.read(), s: lastNamed }];
+    const now = addressOf(settings, (canRun ? s : !isEdited) ? null : model.get("rows"));
+    address.show(now);
+    recorded.show(canRun ? { settings, address: now, isNamed: Boolean(s), hasStages: form.hasStages } : null);
     el.dataset.plAnswers = String(Number(el.dataset.plAnswers ?? 0) + 1);
   }
   const open = () => {
@@ -113,11 +154,12 @@ function render({ model: page, el }) {
     if (rows) model.take({ rows });
     request(rows);
   };
-  const { node, place } = pageOf({ form: form.node, loading: loading.node, path });
+  const { node, place } = pageOf({ site: page.get("site"), form: form.node, loading: loading.node, path, recorded: recorded.node }, address.flush);
   el.append(node);
   form.show(USUAL);
   renderEditor({ model, el: place });
   if (location.hash.length > 1) open();
+  else recorded.show({ settings: USUAL, address: "#", isNamed: true, hasStages: form.hasStages });
   window.addEventListener("popstate", open);
 }
 

@@ -70,6 +70,8 @@ export function playgroundForm(choices, changed) {
     node,
     /** Whether all of them hold what they may. */
     get isSound() { return node.checkValidity(); },
+    /** Whether the schedule leaves the stages per rank to the reader. */
+    get hasStages() { return !fields.get("v")?.node.hidden; },
     /** @returns {Settings} */
     read: () => ({ s: read("s"), p: read("p"), m: read("m"), v: read("v"), f: read("f"), i: read("i"), w: read("w"), l: read("l"), k: read("k") }),
     /** Show other settings; no schedule stands for the reader's own. @param {Partial<Settings>} settings */

@@ -41,38 +41,30 @@ export function withBytes(found) {
   return found;
 }
 
-/** Python in a worker, loaded with the first request. While it works, only the newest request waits.
+/** Python in a worker, loaded with the first request; of several requests it answers the newest.
  * @param {{ answered: (found: Values, isFirst: boolean) => void, loaded: (bytes: number) => void,
  *   ready: () => void, failed: (words: string) => void }} act */
 export function python(act) {
   /** @type {Worker | null} */
   let worker = null;
-  let [busy, first] = [false, true];
-  /** @type {object | null} */
-  let waiting = null;
-  const next = () => {
-    busy = waiting !== null;
-    if (waiting) worker?.postMessage(JSON.stringify(waiting));
-    [waiting, first] = [null, true];
-  };
+  let [asked, heard] = [0, 0];
   const hear = (/** @type {MessageEvent} */ { data }) => {
     if (data.loaded !== undefined) act.loaded(data.loaded);
     else if (data.ready) act.ready();
-    else if (data.reply) {
-      if (!waiting) act.answered(withBytes(JSON.parse(data.reply)), first); // else it is of an older request
-      first = false;
-    } else {
-      if (data.failed) act.failed(data.failed);
-      next();
+    else if (data.number !== asked) return; // of an older request
+    else if (data.failed) act.failed(data.failed);
+    else {
+      const isFirst = heard !== asked;
+      heard = asked;
+      act.answered(withBytes(JSON.parse(data.reply)), isFirst);
     }
   };
   return (/** @type {object} */ request) => {
-    waiting = request;
     if (!worker) {
       worker = new Worker("runtime.js", { type: "module" });
       worker.onmessage = hear;
       worker.onerror = () => act.failed("Python could not be loaded: open this page from a web server.");
     }
-    if (!busy) next();
+    worker.postMessage({ number: ++asked, request: JSON.stringify(request) });
   };
 }

@@ -34,8 +34,11 @@ export function unitOf(seconds) {
   return [1 / size, unit];
 }
 
+const ROUNDING = 5e-10; // seconds; what is less is rounding, not time
+
 /** Seconds in the unit that suits them, three digits. @param {number} seconds */
 export function timeText(seconds) {
+  if (Math.abs(seconds) < ROUNDING) seconds = 0;
   const [factor, unit] = unitOf(seconds);
   const value = seconds * factor;
   const text = Math.abs(value) < 999.5 ? Number(value.toPrecision(3)) : Math.round(value);

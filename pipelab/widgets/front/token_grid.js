@@ -2,6 +2,7 @@
 // The grid of tokens: rows of buttons to drag, or to move with the keyboard.
 import { element } from "./parts.js";
 import { clamp } from "./scale.js";
+import { touchDrag } from "./touch_drag.js";
 
 /** @typedef {number[]} Spot a rank, and a position in its row */
 /** @typedef {{ rows: string[][], spot: Spot, dragged: Spot | null, marks: () => string[],
@@ -24,6 +25,7 @@ export function moved(rows, from, to) {
 /** The grid; `state` holds the rows, `edit` takes changed ones. @param {Tokens} state @param {Edit} edit */
 export function makeGrid(state, edit) {
   const node = element("div", { class: "pl-tokens", role: "group", "aria-label": `Schedule. ${MOVES}` });
+  touchDrag(node, (from, rank, place) => dropToken(state, edit, from, rank, place));
   const tokens = () => [...node.querySelectorAll(".pl-token")].filter((each) => each instanceof HTMLElement);
   const focusSpot = () => {
     const found = node.children[state.spot[0]]?.querySelectorAll(".pl-token")[state.spot[1]];
@@ -80,11 +82,16 @@ function rowNode(state, edit, rank, focusSpot) {
     if (!state.dragged) return;
     const from = state.dragged;
     state.dragged = null;
-    const place = placeOf(nodes, event);
-    const to = [rank, from[0] === rank && from[1] < place ? place - 1 : place];
-    edit(moved(state.rows, from, to), to);
+    dropToken(state, edit, from, rank, placeOf(nodes, event));
   });
   return node;
+}
+
+/** Move a token in front of the one at a place. @param {Tokens} state @param {Edit} edit @param {Spot} from
+ * @param {number} rank @param {number} place */
+function dropToken(state, edit, from, rank, place) {
+  const to = [rank, from[0] === rank && from[1] < place ? place - 1 : place];
+  edit(moved(state.rows, from, to), to);
 }
 
 /** One token. @param {Tokens} state @param {Edit} edit @param {string} text @param {Spot} spot @param {() => void} focusSpot */

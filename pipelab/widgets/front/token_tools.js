@@ -55,11 +55,19 @@ export function csvButton(state) {
   });
 }
 
+/** How many slots microbatch 0 takes on the rank where it takes most: no period can be shorter.
+ * @param {string[][]} rows */
+function leastPeriod(rows) {
+  const taken = rows.map((row) => [...row.join(" ").matchAll(/\d([FBIW])0(?![\d.])/g)]
+    .reduce((sum, [, kind]) => sum + (kind === "B" ? 2 : 1), 0));
+  return Math.max(1, ...taken);
+}
+
 /** Two numbers and a button: repeat the block of microbatch 0 with a period.
  * @param {Model} model @param {() => void} flush sends what was edited last */
 export function stampForm(model, flush) {
-  const [period, count] = ["3", "8"].map((value) => {
-    const input = element("input", { id: newId(), type: "number", min: 1, max: 999, value, size: 4 });
+  const [period, count] = [leastPeriod(model.get("rows")), 8].map((value) => {
+    const input = element("input", { id: newId(), type: "number", min: 1, max: 999, value: String(value), size: 4 });
     input.dataset.lmSuppressShortcuts = "true";
     return input;
   });

@@ -1,0 +1,39 @@
+"""A figure in a notebook has no ground, and what is black on white is grey there; for a while."""
+
+import io
+
+import pytest
+from PIL import Image
+
+from pipelab.plots import plot_bubble, plot_memory, plot_timeline
+from pipelab.plots.any_theme import MIDDLE
+from pipelab.schedules import one_f_one_b
+from pipelab.simulator import Cost, simulate
+
+TRACE = simulate(one_f_one_b(2, 3), Cost(0.01, 0.01, 0.01, latency=0.002))
+FIGURES = {
+    "timeline": lambda: plot_timeline(TRACE, line=(0.1, "your prediction")),
+    "memory": lambda: plot_memory(TRACE, budget=1),
+    "bubble": lambda: plot_bubble({(4, 1): 0.75, (4, 8): 0.3}, predicted={(4, 8): 0.27}),
+}
+
+
+def pixels(png: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(png)).convert("RGBA")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_black_stands_on_the_page_itself(name):
+    figure = FIGURES[name]()
+    before, shown, after = io.BytesIO(), figure._repr_png_(), io.BytesIO()
+    picture = pixels(shown)
+    assert picture.getpixel((0, 0))[3] == 0, "no ground"
+    edge = picture.crop((0, 0, picture.width // 12, picture.height))  # names, or the axis' words
+    inks = {colour[:3] for _, colour in edge.getcolors(1 << 20) if colour[3] > 250}
+    grey = tuple(int(MIDDLE[i : i + 2], 16) for i in (1, 3, 5))
+    assert min(sum(abs(a - b) for a, b in zip(ink, grey, strict=True)) for ink in inks) < 20
+    assert not any(max(ink) < 60 for ink in inks), "black words"
+
+    figure.savefig(after, format="png", dpi=50)
+    FIGURES[name]().savefig(before, format="png", dpi=50)
+    assert pixels(after.getvalue()) == pixels(before.getvalue()), "saved on white as ever"
