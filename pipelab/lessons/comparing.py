@@ -32,6 +32,7 @@ Compare = Callable[..., Result]  # compare(name, value, *arguments)
 NUMBER = (int, float)  # a form, for ``ask``
 # Floats of few bits, with the steps of their smallest difference that one may be off.
 _FEW_BITS = {torch.float32: 4, torch.float16: 4, torch.bfloat16: 2}
+_MOST_BITS = 1000  # of a whole number that a float can hold
 _MOST_DIGITS = 4  # after the point: to which a number was rounded by intention
 AN_ANSWER, A_FORM = "an answer", "the form asked for"  # expected, where something else came
 NOTHING = "None"
@@ -165,6 +166,8 @@ def same(a: object, b: object) -> bool:
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if isinstance(a, int | float) and isinstance(b, int | float):
+        if isinstance(b, int) and b.bit_length() > _MOST_BITS:
+            return a == b  # no float can hold it
         exact = isinstance(a, int)  # asked for as a whole number
         return abs(a - b) <= ROUNDING * max(1.0, abs(a)) or (not exact and of_few_bits(a, b))
     return type(a) is type(b) and a == b
