@@ -20,7 +20,8 @@ RECORDINGS = "recordings"  # their folder among the sources
 FIRST = "1f1b.json.gz"  # the recording on the home page
 _BUTTON = (
     f'<p><a class="pipelab-button" href="{PLAYGROUND}/index.html">Try it here: the playground</a> '
-    "Change schedule, ranks and microbatches in the browser; nothing to install.</p>"
+    "Change schedule, ranks and microbatches in the browser; nothing to install. Or play "
+    f'<a href="{PLAYGROUND}/levels.html">twelve levels</a>: order the actions, beat the bubble.</p>'
 )
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 _MATH = re.compile(r"(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\w$])")

@@ -10,7 +10,8 @@ const { loadPyodide } = await import(pathToFileURL(`${runtime}/pyodide.mjs`).hre
 const python = await loadPyodide({ indexURL: `${runtime}/` });
 const own = readFileSync(`${folder}/pipelab.zip`);
 python.unpackArchive(new Uint8Array(own).buffer, "zip");
-python.pyimport("pipelab.widgets.playground_answers"); // with what Pyodide itself imports: all that is compiled
+for (const answers of ["playground_answers", "level_answers"])
+  python.pyimport(`pipelab.widgets.${answers}`); // with what Pyodide itself imports: all that is compiled
 python.runPython(readFileSync(compiler, "utf-8"));
 
 /** @param {string} path @param {string} wanted in Python */
