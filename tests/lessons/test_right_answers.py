@@ -510,7 +510,7 @@ def cast(value, kind):
         return {name: cast(item, kind) for name, item in value.items()}
     if isinstance(value, list):
         return [cast(item, kind) for item in value]
-    return value.to(kind) if torch.is_tensor(value) else torch.tensor(float(value), dtype=kind)
+    return torch.as_tensor(float(value) if isinstance(value, Fraction) else value).to(kind)
 
 
 def test_every_exercise_of_every_teacher_is_tried():
