@@ -31,12 +31,26 @@ class Leaf(NamedTuple):
     """One tensor of a tree.
 
     ``needs``: a gradient will come back for it. ``dim``: where its rows are; None if it is not cut.
+    ``order``, in a message: its dimensions as they are in memory, the outermost first; () if that
+    is their own order.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     needs: bool
     dim: int | None = 0
+    order: tuple[int, ...] = ()
+
+    @property
+    def memory_shape(self) -> tuple[int, ...]:
+        """Its shape, the dimensions as they are in memory."""
+        return tuple(self.shape[dim] for dim in self.order) if self.order else self.shape
+
+    def of_memory(self, tensor: Tensor) -> Tensor:
+        """The tensor, from what came in ``memory_shape``: its memory, but no view to autograd."""
+        if not self.order:
+            return tensor
+        return tensor.permute([self.order.index(dim) for dim in range(len(self.order))]).data
 
 
 class Constant(NamedTuple):
@@ -71,6 +85,14 @@ class Form(NamedTuple):
         leaves = (_leaf(next(rest), x.dim) if isinstance(x, Leaf) else x for x in self.leaves)
         return Form(self.nest, tuple(leaves))
 
+    def in_memory(self, orders: Sequence[tuple[int, ...]] | None = None) -> "Form":
+        """The form with the order in memory of each tensor; None: of none."""
+        if orders is None and not any(leaf.order for leaf in self.tensors):
+            return self
+        rest = iter([()] * len(self.leaves) if orders is None else orders)
+        leaves = (x._replace(order=next(rest)) if isinstance(x, Leaf) else x for x in self.leaves)
+        return Form(self.nest, tuple(leaves))
+
     def __str__(self) -> str:
         return ", ".join(f"{tuple(leaf.shape)} {leaf.dtype}" for leaf in self.tensors)
 
@@ -84,6 +106,12 @@ class Flat:
 
     tensors: list[Tensor]
     form: Form
+
+    def in_memory(self) -> Form:
+        """Its form as a message has it: with the order in memory of its tensors."""
+        if all(tensor.is_contiguous() for tensor in self.tensors):
+            return self.form
+        return self.form.in_memory([memory_order(tensor) or () for tensor in self.tensors])
 
     def unflatten(self) -> Any:
         """The tree again.
@@ -192,6 +220,22 @@ def join(parts: Sequence[Flat]) -> Flat:
     pairs = zip(parts[0].form.tensors, columns, strict=True)
     joined = [_joined(column, leaf.dim) for leaf, column in pairs]
     return Flat(joined, parts[0].form.of(joined))
+
+
+def memory_order(tensor: Tensor) -> tuple[int, ...] | None:
+    """The dimensions of a tensor as they are in memory, the outermost first.
+
+    () if that is their own order; None if its numbers are not one after the other in any.
+
+    >>> memory_order(torch.zeros(2, 3)), memory_order(torch.zeros(2, 3).t())
+    ((), (1, 0))
+    >>> memory_order(torch.zeros(2, 1).expand(2, 3))
+    """
+    if tensor.is_contiguous():
+        return ()
+    strides = tensor.stride()
+    order = tuple(sorted(range(tensor.dim()), key=lambda dim: -strides[dim]))
+    return order if tensor.permute(order).is_contiguous() else None
 
 
 def tensors_of(value: object) -> list[Tensor]:

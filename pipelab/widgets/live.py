@@ -5,6 +5,7 @@ while, in case that the next one has the same ranks; those of any other end with
 reads what the ranks are in, and reports bars while they work.
 """
 
+import atexit
 import threading
 import time
 from collections.abc import Callable
@@ -35,6 +36,8 @@ _REPORTS = 100  # of one run, at most about
 State = Literal["running", "done", "stopped", "error"]
 
 _ONE_AT_A_TIME = threading.Lock()  # two runs would measure each other
+_LAST_SECONDS = 5.0  # for runs in progress at the end of the interpreter
+_running: set["LiveRun"] = set()
 
 
 class Recorded(NamedTuple):
@@ -105,6 +108,7 @@ class LiveRun:
         return self.predicted is not None and self.predicted.duration > _LONG
 
     def _main(self) -> None:
+        _running.add(self)
         try:
             self._set_state("running")
             with _ONE_AT_A_TIME:
@@ -115,6 +119,7 @@ class LiveRun:
             self.error = None if self._stopping else error
             self._set_state("stopped" if self._stopping else "error")
         finally:
+            _running.discard(self)
             self.ended.set()
 
     def _set_state(self, state: State) -> None:
@@ -218,6 +223,17 @@ class LiveRun:
     def _seen(self, bars: tuple[Event, ...], now: float) -> None:
         self.bars, self.now = bars, now
         self._report(self)
+
+
+@atexit.register
+def _end_all() -> None:
+    """A thread that is inside PyTorch when the interpreter ends would abort the process."""
+    runs = [*_running]
+    for run in runs:
+        run.stop()
+    for run in runs:
+        run.ended.wait(_LAST_SECONDS)
+    kept.close()
 
 
 class _Poller:

@@ -158,6 +158,36 @@ def model_of(what, stages):
     return nn.Sequential(*layers)
 
 
+class Turned(nn.Module):
+    def forward(self, x):
+        return {"x": x.mT.contiguous().mT, "all": x.sum().expand(2, 3)}
+
+
+class Strides(nn.Module):
+    """How products of matrices are rounded may depend on it."""
+
+    def forward(self, value):
+        x = value["x"]
+        assert x.stride() == (24, 1, 3), x.stride()
+        return x.flatten(1) + value["all"][0, 0]
+
+
+@pytest.mark.parametrize("how", ["in_process", "own processes"])
+def test_a_message_keeps_the_order_of_dimensions_in_memory(how, request):
+    if how == "in_process":  # with the messages of gloo and NCCL
+        request.getfixturevalue(how)
+    model = nn.Sequential(linear(), Turned(), Strides(), nn.Linear(24, 10))
+    schedule = build("zero_bubble_h1", 2, M)
+    x, y = torch.randn(8, 3, 8), torch.randint(10, (8,))
+    with Pipeline(model, schedule, loss=cross_entropy, split=[2, 2]) as pipeline:
+        for _ in range(2):  # the first batch brings the forms
+            pipeline.step(x, y)
+            ours = pipeline.gradients()
+            model.zero_grad()
+            plain_loop(model, x, y, M)
+            assert_same(ours, gradients(model))
+
+
 @pytest.mark.filterwarnings("ignore")  # TorchScript, CSR and the older norms are deprecated
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("name", ["1f1b", "zero_bubble_h1", "zero_bubble_v"])

@@ -19,6 +19,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from pipelab.engine import Pipeline
+from pipelab.engine.launch import fork_server
 from pipelab.engine.launch.interrupt import Uninterrupted
 from pipelab.engine.launch.launched import LaunchedRanks
 from pipelab.errors import PipelabError
@@ -44,7 +45,8 @@ def interrupted_after(seconds, whole_group):
         time.sleep(seconds)
         os.kill(pid, signal.SIGINT)
         if whole_group:  # as the notebook's Stop: the fork server and the ranks get it too
-            for child in descendants(pid):
+            server = fork_server.pid()  # other children of this process belong to other tests
+            for child in [server, *descendants(server)] if server else []:
                 with suppress(ProcessLookupError):
                     os.kill(child, signal.SIGINT)
 

@@ -144,8 +144,7 @@ def test_the_next_run_has_the_same_ranks_if_it_can(make):
     lab = make(num_ranks=2, num_microbatches=3, pace=QUICK)
     lab.wait()
     first = ranks()
-    lab.num_microbatches = 5
-    lab.schedule = "gpipe"
+    lab.set_state({"num_microbatches": 5, "schedule": "gpipe"})
     assert lab.wait().setting.schedule == "gpipe"
     other = make(num_ranks=2, num_microbatches=4, pace=QUICK)
     other.wait()

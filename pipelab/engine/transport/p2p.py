@@ -150,14 +150,20 @@ class GroupMessages:
             # the gradient of what we sent: so that message has arrived
             self.complete(recv._replace(kind=Kind.SEND_F))
             return tensors, stamp, posted.peer
-        return Flat(tensors, self.forms[key]), stamp, posted.peer
+        form = self.forms[key]
+        pairs = zip(form.tensors, tensors, strict=True)
+        return Flat([leaf.of_memory(x) for leaf, x in pairs], form.in_memory()), stamp, posted.peer
 
     def send(self, send: Action, content: Content, peer: int, rows: int, stamp: float) -> int:
         """Start to send what ``wait`` gives at the other end; never blocks. Returns its bytes."""
         works: list[dist.Work] = []
         if isinstance(content, Flat):
-            works = self._send_header(send, content.form, peer, rows)
-            content = content.tensors
+            works = self._send_header(send, content, peer, rows)
+            leaves = self.forms[self._key(send, rows)].tensors
+            content = [
+                x.permute(leaf.order) if leaf.order else x
+                for leaf, x in zip(leaves, content.tensors, strict=True)
+            ]
         carrier = self.carrier
         tensors = [carrier.outgoing(tensor) for tensor in content]
         size: int = sum(tensor.nbytes for tensor in tensors)
@@ -169,11 +175,12 @@ class GroupMessages:
         self._keep_within_window()
         return size
 
-    def _send_header(self, send: Action, form: Form, peer: int, rows: int) -> list[dist.Work]:
+    def _send_header(self, send: Action, value: Flat, peer: int, rows: int) -> list[dist.Work]:
         """Send the form ahead of the value, if the other end does not know it yet."""
         key = self._key(send, rows)
-        if (before := self.forms.setdefault(key, form)) != form:
-            raise shape_changed(send, rows, str(before), str(form))
+        form = self.forms.setdefault(key, value.in_memory())
+        if (before := form.in_memory()) != value.form:
+            raise shape_changed(send, rows, str(before), str(value.form))
         if key in self.described:
             return []
         numbered = zip(header.pieces(form), (_HEADER, _REST_OF_HEADER), strict=False)
@@ -213,10 +220,11 @@ class GroupMessages:
 
     def _open(self, recv: Action, peer: int, form: Form) -> _Posted:
         leaves = form.tensors
-        if recv.kind is Kind.RECV_B:
-            leaves = [leaf for leaf in leaves if leaf.needs]
         carrier = self.carrier
-        buffers = [carrier.buffer(leaf.shape, leaf.dtype) for leaf in leaves]
+        if recv.kind is Kind.RECV_B:
+            buffers = [carrier.buffer(leaf.shape, leaf.dtype) for leaf in leaves if leaf.needs]
+        else:
+            buffers = [carrier.buffer(leaf.memory_shape, leaf.dtype) for leaf in leaves]
         if self.stamped:
             buffers.append(carrier.buffer((), torch.float64))
         works = [self._start(carrier, recv, b, peer, i) for i, b in self._numbered(buffers)]

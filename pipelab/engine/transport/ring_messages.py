@@ -12,7 +12,7 @@ from pipelab.engine.transport.backends import Channel, named
 from pipelab.engine.transport.rank_messages import Content, boundary, is_backward, number, place
 from pipelab.engine.transport.rings import NO_STAGE, Name, Rings, plain_form
 from pipelab.errors import PartitionError
-from pipelab.partition.tree import Flat, Form
+from pipelab.partition.tree import Flat, Form, memory_order
 
 _Kind = tuple[int, int, int, bool, bool]
 """Boundary, rows, slice, train or evaluate, gradients: with batches of one shape, forms stay."""
@@ -170,8 +170,9 @@ class RingTransport:
 
 
 def _outgoing(tensor: Tensor) -> Tensor:
-    """The tensor's numbers, one after the other."""
-    return tensor.detach().contiguous().resolve_conj().resolve_neg()
+    """The tensor's numbers, one after the other, in the order of dimensions that it has."""
+    tensor = tensor.detach().resolve_conj().resolve_neg()
+    return tensor.contiguous() if memory_order(tensor) is None else tensor
 
 
 def _name(message: Action) -> Name:

@@ -95,10 +95,13 @@ class _Inbox:
                 raise MessageError(text, self.peer)
             form = ctypes.create_string_buffer(size)
             yield from self._fill(ctypes.addressof(form), size)
-            flat = _empty(decode(form.raw))
-            for tensor in flat.tensors:
-                yield from self._fill(tensor.data_ptr(), tensor.nbytes)
+            content = decode(form.raw)
+            buffers = [torch.empty(x.memory_shape, dtype=x.dtype) for x in content.tensors]
+            for buffer in buffers:
+                yield from self._fill(buffer.data_ptr(), buffer.nbytes)
             self._free()
+            pairs = zip(content.tensors, buffers, strict=True)
+            flat = Flat([leaf.of_memory(x) for leaf, x in pairs], content.in_memory())
             self.arrived[name] = Arrived(flat, stamp)
 
     def _fill(self, goal: int, size: int) -> Iterator[None]:
@@ -168,10 +171,18 @@ class Rings:
     def send(self, name: Name, flat: Flat, peer: int, stamp: float = 0.0) -> int:
         """Copy a message into the ring, for which it may wait; returns its number in there.
 
+        Args:
+            name: of the message.
+            flat: tensors whose numbers are one after the other in memory, in whatever order of
+                dimensions: the receiver gets them in the same, since a product of matrices may be
+                rounded otherwise where one of them is transposed.
+            peer: the rank that receives it.
+            stamp: seconds, the time at which it leaves.
+
         Raises:
             TimedOut, RuntimeError: there was no room in time, or the receiver has ended.
         """
-        ring, form = self._outgoing[peer], encode(flat.form)
+        ring, form = self._outgoing[peer], encode(flat.in_memory())
         head = _HEAD.pack(*name, len(form), stamp) + form
         buffer = ctypes.create_string_buffer(head, len(head))
         self._write(ctypes.addressof(buffer), len(head), ring, peer)
@@ -235,7 +246,3 @@ class Rings:
 def plain_form(tensors: Iterable[Tensor]) -> Form:
     """The form of tensors one after the other."""
     return Form(None, tuple(Leaf(tuple(t.shape), t.dtype, False) for t in tensors))
-
-
-def _empty(form: Form) -> Flat:
-    return Flat([torch.empty(leaf.shape, dtype=leaf.dtype) for leaf in form.tensors], form)
