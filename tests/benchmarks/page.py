@@ -20,7 +20,13 @@ import psutil
 from playwright.sync_api import Page, sync_playwright
 
 from pipelab.words import table_text
-from tests.browser.conftest import BROWSER_ARGS, KERNEL_IS_CONNECTED, TOKEN, Server, free_port
+from tests.browser.conftest import (
+    BROWSER_ARGS,
+    KERNEL_IS_CONNECTED,
+    TOKEN,
+    Server,
+    jupyterlab,
+)
 
 CELL = """from pipelab.widgets import TimelineLab
 
@@ -53,7 +59,11 @@ def bench_page(schedule: str, num_ranks: int, num_microbatches: int, runs: int) 
     """Open a lab of this size, and run it again and again."""
     cell = CELL.format(ranks=num_ranks, microbatches=num_microbatches, schedule=schedule)
     found: list[tuple[float, float, float]] = []
-    with _server() as server, _page(server, cell) as page:
+    with (
+        tempfile.TemporaryDirectory(prefix="pipelab-page-", ignore_cleanup_errors=True) as home,
+        jupyterlab(Path(home)) as server,
+        _page(server, cell) as page,
+    ):
         seconds = (num_microbatches + num_ranks - 1) * 0.03 + AROUND
         for _ in range(runs + 1):  # the first one warms up
             page.wait_for_timeout(1000)
@@ -105,21 +115,6 @@ def _differences(
         for part, own in after.items()
     )
     return browser, kernel, ranks
-
-
-@contextmanager
-def _server() -> Iterator[Server]:
-    home = Path(tempfile.mkdtemp(prefix="pipelab-page-"))
-    server = Server(home, free_port())
-    process = server.start()
-    try:
-        server.wait_until_up(process)
-        yield server
-        server.end_kernels()
-    finally:
-        process.terminate()
-        process.wait(30)
-        shutil.rmtree(home)
 
 
 @contextmanager

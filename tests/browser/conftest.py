@@ -14,7 +14,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,9 +182,10 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-@pytest.fixture(scope="session")
-def server(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("lab"), free_port())
+@contextmanager
+def jupyterlab(home: Path) -> Iterator[Server]:
+    """A server of JupyterLab with a folder for all that it writes."""
+    server = Server(home, free_port())
     process = server.start()
     try:
         server.wait_until_up(process)
@@ -192,7 +193,13 @@ def server(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         server.end_kernels()
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def server(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with jupyterlab(tmp_path_factory.mktemp("lab")) as server:
+        yield server
 
 
 @dataclass

@@ -13,15 +13,14 @@ OUT/04/dark-1280-1.png several of them on one sheet.
 import argparse
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from pipelab.lessons.edition import read, write
-from tests.browser.conftest import BROWSER_ARGS, CHOOSE, ROOT, Lab, Server, free_port
+from tests.browser.conftest import BROWSER_ARGS, CHOOSE, ROOT, Lab, Server, jupyterlab
 
 WIDTHS = {1280: 800, 1920: 1080, 1024: 768}  # of the browser's window, and its height
 PAGES = (400, 768)  # widths of a page on a phone, on a tablet
@@ -32,22 +31,6 @@ MINUTES = 10  # that a lesson may take on a busy machine
 CELLS = "() => jupyterapp.shell.currentWidget.content.widgets.length"
 OUTPUT = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell.jp-mod-active .jp-Cell-outputArea"
 SEEN = ".pl-root, img, table, .pl-editor"
-
-
-@contextmanager
-def jupyterlab() -> Iterator[Server]:
-    """A server, with a folder that is removed at the end."""
-    home = Path(tempfile.mkdtemp(prefix="looks-"))
-    server = Server(home, free_port())
-    process = server.start()
-    try:
-        server.wait_until_up(process)
-        yield server
-        server.end_kernels()
-    finally:
-        process.terminate()
-        process.wait(30)
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def lesson(browser: Browser, server: Server, path: Path, out: Path, chosen: argparse.Namespace):
@@ -155,7 +138,11 @@ def main() -> None:
     chosen = parser.parse_args()
     notebooks = ROOT / "notebooks"
     paths = [*notebooks.glob("00_*.ipynb"), *sorted((notebooks / "teacher").glob("*.ipynb"))]
-    with sync_playwright() as playwright, jupyterlab() as server:
+    with (
+        sync_playwright() as playwright,
+        tempfile.TemporaryDirectory(prefix="looks-", ignore_cleanup_errors=True) as home,
+        jupyterlab(Path(home)) as server,
+    ):
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = playwright.chromium.launch(executable_path=chromium, args=BROWSER_ARGS)
         for path in paths:
