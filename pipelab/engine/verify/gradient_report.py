@@ -13,6 +13,7 @@ from pipelab.partition import whole_model
 
 # For the same microbatches; relative to the largest entry of the gradient.
 _CLOSE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+_ROUNDED_TIMES = 4  # as far apart as two roundings of one gradient may be, over one of them
 _SMALL = 1e-3  # of the model's largest entry: what a layer's own gradient rounds with
 
 
@@ -104,8 +105,13 @@ def compared(
     whole: Found | None,
     mixing: RowMixing,
     reference: Reference,
+    nudged: Found | None = None,
 ) -> GradientReport:
-    """The report: ``gradients`` of a pipeline beside those of both ways of one process."""
+    """The report: ``gradients`` of a pipeline beside those of both ways of one process.
+
+    ``nudged`` are those of the whole batch with parameters changed in their last digit: a gradient
+    that is as far from itself then is 0 but for rounding, which a layer may have made larger.
+    """
     names = [name for name, _ in whole_model(reference.model).named_parameters()]
     rows = [_compare(name, gradients.get(name), loop.gradients.get(name)) for name in names]
     if whole is not None:
@@ -114,7 +120,11 @@ def compared(
             ours, theirs = gradients.get(row.name), whole.gradients.get(row.name)
             difference = _difference(ours, theirs)
             rounding = reference.rounding(torch.float32 if ours is None else ours.dtype)
-            is_close = difference <= rounding * scales.get(row.name, 0.0)
+            allowed = rounding * scales.get(row.name, 0.0)
+            if nudged is not None and theirs is not None:
+                moved = _difference(nudged.gradients.get(row.name), theirs)
+                allowed = max(allowed, _ROUNDED_TIMES * moved)
+            is_close = difference <= allowed
             rows[place] = row._replace(whole_close=is_close, whole_difference=difference)
     tolerance = max((_close(g.dtype) for g in gradients.values()), default=_close(torch.float32))
     whole_loss = None if whole is None else whole.loss

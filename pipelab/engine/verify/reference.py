@@ -48,10 +48,21 @@ class Reference:
     seed: int
     device: str
 
-    def gradients(self, batch: Batch, num_microbatches: int, replicas: int) -> Found:
-        """Gradients and loss of a plain loop over microbatches."""
+    def gradients(
+        self, batch: Batch, num_microbatches: int, replicas: int, *, nudged: bool = False
+    ) -> Found:
+        """Gradients and loss of a plain loop over microbatches.
+
+        Args:
+            batch: to cut.
+            num_microbatches: of each replica.
+            replicas: that share the batch.
+            nudged: change each parameter in its last digit before, to see what is only rounding.
+        """
         given, loss = self._copied(), on_device(self.loss, torch.device(self.device))
         model = self._prepared(given)
+        if nudged:
+            _nudge(model)
         stages = split(given, self.num_stages)
         total, number = 0.0, 0
         with self.own_random_numbers():
@@ -108,6 +119,13 @@ class Reference:
         targets = share.targets.to(self.device).cut(share.sizes)
         for value, target, weight in zip(inputs, targets, share.weights, strict=True):
             yield value.unshared().unflatten(), target.unflatten(), weight
+
+
+@torch.no_grad()
+def _nudge(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        if parameter.is_floating_point() or parameter.is_complex():
+            parameter.mul_(1 + torch.finfo(parameter.dtype).eps)
 
 
 @contextmanager
