@@ -20,7 +20,7 @@ from pipelab.widgets import bundle
 from pipelab.widgets.data import head, lanes, packed
 from pipelab.widgets.editor_text import judged, marked
 from pipelab.widgets.lab_text import error_text
-from pipelab.widgets.live import LiveRun
+from pipelab.widgets.live import LiveRun, Recorded
 from pipelab.widgets.live_widget import LiveWidget
 from pipelab.widgets.run_traits import Traits
 from pipelab.widgets.settings import PACE, Settings
@@ -147,14 +147,18 @@ class ScheduleEditor(LiveWidget):
         )
 
     def _shown(self, run: LiveRun, picture: Traits) -> Mapping[str, object]:
-        """What the run is doing, in the message below the grid."""
+        """What the run is doing, and in the end what it says of the schedule."""
         found = {name: value for name, value in picture.items() if name != "figures"}
         found["state"] = "running" if run.state == "running" else "idle"
         if run.state == "done" and run.result is not None:
-            measured = percent(run.result.trace.bubble_fraction, 1)
-            found["message"] = f"It ran: bubble {measured} measured on real ranks."
+            found |= self._ran(run, run.result)
         elif run.state == "error":
             found |= {"message": error_text(run.error), "live": False}
         elif run.state == "stopped":
             found |= {"message": "The run was stopped.", "live": False}
         return found
+
+    def _ran(self, run: LiveRun, result: Recorded) -> Mapping[str, object]:
+        """What a complete run says, in the message below the grid."""
+        measured = percent(result.trace.bubble_fraction, 1)
+        return {"message": f"It ran: bubble {measured} measured on real ranks."}

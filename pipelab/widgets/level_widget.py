@@ -18,7 +18,6 @@ from pipelab.levels.puzzles import level_of
 from pipelab.levels.real_runs import gradients_text
 from pipelab.widgets import bundle
 from pipelab.widgets.editor import ScheduleEditor
-from pipelab.widgets.lab_text import error_text
 from pipelab.widgets.level_answers import (
     USUAL_BLOCK,
     YOUR_ORDER,
@@ -27,8 +26,7 @@ from pipelab.widgets.level_answers import (
     answer,
     contents,
 )
-from pipelab.widgets.live import LiveRun
-from pipelab.widgets.run_traits import Traits
+from pipelab.widgets.live import LiveRun, Recorded
 from pipelab.widgets.settings import Settings
 from pipelab.words import percent, time_text
 
@@ -140,17 +138,9 @@ class Levels(ScheduleEditor):
             verify=True,
         )
 
-    def _shown(self, run: LiveRun, picture: Traits) -> Mapping[str, object]:
-        """What the run is doing, and in the end what it says of the order."""
-        found = {name: value for name, value in picture.items() if name != "figures"}
-        found["state"] = "running" if run.state == "running" else "idle"
-        if run.state == "done" and run.result is not None:
-            found |= {"advice": _ran(run), "pointed": [], "at": -1.0}
-        elif run.state == "error":
-            found |= {"message": error_text(run.error), "live": False}
-        elif run.state == "stopped":
-            found |= {"message": "The run was stopped.", "live": False}
-        return found
+    def _ran(self, run: LiveRun, result: Recorded) -> Mapping[str, object]:
+        """What a complete run says of the order."""
+        return {"advice": _recording_text(run, result), "pointed": [], "at": -1.0}
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
         outputs = super()._repr_mimebundle_(**options)
@@ -170,10 +160,9 @@ def _chosen(level: int | str) -> Level:
     return found
 
 
-def _ran(run: LiveRun) -> str:
+def _recording_text(run: LiveRun, result: Recorded) -> str:
     """What the recording says: times, and the gradients."""
-    assert run.result is not None
-    trace, report, predicted = run.result.trace, run.result.gradients, run.predicted
+    trace, report, predicted = result.trace, result.gradients, run.predicted
     took, bubble = time_text(trace.duration), percent(trace.bubble_fraction, 1)
     lines = [f"It ran on {trace.num_ranks} real ranks: {took}, bubble {bubble}."]
     if predicted is not None:

@@ -6,18 +6,15 @@ with Pyodide would. ``test_python_in_the_browser_answers_too`` has the real one.
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from pipelab.levels import LEVELS
 from pipelab.site.playground import _FETCHED, _MODULES, build_playground
+from tests.browser.static_host import Quiet, served
 from tests.browser_steps import PATIENCE
 
 WORKER = """
@@ -30,26 +27,13 @@ self.onmessage = async ({ data }) => {
 CELL = "from pipelab.widgets import Levels\n\nlevels = Levels()\nlevels"
 
 
-class _Answering(SimpleHTTPRequestHandler):
-    def log_message(self, *words: object) -> None:
-        pass
-
+class _Answering(Quiet):
     def do_POST(self) -> None:
         module, question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         (reply,) = import_module(module).replies(question)
         self.send_response(200)
         self.end_headers()
         self.wfile.write(reply.encode())
-
-
-def served(folder: Path) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Answering, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/levels.html"
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +44,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         runtime.joinpath(name).write_text("not used here", "utf-8")
     build_playground(site, runtime, precompiled=False)
     site.joinpath("runtime.js").write_text(WORKER, "utf-8")
-    yield from served(site)
+    with served(site, _Answering) as host:
+        yield f"{host}/levels.html"
 
 
 @pytest.fixture
@@ -269,8 +254,8 @@ def test_in_a_notebook_a_solution_runs_on_real_ranks_with_gradients_checked(lab,
 @pytest.mark.slow  # fetches 14 MB by npm, and starts Python in the browser
 def test_python_in_the_browser_answers_too(visit, tmp_path):
     build_playground(tmp_path)
-    for address in served(tmp_path):
-        page = visit(address)
+    with served(tmp_path) as host:
+        page = visit(f"{host}/levels.html")
         drag(page, "0F1", before="0B0")
         expect_solved(page, 1, "Gradients checked: all 30 parameters")
         earned(page, 12).click()

@@ -2,10 +2,7 @@
 
 import re
 import shlex
-import threading
 from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ from pipelab.cli.main import parse
 from pipelab.cli.run import job_of
 from pipelab.schedules import one_f_one_b
 from pipelab.site.playground import build_playground
+from tests.browser.static_host import served
 
 pytestmark = pytest.mark.slow  # fetches 14 MB by npm, and starts Python in the browser
 PATIENCE = 60_000  # ms
@@ -22,23 +20,13 @@ RECORDINGS = Path(__file__).parents[2] / "notebooks" / "site" / "recordings"
 STATUS = ".pl-status"
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *words: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page below a path, as on a site."""
     root = tmp_path_factory.mktemp("site")
     build_playground(root / "some" / "path", recordings=RECORDINGS)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(root)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/some/path/"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with served(root) as host:
+        yield f"{host}/some/path/"
 
 
 @pytest.fixture

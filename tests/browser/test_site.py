@@ -3,13 +3,9 @@
 The fast test builds two pages; ``-m slow`` builds the whole site and opens every page.
 """
 
-import functools
-import http.server
 import os
 import shutil
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -24,6 +20,7 @@ from pipelab.site.pages import write_lesson
 from pipelab.site.playable import playable
 from pipelab.widgets.data import timeline_state
 from pipelab.widgets.stored_state import MIME, stored
+from tests.browser.static_host import served
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SITE = NOTEBOOKS / "site"
@@ -56,25 +53,11 @@ def pages(tmp_path_factory) -> Path:
     return folder / "host"
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """A static host on this machine."""
-    handler = functools.partial(QuietHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
 @pytest.fixture(scope="module")
 def address(pages: Path) -> Iterator[str]:
     """A static host that has the pages under a path."""
     with served(pages) as home:
         yield f"{home}/a/path"
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None: ...
 
 
 class Observed:
