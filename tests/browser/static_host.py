@@ -1,4 +1,4 @@
-"""A static host on this machine, as a site or a page of its own would have."""
+"""A static host on this machine, for a site or a single page."""
 
 import threading
 from collections.abc import Iterator
