@@ -82,12 +82,17 @@ class LiveWidget(ExportedWidget):
             self._run.stop()
 
     def close(self) -> None:
-        """End the run and its processes, and remove the widget from the page."""
-        self._closed = True
-        if self._run is not None:
-            self._run.stop()
-            self._run.ended.wait(LAUNCH_SECONDS)
-            kept.close()
+        """End the run and its processes, and remove the widget from the page.
+
+        Once: ipywidgets calls it again when a closed widget is collected as garbage, at any moment,
+        and the ranks that wait then are another widget's.
+        """
+        if not self._closed:
+            self._closed = True
+            if self._run is not None:
+                self._run.stop()
+                self._run.ended.wait(LAUNCH_SECONDS)
+                kept.close()
         super().close()
 
     def set_state(self, sync_data: Mapping[str, object]) -> None:

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from pipelab.action import Kind
+from pipelab.engine.launch import fork_server
 from pipelab.errors import (
     BatchError,
     PartitionError,
@@ -40,6 +41,8 @@ SLOW = Cost(forward=5.0, backward_input=5.0, backward_weight=5.0)
 
 def ranks() -> list[int]:
     """The processes of all pipelines: the living children of this process's fork server."""
+    if fork_server.is_up():  # while it loads torch, it has a child that is no rank
+        fork_server.wait_until_up()
     found = []
     for child in psutil.Process().children():
         if child.status() == psutil.STATUS_ZOMBIE:  # a fork server that a test of faults killed
@@ -158,6 +161,16 @@ def test_the_next_run_has_the_same_ranks_if_it_can(make):
     assert not lab.wait().setting.paced and not {*before} & {*ranks()}
     lab.close()
     assert not ranks()
+
+
+def test_a_closed_widget_that_is_collected_leaves_the_ranks_of_others(make):
+    first, other = (make(num_ranks=2, num_microbatches=3, pace=QUICK) for _ in range(2))
+    first.wait()
+    first.close()
+    other.wait()
+    waiting = ranks()
+    first.__del__()  # as the garbage collector does, at any moment
+    assert ranks() == waiting and len(waiting) == 2
 
 
 def test_ranks_that_nobody_asks_for_end(lab, monkeypatch):
