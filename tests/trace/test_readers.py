@@ -400,6 +400,22 @@ def test_doubles_are_counted_and_read_once(tmp_path):
     assert "rank 1 is there twice: copy.json is not read" in notes(traces)
 
 
+def test_one_event_a_line_and_pythons_nan(tmp_path):
+    own = recorded_like(one_f_one_b(2, 3))
+    rows = ndtimeline({(0, 0): own})
+    for row in rows:
+        if row["ph"] == "X":
+            row["args"]["seq_id"] = float("nan")
+            row["note"] = "x" * 997 + " NaN, Infinity"  # words of a text stay
+    for number, text in enumerate(
+        [json.dumps(rows), "\n".join(json.dumps({"ph": row["ph"], **row}) for row in rows)]
+    ):
+        path = tmp_path / f"{number}.json"
+        path.write_text(text)
+        (trace,) = Trace.read(path)
+        assert_same(trace, own)
+
+
 def test_names_of_files_mean_nothing(tmp_path):
     own = recorded_like(one_f_one_b(2, 3))
     packed = tmp_path / "timeline.json"
@@ -436,7 +452,9 @@ def ndtimeline_text():
         (ndtimeline_text()[:900].encode(), r"ends in the middle, after \d+ events"),
         (gzip.compress(ndtimeline_text().encode())[:300], "ends in the middle"),
         (b"\x1f\x8b" + b"nonsense" * 9, "cannot be read"),
-        (b'[{"name": "forward-compute", \xff\xfe', "ends in the middle|cannot be read"),
+        (b'[{"name": "forward-compute", \xff\xfe', "cannot be read as JSON"),
+        (b'[{"name": "forward-compute", "ts": 1x}]', "cannot be read as JSON after 0 events"),
+        (b'[{"name": "forward-compute", "ph": "X", "ts": NaN, "dur": 1}]', "ts None"),
         (b"[" * 100_000, "ends in the middle|cannot be read"),
         (b'{"traceEvents": [{"ph": "X", "cat": "user_annotation", "name": "ProfilerStep#1", '
          b'"ts": 1, "dur": 2}]}', "with_stack=True"),
