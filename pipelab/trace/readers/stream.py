@@ -31,6 +31,17 @@ _LISTS = (b"traceEvents", _SPANS)  # lists of events in an object
 _ENDS = re.compile("premature EOF|[Ii]ncomplete")  # of the parser's words
 _NO_NUMBER = re.compile(rb"(?<=[:\[, \n])-?(?:NaN|Infinity)(?=[,\]} \n])")  # Python's, no JSON
 
+_OTHER_FORMS = {  # by how such a file begins
+    b"PK\x03\x04": "it is a zip archive: unpack it",
+    b"\x28\xb5\x2f\xfd": "it is packed by zstd: unpack it, or pack it by gzip",
+    b"BZh": "it is packed by bzip2: unpack it, or pack it by gzip",
+    b"\xfd7zXZ": "it is packed by xz: unpack it, or pack it by gzip",
+    b"PAR1": "it is a Parquet table: StragglerAnalysis' to_timeline.py makes JSON of it",
+    b"\xff\xfe": "it is text in UTF-16: save it as UTF-8",
+    b"\xfe\xff": "it is text in UTF-16: save it as UTF-8",
+    b"SQLite format 3": "it is a database: of Nsight Systems, which is not read",
+}
+
 Json = dict[str, object]
 Progress = Callable[["Place"], None]
 
@@ -117,7 +128,7 @@ class _Parts:
             return "item", False
         found = [name for name in _LISTS if b'"' + name + b'"' in self.ready]
         if start != b"{":
-            raise ValueError("it begins with neither [ nor {")
+            raise ValueError(_other_form(self.ready))
         if not found and _is_event(self.ready.lstrip().partition(b"\n")[0]):
             return "", True
         name = (found or [_LISTS[0]])[0]
@@ -143,7 +154,7 @@ class _Parts:
         file.tail = (file.tail + part)[-_KEPT:] if len(part) < _KEPT else part[-_KEPT:]
         if file.progress:
             done = os.lseek(self.raw.fileno(), 0, os.SEEK_CUR)  # of a gzip file: packed
-            file.progress(Place(file.path, done, self.total))
+            file.progress(Place(file.path, done, max(done, self.total)))  # it may still grow
         return part
 
     def _check_depth(self, part: bytes) -> None:
@@ -163,7 +174,19 @@ def _is_event(line: bytes) -> bool:
         return False
 
 
+def _other_form(start: bytes) -> str:
+    """What a file is that begins so, and what to do with it."""
+    if not start.strip():
+        return "it is empty"
+    known = (what for mark, what in _OTHER_FORMS.items() if start.startswith(mark))
+    return next(known, "it begins with neither [ nor {")
+
+
 def _what(path: Path) -> str:
+    if str(path) == "-":
+        return "stdin is not read, write it into a file"
+    if path.is_symlink() and not path.exists():
+        return "it is a link that leads nowhere"
     return "it is no plain file" if path.exists() else "there is no such file"
 
 
