@@ -37,6 +37,11 @@ def screen(found: Diagnosis, width: int = 100) -> str:
     return "\n".join(lines)
 
 
+def answer_lines(found: Diagnosis, width: int = 100) -> str:
+    """The screen's first paragraph alone."""
+    return "\n".join(_paragraph("answer", answer(found), width))
+
+
 def _facts(found: Diagnosis) -> Iterator[tuple[str, str]]:
     yield "answer", answer(found)
     yield "schedule", _schedule(found)
