@@ -31,7 +31,7 @@ def test_07_a_rank_holds_as_many_as_there_are_ranks_below_it(p, m):
     [(v_half_block, v_half), (v_min_block, v_min), (zero_bubble_v_block, zero_bubble_v)],
 )
 def test_07_lifespans_decide_what_a_block_holds(p, block, make):
-    """Of real orders the warm-up can stay below it, never above."""
+    """Of real orders the warmup can stay below it, never above."""
     found = [most_held(spans, 6, 4 * p) / 2 for spans in lifespans(*block(p), p)]
     assert max(found) == max(peak_activations(make(p, 4 * p)))
     for more, held in zip(found, peak_activations(make(p, 4 * p)), strict=True):
