@@ -14,6 +14,7 @@ import sys
 __version__ = "0.1.0"
 
 if "ipykernel" in sys.modules:  # in a notebook
-    from pipelab import new_kernel
+    from pipelab import new_kernel, whole_imports
 
     new_kernel.begin()
+    whole_imports.begin()

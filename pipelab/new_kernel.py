@@ -12,6 +12,9 @@ from typing import Protocol
 
 from pipelab.tracebacks import Line, own_lines
 
+# names of a cell's own code; up to Python 3.11 a comprehension is a function
+_CELL = {"<module>", "<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>"}
+
 
 class _Tracebacks(Protocol):
     def structured_traceback(
@@ -74,7 +77,7 @@ def _shown(
     tb_offset: int | None,
 ) -> list[str]:
     advice = said(error.name or str(error))
-    if line.function == "<module>":
+    if line.function in _CELL:
         return [line.text, "", *advice]
     usual = shell.InteractiveTB.structured_traceback(kind, error, traceback, tb_offset=tb_offset)
     return [*usual, "", *advice]

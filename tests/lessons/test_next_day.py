@@ -12,11 +12,15 @@ import pytest
 NOTEBOOKS = sorted(Path("notebooks").glob("[0-9]*.ipynb"))
 
 
-def code_cells():
-    for path in NOTEBOOKS:
-        for cell in nbformat.read(path, 4).cells:
-            if cell.cell_type == "code":
-                yield pytest.param(cell.source, id=f"{path.name[:2]}-{cell.id}")
+def code_cells(path):
+    return [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+
+
+CELLS = [
+    pytest.param(cell.source, id=f"{path.name[:2]}-{cell.id}")
+    for path in NOTEBOOKS
+    for cell in code_cells(path)
+]
 
 
 class Names(ast.NodeVisitor):
@@ -63,7 +67,7 @@ def imports_pipelab(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Import) and statement.names[0].name == "pipelab"
 
 
-@pytest.mark.parametrize("source", [*code_cells()])
+@pytest.mark.parametrize("source", CELLS)
 def test_a_cell_needs_nothing_or_begins_with_what_explains_it(source):
     imports = [*takewhile(lambda s: isinstance(s, ast.Import | ast.ImportFrom), body(source))]
     assert any(map(imports_pipelab, imports)) or not unknown(source)
@@ -105,8 +109,11 @@ def test_unknown_names_are_explained_and_errors_of_functions_stay_what_they_are(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", [*code_cells()])
-def test_each_cell_alone_in_a_new_kernel(source):
-    (shown,) = run(source)
-    assert "NameError" not in shown and "Traceback" not in shown
-    assert ("Run All Above" in shown) == bool(unknown(source))
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name[:2])
+def test_each_cell_runs_alone_or_says_what_to_run(path):
+    """One kernel for a lesson, whose names are forgotten before each cell."""
+    sources = [cell.source for cell in code_cells(path)]
+    outputs = run(*(cell for source in sources for cell in ("%reset -f", source)))[1::2]
+    for source, shown in zip(sources, outputs, strict=True):
+        assert "NameError" not in shown and "Traceback" not in shown, source
+        assert ("Run All Above" in shown) == bool(unknown(source)), source
