@@ -61,7 +61,9 @@ def _pairs_of(row: Sequence[_T]) -> list[tuple[_T, _T]]:
     for forward in forwards:
         while at < len(backwards) and backwards[at].end <= forward.start:
             at += 1
-        if at < len(backwards) and _overlap(forward, backwards[at]):
+        if at == len(backwards) or backwards[at].start >= forward.end:
+            continue  # nearly all: two that follow each other
+        if _overlap(forward, backwards[at]):
             found.append((forward, backwards[at]))
             at += 1
     return found

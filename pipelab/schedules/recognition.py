@@ -15,6 +15,7 @@ the catalogue, in this turn:
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice, pairwise
 from operator import itemgetter
 from typing import NamedTuple, Protocol
@@ -26,6 +27,7 @@ from pipelab.schedules.catalogue import BUILDERS
 from pipelab.schedules.schedule import Schedule
 from pipelab.schedules.sliced import seq1f1b
 
+_SMALL = 1024  # stages x microbatches of a schedule that is kept: some 200 kB
 _NEAR = 0.25  # of all actions may be moved, and it is still called by a builder's name
 
 _Row = tuple[Action, ...]
@@ -158,15 +160,27 @@ def _candidates(schedule: Schedule, named: str) -> Iterator[_Candidate]:
         return
     if schedule.slices > 1 and v == 1:
         yield _Candidate("seq1f1b", v, seq1f1b(p, m, schedule.slices).ranks)
+    places = _places(_sorted(schedule.ranks))
+    build = _kept if schedule.num_stages * m <= _SMALL else _built
     for name, builder in sorted(BUILDERS.items(), key=lambda item: item[0] != named):
         if builder.stages_per_rank != v and (builder.stages_per_rank or v == 1):
             continue  # with v = 1 the looped ones are those of one stage per rank
         try:
-            built = builder.build(p, m, v)
+            rows, there = build(name, p, m, v)
         except ScheduleError:
             continue  # it refuses these sizes
-        if _places(built.ranks) == _places(_sorted(schedule.ranks)):
-            yield _Candidate(name, v, built.ranks)
+        if there == places:
+            yield _Candidate(name, v, rows)
+
+
+def _built(name: str, p: int, m: int, v: int) -> tuple[_Rows, list[set[int]]]:
+    """The rows of a schedule of the catalogue, and the stages of each."""
+    rows = BUILDERS[name].build(p, m, v).ranks
+    return rows, _places(rows)
+
+
+# An editor asks after each edit, and the catalogue's schedules of its sizes stay the same.
+_kept = lru_cache(maxsize=32)(_built)
 
 
 def _is_dense(schedule: Schedule) -> bool:

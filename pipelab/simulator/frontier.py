@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from pipelab.action import Action, Kind
 from pipelab.errors import ScheduleError
+from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS
 from pipelab.schedules.counts import peak_activations
 from pipelab.simulator.cost import Cost
-from pipelab.simulator.search import Best, Candidate, best_schedule
+from pipelab.simulator.search import Best, Candidate, Searching, finished, searching
 from pipelab.simulator.simulate import simulate
 
 
@@ -83,9 +84,22 @@ def par(num_ranks: int, num_microbatches: int, cost: Cost, memory_limit: int | N
     >>> par(4, 8, Cost(), memory_limit=2).schedule.name
     'v_min'
     """
-    found = best_schedule(num_ranks, num_microbatches, cost, memory_limit)
+    return finished(searching_par(num_ranks, num_microbatches, cost, memory_limit))
+
+
+def searching_par(
+    num_ranks: int, num_microbatches: int, cost: Cost, memory_limit: int | None = None
+) -> Searching:
+    """``par`` in steps, see ``searching``."""
+    cost.for_stages(1)  # which refuses a number for each stage
+    found = yield from searching(num_ranks, num_microbatches, cost, memory_limit)
     limit = min(memory_limit or num_microbatches, num_microbatches)
-    others = [c for c in _of_several_stages(num_ranks, num_microbatches, cost) if c.peak <= limit]
+    others = []
+    for schedule in _named(num_ranks, num_microbatches):
+        yield
+        if schedule.num_stages > num_ranks and max(peak_activations(schedule)) <= limit:
+            others.append(_tried(schedule, cost))
+            yield
     tried = tuple(sorted([*found.tried, *others], key=lambda c: c.duration))
     schedule, duration, peak = tried[0]
     work = cost.seconds(Action(0, Kind.F, 0)) + cost.seconds(Action(0, Kind.B, 0))
@@ -108,26 +122,26 @@ def frontier(num_ranks: int, num_microbatches: int, cost: Cost) -> Frontier:
             best = min(c.peak for c in found.tried if c.duration == found.duration)
             chosen = next(c for c in found.tried if (c.duration, c.peak) == (found.duration, best))
             line.append(_point(chosen, cost))
-    named = tuple(_point(c, cost) for c in _named(num_ranks, num_microbatches, cost))
+    catalogue = [_tried(schedule, cost) for schedule in _named(num_ranks, num_microbatches)]
+    named = tuple(_point(c, cost) for c in catalogue)
     return Frontier(num_ranks, num_microbatches, cost, tuple(line), named)
 
 
-def _named(p: int, m: int, cost: Cost) -> Iterator[Candidate]:
+def _named(p: int, m: int) -> Iterator[Schedule]:
     """Every schedule of the catalogue that can be had in these sizes."""
     for builder in BUILDERS.values():
         v = builder.stages_per_rank or 2
         try:
-            schedule = builder.build(p, m, v)
+            yield builder.build(p, m, v)
         except ScheduleError:
             continue  # it wants more microbatches
-        duration = simulate(schedule, cost.for_stages(v)).duration
-        yield Candidate(schedule, duration, max(peak_activations(schedule)))
 
 
-def _of_several_stages(p: int, m: int, cost: Cost) -> Iterator[Candidate]:
-    for candidate in _named(p, m, cost):
-        if candidate.schedule.num_stages > p:
-            yield candidate
+def _tried(schedule: Schedule, cost: Cost) -> Candidate:
+    """``cost``: of a rank's whole slice, which its stages share."""
+    v = schedule.num_stages // schedule.num_ranks
+    duration = simulate(schedule, cost.for_stages(v)).duration
+    return Candidate(schedule, duration, max(peak_activations(schedule)))
 
 
 def _point(candidate: Candidate, cost: Cost) -> Point:

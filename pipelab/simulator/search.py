@@ -1,6 +1,6 @@
 """Search for a better schedule: all builders and a list scheduler, judged by the simulator."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 from pipelab.action import SENDS, Action, Kind
@@ -37,6 +37,9 @@ class Best(NamedTuple):
     tried: tuple[Candidate, ...]
 
 
+Searching = Generator[None, None, Best]
+
+
 def best_schedule(
     num_ranks: int, num_microbatches: int, cost: Cost, memory_limit: int | None = None
 ) -> Best:
@@ -53,14 +56,37 @@ def best_schedule(
     >>> best.schedule.name, best.duration <= 27.0
     ('zero_bubble_h1', True)
     """
+    return finished(searching(num_ranks, num_microbatches, cost, memory_limit))
+
+
+def finished(steps: Searching) -> Best:
+    """What a search finds, step after step until its end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            best: Best = end.value
+            return best
+
+
+def searching(
+    num_ranks: int, num_microbatches: int, cost: Cost, memory_limit: int | None = None
+) -> Searching:
+    """``best_schedule`` in steps: to make a schedule, to try it. It can be left between two.
+
+    Raises:
+        ScheduleError: a limit below 1, at the first step.
+    """
     if memory_limit is not None and memory_limit < 1:
         raise ScheduleError(f"memory_limit is {memory_limit}: a rank holds at least 1 microbatch")
     limit = min(memory_limit or num_microbatches, num_microbatches)
     candidates = []
     for schedule in _schedules(num_ranks, num_microbatches, cost, limit):
+        yield
         peak = max(peak_activations(schedule))
         if peak <= limit:
             candidates.append(Candidate(schedule, simulate(schedule, cost).duration, peak))
+        yield
     tried = tuple(sorted(candidates, key=lambda c: c.duration))
     best = tried[0]
     bound = lower_bound(num_ranks, num_microbatches, cost)

@@ -38,24 +38,18 @@ let started = null;
 let waiting = null;
 let working = false;
 
-const REST = 120; // ms without a newer request before what takes longer is begun: a search cannot be stopped
+/** Let messages come in that were sent meanwhile. */
+const pause = () => new Promise((go) => setTimeout(go));
 
-let wake = () => {};
-
-/** Let a message come in that is sent meanwhile, and no longer than that. */
-const pause = () => new Promise((/** @type {(value?: unknown) => void} */ go) => {
-  wake = go;
-  setTimeout(go, REST);
-});
-
-/** Answer, in parts; what is left of an answer is dropped when a newer request has come.
+/** Answer, in parts; what is left of an answer is dropped when a newer request has come. A part without
+ * anything to show is only a place to stop at.
  * @param {{ number: number, request: string }} asked */
 async function answer({ number, request }) {
   try {
     started ??= start();
     const answers = (await started)(request);
     for (const reply of answers) {
-      self.postMessage({ number, reply });
+      if (reply) self.postMessage({ number, reply });
       await pause();
       if (waiting) break;
     }
@@ -67,7 +61,6 @@ async function answer({ number, request }) {
 
 self.onmessage = async ({ data }) => {
   waiting = data;
-  wake();
   if (working) return;
   working = true;
   while (waiting) {

@@ -10,12 +10,15 @@ get the state before it.
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, repeat
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 from pipelab.accounting import IN_FLIGHT, TAKES, Accounts, Part
 from pipelab.action import COMPUTE, Action, Kind
 from pipelab.trace.event import Event, Memory
 from pipelab.trace.trace import Trace
+
+_each_part = itemgetter(*Part)
 
 
 class MemoryPoint(NamedTuple):
@@ -98,15 +101,8 @@ def _curve(events: Iterable[Event], after: Memory) -> Iterator[MemoryPoint]:
 
 
 def _point(time: float, accounts: Accounts) -> MemoryPoint:
-    held = accounts.held
-    return MemoryPoint(
-        time,
-        parameters=held[Part.PARAMETERS],
-        gradients=held[Part.GRADIENTS],
-        optimizer=held[Part.OPTIMIZER],
-        activations=held[Part.ACTIVATIONS],
-        buffers=held[Part.BUFFERS] + held[Part.REDUCED],
-    )
+    parameters, gradients, optimizer, activations, buffers, reduced = _each_part(accounts.held)
+    return MemoryPoint(time, parameters, gradients, optimizer, activations, buffers + reduced)
 
 
 def _time(event: Event) -> float:

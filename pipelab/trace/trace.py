@@ -159,6 +159,8 @@ class Trace:
     def peak_activation_bytes(self) -> tuple[int, ...]:
         """For each rank, the most bytes of activations that it held at once."""
         peak = [0] * self.num_ranks
+        if not any(event.bytes for event in self.events):
+            return tuple(peak)  # as in most predictions
         for event, held in metrics.held_activations(self.events, self.num_ranks):
             peak[event.rank] = max(peak[event.rank], held)
         return tuple(peak)

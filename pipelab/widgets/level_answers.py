@@ -50,6 +50,7 @@ class Question:
             "again": the same level, as it begins.
         place: which bubble, where it is asked why; 0 for the longest.
         stamp: how often it was asked for, a period and microbatches; () for not at all.
+        coached: whether the coach has moved in these rows since the level began.
     """
 
     level: str
@@ -57,6 +58,7 @@ class Question:
     asked: Asked = ""
     place: int = 0
     stamp: Sequence[int] = ()
+    coached: bool = False
 
 
 def answer(question: Question) -> Json:
@@ -64,8 +66,9 @@ def answer(question: Question) -> Json:
     level = level_of(question.level)
     rows = question.rows if question.rows is not None else level.rows
     found: Json = {"advice": "", "pointed": [], "undo": "step", "at": -1.0}
-    if question.asked == "begin":
-        found["undo"] = "none"
+    if question.asked == "begin" or (question.asked == "again" and question.coached):
+        found["undo"] = "none"  # no way back to what the coach did
+    coached = question.coached and question.rows is not None
     try:
         if question.stamp:
             rows = stamped(Schedule.from_tokens(rows), *question.stamp[1:]).tokens
@@ -76,13 +79,17 @@ def answer(question: Question) -> Json:
         found["undo"] = "joined"
     if question.asked == "coach":
         move = advise(level, rows)
+        coached = coached or move.rows is not None
         rows = move.rows or rows
         found |= {"advice": move.text, "pointed": [*move.tokens]}
+    found["coached"] = coached
     if rows != question.rows or question.asked in ("begin", "again"):
         found["rows"] = rows
     try:
         schedule = Schedule.from_tokens(rows, YOUR_ORDER)
         result = score(level, schedule)
+        if coached:
+            result = result.with_the_coach
     except PipelabError as error:
         found |= _refused(level, rows, error, question.asked)
         return found | (_NO_PICTURE if question.rows is None or question.asked == "begin" else {})
@@ -191,8 +198,10 @@ def _message(level: Level, result: Score) -> str:
     if result.seconds > level.goal + 1e-9:
         more = time_text(result.seconds - level.goal)
         parts.append(f"{'' if result.over else 'It can run. '}The step is {more} above the goal.")
-    if result.stars == MOST_STARS:
-        parts.append("Three stars: this is par." + _beaten(level, result))
+    if result.stars and result.seconds <= level.par + 1e-9:
+        parts.append(f"{_STARS[result.stars].capitalize()}: this is par.{_beaten(level, result)}")
+        if result.stars < MOST_STARS:
+            parts.append("The coach moved, too: begin again and do it alone for the third.")
     elif result.stars:
         more = time_text(result.seconds - level.par)
         parts.append(f"Solved with {_STARS[result.stars]}; par is {more} shorter.")

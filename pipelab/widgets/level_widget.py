@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from traitlets import Dict, Float, Int, List, Unicode
+from traitlets import Bool, Dict, Float, Int, List, Unicode
 
 from pipelab.errors import PipelabError
 from pipelab.levels import LEVELS
@@ -34,7 +34,8 @@ from pipelab.words import percent, time_text
 class Levels(ScheduleEditor):
     """Twelve puzzles: order the tokens so that a step reaches its goal, or par.
 
-    Each has three hints, a coach that makes one move and says why, and the reason of each bubble.
+    Each has three hints, a coach that makes one move and says why (then the third star is for
+    another time), and the reason of each bubble.
     "Run it" runs the order as it is on real ranks, paced with the level's times, and compares every
     gradient with one process. Progress is kept by the browser.
 
@@ -53,6 +54,7 @@ class Levels(ScheduleEditor):
     asked: List[object] = List().tag(sync=True)  # how often, what, and which bubble
     figures: List[list[str]] = List().tag(sync=True)  # step, goal, par ...
     stars = Int(0).tag(sync=True)  # of the order as it is
+    coached = Bool(False).tag(sync=True)  # the coach has moved since the level began
     solved = Unicode("").tag(sync=True)  # what was built, once it earns a star
     advice = Unicode("").tag(sync=True)  # of the coach, or why a bubble is there
     pointed: List[str] = List().tag(sync=True)  # tokens that the advice is about
@@ -83,7 +85,7 @@ class Levels(ScheduleEditor):
         if not self._taking:  # else the rows are an answer's
             super()._edited()
 
-    def _begin(self, rows: list[list[str]] | None = None) -> None:
+    def _begin(self, rows: list[list[str]] | None = None, coached: bool = False) -> None:
         """Another level, or this one again: its start or given rows, and nothing from before."""
         if self._taking:
             return
@@ -91,26 +93,32 @@ class Levels(ScheduleEditor):
             run, self._run = self._run, None
             if run is not None:
                 run.stop()
-            self._ask(Question(self.level, rows, "begin"))
+            self._ask(Question(self.level, rows, "begin", coached=coached))
 
     def _asked_for(
-        self, asked: Asked, place: int = 0, level: str = "", rows: list[list[str]] | None = None
+        self,
+        asked: Asked,
+        place: int = 0,
+        level: str = "",
+        rows: list[list[str]] | None = None,
+        coached: bool = False,
     ) -> None:
         """What a button of the page asks for."""
         if asked != "begin":
             now = None if asked == "again" else self.rows
-            self._ask(Question(self.level, now, asked, place))
+            self._ask(Question(self.level, now, asked, place, coached=self.coached))
             return
         with self._lock:
             self._taking, self.level = True, level
             self._taking = False
-            self._begin(rows)
+            self._begin(rows, coached)
 
     def _stamped(self, period: int, num_microbatches: int) -> None:
-        self._ask(Question(self.level, self.rows, stamp=(0, period, num_microbatches)))
+        stamp = 0, period, num_microbatches
+        self._ask(Question(self.level, self.rows, stamp=stamp, coached=self.coached))
 
     def _check(self) -> None:
-        self._ask(Question(self.level, self.rows))
+        self._ask(Question(self.level, self.rows, coached=self.coached))
 
     def _ask(self, question: Question) -> None:
         """Answer, and show that; rows of the answer are not judged again."""

@@ -1,14 +1,16 @@
 """The playground's answers: what its page asks of the schedules and the simulator, in the browser.
 
 request   a schedule of the catalogue with its sizes, or rows of tokens; costs; a memory limit
-answers   the traits that the editor shows; the search for par takes longest, and comes last
+answers   the traits that the editor shows, in parts: first the picture with its figures; then what
+          the order is, its longest bubble and its critical path; the search for par comes last
+
+A newer request takes over between two parts, and between two schedules that the search tries.
 """
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from math import ceil
 
 from pipelab.action import COMPUTE
@@ -17,7 +19,10 @@ from pipelab.schedules import Schedule, recognise
 from pipelab.schedules.catalogue import BUILDERS, build, title_of
 from pipelab.schedules.communication import lower
 from pipelab.schedules.counts import peak_activations
-from pipelab.simulator import Best, Cost, best_schedule, par, simulate
+from pipelab.schedules.recognition import Recognised
+from pipelab.simulator import Best, Cost, simulate
+from pipelab.simulator.frontier import searching_par
+from pipelab.simulator.search import Searching, searching
 from pipelab.simulator.stamp import stamped
 from pipelab.trace import Trace, critical_path
 from pipelab.widgets.data import head, packed
@@ -28,6 +33,7 @@ Json = dict[str, object]
 
 _OWN = "your own schedule"
 _MOST_TO_SEARCH = 256  # ranks x microbatches
+_MOST_KEPT = 64  # what searches found
 _MOST_TOKENS = 8192  # of a schedule by name: a page with more of them hangs
 _MS = 1000  # in a second; a quotient of it is as exact as the same number written in seconds
 
@@ -61,7 +67,7 @@ class Request:
 
 
 def answers(request: Request) -> Iterator[Json]:
-    """The traits to show, in one or two parts: the second adds what takes longer to find."""
+    """The traits to show, in parts: what is seen first comes first. An empty one only took time."""
     try:
         schedule = wanted(request)
         cost = cost_of(request, schedule)
@@ -70,22 +76,45 @@ def answers(request: Request) -> Iterator[Json]:
         rows = request.rows or []
         yield {"message": str(error), "can_run": False, "marks": marked(rows, error), "path": ""}
         return
-    lines = _lines(request, schedule, trace)
-    found: Json = {"message": "\n".join(lines), "can_run": True, "marks": [], "path": _path(trace)}
+    lines = _figures(request, schedule, trace)
+    found: Json = {"message": "\n".join(lines), "can_run": True, "marks": []}
     if request.rows is None or request.stamp:
         found["rows"] = schedule.tokens
+    if schedule.name in BUILDERS:
+        found["found"] = _found(schedule, request)
+    yield {**found, **_picture(request, schedule, trace)}
+    order = recognise(schedule)
+    if schedule.name not in BUILDERS:
+        yield from _renamed(request, replace(schedule, name=_name(schedule, order)), trace)
+    lines += [longest_bubble(trace), f"Its order is {order}."]
+    message = "\n".join(filter(None, lines))
+    yield {"message": message, "path": _path(trace)}
+    if line := (yield from _par(request, schedule, trace, cost)):
+        yield {"message": f"{message}\n{line}"}
+
+
+def _picture(request: Request, schedule: Schedule, trace: Trace) -> Json:
     known = head(trace)
     if request.k:
-        parts = schedule.num_stages // schedule.num_ranks * schedule.slices
-        known["budget"] = request.k * parts
-    yield {**found, "head": known, "data": packed(trace.events), "found": _found(schedule, request)}
-    if line := _par(request, schedule, trace, cost):
-        yield {"message": "\n".join([*lines, line])}
+        known["budget"] = request.k * (schedule.num_stages // schedule.num_ranks) * schedule.slices
+    return {"head": known, "data": packed(trace.events)}
+
+
+def _renamed(request: Request, schedule: Schedule, trace: Trace) -> Iterator[Json]:
+    """What the reader's own order turned out to be; a picture with its name where it has one."""
+    if schedule.name in BUILDERS:
+        trace = replace(trace, setting=replace(trace.setting, schedule=schedule.name))
+        yield {**_picture(request, schedule, trace), "found": _found(schedule, request)}
+    else:
+        yield {"found": _found(schedule, request)}
 
 
 def replies(text: str) -> Iterator[str]:
-    """``answers`` to a request in JSON, in JSON; bytes travel as base64."""
+    """``answers`` to a request in JSON, in JSON; bytes travel as base64; an empty one is ""."""
     for answer in answers(Request(**json.loads(text))):
+        if not answer:
+            yield ""
+            continue
         data = answer.get("data")
         if isinstance(data, bytes):
             answer["data"] = {"base64": base64.b64encode(data).decode("ascii")}
@@ -108,24 +137,33 @@ def first_state() -> Json:
 
 
 def wanted(request: Request) -> Schedule:
-    """The schedule that is asked for; one that is in the catalogue has its name."""
+    """The schedule that is asked for. Rows that are those of the schedule named have its name."""
     if request.rows is None:
         if request.p * request.m * request.v > _MOST_TOKENS:
             raise ScheduleError("That is more than this page can show: choose fewer microbatches")
         return build(request.schedule, request.p, request.m, request.v)
-    schedule = Schedule.from_tokens(request.rows, request.schedule)
+    schedule = Schedule.from_tokens(request.rows, _OWN)
     if request.stamp:
-        schedule = stamped(schedule, *request.stamp[1:])
-    name = recognise(schedule).name
-    if name in BUILDERS and _built(name, schedule) == schedule.tokens:
-        return replace(schedule, name=name)
-    return replace(schedule, name=_OWN)
+        schedule = replace(stamped(schedule, *request.stamp[1:]), name=_OWN)
+    is_named = request.schedule in BUILDERS and _is(request.schedule, schedule)
+    return replace(schedule, name=request.schedule) if is_named else schedule
 
 
-def _built(name: str, schedule: Schedule) -> list[list[str]]:
-    """The tokens of the catalogue's schedule in the same sizes."""
+def _name(schedule: Schedule, order: Recognised) -> str:
+    """What rows of tokens are called: their name in the catalogue, if every token is as there."""
+    is_known = order.name in BUILDERS and not order.is_own and _is(order.name, schedule)
+    return order.name if order.name and is_known else _OWN
+
+
+def _is(name: str, schedule: Schedule) -> bool:
+    """Whether it is the catalogue's schedule of the same sizes."""
     p, m = schedule.num_ranks, schedule.num_microbatches
-    return build(name, p, m, schedule.num_stages // p).tokens
+    v, rest = divmod(schedule.num_stages, max(1, p))
+    try:
+        there = build(name, p, m, v)
+    except ScheduleError:
+        return False  # that one has no such sizes
+    return not rest and (there.ranks, there.overlaps) == (schedule.ranks, schedule.overlaps)
 
 
 def _found(schedule: Schedule, request: Request) -> Json:
@@ -152,15 +190,13 @@ def cost_of(request: Request, schedule: Schedule) -> Cost:
     return cost
 
 
-def _lines(request: Request, schedule: Schedule, trace: Trace) -> list[str]:
+def _figures(request: Request, schedule: Schedule, trace: Trace) -> list[str]:
     sizes = number(schedule.num_ranks, "rank"), number(schedule.num_microbatches, "microbatch")
     took, bubble = time_text(trace.duration), percent(trace.bubble_fraction, 1)
     lines = [
         f"It can run: {', '.join(sizes)}, predicted {took}, bubble {bubble}.",
         held_text(schedule),
         _over_limit(request.k, schedule),
-        longest_bubble(trace),
-        f"Its order is {recognise(schedule)}.",
     ]
     return [*filter(None, lines)]
 
@@ -181,7 +217,9 @@ def _path(trace: Trace) -> str:
     return f"{number(len(tokens), 'action')}, {number(sends, 'message')}: {' → '.join(tokens)}"
 
 
-def _par(request: Request, schedule: Schedule, trace: Trace, cost: Cost) -> str:
+def _par(
+    request: Request, schedule: Schedule, trace: Trace, cost: Cost
+) -> Generator[Json, None, str]:
     """The best that is known within the limit, or with as much memory as this takes."""
     p, m = schedule.num_ranks, schedule.num_microbatches
     times = (request.f, request.i, request.w)
@@ -191,13 +229,31 @@ def _par(request: Request, schedule: Schedule, trace: Trace, cost: Cost) -> str:
         return ""
     held = request.k or ceil(max(peak_activations(schedule)))
     if lists:
-        found = _best(best_schedule, p, m, cost, held)
+        found = yield from _best((p, m, cost, held), searching(p, m, cost, held))
     else:
-        found = _best(par, p, m, Cost(whole[0], whole[1], whole[2], cost.latency), held)
+        cost = Cost(whole[0], whole[1], whole[2], cost.latency)
+        found = yield from _best((p, m, cost, held), searching_par(p, m, cost, held))
     return par_text(found, held, trace.duration)
 
 
-@lru_cache(maxsize=64)
-def _best(search: Callable[..., Best], p: int, m: int, cost: Cost, held: int) -> Best:
-    """What a search finds: an edit that holds as much asks for the same again."""
-    return search(p, m, cost, held)
+_kept: dict[tuple[int, int, Cost, int], Best] = {}  # an edit that holds as much asks again
+
+
+def _best(key: tuple[int, int, Cost, int], search: Searching) -> Generator[Json, None, Best]:
+    """What a search finds. It stops between two of its steps, where nobody asks for the next."""
+    if key not in _kept:
+        while len(_kept) >= _MOST_KEPT:
+            del _kept[next(iter(_kept))]
+        _kept[key] = yield from _quiet(search)
+    return _kept[key]
+
+
+def _quiet(search: Searching) -> Generator[Json, None, Best]:
+    """Its steps, as parts of an answer that have nothing to show."""
+    while True:
+        try:
+            next(search)
+        except StopIteration as end:
+            best: Best = end.value
+            return best
+        yield {}

@@ -5,19 +5,20 @@ import { keep, kept, leaveRows, mostStars, rowsLeft } from "./progress.js";
 import { moveBy } from "./token_grid.js";
 
 // without storage: nothing is remembered, and nothing fails
-assert.deepEqual(kept(), { stars: {}, rows: {} });
-keep({ stars: { a: 1 }, rows: {} });
+assert.deepEqual(kept(), { stars: {}, rows: {}, coached: {} });
+keep({ stars: { a: 1 }, rows: {}, coached: {} });
 assert.equal(rowsLeft("a"), null);
 
 const stored = new Map();
 globalThis.localStorage = { getItem: (name) => stored.get(name) ?? null, setItem: (name, text) => void stored.set(name, text) };
 keep({ stars: { a: 2 }, rows: {} });
-leaveRows("a", [["0F0", "0B0"], ["1F0", "what?"]]);
+leaveRows("a", [["0F0", "0B0"], ["1F0", "what?"]], true);
 assert.deepEqual(kept().stars, { a: 2 });
+assert.deepEqual(kept().coached, { a: true });
 assert.deepEqual(rowsLeft("a"), [["0F0", "0B0"], ["1F0", "what?"]]);
 assert.deepEqual(mostStars({ a: 2, b: 1 }, { a: 1, b: 3, c: 0 }), { a: 2, b: 3, c: 0 });
 stored.set("pipelab.levels", "no JSON");
-assert.deepEqual(kept(), { stars: {}, rows: {} }, "another's text");
+assert.deepEqual(kept(), { stars: {}, rows: {}, coached: {} }, "another's text");
 
 const start = [["0F0", "0B0", "0F1", "0B1"], ["1F0", "1B0", "1F1", "1B1"]];
 const other = [["0F0", "0F1", "0B0", "0B1"], start[1]];

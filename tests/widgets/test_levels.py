@@ -90,10 +90,24 @@ def test_what_cannot_run_is_refused_with_the_tokens_it_is_about():
 def test_the_coach_moves_and_says_why():
     rows = LEVELS[0].rows
     found = answer(Question("first-steps", rows, "coach"))
-    assert found["rows"] != rows and found["stars"] == 3 and "Why: " in found["advice"]
+    assert found["rows"] != rows and "Why: " in found["advice"]
     assert found["pointed"] == ["0B0"]
     again = answer(Question("first-steps", found["rows"], "coach"))
     assert "rows" not in again and "This is par" in again["advice"]
+    assert (again["stars"], again["coached"]) == (3, False), "there was nothing to move"
+
+
+def test_the_third_star_is_for_who_did_it_without_the_coach():
+    found = answer(Question("first-steps", LEVELS[0].rows, "coach"))
+    assert (found["stars"], found["coached"]) == (2, True)
+    assert found["message"] == (
+        "Two stars: this is par. The coach moved, too: begin again and do it alone for the third."
+    )
+    edited = answer(Question("first-steps", found["rows"], coached=True))
+    assert (edited["stars"], edited["coached"]) == (2, True)
+    again = answer(Question("first-steps", asked="again", coached=True))
+    assert not again["coached"] and again["undo"] == "none", "undo leads to no third star"
+    assert answer(Question("first-steps", found["rows"], coached=again["coached"]))["stars"] == 3
 
 
 def test_why_points_at_the_bubble():
@@ -150,7 +164,12 @@ def test_its_traits_are_the_answers(levels):
 
 def test_a_button_asks_and_the_rows_of_an_answer_are_not_judged_again(levels):
     levels.set_state({"asked": [1, "coach"]})
-    assert "Why: " in levels.advice and levels.pointed == ["0B0"] and levels.stars == 3
+    assert "Why: " in levels.advice and levels.pointed == ["0B0"]
+    assert levels.stars == 2 and levels.coached
+    levels.set_state({"rows": [[*row] for row in reversed(levels.rows)]})
+    assert levels.coached, "until the level begins again"
+    levels.set_state({"asked": [1, "again"]})
+    levels.set_state({"asked": [1, "coach"]})
     before = levels.checked
     levels.set_state({"asked": [2, "why", 0]})
     assert levels.at > 0 and levels.checked == before + 1
@@ -164,6 +183,8 @@ def test_a_button_asks_and_the_rows_of_an_answer_are_not_judged_again(levels):
     assert levels.rows == left and not levels.can_run and levels.undo == "none"
     levels.set_state({"asked": [6, "again"]})
     assert levels.rows == LEVELS[1].rows and levels.undo == "step"
+    levels.set_state({"asked": [7, "begin", 0, "fill-and-drain", left, True]})
+    assert levels.coached, "as it was left"
 
 
 def test_a_stage_moves_as_a_whole_in_one_step_of_undo(levels):

@@ -76,6 +76,26 @@ def test_the_critical_path_is_as_long_as_the_step():
     assert sum(20 if "B" in token else 10 for token in path) == 330
 
 
+def test_the_picture_comes_first_and_the_search_can_be_left_at_each_step():
+    first, *others = answers(Request(p=4, m=8, k=3, f=7))
+    assert {"data", "head", "found", "rows"} <= first.keys()
+    assert "bubble" in first["message"] and "Par" not in first["message"]
+    words, *steps, last = others
+    assert "Its order is 1F1B." in words["message"] and words["path"]
+    assert "Par is" in last["message"] and last["message"].startswith(words["message"])
+    tried = par(4, 8, Cost(0.007, 0.010, 0.010), 3).tried
+    assert len(steps) >= len(tried) and not any(steps), "a search is left between its schedules"
+    assert not any(part == {} for part in answers(Request(p=4, m=8, k=3, f=7))), "it is known now"
+
+
+def test_an_order_that_turns_out_to_be_another_one_gets_its_name():
+    first, second, *_ = answers(Request(schedule="gpipe", rows=build("1f1b", 2, 3).tokens))
+    assert "your own schedule" in first["head"]["sentence"] and "found" not in first
+    assert "1F1B" in second["head"]["sentence"] and second["found"]["schedule"] == "1f1b"
+    first, *_ = answers(Request(schedule="gpipe", rows=build("gpipe", 2, 3).tokens))
+    assert "GPipe" in first["head"]["sentence"] and first["found"]["schedule"] == "gpipe"
+
+
 def test_a_block_is_stamped():
     rows = [["0F0", "0B0"], ["1F0", "1B0"]]
     schedule = Schedule.from_tokens(answered(rows=rows, stamp=[1, 3, 5])["rows"])
@@ -84,7 +104,7 @@ def test_a_block_is_stamped():
 
 
 def test_a_reply_is_json_and_its_bytes_come_back():
-    first, *_ = (json.loads(text) for text in replies(json.dumps({"p": 2, "m": 3, "stamp": []})))
+    first, *_ = map(json.loads, filter(None, replies(json.dumps({"p": 2, "m": 3, "stamp": []}))))
     data = base64.b64decode(first["data"]["base64"])
     assert data == packed(simulate(one_f_one_b(2, 3), Cost(0.01, 0.01, 0.01)).events)
     assert {choice["name"] for choice in first_state()["choices"]} == set(BUILDERS)

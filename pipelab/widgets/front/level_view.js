@@ -89,7 +89,9 @@ function helpButtons(ask, current, again) {
     write(hint.children[0], hinted < hints.length ? `Hint ${hinted + 1} of ${hints.length}` : "No more hints");
     hint.setAttribute("aria-disabled", String(hinted === hints.length));
   }
-  const node = element("div", { class: "pl-group" }, hint, button("Coach: one move", () => ask("coach")),
+  const coach = button("Coach: one move", () => ask("coach"));
+  coach.title = "It makes the move; the third star is then for a time without it";
+  const node = element("div", { class: "pl-group" }, hint, coach,
     button("Why is this bubble there?", () => ask("why", bubble++)), button("Begin again", again));
   return {
     node, help,
@@ -126,7 +128,7 @@ export function renderLevels({ model, el }, extra = []) {
     model.set("asked", [(get("asked")[0] ?? 0) + 1, what, ...more]);
     model.save_changes();
   };
-  const begin = (/** @type {string} */ name) => ask("begin", 0, name, rowsLeft(name));
+  const begin = (/** @type {string} */ name) => ask("begin", 0, name, rowsLeft(name), Boolean(kept().coached[name]));
   const list = levelList(levels, begin);
   const title = element("h2", { tabindex: -1 });
   const task = element("p", { class: "pl-task" });
@@ -161,7 +163,7 @@ export function renderLevels({ model, el }, extra = []) {
     advice: () => write(buttons.help.advice, get("advice")),
     rows: buttons.changed,
     head: () => void (root.dataset.plEmpty = String(!get("head")?.kinds)), // it cannot run yet
-    checked: () => leaveRows(get("level"), get("rows")),
+    checked: () => leaveRows(get("level"), get("rows"), Boolean(get("coached"))),
   });
   return () => { ends(); end(); };
 }

@@ -38,21 +38,22 @@ function render({ model: page, el }) {
     isStep = false;
     el.dataset.plAnswers = String(values.checked);
   }
-  /** @param {string | null} name @param {string[][] | null} rows */
-  function begin(name, rows) {
+  /** @param {string | null} name @param {string[][] | null} rows @param {boolean} coached */
+  function begin(name, rows, coached = false) {
     level = name && names.includes(name) ? name : names[0];
-    if (rows && packRows(rows) !== packRows(firsts[level].rows)) ask({ level, rows, asked: "begin" });
+    if (rows && packRows(rows) !== packRows(firsts[level].rows)) ask({ level, rows, asked: "begin", coached });
     else take({ ...firsts[level], undo: "none" });
   }
   const model = localModel(values, (changed) => {
-    const [, what, place, name, rows] = values.asked;
+    const { coached, stamp } = values;
+    const [, what, place, name, rows, left] = values.asked;
     if (changed.includes("asked")) {
       isStep = what === "begin" && name !== level;
-      if (what === "begin") begin(name, rows);
-      else if (what === "again") take({ ...firsts[level], undo: "step" });
-      else ask({ level, rows: values.rows, asked: what, place: place ?? 0 });
-    } else if (changed.includes("stamp")) ask({ level, rows: values.rows, stamp: values.stamp });
-    else if (changed.includes("rows")) ask({ level, rows: values.rows });
+      if (what === "begin") begin(name, rows, left);
+      else if (what === "again") take({ ...firsts[level], undo: coached ? "none" : "step" });
+      else ask({ level, rows: values.rows, asked: what, place: place ?? 0, coached });
+    } else if (changed.includes("stamp")) ask({ level, rows: values.rows, stamp, coached });
+    else if (changed.includes("rows")) ask({ level, rows: values.rows, coached });
   });
   const link = button("Copy link", () => {
     navigator.clipboard?.writeText(location.href).then(() => write(link.children[0], "Copied"));

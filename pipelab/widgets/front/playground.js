@@ -13,7 +13,7 @@ import { localModel, python } from "./remote.js";
 import { renderEditor } from "./token_editor.js";
 
 const TRAITS = ["rows", "message", "marks", "can_run", "checked", "stamp", "state", "live", "data", "head", "show", "path", "found"];
-const SILENCE = "No answer yet: Python is being loaded, or a search takes longer.";
+const SILENCE = "No answer yet: Python is being loaded.";
 const INTRODUCTION = "Each row is a rank, each box an action: F forward, B backward, and grey is the bubble. Change the " +
   "microbatches from 8 to 32 and see it shrink; choose another schedule; or drag a token and see what breaks. Below is what real ranks did.";
 
@@ -78,11 +78,10 @@ function pageOf({ site, form, loading, path, recorded }, flush) {
 /** @param {{ model: Model, el: HTMLElement }} page `model` has what the page shows at first */
 function render({ model: page, el }) {
   /** @type {Values} */
-  const values = Object.fromEntries(TRAITS.map((name) => [name, page.get(name)]));
-  Object.assign(values, { rest: 0, runs: false, silence: SILENCE, ghost_data: null, ghost_head: {} });
+  const values = { ...Object.fromEntries(TRAITS.map((name) => [name, page.get(name)])),
+    rest: 0, runs: false, silence: SILENCE, ghost_data: null, ghost_head: {} };
   let isEdited = false; // rows were asked about
-  const address = addressBar();
-  const loading = loadingBar(page.get("total"));
+  const [address, loading] = [addressBar(), loadingBar(page.get("total"))];
   const path = element("p", {}, values.path);
   const ask = python("pipelab.widgets.playground_answers", {
     loaded: loading.show,
@@ -92,7 +91,7 @@ function render({ model: page, el }) {
       loading.hide();
       if (isFirst) found.checked = values.checked + 1;
       model.take(found);
-      settle(isFirst);
+      settle(found);
     },
   });
   const request = (/** @type {string[][] | null} */ rows, /** @type {number[]} */ stamp = []) => {
@@ -111,17 +110,18 @@ function render({ model: page, el }) {
     request("spmv".includes(name) ? null : model.get("rows"));
   });
   const recorded = recordedRun(page.get("runs"));
-  /** Show what was found, on the controls and in the address. @param {boolean} isFirst */
-  function settle(isFirst) {
+  /** Show a part of an answer, on the controls and in the address. @param {Values} part */
+  function settle(part) {
+    if ("path" in part) write(path, part.path);
+    el.dataset.plAnswers = String(Number(el.dataset.plAnswers ?? 0) + 1);
+    if (!("found" in part) && part.can_run !== false) return;
     const { schedule: s, p, m, v } = model.get("found");
-    write(path, model.get("path"));
-    if (isFirst && model.get("can_run")) form.show({ s, p: String(p), m: String(m), v: String(v) });
+    if (model.get("can_run")) form.show({ s, p: String(p), m: String(m), v: String(v) });
     if (s && model.get("can_run")) lastNamed = s;
     const [canRun, settings] = [model.get("can_run"), { ...form.read(), s: lastNamed }];
     const now = addressOf(settings, (canRun ? s : !isEdited) ? null : model.get("rows"));
     address.show(now);
     recorded.show(canRun ? { settings, address: now, isNamed: Boolean(s), hasStages: form.hasStages } : null);
-    el.dataset.plAnswers = String(Number(el.dataset.plAnswers ?? 0) + 1);
   }
   const open = () => {
     const { settings, rows } = stateOf(location.hash);

@@ -2,16 +2,17 @@
 // What this browser remembers of the levels: stars, and the order that was left. Nothing leaves it.
 import { packRows, unpackRows } from "./address.js";
 
-/** @typedef {{ stars: Record<string, number>, rows: Record<string, string> }} Progress */
+/** The most stars of each level; the order that was left in it, and whether the coach had moved there.
+ * @typedef {{ stars: Record<string, number>, rows: Record<string, string>, coached: Record<string, boolean> }} Progress */
 const KEY = "pipelab.levels";
 
 /** What is remembered; nothing where there is no storage, or another's. @returns {Progress} */
 export function kept() {
   try {
-    const { stars, rows } = JSON.parse(localStorage.getItem(KEY) ?? "{}");
-    return { stars: { ...stars }, rows: { ...rows } };
+    const { stars, rows, coached } = JSON.parse(localStorage.getItem(KEY) ?? "{}");
+    return { stars: { ...stars }, rows: { ...rows }, coached: { ...coached } };
   } catch {
-    return { stars: {}, rows: {} };
+    return { stars: {}, rows: {}, coached: {} };
   }
 }
 
@@ -35,9 +36,10 @@ export function rowsLeft(name) {
   return typeof text === "string" ? unpackRows(text) : null;
 }
 
-/** Remember the order of a level. @param {string} name @param {string[][]} rows */
-export function leaveRows(name, rows) {
+/** Remember the order of a level. @param {string} name @param {string[][]} rows @param {boolean} coached */
+export function leaveRows(name, rows, coached) {
   const progress = kept();
   progress.rows[name] = packRows(rows);
+  progress.coached[name] = coached;
   keep(progress);
 }

@@ -27,33 +27,53 @@ export function makeGrid(state, edit) {
   const node = element("div", { class: "pl-tokens", role: "group", "aria-label": `Schedule. ${MOVES}` });
   touchDrag(node, (from, rank, place) => dropToken(state, edit, from, rank, place));
   const tokens = () => [...node.querySelectorAll(".pl-token")].filter((each) => each instanceof HTMLElement);
-  const focusSpot = () => {
+  /** @type {string[]} */
+  let drawn = []; // each row's tokens: a row that is as before stays, since browsers lay out new ones
+  const chosen = () => {
     const found = node.children[state.spot[0]]?.querySelectorAll(".pl-token")[state.spot[1]];
-    if (found instanceof HTMLElement) found.focus();
+    return found instanceof HTMLElement ? found : undefined;
+  };
+  const focusSpot = () => chosen()?.focus();
+  const mark = () => {
+    const [marks, pointed] = [new Set(state.marks()), new Set(state.pointed())];
+    for (const each of tokens()) showMarks(each, marks.has(each.textContent ?? ""), pointed.has(each.textContent ?? ""));
   };
   return {
     node,
     /** @param {boolean} focus whether the chosen token takes the focus */
     draw(focus) {
-      node.replaceChildren(...state.rows.map((_, rank) => rowNode(state, edit, rank, focusSpot)));
-      if (!node.querySelector('[tabindex="0"]')) tokens()[0]?.setAttribute("tabindex", "0");
+      const rows = state.rows.map((row) => row.join(" "));
+      for (const [rank, row] of rows.entries()) {
+        if (row === drawn[rank]) continue;
+        const fresh = rowNode(state, edit, rank, focusSpot);
+        if (rank < drawn.length) node.children[rank].replaceWith(fresh);
+        else node.append(fresh);
+      }
+      while (node.children.length > rows.length) node.lastChild?.remove();
+      drawn = rows;
+      chooseToken(node, chosen() ?? tokens()[0]);
+      mark();
       if (focus) focusSpot();
     },
     /** Mark the tokens that the message is about, and those that an advice points at. */
-    mark() {
-      for (const each of tokens()) {
-        markToken(each, state.marks().includes(each.textContent ?? ""));
-        each.classList.toggle("pl-pointed", state.pointed().includes(each.textContent ?? ""));
-      }
-    },
+    mark,
   };
 }
 
-/** @param {HTMLElement} node @param {boolean} isMarked */
-function markToken(node, isMarked) {
-  node.classList.toggle("pl-marked", isMarked);
-  if (isMarked) node.setAttribute("aria-invalid", "true");
-  else node.removeAttribute("aria-invalid");
+/** The one token that Tab comes to. @param {Element} grid @param {Element | undefined} node */
+function chooseToken(grid, node) {
+  for (const other of grid.querySelectorAll('[tabindex="0"]')) if (other !== node) other.setAttribute("tabindex", "-1");
+  node?.setAttribute("tabindex", "0");
+}
+
+/** @param {HTMLElement} node @param {boolean} isMarked @param {boolean} isPointed */
+function showMarks(node, isMarked, isPointed) {
+  if (node.classList.contains("pl-marked") !== isMarked) {
+    node.classList.toggle("pl-marked", isMarked);
+    if (isMarked) node.setAttribute("aria-invalid", "true");
+    else node.removeAttribute("aria-invalid");
+  }
+  if (node.classList.contains("pl-pointed") !== isPointed) node.classList.toggle("pl-pointed", isPointed);
 }
 
 /** Where in its row a dragged token would be dropped: before the first token whose middle is at the
@@ -101,15 +121,13 @@ function dropToken(state, edit, from, rank, place) {
 function tokenNode(state, edit, text, spot, focusSpot) {
   const [rank, i] = spot;
   const node = element("button", { type: "button", draggable: "true", class: `pl-token pl-kind-${text.replace(/[\d.]/g, "")}` }, text);
-  node.tabIndex = rank === state.spot[0] && i === state.spot[1] ? 0 : -1;
-  markToken(node, state.marks().includes(text));
-  node.classList.toggle("pl-pointed", state.pointed().includes(text));
+  node.tabIndex = -1;
   node.setAttribute("aria-label", `${text}, rank ${rank}, place ${i + 1}`);
   node.addEventListener("focus", () => {
     state.spot = spot;
     state.moved();
-    const all = node.closest(".pl-tokens")?.querySelectorAll(".pl-token") ?? [];
-    for (const other of all) other.setAttribute("tabindex", other === node ? "0" : "-1");
+    const grid = node.closest(".pl-tokens");
+    if (grid) chooseToken(grid, node);
   });
   node.addEventListener("keydown", (event) => {
     if (!pressKey(state, edit, event, spot, focusSpot)) return;
