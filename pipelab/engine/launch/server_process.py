@@ -6,6 +6,7 @@ parent's end while a library is loaded, so a small process, the guard, waits for
 
 import ctypes
 import errno
+import gc
 import os
 import select
 import signal
@@ -78,6 +79,7 @@ def begin() -> None:
     os.closerange(SOCKET + 1, max(map(int, os.listdir("/dev/fd"))) + 1)
     sys.excepthook = _be_silent
     _guards.append(_Guard())
+    gc.disable()  # it would look at 300,000 objects again and again, and find a hundred to free
 
 
 def _be_silent(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
@@ -88,6 +90,8 @@ def main() -> NoReturn:
     """Be the server."""
     import pipelab.engine.launch.preload  # noqa: F401 - all that a rank needs
 
+    gc.freeze()  # a rank that collects garbage copies none of these
+    gc.enable()
     sys.excepthook = sys.__excepthook__
     _guards.pop().end()
     control = socket.socket(fileno=SOCKET)
