@@ -78,8 +78,8 @@ def begin() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.closerange(SOCKET + 1, max(map(int, os.listdir("/dev/fd"))) + 1)
     sys.excepthook = _be_silent
-    gc.disable()  # almost nothing that torch makes while it is loaded is garbage
     _guards.append(_Guard())
+    gc.disable()  # it would look at 300,000 objects again and again, and find a hundred to free
 
 
 def _be_silent(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
