@@ -21,7 +21,15 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Locator,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from tests.browser_steps import PATIENCE, wait_for
 
@@ -286,30 +294,46 @@ class Lab:
         expect(self.root).to_have_attribute("data-pl-state", state)
 
 
-@pytest.fixture
-def lab(browser: Browser, server: Server) -> Iterator[Lab]:
-    """A fresh page. At its end: nothing on the console, nothing asked of another machine."""
+@dataclass
+class Window:
+    """One window for all tests: JupyterLab's own files come from its cache after the first."""
+
+    context: BrowserContext
+    complaints: list[str]
+
+
+@pytest.fixture(scope="session")
+def window(browser: Browser, server: Server) -> Iterator[Window]:
+    """What it complains about: errors on the console, uncaught ones, requests for other machines.
+
+    They are observed and not routed, since a routed request never comes from the cache.
+    """
     complaints: list[str] = []
+    here = (f"http://127.0.0.1:{server.port}/", "data:", "blob:")
+
+    def look(request: Request) -> None:
+        if not request.url.startswith(here):
+            complaints.append(f"request for {request.url}")
+
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(PATIENCE * 1000)
-    expect.set_options(timeout=PATIENCE * 1000)
-
-    def guard(route, request):
-        if request.url.startswith((f"http://127.0.0.1:{server.port}/", "data:", "blob:")):
-            route.continue_()
-        else:
-            complaints.append(f"request for {request.url}")
-            route.abort()
-
-    context.route("**/*", guard)
+    context.on("request", look)
     context.on("console", lambda m: m.type == "error" and complaints.append(m.text))
     context.on("weberror", lambda error: complaints.append(str(error.error)))
-    page = context.new_page()
+    yield Window(context, complaints)
+    context.close()
+
+
+@pytest.fixture
+def lab(window: Window, server: Server) -> Iterator[Lab]:
+    """A fresh page. At its end: nothing on the console, nothing asked of another machine."""
+    expect.set_options(timeout=PATIENCE * 1000)
+    window.complaints.clear()
+    page = window.context.new_page()
     yield Lab(page, server)
     page.close(run_before_unload=False)
-    context.close()
     server.end_kernels()
-    assert not complaints, complaints
+    assert not window.complaints, window.complaints
 
 
 @pytest.fixture

@@ -143,7 +143,7 @@ SHORT = ("--steps", "2", "--ranks", "2", "--microbatches", "2")  # soon paced
     [
         ("pipelab demo:", 0.0, LONG),
         ("pipelab demo:", 0.6, LONG),  # while torch is loaded
-        ("parameters in", 0.0, LONG),  # at launch
+        pytest.param("parameters in", 0.0, LONG, marks=pytest.mark.slow),  # at launch, as 0.4 is
         ("parameters in", 0.4, LONG),  # while the fork server loads torch
         ("step  1/12", 0.05, LONG),  # while the ranks train
         ("at the end", 0.3, SHORT),  # while the paced ranks start or work
