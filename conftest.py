@@ -14,9 +14,13 @@ The numbers in brackets are cited below.
 [6] Whatever loads nbformat (nbval, JupyterLab, nbclient) loads jsonschema, and with it grammars for
     a format that no notebook has, which takes two seconds of each process: ``tests/light`` keeps
     them out. So nbval is loaded here, and not by pytest, which would do it before.
+[7] To look for garbage among the millions of objects of some thousand tests and of torch took a
+    third of the collection, and a second at each look after it. Nothing is looked for until all
+    tests are collected, and what is there then is never looked at again.
 """
 
 import atexit
+import gc
 import json
 import os
 import random
@@ -81,6 +85,18 @@ def pytest_collect_file(file_path: Path) -> Iterator[list[pytest.Collector]]:
 
 
 # -------------------------------------------------------------------------- which test where [1]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[object]:
+    """Let nobody look for garbage meanwhile [7]."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)  # before ``-m`` selects

@@ -9,4 +9,12 @@
 Importing ``pipelab`` loads neither torch nor matplotlib; the folders do as they need them.
 """
 
+import sys
+
 __version__ = "0.1.0"
+
+if "ipykernel" in sys.modules:  # in a notebook
+    from pipelab import new_kernel, whole_imports
+
+    new_kernel.begin()
+    whole_imports.begin()

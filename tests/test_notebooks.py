@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.lessons.hidden_outputs import ANSWERS, hidden
+from tests.lessons.minutes import estimate, stated
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 RUN = re.compile(
@@ -23,7 +24,8 @@ def cells(path: Path, kind: str) -> list[dict]:
 def test_code_cells_fit_on_a_screen(path):
     for cell in cells(path, "code"):
         lines = "".join(cell["source"]).splitlines()
-        assert len(lines) <= 15
+        imports = [line for line in lines if re.match(r"(from|import) \w", line)]
+        assert len(lines) - len(imports) <= 16 and len(lines) <= 19
         assert max(map(len, lines)) <= 90
 
 
@@ -84,13 +86,21 @@ def text_of(path: Path, kind: str) -> list[str]:
 def test_lesson_says_what_it_is_for_and_how_long_it_takes(path):
     title = text_of(path, "markdown")[0]
     assert re.match(rf"# Lesson {int(path.name[:2])} · ", title)
-    usual, without_second = (
-        r"(3[05]|40) minutes\.",
-        r"5[05] minutes; 4\d without the second exercise\.",
-    )
-    assert re.search(rf"\*About ({usual}|{without_second})", title)
+    assert re.search(r"\*About (3[05]|40) minutes\.", title)
     goals = title.partition("**After this lesson you can**")[2]
     assert len(re.findall(r"^[123]\. ", goals, re.MULTILINE)) == 3
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_stated_minutes_are_those_of_a_first_reader(path):
+    """By the rule of ``tests/lessons/minutes.py``, without the optional parts."""
+    assert estimate(path) == pytest.approx(stated(path), rel=0.1)
+
+
+def test_the_course_page_states_the_minutes_of_the_lessons():
+    page = (START.parent / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \| [^|]+ \| (\d+) \|", page, re.MULTILINE)
+    assert rows == [(str(int(path.name[:2])), str(stated(path))) for path in NOTEBOOKS]
 
 
 @LESSONS

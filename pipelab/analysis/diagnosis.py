@@ -18,6 +18,7 @@ from pipelab.analysis.own_costs import (
     stage_costs,
     unpaused,
 )
+from pipelab.analysis.slowdown import Slowdown, slowdown
 from pipelab.analysis.slowest import Slowest, longest_microbatch, slowest
 from pipelab.analysis.what_if import Compared, WhatIf, what_ifs
 from pipelab.errors import PipelabError, TraceError
@@ -28,6 +29,7 @@ from pipelab.trace.idle import Reason
 
 _EVENTS = 400_000  # of the steps that are simulated and whose idle time is explained
 _LEAST_STEPS = 8
+_FAR = 0.1  # of the recorded time: a simulation that is farther off explains nothing
 _NAMED = 8  # steps that an error names
 
 
@@ -76,6 +78,7 @@ class Diagnosis:
         path: where the critical path of ``trace`` spends its time, the largest first.
         what_ifs: of ``trace``; empty where it cannot be simulated.
         simulated: seconds of ``trace`` as it is, simulated; 0.0 where it cannot be.
+        slowdown: against a job whose ranks are all alike; None where that cannot be simulated.
         fit: of all steps; None where they cannot be simulated.
         replicas: the figures of each.
         notes: what the files do not hold, and what could not be done.
@@ -99,6 +102,7 @@ class Diagnosis:
     path: tuple[Share, ...]
     what_ifs: tuple[WhatIf, ...]
     simulated: float
+    slowdown: Slowdown | None
     fit: Fit | None
     replicas: tuple[Replica, ...]
     notes: tuple[str, ...]
@@ -120,6 +124,7 @@ class Diagnosis:
         found["path"] = [share._asdict() for share in self.path]
         found["what_ifs"] = [what._asdict() for what in self.what_ifs]
         found["replicas"] = [row._asdict() for row in self.replicas]
+        found["slowdown"] = self.slowdown._asdict() if self.slowdown else None
         found["fit"] = self.fit._asdict() if self.fit else None
         shown = self.trace.setting
         found["shown"] = {
@@ -175,6 +180,7 @@ def diagnose(
         path=tuple(_path(shown)),
         what_ifs=tuple(changes),
         simulated=simulated,
+        slowdown=slowdown(traces),
         fit=fit,
         replicas=tuple(_replicas(traces)),
         notes=tuple(notes),
@@ -283,7 +289,13 @@ def _simulations(
         reason = str(error).splitlines()[0]
         notes.append(f"nothing can be simulated from this trace: {reason}")
         return [], 0.0, None
-    return changes, simulated, fit_of(traces, notes)
+    fit = fit_of(traces, notes)
+    if fit and abs(fit.explained - 1) > _FAR:
+        notes.append(
+            "the simulation does not explain the recorded step: what-ifs say little; ranks, steps "
+            "or replicas may not be what their numbers in the file say"
+        )
+    return changes, simulated, fit
 
 
 def _compared(

@@ -113,6 +113,11 @@ def _medians(traces: Sequence[Trace], schedule: Schedule) -> list[Row]:
     return [typical(stage) for stage in zip(*rows, strict=True)]
 
 
+def latency_of(trace: Trace) -> float:
+    """Seconds that passed from a result to the start of who waited for it; the median."""
+    return _latencies([node for row in link(trace) for node in row])[0]
+
+
 def _latencies(nodes: Sequence[Node]) -> list[float]:
     """What passes from a result to the start of who waited for it: the median, and the mean."""
     delays = [

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from pipelab.analysis.diagnosis import Diagnosis, Share
+from pipelab.analysis.slowdown import Slowdown
 from pipelab.analysis.slowest import Slow
 from pipelab.analysis.what_if import WhatIf
 from pipelab.words import KINDS, REASONS, change, number, percent, table_text, time_text
@@ -36,6 +37,11 @@ def screen(found: Diagnosis, width: int = 100) -> str:
     return "\n".join(lines)
 
 
+def answer_lines(found: Diagnosis, width: int = 100) -> str:
+    """The screen's first paragraph alone."""
+    return "\n".join(_paragraph("answer", answer(found), width))
+
+
 def _facts(found: Diagnosis) -> Iterator[tuple[str, str]]:
     yield "answer", answer(found)
     yield "schedule", _schedule(found)
@@ -43,6 +49,8 @@ def _facts(found: Diagnosis) -> Iterator[tuple[str, str]]:
     yield "bubble", _bubble(found)
     yield "idle", _idle(found)
     yield "slowest", _slowest(found)
+    if found.slowdown:
+        yield "slowdown", _slowdown(found.slowdown)
     if found.path:
         yield "path", path_sentence(found)
 
@@ -61,12 +69,29 @@ def answer(found: Diagnosis) -> str:
         cause = next(name for name, seconds in times.items() if seconds <= enough)
         texts.append(f"what costs most: with {_gain(by_name[cause], found)}")
         best = times[cause]
-    elif times:
+    if (everywhere := _equal_lengths(found, best)) is not None:
+        texts[1:] = [everywhere]
+    elif not texts[1:] and times:
         texts.append("no rank, stage, microbatch, message or pause costs much by itself")
     others = [what for what in found.what_ifs if what.name.startswith("schedule:")]
     if others and others[0].duration < best:
         texts.append(f"another schedule: with {_gain(others[0], found)}")
     return ". ".join(text[0].upper() + text[1:] for text in texts) + "."
+
+
+def _equal_lengths(found: Diagnosis, best: float) -> str | None:
+    """What costs most where it is the microbatches' lengths, in sum unequal among replicas."""
+    slow = found.slowdown
+    if slow is None or found.num_replicas == 1 or not found.simulated:
+        return None
+    ratio = slow.equal_lengths / slow.seconds
+    if ratio > best / found.simulated - _WORTH:
+        return None
+    return (
+        f"what costs most: all replicas wait for the one that has most to do in a step; with "
+        f"microbatches of equal length in all of them a step takes "
+        f"{time_text(slow.equal_lengths)} in place of {time_text(slow.seconds)} ({change(ratio)})"
+    )
 
 
 def _worst(found: Diagnosis) -> str:
@@ -141,6 +166,15 @@ def _slowest(found: Diagnosis) -> str:
         texts = [f"none stands out; {texts[0]}"]
     longest = found.longest_microbatch
     return "; ".join(texts) + f"; the longest microbatch of a step: {longest:.2f} x the average"
+
+
+def _slowdown(slow: Slowdown) -> str:
+    text = f"S = {slow.overall:.2f} times a job whose ranks and microbatches are all alike"
+    if slow.slowest_ranks is not None and slow.last_rank is not None:
+        worst, last = (percent(max(0.0, x)) for x in (slow.slowest_ranks, slow.last_rank))
+        text += f"; of that loss M_W = {worst} is due to the slowest 3 % of ranks, "
+        text += f"M_S = {last} to the last rank"
+    return f"{text} ({slow.source})"
 
 
 def _of_replica(found: Diagnosis, number: int) -> str:

@@ -59,6 +59,11 @@ def width() -> int:
     return max(_NARROWEST, min(shutil.get_terminal_size((100, 24)).columns, _WIDEST))
 
 
+def has_scrolled(text: str) -> bool:
+    """Whether stdout is a terminal on which the first lines of this text are not seen any more."""
+    return sys.stdout.isatty() and text.count("\n") + 2 > shutil.get_terminal_size().lines
+
+
 class ProgressLine:
     """One line that moves; where lines cannot move, a new line every ten steps."""
 

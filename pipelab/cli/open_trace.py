@@ -13,8 +13,8 @@ from pathlib import Path
 from pipelab.analysis import Diagnosis, diagnose
 from pipelab.analysis.order import schedule_of
 from pipelab.analysis.own_costs import cost_of
-from pipelab.analysis.screen import answer, screen
-from pipelab.cli.console import CommandError, ReadingLine, say, width
+from pipelab.analysis.screen import answer, answer_lines, screen
+from pipelab.cli.console import CommandError, ReadingLine, has_scrolled, say, width
 from pipelab.files import replace_text
 from pipelab.plots.terminal import timeline_text
 from pipelab.simulator import simulate
@@ -39,9 +39,10 @@ def open_trace(arguments: argparse.Namespace) -> None:
     if arguments.json:
         say(json.dumps(found.data(), indent=2, ensure_ascii=False))
         return
-    say(timeline_text(found.trace, columns))
-    say()
-    say(screen(found, columns))
+    text = f"{timeline_text(found.trace, columns)}\n\n{screen(found, columns)}"
+    say(text)
+    if has_scrolled(text):
+        say(f"\n{answer_lines(found, columns)}")
     for path in (arguments.html, arguments.perfetto):
         if path:
             say(f"{'written':<11}{path}")

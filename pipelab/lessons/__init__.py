@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from pipelab.lazy import lazy_names
 from pipelab.lessons import warm_up
-from pipelab.widgets import new_kernel
 
 if TYPE_CHECKING:
     from pipelab.lessons.checking import check, hint
@@ -38,4 +37,3 @@ __getattr__ = lazy_names(
 )
 
 warm_up.begin()
-new_kernel.begin()

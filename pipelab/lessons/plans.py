@@ -9,7 +9,7 @@ runs a plan; a test compares both for every plan of the lesson's model.
 """
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -153,7 +153,13 @@ def predicted(machine: Machine, model: Model, plan: Plan) -> Trace:
 
 def seconds(machine: Machine, model: Model, plan: Plan) -> float:
     """The time of a step on paper."""
-    return step_seconds(predicted(machine, model, plan))
+    layers, sizes = tuple(model.layers), tuple(plan.sizes)
+    return _seconds(machine, model.rows, layers, plan._replace(sizes=sizes))  # type: ignore[arg-type]
+
+
+@lru_cache(10_000)  # a search and the check of what it found ask for the same plans
+def _seconds(machine: Machine, rows: int, layers: tuple[Layer, ...], plan: Plan) -> float:
+    return step_seconds(predicted(machine, Model(rows, [*layers]), plan))
 
 
 def step_seconds(trace: Trace) -> float:

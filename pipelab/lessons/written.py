@@ -44,8 +44,11 @@ def call_text(name: str, arguments: Sequence[object], most: int = MOST) -> str:
     >>> call_text("split", ([1.0, 4.0], 2))
     'split([1.0, 4.0], 2)'
     """
-    each = max(40, most // max(1, len(arguments)))
-    return f"{name}({', '.join(written(argument, each) for argument in arguments)})"
+    texts = [written(argument, most) for argument in arguments]
+    if sum(map(len, texts)) > most:  # a short one leaves its room to the others
+        each = max(40, most // max(1, len(arguments)))
+        texts = [written(argument, each) for argument in arguments]
+    return f"{name}({', '.join(texts)})"
 
 
 def form_of(value: object) -> str:

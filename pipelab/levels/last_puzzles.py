@@ -18,7 +18,7 @@ LAST = (
         hints=(
             "Why does rank 1 wait before each forward? When did rank 0 send what it needs?",
             "Rank 0 may hold three microbatches: 0F2 before 0B0, 0F3 before 0B1, 0F4 before 0B2.",
-            "Three forwards of warm-up, then B and F in turns: 0F0 0F1 0F2 0B0 0F3 0B1 0F4 0B2 0B3 "
+            "Three forwards of warmup, then B and F in turns: 0F0 0F1 0F2 0B0 0F3 0B1 0F4 0B2 0B3 "
             "0B4. Rank 1 can stay.",
         ),
         learnt="More forwards in advance give each message the time of an action to arrive. The "

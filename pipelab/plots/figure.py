@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from pipelab.action import MESSAGES, Kind
+from pipelab.action import MESSAGES, PER_STAGE, Kind
 from pipelab.overlapping import overlapping_pairs
 from pipelab.plots.any_theme import INSIDE
 from pipelab.plots.palette import BLACK, STYLES, edge, idle_legend, idle_shade, shade, text_on
@@ -90,6 +90,7 @@ _LOOKS = (
     _Look(SMALL, "stacked"),
     _Look(SMALL, "number"),
 )
+BESIDE = 5.0  # points that a label leaves free in its box, or F0 and F1 would read as F0F1
 _MOST = 0.9  # of the boxes have room for the look of all
 
 
@@ -114,12 +115,15 @@ def plot_timeline(
         width: inches of a new figure; more inches, more labels.
         until: seconds; the time axis extends to there, so that pictures can be compared.
         line: seconds and words: a dotted line at a predicted end.
-        messages: whether to draw them, in a lane below each rank.
+        messages: whether to draw them, in a lane below each rank; and steps of the optimizer, and
+            averages over replicas.
     """
     idle = explain_idle(trace)
     first, _ = span(trace.events)  # messages and waits begin with the step, computations later
-    if not messages:
-        trace = replace(trace, events=tuple(e for e in trace.events if e.kind not in MESSAGES))
+    left_out = frozenset() if messages else MESSAGES | PER_STAGE
+    # a long average over replicas still shows, as idle time at the end of the step
+    _, last = span(e for e in trace.events if e.kind not in left_out - PER_STAGE | {Kind.WAIT})
+    trace = replace(trace, events=tuple(e for e in trace.events if e.kind not in left_out))
     reasons = {piece.reason for piece in idle}
     if ax is None:
         ax = _new_axes(trace, width, reasons)
@@ -128,7 +132,6 @@ def plot_timeline(
     size = _points(ax, figure.dpi)
     has_messages = any(e.kind in MESSAGES for e in trace.events)
     band = _Band(-0.44, 0.2, 0.25, 0.42) if has_messages else _Band(-0.4, 0.4)
-    _, last = span(e for e in trace.events if e.kind is not Kind.WAIT)
     last = max(last, first + 1e-9, until or last, line[0] if line else last)
     air = (last - first) * 0.004
     ax.set(xlim=(first - air, last + air), ylim=(trace.num_ranks - 0.5, -0.5))
@@ -248,7 +251,7 @@ def _draw_labels(
         lines = look.lines(e if e.microbatch is None else e._replace(microbatch=widest))
         top, bottom = sides(e)
         tall = (bottom - top) * size[1] / trace.num_ranks
-        room = (e.end - e.start) / (right - left) * size[0] - 3
+        room = (e.end - e.start) / (right - left) * size[0] - BESIDE
         wide = room >= 5 and max(text_width(line, look.size) for line in lines) <= room
         return wide and len(lines) * look.size * 1.15 <= tall
 

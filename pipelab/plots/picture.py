@@ -1,6 +1,7 @@
 """What every picture has: its size and alternative text, title, legend and source line."""
 
 import base64
+import re
 import textwrap
 from collections.abc import Iterable
 from functools import cache
@@ -36,6 +37,7 @@ from pipelab.words import number, table_text
 POINTS = 72  # per inch
 LEFT, RIGHT, ABOVE = 0.8, 1.0, 0.66  # inches around the axes, for names, per cents and titles
 TICKS, LEGEND_ROW, SOURCE_ROW = 26, 15, 13  # points below the axes
+_TIE = "\N{NO-BREAK SPACE}"
 SMALL, NORMAL, LARGE = 10.0, 11.0, 14.0  # font sizes; a projector wants 10 at least
 
 
@@ -109,7 +111,9 @@ def notes(groups: list[list[Patch]], line: str, room: float) -> Notes:
     while columns > 1 and _legend_width(_rows(groups, columns)) > room:
         columns -= 1
     letters = int(room / text_width(line, SMALL) * len(line))
-    return Notes(_rows(groups, columns), textwrap.wrap(line, max(letters, 20)))
+    tied = re.sub(r"(?<=\d) ", _TIE, line)  # no line ends within "2 cores"
+    wrapped = (row.replace(_TIE, " ") for row in textwrap.wrap(tied, max(letters, 20)))
+    return Notes(_rows(groups, columns), [*wrapped])
 
 
 def entry(words: str, colour: str, hatch: str = "") -> Patch:

@@ -199,16 +199,26 @@ def _check(block: Sequence[_Row], period: int) -> None:
     one = Schedule(tuple(map(tuple, rows)))
     rules.check_stages(one)
     rules.check_complete(one)
-    for rank, row in enumerate(rows):
-        work = sum(_length(a) for a in row)
+    check_room(one, period)
+    _check_needs(block, one)
+    for rank, slots in enumerate(block):
+        _check_collisions(rank, slots, period, one)
+
+
+def check_room(one: Schedule, period: int) -> None:
+    """Raise ScheduleError if a rank has more to do for one microbatch than a period has slots."""
+    for rank, row in enumerate(one.ranks):
+        work = sum(map(slots_of, row))
         if work > period:
             raise ScheduleError(
                 f"rank {rank}: one microbatch takes {work} slots ({' '.join(a.token for a in row)})"
                 f",\nbut the period is {period}: the next one would come before there is room"
             )
-    _check_needs(block, one)
-    for rank, slots in enumerate(block):
-        _check_collisions(rank, slots, period, one)
+
+
+def slots_of(action: Action) -> int:
+    """How many: a full backward is an I and a W, so it takes two; everything else takes one."""
+    return 2 if action.kind is Kind.B else 1
 
 
 def _missing_weights(row: _Row) -> list[Action]:
@@ -225,7 +235,7 @@ def _check_needs(block: Sequence[_Row], one: Schedule) -> None:
             for result in needs(action, one.num_stages):
                 peer, there = place[result]
                 needed = one.ranks[peer][there]
-                end = block[peer][needed] + _length(needed)
+                end = block[peer][needed] + slots_of(needed)
                 if slot < end:
                     raise refusal(
                         f"{action.token} of rank {rank} starts in slot {slot}, but {needed.token} "
@@ -240,7 +250,7 @@ def _check_collisions(rank: int, row: _Row, period: int, one: Schedule) -> None:
     """No two actions of a rank fall on the same slot when the pattern is repeated."""
     taken: dict[int, int] = {}  # the position of the action that has a slot of the period
     for position, (action, start) in enumerate(row.items()):
-        for slot in range(start, start + _length(action)):
+        for slot in range(start, start + slots_of(action)):
             there = taken.setdefault(slot % period, position)
             if there != position:
                 text = _collision(row, action, [*row][there], slot, period)
@@ -251,7 +261,7 @@ def _check_collisions(rank: int, row: _Row, period: int, one: Schedule) -> None:
 def _collision(row: _Row, action: Action, other: Action, slot: int, period: int) -> str:
     """What collides with what, why, and which slots of the period are free."""
     later = other._replace(microbatch=(slot - row[other]) // period)
-    used = {s % period for a, start in row.items() for s in range(start, start + _length(a))}
+    used = {s % period for a, start in row.items() for s in range(start, start + slots_of(a))}
     free = ", ".join(str(s) for s in range(period) if s not in used)
     return (
         f"{action.token} and {later.token} collide in slot {slot}:\n"
@@ -277,7 +287,7 @@ def _repeated(row: _Row, period: int, m: int) -> Iterator[tuple[int, Action]]:
             waiting.append(action._replace(kind=Kind.W))
         if action is not None:
             yield slot, action
-        slot += _length(action) if action else 1
+        slot += slots_of(action) if action else 1
 
 
 def _lifespans(row: _Row, period: int) -> list[tuple[int, int]]:
@@ -288,10 +298,5 @@ def _lifespans(row: _Row, period: int) -> list[tuple[int, int]]:
         if action.microbatch == settled and action.kind is not Kind.I:
             known = starts if action.kind is Kind.F else ends
             known[action.stage] = slot - settled * period
-            known[action.stage] += 0 if action.kind is Kind.F else _length(action)
+            known[action.stage] += 0 if action.kind is Kind.F else slots_of(action)
     return [(start, ends[stage]) for stage, start in starts.items()]
-
-
-def _length(action: Action) -> int:
-    """Slots: a full backward is an I and a W; everything else takes one."""
-    return 2 if action.kind is Kind.B else 1

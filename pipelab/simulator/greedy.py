@@ -18,11 +18,13 @@ class Preference:
 
     Attributes:
         halves: split each backward in I and W.
-        forward_first: fill up with forwards before the first backward, within the limit.
+        forward_first: the number of ranks, from rank 0, that fill up with forwards before they run
+            a backward, within the limit. The last rank's first backward is what the others wait
+            for, so all but the last one is a choice as good as all or none.
     """
 
     halves: bool = True
-    forward_first: bool = False
+    forward_first: int = 0
 
 
 def greedy(
@@ -76,7 +78,7 @@ class _Rank:
         backward = i < f and (
             self.is_last or (i < len(self.backwards) and self.backwards[i] <= now)
         )
-        if forward and (self.prefer.forward_first or not backward):
+        if forward and (self.rank < self.prefer.forward_first or not backward):
             return self._run(Kind.F)
         if backward:
             return self._run(Kind.I)

@@ -13,9 +13,6 @@ from pipelab.simulator.greedy import Preference, greedy
 from pipelab.simulator.simulate import simulate
 
 _ON_THE_WAY = (Kind.F, Kind.SEND_F)  # what each stage before adds to a microbatch's way to a rank
-_PREFERENCES = [
-    Preference(halves, forward_first) for halves in (True, False) for forward_first in (True, False)
-]
 
 
 class Candidate(NamedTuple):
@@ -119,7 +116,8 @@ def _schedules(p: int, m: int, cost: Cost, limit: int) -> Iterator[Schedule]:
     for builder in BUILDERS.values():
         if builder.stages_per_rank == 1:
             yield builder.build(p, m)
-    for preference in _PREFERENCES:
+    preferences = [Preference(True, ranks) for ranks in sorted({0, p - 1, p})]
+    for preference in [*preferences, Preference(False, 0), Preference(False, p)]:
         # fewer activations than allowed can be faster: forwards in excess delay backwards
         for width in sorted({limit, min(limit, p), min(limit, 2 * p - 1)}):
             yield greedy(p, m, cost, width, preference)

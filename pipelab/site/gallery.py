@@ -77,7 +77,7 @@ RECORDED = (
     Entry(
         "1f1b",
         "1F1B and its memory",
-        "The same bubble as GPipe, in another order: after its warm-up each rank does one forward, "
+        "The same bubble as GPipe, in another order: after its warmup each rank does one forward, "
         "then one backward. So rank 0 holds four microbatches at most, and the last rank one.",
         "trace = record(one_f_one_b(4, 8))",
         ("memory",),

@@ -194,7 +194,7 @@ class Trace:
             parts += [self.disturbance.fact] if self.disturbance else []
         else:  # it ran nowhere, so nothing was paced either
             parts += ["simulator", s.paced]
-        parts += [number(s.cpus, "cpu")] if s.cpus else []
+        parts += [number(s.cpus, "core")] if s.cpus else []
         parts += [f"clocks ± {s.clock_error * 1e3:.2g} ms"] if s.clock_error > 0 else []
         return " · ".join(part for part in parts if part)
 

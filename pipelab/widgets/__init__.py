@@ -7,7 +7,6 @@ the four widgets are loaded when they are first used.
 from typing import TYPE_CHECKING
 
 from pipelab.lazy import lazy_names
-from pipelab.widgets import new_kernel
 
 if TYPE_CHECKING:
     from pipelab.widgets.editor import ScheduleEditor
@@ -26,5 +25,3 @@ __getattr__ = lazy_names(
         "TimelineLab": "lab",
     },
 )
-
-new_kernel.begin()

@@ -8,13 +8,14 @@ reads what the ranks are in, and reports bars while they work.
 import atexit
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Literal, NamedTuple
 
 import torch
 
-from pipelab.engine import GradientReport, Pipeline, StepResult, verify_gradients
+from pipelab.engine import GradientReport, Pipeline, verify_gradients
 from pipelab.errors import PipelabError, PipelineClosed
 from pipelab.models import mlp
 from pipelab.simulator import Cost
@@ -30,6 +31,7 @@ ROWS = 256  # of its batch
 _LONG = 1.5
 _UNSEEN = 0.002  # of delay in a step that nobody sees; for more it is recorded again
 POLL_SECONDS = 0.01  # between two readings of the ranks
+_FIRST_POLL_SECONDS = 0.002  # until there is a first bar, which somebody waits for
 REPORT_SECONDS = 0.1  # between two reports of their bars, at least
 _REPORTS = 100  # of one run, at most about
 
@@ -128,15 +130,15 @@ class LiveRun:
 
     def _record(self) -> None:
         """Launch, run and report; keep the processes of a run that is complete."""
-        _, inputs, targets = _experiment()
         cost = self.settings.cost  # a pace of other stages is refused before any process starts
-        pipeline = self._kept() or self._launched()
+        kept_ranks = self._kept(cost)
+        pipeline = kept_ranks or self._launched()
         try:
             with self._guard:
                 self._pipeline = pipeline
                 if self._stopping:
                     raise PipelineClosed("stopped before its first step")
-            first, best = self._second_step(pipeline, cost, inputs, targets)
+            best, loss = self._recorded(pipeline, cost, is_new=kept_ranks is None)
             gradients = self._verified() if self.settings.verify else None
             with self._guard:  # from now on stop() has nothing to end
                 self._pipeline = None
@@ -145,26 +147,33 @@ class LiveRun:
         except BaseException:
             pipeline.close()
             raise
-        self.result = Recorded(self.settings.seen(best), first.loss, gradients)
-        kept.keep(pipeline, self.settings.ranks)
+        self.result = Recorded(self.settings.seen(best), loss, gradients)
         self._set_state("done")
+        self._keep(pipeline)
 
-    def _kept(self) -> Pipeline | None:
-        """The pipeline of the run before, as it was at its launch, if it has the ranks for this."""
-        pipeline = kept.take(self.settings.ranks)
-        if pipeline is None:
-            return None
+    def _keep(self, pipeline: Pipeline) -> None:
+        """Let the ranks wait for another run, as they were at their launch.
+
+        That takes a moment, which nobody waits for once the picture is displayed.
+        """
         model, _, _ = _experiment()
-        try:
+        with _closed_by_an_error(pipeline):
             pipeline.load_state_dict(model.state_dict())
-            pipeline.pace = None
-            pipeline.use(self.settings.lowered)
-        except BaseException as error:
-            pipeline.close()
-            if not isinstance(error, PipelabError):
-                raise
-            return None  # its ranks did not outlive the wait
-        return pipeline
+            kept.keep(pipeline, self.settings.ranks)
+
+    def _kept(self, cost: Cost | None) -> Pipeline | None:
+        """The pipeline of the run before, if it has the ranks for this one."""
+        pipeline, ready = kept.take(self.settings.ranks), None
+        if pipeline is not None:
+            with _closed_by_an_error(pipeline):
+                self._pace(pipeline, cost)
+                ready = pipeline
+        return ready
+
+    def _pace(self, pipeline: Pipeline, cost: Cost | None) -> None:
+        """Let the ranks follow this run's schedule, at this pace."""
+        pipeline.pace = cost
+        pipeline.use(self.settings.lowered)
 
     def _verified(self) -> GradientReport:
         """The schedule's gradients beside those of one process; on ranks of their own."""
@@ -194,26 +203,35 @@ class LiveRun:
         finally:
             torch.set_num_threads(threads)
 
-    def _second_step(
-        self, pipeline: Pipeline, cost: Cost | None, inputs: torch.Tensor, targets: torch.Tensor
-    ) -> tuple[StepResult, Trace]:
-        """A step, and what it or a less disturbed one after it recorded.
+    def _recorded(self, pipeline: Pipeline, cost: Cost | None, is_new: bool) -> tuple[Trace, float]:
+        """What a step, or a less disturbed one after it, recorded; and the loss of the second step.
 
-        The first step, unpaced, pays what is paid once.
+        The first step of new ranks, unpaced, pays what is paid once, whatever they run later.
         """
-        step = partial(pipeline.step, inputs, targets)
-        step()
-        if cost is not None:
-            pipeline.pace = cost
-            pipeline.use(self.settings.lowered)
+        _, inputs, targets = _experiment()
+        losses = []
+
+        def step() -> Trace:
+            result = pipeline.step(inputs, targets)
+            losses.append(result.loss)
+            return result.trace
+
+        if is_new:
+            step()
+            if cost is not None:
+                self._pace(pipeline, cost)
         if self._is_long:
             with _Poller(pipeline, self._seen, self._pause):
-                result = step()
-            return result, result.trace
-        result = step()
-        if result.trace.disturbance.seconds < _UNSEEN:
-            return result, result.trace
-        return result, least_disturbed([result.trace, step().trace])
+                trace = step()
+        else:
+            trace = step()
+            if trace.disturbance.seconds >= _UNSEEN:
+                trace = least_disturbed([trace, step()])
+        if len(losses) == 1:
+            if cost is not None:
+                self._pace(pipeline, None)
+            losses.append(pipeline.evaluate(inputs, targets))
+        return trace, losses[1]
 
     @property
     def _pause(self) -> float:
@@ -223,6 +241,17 @@ class LiveRun:
     def _seen(self, bars: tuple[Event, ...], now: float) -> None:
         self.bars, self.now = bars, now
         self._report(self)
+
+
+@contextmanager
+def _closed_by_an_error(pipeline: Pipeline) -> Iterator[None]:
+    """Close a pipeline that waits if its ranks do not outlive the wait."""
+    try:
+        yield
+    except BaseException as error:
+        pipeline.close()
+        if not isinstance(error, PipelabError):
+            raise
 
 
 @atexit.register
@@ -258,7 +287,7 @@ class _Poller:
 
     def _main(self) -> None:
         reported = 0.0
-        while not self._ended.wait(POLL_SECONDS):
+        while not self._ended.wait(POLL_SECONDS if reported else _FIRST_POLL_SECONDS):
             clock = time.monotonic()
             self._bars.update(clock)
             bars, now = self._bars.bars(clock)

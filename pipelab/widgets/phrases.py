@@ -100,8 +100,8 @@ PHRASES = {
 
 # Of idle time, where its box is too narrow for the sentence; {token} is awaited. The longest is
 # first, and the reason's name follows.
-_WAITS = ["waits for {token}", "waits: {token}"]
-IDLE_LABELS = {"waiting": _WAITS, "imbalance": _WAITS, "message": ["in transit: {token}"]}
+_WAITS = ["waits for {token}"]
+IDLE_LABELS = {"waiting": _WAITS, "imbalance": _WAITS, "message": ["{token} in transit"]}
 
 
 def words_module(used: Container[str] = PHRASES, story: str = "") -> str:

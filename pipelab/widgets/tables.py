@@ -67,11 +67,12 @@ def comparison_table(found: Comparison, names: tuple[str, str]) -> Table:
     if found.microbatches.difference:
         pairs.append(("per microbatch", found.seconds_per_microbatch))
     pairs += [(f"idle: {REASONS[reason].name}", pair) for reason, pair in found.idle.items()]
-    least = 1e-5 * max(found.duration)  # what is less is no difference that a picture shows
+    longest = max(found.duration)
+    least = 1e-5 * longest  # what is less is no difference that a picture shows
     rows = [
         [name, time_text(pair.a), time_text(pair.b),
          signed_time(pair.difference if abs(pair.difference) > least else 0.0),
-         "" if pair.ratio is None else f"{pair.ratio:.2f}"]
+         "" if pair.ratio is None or min(pair) < 1e-3 * longest else f"{pair.ratio:.2f}"]
         for name, pair in pairs
     ]  # fmt: skip
     bubble = found.bubble_fraction

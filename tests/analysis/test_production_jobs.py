@@ -5,7 +5,7 @@ compared with the same job run once more, without its cause.
 """
 
 import random
-from statistics import median
+from statistics import mean, median
 
 import pytest
 
@@ -76,6 +76,80 @@ def test_schedules_are_recognised_and_explained_in_every_form(name, form, tmp_pa
     assert "messages left out" not in str(found)
 
 
+def is_event(row):
+    return row["ph"] == "X"
+
+
+def lacking(*names):
+    return lambda row: {**row, "args": {k: v for k, v in row["args"].items() if k not in names}}
+
+
+def in_halves(row):
+    end = {"name": row["name"], "ph": "E", "pid": row["pid"], "tid": row["tid"],
+           "ts": row["ts"] + row["dur"]}  # fmt: skip
+    begin = {key: value for key, value in row.items() if key != "dur"}
+    return [{**begin, "ph": "B"}, end]
+
+
+def as_floats(row):
+    args = {name: float(value) for name, value in row["args"].items()}
+    return {**row, "args": args}
+
+
+# How another exporter may write the same events.
+WRITTEN = {
+    "no steps": lacking("step"),
+    "no steps, no microbatches": lacking("step", "mb_id"),
+    "no chunks": lacking("model_chunk"),
+    "no steps, no chunks": lacking("step", "model_chunk"),
+    "floats, as a table with gaps has": as_floats,
+    "names with underscores": lambda row: {**row, "name": row["name"].replace("-", "_")},
+    "names in words": lambda row: {**row, "name": row["name"].replace("-", " ").title()},
+    "halves": in_halves,
+    "seconds since 1970": lambda row: {**row, "ts": row["ts"] + 1.7e15},
+    "whole microseconds": lambda row: {**row, "ts": round(row["ts"]), "dur": round(row["dur"])},
+    "texts": lambda row: {**row, "ts": str(row["ts"]), "dur": str(row["dur"])},
+}
+
+
+@pytest.mark.parametrize("name", ["1f1b", "interleaved"])
+@pytest.mark.parametrize("written", WRITTEN)
+def test_what_a_file_does_not_number_is_numbered_by_order(name, written, tmp_path):
+    job = JOBS[name]
+    rows = []
+    for row in rows_of(job):
+        new = WRITTEN[written](row) if is_event(row) else row
+        rows += new if isinstance(new, list) else [new]
+    traces = Trace.read(write(tmp_path / "timeline.json", rows))
+    found = diagnose(traces)
+    assert found.schedule == name and (found.ranks, found.microbatches) == (job.p, job.m)
+    assert len(traces) == job.steps * job.replicas
+    assert found.duration == pytest.approx(
+        median(job.duration(*at) for at in job.numbers()), rel=1e-4
+    )
+    assert "there twice" not in str(found)
+
+
+def test_a_step_of_forwards_alone_is_no_training_step(tmp_path):
+    job = JOBS["1f1b"]
+    rows = [
+        row
+        for row in rows_of(job)
+        if row["name"] != "backward-compute" or row["args"]["step"] != job.first_step
+    ]
+    traces = Trace.read(write(tmp_path / "timeline.json", rows))
+    assert {trace.setting.step for trace in traces} == {job.first_step + 1, job.first_step + 2}
+    rows = [row for row in rows if row["name"] != "backward-compute"]
+    assert len(Trace.read(write(tmp_path / "timeline.json", rows))) == len(job.numbers())
+
+
+def test_ranks_that_cannot_be_kept_apart_are_said_not_to_explain_the_step(tmp_path):
+    job = JOBS["1f1b"]  # two replicas under one number, and no names
+    rows = [{**row, "pid": 0} for row in rows_of(job, named=False)]
+    found = diagnose(Trace.read(write(tmp_path / "timeline.json", rows)))
+    assert "does not explain the recorded step" in " ".join(str(found).split())
+
+
 def test_a_formula_that_names_v_stands_beside_the_bubble(tmp_path):
     found = opened(tmp_path, JOBS["interleaved"])
     assert found.formula == ("(p−1)/(vm+p−1)", pytest.approx(3 / 19))
@@ -131,7 +205,62 @@ def test_sequences_of_unequal_lengths(v, tmp_path):
     assert found.longest_microbatch > 1.3
     alike = without(found, job, alike=True)
     assert what(found)["equal_microbatches"] == pytest.approx(alike, rel=0.01)
-    assert "with microbatches that all take the same time" in answer(found)
+    assert "with microbatches of equal length in all" in answer(found)  # the replicas' sums differ
+    alone = diagnose([found.trace])
+    assert "with microbatches that all take the same time" in answer(alone)
+
+
+def heavy_tailed(m):
+    def lengths(step, replica):
+        chance = random.Random(f"{step} {replica}")
+        return [0.4 + min(3.0, 0.4 * chance.paretovariate(2.2)) for _ in range(m)]
+
+    return lengths
+
+
+def of_the_last_replica(job):
+    """Seconds of a step of the replica that ends last; the mean of the steps."""
+    steps = {step for step, _ in job.numbers()}
+    return mean(max(job.duration(step, d) for d in range(job.replicas)) for step in steps)
+
+
+@pytest.mark.parametrize(("p", "m", "v", "last"), [(4, 8, 1, 1.5), (4, 4, 1, 1.0), (3, 6, 2, 1.2)])
+def test_sequences_that_differ_from_replica_to_replica(p, m, v, last, tmp_path):
+    lengths = heavy_tailed(m)
+    forward = [0.02] * (p * v - 1) + [0.02 * last]
+    job = Job(one_f_one_b_order(p, m, v), v=v, replicas=6, steps=5, forward=forward,
+              lengths=lengths, jitter=0.02)  # fmt: skip
+    found = opened(tmp_path, job)
+    typical = mean(x for at in job.numbers() for x in lengths(*at))
+    equal = job.changed(lengths=lambda step, replica: [typical] * m)
+    slow = found.slowdown
+    assert slow.seconds == pytest.approx(of_the_last_replica(job), rel=0.005)
+    assert slow.equal_lengths == pytest.approx(of_the_last_replica(equal), rel=0.02)
+    ideal = of_the_last_replica(equal.changed(forward=[mean(forward)] * p * v))
+    assert slow.overall == pytest.approx(slow.seconds / ideal, rel=0.02)
+    assert "all replicas wait for the one that has most to do in a step" in answer(found).lower()
+
+
+def test_the_figures_of_a_paper_on_stragglers(tmp_path):
+    order = one_f_one_b_order(4, 8)
+    worker = Job(order, replicas=3, slow={(1, 2): 1.6})
+    slow = opened(tmp_path, worker).slowdown
+    assert slow.ranks == ((1, 2),)
+    typical, whole = (11 + 1.6) / 12, of_the_last_replica(worker)
+    ideal = of_the_last_replica(worker.changed(slow={}, forward=[0.01 * typical] * 4))
+    cured = of_the_last_replica(worker.changed(slow={(1, 2): typical}))
+    assert slow.overall == pytest.approx(whole / ideal, rel=0.005)
+    assert slow.slowest_ranks == pytest.approx((whole - cured) / (whole - ideal), abs=0.01)
+    assert abs(slow.last_rank) < 0.05
+    found = opened(tmp_path, Job(order, replicas=3, forward=[0.01] * 3 + [0.018]))
+    assert found.slowdown.last_rank > 1, "the others are faster than the mean"
+    assert found.slowdown.slowest_ranks < 0.05
+    assert found.data()["slowdown"]["last_rank"] == found.slowdown.last_rank
+    text = " ".join(str(found).split())
+    assert "M_S = " in text and "arXiv 2505.05713" in text
+    even = opened(tmp_path, Job(order, replicas=2))
+    assert even.slowdown.overall == pytest.approx(1, abs=0.005)
+    assert even.slowdown.slowest_ranks is None and "M_W" not in str(even)
 
 
 def test_pauses_between_actions_and_slow_messages(tmp_path):

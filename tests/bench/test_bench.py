@@ -198,6 +198,18 @@ def test_tracing_compares_recorded_with_silent_steps(capsys, tmp_path):
     assert sys.platform != "linux" or 0.2 < case["cpu"] < 5
 
 
+def test_recording_compares_recorded_with_plain_steps_under_torchrun(capsys, tmp_path):
+    path = tmp_path / "recording.json"
+    arguments = ["recording", "--models", "mlp", "--schedules", "1f1b", "--blocks", "2"]
+    assert main([*arguments, "--seconds", "0.01", "--json", str(path)]) == 0
+    assert "recorded over plain" in capsys.readouterr().out
+    (case,) = json.loads(path.read_text())["cases"]
+    assert [len(case["wall"][side]) for side in ("recorded", "plain", "again")] == [2, 2, 2]
+    # of 8 microbatches F and B on 4 ranks; RECV, WAIT and SEND of both between them
+    assert case["events"] == 8 * (2 * 4 + 3 * 2 * 3)
+    assert 0 < case["alone"] < 1e-3 and case["end"] > 0
+
+
 def test_soak_counts_what_is_left(capsys):
     from tests.benchmarks.soak import Held, Part, soak_table
 

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks``: ``grid``, ``messages``, ``memory``, ``tracing``, ``soak``..."""
+"""``python -m tests.benchmarks``: ``grid``, ``messages``, ``memory``, ``recording``..."""
 
 import argparse
 import sys
@@ -14,6 +14,7 @@ from tests import benchmarks
 from tests.benchmarks.memory import bench_memory, memory_table
 from tests.benchmarks.messages import bench_messages, messages_table
 from tests.benchmarks.page import bench_page, page_table
+from tests.benchmarks.recording import bench_recording, recording_table
 from tests.benchmarks.simulate import SIZES, bench_simulate
 from tests.benchmarks.soak import bench_soak, soak_table
 from tests.benchmarks.tracing import bench_tracing, tracing_table
@@ -50,6 +51,18 @@ def tracing(options: argparse.Namespace) -> dict[str, object]:
     ]
     print(tracing_table(results))
     return {"bench": "tracing", "machine": about, "cases": [r.to_json() for r in results]}
+
+
+def recording(options: argparse.Namespace) -> dict[str, object]:
+    about = machine()
+    print(described(about), flush=True)
+    results = [
+        bench_recording(model, schedule, 4, options.microbatches, options.blocks, options.seconds)
+        for model in options.models
+        for schedule in options.schedules
+    ]
+    print(recording_table(results))
+    return {"bench": "recording", "machine": about, "cases": [r.to_json() for r in results]}
 
 
 def soak(options: argparse.Namespace) -> dict[str, object]:
@@ -93,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     grid.set_defaults(
         run=step, ranks=[2, 4, 8], microbatches=[4, 8, 16, 32], schedules=[*SCHEDULES]
     )
-    for bench in (messages, memory, tracing, soak, simulate, page):
+    for bench in (messages, memory, tracing, recording, soak, simulate, page):
         benches.add_parser(bench.__name__).set_defaults(run=bench)
     command = benches.choices["messages"]
     command.add_argument("--blocks", type=count, default=9, help="blocks of each size and way")
@@ -104,6 +117,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--ranks", nargs="+", type=count, default=[2, 4])
     command.add_argument("--blocks", type=count, default=15, help="blocks of steps on each side")
     command.add_argument("--seconds", type=seconds, default=0.3, help="length of one block")
+    command = benches.choices["recording"]
+    command.add_argument("--models", nargs="+", choices=[*WORKLOADS], default=["medium gpt"])
+    command.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=["1f1b", "gpipe"])
+    command.add_argument("--microbatches", type=count, default=8)
+    command.add_argument("--blocks", type=count, default=60, help="blocks of steps on each side")
+    command.add_argument("--seconds", type=seconds, default=0.15, help="length of one block")
     command = benches.choices["soak"]
     command.add_argument("--opened", type=count, default=200)
     command.add_argument("--steps", type=count, default=2000)

@@ -165,6 +165,19 @@ def test_a_trace_of_more_ranks_over_it_has_rows_of_those_ranks(sheet, tmp_path):
     expect(page.locator(".pl-tip")).to_be_hidden()
 
 
+def test_a_prediction_over_a_prediction_is_another_run(sheet, tmp_path):
+    trace, over = simulate(one_f_one_b(3, 4), Cost()), simulate(zero_bubble_h1(2, 4), Cost())
+    page = sheet(Timeline(trace, over=over).to_html(tmp_path / "two.html"))
+    toggle = page.get_by_role("button", name="Other run", exact=True)
+    expect(toggle).to_have_attribute("aria-pressed", "true")
+    names = page.locator(".pl-names text").all_text_contents()
+    assert names.count("other") == 2 and "predicted" not in names, "rank 2 has no other"
+    legend = page.locator(".pl-legend")
+    expect(legend).to_contain_text("input gradient")
+    toggle.click()
+    expect(legend).not_to_contain_text("input gradient")
+
+
 def test_a_page_made_without_the_widgets_plays_too(sheet, tmp_path):
     path = tmp_path / "plain.html"
     path.write_text(timeline_page(RECORDED, over=one_f_one_b(4, 8)), "utf-8")

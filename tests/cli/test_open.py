@@ -1,6 +1,7 @@
 """``pipelab open``: the screen, the page, the figures, and what it refuses."""
 
 import json
+import os
 
 import pytest
 
@@ -29,6 +30,18 @@ def test_one_screen(timeline, capsys):
     for head in ("bubble ", "idle ", "slowest ", "path ", "what if ", "fit ", "note "):
         assert any(line.startswith(head) for line in lines), head
     assert "33.3 % by (p−1)/(m+p−1)" in out
+
+
+@pytest.mark.parametrize(("lines", "times"), [(24, 2), (80, 1)])
+def test_on_a_small_terminal_the_answer_is_there_again_at_the_end(
+    lines, times, timeline, capsys, monkeypatch
+):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *_: os.terminal_size((80, lines)))
+    assert main(["open", str(timeline)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("answer     Ranks are idle") == times
+    assert ("answer" in "".join(out.splitlines()[-6:])) == (times == 2)
 
 
 def test_figures_for_programs(timeline, capsys):

@@ -1,7 +1,7 @@
 // A control that rests starts something once; one that is released, at once.
 import assert from "node:assert/strict";
 import { debounce } from "./debounce.js";
-import { changes } from "./lab_controls.js";
+import { changes, onMoves } from "./lab_controls.js";
 
 const clock = {
   due: null,
@@ -25,3 +25,25 @@ act.cancel();
 assert.equal(act.flush(), false);
 
 assert.deepEqual(changes({ a: 1, b: 2 }, { a: 1, b: 3 }), { b: 2 });
+
+const slider = new EventTarget();
+let runs = 0;
+onMoves(slider, debounce(() => runs++, 50, clock));
+const fire = (...names) => names.forEach((name) => slider.dispatchEvent(new Event(name)));
+const keyDown = (repeat) => slider.dispatchEvent(Object.assign(new Event("keydown"), { repeat }));
+fire("input", "input");
+assert.equal(runs, 0, "it is dragged");
+fire("input", "change");
+assert.equal(runs, 1, "it was released");
+keyDown(false);
+fire("input", "change");
+assert.equal(runs, 2, "a key has moved it");
+keyDown(true);
+fire("input", "change");
+keyDown(true);
+fire("input", "change");
+assert.equal(runs, 2, "the key is held");
+fire("keyup");
+assert.equal(runs, 3);
+fire("input", "change");
+assert.equal(runs, 4, "and no key is held any more");

@@ -54,9 +54,9 @@ const { idle } = trace.head;
 const [late] = trace.rows[2].idle.order;
 const [whole, ...shorter] = idleTexts(idle, late);
 assert.match(whole, /^waits for 1F0 of rank 1/);
-assert.deepEqual(shorter, ["waits for 1F0", "waits: 1F0", "waits for a result", "waits"]);
+assert.deepEqual(shorter, ["waits for 1F0", "waits for a result", "waits"]);
 const moving = idle.reason.indexOf("message");
-assert.equal(idleTexts(idle, moving)[1], `in transit: ${idle.tokens[idle.words[moving]]}`);
+assert.equal(idleTexts(idle, moving)[1], `${idle.tokens[idle.words[moving]]} in transit`);
 assert.deepEqual(idleTexts(idle, idle.reason.indexOf("done")), ["has nothing left to compute", "nothing left to compute", "nothing left"]);
 
 // One microbatch through all stages: 8 actions, and 3 messages each way.

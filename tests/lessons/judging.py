@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import cache
 from unittest.mock import patch
 
-from pipelab.lessons import drawn, exercise, trials
+from pipelab.lessons import drawn, exercise, shrink, trials
 from pipelab.lessons.answer_process import Outcome
 from pipelab.lessons.chapters import MODULES, chapter_of
 from pipelab.lessons.drawn import Draws
@@ -38,9 +38,23 @@ def _inputs(draws, seed):
     return _drawn[key]
 
 
+@contextmanager
+def same_draws():
+    """Inputs are drawn once for all answers, and few smaller ones are looked at.
+
+    Which row fails, and the idea that its hint names, do not depend on the input that is shown.
+    """
+    with (
+        patch.object(Draws, "inputs", _inputs),
+        patch.object(shrink, "ROUNDS", 1),
+        patch.object(shrink, "_AT_ONCE", 10),
+    ):
+        yield
+
+
 def judge(name, answer, seed):
     """The verdict, with what is recorded kept from one answer to the next."""
-    with _in_one_process():
+    with _in_one_process(), same_draws():
         rows = [row for row in _found(name, answer, seed) if isinstance(row, Result)]
     return Verdict(name, chapter_of(name).exercises[name].title, tuple(rows))
 

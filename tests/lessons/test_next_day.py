@@ -1,7 +1,8 @@
-"""A notebook opened again, with a new kernel: a cell with a picture runs, or says what to run."""
+"""A notebook opened again, with a new kernel: each cell runs, or says what to run first."""
 
 import ast
 import builtins
+from itertools import takewhile
 from pathlib import Path
 
 import nbclient
@@ -9,33 +10,73 @@ import nbformat
 import pytest
 
 NOTEBOOKS = sorted(Path("notebooks").glob("[0-9]*.ipynb"))
-PICTURES = ("Timeline(", "TimelineLab(", "kitchen_lab(", "ScheduleEditor(")
-ANNOUNCES = ("pipelab.lessons", "pipelab.widgets")  # an import of these explains unknown names
 
 
-def picture_cells():
-    for path in NOTEBOOKS:
-        for cell in nbformat.read(path, 4).cells:
-            if cell.cell_type == "code" and any(name in cell.source for name in PICTURES):
-                yield pytest.param(cell.source, id=f"{path.name[:2]}-{cell.id}")
+def code_cells(path):
+    return [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+
+
+CELLS = [
+    pytest.param(cell.source, id=f"{path.name[:2]}-{cell.id}")
+    for path in NOTEBOOKS
+    for cell in code_cells(path)
+]
+
+
+class Names(ast.NodeVisitor):
+    """Names that a cell makes, and those that it uses while it runs: not in its functions."""
+
+    def __init__(self, source: str) -> None:
+        self.made, self.used = set(dir(builtins)), set()
+        self.visit(ast.parse(source))
+
+    def visit_FunctionDef(self, node):
+        self.made.add(node.name)
+        for default in (*node.args.defaults, *node.args.kw_defaults, *node.decorator_list):
+            if default is not None:
+                self.visit(default)
+
+    def visit_ClassDef(self, node):
+        self.made.add(node.name)
+        for base in node.bases:
+            self.visit(base)
+
+    def visit_Lambda(self, node):
+        pass
+
+    def visit_Name(self, node):
+        (self.made if isinstance(node.ctx, ast.Store) else self.used).add(node.id)
+
+    def visit_ExceptHandler(self, node):
+        self.made.add(node.name)
+        self.generic_visit(node)
+
+    def visit_alias(self, node):
+        self.made.add((node.asname or node.name).partition(".")[0])
 
 
 def unknown(source: str) -> set[str]:
     """Names that a cell takes from cells before it."""
-    names = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name)]
-    made = {n.id for n in names if isinstance(n.ctx, ast.Store)} | set(dir(builtins))
-    imports = (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ImportFrom | ast.Import))
-    made |= {alias.asname or alias.name for node in imports for alias in node.names}
-    return {n.id for n in names if isinstance(n.ctx, ast.Load)} - made
+    names = Names(source)
+    return names.used - names.made
 
 
-@pytest.mark.parametrize("source", [*picture_cells()])
-def test_a_picture_s_cell_needs_nothing_or_begins_with_what_explains_it(source):
-    first = ast.parse(source).body[0]
-    explains = isinstance(first, ast.ImportFrom) and str(first.module).startswith(ANNOUNCES)
-    assert explains or not unknown(source)
+def imports_pipelab(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.ImportFrom):
+        return str(statement.module).startswith("pipelab")
+    return isinstance(statement, ast.Import) and statement.names[0].name == "pipelab"
+
+
+@pytest.mark.parametrize("source", CELLS)
+def test_a_cell_needs_nothing_or_begins_with_what_explains_it(source):
+    imports = [*takewhile(lambda s: isinstance(s, ast.Import | ast.ImportFrom), body(source))]
+    assert any(map(imports_pipelab, imports)) or not unknown(source)
     if "Lab(" in source or "_lab(" in source:
         assert not unknown(source), "a lab runs by itself"
+
+
+def body(source: str) -> list[ast.stmt]:
+    return ast.parse(source).body
 
 
 def run(*cells: str) -> list[str]:
@@ -52,22 +93,27 @@ def run(*cells: str) -> list[str]:
 
 def test_unknown_names_are_explained_and_errors_of_functions_stay_what_they_are():
     known = "from pipelab.widgets import Timeline"
-    said, inside, usual, fine = run(
+    said, inside, foreign, usual, fine = run(
         f"{known}\nTimeline(four, over=1)",
         "def mine():\n    return nowhere\nmine()",
+        "import random\nrandom.seed(3); exec('elsewhere', {})",
         "1 / 0",
         "four = 4\nprint(four)",
     )
     assert said.startswith("Timeline(four, over=1)") and "does not know 'four' yet" in said
     assert "Run All Above" in said and "NameError" not in said and "Traceback" not in said
-    assert "NameError" in inside and "nowhere" in inside and "Run All Above" not in inside
+    assert "mine" in inside and "NameError" in inside and "Run All Above" in inside
+    assert "NameError" in foreign and "Run All Above" not in foreign
     assert "ZeroDivisionError" in usual
     assert fine == "4\n"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", [*picture_cells()])
-def test_each_picture_s_cell_alone_in_a_new_kernel(source):
-    (shown,) = run(source)
-    assert "NameError" not in shown and "Traceback" not in shown
-    assert "Run All Above" in shown or not unknown(source)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name[:2])
+def test_each_cell_runs_alone_or_says_what_to_run(path):
+    """One kernel for a lesson, whose names are forgotten before each cell."""
+    sources = [cell.source for cell in code_cells(path)]
+    outputs = run(*(cell for source in sources for cell in ("%reset -f", source)))[1::2]
+    for source, shown in zip(sources, outputs, strict=True):
+        assert "NameError" not in shown and "Traceback" not in shown, source
+        assert ("Run All Above" in shown) == bool(unknown(source)), source

@@ -116,3 +116,32 @@ def test_08_the_figures_are_those_of_the_published_timelines(name, file):
             lanes = sorted(tid for pid, tid, k in lengths if (pid, k) == (replica, kind))
             read = [median(lengths[replica, tid, kind]) for tid in lanes]
             assert row == pytest.approx(read, rel=0.02)
+
+
+def test_08_what_is_said_of_a_guess_at_the_last_stage_of_8_gpus():
+    """984 + 3 x 345 = 2019 and 852 + 3 x 213 = 1491; 132 of 984; 132 of 345."""
+    job, question = JOBS["8 GPUs"], QUESTIONS["08.job"]
+    work = [f + b for f, b in zip(job.forward[0], job.backward[0], strict=True)]
+    assert work == [213, 213, 213, 345] and sum(work) == 984 and 4 * 213 == 852
+    assert (984 + 3 * 345, 852 + 3 * 213) == (2019, 1491)
+    for number in ("345", "213", "984", "2019", "852", "1491"):
+        assert number in question.explanation
+    assert {0.13, 0.38, 0.15} == set(question.slips)
+    assert (round(132 / 984, 2), round(132 / 345, 2)) == (0.13, 0.38)
+
+
+def test_08_the_slow_worker_beside_its_equals():
+    """546 against 218 ms and 869 against 383: 2.3 to 2.5 times; nobody else stands out."""
+    job = JOBS["64 GPUs"]
+    for row, factor in ((job.forward, 2.5), (job.backward, 2.3)):
+        assert row[0][0] / row[1][0] == pytest.approx(factor, abs=0.05)
+        for rank in range(1, 4):
+            assert row[0][rank] == pytest.approx(row[1][rank], rel=0.02)
+    assert (job.forward[0][0], job.forward[2][0]) == (546, 218)
+    assert (job.backward[0][0], job.backward[2][0]) == (869, 383)
+
+
+def test_08_embedding_and_head_have_the_parameters_of_four_blocks():
+    words, width = 4096, 64
+    block = width * 8 * width + 8 * width + 8 * width * width + width
+    assert words * width / block == pytest.approx(4, abs=0.05)

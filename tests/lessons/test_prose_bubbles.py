@@ -5,6 +5,7 @@ import pytest
 from pipelab.lessons.chapters.ch11_draws import given, papers
 from pipelab.lessons.chapters.ch11_questions import QUESTIONS
 from pipelab.schedules import interleaved, one_f_one_b, zero_bubble_h1
+from pipelab.schedules.catalogue import build
 from pipelab.schedules.counts import count_messages, peak_activations
 from pipelab.simulator import Cost, frontier, par, simulate
 from tests.lessons.hidden_outputs import hidden
@@ -81,3 +82,40 @@ def test_11_the_line_is_one_of_its_costs():
     assert shares["v_half"] == pytest.approx(0.228, abs=5e-4)
     assert shares["v_min"] == pytest.approx(0.302, abs=5e-4)
     assert "v_half" not in {point.name for point in frontier(4, 8, WORK).line}
+
+
+def one_step(name, m=8, latency=0.0):
+    """On 4 ranks, each with 40 ms of F, of I and of W, in all of its stages."""
+    schedule = build(name, 4, m)
+    part = 0.04 / schedule.num_stages
+    return simulate(schedule, Cost(part, part, part, latency=latency))
+
+
+def test_11_answers_beside_the_lab():
+    names = ("1f1b", "interleaved", "zero_bubble_h1", "zero_bubble_h2", "zero_bubble_v")
+    bubbles = [round(100 * one_step(name).bubble_fraction, 1) for name in names]
+    assert bubbles == [27.3, 15.8, 11.1, 11.1, 5.9]
+    longer = {
+        name: one_step(name, latency=0.0025).duration / one_step(name).duration for name in names
+    }
+    assert min(longer, key=longer.__getitem__) == "zero_bubble_h2"
+    few = one_step("zero_bubble_h2", m=4).bubble_fraction
+    assert few > 2 * one_step("zero_bubble_h2").bubble_fraction
+
+
+@pytest.mark.parametrize(("name", "slots"), [("zero_bubble_h2", 3), ("zero_bubble_v", 1.5)])
+def test_11_the_last_rank_begins_and_ends_later_by_as_much(name, slots):
+    """Three slots under ZB-H2, half a slot for each rank under ZB-V."""
+    trace = one_step(name)
+    work = [
+        [e for e in trace.events if e.rank == rank and e.kind in ("F", "B", "I", "W")]
+        for rank in (0, 3)
+    ]
+    first = [min(e.start for e in row) for row in work]
+    last = [max(e.end for e in row) for row in work]
+    assert first[1] - first[0] == pytest.approx(slots * 0.01)
+    assert last[1] - last[0] == pytest.approx(slots * 0.01)
+
+
+def test_11_under_h1_everybody_holds_four():
+    assert peak_activations(zero_bubble_h1(4, 8)) == (4, 4, 4, 4)

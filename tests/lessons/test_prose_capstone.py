@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from pipelab.lessons.chapters.ch12_questions import QUESTIONS
 from pipelab.lessons.plan_run import MACHINE, the_model
 from pipelab.lessons.plans import Machine, Plan, memory, par, schedule_of, seconds
+from pipelab.partition import balance
 from pipelab.schedules import Schedule
 from tests.lessons.test_prose import numbers, said
 
@@ -75,3 +77,21 @@ def test_12_the_file_is_torchs_form():
     plan = Plan(1, [3, 2, 2, 1], "1f1b", 4)
     assert Schedule.from_csv(text).ranks == schedule_of(plan).ranks
     assert replace(schedule_of(plan), name="custom").to_csv().strip() == text
+
+
+def test_12_what_more_microbatches_change():
+    """The explanation said that 0.7 MB is kept: 1.1 MB is, and half of it with twice as many."""
+    model, more = the_model(), Plan(2, [5, 3], "1f1b", 8)
+    weights = sum(layer.weights for layer in model.layers[:5])
+    kept = max(memory(model, GRIDS[1])) - 3 * weights
+    assert kept == pytest.approx(1.1e6, rel=0.02)
+    assert 3 * weights + kept / 2 == pytest.approx(3.2e6, rel=0.02)
+    assert max(memory(model, more)) == 4 * weights == pytest.approx(3.5e6, rel=0.02)
+    why = QUESTIONS["12.budget"].choices["a"].explanation
+    assert all(size in why for size in ("1.1 MB", "3.2 MB", "3.5 MB"))
+
+
+def test_12_two_cuts_that_are_even():
+    model = the_model()
+    assert balance([layer.seconds for layer in model.layers], 2) == [5, 3]
+    assert balance([3 * layer.weights + 2 * layer.kept for layer in model.layers], 2) == [4, 4]

@@ -487,7 +487,7 @@ ANSWERS += [(name, answer) for name, answers in RIGHT.items() for answer in answ
     ("name", "answer"), ANSWERS, ids=[f"{name}-{answer.__name__}" for name, answer in ANSWERS]
 )
 def test_right_answer_passes_whatever_is_drawn(name, answer):
-    for seed in range(4):
+    for seed in range(4 if name in DRAWS else 1):
         rows = until_drawn(name, answer, seed)
         assert all(row.ok for row in rows), [row for row in rows if not row.ok]
         assert (rows[-1].name == "drawn inputs") == (name in DRAWS)

@@ -43,7 +43,7 @@ def test_halves_have_the_bubble_of_h1_over_k(p, m, k):
 
 @given(*sizes)
 def test_activations_in_slices(p, m, k):
-    """One slice more than the warm-up: (p - r + k - 1) / k microbatches, at most all."""
+    """One slice more than the warmup: (p - r + k - 1) / k microbatches, at most all."""
     peaks = peak_activations(seq1f1b(p, m, k))
     assert peaks == tuple(min(m * k, p - r + k - 1) / k for r in range(p))
 

@@ -4,12 +4,14 @@ from hypothesis import strategies as st
 
 from pipelab.action import Kind
 from pipelab.errors import ScheduleError
+from pipelab.levels.level import Level
 from pipelab.schedules import gpipe, one_f_one_b, validate, zero_bubble_h1
 from pipelab.schedules.catalogue import BUILDERS, build
 from pipelab.schedules.counts import count_messages, peak_activations
 from pipelab.simulator import Cost, best_schedule, simulate
 from pipelab.simulator.greedy import Preference, greedy
 from pipelab.simulator.search import lower_bound
+from tests.levels.shortest import Shortest
 
 times = st.sampled_from([0.5, 1.0, 1.5, 3.0])
 
@@ -27,7 +29,7 @@ def problems(draw):
     return p, m, cost, draw(st.integers(1, 9))
 
 
-@given(problems(), st.booleans(), st.booleans())
+@given(problems(), st.booleans(), st.integers(0, 5))
 @settings(max_examples=150)
 def test_greedy_is_valid_fits_and_takes_what_it_planned(problem, halves, forward_first):
     p, m, cost, limit = problem
@@ -55,6 +57,18 @@ def test_never_worse_than_a_builder_that_fits_never_below_the_bound(problem):
             schedule = builder.build(p, m, 1)
             if max(peak_activations(schedule)) <= min(limit, m):
                 assert best.duration <= simulate(schedule, cost).duration + 1e-9
+
+
+@pytest.mark.parametrize("times", [(1.0, 1.0, 1.0), (1.0, 2.0, 1.0), (3.0, 2.0, 2.0)])
+@pytest.mark.parametrize("latency", [0.0, 0.5])
+def test_in_small_cases_nothing_is_shorter(times, latency):
+    for p, m in ((2, 2), (2, 4), (3, 2), (3, 3)):
+        for limit in range(1, min(m, p + 1) + 1):
+            start = tuple(f"{rank}F0 {rank}I0 {rank}W0" for rank in range(p))
+            level = Level("", "", "", start, ("", "", ""), "", 0, 0, times, m, limit, latency)
+            found = best_schedule(p, m, Cost(*times, latency=latency), limit)
+            shortest = Shortest(level).seconds(found.duration + 1.0)
+            assert found.duration == pytest.approx(shortest), (p, m, limit)
 
 
 def test_it_finds_better_where_messages_are_slow():

@@ -213,20 +213,45 @@ def otlp(traces):
     return {"resourceSpans": resources}
 
 
-def lens(jobs, tensor=1, sizes=True, console=False):
+CORE = {  # names of Megatron core 0.20, and what they were at first
+    "megatron.microbatch.forward": "nv.mcore.microbatch.forward",
+    "megatron.microbatch.backward": "nv.mcore.microbatch.backward",
+    "megatron.train_step": "nv.dl.training.iteration",
+    "megatron.iteration": "nv.dl.training.step",
+    "megatron.evaluate": "nv.dl.training.evaluate",
+    "megatron.grad_sync.finish": "nv.mcore.grad_sync.finish",
+    "dl.rank": "nv.dl.rank",
+    "dl.world_size": "nv.dl.world_size",
+    "dl.pipeline_parallel.size": "nv.dl.topology.size.pp",
+    "dl.tensor_parallel.size": "nv.dl.topology.size.tp",
+    "dl.data_parallel.size": "nv.dl.topology.size.dp",
+}
+
+
+def lens(jobs, tensor=1, sizes=True, console=False, core=False, steps=True, context=1):
     """The same as NeMo Lens writes them: one text a line, steps are those of the span around them.
 
     ``jobs``: traces by replica. An evaluation follows. Without ``sizes``, messages name the rank.
+    ``core``: with the later names, no microbatch's number. Without ``steps``, gradients that are
+    reduced end one.
     """
     ranks, replicas = jobs[0][0].num_ranks, len(jobs)
+    given, tensor = tensor, tensor * context
+    named = CORE if core else {}
     lines = []
 
     def span(name, rank, start, end, **attributes):
         job = (rank[0] * replicas + rank[1]) * tensor + rank[2]
         about = {"dl.rank": job, "dl.world_size": ranks * replicas * tensor, "host.name": "node1"}
         if sizes:
-            about |= {"dl.pipeline_parallel.size": ranks, "dl.tensor_parallel.size": tensor}
+            about |= {"dl.pipeline_parallel.size": ranks, "dl.tensor_parallel.size": given,
+                      "dl.data_parallel.size": replicas}  # fmt: skip
         attributes = {key.replace("__", "."): value for key, value in attributes.items()}
+        if core:
+            attributes.pop("megatron.microbatch_id", None)
+        name = named.get(name, name)
+        about, attributes = ({named.get(k, k): v for k, v in values.items()}
+                             for values in (about, attributes))  # fmt: skip
         times = [10**18 + round(time * 1e9) for time in (start, end)]
         if console:
             texts = [datetime.fromtimestamp(t / 1e9, UTC).isoformat() for t in times]
@@ -255,11 +280,13 @@ def lens(jobs, tensor=1, sizes=True, console=False):
                     own = {"megatron__microbatch_id": e.microbatch} if e.kind is Kind.F else {}
                     start, end = e.start + later, e.end + later
                     span(f"megatron.microbatch.{word}", place, start, end, **own)
-                    if place[0] and e.kind is Kind.F:
+                    if place[0] and e.kind is Kind.F and not core:
                         own = {"dl__pipeline_parallel__rank": place[0]}
                         span("megatron.pp.recv_forward.linked", place, start, start, **own)
-                span("megatron.train_step", place, later - 1, later + 5,
-                     megatron__iteration=number + 100)  # fmt: skip
+                if steps:
+                    span("megatron.train_step", place, later - 1, later + 5,
+                         megatron__iteration=number + 100)  # fmt: skip
+                span("megatron.grad_sync.finish", place, later + 3, later + 4)
             span("megatron.microbatch.forward", place, 90, 91, megatron__microbatch_id=0)
             span("megatron.evaluate", place, 89, 92)
     return "\n".join(lines) + "\n"

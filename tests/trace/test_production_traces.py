@@ -59,6 +59,15 @@ def test_what_would_help_it(st):
     assert 0.01 < st.fit.predicted < 0.06
 
 
+def test_they_agree_with_what_their_publishers_computed(st, ar):
+    """S, M_W and M_S of their program, which simulates whole steps, the optimizer's included."""
+    assert st.slowdown.overall == pytest.approx(2.1727 / 1.8433, rel=0.01)
+    assert st.slowdown.last_rank == pytest.approx(1.219, rel=0.12)
+    assert ar.slowdown.overall == pytest.approx(46.34 / 23.48, rel=0.01)
+    assert ar.slowdown.slowest_ranks == pytest.approx(1.002, rel=0.02)
+    assert ar.slowdown.ranks == ((0, 0),)
+
+
 def test_one_slow_rank_of_one_replica(ar):
     assert (ar.schedule, ar.ranks, ar.microbatches) == ("1f1b", 4, 32)
     assert (ar.num_replicas, ar.num_steps) == (4, 176)

@@ -1,9 +1,11 @@
 """What other tools wrote, read back: the same actions at the same times, and what is missing."""
 
+import errno
 import gzip
 import json
 import random
 import re
+from pathlib import Path
 
 import pytest
 
@@ -159,21 +161,42 @@ def test_spans_of_megatron(tmp_path):
     assert "no memory and no waits" in notes(traces)
 
 
+@pytest.mark.parametrize("form", [{}, {"core": True}, {"core": True, "steps": False}])
 @pytest.mark.parametrize("console", [False, True])
-@pytest.mark.parametrize(("tensor", "sizes"), [(1, True), (2, True), (1, False)])
-def test_spans_of_megatron_as_its_exporters_write_them(tensor, sizes, console, tmp_path):
+@pytest.mark.parametrize(
+    ("tensor", "sizes", "context"), [(1, True, 1), (2, True, 1), (1, True, 2), (1, False, 1)]
+)
+def test_spans_of_megatron_as_its_exporters_write_them(
+    tensor, sizes, context, console, form, tmp_path
+):
+    if form and not sizes:
+        pytest.skip("the later form names no rank in its messages")
     jobs = [[recorded_like(one_f_one_b(3, 4), seed=10 * replica + n) for n in range(2)]
             for replica in range(2)]  # fmt: skip
     path = tmp_path / "traces.jsonl"
-    path.write_text(lens(jobs, tensor, sizes, console))
+    path.write_text(lens(jobs, tensor, sizes, console, context=context, **form))
     traces = Trace.read(path)
     at = [(t.setting.step, t.setting.replica) for t in traces]
-    assert at == [(100, 0), (100, 1), (101, 0), (101, 1)]
+    first = 100 if form.get("steps", True) else 0
+    assert at == [(first, 0), (first, 1), (first + 1, 0), (first + 1, 1)]
     for trace in traces:
-        own = jobs[trace.setting.replica][trace.setting.step - 100]
+        own = jobs[trace.setting.replica][trace.setting.step - first]
         assert_same(trace, own, 1e-6 if console else 1e-8)
     assert "all ranks ran on node1" in notes(traces)
-    assert ("6 further tensor-parallel ranks" in notes(traces)) == (tensor == 2)
+    further = "6 further tensor- or context-parallel ranks"
+    assert (further in notes(traces)) == (tensor * context == 2)
+
+
+def test_spans_of_megatrons_interleaved_schedule(tmp_path):
+    """A forward's number comes again with the next chunk; backwards have none."""
+    jobs = [[recorded_like(interleaved(4, 8, 2), seed=n) for n in range(2)]]
+    for form in ({}, {"steps": False}):
+        path = tmp_path / "traces.jsonl"
+        path.write_text(lens(jobs, **form))
+        traces = Trace.read(path)
+        assert len(traces) == 2
+        for trace, own in zip(traces, jobs[0], strict=True):
+            assert_same(trace, own)
 
 
 def test_our_own_files_come_back(tmp_path):
@@ -400,6 +423,58 @@ def test_doubles_are_counted_and_read_once(tmp_path):
     assert "rank 1 is there twice: copy.json is not read" in notes(traces)
 
 
+def test_one_event_a_line_and_pythons_nan(tmp_path):
+    own = recorded_like(one_f_one_b(2, 3))
+    rows = ndtimeline({(0, 0): own})
+    for row in rows:
+        if row["ph"] == "X":
+            row["args"]["seq_id"] = float("nan")
+            row["note"] = "x" * 997 + " NaN, Infinity"  # words of a text stay
+    for number, text in enumerate(
+        [json.dumps(rows), "\n".join(json.dumps({"ph": row["ph"], **row}) for row in rows)]
+    ):
+        path = tmp_path / f"{number}.json"
+        path.write_text(text)
+        (trace,) = Trace.read(path)
+        assert_same(trace, own)
+
+
+def test_a_file_without_permission(tmp_path, monkeypatch):
+    """As another user's, or in another user's folder; root may read all, so it is only said."""
+    path = write(tmp_path / "t.json", [])
+
+    def closed(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", closed)
+    with pytest.raises(TraceError, match=r"t.json: cannot be read as JSON \(Permission denied\)"):
+        Trace.read(path)
+    monkeypatch.setattr(Path, "stat", closed)
+    monkeypatch.setattr(Path, "is_file", closed)
+    with pytest.raises(TraceError, match=r"t.json: cannot be read as JSON \(Permission denied\)"):
+        Trace.read(path)
+
+
+def test_a_file_that_grows_while_it_is_read(tmp_path):
+    """The bytes that come later belong to no step; how far it is read is never above all."""
+    path = write(tmp_path / "t.json", ndtimeline({(0, 0): recorded_like(one_f_one_b(2, 3))}))
+    size, places = path.stat().st_size, []
+
+    def grow(place):
+        places.append(place)
+        if len(places) < 3:
+            with path.open("a") as file:
+                file.write(" " * (1 << 20))
+
+    (trace,) = Trace.read(path)
+    with path.open("a") as file:
+        file.write(" " * (1 << 20))
+    (again,) = Trace.read(path, grow)
+    assert_same(again, trace)
+    assert path.stat().st_size > size + (2 << 20)
+    assert all(place.done <= place.total for place in places)
+
+
 def test_names_of_files_mean_nothing(tmp_path):
     own = recorded_like(one_f_one_b(2, 3))
     packed = tmp_path / "timeline.json"
@@ -418,7 +493,12 @@ def ndtimeline_text():
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "begins with neither"),
+        (b"", "it is empty"),
+        (gzip.compress(b""), "it is empty"),
+        (b"PK\x03\x04xxxx", "zip archive: unpack it"),
+        (b"\x28\xb5\x2f\xfdxxxx", "zstd: unpack it, or pack it by gzip"),
+        ("[]".encode("utf-16"), "UTF-16: save it as UTF-8"),
+        (b"PAR1xxxx", "Parquet table: StragglerAnalysis' to_timeline.py makes"),
         (b"hello", "begins with neither"),
         (b"[1, 2, 3]", "no recorded pipeline.*expected ndtimeline's.*torch.profiler's"),
         (b"{}", "no recorded pipeline.*no list of events"),
@@ -436,7 +516,9 @@ def ndtimeline_text():
         (ndtimeline_text()[:900].encode(), r"ends in the middle, after \d+ events"),
         (gzip.compress(ndtimeline_text().encode())[:300], "ends in the middle"),
         (b"\x1f\x8b" + b"nonsense" * 9, "cannot be read"),
-        (b'[{"name": "forward-compute", \xff\xfe', "ends in the middle|cannot be read"),
+        (b'[{"name": "forward-compute", \xff\xfe', "cannot be read as JSON"),
+        (b'[{"name": "forward-compute", "ts": 1x}]', "cannot be read as JSON after 0 events"),
+        (b'[{"name": "forward-compute", "ph": "X", "ts": NaN, "dur": 1}]', "ts None"),
         (b"[" * 100_000, "ends in the middle|cannot be read"),
         (b'{"traceEvents": [{"ph": "X", "cat": "user_annotation", "name": "ProfilerStep#1", '
          b'"ts": 1, "dur": 2}]}', "with_stack=True"),
@@ -466,6 +548,11 @@ def test_files_of_several_runs_are_not_mixed(tmp_path):
         Trace.read([saved, first])
     with pytest.raises(TraceError, match="there is no such file"):
         Trace.read(tmp_path / "nothing.json")
+    (tmp_path / "round.json").symlink_to(tmp_path / "round.json")
+    with pytest.raises(TraceError, match=r"round.json: it is a link that leads nowhere"):
+        Trace.read(tmp_path / "round.json")
+    with pytest.raises(TraceError, match="stdin is not read, write it into a file"):
+        Trace.read("-")
     (tmp_path / "empty").mkdir()
     with pytest.raises(TraceError, match="holds no file"):
         Trace.read(tmp_path / "empty")

@@ -229,7 +229,7 @@ def test_source_lines_distinguish_a_record_from_a_prediction():
     recorded, predicted = TRACES["recorded"], TRACES["predicted"]
     assert recorded.source_line == (
         "recorded · 1f1b · 4 ranks · 8 microbatches · gloo/cpu · "
-        "paced F 10 ms, B 20 ms, latency 1 ms · 2 cpus"
+        "paced F 10 ms, B 20 ms, latency 1 ms · 2 cores"
     )
     # nothing ran, so nothing was paced
     assert predicted.source_line == (

@@ -1,6 +1,7 @@
 """The widgets without a browser: runs, words, traits, and what a stored notebook keeps of them."""
 
 import base64
+import copy
 import io
 import os
 import re
@@ -13,9 +14,11 @@ from statistics import median
 
 import psutil
 import pytest
+import torch
 from PIL import Image
 
 from pipelab.action import Kind
+from pipelab.engine import Pipeline
 from pipelab.engine.launch import fork_server
 from pipelab.errors import (
     BatchError,
@@ -29,7 +32,7 @@ from pipelab.schedules import gpipe, one_f_one_b, sequential
 from pipelab.schedules.catalogue import BUILDERS
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Setting, Trace
-from pipelab.widgets import Timeline, TimelineLab, kept_pipeline
+from pipelab.widgets import Timeline, TimelineLab, kept_pipeline, live
 from pipelab.widgets.data import packed
 from pipelab.widgets.lab_text import choices, curves, error_text, formula_of
 from pipelab.widgets.settings import Settings, part, slowed
@@ -161,6 +164,32 @@ def test_the_next_run_has_the_same_ranks_if_it_can(make):
     assert not lab.wait().setting.paced and not {*before} & {*ranks()}
     lab.close()
     assert not ranks()
+
+
+def test_ranks_that_have_run_before_need_no_step_without_a_record(make, monkeypatch):
+    steps, step = [], Pipeline.step
+
+    def counted(self, *batch):
+        steps.append(self.schedule.num_microbatches)
+        return step(self, *batch)
+
+    monkeypatch.setattr(Pipeline, "step", counted)
+    lab = make(num_ranks=2, num_microbatches=3, paced=False)  # no other work disturbs it
+    lab.wait()
+    lab.num_microbatches = 5
+    lab.wait()
+    assert steps == [3, 3, 5]
+    assert float(lab.figures[-1]["value"]) == pytest.approx(loss_after_a_step(), abs=2e-4)
+
+
+def loss_after_a_step() -> float:
+    """Of the lab's model, in one process."""
+    model, inputs, targets = live._experiment()
+    model, loss = copy.deepcopy(model), torch.nn.functional.cross_entropy
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss(model(inputs), targets).backward()
+    optimizer.step()
+    return loss(model(inputs), targets).item()
 
 
 def test_a_closed_widget_that_is_collected_leaves_the_ranks_of_others(make):

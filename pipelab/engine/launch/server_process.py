@@ -6,6 +6,7 @@ parent's end while a library is loaded, so a small process, the guard, waits for
 
 import ctypes
 import errno
+import gc
 import os
 import select
 import signal
@@ -77,6 +78,7 @@ def begin() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.closerange(SOCKET + 1, max(map(int, os.listdir("/dev/fd"))) + 1)
     sys.excepthook = _be_silent
+    gc.disable()  # almost nothing that torch makes while it is loaded is garbage
     _guards.append(_Guard())
 
 
@@ -88,6 +90,8 @@ def main() -> NoReturn:
     """Be the server."""
     import pipelab.engine.launch.preload  # noqa: F401 - all that a rank needs
 
+    gc.freeze()  # a look at these objects in each rank would copy the memory that ranks share
+    gc.enable()
     sys.excepthook = sys.__excepthook__
     _guards.pop().end()
     control = socket.socket(fileno=SOCKET)

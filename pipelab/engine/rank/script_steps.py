@@ -12,12 +12,12 @@ wait, while it is recorded; the model is not touched. Torch's private names: as 
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch.distributed as dist
 from torch.distributed.pipelining import schedules
 
-from pipelab.action import RECEIVES, Action, Kind
+from pipelab.action import RECEIVES, Kind
 from pipelab.engine.protocol.device import DeviceClock, Moment, clock_of
 from pipelab.trace import Event
 
@@ -35,29 +35,15 @@ _CALLS = {
 _FULL_BACKWARD = 2  # its place among the arguments of backward_one_chunk
 
 
-class _Mark(NamedTuple):
-    """An event whose times are still marks of the device's clock."""
-
-    action: Action
-    start: Moment
-    end: Moment
-    bytes: int = 0
-    peer: int | None = None
-
-
-class _Message(NamedTuple):
-    """What one operation sends or receives; the operation is kept, since its id is its name."""
-
-    action: Action
-    op: Any
+_Made = tuple[Kind, int, int]  # what is sent or received: kind, stage, microbatch
+_Row = tuple[Kind, int, int, Moment, Moment, int, int | None]
+"""That or a computation with its start, end, bytes and peer; times are marks of the clock."""
 
 
 class _Works(list[Any]):
-    """What torch waits for, and what it is."""
+    """What torch waits for, and what is received by it, each with the rank that sends it."""
 
-    def __init__(self, works: list[Any], messages: list[_Message]):
-        super().__init__(works)
-        self.messages = messages
+    received: list[tuple[_Made, int]]
 
 
 class ScriptSteps:
@@ -72,9 +58,9 @@ class ScriptSteps:
         self.stages = list(getattr(schedule, "_stages", None) or [schedule._stage])
         self.rank = int(self.stages[0].group_rank)
         self.clock = clock_of(self.stages[0].device)
-        self.marks: list[_Mark] = []
-        self._done: list[tuple[DeviceClock, list[_Mark]]] = []
-        self.messages: dict[int, _Message] = {}
+        self.rows: list[_Row] = []
+        self.messages: dict[int, tuple[_Made, Any]] = {}  # by the id of the operation, kept for it
+        self._done: list[tuple[DeviceClock, list[_Row]]] = []
 
     @property
     def steps(self) -> list[list[Event]]:
@@ -82,7 +68,7 @@ class ScriptSteps:
 
         Made here and not within the step, which must not wait for it.
         """
-        return [[self._event(mark, clock) for mark in marks] for clock, marks in self._done]
+        return [self._events(rows, clock) for clock, rows in self._done]
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -93,8 +79,9 @@ class ScriptSteps:
                     _replace(stack, stage, name, self._timed(stage, kind, getattr(stage, name)))
                 for name, kind in _OPS.items():
                     _replace(stack, stage, name, self._noted(stage, kind, getattr(stage, name)))
-            loss = self.schedule._maybe_compute_loss
-            _replace(stack, self.schedule, "_maybe_compute_loss", self._with_loss(loss))
+            if any(stage.is_last for stage in self.stages):
+                loss = self.schedule._maybe_compute_loss
+                _replace(stack, self.schedule, "_maybe_compute_loss", self._with_loss(loss))
             _replace(stack, self.schedule, "step", self._whole(self.schedule.step))
             _replace(stack, schedules, "_batch_p2p", self._started(schedules._batch_p2p))
             _replace(stack, schedules, "_wait_batch_p2p", self._waited(schedules._wait_batch_p2p))
@@ -102,19 +89,29 @@ class ScriptSteps:
 
     def _whole(self, step: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
-            self.marks, self.messages = [], {}
+            self.rows, self.messages = [], {}
             self.clock = clock_of(self.stages[0].device)  # of this step: it counts from here on
             result = step(*args, **kwargs)
             self.clock.finish()
-            self._done.append((self.clock, self.marks))
+            self._done.append((self.clock, self.rows))
             return result
 
         return run
 
-    def _event(self, mark: _Mark, clock: DeviceClock) -> Event:
-        stage, kind, microbatch = mark.action
-        start, end = clock.seconds(mark.start), clock.seconds(mark.end)
-        return Event(self.rank, kind, stage, microbatch, start, end, mark.bytes, mark.peer)
+    def _events(self, rows: list[_Row], clock: DeviceClock) -> list[Event]:
+        """One for each action: a message of several tensors has a row for each."""
+        found: dict[object, Event] = {}
+        for kind, stage, microbatch, start, end, size, peer in rows:
+            key = kind, stage, microbatch, start
+            if key in found:
+                found[key] = found[key]._replace(bytes=found[key].bytes + size)
+                continue
+            times = clock.seconds(start), clock.seconds(end)
+            found[key] = Event(self.rank, kind, stage, microbatch, *times, size, peer)
+        return [*found.values()]
+
+    # What follows runs within the step, twice or more for each action: it does little, and leaves
+    # the rest to _events.
 
     def _timed(self, stage: Any, kind: Kind, call: Callable[..., Any]) -> Callable[..., Any]:
         number = stage.stage_index
@@ -122,9 +119,13 @@ class ScriptSteps:
         def run(microbatch: int, *args: Any, **kwargs: Any) -> Any:
             start = self.clock.now()
             result = call(microbatch, *args, **kwargs)
-            full = kwargs.get("full_backward", args[1] if len(args) >= _FULL_BACKWARD else True)
-            done = Kind.I if kind is Kind.B and not full else kind
-            self.marks.append(_Mark(Action(number, done, microbatch), start, self.clock.now()))
+            end = self.clock.now()
+            done = kind
+            if kind is Kind.B and not (
+                args[1] if len(args) >= _FULL_BACKWARD else kwargs.get("full_backward", True)
+            ):
+                done = Kind.I
+            self.rows.append((done, number, microbatch, start, end, 0, None))
             return result
 
         return run
@@ -135,7 +136,7 @@ class ScriptSteps:
         def run(microbatch: int, *args: Any, **kwargs: Any) -> Any:
             ops = call(microbatch, *args, **kwargs)
             for op in ops:
-                self.messages[id(op)] = _Message(Action(number, kind, microbatch), op)
+                self.messages[id(op)] = (kind, number, microbatch), op
             return ops
 
         return run
@@ -144,42 +145,54 @@ class ScriptSteps:
         def run(*args: Any, **kwargs: Any) -> Any:
             result = call(*args, **kwargs)
             stage = args[0] if args else kwargs["stage"]
-            if stage.is_last and self.marks and self.marks[-1].action.kind is Kind.F:
-                self.marks[-1] = self.marks[-1]._replace(end=self.clock.now())
+            if stage.is_last and self.rows and self.rows[-1][0] is Kind.F:
+                row = self.rows[-1]
+                self.rows[-1] = (*row[:4], self.clock.now(), *row[5:])
             return result
 
         return run
 
     def _started(self, start_all: Callable[..., Any]) -> Callable[..., Any]:
         def run(p2p_ops: list[Any], *args: Any, **kwargs: Any) -> Any:
-            found = [m for op in p2p_ops if (m := self.messages.pop(id(op), None))]
+            if not p2p_ops:
+                return start_all(p2p_ops, *args, **kwargs)
             start = self.clock.now()
             works = start_all(p2p_ops, *args, **kwargs)
             end = self.clock.now()
-            for action in dict.fromkeys(message.action for message in found):
-                own = [message.op for message in found if message.action == action]
-                size = sum(op.tensor.nbytes for op in own)
-                self.marks.append(_Mark(action, start, end, size, self._peer(own[0])))
-            return _Works(works, found) if found else works
+            received = []
+            for op in p2p_ops:
+                known = self.messages.pop(id(op), None)
+                if known is not None:
+                    made, peer = known[0], _peer(op)
+                    self.rows.append((*made, start, end, op.tensor.nbytes, peer))
+                    if made[0] in RECEIVES:
+                        received.append((made, peer))
+            if not received:
+                return works
+            works = _Works(works)
+            works.received = received
+            return works
 
         return run
 
     def _waited(self, wait: Callable[..., Any]) -> Callable[..., Any]:
         def run(work: Any) -> None:
+            if not isinstance(work, _Works):
+                wait(work)
+                return
             start = self.clock.now()
             wait(work)
             end = self.clock.now()
-            if isinstance(work, _Works):
-                received = {m.action: m.op for m in work.messages if m.action.kind in RECEIVES}
-                for action, op in received.items():
-                    wanted = action._replace(kind=Kind.WAIT)
-                    self.marks.append(_Mark(wanted, start, end, 0, self._peer(op)))
+            for (_, stage, microbatch), peer in work.received:
+                self.rows.append((Kind.WAIT, stage, microbatch, start, end, 0, peer))
 
         return run
 
-    def _peer(self, op: Any) -> int:
-        """The other rank, as the pipeline's group counts."""
-        return dist.get_group_rank(op.group or _everyone(), op.peer)
+
+def _peer(op: Any) -> int:
+    """The other rank, as the pipeline's group counts."""
+    peer = getattr(op, "group_peer", None)  # older ones of torch's have the whole job's alone
+    return dist.get_group_rank(op.group or _everyone(), op.peer) if peer is None else int(peer)
 
 
 def _everyone() -> dist.ProcessGroup:

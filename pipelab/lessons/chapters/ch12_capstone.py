@@ -219,7 +219,8 @@ CHAPTER = Chapter(
                 "replicas stages; schedules; microbatches that divide a replica's rows. Collect "
                 "every Plan that fits into the budget.",
                 "balance(numbers, stages) cuts any numbers evenly. Cut by the layers' seconds, "
-                "and also by their bytes: a budget may be too tight for the first cut.",
+                "and also by their bytes, 3 * weights + rows of a microbatch * kept: a budget "
+                "may be too tight for the first cut.",
                 "max(memory(model, plan)) is compared with the budget. Of the plans that are "
                 "left, min(..., key=...) by seconds(machine, model, plan).",
             ),

@@ -57,8 +57,9 @@ QUESTIONS: dict[str, Question] = {
         {
             "a": Choice(
                 "twice as many microbatches: each of them keeps half as much",
-                "That halves what is kept, 0.7 MB on this rank: 3.5 MB remain. Most of its bytes "
-                "are weights, gradients and momentum, and microbatches do not change those.",
+                "That halves what is kept, 1.1 MB on this rank: 3.2 MB remain, and 3.5 MB while "
+                "gradients are averaged. Most of its bytes are weights, gradients and momentum, "
+                "and microbatches do not change those.",
             ),
             "b": Choice(
                 "another cut: 4, 4",

@@ -16,6 +16,7 @@ from pipelab.words import number
 
 _ROLES = {Kind.F: "F", Kind.B: "the backward", Kind.W: "the backward"}
 HOST_TIME, DEVICE_TIME = "host time", "device time"
+_BACKWARDS = frozenset({Kind.B, Kind.I, Kind.W})
 _SHOWN = 6  # examples that a note names
 _SAME = 0.01  # of what an action takes: two files' rounding of the same one
 
@@ -100,19 +101,24 @@ def _once(events: Iterable[Event]) -> list[Event]:
 
 
 def _whole(steps: dict[StepKey, list[Event]]) -> tuple[list[StepKey], list[StepKey]]:
-    """The steps in which every stage of the job has as many backwards as forwards; the others."""
+    """The steps in which every stage of the job has as many backwards as forwards; the others.
+
+    Steps of forwards alone are whole if all are, as in an evaluation.
+    """
     stages = {e.stage for row in steps.values() for e in row if e.kind in COMPUTE}
-    whole = [key for key, events in steps.items() if _is_whole(events, stages)]
+    trains = any(e.kind in _BACKWARDS for row in steps.values() for e in row)
+    whole = [key for key, events in steps.items() if _is_whole(events, stages, trains)]
     return whole, [key for key in steps if key not in set(whole)]
 
 
-def _is_whole(events: Iterable[Event], stages: Collection[int]) -> bool:
+def _is_whole(events: Iterable[Event], stages: Collection[int], trains: bool) -> bool:
     count = Counter((e.stage, e.kind) for e in events)
     forward = {count[stage, Kind.F] for stage in stages}
     backward = {count[stage, Kind.B] + count[stage, Kind.W] for stage in stages}
     inputs = {count[stage, Kind.B] + count[stage, Kind.I] for stage in stages}
-    only_forward = backward == inputs == {0}  # an evaluation
-    return len(forward) == 1 and (only_forward or forward == backward == inputs)
+    if not trains:
+        return len(forward) == 1
+    return len(forward) == 1 and forward == backward == inputs
 
 
 def _partial_note(

@@ -8,13 +8,16 @@
 
 Which rank of the pipeline a tid is: args say it (``pp``), or ``thread_name`` does ("PP rank 1, TP
 rank 0, compute"). Without both, the ranks of a replica are numbered in order of the tids that
-compute. Messages name no microbatch: carried.py.
+compute. Messages name no microbatch: carried.py. Where no step, chunk or microbatch is named, the
+order numbers them: a microbatch that comes again on the same lane is the next step's, or within a
+step the next chunk's.
 """
 
 import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -22,6 +25,7 @@ from pipelab.action import COMPUTE, PER_STAGE, Kind
 from pipelab.trace.event import Event
 from pipelab.trace.readers.carried import Layout, Moved, carried
 from pipelab.trace.readers.gathered import DEVICE_TIME, Gathered, StepKey
+from pipelab.trace.readers.numbering import Row, numbered
 from pipelab.trace.readers.stream import EventFile, Json, arguments, first_whole, number, whole
 
 _STEPS = ("step", "global_step", "iteration", "iter")
@@ -44,22 +48,19 @@ _KINDS = {
     "forward-send-forward-recv": (Kind.SEND_F, Kind.RECV_F),
     "backward-send-backward-recv": (Kind.SEND_B, Kind.RECV_B),
     "grads-reduce-scatter": (Kind.REDUCE_GRAD,),
+    "grad-reduce-scatter": (Kind.REDUCE_GRAD,),
+    "grads-all-reduce": (Kind.REDUCE_GRAD,),
+    "grad-all-reduce": (Kind.REDUCE_GRAD,),
     "optimizer": (Kind.STEP,),
 }
 _OTHERS = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+|gc")  # names of this form that are no action of ours
 _PLACE = re.compile(r"PP rank (\d{1,6})(?:, TP rank (\d{1,6}))?")
 
 
-class _Row(NamedTuple):
-    """One event as the file has it; times in seconds."""
-
-    key: StepKey
-    tid: int
-    kind: Kind
-    chunk: int
-    microbatch: int
-    start: float
-    end: float
+@lru_cache(maxsize=4096)
+def _kinds_of(name: str) -> tuple[Kind, ...]:
+    """What an event of this name is; also as ``Forward compute`` or ``forward_compute``."""
+    return _KINDS.get(name) or _KINDS.get(re.sub(r"[_\s]+", "-", name.lower()), ())
 
 
 class Ndtimeline:
@@ -69,17 +70,18 @@ class Ndtimeline:
     expected = "ndtimeline's events (forward-compute, backward-compute, ...)"
 
     def __init__(self) -> None:
-        self.rows: list[_Row] = []
+        self.rows: list[Row] = []
         self.places: dict[tuple[int, int], _Place] = {}  # by (pid, tid)
         self.others: Counter[str] = Counter()
         self.pids: dict[str, int] = {}  # that are no numbers
+        self.begun: dict[tuple[object, object, str], list[Json]] = {}  # by pid, tid and name
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, name: str, event: Json) -> None:
         """One event of a file."""
-        if kinds := _KINDS.get(name):
+        if kinds := _kinds_of(name):
             self._take_row(kinds, event)
         elif name == "thread_name" and event.get("ph") == "M":
             if match := _PLACE.search(str(arguments(event).get("name"))):
@@ -89,17 +91,29 @@ class Ndtimeline:
             self.others[name] += 1
 
     def _take_row(self, kinds: tuple[Kind, ...], event: Json) -> None:
-        if event.get("ph", "X") != "X":
+        phase = event.get("ph", "X")
+        if phase in ("B", "E"):  # an event in two halves
+            begun = self.begun.setdefault(
+                (event.get("pid"), event.get("tid"), str(event.get("name"))), []
+            )
+            if phase == "B":
+                begun.append(event)
+                return
+            if not begun:
+                return
+            first = begun.pop()
+            event = {**first, "dur": number(event, "ts") - number(first, "ts")}
+        elif phase != "X":
             return
         args = arguments(event)
         start = number(event, "ts") / 1e6
         end = start + number(event, "dur", 0.0) / 1e6
-        key = StepKey(first_whole(args, _STEPS, 0), self._replica(event))
+        key = StepKey(first_whole(args, _STEPS), self._replica(event))
         tid = whole(event.get("tid"), 0)
         if (rank := first_whole(args, _PIPELINE)) >= 0:
             self.places[key.replica, tid] = _Place(rank, first_whole(args, _TENSOR, 0))
-        chunk, microbatch = first_whole(args, _CHUNKS, 0), first_whole(args, _MICROBATCHES)
-        self.rows += [_Row(key, tid, kind, chunk, microbatch, start, end) for kind in kinds]
+        chunk, microbatch = first_whole(args, _CHUNKS), first_whole(args, _MICROBATCHES)
+        self.rows += [Row(key, tid, kind, chunk, microbatch, start, end) for kind in kinds]
 
     def _replica(self, event: Json) -> int:
         """The pid; where that is a name, the number of names before it."""
@@ -113,7 +127,10 @@ class Ndtimeline:
     def gathered(self) -> Gathered:
         """All steps of all replicas."""
         ranks, notes = self._ranks()
-        rows: dict[StepKey, dict[int, list[_Row]]] = defaultdict(lambda: defaultdict(list))
+        self.rows, without = numbered(self.rows)
+        if without:
+            notes.append(f"{without} events name no step, others do: left out")
+        rows: dict[StepKey, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
         for row in self.rows:
             rank = ranks.get((row.key.replica, row.tid))
             if rank is not None:
@@ -188,7 +205,7 @@ class _Place(NamedTuple):
     tensor: int
 
 
-def _folds_in_a_v(rows: dict[StepKey, dict[int, list[_Row]]], num_ranks: int) -> bool:
+def _folds_in_a_v(rows: dict[StepKey, dict[int, list[Row]]], num_ranks: int) -> bool:
     """Whether chunk 1 goes back from the last rank to the first, as in ZB-V and DualPipeV."""
     votes = 0
     for by_rank in rows.values():
@@ -200,7 +217,7 @@ def _folds_in_a_v(rows: dict[StepKey, dict[int, list[_Row]]], num_ranks: int) ->
     return votes > 0
 
 
-def _rank_events(rank: int, rows: list[_Row], layout: Layout) -> tuple[list[Event], int]:
+def _rank_events(rank: int, rows: list[Row], layout: Layout) -> tuple[list[Event], int]:
     """One rank's events of one step, and the number of messages that fit no result."""
     rows.sort(key=lambda row: row.start)
     computed = [*_computed(rank, rows, layout)]
@@ -214,7 +231,7 @@ def _rank_events(rank: int, rows: list[_Row], layout: Layout) -> tuple[list[Even
     return [*computed, *messages, *once], lost
 
 
-def _computed(rank: int, rows: Iterable[_Row], layout: Layout) -> Iterator[Event]:
+def _computed(rank: int, rows: Iterable[Row], layout: Layout) -> Iterator[Event]:
     """Its computations; microbatches are numbered by order where ``mb_id`` is no such number.
 
     A backward whose weights' part is there by itself is the part for the input.
@@ -234,7 +251,7 @@ def _computed(rank: int, rows: Iterable[_Row], layout: Layout) -> Iterator[Event
         yield Event(rank, kind, stage, row.microbatch, row.start, row.end)
 
 
-def _counts_otherwise(rows: Iterable[_Row]) -> bool:
+def _counts_otherwise(rows: Iterable[Row]) -> bool:
     """Whether ``mb_id`` is missing, or counts through all chunks, so that none shares a number."""
     numbers: dict[int, set[int]] = defaultdict(set)
     for row in rows:

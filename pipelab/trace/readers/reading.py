@@ -77,7 +77,7 @@ def _files(paths: Paths) -> list[Path]:
     given = [paths] if isinstance(paths, str | os.PathLike) else [*paths]
     found: list[Path] = []
     for path in map(Path, given):
-        if not path.is_dir():
+        if not os.path.isdir(path):  # Path.is_dir raises an error where a folder is closed to us
             found.append(path)
             continue
         inside = sorted(p for p in path.rglob("*") if p.name.endswith(_ENDINGS) and p.is_file())
@@ -86,14 +86,14 @@ def _files(paths: Paths) -> list[Path]:
         found += inside
     if not found:
         raise TraceError("no file to read: name one, or a folder of files")
-    unique: dict[Path, Path] = {}
-    for path in found:
-        unique.setdefault(path.resolve(), path)
+    unique: dict[str, Path] = {}
+    for path in found:  # Path.resolve raises an error for links that go round
+        unique.setdefault(os.path.realpath(path), path)
     return [*unique.values()]
 
 
 def _is_own(path: Path) -> bool:
-    if not path.is_file():
+    if not os.path.isfile(path):
         return False  # said when it is read
     try:
         return _OWN in beginning(path, 200)
@@ -131,7 +131,8 @@ def _unknown(
     path: Path, number: int, seen: Counter[str], readers: Sequence[_Reader], first: Path
 ) -> str:
     names = ", ".join(name or "(no name)" for name, _ in seen.most_common(_NAMES_SHOWN))
-    holds = f"{number:,} events, such as {names}" if number else "no list of events"
+    events = f"{number:,} event{'' if number == 1 else 's'}"
+    holds = f"{events}, such as {names}" if number else "no list of events"
     if path != first:
         return (
             f"{first} is of {readers[0].form}, {path} is not (it holds {holds[:120]}): open the "

@@ -28,7 +28,19 @@ _STEPS = [1 if byte in b"[{" else -1 for byte in range(256)]  # of brackets, how
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _SPANS = b"resourceSpans"
 _LISTS = (b"traceEvents", _SPANS)  # lists of events in an object
-_A_LINE = re.compile(rb'\{\s*"name"\s*:')  # how a file begins that has one event a line
+_ENDS = re.compile("premature EOF|[Ii]ncomplete")  # of the parser's words
+_NO_NUMBER = re.compile(rb"(?<=[:\[, \n])-?(?:NaN|Infinity)(?=[,\]} \n])")  # Python's, no JSON
+
+_OTHER_FORMS = {  # by how such a file begins
+    b"PK\x03\x04": "it is a zip archive: unpack it",
+    b"\x28\xb5\x2f\xfd": "it is packed by zstd: unpack it, or pack it by gzip",
+    b"BZh": "it is packed by bzip2: unpack it, or pack it by gzip",
+    b"\xfd7zXZ": "it is packed by xz: unpack it, or pack it by gzip",
+    b"PAR1": "it is a Parquet table: StragglerAnalysis' to_timeline.py makes JSON of it",
+    b"\xff\xfe": "it is text in UTF-16: save it as UTF-8",
+    b"\xfe\xff": "it is text in UTF-16: save it as UTF-8",
+    b"SQLite format 3": "it is a database: of Nsight Systems, which is not read",
+}
 
 Json = dict[str, object]
 Progress = Callable[["Place"], None]
@@ -64,10 +76,13 @@ class EventFile:
             with self.path.open("rb") as raw:
                 yield from self._events(raw)
         except (EOFError, ijson.IncompleteJSONError) as error:
-            raise TraceError(
-                f"{self.path}: it ends in the middle, after {self.number:,} events "
-                f"({_short(error)}): copy it again, or let the profiler finish"
-            ) from None
+            where = f"after {self.number:,} events ({_short(error)})"
+            if isinstance(error, EOFError) or _ENDS.search(str(error)):
+                raise TraceError(
+                    f"{self.path}: it ends in the middle, {where}: copy it again, or let the "
+                    f"profiler finish"
+                ) from None
+            raise TraceError(f"{self.path}: cannot be read as JSON {where}") from None
         except (OSError, zlib.error, ValueError, ijson.JSONError) as error:
             raise TraceError(f"{self.path}: cannot be read as JSON ({_short(error)})") from None
 
@@ -113,8 +128,8 @@ class _Parts:
             return "item", False
         found = [name for name in _LISTS if b'"' + name + b'"' in self.ready]
         if start != b"{":
-            raise ValueError("it begins with neither [ nor {")
-        if not found and _A_LINE.match(self.ready.lstrip()):
+            raise ValueError(_other_form(self.ready))
+        if not found and _is_event(self.ready.lstrip().partition(b"\n")[0]):
             return "", True
         name = (found or [_LISTS[0]])[0]
         return f"{name.decode()}.item", name == _SPANS
@@ -128,6 +143,10 @@ class _Parts:
 
     def _read(self, size: int) -> bytes:
         part = self.plain.read(size)
+        while part[-1:].isalpha() and (more := self.plain.read(1)):
+            part += more  # a word is not cut
+        if b"NaN" in part or b"Infinity" in part:
+            part = _NO_NUMBER.sub(b"null", part)
         self._check_depth(part)
         file = self.file
         if len(file.head) < _KEPT:
@@ -135,7 +154,7 @@ class _Parts:
         file.tail = (file.tail + part)[-_KEPT:] if len(part) < _KEPT else part[-_KEPT:]
         if file.progress:
             done = os.lseek(self.raw.fileno(), 0, os.SEEK_CUR)  # of a gzip file: packed
-            file.progress(Place(file.path, done, self.total))
+            file.progress(Place(file.path, done, max(done, self.total)))  # it may still grow
         return part
 
     def _check_depth(self, part: bytes) -> None:
@@ -147,7 +166,27 @@ class _Parts:
         self.depth = depths[-1]
 
 
+def _is_event(line: bytes) -> bool:
+    """Whether this is all of one event: then the file has one a line."""
+    try:
+        return "name" in json.loads(line)
+    except (ValueError, RecursionError, TypeError):
+        return False
+
+
+def _other_form(start: bytes) -> str:
+    """What a file is that begins so, and what to do with it."""
+    if not start.strip():
+        return "it is empty"
+    known = (what for mark, what in _OTHER_FORMS.items() if start.startswith(mark))
+    return next(known, "it begins with neither [ nor {")
+
+
 def _what(path: Path) -> str:
+    if str(path) == "-":
+        return "stdin is not read, write it into a file"
+    if path.is_symlink() and not path.exists():
+        return "it is a link that leads nowhere"
     return "it is no plain file" if path.exists() else "there is no such file"
 
 
@@ -182,9 +221,11 @@ def brief(value: object) -> str:
 def whole(value: object, default: int = -1) -> int:
     """A whole number that is 0 or more; ``default`` for anything else.
 
-    >>> whole(3), whole("3"), whole(-1), whole(None)
-    (3, 3, -1, -1)
+    >>> whole(3), whole("3"), whole(3.0), whole(-1), whole(None)
+    (3, 3, 3, -1, -1)
     """
+    if isinstance(value, float) and value.is_integer():  # as tables write a column with gaps
+        value = int(value)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         value = int(value)
     is_whole = isinstance(value, int) and not isinstance(value, bool)

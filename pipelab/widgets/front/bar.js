@@ -2,6 +2,7 @@
 // The buttons of a timeline: replay, zoom, and what is shown.
 /** @import { Act, Image, State } from "./types.js" */
 import { button, element, set, setIcon, write } from "./parts.js";
+import { isPredictionOf } from "./data.js";
 import { say, speeds } from "./scale.js";
 import { chooseGhost } from "./state.js";
 import { makeStepChoice } from "./steps.js";
@@ -44,7 +45,7 @@ export function makeBar(s, image, act, extra) {
       toggles.memory.hidden = !s.curves && !s.live;
       toggles.ghost.hidden = !s.ghostFrom;
       toggles.former.hidden = !s.former;
-      setText(toggles.ghost, s.ghostFrom?.[0].source === "predicted" ? "Prediction" : "Other run");
+      setText(toggles.ghost, s.ghostFrom && isPredictionOf(s.ghostFrom[0], s.trace.head) ? "Prediction" : "Other run");
     },
     /** Once per frame: whether it plays. */
     update() {

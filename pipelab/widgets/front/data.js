@@ -178,6 +178,12 @@ export function details(trace, i, ghost = null) {
   return ghost ? [...lines, ...movedFrom(ghost, trace, i)] : lines;
 }
 
+/** Whether one is what was predicted of the other; if not, it is just another run.
+ * @param {Head} other @param {Head} head */
+export function isPredictionOf(other, head) {
+  return other.source === "predicted" && head.source !== "predicted";
+}
+
 /** How much later and longer an event is than the same one of another trace.
  * @param {Trace} other @param {Trace} trace @param {number} i */
 function movedFrom(other, trace, i) {
@@ -185,7 +191,7 @@ function movedFrom(other, trace, i) {
   if (twin < 0) return [];
   const late = trace.start[i] - other.start[twin];
   const longer = trace.end[i] - trace.start[i] - (other.end[twin] - other.start[twin]);
-  const name = say(other.head.source === "predicted" ? "than_predicted" : "than_recorded");
+  const name = say(isPredictionOf(other.head, trace.head) ? "than_predicted" : "than_recorded");
   return [say(late < 0 ? "earlier" : "later", { time: timeText(Math.abs(late)), other: name }),
     say(longer < 0 ? "shorter" : "longer", { time: timeText(Math.abs(longer)), other: name })];
 }

@@ -145,7 +145,7 @@ function drawNames(view, s) {
     const share = s.trace.head.shares?.[rank];
     const x = place.left + place.plot + 8;
     if (share) name(place.right > 60 ? say("idle_share", { share }) : share, x, middle);
-    if (ghost[1] >= 10 && box[1]) name(s.ghostName, place.left - 8, ghost[0] + ghost[1] / 2 + 3, "pl-end pl-quiet");
+    if (ghost[1] >= 10 && box[1] && rank < (s.ghost?.rows.length ?? 0)) name(s.ghostName, place.left - 8, ghost[0] + ghost[1] / 2 + 3, "pl-end pl-quiet");
     if (memory[1] >= 12 && s.curves) {
       const peak = s.peaks[rank];
       name(say("memory"), place.left - 8, memory[0] + memory[1] / 2 + 4, "pl-end pl-quiet");

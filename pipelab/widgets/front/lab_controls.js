@@ -5,7 +5,7 @@ import { debounce } from "./debounce.js";
 import { newId } from "./new_id.js";
 import { button, element } from "./parts.js";
 
-// ms that a slider must rest before it starts a run, unless it is released: a key that is held
+// ms that a slider must rest before it starts a run, while it is dragged or a key is held, which
 // repeats after 30 or so
 const DEBOUNCE = 50;
 
@@ -57,7 +57,7 @@ export function makeControls(model, sent) {
   return { node: form, inputs, again, stop, end: commit.cancel };
 }
 
-/** One control for each setting; a slider waits until it rests, the others act at once.
+/** One control for each setting; a slider that still moves waits until it rests, the others act at once.
  * @param {Model} model @param {ReturnType<typeof debounce>} commit @returns {Record<string, Control>} */
 function makeInputs(model, commit) {
   const choices = model.get("choices");
@@ -88,7 +88,7 @@ function makeInputs(model, commit) {
 
 /** A labelled range, with its number beside it; a screen reader reads that of the input.
  * @param {string} label @param {string} letter @param {number[]} range @param {number} value
- * @param {Debounced} act due while it moves, and done when it is released
+ * @param {Debounced} act due while it moves, and done when it has its value
  * @returns {Control} */
 function slider(label, letter, [min, max], value, act) {
   const id = newId();
@@ -99,14 +99,24 @@ function slider(label, letter, [min, max], value, act) {
     number.textContent = input.value;
   };
   show(value);
-  input.addEventListener("input", () => {
-    number.textContent = input.value;
-    act.soon();
-  });
-  input.addEventListener("pointerup", act.flush);
+  input.addEventListener("input", () => void (number.textContent = input.value));
+  onMoves(input, act);
   const words = element("label", { for: id }, `${label} `, element("i", {}, letter));
   const node = element("div", { class: "pl-control" }, words, element("div", {}, input, number));
   return { node, input, show, value: () => Number(input.value) };
+}
+
+/** Calls `act` when a slider has its value: it is released, or one press of a key has moved it.
+ * @param {EventTarget} slider @param {Debounced} act due while it is dragged, or a key is held */
+export function onMoves(slider, act) {
+  let isHeld = false; // a key, and each of its repeats is a change; a drag has one, at its end
+  slider.addEventListener("input", act.soon);
+  slider.addEventListener("keydown", (event) => void (isHeld = /** @type {KeyboardEvent} */ (event).repeat));
+  slider.addEventListener("change", () => isHeld || act.flush());
+  slider.addEventListener("keyup", () => {
+    isHeld = false;
+    act.flush();
+  });
 }
 
 /** A labelled choice; `options` are pairs of value and words.

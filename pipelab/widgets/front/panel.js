@@ -1,6 +1,6 @@
 // @ts-check
 // What is around the picture: a sentence, buttons, what each rank does now, legend, tables.
-/** @import { Act, Doing, Head, Image, Kind, Reason, State, Table } from "./types.js" */
+/** @import { Act, Doing, Head, Image, Kind, Reason, State, Table, Trace } from "./types.js" */
 import { makeBar } from "./bar.js";
 import { IN_LANE, details, doing, isBox, numberOf, token } from "./data.js";
 import { element, set, svg, tableOf, write } from "./parts.js";
@@ -44,6 +44,8 @@ export function makeParts(s, image, act, extra, atWork) {
   let lines = [];
   /** @type {Head | null} */
   let known = null;
+  /** @type {Trace | null} */
+  let named = null; // what is over the trace as the legend names it
   const describe = () => write(nodes.about, description(s));
 
   return {
@@ -65,6 +67,8 @@ export function makeParts(s, image, act, extra, atWork) {
       const stateOf = (/** @type {number} */ rank) =>
         s.live ? atWork(s.trace, rank, s.ghost) : hasEnded ? null : doing(s.trace, rank, s.time);
       lines.forEach((line, rank) => line(stateOf(rank)));
+      if (s.ghost !== named && !s.live) fillLegend(s, nodes.legend, image); // a button shows it, or not
+      named = s.ghost;
     },
     /** A trace has come: everything that does not depend on the time. */
     show() {
@@ -146,7 +150,7 @@ function swatch(image, kind) {
 /** @param {State} s @param {Element} list @param {Image} image */
 function fillLegend(s, list, image) {
   const { head } = s.trace;
-  const present = new Set(s.live && s.ghost ? s.ghost.kind : s.trace.kind); // a live trace is not complete
+  const present = new Set([...s.trace.kind, ...s.ghost?.kind ?? []]); // a live trace is not complete
   const items = head.kinds.filter((kind, place) => present.has(place) && kind.name !== "WAIT")
     .map((kind) => element("li", IN_LANE.has(kind.name) ? { class: "pl-in-lane" } : {}, swatch(image, kind), kind.words));
   const reasons = new Set(head.idle?.reason ?? []);

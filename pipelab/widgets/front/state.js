@@ -1,7 +1,7 @@
 // @ts-check
 // What the learner sees: which trace, when, how close, and what is chosen.
 /** @import { Head, State } from "./types.js" */
-import { bytesOf, find, follow, readTrace } from "./data.js";
+import { bytesOf, find, follow, isPredictionOf, readTrace } from "./data.js";
 import { say, zoomed } from "./scale.js";
 
 /** Before a trace has come: one without ranks. @returns {State} */
@@ -60,7 +60,7 @@ export function chooseGhost(s) {
   const { former, ghost } = s.lanes;
   const from = former ? s.former : ghost ? s.ghostFrom : null;
   s.ghost = from ? readTrace(...from) : null;
-  s.ghostName = !from ? "" : say(former ? "ghost_former" : from[0].source === "predicted" ? "ghost_predicted" : "ghost_recorded");
+  s.ghostName = !from ? "" : say(former ? "ghost_former" : isPredictionOf(from[0], s.trace.head) ? "ghost_predicted" : "ghost_recorded");
 }
 
 /** Remember the trace before this one. @param {State} s @param {Head} head @param {unknown} bytes */

@@ -1,0 +1,99 @@
+"""The next day: a cell that needs what earlier cells made says so, in place of a NameError.
+
+A notebook keeps its text and pictures, but a new kernel has run none of its cells. Active in a
+notebook once anything of pipelab is imported; each cell of a lesson that needs earlier ones begins
+with such an import. A NameError within a function is shown as usual, and the advice below it.
+"""
+
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol
+
+from pipelab.tracebacks import Line, own_lines
+
+# names of a cell's own code; up to Python 3.11 a comprehension is a function
+_CELL = {"<module>", "<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>"}
+
+
+class _Tracebacks(Protocol):
+    def structured_traceback(
+        self,
+        kind: type[BaseException],
+        error: BaseException,
+        traceback: TracebackType,
+        tb_offset: int | None = None,
+    ) -> list[str]: ...
+
+
+class _Shell(Protocol):
+    user_ns: dict[str, object]
+    InteractiveTB: _Tracebacks
+
+    def set_custom_exc(self, kinds: tuple[type[BaseException], ...], handler: object) -> None: ...
+    def showtraceback(self, exc_tuple: object, tb_offset: int | None = None) -> None: ...
+    def _showtraceback(
+        self, kind: type[BaseException], error: BaseException, lines: Sequence[str]
+    ) -> None: ...
+
+
+def begin() -> None:
+    """Explain names that this kernel does not know yet; outside of a notebook, nothing."""
+    kernel = sys.modules.get("ipykernel")
+    interactive = sys.modules.get("IPython")
+    if kernel is not None and interactive is not None:
+        shell = interactive.get_ipython()
+        if shell is not None:
+            shell.set_custom_exc((NameError,), _explain)
+
+
+def _explain(
+    shell: _Shell,
+    kind: type[BaseException],
+    error: NameError,
+    traceback: TracebackType,
+    tb_offset: int | None = None,
+) -> None:
+    lines = own_lines(traceback)
+    if isinstance(error, UnboundLocalError) or not lines or not _is_of_cells(shell, traceback):
+        shell.showtraceback((kind, error, traceback), tb_offset)
+        return
+    shell._showtraceback(kind, error, _shown(shell, kind, error, traceback, lines[-1], tb_offset))
+
+
+def _is_of_cells(shell: _Shell, traceback: TracebackType) -> bool:
+    """Whether the name was looked for among those that cells make, not in some module."""
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback.tb_frame.f_globals is shell.user_ns
+
+
+def _shown(
+    shell: _Shell,
+    kind: type[BaseException],
+    error: NameError,
+    traceback: TracebackType,
+    line: Line,
+    tb_offset: int | None,
+) -> list[str]:
+    advice = said(error.name or str(error))
+    if line.function in _CELL:
+        return [line.text, "", *advice]
+    usual = shell.InteractiveTB.structured_traceback(kind, error, traceback, tb_offset=tb_offset)
+    return [*usual, "", *advice]
+
+
+def said(name: str) -> list[str]:
+    r"""What a learner reads, line by line.
+
+    >>> print(*said("four"), sep="\n")
+    This kernel does not know 'four' yet: an earlier cell makes it, and has not run since the
+    kernel was started. Choose Run > Run All Above Selected Cell, then run this cell again.
+    (If 'four' is a name of your own, look at its spelling.)
+    """
+    return [
+        f"This kernel does not know {name!r} yet: an earlier cell makes it, and has not run since "
+        "the",
+        "kernel was started. Choose Run > Run All Above Selected Cell, then run this cell again.",
+        f"(If {name!r} is a name of your own, look at its spelling.)",
+    ]
