@@ -224,9 +224,19 @@ _PREDICTED = (
 )
 
 
-def write_gallery(path: Path, recordings: Path) -> None:
-    """Write the gallery's page; entries without a recording are left out."""
-    parts = ["# Gallery", _ABOUT, "## Recorded on real ranks", _LINES, _definitions()]
+def write_gallery(path: Path, recordings: Path, links: str = "") -> None:
+    """Write the gallery's page; entries without a recording are left out.
+
+    ``links``: HTML that leads on from here, below the first words.
+    """
+    parts = [
+        "# Gallery",
+        _ABOUT,
+        *filter(None, [links]),
+        "## Recorded on real ranks",
+        _LINES,
+        _definitions(),
+    ]
     for entry in RECORDED:
         parts += _section(entry, _recorded(entry, recordings))
     parts += _section(HANG, run(HANG)._repr_html_().replace("\n", " "))

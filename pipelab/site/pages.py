@@ -23,6 +23,10 @@ _BUTTON = (
     "Change schedule, ranks and microbatches in the browser; nothing to install. Or play "
     f'<a href="{PLAYGROUND}/levels.html">twelve levels</a>: order the actions, beat the bubble.</p>'
 )
+_FROM_GALLERY = (
+    f'<p>Make one: <a href="{PLAYGROUND}/index.html">the playground</a> predicts any schedule, '
+    f'<a href="{PLAYGROUND}/levels.html">twelve levels</a> ask for a better one.</p>'
+)
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 _MATH = re.compile(r"(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\w$])")
 _FENCED = re.compile(r"^(```.*?^```|~~~.*?^~~~)|(`[^`\n]+`)", re.MULTILINE | re.DOTALL)
@@ -54,7 +58,7 @@ def gather(notebooks: Path, folder: Path, *, playground: bool = False) -> int:
         copy.write_text(_markdown(page.read_text("utf-8"), page, notebooks), "utf-8")
     (folder / "guides" / "index.md").write_text(_GUIDES, "utf-8")
     write_reference(folder / "reference")
-    write_gallery(folder / "gallery.md", site / RECORDINGS)
+    write_gallery(folder / "gallery.md", site / RECORDINGS, _FROM_GALLERY if playground else "")
     _fill_home(folder / "index.md", site, playground)
     return sum(write_lesson(path, folder / path.name) for path in lessons)
 

@@ -145,8 +145,12 @@ def test_a_level_is_played_with_a_finger(visit, address):
     options = {"has_touch": True, "is_mobile": True}
     page = visit(address, viewport={"width": 400, "height": 800}, **options)
     token(page, "0F1").tap()
+    row = page.locator(".pl-row").first
+    before = row.bounding_box()
     page.get_by_role("button", name="Move the chosen token left").tap()
     expect_solved(page, 1, "What you built is 1F1B")
+    expect(page.get_by_role("button", name="Next level")).to_be_in_viewport()
+    assert row.bounding_box() == before, "what comes up does not push the grid"
 
 
 def test_a_block_is_stamped(visit, address):

@@ -204,7 +204,8 @@ def first_minute(page: Page, home: str) -> None:
     expect(status).to_contain_text("bubble 8.6 %", timeout=120_000)
     expect(recorded).to_have_attribute("data-pl-recorded", "1f1b-4-32")
     page.get_by_role("link", name="Gallery").click()
-    expect(page.get_by_role("link", name="Playground")).to_be_visible()
+    expect(page.get_by_role("link", name="the playground")).to_be_visible()
+    expect(page.get_by_role("link", name="twelve levels")).to_be_visible()
 
 
 def lessons() -> list[Path]:

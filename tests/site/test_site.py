@@ -116,7 +116,7 @@ def actions_by_rank(trace: Trace) -> list[set[tuple]]:
 
 
 def test_gallery_shows_every_entry(tmp_path):
-    gallery.write_gallery(tmp_path / "gallery.md", RECORDINGS)
+    gallery.write_gallery(tmp_path / "gallery.md", RECORDINGS, "<p>onward</p>")
     text = tmp_path.joinpath("gallery.md").read_text("utf-8")
     for entry in (*gallery.RECORDED, gallery.HANG, *gallery.PREDICTED):
         assert f"### {entry.title}\n\n{entry.words}" in text

@@ -57,8 +57,8 @@ function solvedNode(act) {
   const words = element("div", {});
   const recorded = button("Show what real ranks did", act.recorded);
   const next = button("Next level", act.next);
-  const node = element("section", { class: "pl-solved", "aria-label": "Solved" }, stars, words,
-    element("div", { class: "pl-group" }, next, recorded));
+  const node = element("section", { class: "pl-solved", "aria-label": "Solved" }, stars,
+    element("div", { class: "pl-group" }, next, recorded), words); // buttons first: on a phone the words may be scrolled
   return {
     node,
     /** @param {number} count of stars @param {string} text a line for each paragraph, "" for not solved
@@ -135,9 +135,9 @@ export function renderLevels({ model, el }, extra = []) {
   const figures = element("dl", { class: "pl-figures" });
   const buttons = helpButtons(ask, () => levels[place()], () => ask("again"));
   const solved = solvedNode({ next: () => begin(levels[place() + 1].name), recorded: () => ask("recorded") });
-  const aside = element("div", { class: "pl-goal" }, title, task, figures, buttons.node, buttons.help.node, solved.node, ...extra);
+  const aside = element("div", { class: "pl-goal" }, title, task, figures, buttons.node, buttons.help.node, ...extra);
   const editor = element("div", { class: "pl-order" });
-  const root = element("section", { class: "pl-levels pl-root", "aria-label": "Levels" }, list.node, aside, editor);
+  const root = element("section", { class: "pl-levels pl-root", "aria-label": "Levels" }, list.node, aside, editor, solved.node);
   function showLevel() {
     const level = levels[place()];
     if (begun === level.name) return;
