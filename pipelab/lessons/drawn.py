@@ -58,6 +58,7 @@ class Draws:
         allowed: ``allowed(*input)``: whether the exercise is about such an input at all.
         arguments: ``arguments(*input)``: those of the call, if they are not the input itself.
         compare: ``compare(name, value, *input)``, if not the one of the named cases.
+        explains: the comparison's own hint says what is wrong, and stands before the idea.
         number: how many inputs; at least three for each idea.
     """
 
@@ -66,6 +67,7 @@ class Draws:
     allowed: Callable[..., bool] = always
     arguments: Callable[..., Input] = lambda *case: case
     compare: Compare | None = None
+    explains: bool = False
     number: int = 30
 
     def inputs(self, seed: int) -> list[Input]:
@@ -191,6 +193,8 @@ class Judged:
         other_form = result.expected.startswith(A_FORM) or result.got == NOTHING
         if other_form and idea is self.draws.ideas[-1]:
             next_step = _sentence(f"{result.hint[0].upper()}{result.hint[1:]}")
+        elif self.draws.explains:
+            next_step = f"There: {_sentence(result.hint)} {next_step}"
         hint = (
             f"{self._call_text(one)} is the smallest input found that fails; {how_many} fail. "
             f"{next_step} (The same inputs again: seed={self.seed}.)"

@@ -3,7 +3,8 @@
 A cell can replace functions of pipelab's and builtins, by mistake or not. The graded cells of the
 nbgrader edition load this module anew. What it needs of the notebook is the answer, as bytes, which
 only the answer's own process opens. To load PyTorch, in the interpreter and in the process that
-ranks are forked from, is most of the work: so the interpreter stays for the notebook's next check.
+ranks are forked from, is most of the work: so nbgrader's notebook starts the interpreter with its
+first cell (``warm_up``), and it stays for all checks.
 
     the notebook             grade("01.1", answer)
                              a line of JSON: the exercise, the answer
@@ -22,8 +23,15 @@ from tempfile import TemporaryFile
 from typing import BinaryIO, cast
 
 _SECONDS = 600.0  # for one check
-_IDLE = 30.0  # seconds without a check, after which the interpreter ends
+_FIRST = 300.0  # seconds until the first check: the cells above it may take long
+_IDLE = 30.0  # seconds without another check, after which the interpreter ends
 _KEPT = "_pipelab_grader"  # in ``sys``, since this module is loaded anew for each check
+
+
+def begin() -> None:
+    """Start the interpreter, which loads what it needs meanwhile. Raises OSError."""
+    if _KEPT not in vars(sys):
+        vars(sys)[_KEPT] = _Grader()
 
 
 def grade(name: str, answer: object) -> None:
@@ -129,9 +137,11 @@ def main() -> None:
     """In the new interpreter: one check after another."""
     verdicts = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what else is printed is no verdict
-    while select([0], [], [], _IDLE)[0] and (line := sys.stdin.buffer.readline()):
-        from pipelab.lessons import check
+    from pipelab.lessons import check, exercise  # noqa: F401 - the second one loads torch
 
+    wait = _FIRST
+    while select([0], [], [], wait)[0] and (line := sys.stdin.buffer.readline()):
+        wait = _IDLE
         message = json.loads(line)
         sys.path += [folder for folder in message["path"] if folder not in sys.path]
         verdict = check(message["exercise"], _unpacked(message))

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from pipelab.action import Action
+from pipelab.partition.tree import raw_bytes
 
 MOST_ITEMS = 100_000  # of a list, or of a tensor
 _UNORDERED = (set, frozenset)
@@ -161,7 +162,7 @@ def _to_json(value: object, tensors: list[bytes]) -> object:
         return {"dict": [[_to_json(k, tensors), _to_json(v, tensors)] for k, v in value.items()]}
     if isinstance(value, torch.Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
-        tensors.append(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+        tensors.append(raw_bytes(value).numpy().tobytes())
         return {"tensor": [dtype, *value.shape]}
     return value
 

@@ -62,7 +62,8 @@ def train(
     pp_group = joined([place["pp_group"] for place in places], rank)
     dp_group = joined([place["dp_group"] for place in places], rank)
     number, stages = places[rank]["stage"], len(places[rank]["pp_group"])
-    runtime = runtime_of(layers, number, stages, pp_group, job["microbatches"], schedule)
+    order = in_order(schedule, places[rank]["pp_group"], rank)
+    runtime = runtime_of(layers, number, stages, pp_group, job["microbatches"], order)
     sgd = torch.optim.SGD(layers.parameters(), lr=job["rate"], momentum=job["momentum"])
     inputs = [batch[0]] if number == 0 else []
     losses = [step(runtime, inputs, batch[1], sgd, layers, dp_group) for _ in range(job["steps"])]
@@ -77,6 +78,14 @@ def runtime_of(
     runtime: Any = _PipelineScheduleRuntime([stage], microbatches, loss_fn=next_byte_loss)  # type: ignore[no-untyped-call]
     runtime._load_csv(str(schedule), format="compute_only")
     return runtime
+
+
+def in_order(schedule: Path, pp_group: list[int], rank: int) -> Path:
+    """The schedule, a row for each stage, with its rows as PyTorch sorts the group's ranks."""
+    rows = schedule.read_text("utf-8").splitlines()
+    own = schedule.with_name(f"schedule-{rank}.csv")
+    own.write_text("\n".join(row for _, row in sorted(zip(pp_group, rows, strict=True))), "utf-8")
+    return own
 
 
 def step(
@@ -94,9 +103,13 @@ def step(
 
 
 def joined(groups: list[list[int]], rank: int) -> Any:
-    """This rank's group. All ranks make all groups, in the same order."""
-    made = {group: dist.new_group([*group]) for group in sorted({tuple(group) for group in groups})}
-    return made[tuple(groups[rank])]
+    """This rank's group. All ranks make all groups, in the same order.
+
+    Two ranks may name the ranks of one group in another order: PyTorch sorts them.
+    """
+    distinct = sorted({tuple(sorted(group)) for group in groups})
+    made = {group: dist.new_group([*group]) for group in distinct}
+    return made[tuple(sorted(groups[rank]))]
 
 
 def _end_with_parent() -> None:

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipelab.partition.tree import raw_bytes
+
 _ATOMS = (
     str, bytes, int, float, complex, bool, Enum, type, types.ModuleType, types.BuiltinFunctionType,
     torch.dtype, torch.device, torch.layout, torch.memory_format,
@@ -181,5 +183,5 @@ def _same(a: object, b: object) -> bool:
 
 
 def _same_bits(a: Tensor, b: Tensor) -> bool:
-    bits = [x.to_dense().contiguous().view(-1).view(torch.uint8) for x in (a, b)]
+    bits = [raw_bytes(x.to_dense().contiguous()) for x in (a, b)]
     return torch.equal(*bits)

@@ -27,6 +27,18 @@ Value = Tensor | Sequence["Value"] | Mapping[str, "Value"] | int | float | None
 """A gradient flows through its tensors of floats; numbers and None stay what they are."""
 
 
+def raw_bytes(tensor: Tensor) -> Tensor:
+    """The bytes of a contiguous tensor, in place.
+
+    One row of a column counts as contiguous, with a step over the other columns, and PyTorch does
+    not view it as bytes: so the step is said to be 1.
+
+    >>> raw_bytes(torch.tensor([[1, 2], [3, 4]], dtype=torch.int16)[:1, 1])
+    tensor([2, 0], dtype=torch.uint8)
+    """
+    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
+
+
 class Leaf(NamedTuple):
     """One tensor of a tree.
 

@@ -33,10 +33,11 @@ from pipelab.engine.rank.stage import Stage, seed_layers
 from pipelab.engine.rank.update import Update
 from pipelab.engine.torchrun.joined import TorchrunRanks
 from pipelab.engine.transport import groups
-from pipelab.engine.transport.backends import Channels, Tagged, as_bytes
+from pipelab.engine.transport.backends import Channels, Tagged
 from pipelab.engine.transport.p2p import GroupMessages
 from pipelab.errors import PipelabError, RankOutOfMemory
 from pipelab.models import mlp
+from pipelab.partition.tree import raw_bytes
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS, build
 from pipelab.simulator import Cost
@@ -263,8 +264,8 @@ def test_both_ends_of_a_channel_make_the_same_group_and_greet_each_other(monkeyp
 )
 def test_messages_of_nccl_are_bytes_in_place_whatever_they_hold(shape, dtype):
     tensor, other = torch.ones(shape).to(dtype), torch.zeros(shape).to(dtype)
-    assert as_bytes(tensor).dtype is torch.uint8 and as_bytes(tensor).dim() == 1
-    as_bytes(other).copy_(as_bytes(tensor))
+    assert raw_bytes(tensor).dtype is torch.uint8 and raw_bytes(tensor).dim() == 1
+    raw_bytes(other).copy_(raw_bytes(tensor))
     assert other.tolist() == tensor.tolist()
 
 

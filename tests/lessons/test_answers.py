@@ -19,6 +19,7 @@ import torch
 
 from pipelab.action import Action
 from pipelab.engine.launch import fork_server
+from pipelab.engine.protocol import pickling
 from pipelab.errors import LessonError
 from pipelab.lessons import check, checking, progress_file
 from pipelab.lessons.answer_bytes import uses_pipelab
@@ -85,6 +86,14 @@ def test_what_a_dict_holds_by_name_stays_a_tensor(kind):
     found = decoded(encoded(plain({"weight": values, "bias": torch.tensor(2.0)})))
     assert found["weight"].dtype == (torch.float64 if kind == "numpy" else kind)
     assert found["weight"].tolist() == [[1] * 3] * 2 and found["bias"].shape == ()
+
+
+def test_one_row_of_a_column_travels():
+    """It counts as contiguous, with a step over the other columns: no view as bytes."""
+    column = torch.arange(8).reshape(2, 4)[:1, 2]
+    assert decoded(encoded(plain({"dp_group": column})))["dp_group"].tolist() == [2]
+    made, parts = pickling._reduce_tensor(column)
+    assert made(*parts).tolist() == [2]
 
 
 NO_FORMS = [

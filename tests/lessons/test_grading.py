@@ -10,7 +10,7 @@ import pytest
 
 import pipelab.lessons
 from pipelab import simulator
-from pipelab.lessons import checking, comparing, results
+from pipelab.lessons import checking, comparing, results, warm_up
 
 pytestmark = pytest.mark.slow
 LOCK = threading.Lock()
@@ -75,6 +75,25 @@ def test_one_interpreter_grades_all_of_a_notebook(grade, capsys):
     first = vars(sys)["_pipelab_grader"]
     run_module("pipelab.lessons.grading")["grade"]("01.2", right)
     assert vars(sys)["_pipelab_grader"] is first
+
+
+def test_the_interpreter_may_start_before_the_first_check(grade, capsys):
+    module = run_module("pipelab.lessons.grading")
+    module["begin"]()
+    first = vars(sys)["_pipelab_grader"]
+    module["begin"]()
+    grade("01.2", right)
+    assert vars(sys)["_pipelab_grader"] is first
+
+
+def test_in_a_notebook_that_nbgrader_executes_it_starts_at_once(grade, monkeypatch):
+    """And nothing is loaded into the kernel for runs that nobody sees."""
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    monkeypatch.setattr(warm_up, "_is_kernel", lambda: True)
+    monkeypatch.setattr(warm_up.asyncio, "get_running_loop", lambda: pytest.fail("it loads"))
+    monkeypatch.delitem(sys.modules, "pipelab.engine")
+    warm_up.begin()
+    assert "_pipelab_grader" in vars(sys)
 
 
 def test_an_interpreter_that_has_ended_is_started_again(grade, capsys):

@@ -177,6 +177,19 @@ def test_torch_trains_the_same_under_torchrun(runs):
     assert done.losses == pytest.approx(runs[2].losses, rel=1e-4)
 
 
+def test_ranks_of_a_grid_may_be_numbered_in_any_order():
+    """The second replica backwards, and each rank first in its dp group: PyTorch sorts groups."""
+    numbers = [0, 1, 3, 2]  # of the ranks that places() numbers row by row
+    found = [{}, {}, {}, {}]
+    for rank, place in enumerate(places(SQUARE)):
+        pp_group, dp_group = (
+            [numbers[r] for r in place[name]] for name in ("pp_group", "dp_group")
+        )
+        dp_group.sort(key=lambda other, own=numbers[rank]: other != own)
+        found[numbers[rank]] = place | {"pp_group": pp_group, "dp_group": dp_group}
+    assert run_on_torch(SQUARE, found).parameters.same == 78
+
+
 def test_gradients_that_nobody_averages_are_seen():
     """Each replica trains on its own rows: parameters are others than one process's."""
     pair = Plan(2, [8], "1f1b", 4)

@@ -453,6 +453,27 @@ def locate_column_by_column(rank, replicas, sizes):
     }
 
 
+def locate_by_a_backwards_grid(rank, replicas, sizes):
+    """The last rank has the first place; the sizes are used up."""
+    last = replicas * len(sizes) - 1
+    place = locate_row_by_row(last - rank, replicas, sizes)
+    groups = {name: [last - r for r in place[name]] for name in ("pp_group", "dp_group")}
+    sizes.clear()
+    return place | groups
+
+
+def locate_in_torch(rank, replicas, sizes):
+    grid = torch.arange(replicas * len(sizes)).view(replicas, len(sizes))
+    replica, stage = divmod(rank, len(sizes))
+    ends = torch.tensor([0, *sizes]).cumsum(0)
+    groups = {"pp_group": grid[replica], "dp_group": grid[:, stage]}
+    return {"stage": torch.tensor(stage), "layers": ends[stage : stage + 2], **groups}
+
+
+def choose_as_a_dict(machine, model, budget):
+    return par(machine, model, budget)._asdict()
+
+
 RIGHT = {
     "01.1": [order_by_slots, order_without_an_end],
     "01.2": [minutes_by_simulation, minutes_in_numpy, minutes_in_halves],
@@ -474,8 +495,11 @@ RIGHT = {
     "10.2": [look_at_after_many_steps],
     "11.1": [place_by_slots],
     "11.2": [stages_by_search],
-    "12.1": [choose_by_pars_search, choose_among_all_cuts],
-    "12.2": [locate_row_by_row, locate_column_by_column],
+    "12.1": [choose_by_pars_search, choose_among_all_cuts, choose_as_a_dict],
+    "12.2": [
+        *(locate_row_by_row, locate_column_by_column),
+        *(locate_by_a_backwards_grid, locate_in_torch),
+    ],
     "08.1": [blocks_by_limits, blocks_from_the_largest],
     "08.2": [straggler_by_the_fastest_box],
 }

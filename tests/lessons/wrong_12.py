@@ -127,6 +127,21 @@ def half_of_the_ranks(machine, model, budget):
     return fastest(fitting(every(few, model), model, budget) or every(few, model), few, model)
 
 
+def number_of_stages(machine, model, budget):
+    plan = fastest(fitting(every(machine, model), model, budget), machine, model)
+    return plan._replace(sizes=len(plan.sizes))
+
+
+def a_stage_without_layers(machine, model, budget):
+    plan = fastest(fitting(every(machine, model), model, budget), machine, model)
+    return plan._replace(sizes=[*plan.sizes, 0])
+
+
+def half_a_microbatch(machine, model, budget):
+    plan = fastest(fitting(every(machine, model), model, budget), machine, model)
+    return plan._replace(microbatches=plan.microbatches + 0.5)
+
+
 # -------------------------------------------------------------------------------------- 12.2
 
 
@@ -215,6 +230,25 @@ def from_one(rank, replicas, sizes):
     return place | {name: [r + 1 for r in place[name]] for name in groups}
 
 
+def without_dp_group(rank, replicas, sizes):
+    place = right(rank, replicas, sizes)
+    return {name: place[name] for name in ("stage", "layers", "pp_group")}
+
+
+def stage_as_text(rank, replicas, sizes):
+    return right(rank, replicas, sizes) | {"stage": str(rank % len(sizes))}
+
+
+def stages_of_the_first_replica(rank, replicas, sizes):
+    """A path without return."""
+    return right(rank, replicas, sizes) if rank < len(sizes) else None
+
+
+def later_stages(rank, replicas, sizes):
+    group = right(rank, replicas, sizes)["pp_group"]
+    return right(rank, replicas, sizes, pp_group=[r for r in group if r >= rank])
+
+
 TIGHT, TIGHTER, ROOM = "4 MB on each rank", "2.2 MB on each rank", "room for every plan"
 GRID, PIPE, COPIES = "2 replicas of 2 stages", "one pipeline of 4 stages", "3 replicas of 4 stages"
 WRONG = {
@@ -260,8 +294,15 @@ FORGOT = {
         (by_seconds_alone, "even in seconds fits nowhere"),
         (no_budget, "a tight budget"),
         (averages_are_free, "slow links"),
+        (number_of_stages, "how many layers each stage has"),
+        (a_stage_without_layers, "each stage has a layer"),
+        (half_a_microbatch, "whole numbers of replicas, layers and microbatches"),
     ],
     "12.2": [
+        (without_dp_group, "it has no dp_group"),
+        (stage_as_text, "stage is a whole number"),
+        (stages_of_the_first_replica, "a path without return"),
+        (later_stages, "There: all ranks of a pipeline name the same pp group"),
         (two_replicas, "more than two replicas"),
         (equal_layers, "unequal numbers of layers"),
     ],

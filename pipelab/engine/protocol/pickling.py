@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from pipelab.partition.tree import raw_bytes
 from pipelab.tracebacks import reduced_code
 
 
@@ -50,7 +51,7 @@ def _reduce_tensor(tensor: Tensor) -> Any:
     if not _is_raw(tensor):
         return tensor.__reduce_ex__(5)  # type: ignore[no-untyped-call]
     tensor = tensor.cpu().resolve_conj().resolve_neg()  # each rank lays it where it computes
-    raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    raw = raw_bytes(tensor.contiguous()).numpy().tobytes()
     return _tensor, (raw, tensor.dtype, tuple(tensor.shape))
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pipelab.engine.protocol.commands import Build, Fetch, Load, Run, Use
 from pipelab.errors import RankError
+from pipelab.partition.tree import raw_bytes
 
 Fingerprint = tuple[str, int]
 """The kind of a call, and a checksum of a sample of its data."""
@@ -101,4 +102,4 @@ def _sample(tensor: Tensor) -> bytes:
     tensor = tensor.resolve_conj().resolve_neg()
     flat = tensor.detach().reshape(-1)
     chosen = flat[:: max(1, flat.numel() // _SAMPLE)].contiguous()
-    return chosen.cpu().view(torch.uint8).numpy().tobytes()
+    return raw_bytes(chosen.cpu()).numpy().tobytes()

@@ -23,6 +23,7 @@ from torch._C._distributed_c10d import Store
 
 from pipelab.action import Action
 from pipelab.engine.transport import groups
+from pipelab.partition.tree import raw_bytes
 
 Channel = tuple[int, int]  # from rank, to rank
 
@@ -53,15 +54,6 @@ def named(action: Action | None = None, peer: int | None = None) -> Iterator[Non
         what = f"{action.token}: the message with rank {peer}" if action else "the all-reduce"
         timed_out = isinstance(error, groups.TimedOut)
         raise MessageError(f"{what} failed: {error}", peer, timed_out) from None
-
-
-def as_bytes(tensor: Tensor) -> Tensor:
-    """The bytes of a contiguous tensor, in place: NCCL supports few types, and bytes are one.
-
-    >>> as_bytes(torch.tensor(1.0, dtype=torch.complex64))
-    tensor([  0,   0, 128,  63,   0,   0,   0,   0], dtype=torch.uint8)
-    """
-    return tensor.view(-1).view(torch.uint8)
 
 
 class Transport(Protocol):
@@ -166,11 +158,11 @@ class Channels:
 
     def send(self, tensor: Tensor, peer: int, tag: int) -> dist.Work:
         """Start to send; the tag is not used."""
-        return self.groups[self.rank, peer].send([as_bytes(tensor)], 1, 0)
+        return self.groups[self.rank, peer].send([raw_bytes(tensor)], 1, 0)
 
     def receive(self, buffer: Tensor, peer: int, tag: int) -> dist.Work:
         """Open a buffer for the next message of this channel."""
-        return self.groups[peer, self.rank].recv([as_bytes(buffer)], 0, 0)
+        return self.groups[peer, self.rank].recv([raw_bytes(buffer)], 0, 0)
 
     def finish(self, work: dist.Work, timeout: float) -> None:
         """Block until it has completed: the rank must know when, and who is late."""

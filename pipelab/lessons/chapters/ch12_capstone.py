@@ -5,6 +5,7 @@ section 3). The average of gradients in a ring: Patarasuk and Yuan 2009.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple, cast
 
 import torch
 
@@ -14,10 +15,10 @@ from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
 from pipelab.lessons.chapters.ch12_draws import GRIDS, JOBS, least_time
 from pipelab.lessons.chapters.ch12_questions import QUESTIONS
-from pipelab.lessons.comparing import name_of, whole
+from pipelab.lessons.comparing import OtherForm, ask, name_of, whole
 from pipelab.lessons.exercise import Cases, Exercise, each, equal
 from pipelab.lessons.plan_run import MACHINE, the_model
-from pipelab.lessons.plans import SCHEDULES, Layer, Machine, Model, Plan, memory, seconds
+from pipelab.lessons.plans import SCHEDULES, Layer, Machine, Model, Plan, memory, plans, seconds
 from pipelab.lessons.results import Result, Shown
 from pipelab.lessons.torch_run import run_on_torch
 from pipelab.lessons.written import short
@@ -30,7 +31,7 @@ _LOCATE = (
 _SLOWER = 1.05  # how many times as long as the best is good enough
 BUDGETS = {"4 MB on each rank": 4_000_000, "2.2 MB on each rank": 2_200_000}
 _ROOM = 8_000_000  # bytes: every plan fits
-_KEYS = ("stage", "layers", "pp_group", "dp_group")
+_FORM = "a dict with stage, layers, pp_group and dp_group"
 
 # ------------------------------------------------------------------------------ 12.1, choose
 
@@ -38,8 +39,8 @@ _KEYS = ("stage", "layers", "pp_group", "dp_group")
 def _judge_choose(function: Function, seed: int) -> Iterator[Result | Shown]:
     tried = yield from each(function, _jobs(), _compare_choice, JOBS, seed)
     if tried.right:
-        plans = map(_plan, tried.values)
-        for (name, budget), plan in zip(BUDGETS.items(), plans, strict=False):
+        chosen = map(_plan, tried.values)
+        for (name, budget), plan in zip(BUDGETS.items(), chosen, strict=False):
             yield from _train(name, plan, budget)
 
 
@@ -61,14 +62,26 @@ def _jobs() -> Cases:
 
 
 def _plan(value: object) -> Plan:
-    if not isinstance(value, list):
-        raise TypeError("not a plan")
+    """The plan of an answer. Raises OtherForm."""
+    form = "Plan(replicas, sizes, schedule, microbatches), one plan"
+    if isinstance(value, dict) and {*value} == {*Plan._fields}:
+        value = [value[name] for name in Plan._fields]
+    if not isinstance(value, list) or len(value) != len(Plan._fields):
+        raise OtherForm(form)
     replicas, sizes, schedule, microbatches = value
-    plan = Plan(whole(replicas), [whole(n) for n in sizes], schedule, whole(microbatches))  # type: ignore[arg-type, misc]
-    counts = [plan.replicas, *plan.sizes, plan.microbatches]
-    if not all(type(n) is int and n > 0 for n in counts):
-        raise TypeError("not whole numbers from 1 on")
+    ask(sizes, list, f"{form}, whose sizes are a list: how many layers each stage has")
+    ask(schedule, str, f"{form}, whose schedule is a name: one of SCHEDULES")
+    plan = Plan(_number(replicas), [*map(_number, sizes)], schedule, _number(microbatches))
+    if not all(n > 0 for n in (plan.replicas, plan.microbatches, *plan.sizes)):
+        raise OtherForm(f"{form}, with numbers from 1 on: each stage has a layer")
     return plan
+
+
+def _number(value: object) -> int:
+    """A whole number, whatever kind of number it came as. Raises OtherForm."""
+    found = whole(value)
+    ask(found, int, "a Plan with whole numbers of replicas, layers and microbatches")
+    return cast(int, found)
 
 
 def _compare_choice(
@@ -82,8 +95,33 @@ def _compare_choice(
         hint = "drop the plans whose fullest rank holds more: max(memory(model, plan)) > budget"
         return Result(name, expected, f"{plan}: {most:,.0f} bytes", False, hint)
     times = seconds(machine, model, plan) / least_time(machine, model, budget)
-    hint = "a faster plan fits: are all replicas, cuts, schedules and microbatches tried?"
-    return Result(name, expected, f"{plan}: {times:.2f} times as long", times <= _SLOWER, hint)
+    is_good = times <= _SLOWER
+    hint = "" if is_good else _slow(plan, machine, model, budget)
+    return Result(name, expected, f"{plan}: {times:.2f} times as long", is_good, hint)
+
+
+def _slow(plan: Plan, machine: Machine, model: Model, budget: int) -> str:
+    """Which of its decisions has to be another one, at the least."""
+    replicas = [other for other in plans(machine, model) if other.replicas == plan.replicas]
+    numbers = {other.microbatches for other in replicas}
+    cuts = {tuple(other.sizes) for other in replicas}
+    changes = {
+        "with another schedule this plan is faster, and fits: try all of SCHEDULES": [
+            plan._replace(schedule=name) for name in SCHEDULES
+        ],
+        "with other microbatches this plan is faster, and fits: try all numbers that divide "
+        "a replica's rows": [plan._replace(microbatches=m) for m in numbers],
+        "with another cut this plan is faster, and fits: cut by the layers' seconds, and also by "
+        "their bytes": [plan._replace(sizes=[*sizes]) for sizes in cuts],
+        "a faster plan of as many replicas fits: try each cut with each schedule and each number "
+        "of microbatches": replicas,
+    }
+    best = least_time(machine, model, budget)
+    for hint, others in changes.items():
+        fits = [other for other in others if max(memory(model, other)) <= budget]
+        if any(seconds(machine, model, other) <= _SLOWER * best for other in fits):
+            return hint
+    return "with other replicas a faster plan fits: try all numbers that divide the ranks"
 
 
 def _misfit(plan: Plan, machine: Machine, model: Model) -> str:
@@ -141,7 +179,8 @@ def _whole_grid(function: Function) -> Function:
     """The places of all ranks, from the learner's function of one."""
 
     def places(replicas: int, sizes: list[int]) -> list[object]:
-        return [function(rank, replicas, sizes) for rank in range(replicas * len(sizes))]
+        ranks = range(replicas * len(sizes))
+        return [function(rank, replicas, [*sizes]) for rank in ranks]  # which it may use up
 
     def as_written(replicas: int, sizes: list[int]) -> str:
         ranks = replicas * len(sizes)
@@ -151,10 +190,33 @@ def _whole_grid(function: Function) -> Function:
     return places
 
 
-def _places(value: object) -> list[dict[str, object]]:
-    if not isinstance(value, list) or not all(isinstance(place, dict) for place in value):
-        raise TypeError("not a dict for each rank")
-    return [{key: _ints(place[key]) for key in _KEYS} for place in value]
+class _Place(NamedTuple):
+    """Of one rank."""
+
+    stage: int
+    layers: list[int]
+    pp_group: list[int]
+    dp_group: list[int]
+
+
+def _places(value: object) -> list[_Place]:
+    """The places of an answer, one for each rank. Raises OtherForm."""
+    ask(value, list, _FORM)
+    return [_place(rank, place) for rank, place in enumerate(cast(list[object], value))]
+
+
+def _place(rank: int, value: object) -> _Place:
+    if value is None:
+        raise OtherForm(f"{_FORM}; for rank {rank} it returned None: a path without return?")
+    ask(value, dict, _FORM)
+    place = cast(dict[str, object], value)
+    if missing := [key for key in _Place._fields if key not in place]:
+        raise OtherForm(f"{_FORM}; for rank {rank} it has no {', '.join(missing)}")
+    found = {key: _ints(place[key]) for key in _Place._fields}
+    ask(found["stage"], int, f"{_FORM}, where stage is a whole number")
+    for key in _Place._fields[1:]:
+        ask(found[key], [int], f"{_FORM}, where {key} is a list of whole numbers")
+    return _Place(**found)  # type: ignore[arg-type]
 
 
 def _ints(value: object) -> object:
@@ -169,38 +231,37 @@ def _compare_places(name: str, value: object, replicas: int, sizes: list[int]) -
     expected = f"{replicas} x {len(sizes)}, one pp group and one dp group each"
     for rank, place in enumerate(places):
         if hint := _misplaced(rank, place, places, replicas, sizes):
-            return Result(name, expected, f"rank {rank}: {short(place)}", False, hint)
+            got = f"rank {rank}: {short(place._asdict())}"
+            return Result(name, expected, got, False, hint)
     return Result(name, expected, expected, True)
 
 
 def _misplaced(
-    rank: int, place: dict[str, object], places: Sequence[dict[str, object]], replicas: int,
-    sizes: Sequence[int],
-) -> str:  # fmt: skip
+    rank: int, place: _Place, places: Sequence[_Place], replicas: int, sizes: Sequence[int]
+) -> str:
     """What is wrong with a rank's place, or nothing."""
-    stage, layers, pp_group, dp_group = (place[key] for key in _KEYS)
-    if not isinstance(pp_group, list) or not isinstance(dp_group, list):
-        return "pp_group and dp_group are lists of ranks"
+    stage, layers, pp_group, dp_group = place
     ranks = range(len(places))
     if not {*pp_group, *dp_group} <= {*ranks}:
-        return f"ranks are numbered from 0 to {len(places) - 1}"
+        return f"with {replicas} x {len(sizes)} ranks are numbered from 0 to {len(places) - 1}"
     if len({*pp_group}) != len(pp_group) or len(pp_group) != len(sizes):
         return f"a pp group has a rank for each stage: {len(sizes)}"
-    if type(stage) is not int or stage not in range(len(sizes)) or pp_group[stage] != rank:
+    if stage not in range(len(sizes)) or pp_group[stage] != rank:
         return "a rank is in its own pp group, at the place of its stage: pp_group[stage] == rank"
-    if any(places[other]["pp_group"] != pp_group for other in pp_group):
+    if any(places[other].pp_group != pp_group for other in pp_group):
         return "all ranks of a pipeline name the same pp group, in the order of the stages"
     if layers != [sum(sizes[:stage]), sum(sizes[: stage + 1])]:
-        return f"stage {stage} has {number(sizes[stage], 'layer')}: its first one, and the end"
-    wanted = [other for other in ranks if places[other]["stage"] == stage]
+        has = f"stage {stage} of {sizes} has {number(sizes[stage], 'layer')}"
+        return f"layers: the number of the first one, and of the one after the last; {has}"
+    wanted = [other for other in ranks if places[other].stage == stage]
     if sorted(dp_group) != wanted or len(dp_group) != replicas:
         return "a dp group has all ranks with the same stage, itself too: they average gradients"
     return ""
 
 
-def _on_torch(places: Sequence[dict[str, object]]) -> Iterator[Result | Shown]:
+def _on_torch(places: Sequence[_Place]) -> Iterator[Result | Shown]:
     """The learner's grid under torchrun, by PyTorch's own runtime."""
-    run = run_on_torch(Plan(2, [5, 3], "1f1b", 4), places)
+    run = run_on_torch(Plan(2, [5, 3], "1f1b", 4), [place._asdict() for place in places])
     same, everything, _ = run.parameters
     good = f"{everything} of {everything} as in one process"
     yield equal("under torchrun: parameters", good, f"{same} of {everything} as in one process")

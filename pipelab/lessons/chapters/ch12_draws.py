@@ -121,6 +121,7 @@ JOBS = Draws(
         Idea("every job", "try each replicas, cut, schedule and number of microbatches"),
     ),
     allowed=_is_job,
+    explains=True,
 )
 
 # -------------------------------------------------------------------------------- 12.2, locate
@@ -159,4 +160,5 @@ GRIDS = Draws(
         Idea("every grid", "draw the grid, a row for each replica, and number its places"),
     ),
     allowed=lambda replicas, sizes: replicas >= 1 and len(sizes) >= 1 and min(sizes) >= 1,
+    explains=True,
 )
