@@ -11,8 +11,7 @@ wait, to allocate memory or to load a kernel for the first time, waits for it to
 deadlock. So the first batch of a kind travels through host memory (transport/p2p.py).
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -40,20 +39,25 @@ class MessageError(RuntimeError):
         self.timed_out = timed_out
 
 
-@contextmanager
-def named(action: Action | None = None, peer: int | None = None) -> Iterator[None]:
+class named:
     """Raise what goes wrong with a message, or with an all-reduce, as a MessageError that names it.
 
     ``action``: the message; without it, an all-reduce.
     """
-    try:
-        yield
-    except MessageError:
-        raise
-    except RuntimeError as error:
-        what = f"{action.token}: the message with rank {peer}" if action else "the all-reduce"
+
+    def __init__(self, action: Action | None = None, peer: int | None = None):
+        self.action, self.peer = action, peer
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not isinstance(error, RuntimeError) or isinstance(error, MessageError):
+            return
+        message = self.action and f"{self.action.token}: the message with rank {self.peer}"
         timed_out = isinstance(error, groups.TimedOut)
-        raise MessageError(f"{what} failed: {error}", peer, timed_out) from None
+        text = f"{message or 'the all-reduce'} failed: {error}"
+        raise MessageError(text, self.peer, timed_out) from None
 
 
 class Transport(Protocol):

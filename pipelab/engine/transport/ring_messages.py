@@ -14,8 +14,22 @@ from pipelab.engine.transport.rings import NO_STAGE, Name, Rings, plain_form
 from pipelab.errors import PartitionError
 from pipelab.partition.tree import Flat, Form, memory_order
 
-_Kind = tuple[int, int, int, bool, bool]
-"""Boundary, rows, slice, train or evaluate, gradients: with batches of one shape, forms stay."""
+
+class _Line(NamedTuple):
+    """What the messages of all microbatches have in common: with batches of one shape, forms stay.
+
+    Attributes:
+        boundary, is_backward: as of a ``Name``.
+        place: which slice of its microbatch.
+    """
+
+    boundary: int
+    is_backward: bool
+    place: int
+
+
+_Kind = tuple[_Line, int, bool]
+"""A line, rows, train or evaluate."""
 
 
 class RingMessages:
@@ -32,6 +46,7 @@ class RingMessages:
         self.rings = rings
         self.timeout = rings.timeout
         self.carrier = RingTransport(rings)
+        self.known: dict[Action, tuple[Name, _Line]] = {}  # of this schedule's messages
         self.peers: dict[Action, int] = {}  # of the receives that are open
         self.unconfirmed: dict[Action, tuple[int, int]] = {}  # sends: number in its ring, peer
         self.forms: dict[_Kind, Form] = {}  # of the last message of each kind
@@ -42,6 +57,7 @@ class RingMessages:
     def use(self, channels: Iterable[Channel]) -> None:
         """Prepare for a schedule whose messages use these channels."""
         self.rings.connect(channels)
+        self.known.clear()
 
     def begin(self, run: Run, stamped: bool) -> None:
         """Start a batch."""
@@ -55,17 +71,18 @@ class RingMessages:
     def post(self, recv: Action, peer: int, rows: int) -> int:
         """Open a receive. Returns its bytes, if such a message came before."""
         self.peers[recv] = peer
-        self.rings.open(_name(recv), peer)
-        form = self.forms.get(self._kind(recv, rows))
+        name, line = self._known(recv)
+        self.rings.open(name, peer)
+        form = self.forms.get((line, rows, self.train))
         return 0 if form is None else form.nbytes
 
     def wait(self, recv: Action, rows: int) -> tuple[Content, float, int]:
         """Block until a posted message is there: its content, its stamp, the rank that sent it."""
-        peer = self.peers.pop(recv)
+        peer, (name, line) = self.peers.pop(recv), self._known(recv)
         with named(recv, peer):
-            flat, stamp = self.rings.wait(_name(recv), peer)
-        before = self._keep_form(recv, rows, flat.form)
-        if is_backward(recv):
+            flat, stamp = self.rings.wait(name, peer)
+        before = self._keep_form((line, rows, self.train), flat.form)
+        if line.is_backward:
             return flat.tensors, stamp, peer
         if before != flat.form:
             self.changed[recv.stage, number(recv)] = (
@@ -74,9 +91,8 @@ class RingMessages:
             )
         return flat, stamp, peer
 
-    def _keep_form(self, message: Action, rows: int, form: Form) -> Form:
+    def _keep_form(self, kind: _Kind, form: Form) -> Form:
         """Keep the form of a message, and return that of the one before of its kind."""
-        kind = self._kind(message, rows)
         before, self.forms[kind] = self.forms.get(kind, form), form
         return before
 
@@ -88,7 +104,8 @@ class RingMessages:
     def send(self, send: Action, content: Content, peer: int, rows: int, stamp: float) -> int:
         """Copy a message into the ring; blocks only while that has no room. Returns its bytes."""
         flat = content if isinstance(content, Flat) else Flat(content, plain_form(content))
-        before = self._keep_form(send, rows, flat.form)
+        name, line = self._known(send)
+        before = self._keep_form((line, rows, self.train), flat.form)
         if not flat.form.is_alike(before):
             raise PartitionError(
                 f"{send.token}: {flat.form}, but the last one from {rows} rows was {before}.\n"
@@ -97,9 +114,9 @@ class RingMessages:
             )
         flat = Flat([_outgoing(tensor) for tensor in flat.tensors], flat.form)
         with named(send, peer):
-            place = self.rings.send(_name(send), flat, peer, stamp if self.stamped else 0.0)
+            place = self.rings.send(name, flat, peer, stamp if self.stamped else 0.0)
         self.unconfirmed[send] = place, peer
-        return flat.form.nbytes
+        return sum(tensor.nbytes for tensor in flat.tensors)
 
     def block(self, send: Action) -> None:
         """Block until the receiver has opened its buffer for a send, as without overlap."""
@@ -113,8 +130,11 @@ class RingMessages:
     def close(self) -> None:
         """Nothing to do: the memory goes with the process."""
 
-    def _kind(self, message: Action, rows: int) -> _Kind:
-        return boundary(message), rows, place(message), self.train, is_backward(message)
+    def _known(self, message: Action) -> tuple[Name, _Line]:
+        if message not in self.known:
+            line = _Line(boundary(message), is_backward(message), place(message))
+            self.known[message] = Name(number(message), *line[:2]), line
+        return self.known[message]
 
 
 class _Pending(NamedTuple):
@@ -171,9 +191,7 @@ class RingTransport:
 
 def _outgoing(tensor: Tensor) -> Tensor:
     """The tensor's numbers, one after the other, in the order of dimensions that it has."""
-    tensor = tensor.detach().resolve_conj().resolve_neg()
+    if tensor.is_conj() or tensor.is_neg():
+        tensor = tensor.resolve_conj().resolve_neg()
+    tensor = tensor.detach()
     return tensor.contiguous() if memory_order(tensor) is None else tensor
-
-
-def _name(message: Action) -> Name:
-    return Name(number(message), boundary(message), is_backward(message))

@@ -13,6 +13,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -60,6 +61,26 @@ class Arrived(NamedTuple):
     stamp: float
 
 
+class _Scratch:
+    """Bytes at an address that stays until more are needed: for what is in no tensor."""
+
+    def __init__(self) -> None:
+        self.bytes = ctypes.create_string_buffer(1 << 10)
+
+    def hold(self, size: int) -> int:
+        """The address of so many bytes."""
+        if size > len(self.bytes):
+            self.bytes = ctypes.create_string_buffer(size)
+        return ctypes.addressof(self.bytes)
+
+
+@lru_cache(maxsize=64)
+def _received(data: bytes) -> tuple[list[Leaf], Form]:
+    """Of a message with this form: its tensors as they come, and the form that they then have."""
+    form = decode(data)
+    return form.tensors, form.in_memory()
+
+
 class _Inbox:
     """What comes from one rank. ``opened``: the receives that are open, in order."""
 
@@ -83,26 +104,24 @@ class _Inbox:
 
     def _take_messages(self) -> Iterator[None]:
         """One message after another; yields where there is nothing to do for now."""
-        head = ctypes.create_string_buffer(_HEAD.size)
+        scratch = _Scratch()
         while True:
             while not self.opened:
                 yield
-            yield from self._fill(ctypes.addressof(head), _HEAD.size)
-            number, boundary, is_backward, size, stamp = _HEAD.unpack(head)
+            yield from self._fill(scratch.hold(_HEAD.size), _HEAD.size)
+            number, boundary, is_backward, size, stamp = _HEAD.unpack_from(scratch.bytes)
             name, wanted = Name(number, boundary, bool(is_backward)), self.opened.popleft()
             if name != wanted:
                 text = f"rank {self.peer} sent {name} in place of {wanted}"
                 raise MessageError(text, self.peer)
-            form = ctypes.create_string_buffer(size)
-            yield from self._fill(ctypes.addressof(form), size)
-            content = decode(form.raw)
-            buffers = [torch.empty(x.memory_shape, dtype=x.dtype) for x in content.tensors]
+            yield from self._fill(scratch.hold(size), size)
+            leaves, form = _received(scratch.bytes[:size])  # type: ignore[arg-type]
+            buffers = [torch.empty(x.memory_shape, dtype=x.dtype) for x in leaves]
             for buffer in buffers:
                 yield from self._fill(buffer.data_ptr(), buffer.nbytes)
             self._free()
-            pairs = zip(content.tensors, buffers, strict=True)
-            flat = Flat([leaf.of_memory(x) for leaf, x in pairs], content.in_memory())
-            self.arrived[name] = Arrived(flat, stamp)
+            tensors = [leaf.of_memory(x) for leaf, x in zip(leaves, buffers, strict=True)]
+            self.arrived[name] = Arrived(Flat(tensors, form), stamp)
 
     def _fill(self, goal: int, size: int) -> Iterator[None]:
         """Copy so many bytes to an address."""
@@ -137,6 +156,7 @@ class Rings:
         self.timeout = timeout
         self._memory = shared.memory
         self._bell = Bell(rank, shared)
+        self._scratch = _Scratch()  # what is sent; only one send is under way
         self._inboxes: dict[int, _Inbox] = {}  # by the rank that sends
         self._outgoing: dict[int, Ring] = {}  # by the rank that receives
 
@@ -183,9 +203,10 @@ class Rings:
             TimedOut, RuntimeError: there was no room in time, or the receiver has ended.
         """
         ring, form = self._outgoing[peer], encode(flat.in_memory())
-        head = _HEAD.pack(*name, len(form), stamp) + form
-        buffer = ctypes.create_string_buffer(head, len(head))
-        self._write(ctypes.addressof(buffer), len(head), ring, peer)
+        size = _HEAD.size + len(form)
+        address = self._scratch.hold(size)
+        self._scratch.bytes[:size] = _HEAD.pack(*name, len(form), stamp) + form  # type: ignore[call-overload]
+        self._write(address, size, ring, peer)
         for tensor in flat.tensors:
             self._write(tensor.data_ptr(), tensor.nbytes, ring, peer)
         ring.publish()

@@ -136,8 +136,8 @@ class Ring:
         if read == self._at:  # empty: use the same memory again
             self._counters[_START] = read
         size = min(size, RING_BYTES - (self._at - read))
-        if size:
-            self._copy(size, source, writes=True)
+        for here, other, length in self._parts(size, source):
+            _memmove(here, other, length)
         return size
 
     @property
@@ -152,12 +152,10 @@ class Ring:
 
     def read(self, goal: int, size: int) -> int:
         """Copy as many bytes as are there to an address; returns how many."""
-        there = self._counters[_WRITTEN] - self._at
-        if there < size:
-            size = there
-        if size:
-            _order()
-            self._copy(size, goal, writes=False)
+        size = min(size, self._counters[_WRITTEN] - self._at)
+        _order()
+        for here, other, length in self._parts(size, goal):
+            _memmove(other, here, length)
         return size
 
     def free(self) -> None:
@@ -165,14 +163,13 @@ class Ring:
         _order()
         self._counters[_READ] = self._at
 
-    def _copy(self, size: int, other: int, writes: bool) -> None:
-        """Copy to or from the ring at this end's place, around its end if need be."""
+    def _parts(self, size: int, other: int) -> list[tuple[int, int, int]]:
+        """What to copy at this end's place: its address, the other one, bytes; two at the end."""
         place = (self._at - self._counters[_START]) % RING_BYTES
-        first = min(size, RING_BYTES - place)
-        _move(self._bytes + place, other, first, writes)
-        if first < size:
-            _move(self._bytes, other + first, size - first, writes)
         self._at += size
+        if (first := RING_BYTES - place) >= size:
+            return [(self._bytes + place, other, size)]
+        return [(self._bytes + place, other, first), (self._bytes, other + first, size - first)]
 
     def count_send(self) -> int:
         """The number of a message that was written."""
@@ -203,13 +200,6 @@ class Ring:
 _memmove = ctypes.memmove
 _lock = threading.Lock()
 _KEEPS_ORDER = platform.machine() in ("x86_64", "AMD64")  # of stores, and of loads
-
-
-def _move(here: int, other: int, size: int, writes: bool) -> None:
-    if writes:
-        _memmove(here, other, size)
-    else:
-        _memmove(other, here, size)
 
 
 def _fence() -> None:
