@@ -13,9 +13,11 @@ from torch.nn.utils import clip_grad_norm_
 from pipelab.action import Kind
 from pipelab.engine import Pipeline, verify_gradients
 from pipelab.engine.protocol.commands import Fetch
+from pipelab.engine.rank.data_parallel import DataParallel
 from pipelab.errors import BatchError, PipelabError
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import build
+from tests.engine.in_process import Link, Member, Sums
 from tests.engine.one_process import assert_close, assert_same, batch, gradients, linears, pieces
 
 IN_PROCESS = pytest.mark.usefixtures("in_process")
@@ -103,6 +105,17 @@ def test_parameters_that_few_or_none_use():
         (cross_entropy(model(a), b) * (len(a) / 12)).backward()
     assert "1.never" not in ours
     close(ours, gradients(model))
+
+
+def test_a_gradient_has_its_parameter_s_order_in_memory():
+    # a sum over it, such as a norm's, is rounded in that order
+    stage = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    stage(torch.randn(2, 3, 4, 4)).sum().backward()
+    alone = stage.weight.grad.clone()
+    replicas = DataParallel(Member(Sums(Link(1), 1), 0), None, 1.0)
+    replicas.finish(replicas.start(stage))
+    assert torch.equal(stage.weight.grad, alone)
+    assert stage.weight.grad.stride() == alone.stride() == stage.weight.stride()
 
 
 @IN_PROCESS

@@ -110,6 +110,8 @@ class DataParallel:
             if count:
                 own = part.real if part.is_complex() and not parameter.is_complex() else part
                 gradient = own.view(parameter.shape).to(parameter)
+                if gradient.stride() != parameter.stride():  # in its memory order, as autograd's
+                    gradient = torch.empty_like(parameter).copy_(gradient)
                 are_sparse = count == int(count) * _SPARSE
                 parameter.grad = gradient.to_sparse(1) if are_sparse else gradient
         for buffer, part in zip(reduction.buffers, parts[len(reduction.parameters) :], strict=True):
