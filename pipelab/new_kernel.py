@@ -2,7 +2,7 @@
 
 A notebook keeps its text and pictures, but a new kernel has run none of its cells. Active in a
 notebook once anything of pipelab is imported; each cell of a lesson that needs earlier ones begins
-with such an import. A NameError within a function is shown as usual, and the advice below it.
+with such an import. Below a NameError in another cell's function stands the same advice.
 """
 
 import sys
@@ -10,10 +10,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol
 
-from pipelab.tracebacks import Line, own_lines
-
-# names of a cell's own code; up to Python 3.11 a comprehension is a function
-_CELL = {"<module>", "<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>"}
+from pipelab.tracebacks import own_lines
 
 
 class _Tracebacks(Protocol):
@@ -58,7 +55,10 @@ def _explain(
     if isinstance(error, UnboundLocalError) or not lines or not _is_of_cells(shell, traceback):
         shell.showtraceback((kind, error, traceback), tb_offset)
         return
-    shell._showtraceback(kind, error, _shown(shell, kind, error, traceback, lines[-1], tb_offset))
+    if lines[-1].file == lines[0].file:  # all in this cell
+        shell._showtraceback(kind, error, [lines[-1].text, "", *said(error.name or str(error))])
+        return
+    shell._showtraceback(kind, error, _shown(shell, kind, error, traceback, tb_offset))
 
 
 def _is_of_cells(shell: _Shell, traceback: TracebackType) -> bool:
@@ -73,14 +73,10 @@ def _shown(
     kind: type[BaseException],
     error: NameError,
     traceback: TracebackType,
-    line: Line,
     tb_offset: int | None,
 ) -> list[str]:
-    advice = said(error.name or str(error))
-    if line.function in _CELL:
-        return [line.text, "", *advice]
     usual = shell.InteractiveTB.structured_traceback(kind, error, traceback, tb_offset=tb_offset)
-    return [*usual, "", *advice]
+    return [*usual, "", *said(error.name or str(error))]
 
 
 def said(name: str) -> list[str]:
