@@ -12,6 +12,7 @@ def divisors(n, most=16):
 
 def cuts(model, p, rows, by=("seconds", "bytes")):
     costs = {
+        "weights": [layer.weights for layer in model.layers],
         "seconds": [layer.seconds for layer in model.layers],
         "bytes": [3 * layer.weights + rows * layer.kept for layer in model.layers],
         "numbers": [1 for _ in model.layers],
@@ -67,6 +68,11 @@ def equal_numbers_of_layers(machine, model, budget):
 def by_seconds_alone(machine, model, budget):
     plans = every(machine, model, by=("seconds",))
     return fastest(fitting(plans, model, budget), machine, model)
+
+
+def by_seconds_and_weights(machine, model, budget):
+    plans = [*every(machine, model, by=("seconds", "weights"))]
+    return fastest(fitting(plans, model, budget) or plans, machine, model)
 
 
 def one_f_one_b_alone(machine, model, budget):
@@ -265,6 +271,7 @@ WRONG = {
         (first_rank_alone, "a large last layer"),
         (averages_are_free, "slow links"),
         (always_eight, "3 ranks, 6 layers, 9 rows"),
+        (by_seconds_and_weights, "two first layers that keep most"),
         (half_of_the_ranks, TIGHT),
         (on_average, TIGHT),
         (starts_are_free, "a start of 10 ms"),

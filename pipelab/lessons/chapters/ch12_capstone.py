@@ -13,7 +13,7 @@ from pipelab.errors import RankOutOfMemory
 from pipelab.lessons import plan_run, recorded
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
-from pipelab.lessons.chapters.ch12_draws import GRIDS, JOBS, least_time
+from pipelab.lessons.chapters.ch12_draws import GRIDS, JOBS, fitting, least_time
 from pipelab.lessons.chapters.ch12_questions import QUESTIONS
 from pipelab.lessons.comparing import OtherForm, ask, name_of, whole
 from pipelab.lessons.exercise import Cases, Exercise, each, equal
@@ -49,6 +49,8 @@ def _jobs() -> Cases:
     model = the_model()
     alike = [Layer(0.001, 50_000, 20_000, 2_000)] * 6
     large = [*alike[1:], alike[0]._replace(weights=400_000)]
+    keep_most = [alike[0]._replace(kept=150_000)] * 2
+    keep_little = alike[0]._replace(kept=2_000)
     return {
         **{name: (MACHINE, model, budget) for name, budget in BUDGETS.items()},
         "room for every plan": (MACHINE, model, _ROOM),
@@ -58,6 +60,11 @@ def _jobs() -> Cases:
         "one rank": (Machine(1, 0.001, 0.0, 1e9), model, 5_000_000),
         "a large last layer": (Machine(2, 0.0, 0.001, 1e8), Model(8, large), 1_450_000),
         "3 ranks, 6 layers, 9 rows": (Machine(3, 0.0, 0.001, 1e8), Model(9, alike), 800_000),
+        "two first layers that keep most": (
+            Machine(3, 0.0, 0.001, 1e8),
+            Model(8, [*keep_most, *[keep_little] * 5]),
+            1_100_000,
+        ),
     }
 
 
@@ -92,12 +99,23 @@ def _compare_choice(
     if hint := _misfit(plan, machine, model):
         return Result(name, expected, str(plan), False, hint)
     if (most := max(memory(model, plan))) > budget:
-        hint = "drop the plans whose fullest rank holds more: max(memory(model, plan)) > budget"
+        hint = _too_large(plan, machine, model, budget)
         return Result(name, expected, f"{plan}: {most:,.0f} bytes", False, hint)
     times = seconds(machine, model, plan) / least_time(machine, model, budget)
     is_good = times <= _SLOWER
     hint = "" if is_good else _slow(plan, machine, model, budget)
     return Result(name, expected, f"{plan}: {times:.2f} times as long", is_good, hint)
+
+
+def _too_large(plan: Plan, machine: Machine, model: Model, budget: int) -> str:
+    """What to do about a plan that does not fit."""
+    fits = [p for p in fitting(machine, model, budget) if p.replicas == plan.replicas]
+    if fits and all(other.sizes != plan.sizes for other in fits):
+        return (
+            "no plan with this cut fits: cut also by bytes, those of a layer's weights and those "
+            "that F keeps"
+        )
+    return "drop the plans whose fullest rank holds more: max(memory(model, plan)) > budget"
 
 
 def _slow(plan: Plan, machine: Machine, model: Model, budget: int) -> str:
