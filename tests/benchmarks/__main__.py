@@ -14,6 +14,7 @@ from tests import benchmarks
 from tests.benchmarks.memory import bench_memory, memory_table
 from tests.benchmarks.messages import bench_messages, messages_table
 from tests.benchmarks.page import bench_page, page_table
+from tests.benchmarks.playground import bench_playground, playground_table
 from tests.benchmarks.recording import bench_recording, recording_table
 from tests.benchmarks.simulate import SIZES, bench_simulate
 from tests.benchmarks.soak import bench_soak, soak_table
@@ -94,6 +95,14 @@ def page(options: argparse.Namespace) -> dict[str, object]:
     return {"bench": "page", "machine": about, "cases": [r.to_json() for r in results]}
 
 
+def playground(options: argparse.Namespace) -> dict[str, object]:
+    about = machine()
+    print(described(about), flush=True)
+    results = [bench_playground(p, m) for p, m in options.sizes]
+    print(playground_table(results))
+    return {"bench": "playground", "machine": about, "cases": [r.to_json() for r in results]}
+
+
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="python -m tests.benchmarks",
@@ -106,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
     grid.set_defaults(
         run=step, ranks=[2, 4, 8], microbatches=[4, 8, 16, 32], schedules=[*SCHEDULES]
     )
-    for bench in (messages, memory, tracing, recording, soak, simulate, page):
+    for bench in (messages, memory, tracing, recording, soak, simulate, page, playground):
         benches.add_parser(bench.__name__).set_defaults(run=bench)
     command = benches.choices["messages"]
     command.add_argument("--blocks", type=count, default=9, help="blocks of each size and way")
@@ -135,6 +144,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--ranks", nargs="+", type=count, default=[4])
     command.add_argument("--microbatches", nargs="+", type=count, default=[12])
     command.add_argument("--runs", type=count, default=8)
+    benches.choices["playground"].set_defaults(sizes=[(4, 8), (8, 16)])
     for command in benches.choices.values():
         add_json_option(command)
     return root
