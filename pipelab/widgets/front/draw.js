@@ -144,7 +144,7 @@ function drawNames(view, s) {
     name(say("rank", { rank }), place.left - 8, middle, "pl-end");
     const share = s.trace.head.shares?.[rank];
     const x = place.left + place.plot + 8;
-    if (share) name(place.right > 60 ? say("idle_share", { share }) : share, x, middle);
+    if (share) name(place.right > 70 ? say("idle_share", { share }) : share, x, middle);
     if (ghost[1] >= 10 && box[1] && rank < (s.ghost?.rows.length ?? 0)) name(s.ghostName, place.left - 8, ghost[0] + ghost[1] / 2 + 3, "pl-end pl-quiet");
     if (memory[1] >= 12 && s.curves) {
       const peak = s.peaks[rank];

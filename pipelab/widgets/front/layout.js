@@ -20,9 +20,9 @@ const EXTRA = { ghost: 0.36, messages: 0.3, memory: 0.6 }; // heights of a row's
 export function layout({ trace, ghost, lanes, curves, guess, live }, width) {
   const { ranks } = trace.head;
   const left = 68;
-  const right = width < 620 ? 48 : 82;
   // A run in progress has no curve yet; the record that follows has, and shall not move anything.
   const has = { ghost: Boolean(ghost), messages: lanes.messages, memory: lanes.memory && Boolean(curves || live) };
+  const right = width >= 620 ? 82 : has.memory ? 68 : 48; // for "27 % idle", "289.3 kB", "27 %"
   const parts = /** @type {(keyof typeof EXTRA)[]} */ (["ghost", "messages", "memory"]).filter((name) => has[name]);
   const extra = parts.reduce((sum, name) => sum + EXTRA[name], 0);
   const taller = 1 + 0.5 * extra; // half of what the other parts need is taken from the boxes
