@@ -35,6 +35,9 @@ NEEDED = re.compile(  # imports that an answer may use
 GIVEN = ("message",)  # cells of functions that an answer may use
 
 
+CHECKED = re.compile(r'^check\("([\d.]+)", (\w+)\)$', re.M)
+
+
 def teachers():
     """The functions of the teacher's notebooks, by exercise."""
     found = {}
@@ -51,9 +54,8 @@ def teachers():
                 and (BEGIN in source or cell.id in GIVEN)
             ):
                 exec(source, names)
-            if cell.cell_type == "code" and source.startswith("check("):
-                name, answer = source.removeprefix("check(").rstrip(")").split(", ")
-                found[name.strip('"')] = names[answer]
+            if cell.cell_type == "code":
+                found |= {name: names[answer] for name, answer in CHECKED.findall(source)}
     return found
 
 
