@@ -1,8 +1,9 @@
 """The playground: how soon its first prediction is there, and what each change takes.
 
-Its page is open in a headless Chromium, from a static host on this machine. A change is a token
-that is moved by its key, or a new number in a field; its time runs from the event until the
-picture that answers it was painted. What comes after the picture (a name, par) does not count.
+Its page is open in a headless Chromium, from a static host on this machine. A first change loads
+Python and predicts; later ones are a token that is moved by its key, or a new number in a field.
+Time runs from the event until the picture that answers it was painted. What comes after the
+picture (a name, par) does not count.
 """
 
 import shutil
@@ -51,10 +52,12 @@ _FILL = """([words, value]) => {
   input.value = value;
   input.dispatchEvent(new Event("input", { bubbles: true }));
 }"""
+_READ = """(words) => [...document.querySelectorAll(".pl-field")]
+  .find((field) => field.textContent.includes(words)).querySelector("input").value"""
 
 
 class PlaygroundTimes(NamedTuple):
-    """Seconds until the first prediction, and until each change is in the picture."""
+    """Seconds from a first change, which starts Python, and from each later one, to its picture."""
 
     num_ranks: int
     num_microbatches: int
@@ -70,11 +73,10 @@ class PlaygroundTimes(NamedTuple):
 def bench_playground(num_ranks: int, num_microbatches: int) -> PlaygroundTimes:
     """Open the playground, choose the sizes, and change it again and again."""
     with _page() as page:
-        page.wait_for_function("() => document.querySelector('#view')?.dataset.plAnswers")
-        first = page.evaluate("() => performance.now()") / 1e3
+        first = _change(page, _FILL, ["Forward F", "9"])
         for words, value in (("Ranks", num_ranks), ("Microbatches", num_microbatches)):
-            page.wait_for_timeout(_REST)
-            _change(page, _FILL, [words, str(value)])
+            if page.evaluate(_READ, words) != str(value):
+                _change(page, _FILL, [words, str(value)])
         moves = [_change(page, _MOVE, num_ranks + 2 * (k % 4)) for k in range(CHANGES)]
         fields = [_change(page, _FILL, ["Forward F", str(11 + k)]) for k in range(CHANGES)]
     return PlaygroundTimes(num_ranks, num_microbatches, first, moves, fields)
