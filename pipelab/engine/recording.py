@@ -53,9 +53,9 @@ def recording(schedule: Any) -> Iterator[Recorded]:
     """Record every ``schedule.step(...)`` within the block; all ranks enter it together.
 
     Works with the schedules of torch.distributed.pipelining, on CPUs and GPUs; there each step ends
-    with a wait for the GPU. On a CPU an event (an action, a message or a wait) costs its rank 1.2 to
-    2 microseconds by itself, about 0.1 % of a step of a small GPT on four ranks. Whole steps took 1
-    to 3 % longer in the median, no more than what differs by chance there
+    with a wait for the GPU. On a CPU an event (an action, a message or a wait) costs its rank 1 to
+    2 microseconds by itself, about 0.1 % of a step of a small GPT on four ranks. Whole steps took
+    1 to 3 % longer in the median, no more than what differs by chance there
     (``python -m tests.benchmarks recording``). The first step of a schedule finds out shapes as
     well: record a later one. At the end of the block, in no step, the ranks of the pipeline
     exchange what they saw.

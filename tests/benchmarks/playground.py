@@ -28,12 +28,12 @@ _ANSWERED = """async (act) => {
   const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
   const began = performance.now();
   const answered = new Promise((done) => {
-    const watch = new MutationObserver(() => {
+    const observer = new MutationObserver(() => {
       if (view.dataset.plAnswers === before) return;
-      watch.disconnect();
+      observer.disconnect();
       done();
     });
-    watch.observe(view, { attributes: true });
+    observer.observe(view, { attributes: true });
   });
   (CHANGE)(act);
   await answered;
