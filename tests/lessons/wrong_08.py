@@ -81,6 +81,10 @@ def an_average(n, p, embedding, head):
     return [each - embedding, *[each] * (p - 2), each - head][:p]
 
 
+def in_words(blocks, ranks, embedding, head):
+    return "many"
+
+
 def whole_costs_only(n, p, embedding, head):
     """Rounded up: as if a part of a block took as much room as a block."""
     return right(n, p, ceil(embedding), ceil(head))
@@ -243,6 +247,7 @@ FORGOT = {
         (one_block_everywhere, "costs more than a fair share"),
         (whole_costs_only, "a part of a block"),
         (rest_to_the_last, "Who has room for one block more?"),
+        (in_words, "Return a list: how many blocks each rank gets"),
     ],
     "08.2": [
         (sums, "one long pause"),

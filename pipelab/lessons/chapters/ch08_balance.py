@@ -13,7 +13,7 @@ from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
 from pipelab.lessons.chapters.ch08_draws import JOBS, MODELS, PAUSES, Logs, Worker, logs
 from pipelab.lessons.chapters.ch08_questions import QUESTIONS
-from pipelab.lessons.comparing import whole
+from pipelab.lessons.comparing import ask, whole
 from pipelab.lessons.exercise import Cases, Exercise, each, equal
 from pipelab.lessons.experiment import LOSS, experiment, in_turn, start
 from pipelab.lessons.results import Result, Shown
@@ -62,6 +62,7 @@ def _compare_blocks(
 ) -> Result:
     best = _largest(n, p, embedding, head)
     expected = f"{number(n, 'block')}, the largest stage {best:g}"
+    ask(value, list, "a list: how many blocks each rank gets")
     counts = [whole(count) for count in value]
     numbers = [count for count in counts if isinstance(count, int)]
     if len(numbers) != len(counts) or len(counts) != p or sum(numbers) != n or min(numbers) < 0:
