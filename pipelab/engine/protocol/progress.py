@@ -21,6 +21,7 @@ _ENTRY = _COUNT.size + 2 * _PLACE.size  # bytes
 _KINDS = list(Kind)
 _NUMBER = {kind: number for number, kind in enumerate(_KINDS)}
 _NONE = -1
+_NOTHING = _NONE, _NONE, _NONE
 
 
 class Wanted(NamedTuple):
@@ -65,21 +66,25 @@ class Progress:
         with path.open("r+b") as file:
             self._page = mmap.mmap(file.fileno(), size)
         self._count = 0
+        self._counts = [_count(rank) for rank in range(num_ranks)]
+        self._places = [(_place(rank, 0), _place(rank, 1)) for rank in range(num_ranks)]
 
     def write(
         self, rank: int, action: Action, wanted: Wanted | None = None, since: float | None = None
     ) -> None:
         """Note what a rank begins, which message it waits for, and since when; None: now."""
-        self._count += 1
+        self._count = count = self._count + 1
         stage, kind, microbatch = action
-        place = (stage, _NUMBER[kind], _NONE if microbatch is None else microbatch)
-        rest = (_NONE, _NONE, _NONE)
+        rest = _NOTHING
         if wanted is not None:
-            rest = (wanted.message.stage, _NUMBER[wanted.message.kind], wanted.peer)
-        began = time.monotonic() if since is None else since
-        # not by pack_into, which writes zeros first
-        self._page[_place(rank, self._count)] = _PLACE.pack(*place, *rest, began)
-        self._page[_count(rank)] = _COUNT.pack(self._count)
+            (other, its_kind, _), peer = wanted
+            rest = other, _NUMBER[its_kind], peer
+        place = _PLACE.pack(
+            stage, _NUMBER[kind], _NONE if microbatch is None else microbatch, *rest,
+            time.monotonic() if since is None else since,
+        )  # fmt: skip
+        self._page[self._places[rank][count % 2]] = place  # not by pack_into: it writes zeros first
+        self._page[self._counts[rank]] = _COUNT.pack(count)
 
     def begun(self) -> tuple[Begun, ...]:
         """What each rank began last, in rank order; empty once closed.
@@ -94,10 +99,10 @@ class Progress:
     def read(self, rank: int) -> Begun:
         """What one rank began last."""
         while True:
-            count = self._page[_count(rank)]
+            count = self._page[self._counts[rank]]
             number: int = _COUNT.unpack(count)[0]
-            place = self._page[_place(rank, number)]
-            if count == self._page[_count(rank)]:  # else the rank may have been writing this place
+            place = self._page[self._places[rank][number % 2]]
+            if count == self._page[self._counts[rank]]:  # else the rank was perhaps writing it
                 return _begun(number, place)
 
     def close(self) -> None:
@@ -109,8 +114,8 @@ def _count(rank: int) -> slice:
     return slice(rank * _ENTRY, rank * _ENTRY + _COUNT.size)
 
 
-def _place(rank: int, count: int) -> slice:
-    start = rank * _ENTRY + _COUNT.size + count % 2 * _PLACE.size
+def _place(rank: int, which: int) -> slice:
+    start = rank * _ENTRY + _COUNT.size + which * _PLACE.size
     return slice(start, start + _PLACE.size)
 
 

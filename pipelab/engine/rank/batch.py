@@ -1,12 +1,16 @@
 """One batch on one rank: its microbatches, the results that wait, and which message goes where."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pipelab.action import MESSAGES, SENDS, Action, Kind, Overlap, produces
 from pipelab.engine.protocol.commands import Run
+from pipelab.engine.protocol.progress import Wanted
+from pipelab.engine.rank.recorder import waiting_for
 from pipelab.engine.transport.rank_messages import Content, number
 from pipelab.errors import BatchError
 from pipelab.partition.tree import Flat, flatten, join
@@ -15,11 +19,27 @@ _NEEDS = {Kind.F: Kind.RECV_F, Kind.B: Kind.RECV_B, Kind.I: Kind.RECV_B}
 _SENT_AS = {Kind.RECV_F: (-1, Kind.SEND_F), Kind.RECV_B: (+1, Kind.SEND_B)}
 
 
+class Need(NamedTuple):
+    """A message that a computing action waits for.
+
+    Attributes:
+        action: which takes it.
+        recv: which has opened its buffer.
+        wait: the event of waiting for it.
+        wanted: its SEND, and on which rank.
+    """
+
+    action: Action
+    recv: Action
+    wait: Action
+    wanted: Wanted
+
+
 class Route:
     """One rank's row of the schedule, for training or for evaluation.
 
     Attributes:
-        needs_message: for each computing action that needs a message, the RECV that posts it.
+        needs: for each computing action that needs a message, which.
         home: the rank of each stage.
     """
 
@@ -33,7 +53,13 @@ class Route:
         self.rank = rank
         posted = set(row)
         pairs = ((a, a._replace(kind=_NEEDS[a.kind])) for a in row if a.kind in _NEEDS)
-        self.needs_message = {action: recv for action, recv in pairs if recv in posted}
+        self.needs = {
+            action: [
+                Need(action, recv, waiting_for(action), Wanted(sent_as(recv), self.peer(recv)))
+            ]
+            for action, recv in pairs
+            if recv in posted
+        }
 
     def actions(self, num_pieces: int, update: bool) -> list[Action]:
         """The row for a batch that may have fewer microbatches, or no update at its end."""
@@ -49,6 +75,16 @@ class Route:
             if max(map(number, both)) < num_microbatches
             for action in both
         }
+
+    def needed(self, together: Mapping[Action, Overlap]) -> Mapping[Action, Sequence[Need]]:
+        """What to wait for before each action: pairs that overlap start together, with their F."""
+        if not together:
+            return self.needs
+        found = defaultdict[Action, list[Need]](list)
+        for action, needs in self.needs.items():
+            both = together.get(action)
+            found[both.forward if both else action] += needs
+        return found
 
     def channels(self) -> set[tuple[int, int]]:
         """The channels, from rank to rank, that this rank's messages use."""

@@ -5,7 +5,7 @@ Between machines, torchrun/clocks.py measures what to add.
 
 Whatever else belongs to an action but is not its work is an observer, called around it:
 
-    before   affinity   let gloo's threads use this core first
+    before   affinity   let gloo's threads use this core first (where they carry the messages)
              pace       wait until it is time to begin the action's real work
              [start]
     THE ACTION
@@ -119,7 +119,9 @@ class Recorder:
         for after in self._after:
             after(action, found)
         if self.keeps:
-            end = self._not_before(self.clock.now(), found.until)
+            end = self.clock.now()
+            if found.until:
+                end = self._not_before(end, found.until)
             stage, kind, microbatch = action
             self.events.append((self.rank, _PLACE[kind], stage, microbatch, found.start, end,
                                 found.bytes, found.peer))  # fmt: skip
@@ -132,8 +134,13 @@ class Recorder:
         """The events so far; the next step starts with none."""
         events, self.events = self.events, []
         self.clock.finish()
-        seconds = self.clock.seconds
-        return [(*row[:4], seconds(row[4]), seconds(row[5]), *row[6:]) for row in events]
+        return [self._in_seconds(row) for row in events]
+
+    def _in_seconds(self, row: _Marks) -> Row:
+        start, end = row[4:6]
+        if type(start) is float and type(end) is float:  # most are, and there are many
+            return row  # type: ignore[return-value]
+        return (*row[:4], self.clock.seconds(start), self.clock.seconds(end), *row[6:])
 
 
 def event_of(row: Row) -> Event:

@@ -13,11 +13,11 @@ from pipelab.action import Action, Kind
 from pipelab.engine.protocol.commands import Build
 from pipelab.engine.protocol.progress import Wanted
 from pipelab.engine.rank.affinity import Affinity
-from pipelab.engine.rank.batch import Batch, sent_as
+from pipelab.engine.rank.batch import Batch, Need
 from pipelab.engine.rank.data_parallel import DataParallel, Reduction
 from pipelab.engine.rank.memory_budget import MemoryBudget
 from pipelab.engine.rank.pace import Pace
-from pipelab.engine.rank.recorder import Recorder, waiting_for
+from pipelab.engine.rank.recorder import Observer, Recorder, waiting_for
 from pipelab.engine.rank.shared_objects import SharedObjects
 from pipelab.engine.rank.stage import Stage
 from pipelab.engine.rank.tied_weights import TiedWeights
@@ -50,6 +50,7 @@ class Worker:
         self.update = Update(self.stages, build.options, data_parallel)
         self.recorder = recorder
         self.affinity = affinity
+        self.yields = not build.options.place.is_shared  # to gloo's threads, which carry messages
         parameters = sum(p.nbytes for s in self.stages.values() for p in s.parameters)
         self.memory = MemoryBudget(parameters, build.options.memory_budget)
         self.set_pace(Pace(None))
@@ -69,13 +70,16 @@ class Worker:
     def set_pace(self, pace: Pace) -> None:
         """Keep actions and messages to these times from now on."""
         self.pace = pace
-        self.recorder.observe([self.affinity, self.memory, *([pace] if pace.is_on else [])])
+        observers: list[Observer] = [self.memory, *([pace] if pace.is_on else [])]
+        if self.yields:
+            observers.insert(0, self.affinity)
+        self.recorder.observe(observers)
 
     def begin(self, batch: Batch, actions: Sequence[Action]) -> None:
         """Prepare one step."""
         self.batch, self.route, self.actions = batch, batch.route, actions
-        self.together = batch.route.together(len(batch.run.sizes))
-        self.pace.together = self.together
+        self.pace.together = batch.route.together(len(batch.run.sizes))
+        self.needs = batch.route.needed(self.pace.together)
         self.reductions: list[tuple[Reduction, int, float]] = []  # with their event and due time
         self.tied_reductions: list[tuple[int, float]] = []
         self.tied.begin(batch.train)
@@ -98,30 +102,20 @@ class Worker:
         of tied weights, and the norm of the whole model, for the first STEP; a tied weight's new
         value for the STEP of its other stages.
         """
-        for starting in self.starts_with(action):
-            recv = self.route.needs_message.get(starting)
-            if recv is not None:
-                wanted = Wanted(sent_as(recv), self.route.peer(recv))
-                with self.recorder.record(waiting_for(starting), wanted):
-                    self.take_message(starting, recv)  # [6]
+        for need in self.needs.get(action, ()):
+            with self.recorder.record(need.wait, need.wanted):
+                self.take_message(need)  # [6]
         if action.kind is Kind.STEP:
             if self.reductions or self.tied_reductions or self.update.must_settle:
                 with self.recorder.record(waiting_for(action)):
                     self.settle_gradients()
             self.take_tied_weights(action)
 
-    def starts_with(self, action: Action) -> Sequence[Action]:
-        """The actions that start now: an F and a B that overlap start together, with the F."""
-        both = self.together.get(action)
-        if both is None:
-            return [action]
-        return both if action == both.forward else []
-
-    def take_message(self, action: Action, recv: Action) -> None:
+    def take_message(self, need: Need) -> None:
         """Take a message that was posted before; its action will find it in the batch."""
-        content, stamp, peer = self.messages.wait(recv, self.batch.rows(action))
-        self.pace.message_came(sent_as(recv), stamp)
-        self.batch.arrived(action, content)
+        content, stamp, peer = self.messages.wait(need.recv, self.batch.rows(need.action))
+        self.pace.message_came(need.wanted.message, stamp)
+        self.batch.arrived(need.action, content)
         self.recorder.report(0, peer)
 
     def receive(self, action: Action) -> None:
