@@ -54,6 +54,10 @@ if LIGHT not in sys.path:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (LIGHT, before)))
 
+# Torch's threads sleep while they wait for each other: with two workers on two cores one that spins
+# keeps the other from its core, and operations on a few numbers took 20 ms.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 os.environ["PIPELAB_NOTICES"] = "0"  # or a slow minute changes what a lesson's cell puts out
 
 # [6], then [2] [3] [4]

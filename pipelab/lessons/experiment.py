@@ -15,6 +15,7 @@ from pipelab.engine import Pipeline
 from pipelab.models import mlp
 from pipelab.schedules import Schedule
 from pipelab.simulator import Cost
+from pipelab.threads import num_threads
 from pipelab.trace import Trace
 
 LOSS = nn.functional.cross_entropy
@@ -55,14 +56,10 @@ def start(
     memory_budget: int | None = None,
 ) -> Pipeline:
     """A pipeline whose ranks have a thread each, however many there are: times stay comparable."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with num_threads(1):
         return Pipeline(
             model, schedule, loss=LOSS, optimizer=optimizer, memory_budget=memory_budget
         )
-    finally:
-        torch.set_num_threads(threads)
 
 
 def record(

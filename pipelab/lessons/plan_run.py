@@ -27,6 +27,7 @@ from pipelab.lessons.plans import (
 )
 from pipelab.models import batches, next_byte_loss, tiny_gpt
 from pipelab.partition import measure
+from pipelab.threads import num_threads
 from pipelab.trace import Trace
 from pipelab.trace.memory import peak_bytes
 
@@ -133,15 +134,11 @@ def run(plan: Plan, machine: Machine = MACHINE, budget: int | None = None) -> Ru
     plan = Plan(*plan)
     model, batch = tiny(), text()
     cost = price(machine, the_model(), plan)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # for each rank, however many there are
-    try:
+    with num_threads(1):  # for each rank, however many there are
         pipeline = Pipeline(
             model, schedule_of(plan), loss=next_byte_loss, optimizer=optimizer(),
             replicas=plan.replicas, split=plan.sizes, pace=cost, memory_budget=budget,
         )  # fmt: skip
-    finally:
-        torch.set_num_threads(threads)
     with pipeline:
         results = [pipeline.step(*batch) for _ in range(STEPS)]
         state, pids = pipeline.state_dict(), pipeline.pids

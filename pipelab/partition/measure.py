@@ -13,6 +13,7 @@ from pipelab.errors import PartitionError
 from pipelab.partition.chain import Model, as_model, call, named_layers
 from pipelab.partition.saved import SavedBytes
 from pipelab.partition.tree import Value, map_tensors, tensors_of
+from pipelab.threads import num_threads
 
 Clock = Callable[[], float]
 
@@ -164,13 +165,10 @@ def _unchanged(layers: Iterable[nn.Module], sample: Value) -> Iterator[Clock]:
             torch.cuda.synchronize(gpu)
         return perf_counter()
 
-    threads = torch.get_num_threads()
     try:
-        with torch.random.fork_rng(devices=list(gpus)):
-            torch.set_num_threads(1)
+        with torch.random.fork_rng(devices=list(gpus)), num_threads(1):
             yield clock
     finally:
-        torch.set_num_threads(threads)
         for module, name, buffer, before in buffers:
             with torch.no_grad():
                 module._buffers[name] = buffer.copy_(before)

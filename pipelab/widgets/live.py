@@ -9,7 +9,7 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from typing import Literal, NamedTuple
 
@@ -19,6 +19,7 @@ from pipelab.engine import GradientReport, Pipeline, verify_gradients
 from pipelab.errors import PipelabError, PipelineClosed
 from pipelab.models import mlp
 from pipelab.simulator import Cost
+from pipelab.threads import num_threads
 from pipelab.trace import Event, Trace, least_disturbed
 from pipelab.widgets.kept_pipeline import kept
 from pipelab.widgets.live_bars import LiveBars
@@ -187,10 +188,8 @@ class LiveRun:
         On a busy machine several threads wait for each other at every operation.
         """
         model, _, _ = _experiment()
-        settings, threads = self.settings, torch.get_num_threads()
-        if settings.pace is not None:
-            torch.set_num_threads(1)
-        try:
+        settings = self.settings
+        with num_threads(1) if settings.pace is not None else nullcontext():
             return Pipeline(
                 model,
                 settings.lowered,
@@ -200,8 +199,6 @@ class LiveRun:
                 overlap=settings.overlap,
                 memory_budget=settings.memory_budget,
             )
-        finally:
-            torch.set_num_threads(threads)
 
     def _recorded(self, pipeline: Pipeline, cost: Cost | None, is_new: bool) -> tuple[Trace, float]:
         """What a step, or a less disturbed one after it, recorded; and the loss of the second step.

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from pipelab.engine import Pipeline
+from pipelab.engine.driver.checks import check_loss
 from pipelab.engine.driver.microbatches import Rule, share_out
 from pipelab.engine.protocol.commands import Trial
 from pipelab.engine.protocol.loss_trial import Rows
@@ -207,3 +208,15 @@ def test_what_cannot_be_tried_is_trained_as_before(last, loss):
         ours = pipeline.gradients()
     plain_loop(nn.Sequential(*model[:2]), x, y, 2)
     assert_same(ours, gradients(model))
+
+
+def wants_one_thread(output, target):
+    """A loss that is refused with more than one thread; a copy of it is tried, not itself."""
+    return torch.zeros(()) if torch.get_num_threads() == 1 else "two threads"
+
+
+def test_the_check_of_a_loss_computes_with_one_thread():
+    """With two, each operation on a few numbers took 20 ms on a busy machine."""
+    torch.set_num_threads(2)  # the fixture puts it back
+    check_loss(wants_one_thread)
+    assert torch.get_num_threads() == 2

@@ -16,6 +16,7 @@ from pipelab.errors import BatchError, LossError, PipelabError, PipelineClosed, 
 from pipelab.partition.tree import described
 from pipelab.schedules import Schedule
 from pipelab.simulator import Cost
+from pipelab.threads import num_threads
 
 TRIED = ("2.13",)
 """Versions of PyTorch that ``worker="torch"`` was tried with: it uses private names."""
@@ -71,7 +72,7 @@ def check_loss(loss: Loss, reduction: Reduction = "mean") -> None:
     found: list[str] = []
     for target in _TARGETS:
         try:
-            with torch.no_grad(), warnings.catch_warnings():
+            with torch.no_grad(), num_threads(1), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of our shapes, not of the learner's
                 value = copy(_OUTPUT.clone(), target.clone())
                 twice = copy(torch.cat([_OUTPUT] * 2), torch.cat([target] * 2))

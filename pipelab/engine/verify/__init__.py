@@ -20,10 +20,11 @@ from pipelab.engine.protocol.commands import Loss
 from pipelab.engine.ranks import threads
 from pipelab.engine.verify.gradient_report import GradientReport, compared
 from pipelab.engine.verify.mixing import row_mixing
-from pipelab.engine.verify.reference import Batch, Found, Reference, num_threads
+from pipelab.engine.verify.reference import Batch, Found, Reference
 from pipelab.errors import PipelabError
 from pipelab.partition import cut
 from pipelab.schedules import Schedule
+from pipelab.threads import num_threads
 
 __all__ = ["GradientReport", "verify_gradients"]
 

@@ -1,7 +1,7 @@
 """One process: gradients of a plain loop over microbatches. The whole batch is a loop of one."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -126,14 +126,3 @@ def _nudge(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.is_floating_point() or parameter.is_complex():
             parameter.mul_(1 + torch.finfo(parameter.dtype).eps)
-
-
-@contextmanager
-def num_threads(number: int) -> Iterator[None]:
-    """Sums depend on how many threads share them: use as many as a rank does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
