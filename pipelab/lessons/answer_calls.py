@@ -30,6 +30,8 @@ def main(
     results: Connection, prints: Connection, work: bytes, cases: Sequence[bytes], seconds: float
 ) -> None:
     """Send one outcome after another: the target of the process."""
+    with suppress(OSError):  # it leads a session already
+        os.setsid()  # so that whatever it forks is found, and ended with it
     _print_to(prints.fileno())
     prints.close()
     torch.set_num_threads(1)

@@ -92,10 +92,17 @@ def _attempt(
             prints, its_prints = map(opened.enter_context, fork_server.pipe())
             child = _fork(its_results, its_prints, *work, seconds)
             opened.callback(child.close)
+            opened.callback(_end_session, child.pid)
             opened.callback(child.kill)
         its_results.close()
         its_prints.close()
         return _Reading(child, results, prints, cases, seconds).outcomes()
+
+
+def _end_session(pid: int) -> None:
+    """End what an answer has forked, also if it has ended itself."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _fork(*arguments: object) -> Child:

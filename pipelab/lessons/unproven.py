@@ -16,7 +16,15 @@ from pipelab.trace import Trace
 
 __all__ = ["BROKEN", "exchange"]
 
-BROKEN: dict[str, list[str]] = {  # for each rank its row; each is one change away from running
+
+class _Programs(dict[str, list[str]]):
+    """Who asks for a program gets a list that is new: to change it in place changes no other."""
+
+    def __getitem__(self, name: str) -> list[str]:
+        return list(super().__getitem__(name))
+
+
+_ROWS: dict[str, list[str]] = {  # for each rank its row; each is one change away from running
     "both send first": [
         "0F0 0SEND_F0 0F1 0SEND_F1 0RECV_B0 0B0 0RECV_B1 0B1",
         "1RECV_F0 1F0 1B0 1SEND_B0 1RECV_F1 1F1 1B1 1SEND_B1",
@@ -32,6 +40,7 @@ BROKEN: dict[str, list[str]] = {  # for each rank its row; each is one change aw
     ],
     "no message at fault": ["0F0 0F1 0B0 0B1", "1F0 1B0 1F1 1B1", "2F0 2F1 2B0 2B1"],
 }
+BROKEN = _Programs(_ROWS)
 
 
 def exchange(schedule: Schedule, size: int, overlap: bool = True, timeout: float = 3.0) -> Trace:

@@ -14,6 +14,7 @@ from itertools import count
 
 import cloudpickle
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -364,6 +365,25 @@ def test_a_killed_fork_server_costs_nothing_but_time(monkeypatch):
         assert [o.value for o in call(lambda n: n, [(1,), (2,)])] == [1, 2]
     finally:
         fork_server.end()
+
+
+def test_what_an_answer_forks_ends_with_it():
+    def forks():
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(60)
+            os._exit(0)
+        return pid
+
+    (outcome,) = call(forks, [()])
+    until = time.monotonic() + 5.0
+    while _is_there(outcome.value) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not _is_there(outcome.value)
+
+
+def _is_there(pid):
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def test_each_case_of_an_exercise_is_compared_with_what_was_given():

@@ -476,6 +476,56 @@ def choose_as_a_dict(machine, model, budget):
     return par(machine, model, budget)._asdict()
 
 
+def choose_as_a_dict_of_arrays(machine, model, budget):
+    plan = par(machine, model, budget)
+    sizes = np.array(plan.sizes)
+    return plan._asdict() | {"sizes": sizes, "microbatches": torch.tensor(plan.microbatches)}
+
+
+def one_f_one_b_with_spaces(rank, p, m):
+    return [f"{token} " for token in one_f_one_b_as_it_comes(rank, p, m)]
+
+
+def repair_in_place(name):
+    """It changes the list that it is given, each time that it is called."""
+    rows, repaired = BROKEN[name], repair(name)
+    for i, row in enumerate(repaired):
+        rows[i] = rows[i] + "" if rows[i] == row else row
+    return rows
+
+
+def look_at_after_n_less_1_steps(waits):
+    ends = set()
+    for rank in range(len(waits)):
+        at = rank
+        for _ in waits[1:]:
+            at = at if waits[at] is None else waits[at]
+        ends |= {at} if waits[rank] is not None else set()
+    return sorted(ends)
+
+
+def peak_until_the_first_has_gone(lifespans, period, m):
+    """Later it can only repeat itself."""
+    return max(
+        sum(a + i * period <= slot < b + i * period for a, b in lifespans for i in range(m))
+        for slot in range(max(end for _, end in lifespans))
+    )
+
+
+def place_r_at_most(rows, most):
+    """Rank r holds back r W, even where there is room for more: as fast."""
+    result = []
+    for rank, row in enumerate(rows):
+        held = [sum(1 if "F" in token else -1 for token in row[: i + 1]) for i in range(len(row))]
+        room, new, due = min(rank, most - max(held)), [], []
+        for token in row:
+            new.append(token)
+            due += [token.replace("I", "W")] if "I" in token else []
+            new += [due.pop(0)] if len(due) > room else []
+        result.append(new + due)
+    return result
+
+
 RIGHT = {
     "01.1": [order_by_slots, order_without_an_end],
     "01.2": [minutes_by_simulation, minutes_in_numpy, minutes_in_halves],
@@ -489,15 +539,18 @@ RIGHT = {
     "05.2": [weights_as_fractions, weights_in_torch],
     "06.1": [choose_with_a_limit],
     "06.2": [speedup_in_slots, speedup_in_numpy],
-    "07.1": [one_f_one_b_as_it_comes],
-    "07.2": [peak_by_events, peak_in_numpy],
+    "07.1": [one_f_one_b_as_it_comes, one_f_one_b_with_spaces],
+    "07.2": [peak_by_events, peak_in_numpy, peak_until_the_first_has_gone],
     "09.1": [order_as_it_comes, order_as_text],
     "09.2": [two_actions_early],
-    "10.1": [repair],
-    "10.2": [look_at_after_many_steps],
-    "11.1": [place_by_slots],
+    "10.1": [repair, repair_in_place],
+    "10.2": [look_at_after_many_steps, look_at_after_n_less_1_steps],
+    "11.1": [place_by_slots, place_r_at_most],
     "11.2": [stages_by_search],
-    "12.1": [choose_by_pars_search, choose_among_all_cuts, choose_as_a_dict],
+    "12.1": [
+        *(choose_by_pars_search, choose_among_all_cuts, choose_as_a_dict),
+        choose_as_a_dict_of_arrays,
+    ],
     "12.2": [
         *(locate_row_by_row, locate_column_by_column),
         *(locate_by_a_backwards_grid, locate_in_torch),

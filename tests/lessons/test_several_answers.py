@@ -73,3 +73,10 @@ def test_ends_of_waits_agree_with_the_engines_search_for_a_ring(waits):
     ring = cycle({rank: peer for rank, peer in enumerate(waits) if peer is not None})
     last = [rank for rank, peer in enumerate(waits) if peer is None and rank in waits]
     assert _ends(waits) == sorted(ring or last)
+
+
+def test_a_broken_program_stays_as_it_is_whoever_changes_its_list():
+    for name in BROKEN:
+        before = list(BROKEN[name])
+        BROKEN[name][0] += " 0F9"
+        assert BROKEN[name] == before

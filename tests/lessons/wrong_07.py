@@ -156,6 +156,36 @@ def at_the_ends(spans, period, m):
 
 FOUR = "4 ranks, 8 microbatches"
 APART, FIRST = "two stages, never full together", "1F1B, rank 0 of 4"
+
+
+class CountsItsCalls:
+    """It never looks at the rank that is asked for."""
+
+    __name__ = "counts_its_calls"
+
+    def __init__(self):
+        self.size, self.calls = None, 0
+
+    def __call__(self, rank, p, m):
+        if self.size != (p, m):
+            self.size, self.calls = (p, m), 0
+        self.calls += 1
+        return right((self.calls - 1) % p, p, m)
+
+
+def one_list_for_all(rank, p, m, row=[]):  # noqa: B006 - the slip that is meant
+    row += right(rank, p, m)
+    return row
+
+
+def slots_to_40(lifespans, period, m):
+    """As if nothing could begin later."""
+    return max(
+        sum(a + i * period <= slot < b + i * period for a, b in lifespans for i in range(m))
+        for slot in range(40)
+    )
+
+
 WRONG = {
     "07.1": [
         (gpipe, FOUR),
@@ -186,6 +216,8 @@ WRONG = {
 
 FORGOT = {
     "07.1": [
+        (CountsItsCalls(), "see it in a cell"),
+        (one_list_for_all, "see it in a cell"),
         (one_digit, "ten microbatches and more"),
         (ten_ranks_at_most, "ten ranks and more"),
         (no_single_rank, "one rank"),
@@ -195,6 +227,7 @@ FORGOT = {
         (backwards_in_halves, "only tokens such as 2F0 and 2B0"),
     ],
     "07.2": [
+        (slots_to_40, "begin in a late slot"),
         (two_at_least, "a single microbatch"),
         (each_for_itself, "fullest at different times"),
         (without_a_limit, "fewer microbatches than could be held"),

@@ -208,9 +208,36 @@ PLAIN, LOSS, PAUSE = (
     "a last stage with the loss",
     "somebody else makes one long pause",
 )
+
+
+def costs_up_to_4(n, p, embedding, head):
+    return right(n, p, min(4, embedding), min(4, head))
+
+
+def whoever_is_not_like_another(replicas):
+    """The first rank whose workers differ at all."""
+    for _, rank in workers(replicas[:1]):
+        seconds = [median(taken(events, rank)) for events in replicas]
+        if max(seconds) > min(seconds):
+            return seconds.index(max(seconds)), rank
+    return 0, 0
+
+
+def more_seconds_than_its_equals(replicas):
+    """Not times as many: a heavy stage that is a little slower has more."""
+
+    def more(worker):
+        i, rank = worker
+        seconds = [median(taken(events, rank)) for events in replicas]
+        return seconds[i] - min(seconds)
+
+    return max(workers(replicas), key=more)
+
+
 WRONG = {
     "08.1": [
         (equal_counts, FULL),
+        (costs_up_to_4, "a head of nine blocks"),
         (only_the_head, "a costly embedding"),
         (only_the_embedding, FULL),
         (the_other_way_round, FULL),
@@ -224,6 +251,8 @@ WRONG = {
     ],
     "08.2": [
         (longest_in_all, LOSS),
+        (whoever_is_not_like_another, "workers of which no two are alike"),
+        (more_seconds_than_its_equals, "workers of which no two are alike"),
         (sums, PAUSE),
         (longest_box, PAUSE),
         (most_waiting, PLAIN),

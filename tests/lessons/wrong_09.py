@@ -235,6 +235,25 @@ def middle_as_first(rows):
 
 
 ONE, MANY = "4 ranks, 8 microbatches", "1F1B, 4 ranks, 8 microbatches"
+
+
+def counted(rows):
+    """The numbers of messages counted, not read: the i-th B is of microbatch i."""
+    numbered = []
+    for rank, row in enumerate(rows):
+        seen = {"F": 0, "B": 0}
+        tokens = []
+        for token in row:
+            kind = "F" if "F" in token else "B"
+            tokens.append(f"{rank}{kind}{seen[kind]}")
+            seen[kind] += 1
+        numbered.append(tokens)
+    given = {}
+    for new, old in zip(numbered, rows, strict=True):
+        given |= zip(new, old, strict=True)
+    return [[given.get(token, token) for token in row] for row in placed(numbered)]
+
+
 WRONG = {
     "09.1": [
         (one_f_one_b, ONE),
@@ -274,6 +293,7 @@ FORGOT = {
         (enough_microbatches_assumed, "fewer microbatches than a rank could run ahead"),
     ],
     "09.2": [
+        (counted, "do not come in the order 0, 1, 2"),
         (one_digit_numbers, "ten microbatches and more"),
         (receive_just_before_use, "1F1B on two ranks and more"),
         (both_for_one_rank, "one rank"),

@@ -168,6 +168,16 @@ def enough_microbatches_assumed(p, m, layers, latency):
 
 ONE, EAGER = "1F1B, 4 ranks, 8 microbatches", "more forwards ahead, 4 ranks, 8 microbatches"
 FREE, SLOW = "4 ranks, 16 layers, free messages", "a message as long as F"
+
+
+def in_a_list(p, m, layers, latency):
+    return [1]
+
+
+def as_text(p, m, layers, latency):
+    return "1"
+
+
 WRONG = {
     "11.1": [
         (directly_behind, ONE),
@@ -186,6 +196,7 @@ WRONG = {
     ],
     "11.2": [
         (as_many_as_layers, SLOW),
+        (in_a_list, "one layer on each rank"),
         (always_one, FREE),
         (always_two, FREE),
         (any_number, "one layer on each rank"),
@@ -205,6 +216,8 @@ FORGOT = {
         (for_these_orders_only, "room for one microbatch"),
     ],
     "11.2": [
+        (in_a_list, "return a number of stages"),
+        (as_text, "return a number of stages"),
         (enough_microbatches_assumed, "few microbatches"),
         (free_means_one, "free messages"),
         (slow_links_unknown, "slow messages"),

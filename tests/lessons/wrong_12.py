@@ -257,9 +257,48 @@ def later_stages(rank, replicas, sizes):
 
 TIGHT, TIGHTER, ROOM = "4 MB on each rank", "2.2 MB on each rank", "room for every plan"
 GRID, PIPE, COPIES = "2 replicas of 2 stages", "one pipeline of 4 stages", "3 replicas of 4 stages"
+
+
+def less_than_the_budget(machine, model, budget):
+    fits = [plan for plan in every(machine, model) if max(memory(model, plan)) < budget]
+    return fastest(fits or fitting(every(machine, model), model, budget), machine, model)
+
+
+def a_percent_over(machine, model, budget):
+    return fastest(fitting(every(machine, model), model, 1.01 * budget), machine, model)
+
+
+def a_percent_to_spare(machine, model, budget):
+    fits = fitting(every(machine, model), model, 0.99 * budget)
+    return fastest(fits or fitting(every(machine, model), model, budget), machine, model)
+
+
+def never_gpipe(machine, model, budget):
+    fits = fitting(every(machine, model, schedules=SCHEDULES[1:]), model, budget)
+    return fastest(fits, machine, model)
+
+
+class CountsItsCalls:
+    """It never looks at the rank that is asked for."""
+
+    __name__ = "counts_its_calls"
+
+    def __init__(self):
+        self.grid, self.calls = None, 0
+
+    def __call__(self, rank, replicas, sizes):
+        if self.grid != (replicas, sizes):
+            self.grid, self.calls = (replicas, [*sizes]), 0
+        self.calls += 1
+        return right((self.calls - 1) % (replicas * len(sizes)), replicas, sizes)
+
+
 WRONG = {
     "12.1": [
         (no_budget, TIGHT),
+        (a_percent_over, "one byte too few for it"),
+        (a_percent_to_spare, "a budget for one plan, to the byte"),
+        (never_gpipe, "slow and far links"),
         (pipelines_only, ROOM),
         (replicas_only, TIGHT),
         (the_first_that_fits, TIGHT),
@@ -298,6 +337,7 @@ WRONG = {
 
 FORGOT = {
     "12.1": [
+        (less_than_the_budget, "at most that many bytes, not fewer"),
         (by_seconds_alone, "even in seconds fits nowhere"),
         (no_budget, "a tight budget"),
         (averages_are_free, "slow links"),
@@ -306,6 +346,7 @@ FORGOT = {
         (half_a_microbatch, "whole numbers of replicas, layers and microbatches"),
     ],
     "12.2": [
+        (CountsItsCalls(), "see it in a cell"),
         (without_dp_group, "it has no dp_group"),
         (stage_as_text, "stage is a whole number"),
         (stages_of_the_first_replica, "a path without return"),

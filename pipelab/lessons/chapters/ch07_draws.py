@@ -7,6 +7,7 @@ from pipelab.lessons.drawn import Draws, Idea
 
 __all__ = ["LIFESPANS", "SIZES", "most_held"]
 
+_LATE = 1000  # a slot: nobody looks that far by chance
 _Span = tuple[int, int]  # slots: where the activations of microbatch 0 begin, and have gone
 
 
@@ -55,8 +56,9 @@ def _count(span: _Span, slot: int, period: int, m: int) -> int:
 def _draw_lifespans(random: Random) -> tuple[list[_Span], int, int]:
     period = random.choice((1, 2, 3, 3, 4, 6, 6))
     spans = []
+    first = random.choice((0, 0, 0, 0, _LATE))
     for _ in range(random.choice((1, 1, 2, 2, 3))):
-        start = random.randrange(12)
+        start = first + random.randrange(12)
         length = random.choice((random.randint(1, 20), period * random.randint(1, 4)))
         spans.append((start, start + length))
     return spans, period, random.choice((1, 2, 3, 5, 8, 13, 20))
@@ -85,6 +87,11 @@ LIFESPANS = Draws(
             "stages that are fullest at different times",
             "count all stages in the same slot; do not add up their peaks",
             _apart,
+        ),
+        Idea(
+            "activations that begin in a late slot",
+            "look at the slots in which something begins, wherever they are",
+            lambda spans, period, m: min(start for start, _ in spans) >= _LATE,
         ),
         Idea(
             "fewer microbatches than could be held",

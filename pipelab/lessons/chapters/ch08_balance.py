@@ -37,6 +37,7 @@ def _judge_blocks(function: Function, seed: int) -> Iterator[Result | Shown]:
         "10 blocks, 4 ranks, a head of 2": (10, 4, 0.0, 2.0),
         "a head of a whole stage": (12, 4, 0.0, 4.0),
         "a costly embedding": (7, 3, 3.5, 0.5),
+        "a head of nine blocks": (20, 3, 0.0, 9.0),
         "everything free but the blocks": (8, 4, 0.0, 0.0),
         "a head of a part of a block": (8, 4, 0.0, 0.75),
         "two ranks": (5, 2, 1.0, 3.5),
@@ -121,6 +122,7 @@ def _pace(costs: Sequence[float]) -> Cost:
 # -------------------------------------------------------------------------- 08.2, the straggler
 
 
+_UNLIKE = "workers of which no two are alike"
 _PLAIN = [1.0, 1.0, 1.0, 1.0]
 _WITH_LOSS = [1.0, 1.0, 1.0, 4.0]
 _INPUTS: dict[str, tuple[list[float], int, int, Worker, float, Worker]] = {
@@ -137,7 +139,7 @@ _INPUTS: dict[str, tuple[list[float], int, int, Worker, float, Worker]] = {
 
 def _judge_straggler(function: Function, seed: int) -> Iterator[Result | Shown]:
     cases: Cases = {name: logs(*one) for name, one in _INPUTS.items()}
-    cases = {**cases, "64 GPUs, of production": (_production(),)}
+    cases = {**cases, _UNLIKE: (_unlike(),), "64 GPUs, of production": (_production(),)}
     draws = replace(JOBS, compare=_compare_drawn)
     tried = yield from each(function, cases, _compare_case, draws, seed)
     if tried.right:
@@ -154,8 +156,16 @@ def _production() -> Logs:
     return [simulate(schedule, job.cost(i)).events for i in range(len(job.forward))]
 
 
+def _unlike() -> Logs:
+    """Equals differ by a few percent, and only one of all is slow: replica 1, rank 2."""
+    seconds = [[1.0, 1.03, 1.0, 16.64], [1.04, 1.0, 1.56, 16.0], [1.02, 1.01, 1.04, 16.48]]
+    return [simulate(one_f_one_b(4, 6), Cost(row, row, row)).events for row in seconds]
+
+
 def _compare_case(name: str, value: object, replicas: Logs) -> Result:
-    slow, pause = (_INPUTS[name][3], _INPUTS[name][5]) if name in _INPUTS else ([0, 0], [])
+    if name not in _INPUTS:
+        return _compare_worker(name, value, [1, 2] if name == _UNLIKE else [0, 0], [])
+    slow, pause = _INPUTS[name][3], _INPUTS[name][5]
     return _compare_worker(name, value, slow, pause)
 
 

@@ -3,12 +3,34 @@
 from random import Random
 
 from pipelab.lessons.drawn import Draws, Idea
-from pipelab.schedules import gpipe, one_f_one_b, sequential
+from pipelab.schedules import Schedule, gpipe, one_f_one_b, sequential
 
 __all__ = ["ORDERS", "SIZES", "tokens"]
 
 
-_BUILDERS = {"gpipe": gpipe, "1f1b": one_f_one_b, "sequential": sequential}
+def _newest_first(p: int, m: int) -> Schedule:
+    """GPipe, but the last forward's backward is the first: numbers do not only count up."""
+    rows = gpipe(p, m).ranks
+    return Schedule.from_tokens(
+        [action.token for action in (*row[:m], *reversed(row[m:]))] for row in rows
+    )
+
+
+def _last_first(p: int, m: int) -> Schedule:
+    """1F1B that begins with the last microbatch."""
+    return Schedule.from_tokens(
+        [f"{action.stage}{action.kind}{m - 1 - int(action.microbatch or 0)}" for action in row]
+        for row in one_f_one_b(p, m).ranks
+    )
+
+
+_BUILDERS = {
+    "gpipe": gpipe,
+    "1f1b": one_f_one_b,
+    "sequential": sequential,
+    "newest first": _newest_first,
+    "last first": _last_first,
+}
 
 
 def tokens(name: str, p: int, m: int) -> tuple[list[list[str]]]:
@@ -38,7 +60,7 @@ SIZES = Draws(
 
 
 def _draw_order(random: Random) -> tuple[str, int, int]:
-    return random.choice(("1f1b", "gpipe", "1f1b", "sequential")), *_draw_size(random)
+    return random.choice((*_BUILDERS, "1f1b")), *_draw_size(random)
 
 
 ORDERS = Draws(
@@ -50,6 +72,11 @@ ORDERS = Draws(
             lambda s, p, m: p == 1,
         ),
         Idea("a single microbatch", "one message each way", lambda s, p, m: m == 1 < p),
+        Idea(
+            "microbatches that do not come in the order 0, 1, 2",
+            "read the number from each token, do not count: the order is what you are given",
+            lambda s, p, m: s in ("newest first", "last first") and min(p, m) > 1,
+        ),
         Idea("ten microbatches and more", "numbers may have two digits", lambda s, p, m: m > 10),
         Idea(
             "two ranks",

@@ -128,6 +128,7 @@ def _judge_messages(function: Function, seed: int) -> Iterator[Result | Shown]:
         "GPipe, 3 ranks, 5 microbatches": tokens("gpipe", 3, 5),
         "one microbatch at a time": tokens("sequential", 3, 3),
         "fewer microbatches than ranks": tokens("1f1b", 4, 2),
+        "GPipe, the newest backward first": tokens("newest first", 3, 4),
         "one rank, which sends nothing": tokens("1f1b", 1, 3),
     }
     tried = yield from each(function, cases, _compare_messages, _DRAWN, seed)

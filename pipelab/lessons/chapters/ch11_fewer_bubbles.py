@@ -13,6 +13,7 @@ from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
 from pipelab.lessons.chapters.ch11_draws import LINKS, ORDERS, given, numbers_of_stages, papers
 from pipelab.lessons.chapters.ch11_questions import QUESTIONS
+from pipelab.lessons.comparing import NUMBER, ask
 from pipelab.lessons.exercise import Cases, Draws, Exercise, each
 from pipelab.lessons.experiment import experiment, in_turn, record, start
 from pipelab.lessons.results import Result, Shown
@@ -120,6 +121,7 @@ def _compare_stages(
     allowed = numbers_of_stages(p, layers)
     best = min(_seconds(p, m, v, latency) for v in allowed)
     expected = f"a step of {best:g}"
+    ask(value, NUMBER, "a number of stages")
     if value not in allowed:
         hint = "all stages have equally many layers: layers / (p * v) is a whole number"
         return Result(name, expected, f"{value!r} stages on each rank", False, hint)

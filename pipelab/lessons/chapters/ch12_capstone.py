@@ -20,6 +20,7 @@ from pipelab.lessons.exercise import Cases, Exercise, each, equal
 from pipelab.lessons.plan_run import MACHINE, the_model
 from pipelab.lessons.plans import SCHEDULES, Layer, Machine, Model, Plan, memory, plans, seconds
 from pipelab.lessons.results import Result, Shown
+from pipelab.lessons.schedule_answers import of_each_rank
 from pipelab.lessons.torch_run import run_on_torch
 from pipelab.lessons.written import short
 from pipelab.words import number
@@ -51,6 +52,8 @@ def _jobs() -> Cases:
     large = [*alike[1:], alike[0]._replace(weights=400_000)]
     keep_most = [alike[0]._replace(kept=150_000)] * 2
     keep_little = alike[0]._replace(kept=2_000)
+    distant, small = Machine(3, 0.0, 0.03, 1e9), Model(6, [Layer(0.001, 20_000, 50_000, 4_000)] * 3)
+    heavy = Model(8, [small.layers[0]._replace(weights=200_000)] * 4)
     return {
         **{name: (MACHINE, model, budget) for name, budget in BUDGETS.items()},
         "room for every plan": (MACHINE, model, _ROOM),
@@ -65,6 +68,9 @@ def _jobs() -> Cases:
             Model(8, [*keep_most, *[keep_little] * 5]),
             1_100_000,
         ),
+        "a budget for one plan, to the byte": (distant, small, 330_000),
+        "one byte too few for it": (distant, small, 329_999),
+        "slow and far links": (Machine(4, 0.0, 0.03, 2e6), heavy, 1_060_800),
     }
 
 
@@ -72,7 +78,7 @@ def _plan(value: object) -> Plan:
     """The plan of an answer. Raises OtherForm."""
     form = "Plan(replicas, sizes, schedule, microbatches), one plan"
     if isinstance(value, dict) and {*value} == {*Plan._fields}:
-        value = [value[name] for name in Plan._fields]
+        value = [_listed(value[name]) for name in Plan._fields]
     if not isinstance(value, list) or len(value) != len(Plan._fields):
         raise OtherForm(form)
     replicas, sizes, schedule, microbatches = value
@@ -82,6 +88,11 @@ def _plan(value: object) -> Plan:
     if not all(n > 0 for n in (plan.replicas, plan.microbatches, *plan.sizes)):
         raise OtherForm(f"{form}, with numbers from 1 on: each stage has a layer")
     return plan
+
+
+def _listed(value: object) -> object:
+    """A tensor or an array, which a dict holds by name, as lists or a number."""
+    return value.tolist() if isinstance(value, torch.Tensor) else value
 
 
 def _number(value: object) -> int:
@@ -135,6 +146,13 @@ def _slow(plan: Plan, machine: Machine, model: Model, budget: int) -> str:
         "of microbatches": replicas,
     }
     best = least_time(machine, model, budget)
+    good = [
+        other
+        for other in fitting(machine, model, budget)
+        if seconds(machine, model, other) <= _SLOWER * best
+    ]
+    if good and all(max(memory(model, other)) == budget for other in good):
+        return "a faster plan holds exactly the budget: at most that many bytes, not fewer"
     for hint, others in changes.items():
         fits = [other for other in others if max(memory(model, other)) <= budget]
         if any(seconds(machine, model, other) <= _SLOWER * best for other in fits):
@@ -197,8 +215,8 @@ def _whole_grid(function: Function) -> Function:
     """The places of all ranks, from the learner's function of one."""
 
     def places(replicas: int, sizes: list[int]) -> list[object]:
-        ranks = range(replicas * len(sizes))
-        return [function(rank, replicas, [*sizes]) for rank in ranks]  # which it may use up
+        ranks = replicas * len(sizes)
+        return of_each_rank(lambda rank: function(rank, replicas, [*sizes]), ranks)
 
     def as_written(replicas: int, sizes: list[int]) -> str:
         ranks = replicas * len(sizes)
@@ -238,8 +256,7 @@ def _place(rank: int, value: object) -> _Place:
 
 
 def _ints(value: object) -> object:
-    if isinstance(value, torch.Tensor):  # what a dict holds by name stays one
-        value = value.tolist()
+    value = _listed(value)
     return [*map(whole, value)] if isinstance(value, list) else whole(value)
 
 
