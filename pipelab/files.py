@@ -5,6 +5,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,6 +46,12 @@ def replace_packed(path: Path, text: str) -> Path:
     with replacing(path) as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as packed:
         packed.write(text.encode("utf-8"))
     return path
+
+
+def free_name(path: Path, why: str) -> Path:
+    """A name beside a file that nothing has yet: ``notes.old.md``, then ``notes.old1.md``."""
+    names = (path.with_suffix(f".{why}{n or ''}{path.suffix}") for n in count())
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def beginning(path: Path, size: int) -> bytes:

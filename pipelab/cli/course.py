@@ -62,31 +62,59 @@ def progress(arguments: argparse.Namespace) -> None:
     from pipelab.lessons.progress_report import class_table, ledgers, report
 
     if arguments.reset is not None:
-        return _reset(arguments.reset)
+        return _reset(arguments.reset, arguments.place)
+    place = Path(arguments.place) if arguments.place else _own_progress()
     try:
-        place = Path(arguments.place) if arguments.place else progress_file.path()
-        if place.is_dir() and arguments.place:
+        if arguments.place and place.is_dir():
             if not (files := ledgers(place)):
                 raise CommandError(f"{place} holds no progress files: NAME/progress.json each")
-            say(class_table(files))
-            return
-        is_given = bool(arguments.place)
-        say(report(progress_file.read(place) if is_given else progress_file.load()))
-        say(f"\nKept on this machine alone, in {place}")
+            text = class_table(files)
+        else:
+            is_new = not arguments.place and not os.path.lexists(place)
+            known = progress_file.load() if is_new else progress_file.read(place)
+            text = f"{report(known)}\n\nKept on this machine alone, in {place}"
     except (OSError, ValueError) as error:
-        raise CommandError(f"no progress to print: {error}") from None
+        raise CommandError(_unread(place, error)) from None
+    say(text)
 
 
-def _reset(lesson: str) -> None:
+def _own_progress() -> Path:
+    """Where this user's progress file is, or would be."""
+    from pipelab.lessons import progress_file
+
+    try:
+        return progress_file.path()
+    except OSError as error:
+        raise CommandError(str(error)) from None
+
+
+def _unread(place: Path, error: OSError | ValueError) -> str:
+    from pipelab.lessons.progress_file import reason
+
+    if isinstance(error, FileNotFoundError):
+        return f"there is no progress file {place}"
+    return f"the progress in {place} cannot be used ({reason(error)}): it was left as it is"
+
+
+def _reset(lesson: str, place: str | None) -> None:
     """Forget the progress of a lesson, or of all."""
     from pipelab.lessons import progress_file
 
+    if place:
+        raise CommandError(
+            f"--reset forgets your own progress, and {place} may be another's: leave {place} out"
+        )
     number = f"{int(lesson):02d}" if lesson.isdecimal() else lesson
     if number not in ("all", *(f"{n:02d}" for n in range(100))):
         raise CommandError(f"--reset {lesson}: give the number of a lesson, such as 4, or nothing")
-    copy = progress_file.reset("" if number == "all" else number)
+    own = _own_progress()
+    try:
+        copy = progress_file.reset("" if number == "all" else number)
+    except (OSError, ValueError) as error:
+        raise CommandError(_unread(own, error)) from None
     if copy is None:
-        say("Nothing was saved, so nothing is forgotten.")
+        of_what = "" if number == "all" else f" of lesson {int(number)}"
+        say(f"Nothing{of_what} was saved, so nothing is forgotten.")
         return
     what = "all lessons" if number == "all" else f"lesson {int(number)}"
     say(f"The progress of {what} is forgotten. As it was before: {copy}")
@@ -97,9 +125,17 @@ def edition(arguments: argparse.Namespace) -> None:
     from pipelab.lessons.edition import generate
 
     folder = writable(arguments.folder, remedy="choose another FOLDER")
-    written = generate(arguments.edition, teachers(), folder, arguments.force)
+    try:
+        written = generate(arguments.edition, teachers(), folder, arguments.force)
+    except OSError as error:
+        raise CommandError(
+            f"cannot write {error.filename or folder} ({error.strerror or error}): make room, or "
+            f"choose another FOLDER. What was there is there still, or beside it as NAME.old"
+        ) from None
     for path in written.new:
         say(str(path))
+    for path, aside in written.aside:
+        say(f"What was {path} is now {aside}")
     if written.kept:
         names = "\n  ".join(map(str, written.kept))
         raise CommandError(

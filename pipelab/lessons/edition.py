@@ -10,9 +10,9 @@ and the line before it, ``answer = ...``, remains. Cells tagged ``teacher`` are 
 """
 
 import copy
+import os
 import re
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from pipelab.errors import LessonError
-from pipelab.files import replace_text
+from pipelab.files import free_name, replace_text, replacing
 from pipelab.lessons.cell_parts import parted
 from pipelab.lessons.contents import GLOSSARY, Lesson, glossary, lesson_of, linked, unlinked
 
@@ -33,26 +33,34 @@ _CHECK = re.compile(r'^check\("([0-9]{2}\.[0-9])"', re.MULTILINE)
 
 
 class Written(NamedTuple):
-    """The files of an edition: ``new``, and those that were there already and differ: ``kept``."""
+    """The files of an edition.
+
+    Attributes:
+        new: they hold the edition now.
+        kept: something else was there, and is there still.
+        aside: what was there, and the name that it has now.
+    """
 
     new: list[Path]
     kept: list[Path]
+    aside: list[tuple[Path, Path]]
 
 
 def generate(edition: str, source: Path, folder: Path, force: bool = False) -> Written:
     """Write an edition of all lessons of a folder of teacher's notebooks.
 
-    A notebook that is there and differs may hold somebody's work: it stays, or, with ``force``,
-    gets another name.
+    What is there and differs may hold somebody's work: it stays, or, with ``force``, gets another
+    name.
 
     Args:
         edition: one of ``EDITIONS``.
         source: the folder of the teacher's notebooks.
         folder: where to. nbgrader wants a folder for each assignment: there each lesson has one.
-        force: whether to write also where a notebook differs.
+        force: whether to write also where something else is.
 
     Raises:
         LessonError: no such edition, no lesson there, or a solution without its last line.
+        OSError: a file cannot be written; what was there is there still.
     """
     if edition not in EDITIONS:
         raise LessonError(f"{edition!r} is no edition: choose one of {', '.join(EDITIONS)}")
@@ -62,7 +70,7 @@ def generate(edition: str, source: Path, folder: Path, force: bool = False) -> W
     folder.mkdir(parents=True, exist_ok=True)
     if folder.resolve() == source.resolve():
         raise LessonError(f"{folder} holds the source itself: choose another folder")
-    written = Written([], [])
+    written = Written([], [], [])
     course = course_of(source)
     for path in [*_without_solutions(source), *sources]:
         place = folder / path.stem / path.name if edition == "nbgrader" else folder / path.name
@@ -72,14 +80,13 @@ def generate(edition: str, source: Path, folder: Path, force: bool = False) -> W
             unlinked(notebook)
         else:
             linked(notebook, path.name[:2], course)
-        done = _write_beside(notebook, place, force)
-        (written.new if done else written.kept).append(place)
-    if edition != "nbgrader":
-        written.new.append(replace_text(folder / GLOSSARY, glossary(course)))
+        # whatever is in an assignment's folder is handed out with it: what was there leaves it
+        _put(_text(notebook), place, folder / path.name, force, written)
+    pages = {} if edition == "nbgrader" else {GLOSSARY: glossary(course)}
     if edition == "teacher":
-        written.new.extend(
-            replace_text(folder / p.name, p.read_text("utf-8")) for p in _notes(source)
-        )
+        pages |= {path.name: path.read_text("utf-8") for path in _notes(source)}
+    for name, text in pages.items():
+        _put(text, folder / name, folder / name, force, written)
     return written
 
 
@@ -104,15 +111,23 @@ def _without_solutions(source: Path) -> list[Path]:
     return []
 
 
-def _write_beside(notebook: NotebookNode, place: Path, force: bool) -> bool:
-    """Write a notebook, unless another one is there; whether it is there now."""
-    if place.exists() and _text(notebook) != place.read_text("utf-8", "replace"):
-        if not force:
-            return False
-        names = (place.with_suffix(f".old{n or ''}.ipynb") for n in count())
-        place.rename(next(name for name in names if not name.exists()))
-    write(notebook, place)
-    return True
+def _put(text: str, place: Path, beside: Path, force: bool, written: Written) -> None:
+    """Write a file, unless something else is there: it stays, or gets a name like ``beside``."""
+    data = text.encode("utf-8")
+    is_taken = os.path.lexists(place)
+    if is_taken and place.is_file() and place.read_bytes() == data:
+        written.new.append(place)
+    elif is_taken and not force:
+        written.kept.append(place)
+    else:
+        with replacing(place) as file:
+            file.write(data)
+            file.flush()  # on a full disk, what is there keeps its name
+            if is_taken:
+                aside = free_name(beside, "old")
+                place.rename(aside)
+                written.aside.append((place, aside))
+        written.new.append(place)
 
 
 def read(path: Path) -> NotebookNode:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipelab.lessons.chapters import exercise_names
-from pipelab.lessons.progress_file import NAME, Progress, Row, read
+from pipelab.lessons.progress_file import NAME, Progress, Row, read, reason
 
 _SET_ASIDE = re.compile(r"\.(damaged|reset)\d*\.json$")
 _PASSED, _TRIED = "passed", "not yet"
@@ -48,13 +48,18 @@ def _left_text(names: Sequence[str]) -> str:
 
 
 def ledgers(folder: Path) -> dict[str, Path]:
-    """The progress files below a folder, by learner: ``ann/progress.json`` or ``ann.json``."""
+    """The progress files below a folder, by learner: ``ann/progress.json`` or ``ann.json``.
+
+    Where a learner has both, the second one is a row ``ann.json``.
+    """
     found: dict[str, Path] = {}
     for file in sorted(folder.rglob("*.json")):
         own = file.name == NAME
         if own or (file.parent == folder and not _SET_ASIDE.search(file.name)):
-            inner = file.relative_to(folder).parent if own else Path(file.stem)
-            found[inner.as_posix() if inner.parts else folder.name] = file
+            inside = file.relative_to(folder)
+            inner = inside.parent if own else Path(file.stem)
+            name = inner.as_posix() if inner.parts else folder.name
+            found[inside.as_posix() if name in found else name] = file
     return found
 
 
@@ -69,7 +74,7 @@ def class_table(files: Mapping[str, Path]) -> str:
         try:
             known[learner] = read(file)
         except (OSError, ValueError) as error:
-            unread[learner] = f"cannot be read: {error}"
+            unread[learner] = f"cannot be read: {reason(error)}"
     exercises = sorted({name for progress in known.values() for name in progress["checks"]})
     rows = [_class_row(learner, known[learner], exercises) for learner in known]
     rows += [(learner, why, *("" for _ in exercises)) for learner, why in unread.items()]
@@ -77,7 +82,7 @@ def class_table(files: Mapping[str, Path]) -> str:
     each = (str(sum(_has_passed(c.get(name)) for c in learners)) for name in exercises)
     heads = ("learner", _PASSED, *exercises)
     parts = ["# Progress of the class", _table(heads, [*rows, ("**passed by**", "", *each)])]
-    parts.append("A number: attempts, the last of them right. A number with `?`: not right yet.")
+    parts.append("A number: attempts, one of them right. A number with `?`: none was right yet.")
     return "\n\n".join(parts)
 
 

@@ -3,9 +3,11 @@
 That the teacher's passes everything is seen where the notebooks run: ``tests/teacher_cells.py``.
 """
 
+import io
 import json
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -14,6 +16,7 @@ import pytest
 from pipelab.cli import course
 from pipelab.cli.main import main
 from pipelab.errors import LessonError
+from pipelab.lessons import edition
 from pipelab.lessons.chapters import MODULES, chapter_of
 from pipelab.lessons.contents import GLOSSARY, linked
 from pipelab.lessons.edition import course_of, generate, learner, nbgrader, read, strip
@@ -149,9 +152,60 @@ def test_a_notebook_that_differs_is_kept(tmp_path, monkeypatch, capsys):
     for number, old in enumerate(("03_waiting.old.ipynb", "03_waiting.old1.ipynb")):
         mine.write_text(f"my own work {number}", "utf-8")
         assert main([*command, "--force"]) == 0
+        assert f"What was {mine} is now {tmp_path / old}\n" in capsys.readouterr().out
         assert (tmp_path / old).read_text("utf-8") == f"my own work {number}"
         assert mine.read_text("utf-8") == fresh
     assert len(list(tmp_path.glob("*.ipynb"))) == len(LESSONS) + 2
+
+
+def test_notes_a_folder_and_a_link_in_the_place_of_a_file_are_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(NOTEBOOKS.parent)
+    command = ["edition", "teacher", str(tmp_path)]
+    (tmp_path / "01_the_relay_team.md").write_text("my own note", "utf-8")
+    (tmp_path / GLOSSARY).write_text("my own words", "utf-8")
+    (tmp_path / "02_split_the_model.ipynb").mkdir()
+    (tmp_path / "03_waiting.ipynb").symlink_to("elsewhere")
+    there = ("01_the_relay_team.md", GLOSSARY, "02_split_the_model.ipynb", "03_waiting.ipynb")
+    assert main(command) == 1
+    said = capsys.readouterr()
+    assert all(str(tmp_path / name) in said.err for name in there)
+    assert (tmp_path / "01_the_relay_team.md").read_text() == "my own note"
+    assert (tmp_path / GLOSSARY).read_text() == "my own words"
+    assert main([*command, "--force"]) == 0
+    assert (tmp_path / "01_the_relay_team.old.md").read_text() == "my own note"
+    assert (tmp_path / "02_split_the_model.old.ipynb").is_dir()
+    assert (tmp_path / "03_waiting.old.ipynb").is_symlink()
+    assert main(command) == 0
+
+
+def test_what_differs_leaves_the_folder_of_an_assignment(tmp_path, monkeypatch):
+    """nbgrader hands out all that is in it."""
+    monkeypatch.chdir(NOTEBOOKS.parent)
+    mine = tmp_path / "03_waiting" / "03_waiting.ipynb"
+    mine.parent.mkdir()
+    mine.write_text("a teacher's own", "utf-8")
+    assert main(["edition", "nbgrader", str(tmp_path), "--force"]) == 0
+    assert [path.name for path in mine.parent.iterdir()] == [mine.name]
+    assert (tmp_path / "03_waiting.old.ipynb").read_text("utf-8") == "a teacher's own"
+
+
+def test_a_full_disk_moves_and_loses_nothing(tmp_path, monkeypatch, capsys):
+    class Full(io.BytesIO):
+        def flush(self):
+            raise OSError(28, "No space left on device")
+
+    @contextmanager
+    def replacing(path):
+        yield Full()
+
+    monkeypatch.chdir(NOTEBOOKS.parent)
+    mine = tmp_path / "00_start_here.ipynb"
+    mine.write_text("my own work", "utf-8")
+    monkeypatch.setattr(edition, "replacing", replacing)
+    assert main(["edition", "learner", str(tmp_path), "--force"]) == 1
+    assert "No space left on device): make room" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [mine.name]
+    assert mine.read_text("utf-8") == "my own work"
 
 
 def test_a_copy_for_learners_has_no_solutions(tmp_path, monkeypatch):

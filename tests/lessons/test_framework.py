@@ -133,15 +133,27 @@ def test_two_notebooks_at_once_lose_nothing():
     assert progress_file.load()["checks"]["01.1"]["attempts"] == 80
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[]", '{"checks": {"01.1": 3}}', '{"checks": 3}', "[" * 100_000, "\udcff"]
-)
+DAMAGED = {
+    "": "it is empty",
+    "{": "no JSON from line 1, column 2 on",
+    "[]": "no JSON object",
+    '{"checks": {"01.1": 3}}': '"01.1" in "checks" is no JSON object',
+    '{"checks": 3}': '"checks" is no JSON object',
+    '{"checks": {"01.1": {"attempts": "two"}}}': '"attempts" of "01.1" in "checks" is not a whole',
+    '{"checks": {"01.1": {"attempts": 2.5}}}': '"attempts" of "01.1" in "checks" is not a whole',
+    '{"checks": {"01.1": {"passed": "no"}}}': '"passed" of "01.1" in "checks" is not true or',
+    "[" * 100_000: "nested too deeply",
+    "\udcff": "no UTF-8 text from byte 0 on",
+}
+
+
+@pytest.mark.parametrize("text", DAMAGED)
 def test_damaged_progress_file_is_renamed_each_time(home, text):
     home.mkdir()
     names = ("progress.damaged.json", "progress.damaged1.json")
     for name in names:
         (home / "progress.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-        with pytest.warns(UserWarning, match="was damaged"):
+        with pytest.warns(UserWarning, match=f"was damaged .*{DAMAGED[text]}"):
             progress_file.add_attempt("01.1", True, [])
         assert progress_file.load()["checks"]["01.1"]["passed"]
         assert (home / name).read_bytes() == text.encode("utf-8", "surrogateescape")
@@ -153,16 +165,81 @@ def test_a_progress_file_that_cannot_be_read_is_left_alone(home):
     with pytest.warns(UserWarning, match="progress is not kept"):
         progress_file.add_attempt("01.1", True, [])
     assert (home / "progress.json").is_dir()
-    with pytest.warns(UserWarning, match="cannot be read"):
-        assert progress_file.load()["checks"] == {}
+    with pytest.warns(UserWarning, match="cannot be read .*: what it holds is not shown"):
+        assert progress_file.load()["checks"]["01.1"]["attempts"] == 1, "remembered here"
 
 
-def test_looking_at_damaged_progress_changes_nothing(home):
+def test_looking_at_damaged_progress_changes_nothing(home, capsys):
     home.mkdir()
     (home / "progress.json").write_text("{")
     with pytest.warns(UserWarning, match="cannot be read"):
         assert progress_file.saved_prediction("01") is None
+    assert main(["progress"]) == main(["progress", str(home / "progress.json")]) == 1
+    said = capsys.readouterr().err
+    assert said.count("no JSON from line 1, column 2 on") == said.count("left as it is") == 2
     assert [path.name for path in home.iterdir()] == ["progress.json"]
+    assert main(["progress", "--reset"]) == 1, "what is damaged is not forgotten"
+    assert "no JSON from line 1" in capsys.readouterr().err
+    assert (home / "progress.json").read_text() == "{"
+
+
+def test_a_file_that_an_editor_has_marked_is_read(home):
+    home.mkdir()
+    text = json.dumps({"checks": {"01.1": {"attempts": 2, "passed": True}}})
+    (home / "progress.json").write_text(text, "utf-8-sig")
+    progress_file.add_attempt("01.1", False, [])
+    assert progress_file.load()["checks"]["01.1"]["attempts"] == 3
+    assert not [*home.glob("*damaged*")]
+
+
+def test_what_cannot_be_written_is_remembered_and_written_later(home, monkeypatch):
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    progress_file.add_attempt("01.1", False, [])
+    before = (home / "progress.json").read_text()
+    with monkeypatch.context() as patch, pytest.warns(UserWarning) as warned:
+        patch.setattr(progress_file, "replace_text", full)
+        progress_file.add_attempt("01.1", True, [])
+        assert [progress_file.count_hint("01.1") for _ in range(3)] == [1, 2, 3]
+        assert progress_file.load()["checks"]["01.1"] == {
+            "attempts": 2,
+            "passed": True,
+            "failed": [],
+        }
+    words = "progress is not kept (No space left on device): this kernel remembers it"
+    assert {str(one.message)[: len(words)] for one in warned} == {words}
+    assert (home / "progress.json").read_text() == before
+    progress_file.save_prediction("01", 8)
+    saved = json.loads((home / "progress.json").read_text())
+    assert saved["checks"]["01.1"]["attempts"] == 2 and saved["hints"]["01.1"]["asked"] == 3
+    assert saved["predictions"]["01"]["value"] == 8
+    progress_file.save_prediction("02", "a")
+    assert progress_file.load()["checks"]["01.1"]["attempts"] == 2, "nothing is counted twice"
+
+
+def test_a_reset_that_cannot_be_written_forgets_nothing(home, monkeypatch, capsys):
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    progress_file.add_attempt("01.1", True, [])
+    before = (home / "progress.json").read_text()
+    monkeypatch.setattr(progress_file, "replace_text", full)
+    assert main(["progress", "--reset"]) == 1
+    said = capsys.readouterr()
+    assert "No space left on device" in said.err and "forgotten" not in said.out
+    assert (home / "progress.json").read_text() == before
+
+
+def test_a_reset_is_of_the_own_progress_alone(home, tmp_path, capsys):
+    progress_file.add_attempt("02.1", True, [])
+    before = (home / "progress.json").read_text()
+    assert main(["progress", str(tmp_path), "--reset", "2"]) == 1
+    assert "--reset forgets your own progress" in capsys.readouterr().err
+    assert main(["progress", "--reset", "3"]) == 0
+    assert capsys.readouterr().out == "Nothing of lesson 3 was saved, so nothing is forgotten.\n"
+    assert [path.name for path in home.glob("*.json")] == ["progress.json"]
+    assert (home / "progress.json").read_text() == before
 
 
 def test_parts_that_are_not_known_survive(home):
@@ -216,10 +293,12 @@ def test_a_class_in_one_table(monkeypatch, tmp_path, capsys):
             progress_file.add_attempt("01.1", passed, [])
     progress_file.add_attempt("02.1", True, [])
     (tmp_path / "class" / "cleo.json").write_text("{")
+    (tmp_path / "class" / "ann.json").write_text('{"checks": {"02.1": {"attempts": 4}}}')
     assert main(["progress", str(tmp_path / "class")]) == 0
     out = capsys.readouterr().out
     assert "| learner | passed | 01.1 | 02.1 |" in out
     assert "| ann | 1 of 1 tried | 1 |  |" in out
+    assert "| ann.json | 0 of 1 tried |  | 4 ? |" in out, "collected in two ways: both are shown"
     assert "| bob\\|x | 1 of 2 tried | 2 ? | 1 |" in out
     assert "| cleo | cannot be read" in out
     assert "| **passed by** |  | 1 | 1 |" in out
@@ -228,6 +307,7 @@ def test_a_class_in_one_table(monkeypatch, tmp_path, capsys):
     assert main(["progress", str(tmp_path / "class" / "ann" / "progress.json")]) == 0
     assert "| 01.1 | passed | 1 | 0 |" in capsys.readouterr().out
     assert main(["progress", str(tmp_path / "nowhere")]) == 1
+    assert f"there is no progress file {tmp_path / 'nowhere'}" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert main(["progress", str(tmp_path / "empty")]) == 1
     assert "holds no progress files" in capsys.readouterr().err
