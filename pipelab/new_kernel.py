@@ -85,11 +85,12 @@ def said(name: str) -> list[str]:
     >>> print(*said("four"), sep="\n")
     This kernel does not know 'four' yet: an earlier cell makes it, and has not run since the
     kernel was started. Choose Run > Run All Above Selected Cell, then run this cell again.
-    (If 'four' is a name of your own, look at its spelling.)
+    (If 'four' is a name of your own, look at its spelling; text needs quotation marks: "four".)
     """
     return [
         f"This kernel does not know {name!r} yet: an earlier cell makes it, and has not run since "
         "the",
         "kernel was started. Choose Run > Run All Above Selected Cell, then run this cell again.",
-        f"(If {name!r} is a name of your own, look at its spelling.)",
+        f"(If {name!r} is a name of your own, look at its spelling; text needs quotation marks: "
+        f'"{name}".)',
     ]

@@ -39,7 +39,7 @@ NOTHING = "None"
 ROUNDING = 1e-9  # of a number: sums in another order differ by less
 _NO_RETURN = "the function returned nothing: did you write return? print only shows"
 _FORM = "look at the example above the exercise: is what you return of the same form?"
-_ROUNDED = "(It is the right number, rounded: return all of its digits.)"
+ROUNDED = "(It is the right number, rounded: return all of its digits.)"
 
 
 class OtherForm(TypeError):
@@ -190,7 +190,7 @@ def of_few_bits(expected: float, got: object) -> bool:
 def rounding(expected: object, got: object) -> str:
     """What to say where each number that is wrong is the right one, rounded; "" elsewhere."""
     pairs = [(a, b) for a, b in _pairs(expected, got) if not same(a, b)]
-    return _ROUNDED if pairs and all(_is_rounded(a, b) for a, b in pairs) else ""
+    return ROUNDED if pairs and all(_is_rounded(a, b) for a, b in pairs) else ""
 
 
 def _pairs(a: object, b: object) -> Iterator[tuple[object, object]]:

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipelab.lessons.answer_process import NOT_TRIED, Function, call
-from pipelab.lessons.comparing import Compare, against, call_of, compared, equal, ratio
+from pipelab.lessons.comparing import (
+    A_FORM,
+    AN_ANSWER,
+    ROUNDED,
+    Compare,
+    against,
+    call_of,
+    compared,
+    equal,
+    ratio,
+)
 from pipelab.lessons.drawn import Draws, Idea, Judged
 from pipelab.lessons.results import Result, Shown
 
@@ -31,6 +41,7 @@ __all__ = [
 Cases = Mapping[str, tuple[object, ...]]  # arguments of a call, by the name of its result
 Judge = Callable[[Function, int], Iterator[Result | Shown]]  # of an answer, with a seed
 
+_LONGEST_CALL = 200  # characters that are shown beside a row; what is drawn is made smaller
 TRY_AGAIN = "other programs on this machine? run the check again"  # the hint beside a time
 
 
@@ -85,21 +96,38 @@ def each(
     inputs = draws.inputs(seed) if draws else []
     drawn = [draws.arguments(*one) for one in inputs] if draws else []
     outcomes = call(function, [*cases.values(), *drawn])
+    rows: list[Result] = []
     values: list[object] = []
     right = True
     before = ""
     for (name, arguments), outcome in zip(cases.items(), outcomes, strict=False):
         if not outcome.problem:
             values.append(outcome.value)
-        result = compared(compare, name, outcome, arguments, call_of(function, arguments))
+        text = call_of(function, arguments)
+        result = _with_call(compared(compare, name, outcome, arguments, text), text)
         right = right and result.ok
         if not outcome.problem or outcome.problem not in (before, NOT_TRIED):
-            yield result
+            rows.append(result)
         before = outcome.problem
     outcomes = outcomes[len(cases) :]
     if draws and any(outcome.problem not in (before or None, NOT_TRIED) for outcome in outcomes):
         judged = Judged(function, draws, draws.compare or compare, seed)
         row = judged.row(inputs, outcomes, call)
         right = right and row.ok
-        yield row
+        rows.append(row)
+    yield from _sure(rows)
     return Tried(values, right)
+
+
+def _with_call(result: Result, call: str) -> Result:
+    """The result with the call that it judged, if that is short and nothing says it yet."""
+    is_value = not result.ok and not result.expected.startswith((A_FORM, AN_ANSWER))
+    is_new = len(call) <= _LONGEST_CALL and call not in result.hint
+    return result._replace(call=call) if is_value and is_new else result
+
+
+def _sure(rows: list[Result]) -> list[Result]:
+    """The rows; where not all that fail are rounded, one that seems to be is so by chance."""
+    if all(row.ok or row.note == ROUNDED for row in rows):
+        return rows
+    return [row._replace(note="") if row.note == ROUNDED else row for row in rows]

@@ -13,21 +13,21 @@ class Prints:
     """Text by call: the first lines of the first calls; the rest is counted and dropped."""
 
     def __init__(self) -> None:
-        self._calls: list[tuple[str, bytearray]] = []
+        self._calls: list[tuple[int, str, bytearray]] = []
         self._dropped = 0
 
     def of(self, cases: Sequence[tuple[object, ...]]) -> "_OfCases":
         """To add what a process prints that calls the answer for these cases."""
         return _OfCases(self, cases)
 
-    def add(self, given: str, data: bytes) -> None:
-        """More that was printed by a call with these arguments."""
-        if not self._calls or self._calls[-1][0] != given:
+    def add(self, place: int, given: str, data: bytes) -> None:
+        """More that was printed by the call of a case with these arguments, perhaps cut."""
+        if not self._calls or self._calls[-1][:2] != (place, given):
             if len(self._calls) == _MOST_CALLS:
                 self._dropped += len(data)
                 return
-            self._calls.append((given, bytearray()))
-        kept = self._calls[-1][1]
+            self._calls.append((place, given, bytearray()))
+        kept = self._calls[-1][-1]
         room = _MOST_BYTES - len(kept)
         kept += data[:room]
         self._dropped += max(0, len(data) - room)
@@ -43,7 +43,7 @@ class Prints:
         """
         parts = []
         dropped = self._dropped
-        for given, data in self._calls:
+        for _, given, data in self._calls:
             lines = data.decode("utf-8", "replace").splitlines()
             dropped += sum(map(len, lines[_MOST_LINES:]))
             parts.append(f"with {given} your answer printed:")
@@ -63,10 +63,13 @@ class _OfCases:
 
     def add(self, data: bytes) -> None:
         """More that the process printed."""
+        from pipelab.lessons.written import written  # knows torch, which most answers do without
+
         first, *others = data.split(NEXT)
         for place, part in enumerate([first, *others], self._place):
             if part and place < len(self._cases):
-                self._prints.add(_cut(", ".join(map(repr, self._cases[place]))), part)
+                given = _cut(", ".join(map(written, self._cases[place])))
+                self._prints.add(place, given, part)
         self._place += len(others)
 
 

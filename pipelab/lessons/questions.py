@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _RIGHT = ": well predicted."
+_MOST_OF_SHARES = 4.0  # idle over busy time, which some call the bubble, is more than 1
 
 
 class Choice(NamedTuple):
@@ -48,8 +49,9 @@ class Choose:
 
     def accept(self, value: object) -> str:
         """The letter. Raises LessonError if it is none of the choices."""
-        if isinstance(value, str) and value in self.choices:
-            return value
+        letter = value.strip().lower() if isinstance(value, str) else ""
+        if letter in self.choices:
+            return letter
         raise LessonError(f"{value!r} is none of the choices: write one of {self.listing()}")
 
     def listing(self) -> str:
@@ -201,5 +203,6 @@ def _number(value: object, most: float) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12:
         if value <= most:
             return float(value)
-        raise LessonError(f"{value!r} is more than {most:g}: write 30 % as 0.3")
-    raise LessonError(f"{value!r} is no number that fits here: write one such as 12 or 0.5")
+        raise LessonError(f"{value!r} is too large for a share: write 30 % as 0.3")
+    which = "between 0 and 1, such as 0.3" if most <= _MOST_OF_SHARES else "such as 12 or 0.5"
+    raise LessonError(f"{value!r} is no number that fits here: write one {which}")

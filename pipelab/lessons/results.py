@@ -1,7 +1,7 @@
 """What a check found: named results, with expected beside got, and how they are shown."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import NamedTuple
@@ -25,6 +25,7 @@ class Result(NamedTuple):
         ok: whether it is as expected.
         hint: what to do next if it is not ok.
         note: what a reader must know even where it is ok.
+        call: of the answer that was judged, ready to copy; shown if it is not ok.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Result(NamedTuple):
     ok: bool
     hint: str = ""
     note: str = ""
+    call: str = ""
 
     @property
     def remark(self) -> str:
@@ -93,10 +95,10 @@ class Verdict:
     def _repr_html_(self) -> str:
         body = "".join(
             f"<tr><td>{'ok' if r.ok else '<b>no</b>'}</td>"
-            f'<th scope="row" style="text-align: left">{escape(r.name)}</th>'
-            + "".join(_cell(text) for text in (*map(_bounded, r[1:3]), r.remark))
+            f'<th scope="row" style="text-align: left">{escape(r.name)}{_called(r)}</th>'
+            + "".join(_cell(text) for text in (*map(_bounded, r[1:3]), remark))
             + "</tr>"
-            for r in self.results
+            for r, remark in zip(self.results, _remarks(self.results), strict=True)
         )
         heads = "".join(
             f'<th scope="col" style="text-align: left">{name}</th>'
@@ -108,12 +110,23 @@ class Verdict:
         return f"<p><b>{escape(self.headline)}</b></p>{table}{below}{pictures}"
 
 
+def _remarks(results: Sequence[Result]) -> Iterator[str]:
+    """What stands beside each row; what stands beside an earlier one is not said twice."""
+    said: dict[str, str] = {}
+    for result in results:
+        first = said.setdefault(result.remark, result.name)
+        is_first = first == result.name or not result.remark
+        yield result.remark if is_first else f"as for: {first}"
+
+
 def _below(result: Result) -> Iterator[str]:
     """What stands below the table for one row: what did not fit into it, and what to do next."""
     if not result.ok:
         for head, text in zip(_HEADS[2:], result[1:3], strict=True):
             if _short(text) != text:
                 yield f"{result.name}, {head}: {_bounded(text)}"
+    if result.call:
+        yield f"{result.name}: {result.call}"
     if result.remark:
         yield f"{result.name}: {result.remark}"
 
@@ -134,6 +147,11 @@ def _wrapped(text: str) -> str:
         for line in text.splitlines()
     ]
     return "\n".join("\n".join(line) for line in lines)
+
+
+def _called(result: Result) -> str:
+    style = "font-weight: normal; overflow-wrap: anywhere"
+    return f'<br><code style="{style}">{escape(result.call)}</code>' if result.call else ""
 
 
 def _cell(text: str) -> str:

@@ -74,7 +74,7 @@ def schedule_of(rows: object) -> Schedule:
     Raises OtherForm if it is none, ScheduleError for a token.
     """
     tokens = rows_of(rows)
-    if blanks := [slot for row in tokens for slot in row if not slot.strip(" .")]:
+    if blanks := [slot for row in tokens for slot in row if not slot.strip(" .·")]:
         raise ScheduleError(
             f"{blanks[0]!r} is no token: leave out what stands for waiting, a rank that has to "
             f"wait waits anyway"

@@ -16,12 +16,14 @@ from pipelab.schedules import Schedule
 from pipelab.schedules.communication import lower
 from pipelab.simulator import simulate
 from pipelab.simulator.stamp import stamped
+from pipelab.trace import Trace
 from pipelab.widgets import bundle
 from pipelab.widgets.data import head, lanes, packed
 from pipelab.widgets.editor_text import judged, marked
 from pipelab.widgets.lab_text import error_text
 from pipelab.widgets.live import LiveRun, Recorded
 from pipelab.widgets.live_widget import LiveWidget
+from pipelab.widgets.page import timeline_page
 from pipelab.widgets.run_traits import Traits
 from pipelab.widgets.settings import PACE, Settings
 from pipelab.widgets.stored_state import NAMES, stored
@@ -52,6 +54,7 @@ class ScheduleEditor(LiveWidget):
 
     def __init__(self, schedule: Schedule, *, show: Sequence[str] = (), **traits: object):
         super().__init__(rows=schedule.tokens, show=lanes(show), **traits)
+        self._plan: Trace | None = None  # the prediction that is shown; None where a run is
         self._check()
         self.observe(lambda change: self._edited(), names=["rows"])
         self.observe(lambda change: self._stamped(*change["new"][1:]), names=["stamp"])
@@ -130,8 +133,15 @@ class ScheduleEditor(LiveWidget):
         else:
             text = judged(schedule, trace, PACE)
             found |= {"message": text, "can_run": True, "marks": []}
+            self._plan = trace
             found |= {"data": packed(trace.events), "head": head(trace), "ghost_head": {}}
         self._set(found)
+
+    def _exported(self) -> tuple[Trace, str] | None:
+        """What is shown: the prediction, or the run once there is one."""
+        if (plan := self._plan) is None:
+            return super()._exported()
+        return plan, timeline_page(plan, show=self.show)
 
     def _settings(self) -> Settings | None:
         """The schedule as it is now, if it can run."""
@@ -160,5 +170,6 @@ class ScheduleEditor(LiveWidget):
 
     def _ran(self, run: LiveRun, result: Recorded) -> Mapping[str, object]:
         """What a complete run says, in the message below the grid."""
+        self._plan = None
         measured = percent(result.trace.bubble_fraction, 1)
         return {"message": f"It ran: bubble {measured} measured on real ranks."}

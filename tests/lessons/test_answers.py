@@ -286,6 +286,77 @@ def test_what_an_answer_prints_is_shown_by_call():
     assert "<pre>" in html and "p is 4" in html
 
 
+def test_what_is_printed_stands_below_its_own_call_in_the_words_of_an_answer():
+    def shows(events, num_ranks):
+        print(num_ranks, "ranks")
+        return 0.5
+
+    text = str(check("03.1", shows))
+    assert "with (Event(0, 'F', 0, 0, 0.0, " in text and "Kind" not in text
+    heads = [line for line in text.splitlines() if "your answer printed" in line]
+    assert len(heads) == 6  # also where the shown part of two calls is the same
+
+
+def test_a_failing_case_shows_the_call_and_repeats_no_remark():
+    def adds(minutes, dishes, hand_over):
+        return sum(minutes) + dishes
+
+    verdict = check("01.2", adds)
+    call = "adds([1.0, 2.0, 1.0], 6, 0.0)"
+    assert f"a slow cook in the middle: {call}\n" in str(verdict)
+    html = verdict._repr_html_()
+    assert "<code style=" in html and call in html and "as for: equal cooks" in html
+    assert html.count("follow the first dish to the end; then") == 2  # once, and of the drawn
+
+
+@pytest.mark.parametrize(
+    ("divide", "row", "words"),
+    [
+        (lambda sizes: 1, "4 equal microbatches", "tied: 20 times the right one"),
+        (lambda sizes: sum(sizes) * 1.004, "4 equal microbatches", "tied: 0.996 times the right"),
+    ],
+)
+def test_a_gradient_that_is_too_long_says_by_how_much(divide, row, words):
+    def combine(grads, sizes):
+        total = {}
+        for grad, size in zip(grads, sizes, strict=True):
+            for name, value in grad.items():
+                total[name] = total.get(name, 0) + value * size / divide(sizes)
+        return total
+
+    assert words in {r.name: r.got for r in check("05.1", combine).results}[row]
+
+
+def test_a_gradient_of_another_direction_is_called_that():
+    def combine(grads, sizes):  # the mean of the means
+        names = {name: grad[name] for grad in grads for name in grad}
+        return {
+            name: sum(grad.get(name, 0 * value) for grad in grads) / len(grads)
+            for name, value in names.items()
+        }
+
+    rows = {r.name: r.got for r in check("05.1", combine).results}
+    assert "not the right direction; the difference is" in rows["a ragged last microbatch"]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "row", "words"),
+    [
+        (lambda work, last, ranks: 100 * (1 - work / (ranks * (last - 100))), 4, "percentage"),
+        (lambda work, last, ranks: work / (ranks * (last - 100)), 4, "the bubble is the rest"),
+        (lambda work, last, ranks: 1 - work / (ranks * last), 4, "read from 0"),
+        (lambda work, last, ranks: 1 - work / (ranks * last), 6, "counted twice"),
+    ],
+)
+def test_a_known_slip_in_the_bubble_is_named(mistake, row, words):
+    def bubble(events, num_ranks):
+        work = [e for e in events if e.kind in ("F", "B", "I", "W")]
+        seconds = sum(e.end - e.start for e in work)
+        return mistake(seconds, max(e.end for e in work), num_ranks)
+
+    assert words in check("03.1", bubble).results[row].hint
+
+
 def test_endless_printing_is_stopped():
     def loud():
         while True:

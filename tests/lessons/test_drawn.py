@@ -163,6 +163,17 @@ def test_a_number_that_is_rounded_is_named_where_all_that_fails_is_rounded():
         assert ("rounded: return all" in drawn.remark) is named
 
 
+def test_what_looks_rounded_by_chance_beside_other_mistakes_is_not_called_right():
+    shares = {"a": (0.25,), "b": (0.375,), "c": (0.571429,)}
+
+    def remarks(returned):
+        compare = against(lambda share: share, "look again")
+        return [row.remark for row in each(lambda share: returned[share], shares, compare)]
+
+    assert not any("rounded" in r for r in remarks({0.25: 0.2, 0.375: 0, 0.571429: 0.3}))
+    assert all("rounded" in r for r in remarks({0.25: 0.2, 0.375: 0.4, 0.571429: 0.6}))
+
+
 def test_values_are_written_as_python_and_bounded():
     assert written([1.0, (2, "F")]) == "[1.0, (2, 'F')]"
     assert len(short(list(range(10**6)))) < 500

@@ -452,6 +452,17 @@ def test_a_wrong_value_is_one_line_in_a_notebook(home):
     assert output.output_type == "error" and output.traceback == [words]
 
 
+def test_a_prediction_of_another_form_is_answered_with_an_example_that_fits():
+    assert "Your prediction is saved: 'b'" in repr(predict("05", " B"))
+    for name, value, words in (
+        ("03", -1, "between 0 and 1, such as 0.3"),
+        ("06", "12 layers", "such as 12 or 0.5"),
+        ("04", [75, 60, 43, 27, 16], "75 is too large for a share: write 30 % as 0.3"),
+    ):
+        with pytest.raises(LessonError, match=words):
+            predict(name, value)
+
+
 def test_a_measurement_that_a_busy_machine_gave_is_not_explained_as_if_it_were_right():
     predict("06.speed", 3.4)
     text = repr(reveal("06.speed", 2.37))

@@ -152,6 +152,22 @@ def test_run_it_records_it_on_real_ranks():
         editor.close()
 
 
+def test_export_saves_the_picture_that_is_shown(editor):
+    sent = []
+    editor.send = lambda content, buffers: sent.append((content, *buffers))
+
+    def exported() -> str:
+        editor._handle_custom_msg({"ask": "page"}, [])
+        return sent.pop()[1].decode()
+
+    assert "Predicted timeline" in exported()
+    editor.run()
+    wait_for(lambda: editor.state == "idle")
+    assert "Recorded timeline" in exported()
+    editor.set_state({"rows": gpipe(2, 2).tokens})
+    assert "Predicted timeline" in exported()
+
+
 def test_an_edit_stops_the_run(editor):
     editor.run()
     editor.set_state({"rows": [["0F0", "0B0"], ["1F0", "1B0"]]})

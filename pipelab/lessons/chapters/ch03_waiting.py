@@ -87,8 +87,31 @@ def _compare_bubble(name: str, value: float, events: Sequence[Event], num_ranks:
         "idle rank-time over all rank-time; all rank-time is the number of ranks × the time from "
         "the first start to the last end of a computation (F, B, I, W), and nothing else computes"
     )
-    trace = Trace(tuple(events), "recorded", Setting(ranks=num_ranks))
-    return equal(name, trace.bubble_fraction, value, hint)
+    share = Trace(tuple(events), "recorded", Setting(ranks=num_ranks)).bubble_fraction
+    result = equal(name, share, value, hint)
+    slips = _slips(share, events, num_ranks)
+    slip = next((words for wrong, words in slips if same(wrong, value)), "")
+    return result if result.ok or not slip else result._replace(hint=slip)
+
+
+def _slips(share: float, events: Sequence[Event], num_ranks: int) -> Iterator[tuple[float, str]]:
+    """What known mistakes lead to in place of ``share``, and what to say of each."""
+    yield 100 * share, "that is the percentage: return the share, 0.3 in place of 30"
+    yield 1 - share, "that is the share in which the ranks compute: the bubble is the rest"
+    work = [e for e in events if e.kind in COMPUTE]
+    first, last = min(e.start for e in work), max(e.end for e in work)
+    counted = sum(busy(events, num_ranks))
+    summed = sum(e.end - e.start for e in work)
+    twice = "where two boxes of a rank overlap, that time counts once: here it was counted twice"
+    yield 1 - summed / (num_ranks * (last - first)), twice
+    if last > 0:
+        zero = "the clock was read from 0: the time begins when the first computation starts"
+        for seconds in (counted, summed):
+            yield 1 - seconds / (num_ranks * last), zero
+    longest = max(e.end for e in events) - min(e.start for e in events)
+    other = "the time is that of the computations alone: a WAIT, a message and a STEP are none"
+    for seconds in (counted, summed):
+        yield 1 - seconds / (num_ranks * longest), other
 
 
 def _compare_parts(

@@ -25,6 +25,7 @@ _COMBINE = "a function combine(grads, sizes): one dict of gradients, as each of 
 _WEIGHTS = "a function weights(shares): for each replica a list of weights"
 _A_ROW_EACH = "for each replica a list of weights, one for each of its microbatches"
 _CLOSE = 1e-5  # of a gradient's largest entry: sums in another order differ by rounding
+_SAME_DIRECTION = 1e-4  # of its length: what rounding may turn a gradient by
 
 
 class Odd(nn.Module):
@@ -93,10 +94,17 @@ def _compare_gradients(name: str, expected: Gradients, got: Gradients, hint: str
         few_bits = 2 * torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0
         value = value.double()
         if not bool((value - right).abs().max() <= max(_CLOSE, few_bits) * right.abs().max()):
-            factor = float(value.norm() / right.double().norm())
-            got_words = f"{key}: {factor:.2f} times as long, or in another direction"
-            return Result(name, want, got_words, False, hint)
+            return Result(name, want, f"{key}: {_off(value, right.double())}", False, hint)
     return Result(name, want, f"all {len(expected)} close", True, hint)
+
+
+def _off(value: torch.Tensor, right: torch.Tensor) -> str:
+    """How a gradient differs from the right one: by a factor alone, or in its direction too."""
+    factor = float(value.norm() / right.norm())
+    if float((value - factor * right).norm()) <= _SAME_DIRECTION * float(value.norm()):
+        return f"{factor:.4g} times the right one"
+    far = float((value - right).norm() / right.norm())
+    return f"not the right direction; the difference is {100 * far:.2g} % of its length"
 
 
 @cache
