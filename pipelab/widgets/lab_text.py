@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 
-from pipelab.errors import ScheduleError
+from pipelab.errors import RankOutOfMemory, ScheduleError
 from pipelab.schedules.catalogue import BUILDERS, paper_bubble, title_of
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
@@ -79,7 +79,7 @@ def status(run: LiveRun, shown: int) -> dict[str, object]:
             return {"state": "done", "title": title, "summary": summary}
         case "error":
             text = f"Run {run.number} failed: {text}.{still}"
-            more = {"state": "error", "error": error_text(run.error)}
+            more = {"state": "error", "error": lab_error(run.error)}
         case "stopped":
             text, more = f"Run {run.number} was stopped.{still}", {"state": "idle"}
         case _:
@@ -225,6 +225,15 @@ def guesses(shares: Mapping[tuple[int, int], float]) -> list[dict[str, object]]:
         }
         for p, m, share in rows
     ]
+
+
+def lab_error(error: Exception | None) -> str:
+    """An error whose advice names the lab's own controls, not arguments of a pipeline."""
+    text = error_text(error)
+    if not isinstance(error, RankOutOfMemory):
+        return text
+    advice = "Choose more ranks, more microbatches, 1F1B, or more memory of a rank."
+    return f"{text.splitlines()[0]}\nAll ranks were stopped. {advice}"
 
 
 def error_text(error: Exception | None) -> str:

@@ -196,8 +196,36 @@ def test_a_click_follows_a_microbatch_through_all_stages(sheet, step):
     expect(page.locator(".pl-arrow")).to_have_count(6)
     expect(page.locator(".pl-box:not(.pl-off)")).to_have_count(8)
     expect(page.locator(".pl-about")).to_contain_text("following microbatch 3: 6 messages")
+    for other in (".pl-memory", ".pl-messages"):
+        expect(page.locator(other)).to_have_css("opacity", "0.3")
     page.mouse.click(*place_of(page, "0B3"))
     expect(page.locator(".pl-arrow")).to_have_count(0)
+
+
+def test_how_to_read_this_has_no_word_below_its_button(sheet, step):
+    page = sheet(step)
+    page.get_by_role("button", name="How to read this").click()
+    button = page.locator(".pl-help button").bounding_box()
+    texts = page.locator(".pl-help li").evaluate_all(
+        """(lines) => lines.flatMap((line) => {
+            const range = document.createRange();
+            range.selectNodeContents(line);
+            return [...range.getClientRects()].map((r) => [r.right, r.top]);
+        })"""
+    )
+    below = button["y"] + button["height"]
+    assert texts and all(right <= button["x"] for right, top in texts if top < below)
+
+
+def test_a_prediction_passes_below_labels(sheet, tmp_path):
+    """Over them it strikes out the number of the box that it crosses."""
+    page = sheet(Timeline(RECORDED, over=0.5 * RECORDED.duration).to_html(tmp_path / "guess.html"))
+    order = page.locator(".pl-guess, .pl-label").evaluate_all(
+        "(nodes) => nodes.map((node) => node.classList[0])"
+    )
+    assert order[0] == "pl-guess" and order.count("pl-guess") == 1
+    line, box = page.locator(".pl-guess").bounding_box(), page.locator(".pl-picture").bounding_box()
+    assert box["x"] < line["x"] < box["x"] + box["width"]
 
 
 def test_everything_by_keyboard(sheet, step):

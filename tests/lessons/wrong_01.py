@@ -85,6 +85,11 @@ def single_dish_is_everywhere(cooks, dishes):
     ]
 
 
+def dots_for_no_work(cooks, dishes):
+    """As lesson 0 prints them."""
+    return [["·"] * c + [f"{c}F{d}" for d in range(dishes)] for c in range(cooks)]
+
+
 def every_cook_busy(costs, dishes, hand_over):
     return sum(costs) * dishes / len(costs)
 
@@ -207,6 +212,7 @@ FORGOT = {
         (no_more_dishes_than_cooks, "more dishes than cooks"),
         (lone_cook_waits, "one cook alone"),
         (single_dish_is_everywhere, "a single dish"),
+        (dots_for_no_work, 'a minute without work is ""'),
     ],
     "01.2": [
         (first_cook_never_waits, "a slowest cook who comes first"),

@@ -34,7 +34,7 @@ from pipelab.simulator import Cost, simulate
 from pipelab.trace import Setting, Trace
 from pipelab.widgets import Timeline, TimelineLab, kept_pipeline, live
 from pipelab.widgets.data import packed
-from pipelab.widgets.lab_text import choices, curves, error_text, formula_of
+from pipelab.widgets.lab_text import choices, curves, error_text, formula_of, lab_error
 from pipelab.widgets.settings import Settings, part, slowed
 from pipelab.widgets.static_picture import png
 
@@ -574,6 +574,13 @@ def test_the_formula_beside_the_measure_is_right(build, p, m):
 def test_errors_name_no_folder_of_this_machine():
     text = error_text(ValueError('bad\n  File "/somewhere/deep/lesson.py", line 3'))
     assert text == 'ValueError: bad\n  File "lesson.py", line 3'
+
+
+def test_out_of_memory_advises_what_the_lab_has_a_control_for():
+    said = "rank 0 ran out of memory.\nKeep fewer activations: checkpoint=True."
+    text = lab_error(RankOutOfMemory(said))
+    assert text.startswith("RankOutOfMemory: rank 0 ran out of memory.\n")
+    assert "checkpoint" not in text and "more microbatches" in text
 
 
 # -------------------------------------------------------------------------------- front end

@@ -33,6 +33,7 @@ function emptyView() {
     dense: layer("pl-dense"), messages: layer("pl-messages") };
   const nodes = {
     boxes: pool(layer("pl-boxes"), "rect", { class: "pl-box" }),
+    guess: pool(layer("pl-guesses"), "path", { class: "pl-guess" }), // below labels, or it strikes them out
     labels: pool(layer("pl-labels"), "text", { class: "pl-label" }),
     reasons: pool(layer("pl-reasons"), "text", { class: "pl-reason" }),
     arrows: pool(layer("pl-arrows"), "path", { class: "pl-arrow" }),
@@ -45,7 +46,6 @@ function emptyView() {
     veil: above.appendChild(svg("rect", { class: "pl-veil", y: 0 })),
     chosen: above.appendChild(svg("rect", { class: "pl-chosen", fill: "none", rx: 3 })),
     line: above.appendChild(svg("path", { class: "pl-cursor" })),
-    guess: above.appendChild(svg("path", { class: "pl-guess" })),
     guessText: above.appendChild(svg("text", { class: "pl-guess-text" })),
   };
   const place = { width: 0, left: 0, right: 0, plot: 0, rows: [], bottom: 0, height: 0 };
@@ -109,10 +109,10 @@ function drawChosen(view, s, scale) {
   set(view.over.chosen, { x: x - 1.5, y: y - 1.5, width: width + 3, height: height + 3 });
 }
 
-/** The time of the replay, and a guessed end. @param {View} view @param {State} s */
+/** The time of the replay, and the words at a guessed end. @param {View} view @param {State} s */
 function drawCursor(view, s) {
   const { plot: width, bottom } = view.place;
-  const { line, veil, guess, guessText } = view.over;
+  const { line, veil, guessText } = view.over;
   const scale = scaleOf(view, s);
   const x = (s.time - s.window.from) * scale;
   const hasEnded = s.time >= s.whole.to;
@@ -121,7 +121,6 @@ function drawCursor(view, s) {
   set(veil, { x: from.toFixed(1), width: hasEnded || s.live ? 0 : (width - from).toFixed(1), height: bottom });
   const end = s.guess ? (s.guess.time - s.window.from) * scale : -1;
   const isShown = end >= 0 && end <= width;
-  set(guess, { d: isShown ? `M${end.toFixed(1)} 0V${bottom}` : "" });
   const isNearLeft = end < 8 * (s.guess?.text.length ?? 0); // px: no room for the text at its left
   set(guessText, { x: isNearLeft ? end + 5 : end - 5, y: 13, "text-anchor": isNearLeft ? "start" : "end" });
   write(guessText, isShown && s.guess ? s.guess.text : "");
@@ -183,6 +182,10 @@ function drawWindow(view, s, scale) {
     if (time >= from && time <= to) set(view.nodes.grid.next(), { d: `M${x(time).toFixed(1)} 0V${view.place.bottom}` });
   }
   view.nodes.grid.finish();
+  if (s.guess && s.guess.time >= from && s.guess.time <= to) {
+    set(view.nodes.guess.next(), { d: `M${x(s.guess.time).toFixed(1)} 0V${view.place.bottom}` });
+  }
+  view.nodes.guess.finish();
   const left = drawBoxes(view, s, frame);
   drawIdle(view, s, frame, left);
   drawMessages(view, s, frame);

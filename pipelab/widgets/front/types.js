@@ -51,8 +51,8 @@
 /** The SVG nodes of a picture, and what they show at present.
  * @typedef {{ root: SVGElement, defs: SVGElement, plot: SVGElement, moving: SVGElement, axis: SVGElement,
  *   flats: Record<"idle" | "ghost" | "memory" | "dense" | "messages", SVGElement>,
- *   nodes: Record<"boxes" | "labels" | "reasons" | "arrows" | "ticks" | "grid" | "steps" | "names", Pool>,
- *   over: Record<"veil" | "chosen" | "line" | "guess" | "guessText", SVGElement>,
+ *   nodes: Record<"boxes" | "guess" | "labels" | "reasons" | "arrows" | "ticks" | "grid" | "steps" | "names", Pool>,
+ *   over: Record<"veil" | "chosen" | "line" | "guessText", SVGElement>,
  *   fills: Map<string, string>, id: string, place: Place, drawn: (Span & { scale: number }) | null }} View */
 /** @typedef {ReturnType<typeof import("./draw.js").picture>} Image */
 /** @typedef {ReturnType<typeof import("./actions.js").makeActions>} Act */
