@@ -39,6 +39,7 @@ class Choose:
         settle: from the number measured to the letter that it supports.
         unit: of the number measured.
         source: where the number comes from.
+        expected: the number that undisturbed runs give, where a busy machine can spoil it.
     """
 
     question: str
@@ -46,6 +47,7 @@ class Choose:
     settle: Callable[[float], str]
     unit: str = ""
     source: str = "Measured"
+    expected: float | None = None
 
     def accept(self, value: object) -> str:
         """The letter. Raises LessonError if it is none of the choices."""
@@ -64,8 +66,11 @@ class Choose:
     def explain(self, value: object, measured: float) -> str:
         """What to say after the run; ``value`` None: nothing was predicted."""
         right = self.settle(measured)
-        number = f"{self.source}: {measured:.3g}{self.unit}"
-        say = f"{number}. That is {right!r}: {self.choices[right].text}."
+        say = f"{self.source}: {measured:.3g}{self.unit}."
+        if self.expected is not None and right != self.settle(self.expected):
+            right = self.settle(self.expected)
+            say += _disturbed(f"{self.expected:.3g}{self.unit}")
+        say += f" That is {right!r}: {self.choices[right].text}."
         if value == right:
             return f"{say} You said so. {self.choices[right].explanation}"
         if isinstance(value, str) and value in self.choices:

@@ -16,11 +16,12 @@ from pipelab.cli.main import main
 from pipelab.errors import LessonError
 from pipelab.lessons import check, hint, predict, predicted, progress_file, reveal
 from pipelab.lessons.answer_process import _BUSY, NOT_TRIED, _is_busy, call
+from pipelab.lessons.chapters import questions_of
 from pipelab.lessons.chapters.ch01_relay import MINUTE
 from pipelab.lessons.questions import Choice, Choose
 from pipelab.lessons.results import Result, Verdict
 from pipelab.lessons.trials import trial
-from pipelab.schedules import gpipe
+from pipelab.schedules import gpipe, one_f_one_b, zero_bubble_h1
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
 
@@ -473,6 +474,34 @@ def test_a_measurement_that_a_busy_machine_gave_is_not_explained_as_if_it_were_r
     assert "undisturbed" not in repr(reveal("06.speed", 3.2))
     shares = [0.9, 0.8, 0.75, 0.7, 0.6]
     assert "Run the cells again" in repr(reveal("04", shares))
+
+
+def test_a_choice_is_not_settled_by_a_busy_machine():
+    """It said "That is 'c': twice as much work. You said so" of a forward that ran again."""
+    predict("07.checkpoint", "c")
+    text = repr(reveal("07.checkpoint", 1.75))
+    assert "not what an undisturbed run gives, 1.33 times the work" in text
+    assert "That is 'b'" in text and "You said so" not in text
+    assert "undisturbed" not in repr(reveal("07.checkpoint", 1.4))
+
+
+def test_what_a_choice_expects_is_what_its_runs_give():
+    """Of the lessons' own costs, by the simulator."""
+    usual, heavy = one_f_one_b(4, 8), Cost([1, 1, 2, 1], [1, 1, 2, 1], [1, 1, 2, 1])
+    even, links = Cost(4, 4, 4), Cost(4, 4, 4, latency=1)
+    of = lambda cost, **more: simulate(usual, cost, **more).duration  # noqa: E731
+    far = simulate(one_f_one_b(4, 32), Cost(4, 4, 4, latency=8)).duration
+    narrow = Cost(4, 4, 4, bandwidth=1e9, message_bytes=2e9)
+    free, split = simulate(usual, even), simulate(zero_bubble_h1(4, 8), even)
+    found = {
+        "07.bubble": free.bubble_fraction / simulate(gpipe(4, 8), even).bubble_fraction,
+        "08": of(heavy) / of(Cost()),
+        "09": (of(links) - of(even)) / (of(links, overlap=False) - of(even)),
+        "09.link": far / simulate(one_f_one_b(4, 32), narrow).duration,
+        "11.halves": split.bubble_fraction * split.duration / of(even) / free.bubble_fraction,
+    }
+    for name, number in found.items():
+        assert questions_of(name)[name].expected == pytest.approx(number, abs=0.005), name
 
 
 def test_a_disturbed_run_is_named_first():

@@ -68,6 +68,45 @@ def order_by_slots(cooks, dishes):
     return [[f"{c}F{t - c}" if 0 <= t - c < dishes else "" for t in row] for c in range(cooks)]
 
 
+class Row:
+    """A sequence as it was made before ``collections.abc``."""
+
+    def __init__(self, tokens):
+        self._tokens = tokens
+
+    def __len__(self):
+        return len(self._tokens)
+
+    def __getitem__(self, index):
+        return self._tokens[index]
+
+
+class Whole:
+    """A number that only says which whole number it is."""
+
+    def __init__(self, number):
+        self._number = number
+
+    def __index__(self):
+        return self._number
+
+
+class Share:
+    def __init__(self, number):
+        self._number = number
+
+    def __float__(self):
+        return float(self._number)
+
+
+def order_in_own_sequences(cooks, dishes):
+    return Row([Row(row) for row in order_by_slots(cooks, dishes)])
+
+
+def minutes_in_an_own_class(costs, dishes, hand_over):
+    return Share(minutes_by_simulation(costs, dishes, hand_over))
+
+
 def order_without_an_end(cooks, dishes):
     return tuple(tuple([""] * c + [f"{c}F{d}" for d in range(dishes)]) for c in range(cooks))
 
@@ -189,6 +228,10 @@ def gpipe_as_a_generator(rank, p, m):
 
 def enough_by_formula(p, share):
     return max(1, math.ceil((p - 1) / share - (p - 1)))
+
+
+def enough_as_an_index(p, share):
+    return Whole(enough_by_formula(p, share))
 
 
 def enough_by_another(p, share):
@@ -527,14 +570,19 @@ def place_r_at_most(rows, most):
 
 
 RIGHT = {
-    "01.1": [order_by_slots, order_without_an_end],
-    "01.2": [minutes_by_simulation, minutes_in_numpy, minutes_in_halves],
+    "01.1": [order_by_slots, order_without_an_end, order_in_own_sequences],
+    "01.2": [
+        minutes_by_simulation,
+        minutes_in_numpy,
+        minutes_in_an_own_class,
+        minutes_in_halves,
+    ],
     "02.1": [split_by_recursion, split_by_limits],
     "02.2": [bytes_in_numpy],
     "03.1": [bubble_by_edges, bubble_by_union],
     "03.2": [parts_by_heap],
     "04.1": [gpipe_backwards_in_reverse, gpipe_as_a_generator],
-    "04.2": [enough_by_formula, enough_by_another, enough_by_busy_share],
+    "04.2": [enough_by_formula, enough_as_an_index, enough_by_another, enough_by_busy_share],
     "05.1": [combine_sums, combine_in_numpy],
     "05.2": [weights_as_fractions, weights_in_torch],
     "06.1": [choose_with_a_limit],

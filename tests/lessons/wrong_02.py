@@ -262,8 +262,13 @@ def up_to_an_empty_layer(parameters, sizes, optimizer):
     return [4 * kept * sum(takewhile(bool, rank)) for rank in ranks]
 
 
+def costs_to_three_figures(costs, p):
+    return _best([float(f"{cost:.3g}") for cost in costs], p, max)
+
+
 FORGOT = {
     "02.1": [
+        (costs_to_three_figures, "costs that differ by little"),
         (cheapest_neighbours_joined, "joining the cheapest neighbours is not the best"),
         (nearest_to_equal_shares, "the nearest cut to equal shares is not the best"),
         (whole_costs, "costs that are not whole"),

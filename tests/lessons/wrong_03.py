@@ -306,8 +306,14 @@ def one_rank_never_waits(events, num_ranks):
     return 1 - busy / (num_ranks * _whole(events)) if num_ranks > 1 else 0.0
 
 
+def receiving_computes(events, num_ranks):
+    work = [e for e in events if e.kind in (*COMPUTE, "RECV_F")]
+    return 1 - counted_until(work, num_ranks, -math.inf) / (num_ranks * _whole(events))
+
+
 FORGOT = {
     "03.1": [
+        (receiving_computes, "messages that a rank receives"),
         (only_f_and_b, "the kinds I and W"),
         (boxes_are_sorted, "not sorted"),
         (no_box_inside_another, "boxes inside others"),

@@ -205,8 +205,29 @@ def compares_whole_percents(p, share):
     return m
 
 
+def nearly_one_added(p, share):
+    return max(1, int((p - 1) / share - (p - 1) + 0.99))
+
+
+def a_little_taken_off(p, share):
+    return max(1, math.ceil((p - 1) / share - (p - 1) - 0.01))
+
+
+def two_digits_rounded_up(p, share):
+    return max(1, math.ceil(round((p - 1) / share - (p - 1), 2)))
+
+
+def up_to_four_hundred(p, share):
+    return next((m for m in range(1, 400) if (p - 1) / (m + p - 1) <= share), 400)
+
+
+def no_more_than_37(rank, p, m):
+    return [f"{rank}{kind}{i}" for kind in "FB" for i in range(min(m, 37))]
+
+
 FORGOT = {
     "04.1": [
+        (no_more_than_37, "ten microbatches and more"),
         (counted_from_one, "the row of each rank"),
         (stages_in_reverse, "more than one rank"),
         (no_more_than_ranks, "more microbatches than ranks"),
@@ -222,6 +243,10 @@ FORGOT = {
         (forward_alone, "the row of each rank"),
     ],
     "04.2": [
+        (nearly_one_added, "a share very close to a bubble"),
+        (a_little_taken_off, "a share very close to a bubble"),
+        (two_digits_rounded_up, "a share very close to a bubble"),
+        (up_to_four_hundred, "more than a hundred microbatches"),
         (less_than, "a share that equals a bubble"),
         (truncated_plus_one, "a share that equals a bubble"),
         (rounded_to_the_nearest, "is it the first that fits?"),

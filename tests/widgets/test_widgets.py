@@ -578,7 +578,7 @@ def test_errors_name_no_folder_of_this_machine():
 
 def test_out_of_memory_advises_what_the_lab_has_a_control_for():
     said = "rank 0 ran out of memory.\nKeep fewer activations: checkpoint=True."
-    text = lab_error(RankOutOfMemory(said))
+    text = lab_error(RankOutOfMemory(said, rank=0))
     assert text.startswith("RankOutOfMemory: rank 0 ran out of memory.\n")
     assert "checkpoint" not in text and "more microbatches" in text
 

@@ -25,6 +25,9 @@ def _draw_cut(random: Random) -> tuple[list[float], int]:
     if random.random() < 0.4:  # hard: shortcuts go wrong more often
         hard = [float(random.randint(1, 20)) for _ in range(random.randint(6, 8))]
         return hard, random.choice((3, 4, 4, 5))
+    if random.random() < 0.2:  # what is rounded, or nearly the best, is not the best
+        alike = [float(random.randint(10_000, 10_040)) for _ in range(random.randint(5, 12))]
+        return alike, random.choice((2, 3, 4, 5))
     n = random.randint(1, 9)
     grid = random.choice(
         (
@@ -128,6 +131,11 @@ CUTS = Draws(
     _draw_cut,
     (
         Idea("one rank alone", "it gets all layers, in a list", lambda costs, p: p == 1),
+        Idea(
+            "costs that differ by little",
+            "look for the best cut itself: nothing is rounded, and nearly the best is not enough",
+            lambda costs, p: p > 1 and 0 < max(costs) - min(costs) < 0.01 * max(costs),
+        ),
         Idea(
             "as many ranks as layers",
             "each gets one layer",

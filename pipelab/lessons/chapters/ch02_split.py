@@ -94,7 +94,7 @@ def _compare_cut(name: str, sizes: list[int], costs: list[float], p: int) -> Res
     most = largest(costs, sizes)
     hint = "a stage's cost is the sum of its layers' costs; make the largest of these small"
     got = f"{sizes}, the largest costs {most:g}"
-    return Result(name, expected, got, most <= best * 1.0001, hint)
+    return Result(name, expected, got, most <= best * (1 + 1e-9), hint)
 
 
 def _train_under_budget(model: nn.Sequential, sizes: list[int]) -> Iterator[Result]:

@@ -17,7 +17,7 @@ from pipelab.trace import Event
 
 __all__ = ["BUBBLES", "PARTS"]
 
-_OTHERS = ("WAIT", "SEND_F", "RECV_B", "STEP", "REDUCE_GRAD")
+_OTHERS = ("WAIT", "SEND_F", "SEND_B", "RECV_F", "RECV_B", "STEP", "REDUCE_GRAD")
 
 
 class Box(NamedTuple):
@@ -154,6 +154,11 @@ _SHARED = (
         lambda boxes, ranks, clock: any(
             box.start < _first(boxes) or box.end > _last(boxes) for box in boxes
         ),
+    ),
+    Idea(
+        "messages that a rank receives",
+        "a RECV_F is not a forward: only F, B, I and W compute",
+        lambda boxes, ranks, clock: any(box.kind == "RECV_F" for box in boxes),
     ),
     Idea(
         "events that do not compute",

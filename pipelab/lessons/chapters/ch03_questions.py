@@ -38,5 +38,6 @@ QUESTIONS: dict[str, Question] = {
         },
         settle=lambda x: "a" if x > 2.5 else "b" if x > 1.15 else "c",
         unit=" times as fast",
+        expected=10 / 11,
     ),
 }

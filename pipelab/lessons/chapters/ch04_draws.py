@@ -24,8 +24,8 @@ def _fewest_rounded(p: int, share: float) -> int:
 
 
 def _draw_size(random: Random) -> tuple[int, int]:
-    p = random.choice((1, 2, 2, 3, 4, 5, 7, 12))
-    return p, random.choice((1, 2, 3, 4, 5, 6, 7, p, 2 * p, 3 * p + 1, 11, 13, 24))
+    p = random.choice((1, 2, 2, 3, 4, 5, 7, 12, 23))
+    return p, random.choice((1, 2, 3, 4, 5, 6, 7, p, 2 * p, 3 * p + 1, 11, 13, 24, 75))
 
 
 SIZES = Draws(
@@ -93,16 +93,27 @@ def _draw_share(random: Random) -> tuple[int, float]:
     p = random.choice((1, 2, 3, 4, 5, 6, 8, 9, 16))
     if random.random() < 0.3:
         return p, random.choice((0.5, 0.25, 0.125, 0.0625))
-    m = random.choice((1, 2, 3, 4, 5, 7, 10, 20, 60, 300))
+    m = random.choice((1, 2, 3, 4, 5, 7, 10, 20, 60, 300, 700))
     low = bubble(p, m)
     high = bubble(p, m - 1) if m > 1 else 1.0
-    share = low + random.choice((0.15, 0.5, 0.85)) * (high - low)
-    return p, round(share, 4) if p > 1 else random.choice((0.1, 0.25, 0.37, 0.9))
+    if p == 1:
+        return p, random.choice((0.1, 0.25, 0.37, 0.9))
+    if random.random() < 0.3:  # where what is added before rounding is seen
+        return p, round(low + random.choice((0.0003, 0.9997)) * (high - low), 8)
+    return p, round(low + random.choice((0.15, 0.5, 0.85)) * (high - low), 4 if m < 100 else 6)
 
 
 def _is_a_bubble(p: int, share: float) -> bool:
     """Whether the share is exactly the bubble of some m. Then 1/share is exact, too."""
     return p > 1 and share < 1 and bubble(p, fewest(p, share)) == share
+
+
+def _is_near_a_bubble(p: int, share: float) -> bool:
+    """Whether the share is not a bubble, but within a thousandth of a step of one."""
+    if p == 1 or share >= 1 or _is_a_bubble(p, share):
+        return False
+    exact = (p - 1) / share - (p - 1)
+    return abs(exact - round(exact)) < 0.001
 
 
 def _is_clear(p: int, share: float) -> bool:
@@ -127,6 +138,11 @@ SHARES = Draws(
             "a share that equals a bubble",
             "the bubble may be at most the share: equal is enough",
             _is_a_bubble,
+        ),
+        Idea(
+            "a share very close to a bubble",
+            "compare, or round up, exactly: nothing is added or taken off before",
+            _is_near_a_bubble,
         ),
         Idea(
             "a share that a single microbatch meets",

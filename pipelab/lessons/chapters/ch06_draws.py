@@ -71,8 +71,8 @@ TIGHT_AND_ROOMY = Draws(
 
 
 def _draw_pipeline(random: Random) -> tuple[int, int, float]:
-    p, m = random.choice((1, 2, 3, 4, 5, 8)), random.choice((1, 2, 3, 4, 6, 11, 16))
-    return p, m, random.choice((0.0, 0.0, 0.01, 0.03, 0.25, 1.0, 3.0))
+    p, m = random.choice((1, 2, 3, 4, 5, 8, 12)), random.choice((1, 2, 3, 4, 6, 11, 16, 40))
+    return p, m, random.choice((0.0, 0.0, 0.01, 0.03, 0.25, 1.0, 3.0, 8.5))
 
 
 @cache

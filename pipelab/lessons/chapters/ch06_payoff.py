@@ -111,7 +111,7 @@ def _judge_speedup(function: Function, seed: int) -> Iterator[Result | Shown]:
             yield from _race(p, m, message)
 
 
-def _compare_speedup(name: str, value: float, p: int, m: int, message: float) -> Result:
+def _compare_speedup(name: str, value: object, p: int, m: int, message: float) -> Result:
     if p == 1:
         hint = "one rank sends no messages: how long does it take, whatever a message costs?"
     elif message == 0.0:
@@ -124,7 +124,7 @@ def _compare_speedup(name: str, value: float, p: int, m: int, message: float) ->
             "right without messages? Then add those that a rank can only wait for: how "
             "many does the first microbatch need in its forward, and the last one in its backward?"
         )
-    return equal(name, speed(p, m, message), float(value), hint)
+    return equal(name, speed(p, m, message), value, hint)
 
 
 def _race(p: int, m: int, message: float) -> Iterator[Result | Shown]:

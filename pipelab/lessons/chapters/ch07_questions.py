@@ -46,6 +46,7 @@ QUESTIONS: dict[str, Question] = {
         },
         settle=lambda x: "a" if x < 0.85 else "b" if x < 1.18 else "c",
         unit=" times GPipe's bubble",
+        expected=1.0,
     ),
     "07.checkpoint": Choose(
         "B takes twice as long as F. If each stage keeps only its input and runs its forward "
@@ -66,5 +67,6 @@ QUESTIONS: dict[str, Question] = {
         },
         settle=lambda x: "a" if x < 1.15 else "b" if x < 1.65 else "c",
         unit=" times the work",
+        expected=4 / 3,
     ),
 }

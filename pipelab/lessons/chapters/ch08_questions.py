@@ -26,6 +26,7 @@ QUESTIONS: dict[str, Question] = {
         },
         settle=lambda x: "a" if x < 1.4 else "b" if x < 1.85 else "c",
         unit=" times as long",
+        expected=5 / 3,
     ),
     "08.job": Estimate(
         "If the slow stage took as long as the other three, the step would be shorter by ...",

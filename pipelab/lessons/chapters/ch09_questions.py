@@ -25,6 +25,7 @@ QUESTIONS: dict[str, Question] = {
         },
         settle=lambda x: "a" if x < 0.25 else "b" if x < 0.7 else "c",
         unit=" of the added time is left",
+        expected=16 / 19,
     ),
     "09.link": Choose(
         "Two links that cost the same with 8 microbatches: a far one, 8 ms for any message, "
@@ -48,5 +49,6 @@ QUESTIONS: dict[str, Question] = {
         },
         settle=lambda x: "b" if x > 1.1 else "a",
         unit=" times as long over the far link as over the narrow one",
+        expected=1.6,
     ),
 }

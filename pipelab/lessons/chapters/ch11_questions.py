@@ -46,6 +46,7 @@ QUESTIONS: dict[str, Question] = {
         },
         settle=lambda x: "c" if x < 0.12 else "b" if x < 0.7 else "a",
         unit=" of 1F1B's idle time",
+        expected=1 / 3,
     ),
     "11.limit": Choose(
         "Each rank may hold 2 microbatches, half of what 1F1B's rank 0 holds. The bubble of the "
@@ -93,5 +94,6 @@ QUESTIONS: dict[str, Question] = {
         },
         settle=lambda x: "c" if x < 0.045 else "b" if x < 0.085 else "a",
         unit=" is the recorded bubble",
+        expected=0.0,
     ),
 }
