@@ -109,6 +109,10 @@ def of(p, layers):
     return [v for v in range(1, layers // p + 1) if layers // p % v == 0]
 
 
+def four_ranks_assumed(p, m, layers, latency):
+    return min(of(p, layers), key=lambda v: seconds(4, m, v, latency))
+
+
 def as_many_as_layers(p, m, layers, latency):
     """The smallest bubble, whatever messages cost."""
     return layers // p
@@ -206,6 +210,7 @@ WRONG = {
         (slowest, FREE),
         (largest_bubble_saved, "a message of F/20"),
         (free_means_one, FREE),
+        (four_ranks_assumed, "2 ranks, a message of F/20"),
     ],
 }
 

@@ -100,6 +100,7 @@ def _judge_stages(function: Function, seed: int) -> Iterator[Result | Shown]:
         "a message of F/20": (4, 8, 16, 0.05),
         "a message of F/10": (4, 8, 16, 0.1),
         "a message as long as F": (4, 8, 16, 1.0),
+        "2 ranks, a message of F/20": (2, 8, 12, 0.05),
         "one layer on each rank": (4, 8, 4, 0.0),
         "one rank": (1, 4, 4, 0.1),
     }
