@@ -69,7 +69,7 @@ def plain(value: object, in_dict: bool = False) -> object:
         return operator.index(value)
     if isinstance(value, SupportsFloat):
         return float(value)
-    if hasattr(value, "__getitem__") and hasattr(value, "__len__"):
+    if hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, _RAW):
         return _items(value[i] for i in range(min(len(value), MOST_ITEMS + 1)))
     raise TypeError(f"it returned a {type(value).__name__}{_instead(value)}")
 

@@ -3,13 +3,18 @@
 Takes a minute and wants a quiet machine: ``python -m pytest -m slow -s tests/browser``.
 """
 
+import uuid
+from pathlib import Path
 from statistics import median
 
 import pytest
 
+from pipelab.lessons.edition import learner, read, write
 from tests.browser_steps import LAB
 
 pytestmark = pytest.mark.slow
+
+TEACHER = Path(__file__).parents[2] / "notebooks" / "teacher"
 
 CHOICES = ["gpipe", "1f1b"] * 4
 SIZES = [9, 8] * 4  # never the one that is there
@@ -69,3 +74,18 @@ def test_what_a_change_takes(lab, notebook, capsys):
             line = f"{name}, {control}: median {median(found):.2f} s, {min(found):.2f} to"
             with capsys.disabled():
                 print(f"\n{line} {max(found):.2f} s, wanted {most} s", end="")
+
+
+def test_what_the_first_picture_takes(lab, capsys):
+    """Of lesson 0, from the start of its first cell in a new kernel; all cells are run at once."""
+    (source,) = TEACHER.glob("00_*.ipynb")
+    file = f"{uuid.uuid4().hex[:8]}.ipynb"
+    write(learner(read(source)), lab.server.notebooks / file)
+    lab.open(file)
+    lab.connect()
+    lab.page.evaluate("() => { window.asked = performance.now(); }")
+    lab.command("notebook:run-all-cells")
+    seen = "() => document.querySelector('.pl-box') && performance.now() - window.asked"
+    took = lab.page.wait_for_function(seen).json_value() / 1000
+    with capsys.disabled():
+        print(f"\nlesson 0, first picture: {took:.1f} s, wanted 5 s", end="")

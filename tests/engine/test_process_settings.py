@@ -164,18 +164,3 @@ def test_autocast_around_a_step_is_refused_unless_the_ranks_have_it_too():
         with pytest.raises(PipelabError, match=r"autocast=torch\.bfloat16"):
             plain.predict(x)
         half.step(x, y)
-
-
-def test_a_launch_that_changes_nothing_sets_nothing(put_back, monkeypatch):
-    """What the ranks begin with is what their parent has: they need not look at all of it."""
-    settings = process_settings.current()
-    monkeypatch.setattr(process_settings, "_at_fork", [])
-    process_settings.remember()
-
-    def refuse(row):
-        raise AssertionError(row.name)
-
-    monkeypatch.setattr(process_settings, "_value", refuse)
-    process_settings.take_over(settings)
-    with pytest.raises(AssertionError):
-        process_settings.take_over(settings._replace(values={**settings.values, "anomaly": 1}))

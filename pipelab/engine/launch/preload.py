@@ -8,9 +8,7 @@ from one that has looked cannot use any.
 import torch
 
 import pipelab.engine.launch.rank_process  # noqa: F401 - loaded for the ranks
-from pipelab.engine.protocol import process_settings
 
 _parameter = torch.nn.Parameter(torch.zeros(1))
 _parameter.grad = torch.zeros(1)
 torch.optim.SGD([_parameter], lr=0.0).step()
-process_settings.remember()
