@@ -14,7 +14,7 @@ from tests.browser_steps import LAB
 
 pytestmark = pytest.mark.slow
 
-TEACHER = Path(__file__).parents[2] / "notebooks" / "teacher"
+LESSONS = Path(__file__).parents[2] / "notebooks"
 
 CHOICES = ["gpipe", "1f1b"] * 4
 SIZES = [9, 8] * 4  # never the one that is there
@@ -78,7 +78,7 @@ def test_what_a_change_takes(lab, notebook, capsys):
 
 def test_what_the_first_picture_takes(lab, capsys):
     """Of lesson 0, from the start of its first cell in a new kernel; all cells are run at once."""
-    (source,) = TEACHER.glob("00_*.ipynb")
+    (source,) = LESSONS.glob("00_*.ipynb")
     file = f"{uuid.uuid4().hex[:8]}.ipynb"
     write(learner(read(source)), lab.server.notebooks / file)
     lab.open(file)
