@@ -65,12 +65,13 @@ def plain(value: object, in_dict: bool = False) -> object:
         return _number(value)
     if isinstance(value, Iterable) and not isinstance(value, (*_UNORDERED, *_RAW)):
         return _items(value)
-    if isinstance(value, SupportsIndex):
-        return operator.index(value)
-    if isinstance(value, SupportsFloat):
-        return float(value)
-    if hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, _RAW):
-        return _items(value[i] for i in range(min(len(value), MOST_ITEMS + 1)))
+    if not isinstance(value, (type, *_RAW)):  # a class has these methods, too, for its objects
+        if isinstance(value, SupportsIndex):
+            return operator.index(value)
+        if isinstance(value, SupportsFloat):
+            return float(value)
+        if hasattr(value, "__getitem__") and hasattr(value, "__len__"):
+            return _items(value[i] for i in range(min(len(value), MOST_ITEMS + 1)))
     raise TypeError(f"it returned a {type(value).__name__}{_instead(value)}")
 
 

@@ -101,6 +101,8 @@ NO_FORMS = [
     ({1, 2}, "a set, which has no order; return a list"),
     (b"0F0", "a bytes; return text"),
     (len, "call it"),
+    (int, "call it"),
+    (list, "call it"),
     (1j, "a complex"),
     (torch.zeros(2, dtype=torch.complex64), "complex64"),
     (torch.empty(2, device="meta"), "on meta"),

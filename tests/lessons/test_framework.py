@@ -489,7 +489,10 @@ def test_what_a_choice_expects_is_what_its_runs_give():
     """Of the lessons' own costs, by the simulator."""
     usual, heavy = one_f_one_b(4, 8), Cost([1, 1, 2, 1], [1, 1, 2, 1], [1, 1, 2, 1])
     even, links = Cost(4, 4, 4), Cost(4, 4, 4, latency=1)
-    of = lambda cost, **more: simulate(usual, cost, **more).duration  # noqa: E731
+
+    def of(cost, **more):
+        return simulate(usual, cost, **more).duration
+
     far = simulate(one_f_one_b(4, 32), Cost(4, 4, 4, latency=8)).duration
     narrow = Cost(4, 4, 4, bandwidth=1e9, message_bytes=2e9)
     free, split = simulate(usual, even), simulate(zero_bubble_h1(4, 8), even)

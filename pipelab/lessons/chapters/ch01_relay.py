@@ -190,8 +190,10 @@ def _compare_order(name: str, value: object, cooks: int, dishes: int) -> Result:
     slots = cooks + dishes - 1
     expected = f"{number(slots, 'slot')}, each dish once at each cook"
     if fault := _fault(rows, cooks, dishes):
-        hint = "cook 1 has the tokens 1F0, 1F1, ...: each once, and each after 0F0, 0F1, ..."
-        hint += '; a minute without work is ""'
+        hint = (
+            "cook 1 has the tokens 1F0, 1F1, ...: each once, and each after 0F0, 0F1, ...; "
+            'a minute without work is ""'
+        )
         return Result(name, expected, fault, False, hint)
     took = max(len(row) - _idle_end(row) for row in rows)
     hint = "a cook may begin a dish in the slot after the cook before has finished it, not later"
