@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from multiprocessing import Pipe
 from pathlib import Path
 from statistics import median
 
@@ -20,6 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.engine import Pipeline
 from pipelab.engine.launch import fork_server
+from pipelab.engine.launch.delivery import deliver
 from pipelab.engine.launch.interrupt import Uninterrupted
 from pipelab.engine.launch.launched import LaunchedRanks
 from pipelab.errors import PipelabError
@@ -114,6 +116,41 @@ def test_close_from_another_thread_at_any_moment():
 @pytest.mark.slow
 def test_close_from_another_thread_at_100_moments():
     close_at(100, seed=4)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_an_interrupt_at_any_moment_of_a_delivery_leaves_no_file():
+    """One came between a file's number and the socket that closes it."""
+    ours, theirs = Pipe()
+    with ours, theirs:
+        usual = len(os.listdir("/proc/self/fd"))
+        for moment in itertools.count():
+            if not interrupted_at_opcode(moment, deliver, b"[]", 0, [ours], bool, lambda: 1.0):
+                break
+            assert len(os.listdir("/proc/self/fd")) == usual, moment
+    assert moment > 20
+
+
+def interrupted_at_opcode(wanted, function, *arguments):
+    """Whether a function of Python has an n-th operation, at which SIGINT came."""
+    seen = itertools.count()
+
+    def follow(frame, event, argument):
+        if frame.f_code is not function.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode" and next(seen) == wanted:
+            signal.raise_signal(signal.SIGINT)
+        return follow
+
+    sys.settrace(follow)
+    try:
+        function(*arguments)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
 
 
 def test_an_interrupt_is_held_back_and_then_raised():

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from os import dup
 
+from pipelab.engine.launch.interrupt import Uninterrupted
+
 _LENGTH = struct.Struct("!i")  # in front of a message, as Connection has it (Lib/multiprocessing)
 _LONG = struct.Struct("!iQ")  # of 2 GB and more
 _MOST = 0x7FFFFFFF
@@ -42,7 +44,9 @@ def deliver(
     poll = select.poll()
     for file in places:
         poll.register(file, select.POLLIN)
-    with socket.socket(fileno=dup(pipes[to].fileno())) as writer:
+    with Uninterrupted():  # a file that no object has yet would stay open
+        writer = socket.socket(fileno=dup(pipes[to].fileno()))
+    with writer:
         poll.register(writer, select.POLLOUT)
         left = _write(writer, memoryview(_framed(message)))
         while left and (seconds := seconds_left()) > 0.0:
