@@ -40,6 +40,7 @@ class Route:
 
     Attributes:
         needs: for each computing action that needs a message, which.
+        blocks: for each SEND what it waits for, if there is no room or no open receive.
         home: the rank of each stage.
     """
 
@@ -60,6 +61,7 @@ class Route:
             for action, recv in pairs
             if recv in posted
         }
+        self.blocks = {a: Wanted(a, self.peer(a)) for a in row if a.kind in SENDS}
 
     def actions(self, num_pieces: int, update: bool) -> list[Action]:
         """The row for a batch that may have fewer microbatches, or no update at its end."""
