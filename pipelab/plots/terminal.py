@@ -72,7 +72,7 @@ def timeline_text(trace: Trace, width: int = 100, unit: str = "") -> str:
     calm = _calm(trace, scale)
     indent = " " * len(names[0])
     lines = [
-        *_wrapped(trace.disturbance.sentence, width, ""),
+        *_wrapped(trace.warning, width, ""),
         *(n + _cells(row, scale, calm) + t for n, row, t in zip(names, rows, tails, strict=True)),
         indent + _axis(scale, columns + len(tails[0]), unit, trace.setting.story),
         *_wrapped(_legend(trace), width, indent),
@@ -86,7 +86,7 @@ def describe(trace: Trace) -> str:
     s = trace.setting
     sizes = f"{number(s.ranks, 'rank')}, {number(s.microbatches, 'microbatch')}"
     idle = ", ".join(f"rank {r} {percent(share)}" for r, share in enumerate(idle_shares(trace)))
-    first = f"{trace.disturbance.sentence} {trace.source.capitalize()}".lstrip()
+    first = f"{trace.warning} {trace.source.capitalize()}".lstrip()
     if s.story:
         took = f"{sizes}, {time_text(trace.duration)} in all. Idle: {idle}."
         return reworded(f"{first} timeline: {took}", s.story)
@@ -107,7 +107,7 @@ def bubble_text(trace: Trace) -> str:
     if trace.setting.story:
         return reworded(f"{time_text(trace.duration)} in all", trace.setting.story)
     seen = "measured" if trace.source == "recorded" else "predicted"
-    seen = "with this machine's delays" if trace.disturbance else seen
+    seen = "with this machine's delays" if trace.warning else seen
     text = f"bubble fraction {percent(trace.bubble_fraction, 1)} {seen}"
     setting = trace.setting
     p = setting.ranks // setting.replicas
