@@ -9,13 +9,14 @@ import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from html import escape
 from typing import NamedTuple
 
 from pipelab.action import COMPUTE, PER_STAGE, Kind
 from pipelab.overlapping import overlapping_pairs
 from pipelab.plots.palette import STYLES, legend_text
-from pipelab.schedules.catalogue import paper_bubble
+from pipelab.schedules.catalogue import paper_bubble, title_of
 from pipelab.story import STORIES, reworded
 from pipelab.trace import Event, Trace
 from pipelab.trace.metrics import busy
@@ -91,10 +92,21 @@ def describe(trace: Trace) -> str:
         took = f"{sizes}, {time_text(trace.duration)} in all. Idle: {idle}."
         return reworded(f"{first} timeline: {took}", s.story)
     return (
-        f"{first} timeline of the schedule {s.schedule}: {sizes}, "
+        f"{first} timeline of the schedule {title_of(s.schedule)}: {sizes}, "
         f"{time_text(trace.duration)} from the first start to the last end. "
         f"Idle: {idle}. B{bubble_text(trace)[1:]}."
     )
+
+
+def source_text(trace: Trace) -> str:
+    """``trace.source_line`` with the schedule's name for people, as titles and menus have it.
+
+    >>> from pipelab.trace import Setting
+    >>> source_text(Trace((), "recorded", Setting("gpipe", 2, 4, cpus=2)))
+    'recorded · GPipe · 2 ranks · 4 microbatches · gloo/cpu · unpaced · 2 cores'
+    """
+    setting = replace(trace.setting, schedule=title_of(trace.setting.schedule))
+    return replace(trace, setting=setting).source_line
 
 
 def bubble_text(trace: Trace) -> str:
@@ -147,7 +159,7 @@ def table_html(trace: Trace) -> str:
         cells = [*row.cells, bytes_text(row.peak_activation_bytes)][: len(heads) - 1]
         body += f'<tr><th scope="row">{row.rank}</th>{_elements("td", cells)}</tr>'
     head = _elements('th scope="col"', heads)
-    caption = f"<caption>{escape(trace.source_line)}</caption>"
+    caption = f"<caption>{escape(source_text(trace))}</caption>"
     text = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return reworded(text, story)
 

@@ -89,7 +89,7 @@ def test_every_action_is_there_and_every_part_has_a_name(sheet, step):
             - button "Memory" [pressed]
             - button "Prediction" [pressed]
           - figure:
-            - application /Recorded timeline of the schedule 1f1b.*Arrow keys/
+            - application /Recorded timeline of the schedule 1F1B.*Arrow keys/
             - slider "Time of the replay"
           - list "What each rank does at this time":
             - listitem: /rank 0 computed/
