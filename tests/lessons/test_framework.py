@@ -108,7 +108,13 @@ def test_verdict_says_expected_and_got_in_text_and_html():
         "slots: look at slot 3",
     ]
     html = verdict._repr_html_()
+    assert "where to look" in html
     assert "&lt;9&gt;" in html and "<9>" not in html and "look at slot 3" in html
+
+
+def test_a_column_without_words_takes_no_room():
+    html = Verdict("01.1", "order", (Result("dishes", "6", "6", True),))._repr_html_()
+    assert "where to look" not in html and html.count('scope="col"') == html.count("<td") + 1
 
 
 # --------------------------------------------------------------------------------- progress file
