@@ -43,7 +43,7 @@ def test_nothing_black_stands_on_the_page_itself(name):
 
 @pytest.mark.parametrize("ground", [WHITE, "#111111"])
 def test_greys_of_idle_time_differ_on_any_ground(ground):
-    """On the dark theme "nothing left to compute" could hardly be told from the page."""
+    """On the dark theme "nothing left to compute" could hardly be seen on the page."""
     looks = [_CLEAR[idle_shade(reason)] for reason in ("done", "waiting", "overhead")]
     shades = [ground, *(mix(ground, colour, opacity) for colour, opacity in looks)]
     assert min(contrast(one, other) for one, other in pairwise(shades)) >= 1.2, shades

@@ -93,18 +93,20 @@ function moveTo(view, s) {
   const { from, words } = covers ? drawn : drawWindow(view, s, scale);
   const left = (s.window.from - from) * scale;
   set(view.moving, { transform: `translate(${(-left).toFixed(2)})` });
-  centre(words, left, left + view.place.plot);
+  centre(words, left, left + view.place.plot, s.guess ? (s.guess.time - from) * scale : -1);
   drawTicks(view, s, scale);
   drawChosen(view, s, scale);
   drawCursor(view, s);
 }
 
 /** Labels in the middle of what the window shows of their boxes, or its edge would cut them.
- * @param {Words[]} words @param {number} left of the window, in px of the drawn part @param {number} right */
-function centre(words, left, right) {
-  for (const { node, a, b, texts, size } of words) {
+ * @param {Words[]} words @param {number} left of the window, in px of the drawn part @param {number} right
+ * @param {number} line of a guess */
+function centre(words, left, right, line) {
+  for (const { node, a, b, texts, size, yields } of words) {
     const isOutside = b <= left || a >= right; // as it was: it need not be laid out again
-    const [low, high] = isOutside ? [a, b] : [Math.max(a, left), Math.min(b, right)];
+    let [low, high] = isOutside ? [a, b] : [Math.max(a, left), Math.min(b, right)];
+    if (yields && low < line && line < high) [low, high] = line - low > high - line ? [low, line] : [line, high];
     write(node, fitting(texts, high - low, size));
     set(node, { x: ((low + high) / 2).toFixed(1) });
   }

@@ -87,7 +87,7 @@ export function drawIdle(view, s, { from, to, x, words }, left) {
       shapes.box(idle.reason[i], a, y, width, height);
       if (height < 14 || width < 56 || left-- <= 0) continue;
       const node = set(view.nodes.reasons.next(rank), { y: y + height / 2 + 4 });
-      words.push({ node, a: a + 2, b: a + width - 2, texts: idleTexts(idle, i), size: 10.5 });
+      words.push({ node, a: a + 2, b: a + width - 2, texts: idleTexts(idle, i), size: 10.5, yields: true });
     }
   });
   shapes.finish((reason) => ({ class: `pl-why pl-${reason}`, "data-reason": reason }));

@@ -48,8 +48,10 @@
  *   guess: Guess | null }} State */
 /** The part of time that is drawn: its scale in px per second, and its width in px.
  * @typedef {Span & { x: (time: number) => number, width: number, words: Words[] }} Frame */
-/** A label of what reaches from a to b, in px of the drawn part: the longest of its texts that fits.
- * @typedef {{ node: SVGElement, a: number, b: number, texts: string[], size: number }} Words */
+/** A label of what reaches from a to b, in px of the drawn part: the longest of its texts that fits;
+ * one that yields stands beside the line of a guess.
+ * @typedef {{ node: SVGElement, a: number, b: number, texts: string[], size: number,
+ *   yields?: boolean }} Words */
 /** The SVG nodes of a picture, and what they show at present.
  * @typedef {{ root: SVGElement, defs: SVGElement, plot: SVGElement, moving: SVGElement, axis: SVGElement,
  *   flats: Record<"idle" | "ghost" | "memory" | "dense" | "messages", SVGElement>,
