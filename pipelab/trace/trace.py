@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MAX_BYTES = 1 << 29  # a million events take about a tenth of that
+_MATTERS = 0.01  # of a bubble fraction: delays that move it by less are no reason to run again
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,19 @@ class Trace:
     def disturbance(self) -> Disturbance:
         """How much the machine's other work disturbed a paced run; false where it did not."""
         return Disturbance(self.setting.late, self.setting.timed, self.setting.lost)
+
+    @property
+    def warning(self) -> str:
+        """What to say first of all about a disturbed run; empty if it lost too little to matter.
+
+        That is, if its delays, each of them in the way of all ranks, would add less than a point to
+        its bubble fraction: 1 - busy/T with T longer by ``lost`` is larger by busy/T x lost/T. What
+        such a run lost stands in ``source_line``.
+        """
+        if not self.disturbance or not self.duration:
+            return ""
+        moved = (1.0 - self.bubble_fraction) * self.disturbance.seconds / self.duration
+        return self.disturbance.sentence if moved >= _MATTERS else ""
 
     @property
     def source_line(self) -> str:

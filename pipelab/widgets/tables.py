@@ -27,7 +27,7 @@ def rank_table(trace: Trace, ranks: Sequence[terminal.Row], peaks: Sequence[int]
         for row in ranks
     ]
     heads = [*terminal.HEADS, *(["most bytes at once"] if any(peaks) else [])]
-    return table(trace.source_line, heads, rows)
+    return table(terminal.source_text(trace), heads, rows)
 
 
 def totals(ranks: Sequence[terminal.Row], sums: Sequence[Sums]) -> list[str]:
