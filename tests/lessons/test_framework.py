@@ -509,7 +509,7 @@ def test_what_a_choice_expects_is_what_its_runs_give():
 
 def test_a_disturbed_run_is_named_first():
     calm = simulate(gpipe(2, 2), Cost())
-    busy = Trace(calm.events, "recorded", replace(calm.setting, late=3, timed=8, lost=1.0))
+    busy = Trace(calm.events, "recorded", replace(calm.setting, late=3, timed=8, lost=0.1))
     said = "Your machine was busy: 3 of 8 actions took longer than set. Run again. Measured: 0.25"
     assert repr(reveal("03", 0.25, calm, busy)).startswith(said)
     assert repr(reveal("03", 0.25, calm)).startswith("Measured")
