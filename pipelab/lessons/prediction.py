@@ -40,7 +40,8 @@ def predict(name: str, value: object) -> Card:
         return Card(f"No prediction yet: write {question.listing()} in place of the dots.")
     accepted = question.accept(value)
     progress_file.save_prediction(name, accepted)
-    return Card(f"Your prediction is saved: {accepted!r}. Now run it and compare.")
+    shown = f"{accepted:g}" if isinstance(accepted, float) else repr(accepted)
+    return Card(f"Your prediction is saved: {shown}. Now run it and compare.")
 
 
 def predicted(name: str) -> "Over | None":

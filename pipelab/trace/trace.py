@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MAX_BYTES = 1 << 29  # a million events take about a tenth of that
+_FEW = 0.05  # of a run's actions: if more are late, the run is no measure, however short the delays
 _MATTERS = 0.01  # of a bubble fraction: delays that move it by less are no reason to run again
 
 
@@ -175,14 +176,16 @@ class Trace:
     def warning(self) -> str:
         """What to say first of all about a disturbed run; empty if it lost too little to matter.
 
-        That is, if its delays, each of them in the way of all ranks, would add less than a point to
-        its bubble fraction: 1 - busy/T with T longer by ``lost`` is larger by busy/T x lost/T. What
-        such a run lost stands in ``source_line``.
+        That is, if few of its actions were late, and its delays, each of them in the way of all
+        ranks, would add less than a point to its bubble fraction: 1 - busy/T with T longer by
+        ``lost`` is larger by busy/T x lost/T. What such a run lost stands in ``source_line``.
         """
-        if not self.disturbance or not self.duration:
-            return ""
-        moved = (1.0 - self.bubble_fraction) * self.disturbance.seconds / self.duration
-        return self.disturbance.sentence if moved >= _MATTERS else ""
+        late, timed, lost = self.disturbance
+        if late <= _FEW * timed and self.duration:
+            moved = (1.0 - self.bubble_fraction) * lost / self.duration
+            if moved < _MATTERS:
+                return ""
+        return self.disturbance.sentence
 
     @property
     def source_line(self) -> str:

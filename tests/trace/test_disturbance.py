@@ -36,6 +36,7 @@ def test_it_is_said_first_in_every_form():
 def test_a_delay_too_small_to_move_the_bubble_stands_in_the_source_line_alone():
     """1 of 128 actions was said first and loud, at a bubble of 75.3 % where 75.0 is right."""
     small, large = disturbed(1, lost=0.002), disturbed(1, lost=0.006)
+    assert disturbed(3, lost=0.002).warning, "many late actions are no measure, however short"
     assert small.duration == pytest.approx(0.27) and small.bubble_fraction == pytest.approx(1 / 3)
     assert "1 of 48 actions took longer than set" in small.source_line
     assert small.warning == head(small)["disturbed"] == "" and "measured" in bubble_text(small)
