@@ -29,6 +29,7 @@ from pipelab.lessons.exercise import Exercise, each, equal
 from pipelab.lessons.frames import MOST_BYTES, Frames
 from pipelab.lessons.plain_data import decoded, encoded, plain
 from pipelab.lessons.torch_settings import usual_settings
+from pipelab.lessons.unproven import BROKEN
 from pipelab.schedules import gpipe
 
 
@@ -238,6 +239,10 @@ def test_an_answer_made_of_pipelabs_own_functions_is_right_and_named():
     assert uses_pipelab(own) and uses_pipelab(lambda: own(0, 1, 1))
     assert not any(map(uses_pipelab, (fibonacci, Helper(), lambda n: Action, print)[:2]))
     assert "own functions" in str(check("04.1", own))
+
+
+def test_an_answer_may_use_what_the_lesson_hands_out():
+    assert not uses_pipelab(lambda name: BROKEN[name])
 
 
 @pytest.mark.parametrize("setting", ["dtype", "no_grad", "inference", "device", "anomaly"])
