@@ -17,7 +17,7 @@ from pipelab.action import (
 )
 from pipelab.errors import ScheduleError
 from pipelab.schedules import Schedule
-from pipelab.schedules.collector import paused_collector
+from pipelab.collector import paused_collector
 from pipelab.schedules.communication import Row, timed_rows
 from pipelab.schedules.messages import message_needs
 from pipelab.schedules.walk import walk
