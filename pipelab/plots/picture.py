@@ -27,7 +27,7 @@ from pipelab.plots.palette import (
     legend_text,
     shade,
 )
-from pipelab.plots.terminal import bubble_text
+from pipelab.plots.terminal import bubble_text, source_text
 from pipelab.schedules.catalogue import title_of
 from pipelab.story import reworded
 from pipelab.trace import Trace
@@ -102,7 +102,7 @@ def notes_of(trace: Trace, reasons: Iterable[str], room: float) -> Notes:
         entry(reworded(words, story), idle_shade(alike[0]))
         for words, alike in idle_legend({*reasons}).items()
     ]
-    return notes([actions, messages, idle], trace.source_line, room)
+    return notes([actions, messages, idle], source_text(trace), room)
 
 
 def notes(groups: list[list[Patch]], line: str, room: float) -> Notes:

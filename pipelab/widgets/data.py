@@ -62,7 +62,7 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
     sums, ranks, memory = idle_seconds(trace, pieces), table(trace), _Memory(trace)
     known = {
         **frame(trace),
-        "disturbed": trace.disturbance.sentence,
+        "disturbed": trace.warning,
         "sentence": unbroken(sentence(trace)),
         "alt": describe(trace),
         "idle": _idle(links, pieces),

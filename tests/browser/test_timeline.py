@@ -30,6 +30,18 @@ LABELS = """() => {
     }
     return [[...looks], outside, [...texts.values()]];
 }"""
+# The words that the window shows whole, and those that its edges cut.
+CUT_WORDS = """() => {
+    const plot = document.querySelector('.pl-plot').getBoundingClientRect();
+    const words = [...document.querySelectorAll('.pl-label, .pl-reason')].filter((w) =>
+        w.closest('.pl-plot') && w.textContent);
+    const sides = (w) => w.getBoundingClientRect();
+    const inside = (w) => sides(w).left >= plot.left - 1 && sides(w).right <= plot.right + 1;
+    const outside = (w) => sides(w).right <= plot.left + 1 || sides(w).left >= plot.right - 1;
+    const texts = (chosen) => chosen.map((w) => w.textContent);
+    return { whole: texts(words.filter(inside)),
+             cut: texts(words.filter((w) => !inside(w) && !outside(w))) };
+}"""
 ENGLISH_TIME = re.compile(r"^At [\d.]+ ms: rank 0 ")
 
 
@@ -77,7 +89,7 @@ def test_every_action_is_there_and_every_part_has_a_name(sheet, step):
             - button "Memory" [pressed]
             - button "Prediction" [pressed]
           - figure:
-            - application /Recorded timeline of the schedule 1f1b.*Arrow keys/
+            - application /Recorded timeline of the schedule 1F1B.*Arrow keys/
             - slider "Time of the replay"
           - list "What each rank does at this time":
             - listitem: /rank 0 computed/
@@ -314,6 +326,23 @@ def test_zoom_goes_to_what_was_chosen_and_to_the_playhead(sheet, step):
         closer.click()
     settled(page)
     assert data(page, "from") <= late <= data(page, "to")
+
+
+def test_the_edge_of_the_window_cuts_no_words(sheet, step):
+    """Zoomed, "held up by rank 0" once began with "d up by": it stood where its box was cut."""
+    page = sheet(step)
+    page.locator(".pl-picture").focus()
+    page.keyboard.press("ArrowRight")
+    for _ in range(3):
+        page.get_by_role("button", name="Zoom in").click()
+    seen = set()
+    for _ in range(12):
+        settled(page)
+        words = page.evaluate(CUT_WORDS)
+        assert not words["cut"]
+        seen |= {*words["whole"]}
+        page.keyboard.press("Shift+ArrowRight")
+    assert any(word.startswith("waits for") for word in seen) and "F1" in seen, seen
 
 
 def test_labels_stay_in_their_boxes_and_have_one_look(sheet, tmp_path):
