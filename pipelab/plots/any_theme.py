@@ -18,6 +18,7 @@ from matplotlib.spines import Spine
 from matplotlib.text import Annotation, Text
 from PIL import Image
 
+from pipelab.notice import noticed
 from pipelab.plots.palette import BLACK, PURPLE, QUIET, VERMILLION, idle_shade
 
 MIDDLE = "#797979"  # more than 4.2:1 both on white and on the dark theme's #111111
@@ -25,10 +26,10 @@ INSIDE = "inside"  # the gid of texts that have a box behind them
 _INKS = (BLACK, QUIET)
 # Idle time on any ground: for each shade, a colour and its opacity.
 _CLEAR = {
-    idle_shade("waiting"): (MIDDLE, 0.3),
+    idle_shade("waiting"): (MIDDLE, 0.4),
     idle_shade("message"): (PURPLE, 0.45),
     idle_shade("imbalance"): (VERMILLION, 0.4),
-    idle_shade("done"): (MIDDLE, 0.12),
+    idle_shade("done"): (MIDDLE, 0.2),
     idle_shade("overhead"): (MIDDLE, 0.65),
 }
 
@@ -36,7 +37,7 @@ _CLEAR = {
 def png_of(figure: Figure, dpi: float = 144) -> bytes:
     """The figure as a PNG without ground; a palette of 128 colours makes it a third of the size."""
     raw, small = io.BytesIO(), io.BytesIO()
-    with _on_any_ground(figure):
+    with noticed("drawing the picture"), _on_any_ground(figure):
         figure.savefig(raw, format="rgba", dpi=dpi, transparent=True)
     width, height = (int(inches * dpi) for inches in figure.get_size_inches())
     full = Image.frombytes("RGBA", (width, height), raw.getvalue())

@@ -5,6 +5,7 @@ from importlib import import_module
 
 import cloudpickle
 import pytest
+import torch
 
 from pipelab.lessons import check, exercise, trials
 from pipelab.lessons.answer_process import call
@@ -65,6 +66,26 @@ def test_every_exercise_has_eight_wrong_answers_and_two_ways_to_say_nothing(name
         assert verdict.results and not any(row.ok for row in verdict.results), verdict
 
 
+ODD = [
+    10**400,
+    True,
+    "8",
+    [],
+    [float("nan")] * 4,
+    [[10**400] * 3] * 4,
+    [["0F99999999999"]] * 4,
+    {"a": torch.empty(0, 3)},
+]
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_no_value_is_a_fault_of_the_check(name):
+    """In 06.1, a number was one: "not your answer's fault: restart the kernel"."""
+    for value in ODD:
+        verdict = judge(name, lambda *arguments, value=value: value, 0)
+        assert verdict.results and not verdict.passed
+
+
 @pytest.mark.parametrize("number", MODULES)
 def test_chapter_is_whole(number):
     chapter = chapter_of(number)
@@ -76,6 +97,19 @@ def test_chapter_is_whole(number):
         choices = getattr(prediction, "choices", {}).values()
         assert all(len(choice.explanation) > 40 for choice in choices)
         assert choices or len(prediction.slips) >= 2
+
+
+def test_a_choice_that_no_candidate_is_like_is_answered_with_what_is_wrong():
+    """It said "in this order" of ('1F1B', 4, 8), whose order is right."""
+
+    def hint(*choice):
+        rows = {row.name: row.hint for row in check("06.1", lambda budget: choice).results}
+        return rows["tight: a candidate"]
+
+    assert hint("1F1B", 4, 8) == "the schedule is 'gpipe' or '1f1b', in small letters"
+    assert hint("gpipe", 8, 16) == "there are 1, 2 or 4 ranks; there are 2, 4 or 8 microbatches"
+    assert hint(4, "gpipe", 8).startswith("in this order: schedule, ranks, microbatches")
+    assert hint("gpipe", 4).startswith("in this order: schedule, ranks, microbatches")
 
 
 def test_a_function_that_prints_and_returns_nothing_is_named():

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import time
 import warnings
 from dataclasses import replace
@@ -13,13 +14,14 @@ import nbformat
 import pytest
 
 from pipelab.cli.main import main
-from pipelab.errors import LessonError
+from pipelab.errors import LessonError, ScheduleError
 from pipelab.lessons import check, hint, predict, predicted, progress_file, reveal
 from pipelab.lessons.answer_process import _BUSY, NOT_TRIED, _is_busy, call
 from pipelab.lessons.chapters import questions_of
 from pipelab.lessons.chapters.ch01_relay import MINUTE
 from pipelab.lessons.questions import Choice, Choose
-from pipelab.lessons.results import Result, Verdict
+from pipelab.lessons.results import Result, Shown, Verdict
+from pipelab.lessons.schedule_answers import refused
 from pipelab.lessons.trials import trial
 from pipelab.schedules import gpipe, one_f_one_b, zero_bubble_h1
 from pipelab.simulator import Cost, simulate
@@ -108,7 +110,26 @@ def test_verdict_says_expected_and_got_in_text_and_html():
         "slots: look at slot 3",
     ]
     html = verdict._repr_html_()
+    assert "where to look" in html
     assert "&lt;9&gt;" in html and "<9>" not in html and "look at slot 3" in html
+
+
+def test_a_column_without_words_takes_no_room():
+    html = Verdict("01.1", "order", (Result("dishes", "6", "6", True),))._repr_html_()
+    assert "where to look" not in html and html.count('scope="col"') == html.count("<td") + 1
+
+
+@pytest.mark.parametrize(
+    ("error", "got", "where"),
+    [
+        ("'F0' is no token: write 2F0", "'F0' is no token", "write 2F0"),
+        ("deadlock: none can go on\n  rank 0\nmove", "deadlock: none can go on", "  rank 0\nmove"),
+    ],
+)
+def test_what_an_error_says_stands_once_in_a_row(error, got, where):
+    """The same sentence stood in two columns, of each of six rows."""
+    row = refused("4 ranks", "34.5 slots", ScheduleError(error))
+    assert (row.got, row.remark, row.ok) == (got, where, False)
 
 
 # --------------------------------------------------------------------------------- progress file
@@ -367,7 +388,7 @@ def test_dots_that_are_left_are_no_prediction(dots):
 
 @pytest.mark.parametrize("shares", [0.3, [0.3], [0.75, 60, 43, 27, 16], "01234"])
 def test_what_is_no_list_of_shares_is_refused(shares):
-    with pytest.raises(LessonError, match=r"list of 5 numbers|write 30 % as 0\.3"):
+    with pytest.raises(LessonError, match=r"list of 5 numbers|write 60 % as 0\.6"):
         predict("04", shares)
 
 
@@ -412,7 +433,7 @@ def test_choice_is_settled_by_what_was_measured():
     )
     assert question.explain("b", 1.0).endswith("You said so. Why b.")
     assert question.explain(None, 2.0).endswith("That is 'a': faster. Why a.")
-    with pytest.raises(LessonError, match="write one of 'a', 'b'"):
+    with pytest.raises(LessonError, match="write 'a' or 'b'"):
         question.accept("c")
 
 
@@ -454,11 +475,12 @@ def test_a_wrong_value_is_one_line_in_a_notebook(home):
 
 
 def test_a_prediction_of_another_form_is_answered_with_an_example_that_fits():
-    assert "Your prediction is saved: 'b'" in repr(predict("05", " B"))
+    assert "Your prediction is saved: 'b'." in repr(predict("05", " B"))
+    assert "Your prediction is saved: 20." in repr(predict("06", 20))
     for name, value, words in (
         ("03", -1, "between 0 and 1, such as 0.3"),
         ("06", "12 layers", "such as 12 or 0.5"),
-        ("04", [75, 60, 43, 27, 16], "75 is too large for a share: write 30 % as 0.3"),
+        ("04", [75, 60, 43, 27, 16], "75 is too large for a share: write 75 % as 0.75"),
     ):
         with pytest.raises(LessonError, match=words):
             predict(name, value)
@@ -467,21 +489,20 @@ def test_a_prediction_of_another_form_is_answered_with_an_example_that_fits():
 def test_a_measurement_that_a_busy_machine_gave_is_not_explained_as_if_it_were_right():
     predict("06.speed", 3.4)
     text = repr(reveal("06.speed", 2.37))
-    assert text.startswith(
-        "Measured: 2.37 times as fast. That is not what an undisturbed run gives"
-    )
-    assert "3.37" in text and text.index("Of an undisturbed run:") < text.index("16 × 4/19")
+    assert text.startswith("Measured: 2.37 times as fast. Your machine was busy")
+    unspoiled = "An undisturbed run gives 3.37 times as fast. You predicted 3.4 times as fast: well"
+    assert text.index(unspoiled) < text.index("16 × 4/19")
     assert "undisturbed" not in repr(reveal("06.speed", 3.2))
     shares = [0.9, 0.8, 0.75, 0.7, 0.6]
-    assert "Run the cells again" in repr(reveal("04", shares))
+    assert "run the cells again" in repr(reveal("04", shares))
 
 
 def test_a_choice_is_not_settled_by_a_busy_machine():
     """It said "That is 'c': twice as much work. You said so" of a forward that ran again."""
     predict("07.checkpoint", "c")
     text = repr(reveal("07.checkpoint", 1.75))
-    assert "not what an undisturbed run gives, 1.33 times the work" in text
-    assert "That is 'b'" in text and "You said so" not in text
+    assert "An undisturbed run gives 1.33 times the work. That is 'b'" in text
+    assert "You said so" not in text
     assert "undisturbed" not in repr(reveal("07.checkpoint", 1.4))
 
 
@@ -513,3 +534,7 @@ def test_a_disturbed_run_is_named_first():
     said = "Your machine was busy: 3 of 8 actions took longer than set. Run again. Measured: 0.25"
     assert repr(reveal("03", 0.25, calm, busy)).startswith(said)
     assert repr(reveal("03", 0.25, calm)).startswith("Measured")
+    html = Verdict("09.1", "t", (), (Shown("Yours, 9 ms", calm), Shown("Yours, 99 ms", busy)))
+    first, second = re.findall(r"<p>((?:<b>Your|Yours).*?)</p>", html._repr_html_())
+    assert first == "Yours, 9 ms"
+    assert second == f"<b>{said.removesuffix(' Measured: 0.25')}</b> Yours, 99 ms"
