@@ -13,6 +13,7 @@ from pipelab.widgets import Timeline
 from pipelab.widgets.page import timeline_page
 from tests.browser_steps import settled, under_way
 from tests.traces import recorded_like
+from tests.widgets.test_story import kitchen
 
 RECORDED = recorded_like(one_f_one_b(4, 8))
 # The looks of boxes' labels, those that leave their boxes, and what each box says.
@@ -251,6 +252,19 @@ def test_a_prediction_does_not_strike_out_why_a_rank_is_idle(sheet, tmp_path):
     assert len(words) == 3
     for box in (word.bounding_box() for word in words):
         assert box["x"] + box["width"] < line["x"] or box["x"] > line["x"] + line["width"]
+
+
+def test_what_looks_like_one_gap_is_labelled_once(sheet, tmp_path):
+    """Cook 1 waits for dish 1, first since cook 2 works, then since cook 0 does: "waits waits"."""
+    trace = kitchen(3, 6, one_by_one=True)
+    page = sheet(
+        Timeline(trace).to_html(tmp_path / "once.html"), viewport={"width": 1800, "height": 900}
+    )
+    rows = page.locator(".pl-reason").evaluate_all(
+        "(all) => all.map((word) => [word.getAttribute('y'), word.textContent])"
+    )
+    texts = [text for y, text in rows if y == sorted({y for y, _ in rows}, key=float)[1]]
+    assert len(texts) == 7 and [text for text in texts if text.startswith("waits for 0F")], texts
 
 
 def test_the_legend_names_only_what_the_picture_shows(sheet, tmp_path):
