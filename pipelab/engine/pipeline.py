@@ -1,6 +1,7 @@
 """A pipeline: a schedule and a model become training on real ranks, and a trace of each step."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +35,7 @@ from pipelab.engine.protocol.device import choose
 from pipelab.engine.protocol.forks import compute_alone
 from pipelab.engine.protocol.progress import Begun
 from pipelab.engine.ranks import describe, start_ranks
+from pipelab.notice import noticed
 from pipelab.partition import cut, whole_model
 from pipelab.partition.chain import Model
 from pipelab.partition.sharing import find_sharing
@@ -42,6 +44,7 @@ from pipelab.partition.tree import join
 from pipelab.schedules import Schedule
 from pipelab.schedules.communication import Lowered, lower
 from pipelab.simulator import Cost
+from pipelab.words import number
 
 
 class Pipeline:
@@ -360,7 +363,7 @@ class Pipeline:
         try:
             if meanwhile is not None:
                 meanwhile()
-            with compilation_named(self._compiled):
+            with compilation_named(self._compiled), self._at_work():
                 return self._in_flight.result(step)
         except BaseException:
             self.close()
@@ -403,9 +406,12 @@ class Pipeline:
 
     def _ask(self, commands: Sequence[object]) -> list[Done]:
         self._check_open()
-        with compilation_named(self._compiled):
+        with compilation_named(self._compiled), self._at_work():
             self._in_flight.finish_all()
             return self._ranks.ask(commands)
+
+    def _at_work(self) -> AbstractContextManager[None]:
+        return noticed(f"{number(self._num_processes, 'rank')} at work")
 
     def _check_open(self) -> None:
         if self._ranks.is_closed:

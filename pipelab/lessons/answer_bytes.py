@@ -25,6 +25,7 @@ MOST_BYTES = 200_000_000
 _CACHED = type(functools.cache(len))
 _OF_PIPELAB = re.compile(r"pipelab(\.\w+)*")
 _HELPERS = {__name__, reduced_code.__module__}  # in every answer's bytes
+_GIVEN = {"pipelab.lessons.unproven"}  # the programs that lesson 10 hands out
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -89,7 +90,7 @@ def uses_pipelab(answer: Callable[..., object]) -> bool:
     except Exception:  # said by as_bytes
         return False
     names = {word for word in words if isinstance(word, str) and _OF_PIPELAB.fullmatch(word)}
-    return bool(names - _HELPERS)
+    return bool(names - _HELPERS - _GIVEN)
 
 
 def _dumps(value: object) -> bytes:

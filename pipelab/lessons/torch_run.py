@@ -17,6 +17,7 @@ from torch import Tensor
 from pipelab.engine.torchrun.private_run import run_privately
 from pipelab.lessons import plan_run
 from pipelab.lessons.plans import Plan, schedule_of
+from pipelab.notice import noticed
 
 __all__ = ["Place", "TorchRun", "run_on_torch", "script"]
 
@@ -74,7 +75,8 @@ def run_on_torch(plan: Plan, places: Sequence[Place]) -> TorchRun:
         folder = Path(name)
         (folder / "job.json").write_text(json.dumps(job), "utf-8")
         (folder / "schedule.csv").write_text(schedule_of(plan).to_csv(), "utf-8")
-        run_privately(_SCRIPT, len(places), folder, timeout=_TIMEOUT)
+        with noticed(f"torchrun starts {len(places)} processes, which load PyTorch"):
+            run_privately(_SCRIPT, len(places), folder, timeout=_TIMEOUT)
         found = [torch.load(folder / f"rank-{rank}.pt") for rank in range(len(places))]
     state: dict[str, Tensor] = {k: v for part in found for k, v in part["parameters"].items()}
     rows = [part["losses"] for part in found if part["losses"][-1] is not None]

@@ -18,6 +18,7 @@ from matplotlib.spines import Spine
 from matplotlib.text import Annotation, Text
 from PIL import Image
 
+from pipelab.notice import noticed
 from pipelab.plots.palette import BLACK, PURPLE, QUIET, VERMILLION, idle_shade
 
 MIDDLE = "#797979"  # more than 4.2:1 both on white and on the dark theme's #111111
@@ -36,7 +37,7 @@ _CLEAR = {
 def png_of(figure: Figure, dpi: float = 144) -> bytes:
     """The figure as a PNG without ground; a palette of 128 colours makes it a third of the size."""
     raw, small = io.BytesIO(), io.BytesIO()
-    with _on_any_ground(figure):
+    with noticed("drawing the picture"), _on_any_ground(figure):
         figure.savefig(raw, format="rgba", dpi=dpi, transparent=True)
     width, height = (int(inches * dpi) for inches in figure.get_size_inches())
     full = Image.frombytes("RGBA", (width, height), raw.getvalue())

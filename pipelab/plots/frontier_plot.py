@@ -1,6 +1,7 @@
 """The frontier: bubble against memory, the best that is known as a line, schedules as points."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,12 +15,18 @@ from pipelab.simulator import Frontier
 from pipelab.trace import Trace
 from pipelab.words import percent
 
-_LINE, _POINT = "#0072b2", "#d55e00"  # okabe_ito's blue and vermilion
+_LINE, _POINT, _BUSY = "#0072b2", "#d55e00", "#b87700"  # okabe_ito's blue and vermilion; amber
 _RADIUS = 4.0  # of a point, in points
 _HEIGHTS = (8, -9, 20, -21, 32, -33, 44)  # of a name above its point; the far ones get a line
 _NEAR = 10  # a name at such a height needs no line
 
 _Box = tuple[float, float, float, float]  # left, right, middle and half a height, in points
+
+
+class _Run(NamedTuple):
+    peak: float
+    share: float  # %
+    disturbed: bool
 
 
 def plot_frontier(
@@ -34,11 +41,13 @@ def plot_frontier(
     Args:
         frontier: of ``pipelab.simulator.frontier``.
         title: instead of the sizes.
-        recorded: traces of the same sizes and cost, drawn beside what is predicted.
+        recorded: traces of the same sizes and cost, drawn beside what is predicted; hollow where
+            the machine was busy.
         width: inches.
     """
     figure = Picture(figsize=(width, 0.62 * width), dpi=144)
-    runs = [(_peak(trace), 100 * trace.bubble_fraction) for trace in recorded]
+    runs = [_Run(_peak(trace), 100 * trace.bubble_fraction, bool(trace.disturbance))
+            for trace in recorded]  # fmt: skip
     figure.alt = _words(frontier, runs)
     ax = figure.add_axes((0.1, 0.13, 0.86, 0.76))
     most = max(p.peak for p in (*frontier.line, *frontier.named))
@@ -50,9 +59,10 @@ def plot_frontier(
         [p.peak for p in frontier.named], [100 * p.bubble_fraction for p in frontier.named],
         linestyle="none", marker="o", color=_POINT, label="predicted: schedules of the catalogue",
     )  # fmt: skip
-    if runs:
-        ax.plot(*zip(*runs, strict=True), linestyle="none", marker="x", color=BLACK, markersize=8,
-                markeredgewidth=2, label="recorded on real ranks")  # fmt: skip
+    _draw_runs(ax, [run for run in runs if not run.disturbed], "recorded on real ranks", marker="x",
+               color=BLACK)  # fmt: skip
+    _draw_runs(ax, [run for run in runs if run.disturbed], "recorded while the machine was busy",
+               marker="o", color=_BUSY, markerfacecolor="none")  # fmt: skip
     ax.set(xlim=(0.5, most + 0.4), ylim=(0, max(5, ax.get_ylim()[1])))
     ax.set_xlabel("activations on the fullest rank, in microbatches of its slice")
     ax.set_ylabel("bubble fraction, %")
@@ -61,6 +71,14 @@ def plot_frontier(
     ax.spines[["top", "right"]].set_visible(False)
     _name(ax, frontier)
     return figure
+
+
+def _draw_runs(ax: Axes, runs: Sequence[_Run], label: str, **look: Any) -> None:
+    if runs:
+        ax.plot(
+            [run.peak for run in runs], [run.share for run in runs], linestyle="none", markersize=8,
+            markeredgewidth=2, label=label, **look,
+        )  # fmt: skip
 
 
 def _name(ax: Axes, frontier: Frontier) -> None:
@@ -111,11 +129,13 @@ def _sizes(frontier: Frontier) -> str:
     return f"Bubble against memory: {sizes}, {frontier.cost} for a rank's slice"
 
 
-def _words(frontier: Frontier, runs: Sequence[tuple[float, float]]) -> str:
+def _words(frontier: Frontier, runs: Sequence[_Run]) -> str:
     line = ", ".join(
         f"{percent(p.bubble_fraction, 1)} with {p.peak:g} ({title_of(p.name)})"
         for p in frontier.line
     )
-    seen = ", ".join(f"{share:.1f} % with {peak:g}" for peak, share in runs)
+    seen = ", ".join(
+        f"{run.share:.1f} % with {run.peak:g}{' on a busy machine' * run.disturbed}" for run in runs
+    )
     words = f"{_sizes(frontier)}. The least predicted bubble that we know of: {line}."
     return words + f" Recorded: {seen}." * bool(seen)

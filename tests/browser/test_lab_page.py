@@ -76,6 +76,15 @@ def test_a_disturbed_run_says_so_first(sheet, lab_page):
     expect(failed.locator(".pl-disturbed")).to_be_hidden()  # beside "Run 2 failed" it was its cause
 
 
+def test_a_run_that_failed_is_not_said_to_be_disturbed_as_the_one_in_the_picture(sheet, lab_page):
+    _, state = lab_page(2)
+    head = {**state["head"], "disturbed": Disturbance(22, 48, 0.4).sentence}
+    failed = {"state": "error", "error": "no memory", "title": "Run 2 failed."}
+    page = sheet(lab_page(2, head=head, **failed)[0], viewport=NOTEBOOK)
+    expect(page.locator(".pl-error")).to_have_text("no memory")
+    expect(page.locator(".pl-disturbed")).to_be_hidden()
+
+
 def test_nothing_moves_while_one_looks_at_it(sheet, lab_page):
     """The toolbar stays under the mouse, the page keeps its height."""
     page = sheet(lab_page(4)[0], viewport=NOTEBOOK)

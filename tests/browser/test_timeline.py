@@ -16,6 +16,7 @@ from tests.traces import recorded_like
 from tests.widgets.test_story import kitchen
 
 RECORDED = recorded_like(one_f_one_b(4, 8))
+NOTEBOOK = {"width": 1132, "height": 680}  # what a cell in a window of 1280 has, and margins
 # The looks of boxes' labels, those that leave their boxes, and what each box says.
 LABELS = """() => {
     const boxes = [...document.querySelectorAll('.pl-box')].map((b) => b.getBoundingClientRect());
@@ -162,6 +163,16 @@ def test_hover_says_what_it_is_and_why_a_rank_is_idle(sheet, step):
     expect(tip).to_contain_text("it has nothing left to compute")
     box = tip.bounding_box()
     assert box["x"] + box["width"] <= right["x"] + right["width"] + 1, "cut at the right edge"
+
+
+def test_the_longest_line_of_a_rank_is_whole_in_a_notebook(sheet, step):
+    """ "most: waits for a rank with mor..." was read in lesson 12."""
+    page = sheet(step, viewport=NOTEBOOK)
+    longest = "computed 888 ms, idle 888 ms, most: waits for a rank with more work"
+    is_cut = f"""(line) => {{ const end = line.lastChild;
+        end.textContent = "{longest}";
+        return end.scrollWidth > end.clientWidth; }}"""
+    assert not page.locator(".pl-now li").nth(1).evaluate(is_cut)
 
 
 def test_a_trace_of_more_ranks_over_it_has_rows_of_those_ranks(sheet, tmp_path):

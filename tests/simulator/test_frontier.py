@@ -143,3 +143,15 @@ def test_what_was_recorded_is_drawn_beside_it():
     assert [*figure.axes[0].lines[2].get_xydata()[0]] == pytest.approx([4, 27.27], abs=0.01)
     assert figure.alt.endswith("Recorded: 27.3 % with 4.")
     assert "recorded on real ranks" in figure.axes[0].get_legend().get_texts()[2].get_text()
+
+
+def test_a_run_on_a_busy_machine_is_hollow_and_said_to_be_one():
+    cost = Cost(0.01, 0.01, 0.01)
+    trace = replace(simulate(one_f_one_b(4, 8), cost), source="recorded")
+    busy = replace(trace, setting=replace(trace.setting, late=22, timed=64, lost=0.4))
+    assert busy.disturbance
+    figure = plot_frontier(frontier(4, 8, cost), recorded=[trace, busy])
+    usual, hollow = figure.axes[0].lines[2:4]
+    assert hollow.get_markerfacecolor() == "none" and usual.get_marker() == "x"
+    assert "the machine was busy" in figure.axes[0].get_legend().get_texts()[3].get_text()
+    assert figure.alt.endswith("Recorded: 27.3 % with 4, 27.3 % with 4 on a busy machine.")

@@ -34,9 +34,8 @@ def _judge_choose(function: Function, seed: int) -> Iterator[Result | Shown]:
     cases: Cases = {f"{name}: a candidate": (budget,) for name, budget in BUDGETS.items()}
     draws = replace(TIGHT_AND_ROOMY, compare=_compare_budget)
     tried = yield from each(function, cases, _compare_choice, draws, seed)
-    good = [value for value in tried.values if _compare_choice("", value, 0).ok]
-    if len(good) == len(cases):
-        for (name, budget), value in zip(BUDGETS.items(), good, strict=True):
+    if tried.named:
+        for (name, budget), value in zip(BUDGETS.items(), tried.values, strict=True):
             yield from _measure(name, budget, _candidate(value))
 
 

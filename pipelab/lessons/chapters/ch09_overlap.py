@@ -20,7 +20,13 @@ from pipelab.lessons.exercise import Cases, Exercise, each
 from pipelab.lessons.experiment import Experiment, experiment, in_turn, start
 from pipelab.lessons.hidden import hidden_share
 from pipelab.lessons.results import Result, Shown
-from pipelab.lessons.schedule_answers import NAMED_SIZES, gradients, other_size, schedule_of
+from pipelab.lessons.schedule_answers import (
+    NAMED_SIZES,
+    gradients,
+    other_size,
+    refused,
+    schedule_of,
+)
 from pipelab.schedules import Schedule, gpipe, one_f_one_b, recognise, validate
 from pipelab.schedules.messages import routes
 from pipelab.simulator import Cost, simulate
@@ -65,7 +71,7 @@ def _compare_order(name: str, rows: object, p: int, m: int) -> Result:
             return Result(name, expected, "tokens of messages", False, hint)
         validate(schedule)
     except ScheduleError as error:
-        return Result(name, expected, str(error).splitlines()[0], False, str(error))
+        return refused(name, expected, error)
     held = [_most_held(row) for row in schedule.ranks]
     for rank, most in enumerate(held):
         if most > may_hold(rank, p):
@@ -157,7 +163,7 @@ def _compare_messages(name: str, rows: object, given: list[list[str]]) -> Result
             return Result(name, expected, "another order of F and B", False, hint)
         validate(schedule)
     except ScheduleError as error:
-        return Result(name, expected, str(error).splitlines()[0], False, str(error))
+        return refused(name, expected, error)
     if late := _late_send(schedule):
         hint = "a result can leave as soon as it is made: the SEND stands directly behind it"
         return Result(name, expected, f"{late} leaves later than it could", False, hint)

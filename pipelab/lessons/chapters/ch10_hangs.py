@@ -15,7 +15,7 @@ from pipelab.lessons.chapters import Chapter
 from pipelab.lessons.chapters.ch10_questions import QUESTIONS
 from pipelab.lessons.exercise import Cases, Draws, Exercise, Idea, each, equal
 from pipelab.lessons.results import Result, Shown
-from pipelab.lessons.schedule_answers import rows_of, schedule_of
+from pipelab.lessons.schedule_answers import refused, rows_of, schedule_of
 from pipelab.lessons.unproven import BROKEN, exchange
 from pipelab.schedules import Schedule, validate
 from pipelab.words import number
@@ -59,7 +59,7 @@ def _compare_repair(name: str, value: object, broken: str) -> Result:
     try:
         validate(Schedule.from_tokens(rows))
     except ScheduleError as error:
-        return Result(name, expected, str(error).splitlines()[0], False, str(error))
+        return refused(name, expected, error)
     changes = _changes(before, rows)
     hint = "one token moved within its row, or one token added: the others stay where they are"
     got = f"it runs, after {number(changes, 'change')}"

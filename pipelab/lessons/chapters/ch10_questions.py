@@ -19,8 +19,7 @@ QUESTIONS: dict[str, Question] = {
             ),
             "c": Choice(
                 "run with the small ones and hang with the large one",
-                "What hides the mistake is the room between the ranks: 32 MiB here, 64 KiB "
-                "in a pipe of Linux, nothing where a send waits for its receive.",
+                "What hides the mistake is the room between the ranks.",
             ),
         },
         settle=lambda x: "a" if x == 0 else "b" if x == 3 else "c",

@@ -14,8 +14,7 @@ QUESTIONS: dict[str, Question] = {
             ),
             "b": Choice(
                 "twice as many",
-                "Nearly. There are 8 stages with 7 cuts between them, where there were 4 with "
-                "3: also the way from the last rank back to the first one is a message.",
+                "Nearly. The way from the last rank back to the first one is a message, too.",
             ),
             "c": Choice(
                 "more than twice as many",
@@ -93,7 +92,7 @@ QUESTIONS: dict[str, Question] = {
             ),
         },
         settle=lambda x: "c" if x < 0.045 else "b" if x < 0.085 else "a",
-        unit=" is the recorded bubble",
+        unit=" of the ranks' time idle",
         expected=0.0,
     ),
 }

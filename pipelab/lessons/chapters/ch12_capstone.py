@@ -164,7 +164,7 @@ def _misfit(plan: Plan, machine: Machine, model: Model) -> str:
     """Why it is no plan for them, or nothing."""
     ranks, layers = plan.replicas * len(plan.sizes), len(model.layers)
     if ranks != machine.ranks:
-        return f"replicas times stages are {ranks}: use all ranks, {machine.ranks}"
+        return f"replicas × stages = {ranks}, but the machine has {number(machine.ranks, 'rank')}"
     if sum(plan.sizes) != layers:
         return f"the stages have {sum(plan.sizes)} layers, the model has {layers}"
     if plan.schedule not in SCHEDULES:
