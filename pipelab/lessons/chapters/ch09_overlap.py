@@ -31,7 +31,7 @@ from pipelab.schedules import Schedule, gpipe, one_f_one_b, recognise, validate
 from pipelab.schedules.messages import routes
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
-from pipelab.words import number
+from pipelab.words import number, percent
 
 _ORDER = "a function order(p, m): for each rank, the tokens that it computes, in order"
 _MESSAGES = "a function with_messages(rows): for each rank, its row with RECVs and SENDs"
@@ -115,13 +115,13 @@ def _record(schedule: Schedule) -> Iterator[Result | Shown]:
 def _hidden(name: str, trace: Trace) -> Result:
     share = hidden_share(trace)
     hint = "while its message travels, a rank should have another microbatch to compute"
-    expected = f"at least {LEAST_HIDDEN:.0%}"
-    return Result(name, expected, f"{share:.0%}", share >= LEAST_HIDDEN, hint)
+    expected = f"at least {percent(LEAST_HIDDEN)}"
+    return Result(name, expected, percent(share), share >= LEAST_HIDDEN, hint)
 
 
 def _title(what: str, trace: Trace) -> str:
     share = hidden_share(trace)
-    return f"{what}: {trace.duration * 1000:.0f} ms, {share:.0%} of the message time hidden"
+    return f"{what}: {trace.duration * 1000:.0f} ms, {percent(share)} of the message time hidden"
 
 
 # ----------------------------------------------------------- 09.2, when to receive and to send
