@@ -16,12 +16,33 @@ from pipelab.schedules import gpipe
 from pipelab.simulator import Cost
 
 
+class Output:
+    """What stands below a cell: each text that was displayed, and what has become of it."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.left: list[dict[str, str]] = []
+
+    def display(self, bundle, *, raw, display_id):
+        assert raw
+        assert display_id  # or nothing could take its place
+        self.said.append(bundle["text/plain"])
+        self.left.append(bundle)
+        place = len(self.left) - 1
+        return types.SimpleNamespace(update=lambda new, raw: self.left.__setitem__(place, new))
+
+
 @pytest.fixture
 def cell(monkeypatch):
     """As in a kernel, whose cells are run by the main thread; "long" is soon over."""
+    output = Output()
+    interactive = types.ModuleType("IPython")
+    interactive.display = types.SimpleNamespace(display=output.display)
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    monkeypatch.setitem(sys.modules, "IPython", interactive)
     monkeypatch.delenv(notice.SWITCH, raising=False)
     monkeypatch.setattr(notice, "_AFTER", 0.01)
+    return output
 
 
 def long(what: str) -> None:
@@ -29,16 +50,35 @@ def long(what: str) -> None:
         time.sleep(0.3)
 
 
-def test_a_long_block_says_what_it_does_and_a_short_one_nothing(cell, capsys, monkeypatch):
+def test_a_long_block_says_what_it_does_and_a_short_one_nothing(cell, monkeypatch):
     long("starting 4 processes")
-    assert capsys.readouterr().out == "starting 4 processes ...\n"
+    assert cell.said == ["starting 4 processes ..."]
     monkeypatch.setattr(notice, "_AFTER", 60.0)
     long("starting 4 processes")
-    assert capsys.readouterr().out == ""
+    assert cell.said == ["starting 4 processes ..."]
+
+
+def test_when_the_block_is_over_nothing_of_the_notice_is_left(cell):
+    """It stayed, in the middle of tables; "loading PyTorch ..." below a saved prediction."""
+    with noticed("loading"):
+        time.sleep(0.3)
+        assert [bundle["text/html"] for bundle in cell.left] == ["<pre>loading ...</pre>"]
+    assert cell.left == [{"text/plain": "", "text/html": ""}]
+
+
+def test_a_block_that_ends_while_its_notice_appears_leaves_none(cell, monkeypatch):
+    def late(bundle, **options):
+        time.sleep(0.3)  # the block ends meanwhile
+        return cell.display(bundle, **options)
+
+    monkeypatch.setattr(sys.modules["IPython"].display, "display", late)
+    with noticed("loading"):
+        time.sleep(0.1)
+    assert cell.left == [{"text/plain": "", "text/html": ""}]
 
 
 @pytest.mark.parametrize("place", ["script", "thread", "switched off"])
-def test_elsewhere_it_is_silent(cell, capsys, monkeypatch, place):
+def test_elsewhere_it_is_silent(cell, monkeypatch, place):
     if place == "script":
         monkeypatch.delitem(sys.modules, "ipykernel")
     if place == "switched off":
@@ -49,48 +89,52 @@ def test_elsewhere_it_is_silent(cell, capsys, monkeypatch, place):
         thread.join()
     else:
         long("what")
-    assert capsys.readouterr().out == ""
+    assert cell.said == []
 
 
-def test_a_block_within_a_block_of_the_same_words_adds_no_line(cell, capsys):
+def test_a_block_within_a_block_of_the_same_words_adds_no_line(cell):
     with noticed("loading PyTorch"):
         for _ in range(2):
             long("loading PyTorch")
         long("starting 4 processes")
     long("loading PyTorch")
-    said = ["loading PyTorch ...", "starting 4 processes ...", "loading PyTorch ..."]
-    assert capsys.readouterr().out.splitlines() == said
+    assert cell.said == ["loading PyTorch ...", "starting 4 processes ...", "loading PyTorch ..."]
 
 
-def test_a_cell_says_once_what_it_does_again_and_again(cell, capsys, monkeypatch):
-    """Many short steps are a long wait, too; three slow starts said the same three times."""
+def test_short_blocks_of_one_cell_are_one_long_one(cell, monkeypatch):
+    """Many short steps are a long wait, too; their line stays between them, and goes at the end."""
     stdout = types.SimpleNamespace(write=sys.stdout.write, flush=sys.stdout.flush)
     monkeypatch.setattr(sys, "stdout", stdout)
     monkeypatch.setattr(notice, "_AFTER", 0.5)
+    monkeypatch.setattr(notice, "_LINGER", 0.2)
     for stdout.parent_header in ({"msg_id": "a"}, {"msg_id": "b"}):
         for _ in range(4):
             long("4 ranks at work")
     stdout.parent_header = {"msg_id": "c"}
     long("4 ranks at work")
-    assert capsys.readouterr().out == "4 ranks at work ...\n" * 2
+    assert cell.said == ["4 ranks at work ..."] * 2
+    until = time.monotonic() + 60
+    while any(left["text/plain"] for left in cell.left) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert [left["text/plain"] for left in cell.left] == ["", ""]
 
 
-def test_a_pipeline_says_that_its_ranks_are_at_work(cell, capsys):
+def test_a_pipeline_says_that_its_ranks_are_at_work(cell):
     layers = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
     options = {"loss": torch.nn.functional.cross_entropy, "pace": Cost(0.05, 0.05, 0.05)}
     with Pipeline(layers, gpipe(2, 2), **options) as pipeline:
         pipeline.step(torch.zeros(2, 2), torch.zeros(2, dtype=torch.long))
-    assert "2 ranks at work ...\n" in capsys.readouterr().out
+    assert "2 ranks at work ..." in cell.said
 
 
-def test_an_idle_kernel_that_loads_the_parts_of_pytorch_says_so_once(cell, capsys, monkeypatch):
+def test_an_idle_kernel_that_loads_the_parts_of_pytorch_says_so_once(cell, monkeypatch):
     monkeypatch.setattr(warm_up, "import_module", lambda name: long("loading PyTorch"))
     warm_up._load()
-    assert capsys.readouterr().out == "loading PyTorch ...\n"
+    assert cell.said == ["loading PyTorch ..."]
 
 
-def test_it_ends_with_an_error_too(cell, capsys):
+def test_it_ends_with_an_error_too(cell):
     with pytest.raises(ValueError, match="mine"), noticed("what"):
         raise ValueError("mine")
     time.sleep(0.1)
-    assert capsys.readouterr().out == ""
+    assert cell.said == []

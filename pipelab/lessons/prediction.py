@@ -40,7 +40,8 @@ def predict(name: str, value: object) -> Card:
         return Card(f"No prediction yet: write {question.listing()} in place of the dots.")
     accepted = question.accept(value)
     progress_file.save_prediction(name, accepted)
-    return Card(f"Your prediction is saved: {accepted!r}. Now run it and compare.")
+    shown = f"{accepted:g}" if isinstance(accepted, float) else repr(accepted)
+    return Card(f"Your prediction is saved: {shown}. Now run it and compare.")
 
 
 def predicted(name: str) -> "Over | None":
@@ -72,7 +73,7 @@ def reveal(name: str, measured: float | Sequence[float], *runs: Trace) -> Card:
     """
     question = _question(name)
     value = progress_file.saved_prediction(name)
-    busy = next((f"{run.disturbance.sentence} " for run in runs if run.disturbance), "")
+    busy = next((f"{run.warning} " for run in runs if run.warning), "")
     if isinstance(question, Estimates):
         shares = question.accept(measured)
         progress_file.save_measured(name, shares)

@@ -54,11 +54,12 @@ class Choose:
         letter = value.strip().lower() if isinstance(value, str) else ""
         if letter in self.choices:
             return letter
-        raise LessonError(f"{value!r} is none of the choices: write one of {self.listing()}")
+        raise LessonError(f"{value!r} is none of the choices: write {self.listing()}")
 
     def listing(self) -> str:
         """The letters, as they are typed."""
-        return ", ".join(map(repr, self.choices))
+        *first, last = map(repr, self.choices)
+        return f"{', '.join(first)} or {last}"
 
     def drawn(self, value: object) -> None:
         """Nothing: a choice is not drawn, ``reveal`` puts it in words."""
@@ -193,10 +194,13 @@ Question = Choose | Estimate | Estimates
 
 
 def _disturbed(expected: str) -> str:
-    """What to say of a measurement that the explanation does not explain."""
+    """What to say of a measurement that the explanation does not explain.
+
+    The number that it does explain stands last: what follows is about that one.
+    """
     return (
-        f" That is not what an undisturbed run gives, {expected}: your machine was busy, or "
-        "something else was changed. Run the cells again. Of an undisturbed run:"
+        " Your machine was busy, or something else was changed: run the cells again. An "
+        f"undisturbed run gives {expected}."
     )
 
 
@@ -208,6 +212,9 @@ def _number(value: object, most: float) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12:
         if value <= most:
             return float(value)
-        raise LessonError(f"{value!r} is too large for a share: write 30 % as 0.3")
+        percent = value if most < value <= 100 else 30  # what was meant, or an example
+        raise LessonError(
+            f"{value!r} is too large for a share: write {percent:g} % as {percent / 100:g}"
+        )
     which = "between 0 and 1, such as 0.3" if most <= _MOST_OF_SHARES else "such as 12 or 0.5"
     raise LessonError(f"{value!r} is no number that fits here: write one {which}")

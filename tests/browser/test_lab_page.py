@@ -68,6 +68,9 @@ def test_a_disturbed_run_says_so_first(sheet, lab_page):
     expect(page.locator(".pl-mark.pl-hollow")).to_have_count(1)
     expect(page.locator(".pl-key")).to_contain_text("hollow: the machine was busy")
 
+    failed = sheet(lab_page(2, head=head, session=runs, state="error")[0], viewport=NOTEBOOK)
+    expect(failed.locator(".pl-disturbed")).to_be_hidden()  # beside "Run 2 failed" it was its cause
+
 
 def test_a_run_that_failed_is_not_said_to_be_disturbed_as_the_one_in_the_picture(sheet, lab_page):
     _, state = lab_page(2)

@@ -67,7 +67,7 @@ def lesson(lab):
 
 def test_lesson_1_from_the_first_cell_to_a_passed_check(lab, lesson):
     cooks = lesson("01")
-    expect(cooks.answer("guess = ...", "guess = 6")).to_contain_text(SAVED + "6.0")
+    expect(cooks.answer("guess = ...", "guess = 6")).to_contain_text(SAVED + "6. ")
 
     # The prediction is drawn over the run, and its misconception is answered in words.
     run = cooks.run_to("together = cook(order)")

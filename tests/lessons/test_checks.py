@@ -78,6 +78,19 @@ def test_chapter_is_whole(number):
         assert choices or len(prediction.slips) >= 2
 
 
+def test_a_choice_that_no_candidate_is_like_is_answered_with_what_is_wrong():
+    """It said "in this order" of ('1F1B', 4, 8), whose order is right."""
+
+    def hint(*choice):
+        rows = {row.name: row.hint for row in check("06.1", lambda budget: choice).results}
+        return rows["tight: a candidate"]
+
+    assert hint("1F1B", 4, 8) == "the schedule is 'gpipe' or '1f1b', in small letters"
+    assert hint("gpipe", 8, 16) == "there are 1, 2 or 4 ranks; there are 2, 4 or 8 microbatches"
+    assert hint(4, "gpipe", 8).startswith("in this order: schedule, ranks, microbatches")
+    assert hint("gpipe", 4).startswith("in this order: schedule, ranks, microbatches")
+
+
 def test_a_function_that_prints_and_returns_nothing_is_named():
     verdict = check("06.1", lambda budget: print("gpipe"))
     assert "did you write return? print only shows" in str(verdict)

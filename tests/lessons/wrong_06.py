@@ -185,10 +185,10 @@ def as_text(p, m, message):
 WRONG = {
     "06.1": [
         (always_the_fastest, "tight: fits"),
-        (always_the_smallest, "roomy: time over the best that fits"),
-        (fewer_ranks, "tight: time over the best that fits"),
+        (always_the_smallest, "roomy: predicted time over the best that fits"),
+        (fewer_ranks, "tight: predicted time over the best that fits"),
         (fewer_microbatches, "tight: fits"),
-        (large_microbatches, "roomy: time over the best that fits"),
+        (large_microbatches, "roomy: predicted time over the best that fits"),
         (one_rank, "tight: fits"),
         (eight_ranks, "tight: a candidate"),
         (in_another_order, "roomy: a candidate"),

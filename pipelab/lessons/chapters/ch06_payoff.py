@@ -48,10 +48,23 @@ def _candidate(value: object) -> Candidate:
 
 def _compare_choice(name: str, value: object, budget: int) -> Result:
     ask(value, list, "three things: schedule, ranks, microbatches, such as ('gpipe', 2, 4)")
-    hint = "in this order: 'gpipe' or '1f1b'; 1, 2 or 4 ranks; 2, 4 or 8 microbatches"
     got = tuple(map(whole, value)) if isinstance(value, list) else value
     expected = f"one of the {len(CANDIDATES)} candidates"
-    return Result(name, expected, short(got), got in CANDIDATES, hint)
+    return Result(name, expected, short(got), got in CANDIDATES, _no_candidate(got))
+
+
+def _no_candidate(got: object) -> str:
+    """What is wrong with it: its order, or those parts that no candidate has."""
+    if not isinstance(got, tuple) or [type(part) for part in got] != [str, int, int]:
+        return "in this order: schedule, ranks, microbatches, such as ('gpipe', 2, 4)"
+    rules = (
+        "the schedule is 'gpipe' or '1f1b', in small letters",
+        "there are 1, 2 or 4 ranks",
+        "there are 2, 4 or 8 microbatches",
+    )
+    known = zip(*CANDIDATES, strict=True)
+    parts = zip(rules, got, known, strict=True)
+    return "; ".join(rule for rule, part, fine in parts if part not in fine)
 
 
 def _compare_budget(name: str, value: object, budget: int) -> Result:
@@ -82,7 +95,7 @@ def _measure(name: str, budget: int, choice: Candidate) -> Iterator[Result | Sho
     over = trials.predicted(choice) / trials.predicted(first)
     fitting = sum(need <= budget for need in trials.NEEDS.values())
     hint = f"{number(fitting, 'candidate')} fit, and one of them is faster: measure them"
-    yield ratio(f"{name}: time over the best that fits", over, 0.9, _SLOWER, hint)
+    yield ratio(f"{name}: predicted time over the best that fits", over, 0.9, _SLOWER, hint)
     if over <= _SLOWER:
         seconds = own.duration, trials.predicted(choice)
         yield recorded.timed(f"{name}: recorded over predicted", *seconds, "choice")
@@ -132,7 +145,8 @@ def _race(p: int, m: int, message: float) -> Iterator[Result | Shown]:
     measured = one.duration / many.duration
     yield Shown(f"p = {p}, m = {m}, recorded: {measured:.2f} times as fast as one rank", many)
     name = f"p = {p}, m = {m}: recorded over yours"
-    yield from recorded.order(gpipe(p, m), many)
+    for row in recorded.order(gpipe(p, m), many):
+        yield row._replace(name=f"{row.name}, p = {p}, m = {m}")
     yield recorded.timed(name, measured, speed(p, m, message), "formula", (0.7, 1.05))
 
 
