@@ -1,4 +1,4 @@
-"""PyTorch and NumPy are loaded whole, or not at all: Stop, pressed meanwhile, waits for their end.
+"""PyTorch, NumPy and Matplotlib are loaded whole or not at all: Stop waits for their end.
 
 A package in C that was loaded by half cannot be loaded again by the same process: the kernel would
 have to be restarted, and nothing says so.
@@ -16,7 +16,7 @@ from types import FrameType, ModuleType
 from pipelab.collector import paused_collector
 from pipelab.notice import noticed
 
-_PACKAGES = {"numpy": "NumPy", "torch": "PyTorch"}
+_PACKAGES = {"matplotlib": "Matplotlib", "numpy": "NumPy", "torch": "PyTorch"}
 _SOON = 0.05  # seconds: an interrupt within the import would leave it undone, so it comes after it
 
 
