@@ -140,14 +140,14 @@ def bytes_text(count: int) -> str:
     return f"{count / size:.1f} {unit}"
 
 
-def time_text(seconds: float) -> str:
-    """Seconds in the unit that suits them, three digits.
+def time_text(seconds: float, beside: float = 0.0) -> str:
+    """Seconds in the unit that suits them, three digits; no time in the unit of one ``beside`` it.
 
-    >>> time_text(0.0123), time_text(33), time_text(1e-12)
-    ('12.3 ms', '33 s', '0 s')
+    >>> time_text(0.0123), time_text(33), time_text(1e-12), time_text(0.0, beside=0.0123)
+    ('12.3 ms', '33 s', '0 s', '0 ms')
     """
     if abs(seconds) < _LEAST:
-        return "0 s"
+        return f"0 {time_unit(beside)[1] if beside >= _LEAST else 's'}"
     factor, unit = time_unit(seconds)
     value = seconds * factor
     return f"{value:.3g} {unit}" if value < 999.5 else f"{value:.0f} {unit}"
@@ -163,12 +163,12 @@ def time_unit(seconds: float) -> tuple[float, str]:
     return 1 / size, unit
 
 
-def signed_time(seconds: float) -> str:
-    """A difference of two times, with its sign.
+def signed_time(seconds: float, beside: float = 0.0) -> str:
+    """A difference of two times, with its sign; none is in the unit of a time ``beside`` it.
 
-    >>> signed_time(-0.02), signed_time(0.0)
-    ('−20 ms', '0 s')
+    >>> signed_time(-0.02), signed_time(0.0), signed_time(0.0, beside=0.33)
+    ('−20 ms', '0 s', '0 ms')
     """
     if abs(seconds) < _LEAST:
-        return time_text(0.0)
+        return time_text(0.0, beside)
     return f"{'−' if seconds < 0 else '+'}{time_text(abs(seconds))}"

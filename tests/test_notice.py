@@ -8,6 +8,7 @@ import types
 import pytest
 
 from pipelab import notice
+from pipelab.lessons import warm_up
 from pipelab.notice import noticed
 
 
@@ -85,6 +86,21 @@ def test_elsewhere_it_is_silent(cell, monkeypatch, place):
     else:
         long("what")
     assert cell.said == []
+
+
+def test_a_block_within_a_block_of_the_same_words_adds_no_line(cell):
+    with noticed("loading PyTorch"):
+        for _ in range(2):
+            long("loading PyTorch")
+        long("starting 4 processes")
+    long("loading PyTorch")
+    assert cell.said == ["loading PyTorch ...", "starting 4 processes ...", "loading PyTorch ..."]
+
+
+def test_an_idle_kernel_that_loads_the_parts_of_pytorch_says_so_once(cell, monkeypatch):
+    monkeypatch.setattr(warm_up, "import_module", lambda name: long("loading PyTorch"))
+    warm_up._load()
+    assert cell.said == ["loading PyTorch ..."]
 
 
 def test_it_ends_with_an_error_too(cell):

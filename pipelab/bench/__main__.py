@@ -36,7 +36,7 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int
 
 
 def _launch(options: argparse.Namespace) -> dict[str, object]:
-    result = bench_launch(options.ranks, options.repeats)
+    result = bench_launch(options.ranks, options.repeats, options.opened)
     print(described(result.machine))
     print(result)
     return result.to_json()
@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     launch.set_defaults(run=_launch)
     launch.add_argument("--ranks", type=count, default=4)
     launch.add_argument("--repeats", type=count, default=5)
+    launch.add_argument("--opened", type=count, default=15, help="pipelines, for the first step")
     steps = benches.add_parser("step", help="one step, against torch.distributed.pipelining")
     steps.set_defaults(run=step)
     add_case_options(steps)

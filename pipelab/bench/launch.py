@@ -7,6 +7,7 @@
 
 Ours is warm: the fork server has loaded torch before, as it has soon after ``import
 pipelab.engine``. The first launch, which may wait for that, is reported apart, in no ratio.
+How long a learner then waits for a result: first_step.py.
 
 torchrun's rendezvous is a file in a private folder (``engine/torchrun/private_run.py``), and its
 ranks meet through another, as ours do.
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 import torch
 
+from pipelab.bench.first_step import FirstStepResult, bench_first_step
 from pipelab.bench.ratio import Ratio, machine
 from pipelab.engine import Pipeline
 from pipelab.engine.launch.launched import LaunchedRanks
@@ -46,6 +48,7 @@ class LaunchResult(NamedTuple):
     num_ranks: int
     first: float
     times: dict[str, list[Launch]]
+    first_step: FirstStepResult
 
     def faster(self, who: str, what: str) -> Ratio:
         """How many times as long torchrun takes: ``what`` is ``"joined"`` or ``"total"``."""
@@ -59,6 +62,7 @@ class LaunchResult(NamedTuple):
             "machine": self.machine,
             "settings": {"ranks": self.num_ranks, "torchrun_store": "file", "unit": "seconds"},
             "first_launch": self.first,
+            "first_step": self.first_step._asdict(),
             "times": {who: [t._asdict() for t in all_] for who, all_ in self.times.items()},
             "torchrun_over_ours": {
                 who: {what: self.faster(who, what)._asdict() for what in Launch._fields}
@@ -77,11 +81,12 @@ class LaunchResult(NamedTuple):
             for what in Launch._fields
         ]
         head = [f"launch of {self.num_ranks} ranks", "seconds", "torchrun / ours (quartiles)"]
-        return f"{table_text([head, *rows])}\nfirst launch of this process: {self.first:.3f} s"
+        first = f"first launch of this process: {self.first:.3f} s"
+        return f"{table_text([head, *rows])}\n{first}\n\n{self.first_step}"
 
 
-def bench_launch(num_ranks: int, repeats: int) -> LaunchResult:
-    """Launch by turns: bare ranks, a pipeline, torchrun, and again."""
+def bench_launch(num_ranks: int, repeats: int, opened: int) -> LaunchResult:
+    """Launch by turns: bare ranks, a pipeline, torchrun, and again; then ``opened`` pipelines."""
     about = machine()
     first = launch_ranks(num_ranks).joined
     launch_pipeline(num_ranks)
@@ -90,7 +95,7 @@ def bench_launch(num_ranks: int, repeats: int) -> LaunchResult:
         times["ranks"].append(launch_ranks(num_ranks))
         times["pipeline"].append(launch_pipeline(num_ranks))
         times["torchrun"].append(launch_torchrun(num_ranks))
-    return LaunchResult(about, num_ranks, first, times)
+    return LaunchResult(about, num_ranks, first, times, bench_first_step(num_ranks, opened))
 
 
 def launch_ranks(num_ranks: int) -> Launch:

@@ -48,11 +48,13 @@ class Meter:
     def _read(self) -> tuple[float, float, float]:
         if sys.platform != "linux":
             return 0.0, 0.0, time.monotonic()
-        return sum(map(_cpu_seconds, self.pids)), _busy_seconds(), time.monotonic()
+        return sum(map(cpu_seconds, self.pids)), _busy_seconds(), time.monotonic()
 
 
-def _cpu_seconds(pid: int) -> float:
-    """Processor seconds of a process's threads, those that have not ended."""
+def cpu_seconds(pid: int) -> float:
+    """Processor seconds of a process's threads, those that have not ended; 0 without a /proc."""
+    if sys.platform != "linux":
+        return 0.0
     nanoseconds = 0
     for task in (_PROC / str(pid) / "task").iterdir():
         with suppress(OSError):  # it has ended meanwhile

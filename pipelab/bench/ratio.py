@@ -1,11 +1,11 @@
-"""The one number that a bench may claim: how many times as long, measured in turns."""
+"""What a bench may claim: a median with its quartiles, and how many times as long, in turns."""
 
 import os
 import platform
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 
@@ -13,11 +13,11 @@ import pipelab
 from pipelab.engine.rank.affinity import cores
 
 
-class Ratio(NamedTuple):
-    """The median of the ratios of neighbouring measurements, with its quartiles.
+class Quartiles(NamedTuple):
+    """A median with its quartiles.
 
-    >>> Ratio.of([1.0, 3.0, 2.0], [2.0, 2.0, 2.0])
-    Ratio(median=1.0, low=0.75, high=1.25)
+    >>> str(Quartiles.among([30.0, 10.0, 20.0]))
+    '20 (15 to 25)'
     """
 
     median: float
@@ -25,18 +25,30 @@ class Ratio(NamedTuple):
     high: float
 
     @classmethod
-    def of(cls, numerators: Sequence[float], denominators: Sequence[float]) -> "Ratio":
-        """The one over the other, pair by pair."""
-        ratios = [a / b for a, b in zip(numerators, denominators, strict=True)]
-        if len(ratios) == 1:
-            return cls(*ratios * 3)
-        low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    def among(cls, values: Sequence[float]) -> Self:
+        """Those of some values."""
+        if len(values) == 1:
+            return cls(*[*values] * 3)
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
         return cls(median, low, high)
 
     def __str__(self) -> str:
         digits = 2 if self.median < 10 else 0
         spread = f"{self.low:.{digits}f} to {self.high:.{digits}f}"
         return f"{self.median:.{digits}f} ({spread})"
+
+
+class Ratio(Quartiles):
+    """The median of the ratios of neighbouring measurements, with its quartiles.
+
+    >>> Ratio.of([1.0, 3.0, 2.0], [2.0, 2.0, 2.0])
+    Ratio(median=1.0, low=0.75, high=1.25)
+    """
+
+    @classmethod
+    def of(cls, numerators: Sequence[float], denominators: Sequence[float]) -> "Ratio":
+        """The one over the other, pair by pair."""
+        return cls.among([a / b for a, b in zip(numerators, denominators, strict=True)])
 
 
 def machine() -> dict[str, object]:

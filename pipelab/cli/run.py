@@ -46,8 +46,8 @@ def run(arguments: argparse.Namespace) -> None:
     say()
     for name, one in (("predicted", predicted), ("recorded", trace)):
         say(f"{name:<9}  {time_text(one.duration)}; {bubble_text(one)}")
-    if trace.disturbance:
-        say(trace.disturbance.sentence)
+    if trace.warning:
+        say(trace.warning)
     if job.cost is None:
         say("The prediction has a device for each rank, at what the actions took here.")
     say(f"\nWhere they differ: a is predicted, b is recorded\n\n{differences(predicted, trace)}")

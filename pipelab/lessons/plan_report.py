@@ -119,7 +119,7 @@ def _sections(
 def _verdict(run: Run, machine: Machine, budget: int | None) -> str:
     """How the plan stands against the budget and against par, which is on paper."""
     model, most = the_model(), max(run.held)
-    words = [run.trace.disturbance.sentence] if run.trace.disturbance.sentence else []
+    words = [run.trace.warning] if run.trace.warning else []
     if budget is not None:
         word = "within" if most <= budget else "ABOVE"
         words.append(f"The fullest rank held {most:,} bytes, {word} the budget of {budget:,}.")

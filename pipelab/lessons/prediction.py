@@ -73,7 +73,7 @@ def reveal(name: str, measured: float | Sequence[float], *runs: Trace) -> Card:
     """
     question = _question(name)
     value = progress_file.saved_prediction(name)
-    busy = next((f"{run.disturbance.sentence} " for run in runs if run.disturbance), "")
+    busy = next((f"{run.warning} " for run in runs if run.warning), "")
     if isinstance(question, Estimates):
         shares = question.accept(measured)
         progress_file.save_measured(name, shares)

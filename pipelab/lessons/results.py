@@ -93,17 +93,16 @@ class Verdict:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        remarks = [*_remarks(self.results)]
+        columns = (*_HEADS, "where to look") if any(remarks) else _HEADS
         body = "".join(
             f"<tr><td>{'ok' if r.ok else '<b>no</b>'}</td>"
             f'<th scope="row" style="text-align: left">{escape(r.name)}{_called(r)}</th>'
-            + "".join(_cell(text) for text in (*map(_bounded, r[1:3]), remark))
+            + "".join(_cell(text) for text in (*map(_bounded, r[1:3]), remark)[: len(columns) - 2])
             + "</tr>"
-            for r, remark in zip(self.results, _remarks(self.results), strict=True)
+            for r, remark in zip(self.results, remarks, strict=True)
         )
-        heads = "".join(
-            f'<th scope="col" style="text-align: left">{name}</th>'
-            for name in (*_HEADS, "where to look")
-        )
+        heads = "".join(f'<th scope="col" style="text-align: left">{name}</th>' for name in columns)
         table = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
         below = f"<pre>{escape(self.below)}</pre>" if self.below else ""
         pictures = "".join(map(_picture, self.shown))

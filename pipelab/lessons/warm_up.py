@@ -15,6 +15,8 @@ from contextlib import suppress
 from importlib import import_module
 from runpy import run_module
 
+from pipelab.notice import noticed
+
 _NEXT = ("pipelab.engine", "pipelab.widgets.timeline", "pipelab.plots.figure")
 _GRADED = "NBGRADER_EXECUTION"  # nbgrader sets it: "autograde" or "validate"
 _SOON = 0.3  # seconds: after the answer of the cell that imports the lessons
@@ -39,6 +41,7 @@ def _is_kernel() -> bool:
 
 
 def _load() -> None:
-    for name in _NEXT:
-        with suppress(Exception):  # the cell that needs it raises it again, where it is read
-            import_module(name)
+    with noticed("loading PyTorch"):  # once, and not for each of its parts that takes long
+        for name in _NEXT:
+            with suppress(Exception):  # the cell that needs it raises it again, where it is read
+                import_module(name)

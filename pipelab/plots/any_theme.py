@@ -25,10 +25,10 @@ INSIDE = "inside"  # the gid of texts that have a box behind them
 _INKS = (BLACK, QUIET)
 # Idle time on any ground: for each shade, a colour and its opacity.
 _CLEAR = {
-    idle_shade("waiting"): (MIDDLE, 0.3),
+    idle_shade("waiting"): (MIDDLE, 0.4),
     idle_shade("message"): (PURPLE, 0.45),
     idle_shade("imbalance"): (VERMILLION, 0.4),
-    idle_shade("done"): (MIDDLE, 0.12),
+    idle_shade("done"): (MIDDLE, 0.2),
     idle_shade("overhead"): (MIDDLE, 0.65),
 }
 

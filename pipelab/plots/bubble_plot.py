@@ -53,7 +53,7 @@ def _draw_curve(ax: Axes, p: int, most: int) -> None:
     """The formula, also between the numbers of microbatches that can be run."""
     ms = [1 + (most - 1) * i / 200 for i in range(201)]
     shares = [100 * (p - 1) / (m + p - 1) for m in ms]
-    ax.plot(ms, shares, color=QUIET, linewidth=1.5, label=f"(p − 1)/(m + p − 1), p = {p}")
+    ax.plot(ms, shares, color=QUIET, linewidth=1.5, label=f"(p−1)/(m+p−1), p = {p}")
 
 
 def _draw_points(ax: Axes, shares: Shares, mark: str, colour: str, label: str) -> None:

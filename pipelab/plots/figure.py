@@ -37,6 +37,7 @@ from pipelab.plots.picture import (
     SMALL,
     Picture,
     notes_of,
+    seen_reasons,
     text_width,
     write_around,
 )
@@ -124,7 +125,7 @@ def plot_timeline(
     # a long average over replicas still shows, as idle time at the end of the step
     _, last = span(e for e in trace.events if e.kind not in left_out - PER_STAGE | {Kind.WAIT})
     trace = replace(trace, events=tuple(e for e in trace.events if e.kind not in left_out))
-    reasons = {piece.reason for piece in idle}
+    reasons = seen_reasons(trace, idle)
     if ax is None:
         ax = _new_axes(trace, width, reasons)
     figure = ax.get_figure()

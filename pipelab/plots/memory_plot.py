@@ -46,7 +46,7 @@ from pipelab.plots.picture import (
     sizes,
     write_texts,
 )
-from pipelab.plots.terminal import span
+from pipelab.plots.terminal import source_text, span
 from pipelab.schedules.catalogue import title_of
 from pipelab.trace import Trace
 from pipelab.trace.memory import Held, MemoryPoint, held_over_time
@@ -162,7 +162,7 @@ def _notes(held: Held, budget: int | None, trace: Trace, room: float) -> Notes:
     marks = [Patch(alpha=0, label="▼ peak of a rank")]
     if budget is not None:
         marks.append(Patch(alpha=0, label=f"┄┄ budget, {_amount(held, budget)}"))
-    return notes([shown, marks], trace.source_line, room)
+    return notes([shown, marks], source_text(trace), room)
 
 
 def _new_axes(trace: Trace, width: float, below: Notes) -> Axes:

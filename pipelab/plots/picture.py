@@ -3,6 +3,7 @@
 import base64
 import re
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache
 from html import escape
@@ -27,10 +28,11 @@ from pipelab.plots.palette import (
     legend_text,
     shade,
 )
-from pipelab.plots.terminal import bubble_text
+from pipelab.plots.terminal import bubble_text, source_text
 from pipelab.schedules.catalogue import title_of
 from pipelab.story import reworded
 from pipelab.trace import Trace
+from pipelab.trace.idle import Idle, Reason
 from pipelab.trace.metrics import stages_of
 from pipelab.words import number, table_text
 
@@ -38,6 +40,7 @@ POINTS = 72  # per inch
 LEFT, RIGHT, ABOVE = 0.8, 1.0, 0.66  # inches around the axes, for names, per cents and titles
 TICKS, LEGEND_ROW, SOURCE_ROW = 26, 15, 13  # points below the axes
 _TIE = "\N{NO-BREAK SPACE}"
+SEEN = 0.005  # of the picture's width: idle time that a legend names. As in widgets/front/panel.js
 SMALL, NORMAL, LARGE = 10.0, 11.0, 14.0  # font sizes; a projector wants 10 at least
 
 
@@ -89,7 +92,7 @@ class Notes(NamedTuple):
 def notes_of(trace: Trace, reasons: Iterable[str], room: float) -> Notes:
     """Legend of what occurs, and the source line, broken so that they fit into ``room`` points.
 
-    ``reasons``: those for which ranks of the trace are idle.
+    ``reasons``: of idle time, those to name.
     """
     present = {e.kind for e in trace.events} - {Kind.WAIT}  # it is drawn as idle time
     shown = {k: entry(legend_text(k), s.colour, s.hatch) for k, s in STYLES.items() if k in present}
@@ -102,7 +105,15 @@ def notes_of(trace: Trace, reasons: Iterable[str], room: float) -> Notes:
         entry(reworded(words, story), idle_shade(alike[0]))
         for words, alike in idle_legend({*reasons}).items()
     ]
-    return notes([actions, messages, idle], trace.source_line, room)
+    return notes([actions, messages, idle], source_text(trace), room)
+
+
+def seen_reasons(trace: Trace, pieces: Iterable[Idle]) -> set[Reason]:
+    """The reasons of which a picture of the whole trace shows some pixels, in all rows together."""
+    sums: dict[Reason, float] = defaultdict(float)
+    for piece in pieces:
+        sums[piece.reason] += piece.seconds
+    return {reason for reason, seconds in sums.items() if seconds >= SEEN * trace.duration}
 
 
 def notes(groups: list[list[Patch]], line: str, room: float) -> Notes:

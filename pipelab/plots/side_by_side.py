@@ -18,6 +18,7 @@ from pipelab.plots.picture import (
     RIGHT,
     Picture,
     notes_of,
+    seen_reasons,
     sizes,
     text_width,
 )
@@ -49,7 +50,7 @@ def plot_compare(a: Trace, b: Trace, *, width: float = 10.0) -> Figure:
     numbers = _in_words(compare(a, b))
     room = (width - LEFT) * POINTS
     rows = [min(ROW * trace.num_ranks, TALLEST / 2) for trace in (a, b)]
-    reasons = [{piece.reason for piece in explain_idle(trace)} for trace in (a, b)]
+    reasons = [seen_reasons(trace, explain_idle(trace)) for trace in (a, b)]
     notes = [notes_of(*item, room) for item in zip((a, b), reasons, strict=True)]
     below = [note.height / POINTS for note in notes]
     widest = _BOLD * text_width(numbers, NORMAL)

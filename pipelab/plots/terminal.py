@@ -9,13 +9,14 @@ import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from html import escape
 from typing import NamedTuple
 
 from pipelab.action import COMPUTE, PER_STAGE, Kind
 from pipelab.overlapping import overlapping_pairs
 from pipelab.plots.palette import STYLES, legend_text
-from pipelab.schedules.catalogue import paper_bubble
+from pipelab.schedules.catalogue import paper_bubble, title_of
 from pipelab.story import STORIES, reworded
 from pipelab.trace import Event, Trace
 from pipelab.trace.metrics import busy
@@ -72,7 +73,7 @@ def timeline_text(trace: Trace, width: int = 100, unit: str = "") -> str:
     calm = _calm(trace, scale)
     indent = " " * len(names[0])
     lines = [
-        *_wrapped(trace.disturbance.sentence, width, ""),
+        *_wrapped(trace.warning, width, ""),
         *(n + _cells(row, scale, calm) + t for n, row, t in zip(names, rows, tails, strict=True)),
         indent + _axis(scale, columns + len(tails[0]), unit, trace.setting.story),
         *_wrapped(_legend(trace), width, indent),
@@ -86,15 +87,26 @@ def describe(trace: Trace) -> str:
     s = trace.setting
     sizes = f"{number(s.ranks, 'rank')}, {number(s.microbatches, 'microbatch')}"
     idle = ", ".join(f"rank {r} {percent(share)}" for r, share in enumerate(idle_shares(trace)))
-    first = f"{trace.disturbance.sentence} {trace.source.capitalize()}".lstrip()
+    first = f"{trace.warning} {trace.source.capitalize()}".lstrip()
     if s.story:
         took = f"{sizes}, {time_text(trace.duration)} in all. Idle: {idle}."
         return reworded(f"{first} timeline: {took}", s.story)
     return (
-        f"{first} timeline of the schedule {s.schedule}: {sizes}, "
+        f"{first} timeline of the schedule {title_of(s.schedule)}: {sizes}, "
         f"{time_text(trace.duration)} from the first start to the last end. "
         f"Idle: {idle}. B{bubble_text(trace)[1:]}."
     )
+
+
+def source_text(trace: Trace) -> str:
+    """``trace.source_line`` with the schedule's name for people, as titles and menus have it.
+
+    >>> from pipelab.trace import Setting
+    >>> source_text(Trace((), "recorded", Setting("gpipe", 2, 4, cpus=2)))
+    'recorded · GPipe · 2 ranks · 4 microbatches · gloo/cpu · unpaced · 2 cores'
+    """
+    setting = replace(trace.setting, schedule=title_of(trace.setting.schedule))
+    return replace(trace, setting=setting).source_line
 
 
 def bubble_text(trace: Trace) -> str:
@@ -107,7 +119,7 @@ def bubble_text(trace: Trace) -> str:
     if trace.setting.story:
         return reworded(f"{time_text(trace.duration)} in all", trace.setting.story)
     seen = "measured" if trace.source == "recorded" else "predicted"
-    seen = "with this machine's delays" if trace.disturbance else seen
+    seen = "with this machine's delays" if trace.warning else seen
     text = f"bubble fraction {percent(trace.bubble_fraction, 1)} {seen}"
     setting = trace.setting
     p = setting.ranks // setting.replicas
@@ -147,7 +159,7 @@ def table_html(trace: Trace) -> str:
         cells = [*row.cells, bytes_text(row.peak_activation_bytes)][: len(heads) - 1]
         body += f'<tr><th scope="row">{row.rank}</th>{_elements("td", cells)}</tr>'
     head = _elements('th scope="col"', heads)
-    caption = f"<caption>{escape(trace.source_line)}</caption>"
+    caption = f"<caption>{escape(source_text(trace))}</caption>"
     text = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return reworded(text, story)
 

@@ -115,8 +115,8 @@ def check_order(schedule: Schedule) -> None:
                 if place.get(result, -1) >= i:
                     needed = row[place[result]]
                     raise refusal(
-                        f"rank {rank} runs {action.token} (position {i}) before {needed.token} "
-                        f"(position {place[result]}), which it needs: move {needed.token} up",
+                        f"rank {rank} runs {action.token} (place {i + 1}) before {needed.token} "
+                        f"(place {place[result] + 1}), which it needs: move {needed.token} up",
                         schedule.ranks,
                         [(rank, i), (rank, place[result])],
                     )
@@ -135,8 +135,8 @@ def check_steps(schedule: Schedule) -> None:
             latest, j = reached.get(action.stage, (0, i))
             if turn < latest or turn == latest > 0:
                 raise refusal(
-                    f"rank {rank} runs {row[j].token} (position {j}) before {action.token} "
-                    f"(position {i}): a stage averages its gradients once and steps once, in this "
+                    f"rank {rank} runs {row[j].token} (place {j + 1}) before {action.token} "
+                    f"(place {i + 1}): a stage averages its gradients once and steps once, in this "
                     f"order, after its last backward; move {row[j].token} down, or remove it",
                     schedule.ranks,
                     [(rank, j), (rank, i)],

@@ -168,7 +168,7 @@ def _check_order(schedule: Schedule, rank: int) -> None:
             if number.place != wanted and wanted in range(number.of):
                 first = Action(stage, kind, Slice(number.microbatch, wanted, number.of)).token
                 raise refusal(
-                    f"rank {rank} runs {action.token} (position {i}) before {first}: {_WHY[half]}",
+                    f"rank {rank} runs {action.token} (place {i + 1}) before {first}: {_WHY[half]}",
                     schedule.ranks,
                     [(rank, i)],
                 )

@@ -293,9 +293,11 @@ def _range(parts: Sequence[float | Sequence[float]]) -> str:
 
     >>> _range([0.01, 0.02]), _range([[0.01, 0.03], 0.02])
     ('30', '30 to 50')
+    >>> _range([0.00125])  # not 1.2: a learner multiplies it
+    '1.25'
     """
     rows = [part if isinstance(part, Sequence) else [part] for part in parts]
     longest = max(map(len, rows))
     sums = [sum(row[i % len(row)] for row in rows) * 1000 for i in range(longest)]
-    least, most = (f"{v:.2g}" if v < 100 else f"{v:.0f}" for v in (min(sums), max(sums)))
+    least, most = (f"{v:.3g}" if v < 100 else f"{v:.0f}" for v in (min(sums), max(sums)))
     return least if least == most else f"{least} to {most}"

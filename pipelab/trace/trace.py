@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MAX_BYTES = 1 << 29  # a million events take about a tenth of that
+_FEW = 0.05  # of a run's actions: if more are late, the run is no measure, however short the delays
+_MATTERS = 0.01  # of a bubble fraction: delays that move it by less are no reason to run again
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,21 @@ class Trace:
     def disturbance(self) -> Disturbance:
         """How much the machine's other work disturbed a paced run; false where it did not."""
         return Disturbance(self.setting.late, self.setting.timed, self.setting.lost)
+
+    @property
+    def warning(self) -> str:
+        """What to say first of all about a disturbed run; empty if it lost too little to matter.
+
+        That is, if few of its actions were late, and its delays, each of them in the way of all
+        ranks, would add less than a point to its bubble fraction: 1 - busy/T with T longer by
+        ``lost`` is larger by busy/T x lost/T. What such a run lost stands in ``source_line``.
+        """
+        late, timed, lost = self.disturbance
+        if late <= _FEW * timed and self.duration:
+            moved = (1.0 - self.bubble_fraction) * lost / self.duration
+            if moved < _MATTERS:
+                return ""
+        return self.disturbance.sentence
 
     @property
     def source_line(self) -> str:

@@ -62,7 +62,7 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
     sums, ranks, memory = idle_seconds(trace, pieces), table(trace), _Memory(trace)
     known = {
         **frame(trace),
-        "disturbed": trace.disturbance.sentence,
+        "disturbed": trace.warning,
         "sentence": unbroken(sentence(trace)),
         "alt": describe(trace),
         "idle": _idle(links, pieces),
@@ -149,12 +149,12 @@ def subject(trace: Trace) -> str:
 
 
 def unbroken(text: str) -> str:
-    """A text in which no line can end between a number and its unit.
+    """A text in which no line can end between a number and its unit, or the F or B that takes it.
 
-    >>> unbroken("12 ms") == "12\N{NO-BREAK SPACE}ms"
+    >>> unbroken("12 ms, F 12 ms") == "12~ms, F~12~ms".replace("~", "\N{NO-BREAK SPACE}")
     True
     """
-    return re.sub(r"(\d) (?=%|s\b|ms\b|µs|min\b)", "\\1\N{NO-BREAK SPACE}", text)
+    return re.sub(r"(?<=\d) (?=%|s\b|ms\b|µs|min\b)|(?<=\b[FB]) (?=\d)", "\N{NO-BREAK SPACE}", text)
 
 
 def _kind(kind: Kind, stages: int) -> Json:

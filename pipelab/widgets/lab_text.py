@@ -75,7 +75,7 @@ def status(run: LiveRun, shown: int) -> dict[str, object]:
         case "done" if run.result is not None:
             title = f"Run {run.number}: {text}."
             words = sentence(run.result, run.settings.guess)
-            summary = f"{run.result.trace.disturbance.sentence} {title} {words}".lstrip()
+            summary = f"{run.result.trace.warning} {title} {words}".lstrip()
             return {"state": "done", "title": title, "summary": summary}
         case "error":
             text = f"Run {run.number} failed: {text}.{still}"
@@ -114,7 +114,7 @@ def sentence(result: Recorded, guess: float | None) -> str:
     bubble = percent(trace.bubble_fraction, 1)
     was = (
         f"With this machine's delays the bubble was {bubble}"
-        if trace.disturbance
+        if trace.warning
         else f"Of the ranks' time, {bubble} was bubble"
     )
     return (
@@ -131,7 +131,7 @@ def figures(result: Recorded, settings: Settings) -> list[dict[str, str]]:
         return [{"name": "all are done after", "value": time_text(trace.duration)}]
     formula, share = formula_of(trace)
     most = max(point.total for point in peak_bytes(trace))
-    where = ", on a busy machine" if trace.disturbance else ", measured"
+    where = ", on a busy machine" if trace.warning else ", measured"
     found = [(f"bubble{where}", percent(trace.bubble_fraction, 1))]
     if settings.guess is not None:
         found.append(("bubble, your prediction", percent(settings.guess)))
@@ -207,7 +207,7 @@ def point(run: LiveRun, trace: Trace) -> dict[str, object]:
         "m": s.num_microbatches,
         "bubble": round(trace.bubble_fraction, 6),
         "paced": s.pace is not None,
-        "disturbed": bool(trace.disturbance),
+        "disturbed": bool(trace.warning),
         "words": f"run {run.number}: {what(s)}, bubble {percent(trace.bubble_fraction, 1)}"
         + ("" if s.pace is not None else ", unpaced")
         + (f"; {trace.disturbance.fact}" if trace.disturbance else ""),

@@ -175,7 +175,7 @@ def _recording_text(run: LiveRun, result: Recorded) -> str:
     lines = [f"It ran on {trace.num_ranks} real ranks: {took}, bubble {bubble}."]
     if predicted is not None:
         lines[0] = f"{lines[0][:-1]}; predicted {time_text(predicted.duration)}."
-    lines.append(trace.disturbance.sentence)
+    lines.append(trace.warning)
     if report is not None:
         rows = report.parameters
         right = gradients_text(sum(row.exact for row in rows), len(rows))

@@ -27,7 +27,7 @@ def rank_table(trace: Trace, ranks: Sequence[terminal.Row], peaks: Sequence[int]
         for row in ranks
     ]
     heads = [*terminal.HEADS, *(["most bytes at once"] if any(peaks) else [])]
-    return table(trace.source_line, heads, rows)
+    return table(terminal.source_text(trace), heads, rows)
 
 
 def totals(ranks: Sequence[terminal.Row], sums: Sequence[Sums]) -> list[str]:
@@ -70,8 +70,8 @@ def comparison_table(found: Comparison, names: tuple[str, str]) -> Table:
     longest = max(found.duration)
     least = 1e-5 * longest  # what is less is no difference that a picture shows
     rows = [
-        [name, time_text(pair.a), time_text(pair.b),
-         signed_time(pair.difference if abs(pair.difference) > least else 0.0),
+        [name, time_text(pair.a, longest), time_text(pair.b, longest),
+         signed_time(pair.difference if abs(pair.difference) > least else 0.0, longest),
          "" if pair.ratio is None or min(pair) < 1e-3 * longest else f"{pair.ratio:.2f}"]
         for name, pair in pairs
     ]  # fmt: skip

@@ -14,6 +14,7 @@ import torch
 
 from pipelab.bench.__main__ import _parser
 from pipelab.bench.cases import cases
+from pipelab.bench.first_step import bench_first_step
 from pipelab.bench.launch import launch_torchrun
 from pipelab.bench.limit import Alone, computations
 from pipelab.bench.step import SCHEDULES, Case, bench_cases, jobs, mean_of, step_table
@@ -178,7 +179,7 @@ def test_torchruns_last_lines_are_in_the_error(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_launch_compares_with_torchrun(tmp_path):
     path = tmp_path / "launch.json"
-    bench("launch", "--repeats", "1", "--json", str(path))
+    bench("launch", "--repeats", "1", "--opened", "2", "--json", str(path))
     result = json.loads(path.read_text("utf-8"))
     assert result["bench"] == "launch" and result["settings"]["ranks"] == 4
     for who in ("ranks", "pipeline", "torchrun"):
@@ -186,6 +187,22 @@ def test_launch_compares_with_torchrun(tmp_path):
     for ratios in result["torchrun_over_ours"].values():
         check_ratio(ratios["joined"])
         check_ratio(ratios["total"])
+    assert len(result["first_step"]["waits"]["both"]) == 2
+
+
+def test_first_step_is_the_sum_of_its_parts():
+    found = bench_first_step(2, 2)
+    waits, processor = found.waits, found.processor
+    assert {name: len(times) for name, times in waits.items()} == {
+        "both": 2, "new": 2, "first": 2, "use": 8, "step": 8,
+    }  # fmt: skip
+    assert waits["both"] == [a + b for a, b in zip(waits["new"], waits["first"], strict=True)]
+    assert min(waits["use"] + waits["step"]) > 0
+    if sys.platform == "linux":  # only its /proc has these; a step of two ranks takes two of them
+        assert all(0 < time < 5 for times in processor.values() for time in times)
+    first, *lines = str(found).splitlines()
+    assert first.split() == ["ms", "(quartiles)"]
+    assert lines[0].startswith("new pipeline and first step  ") and lines[-1].count("to") == 1
 
 
 def test_tracing_compares_recorded_with_silent_steps(capsys, tmp_path):

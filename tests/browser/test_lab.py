@@ -189,7 +189,7 @@ def test_a_fresh_clone_shows_its_pictures_in_words_too(lab, lesson):
     expect(pictures).to_have_count(1)
     for picture in pictures.all():
         picture.scroll_into_view_if_needed()
-        assert "Recorded timeline of the schedule 1f1b" in picture.get_attribute("alt")
+        assert "Recorded timeline of the schedule 1F1B" in picture.get_attribute("alt")
         assert picture.evaluate(SHOWN)
     assert not lab.root.count()
 
@@ -286,7 +286,7 @@ def test_a_learner_edits_a_schedule_and_real_ranks_run_it(lab, notebook):
     root.get_by_role("button", name="1B0, rank 1, place 2").drag_to(
         root.get_by_role("button", name="1F0, rank 1, place 1"), target_position={"x": 3, "y": 9}
     )
-    expect(message).to_contain_text("rank 1 runs 1B0 (position 0) before 1F0")
+    expect(message).to_contain_text("rank 1 runs 1B0 (place 1) before 1F0")
     expect(root.locator(".pl-token[aria-invalid=true]")).to_have_text(["1B0", "1F0"])
     expect(root.get_by_role("button", name="Run it")).to_have_attribute("aria-disabled", "true")
     root.get_by_role("button", name="Undo").click()

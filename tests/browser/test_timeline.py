@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from pipelab.action import COMPUTE
+from pipelab.plots import plot_timeline
 from pipelab.schedules import gpipe, interleaved, one_f_one_b, zero_bubble_h1
 from pipelab.simulator import Cost, simulate
 from pipelab.widgets import Timeline
@@ -29,6 +30,18 @@ LABELS = """() => {
         looks.add(label.getAttribute('font-size'));
     }
     return [[...looks], outside, [...texts.values()]];
+}"""
+# The words that the window shows whole, and those that its edges cut.
+CUT_WORDS = """() => {
+    const plot = document.querySelector('.pl-plot').getBoundingClientRect();
+    const words = [...document.querySelectorAll('.pl-label, .pl-reason')].filter((w) =>
+        w.closest('.pl-plot') && w.textContent);
+    const sides = (w) => w.getBoundingClientRect();
+    const inside = (w) => sides(w).left >= plot.left - 1 && sides(w).right <= plot.right + 1;
+    const outside = (w) => sides(w).right <= plot.left + 1 || sides(w).left >= plot.right - 1;
+    const texts = (chosen) => chosen.map((w) => w.textContent);
+    return { whole: texts(words.filter(inside)),
+             cut: texts(words.filter((w) => !inside(w) && !outside(w))) };
 }"""
 ENGLISH_TIME = re.compile(r"^At [\d.]+ ms: rank 0 ")
 
@@ -77,7 +90,7 @@ def test_every_action_is_there_and_every_part_has_a_name(sheet, step):
             - button "Memory" [pressed]
             - button "Prediction" [pressed]
           - figure:
-            - application /Recorded timeline of the schedule 1f1b.*Arrow keys/
+            - application /Recorded timeline of the schedule 1F1B.*Arrow keys/
             - slider "Time of the replay"
           - list "What each rank does at this time":
             - listitem: /rank 0 computed/
@@ -228,6 +241,62 @@ def test_a_prediction_passes_below_labels(sheet, tmp_path):
     assert box["x"] < line["x"] < box["x"] + box["width"]
 
 
+def test_a_prediction_does_not_strike_out_why_a_rank_is_idle(sheet, tmp_path):
+    """The words of each piece that the line crosses stand beside it, in the wider part."""
+    trace = simulate(gpipe(4, 1), Cost(0.01, 0.01, 0.01))
+    path = Timeline(trace, over=0.9 * trace.duration).to_html(tmp_path / "beside.html")
+    page = sheet(path)
+    line = page.locator(".pl-guess").bounding_box()
+    words = page.locator(".pl-reason").filter(has_text="nothing left").all()
+    assert len(words) == 3
+    for box in (word.bounding_box() for word in words):
+        assert box["x"] + box["width"] < line["x"] or box["x"] > line["x"] + line["width"]
+
+
+def test_the_legend_names_only_what_the_picture_shows(sheet, tmp_path):
+    """A message of a hundredth of a pixel was named, and nowhere to be seen."""
+    for latency, is_named in ((1e-6, False), (2e-3, True)):
+        trace = simulate(gpipe(4, 4), Cost(0.01, 0.01, 0.01, latency=latency))
+        page = sheet(Timeline(trace).to_html(tmp_path / f"{is_named}.html"))
+        legend = page.locator(".pl-legend").inner_text()
+        assert "idle: waits for a result" in legend
+        assert ("message in transit" in legend) == is_named
+        names = [text.get_text() for text in plot_timeline(trace).axes[0].get_legend().get_texts()]
+        assert ("idle: message in transit" in names) == is_named
+
+
+def test_lines_of_ranks_and_numbers_with_units_are_whole(sheet, tmp_path):
+    """The longest reason was cut to "a rank with mor…" in a notebook at 1280 px."""
+    cost = Cost([0.0121, 0.0121, 0.0242, 0.0121], 0.0121, 0.0121)
+    trace = simulate(one_f_one_b(4, 16), cost)
+    path = Timeline(trace, over=simulate(gpipe(4, 16), cost)).to_html(tmp_path / "uneven.html")
+    page = sheet(path, viewport={"width": 1120, "height": 900})
+    lines = page.locator(".pl-now span:last-child")
+    assert any("a rank with more work" in text for text in lines.all_inner_texts())
+    cut = lines.evaluate_all(
+        "(all) => all.filter((line) => line.scrollWidth > line.clientWidth).length"
+    )
+    assert cut == 0
+    page.set_viewport_size({"width": 400, "height": 800})
+    lines_of = """(all) => all.map((cell) => {
+        const range = document.createRange();
+        range.selectNodeContents(cell);
+        return range.getClientRects().length;
+    })"""
+    cells = page.locator(".pl-difference td").evaluate_all(lines_of)
+    assert cells and max(cells) == 1
+
+
+def test_eight_ranks_have_a_whole_line_each(sheet, tmp_path):
+    """In one column the eighth was cut in the middle of its letters."""
+    trace = simulate(gpipe(8, 4), Cost(0.01, 0.01, 0.01))
+    page = sheet(
+        Timeline(trace).to_html(tmp_path / "eight.html"), viewport={"width": 900, "height": 900}
+    )
+    lines = page.locator(".pl-now")
+    assert lines.evaluate("(list) => list.scrollHeight <= list.clientHeight")
+
+
 def test_everything_by_keyboard(sheet, step):
     page = sheet(step)
     names = []
@@ -314,6 +383,23 @@ def test_zoom_goes_to_what_was_chosen_and_to_the_playhead(sheet, step):
         closer.click()
     settled(page)
     assert data(page, "from") <= late <= data(page, "to")
+
+
+def test_the_edge_of_the_window_cuts_no_words(sheet, step):
+    """Zoomed, "held up by rank 0" once began with "d up by": it stood where its box was cut."""
+    page = sheet(step)
+    page.locator(".pl-picture").focus()
+    page.keyboard.press("ArrowRight")
+    for _ in range(3):
+        page.get_by_role("button", name="Zoom in").click()
+    seen = set()
+    for _ in range(12):
+        settled(page)
+        words = page.evaluate(CUT_WORDS)
+        assert not words["cut"]
+        seen |= {*words["whole"]}
+        page.keyboard.press("Shift+ArrowRight")
+    assert any(word.startswith("waits for") for word in seen) and "F1" in seen, seen
 
 
 def test_labels_stay_in_their_boxes_and_have_one_look(sheet, tmp_path):

@@ -205,6 +205,19 @@ def test_a_stopped_process_is_blamed_before_a_busy_one_and_one_that_waits_last()
     assert "rank 0 waits for a message, 1SEND_B0 from rank 1" in str(error)
 
 
+def test_a_message_that_is_under_way_is_no_ring():
+    """On a busy machine a large message was slow, and "they wait for each other in a ring" said."""
+    last, first = Action(0, Kind.SEND_F, 1), Action(1, Kind.SEND_B, 0)
+    sends = Begun(3, last, 0.0, Wanted(last, 1))
+    begun = [sends, waits(3, 1, 1, last, 0), waits(3, 2, 0, Action(1, Kind.SEND_F, 0), 1)]
+    text = str(cause(Findings([None] * 3, {}, dict.fromkeys(range(3), ALIVE), begun, 1.0)))
+    assert "ring" not in text and "loop" not in text
+    assert "Still under way: 0SEND_F1. Use smaller messages or a machine that is less" in text
+    begun[1] = Begun(3, first, 0.0, Wanted(first, 0))  # both send first: each waits for another one
+    text = str(cause(Findings([None] * 3, {}, dict.fromkeys(range(3), ALIVE), begun, 1.0)))
+    assert "in a ring: rank 0 -> rank 1 -> rank 0" in text and "under way" not in text
+
+
 def test_a_rank_that_waits_for_a_tied_weight_says_so():
     begun = [Begun(5, Action(0, Kind.STEP)), waits(3, 3, None, Action(0, Kind.STEP), 0)]
     text = str(cause(Findings([None] * 2, {}, {0: ALIVE, 1: ALIVE}, begun, 1.0)))

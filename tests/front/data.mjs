@@ -57,7 +57,7 @@ assert.match(whole, /^waits for 1F0 of rank 1/);
 assert.deepEqual(shorter, ["waits for 1F0", "waits for a result", "waits"]);
 const moving = idle.reason.indexOf("message");
 assert.equal(idleTexts(idle, moving)[1], `${idle.tokens[idle.words[moving]]} in transit`);
-assert.deepEqual(idleTexts(idle, idle.reason.indexOf("done")), ["has nothing left to compute", "nothing left to compute", "nothing left"]);
+assert.deepEqual(idleTexts(idle, idle.reason.indexOf("done")), ["nothing left to compute", "nothing left"]);
 
 // One microbatch through all stages: 8 actions, and 3 messages each way.
 const { arrows, events } = follow(trace, 5, 0);

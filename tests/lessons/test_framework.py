@@ -110,6 +110,7 @@ def test_verdict_says_expected_and_got_in_text_and_html():
         "slots: look at slot 3",
     ]
     html = verdict._repr_html_()
+    assert "where to look" in html
     assert "&lt;9&gt;" in html and "<9>" not in html and "look at slot 3" in html
 
 
@@ -124,6 +125,11 @@ def test_what_an_error_says_stands_once_in_a_row(error, got, where):
     """The same sentence stood in two columns, of each of six rows."""
     row = refused("4 ranks", "34.5 slots", ScheduleError(error))
     assert (row.got, row.remark, row.ok) == (got, where, False)
+
+
+def test_a_column_without_words_takes_no_room():
+    html = Verdict("01.1", "order", (Result("dishes", "6", "6", True),))._repr_html_()
+    assert "where to look" not in html and html.count('scope="col"') == html.count("<td") + 1
 
 
 # --------------------------------------------------------------------------------- progress file

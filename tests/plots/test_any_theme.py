@@ -1,12 +1,14 @@
 """A figure in a notebook has no ground, and what is black on white is grey there; for a while."""
 
 import io
+from itertools import pairwise
 
 import pytest
 from PIL import Image
 
 from pipelab.plots import plot_bubble, plot_memory, plot_timeline
-from pipelab.plots.any_theme import MIDDLE
+from pipelab.plots.any_theme import _CLEAR, MIDDLE
+from pipelab.plots.palette import WHITE, contrast, idle_shade, mix
 from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost, simulate
 
@@ -37,3 +39,11 @@ def test_nothing_black_stands_on_the_page_itself(name):
     figure.savefig(after, format="png", dpi=50)
     FIGURES[name]().savefig(before, format="png", dpi=50)
     assert pixels(after.getvalue()) == pixels(before.getvalue()), "saved on white as ever"
+
+
+@pytest.mark.parametrize("ground", [WHITE, "#111111"])
+def test_greys_of_idle_time_differ_on_any_ground(ground):
+    """On the dark theme "nothing left to compute" could hardly be seen on the page."""
+    looks = [_CLEAR[idle_shade(reason)] for reason in ("done", "waiting", "overhead")]
+    shades = [ground, *(mix(ground, colour, opacity) for colour, opacity in looks)]
+    assert min(contrast(one, other) for one, other in pairwise(shades)) >= 1.2, shades

@@ -20,7 +20,7 @@ def test_points_curve_and_crosses():
     assert [*points.get_xdata()] == [1, 2, 4, 8, 16]
     assert [*points.get_ydata()] == pytest.approx([100 * share for share in RECORDED.values()])
     assert [*zip(crosses.get_xdata(), crosses.get_ydata(), strict=True)] == [(1, 75), (8, 10)]
-    curve = drawn["(p − 1)/(m + p − 1), p = 4"]
+    curve = drawn["(p−1)/(m+p−1), p = 4"]
     for m, height in zip(curve.get_xdata(), curve.get_ydata(), strict=True):
         assert height == pytest.approx(100 * 3 / (m + 3))
 
@@ -28,8 +28,8 @@ def test_points_curve_and_crosses():
 def test_a_curve_for_each_number_of_ranks_and_no_cross_without_a_prediction():
     drawn = lines_of(plot_bubble({(2, 4): 0.2, (8, 4): 0.64}))
     assert [label for label in drawn if "p = " in label] == [
-        "(p − 1)/(m + p − 1), p = 2",
-        "(p − 1)/(m + p − 1), p = 8",
+        "(p−1)/(m+p−1), p = 2",
+        "(p−1)/(m+p−1), p = 8",
     ]
     assert "your prediction" not in drawn
 

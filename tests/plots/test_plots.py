@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from pipelab.action import COMPUTE, MESSAGES, Kind
 from pipelab.plots import describe, palette, plot_compare, plot_timeline
 from pipelab.plots.picture import LARGE
+from pipelab.plots.terminal import source_text
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.schedules.catalogue import title_of
 from pipelab.simulator import Cost, simulate
@@ -230,8 +231,9 @@ def test_labels_can_be_read_on_their_boxes():
 def test_title_bubble_and_source_are_written(name):
     trace = TRACES[name]
     texts = " ".join(words(drawn(name))).replace("\n", " ")
-    assert trace.setting.schedule in texts
-    assert trace.source_line in texts
+    name = title_of(trace.setting.schedule)
+    assert f"{name} · " in texts and f"{trace.source} · {name} · " in texts, "one name everywhere"
+    assert source_text(trace) in texts
     seen = "measured" if trace.source == "recorded" else "predicted"
     assert f"bubble fraction {abs(trace.bubble_fraction):.1%} {seen}".replace("%", " %") in texts
     assert ("(p−1)/(m+p−1)" in texts) == (trace.setting.schedule in ("gpipe", "1f1b"))

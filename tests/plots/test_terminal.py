@@ -169,7 +169,7 @@ def test_the_source_is_named():
 
 def test_description_says_what_the_picture_shows():
     assert describe(TRACES["gpipe"]) == (
-        "Predicted timeline of the schedule gpipe: 4 ranks, 8 microbatches, 33 s from the first "
+        "Predicted timeline of the schedule GPipe: 4 ranks, 8 microbatches, 33 s from the first "
         "start to the last end. Idle: rank 0 27 %, rank 1 27 %, rank 2 27 %, rank 3 27 %. "
         "Bubble fraction 27.3 % predicted, 27.3 % by (p−1)/(m+p−1)."
     )

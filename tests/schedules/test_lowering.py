@@ -91,8 +91,8 @@ def test_reductions_and_steps_out_of_place_are_marked(row, first, then):
     with pytest.raises(ScheduleError) as caught:
         validate(by_hand(row))
     text = str(caught.value)
-    assert text.startswith(f"rank 0 runs {first} (position ")
-    assert f" before {then} (position" in text
+    assert text.startswith(f"rank 0 runs {first} (place ")
+    assert f" before {then} (place" in text
     assert f">{first}<" in text
     assert f">{then}<" in text
 
@@ -132,7 +132,7 @@ def test_what_cannot_run_cannot_be_lowered():
 
 
 def test_an_order_wrong_on_one_rank_alone_is_said_to_be_that():
-    with pytest.raises(ScheduleError, match=r"rank 0 runs 0B0 \(position 0\) before 0F0"):
+    with pytest.raises(ScheduleError, match=r"rank 0 runs 0B0 \(place 1\) before 0F0"):
         validate(by_hand("0B0 0F0"))
-    with pytest.raises(ScheduleError, match=r"rank 0 runs 1F0 \(position 0\) before 0F0"):
+    with pytest.raises(ScheduleError, match=r"rank 0 runs 1F0 \(place 1\) before 0F0"):
         validate(by_hand("1F0 0F0 1B0 0B0"))

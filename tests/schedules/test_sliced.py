@@ -125,14 +125,14 @@ def test_evaluations_run_whole_microbatches():
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ("0F0.1 0F0.0 0B0.1 0B0.0", "0F0.1 (position 0) before 0F0.0: it attends to the keys"),
-        ("0F0.0 0F0.1 0B0.0 0B0.1", "0B0.0 (position 2) before 0B0.1: whose backward brings"),
-        ("0F0.0 0F0.1 0I0.0 0I0.1 0W0.1 0W0.0", "0I0.0 (position 2) before 0I0.1: whose backward"),
+        ("0F0.1 0F0.0 0B0.1 0B0.0", "0F0.1 (place 1) before 0F0.0: it attends to the keys"),
+        ("0F0.0 0F0.1 0B0.0 0B0.1", "0B0.0 (place 3) before 0B0.1: whose backward brings"),
+        ("0F0.0 0F0.1 0I0.0 0I0.1 0W0.1 0W0.0", "0I0.0 (place 3) before 0I0.1: whose backward"),
         (
             "0F0.0 0F0.1 0I0.1 0I0.0 0W0.0 0W0.1",
-            "0W0.0 (position 4) before 0W0.1: on a first",
+            "0W0.0 (place 5) before 0W0.1: on a first",
         ),
-        ("0F0.0 0F0.1 0I0.1 0B0.0 0W0.1", "0B0.0 (position 3) before 0B0.1: on a first"),
+        ("0F0.0 0F0.1 0I0.1 0B0.0 0W0.1", "0B0.0 (place 4) before 0B0.1: on a first"),
         ("0F0.0 0F0.1 0F1 0B0.1 0B0.0 0B1", "0F1, others have 2 slices"),
         ("0F0 0F1.0 0F1.1 0B0 0B1.1 0B1.0", "has 0F1.0, others have 1 slices"),
         ("0F0.0 0F0.2 0B0.2 0B0.0", "before 0F0.1"),

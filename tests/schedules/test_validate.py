@@ -113,7 +113,7 @@ def test_cells_are_positions_in_the_rows_as_written():
     rows = [list(row) for row in lower(gpipe(2, 2)).ranks]
     b = rows[0].index(Action(0, Kind.B, 1))
     rows[0].insert(0, rows[0].pop(b))
-    with pytest.raises(ScheduleError, match=r"rank 0 runs 0B1 \(position 0\) before 0F1") as caught:
+    with pytest.raises(ScheduleError, match=r"rank 0 runs 0B1 \(place 1\) before 0F1") as caught:
         validate(Schedule(tuple(map(tuple, rows))))
     assert set(caught.value.cells) == {(0, 0), (0, rows[0].index(Action(0, Kind.F, 1)))}
 

@@ -25,7 +25,7 @@ SAID = "Your machine was busy: 22 of 48 actions took longer than set. Run again.
 
 def test_it_is_said_first_in_every_form():
     trace = disturbed(22)
-    assert trace.disturbance.sentence == SAID
+    assert trace.warning == trace.disturbance.sentence == SAID
     assert timeline_text(trace).startswith(SAID)
     assert describe(trace).startswith(SAID)
     assert head(trace)["disturbed"] == SAID
@@ -33,10 +33,21 @@ def test_it_is_said_first_in_every_form():
     assert "measured" not in bubble_text(trace) and "this machine's delays" in bubble_text(trace)
 
 
+def test_a_delay_too_small_to_move_the_bubble_stands_in_the_source_line_alone():
+    """1 of 128 actions was said first and loud, at a bubble of 75.3 % where 75.0 is right."""
+    small, large = disturbed(1, lost=0.002), disturbed(1, lost=0.006)
+    assert disturbed(3, lost=0.002).warning, "many late actions are no measure, however short"
+    assert small.duration == pytest.approx(0.27) and small.bubble_fraction == pytest.approx(1 / 3)
+    assert "1 of 48 actions took longer than set" in small.source_line
+    assert small.warning == head(small)["disturbed"] == "" and "measured" in bubble_text(small)
+    assert large.warning == head(large)["disturbed"] == large.disturbance.sentence
+    assert "measured" not in bubble_text(large)
+
+
 def test_an_undisturbed_run_says_nothing():
     trace = disturbed(0, lost=0.0)
     assert not trace.disturbance
-    assert trace.disturbance.sentence == head(trace)["disturbed"] == ""
+    assert trace.warning == trace.disturbance.sentence == head(trace)["disturbed"] == ""
     for text in (timeline_text(trace), describe(trace), trace.source_line):
         assert "busy:" not in text
         assert "longer" not in text

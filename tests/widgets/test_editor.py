@@ -51,7 +51,7 @@ def test_its_value_is_a_schedule(editor):
 @pytest.mark.parametrize(
     ("rows", "words", "marks"),
     [
-        (["0B0 0F0", "1F0 1B0"], "runs 0B0 (position 0) before 0F0", ["0B0", "0F0"]),
+        (["0B0 0F0", "1F0 1B0"], "runs 0B0 (place 1) before 0F0", ["0B0", "0F0"]),
         (["0F0 0B0 0F1 0B1", "1F1 1F0 1B0 1B1"], "deadlock", ["0B0", "1F1"]),
         (["0F0", "1F0 1B0"], "found 1 F, 0 B, 0 I, 0 W", ["0F0"]),
         (["0F0 0B0 0F0", "1F0 1B0"], "found 2 F", ["0B0", "0F0"]),

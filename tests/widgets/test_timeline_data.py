@@ -127,6 +127,8 @@ def test_over_a_trace_and_over_a_schedule():
     assert above.numbers["heads"][1:3] == ["predicted", "recorded"]
     rows = {row[0]: row[1:] for row in above.numbers["rows"]}
     assert rows["duration"][0] == "330 ms" and rows["duration"][2].startswith("+")
+    idle = [cell for name, cells in rows.items() if name.startswith("idle") for cell in cells[:3]]
+    assert idle and not [cell for cell in idle if cell == "0 s"], "0 ms, beside times in ms"
     from_schedule = overlay(RECORDED, gpipe(4, 8)).trace
     assert from_schedule.source == "predicted" and from_schedule.setting.schedule == "gpipe"
     seen = [e.end - e.start for e in RECORDED.events if e.kind is Kind.F and e.rank == 0]

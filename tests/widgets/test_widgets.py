@@ -29,6 +29,7 @@ from pipelab.errors import (
     ScheduleError,
     TraceError,
 )
+from pipelab.plots.terminal import source_text
 from pipelab.schedules import gpipe, one_f_one_b, sequential
 from pipelab.schedules.catalogue import BUILDERS
 from pipelab.simulator import Cost, simulate
@@ -102,7 +103,7 @@ def test_a_run_shows_what_real_ranks_recorded(lab):
     difference, ranks_table, _ = lab.head["tables"]
     assert difference["heads"][1:3] == ["predicted", "recorded"]
     assert [row[0] for row in ranks_table["rows"]] == ["rank 0", "rank 1"]
-    assert ranks_table["caption"] == trace.source_line
+    assert ranks_table["caption"] == source_text(trace)
     assert lab.data == packed(trace.events) and not lab.live
     assert lab.ghost_head["source"] == "predicted"
 

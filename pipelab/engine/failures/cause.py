@@ -9,13 +9,15 @@ waits for whom:
       rank 1 is in 1F2 (stage 1, forward, microbatch 2)
 """
 
-from pipelab.action import Kind
+from collections.abc import Mapping
+
+from pipelab.action import Action, Kind
 from pipelab.engine.failures import sentences
 from pipelab.engine.failures.findings import Findings, State
 from pipelab.engine.failures.sentences import in_words, rank_error
 from pipelab.engine.protocol.commands import Done
 from pipelab.engine.protocol.failure import FailureKind
-from pipelab.engine.protocol.progress import Begun
+from pipelab.engine.protocol.progress import Begun, Wanted
 from pipelab.errors import RankError, RankTimeout
 from pipelab.schedules.walk import cycle
 
@@ -43,8 +45,9 @@ def cause(found: Findings) -> RankError | None:
 
 def timed_out(found: Findings) -> RankTimeout:
     """Where each rank is, and which of them to look at first."""
-    waits = {r: w.peer for r in found.unfinished if (w := found.begun[r].wanted) is not None}
-    ring = cycle(waits)
+    wanted = {r: w for r in found.unfinished if (w := found.begun[r].wanted) is not None}
+    slow = _under_way(wanted)
+    ring = cycle({rank: w.peer for rank, w in wanted.items() if rank not in slow})
     culprit = _culprit(found)
     seconds = f"{found.timeout:g}"
     lines = [f"no answer for {seconds} s (timeout={seconds}):"]
@@ -52,9 +55,14 @@ def timed_out(found: Findings) -> RankTimeout:
     if ring:
         arrows = " -> ".join(f"rank {rank}" for rank in [*ring, ring[0]])
         lines.append(f"They wait for each other in a ring: {arrows}")
-    advice = _advice(found, culprit, bool(ring))
+    advice = _advice(found, culprit, bool(ring), slow)
     lines.append(f"All ranks were stopped. {advice}, or give a larger timeout.")
     return rank_error(RankTimeout, "\n".join(lines), culprit, found.begun[culprit].action)
+
+
+def _under_way(wanted: Mapping[int, Wanted]) -> dict[int, Action]:
+    """By rank, messages for which both their sender and their receiver wait: slow, and no fault."""
+    return {r: w.message for r, w in wanted.items() if wanted.get(w.peer) == (w.message, r)}
 
 
 def _culprit(found: Findings) -> int:
@@ -65,11 +73,14 @@ def _culprit(found: Findings) -> int:
     return (stopped or busy or late)[0]
 
 
-def _advice(found: Findings, culprit: int, is_ring: bool) -> str:
+def _advice(found: Findings, culprit: int, is_ring: bool, slow: Mapping[int, Action]) -> str:
     if culprit in found.absent_as(State.STOPPED):
         return f"Rank {culprit} was stopped from outside (kill -STOP, a debugger): let it continue"
     if is_ring:
         return "None of them can continue: change the order of their messages in the schedule"
+    if slow and found.begun[culprit].is_waiting:
+        tokens = ", ".join(sorted({message.token for message in slow.values()}))
+        return f"Still under way: {tokens}. Use smaller messages or a machine that is less busy"
     only_others = ", or for a call that only the other ranks make" if found.runs_script else ""
     return f"Look for an endless loop on rank {culprit}{only_others}"
 

@@ -7,6 +7,7 @@ over.
 
 import os
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -82,14 +83,18 @@ def device_of(place: Place, rank: int) -> torch.device:
 
 
 class DeviceClock:
-    """Measures time on a device: this one on CPUs, which work synchronously."""
+    """Measures time on a device: this one on CPUs, which work synchronously.
+
+    Attributes:
+        marks_are_seconds: on the clock of ``time.monotonic``, all of them.
+    """
+
+    marks_are_seconds = True
 
     def begin(self) -> None:
         """A step begins; the device is idle."""
 
-    def now(self) -> Moment:
-        """A mark at what the device does next."""
-        return time.monotonic()
+    now: Callable[[], Moment] = staticmethod(time.monotonic)  # a mark at what it does next
 
     def seconds(self, moment: Moment) -> float:
         """A mark as seconds on the clock of ``time.monotonic``; the device must have reached it."""
@@ -106,6 +111,8 @@ class GpuClock(DeviceClock):
     Each step has its own first mark: CUDA gives the milliseconds between two marks as a
     float32, which knows none below 0.25 after an hour, and the GPU's clock drifts from the host's.
     """
+
+    marks_are_seconds = False
 
     def __init__(self) -> None:
         self.begin()

@@ -10,13 +10,16 @@ first the place, then the count, which says where the reader finds what is whole
 import mmap
 import struct
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from pipelab.action import Action, Kind
 
 _COUNT = struct.Struct("=q")  # how many actions so far; odd: what began last is in the second place
-_PLACE = struct.Struct("=iiiiiid")  # the action, a message and its peer, when the action began
+_WHAT = struct.Struct("=iiiiii")  # an action, a message and its peer
+_SINCE = struct.Struct("=d")  # when the action began
+_PLACE = struct.Struct(_WHAT.format + "d")  # both
 _ENTRY = _COUNT.size + 2 * _PLACE.size  # bytes
 _KINDS = list(Kind)
 _NUMBER = {kind: number for number, kind in enumerate(_KINDS)}
@@ -74,15 +77,7 @@ class Progress:
     ) -> None:
         """Note what a rank begins, which message it waits for, and since when; None: now."""
         self._count = count = self._count + 1
-        stage, kind, microbatch = action
-        rest = _NOTHING
-        if wanted is not None:
-            (other, its_kind, _), peer = wanted
-            rest = other, _NUMBER[its_kind], peer
-        place = _PLACE.pack(
-            stage, _NUMBER[kind], _NONE if microbatch is None else microbatch, *rest,
-            time.monotonic() if since is None else since,
-        )  # fmt: skip
+        place = _packed(action, wanted) + _SINCE.pack(time.monotonic() if since is None else since)
         self._page[self._places[rank][count % 2]] = place  # not by pack_into: it writes zeros first
         self._page[self._counts[rank]] = _COUNT.pack(count)
 
@@ -108,6 +103,16 @@ class Progress:
     def close(self) -> None:
         """Unmap the page."""
         self._page.close()
+
+
+@lru_cache(maxsize=1 << 12)  # a step has the same ones again
+def _packed(action: Action, wanted: Wanted | None) -> bytes:
+    stage, kind, microbatch = action
+    rest = _NOTHING
+    if wanted is not None:
+        (other, its_kind, _), peer = wanted
+        rest = other, _NUMBER[its_kind], peer
+    return _WHAT.pack(stage, _NUMBER[kind], _NONE if microbatch is None else microbatch, *rest)
 
 
 def _count(rank: int) -> slice:

@@ -29,7 +29,7 @@ class _CoreTime(NamedTuple):
 
 
 class Affinity:
-    """Observer: binds a rank to a core where ranks fill or outnumber the cores.
+    """Binds a rank to a core where ranks fill or outnumber the cores.
 
     The system would move ranks about, and two that share a core by chance while another core is
     idle cost a small step most of its time. So a rank stays on one core, except

@@ -40,6 +40,7 @@ class Route:
 
     Attributes:
         needs: for each computing action that needs a message, which.
+        blocks: for each SEND what it waits for, if there is no room or no open receive.
         home: the rank of each stage.
     """
 
@@ -60,6 +61,7 @@ class Route:
             for action, recv in pairs
             if recv in posted
         }
+        self.blocks = {a: Wanted(a, self.peer(a)) for a in row if a.kind in SENDS}
 
     def actions(self, num_pieces: int, update: bool) -> list[Action]:
         """The row for a batch that may have fewer microbatches, or no update at its end."""
@@ -122,13 +124,15 @@ class Batch:
         self.targets = [] if run.targets is None else _pieces(run.targets.to(device), run)
         self.losses: list[Tensor] = []
         self.outputs: list[Flat] = []
+        slices = range(len(run.tokens) or 1)
+        self._rows = [rows for rows in run.sizes for _ in slices]
         self._values: dict[Action, Flat] = {}  # by the F that needs it
         self._gradients: dict[Action, list[Tensor]] = {}  # by the B that needs it, as its I
         self._leaving: dict[Action, Content] = {}  # by its SEND
 
     def rows(self, action: Action) -> int:
         """Rows of the action's microbatch."""
-        return self.run.sizes[number(action) // (len(self.run.tokens) or 1)]
+        return self._rows[number(action)]
 
     def weight(self, action: Action) -> float:
         """What to multiply the loss of its microbatch by."""

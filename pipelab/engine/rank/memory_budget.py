@@ -15,7 +15,7 @@ class OverBudget(MemoryError):
 
 
 class MemoryBudget(Accounts):
-    """Observer: counts the bytes of one rank, and fails if they exceed its budget.
+    """Counts the bytes of one rank, and fails if they exceed its budget.
 
     Args:
         parameters: bytes of the parameters of its stages.
@@ -26,9 +26,6 @@ class MemoryBudget(Accounts):
         super().__init__(parameters)
         self.budget = budget
         self._check()
-
-    def before(self, action: Action) -> None:
-        """Nothing to do."""
 
     def after(self, action: Action, found: Found) -> None:
         """Count what the action took and gave back.

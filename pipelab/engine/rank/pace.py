@@ -34,7 +34,7 @@ _LEAST_AHEAD = 0.02  # until it is no more than this ahead
 
 
 class Pace(DeviceClock):
-    """Observer: the due times of one rank's device. Without a cost, it never waits.
+    """The due times of one rank's device. Without a cost, it never waits.
 
     It is also the ``DeviceClock`` of that device, for the recorder.
     """
@@ -43,6 +43,7 @@ class Pace(DeviceClock):
         self.cost = cost
         self.overlap = overlap
         self.clock = clock or DeviceClock()  # of the rank's real device
+        self.marks_are_seconds = self.clock.marks_are_seconds
         self.due = 0.0  # when the device is ready; on the clock of ``time.monotonic``
         self.is_first = True  # nothing has begun in this step, and no message has come
         self.is_idle = True  # it has done all that it was given

@@ -3,7 +3,7 @@
 ``time.monotonic`` counts from the machine's start, so times of ranks on one machine compare.
 Between machines, torchrun/clocks.py measures what to add.
 
-Whatever else belongs to an action but is not its work is an observer, called around it:
+Whatever else belongs to an action but is not its work is called around it:
 
     before   affinity   let gloo's threads use this core first (where they carry the messages)
              pace       wait until it is time to begin the action's real work
@@ -15,10 +15,8 @@ Whatever else belongs to an action but is not its work is an observer, called ar
              [end]
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from pipelab.action import Action, Kind
 from pipelab.engine.protocol.commands import Row
@@ -51,43 +49,38 @@ class Found:
     until: float = 0.0
 
 
-class Observer(Protocol):
-    """Is called just before and just after each action of a rank, waits included."""
-
-    def before(self, action: Action) -> None:
-        """The action is about to begin; this is not part of its time."""
-
-    def after(self, action: Action, found: Found) -> None:
-        """The action's work is done; this is the end of its time. May raise: then it failed."""
-
-
 class Recorder:
-    """The events of one step, as they happen: ``with recorder.record(action):`` is one event."""
+    """The events of one step, as they happen: ``with recorder.record(action):`` is one event.
+
+    Attributes:
+        before: called with each action, waits included, that is about to begin; this is not part of
+            its time.
+        after: called when its work is done; this is the end of its time. May raise: then it failed.
+        blocks: for each SEND what it waits for, if its receiver does not take it.
+    """
 
     def __init__(self, rank: int, progress: Progress):
         self.rank = rank
         self.keeps = True  # False: only show where the rank is, keep no events
         self.progress = progress
         self.clock = DeviceClock()
-        self.progress_clock: Callable[[], float] = time.monotonic
         self.hidden: frozenset[Kind] = frozenset()  # kinds that the progress page leaves out
         self.events: list[_Marks] = []
         self.action: Action | None = None  # the running one, for error messages
         self.found = Found()
-        self.observe(())
-
-    def observe(self, observers: Sequence[Observer]) -> None:
-        """From now on, call these around each action; the last one first when it ends."""
-        self._before = [observer.before for observer in observers]
-        self._after = [observer.after for observer in reversed(observers)]
+        self.before: Sequence[Callable[[Action], None]] = ()
+        self.after: Sequence[Callable[[Action, Found], None]] = ()
+        self.blocks: Mapping[Action, Wanted] = {}
 
     def record(self, action: Action, wanted: Wanted | None = None) -> "Recorder":
         """Time one action with this as a context manager; a wait says what it waits for."""
-        for before in self._before:
+        for before in self.before:
             before(action)
         self.action, self.found = action, Found()
+        self.found.start = start = self.clock.now()
         if action.kind not in self.hidden:
-            self.progress.write(self.rank, action, wanted, self.progress_clock())
+            since = start if type(start) is float else None  # a GPU's mark is no time yet
+            self.progress.write(self.rank, action, wanted or self.blocks.get(action), since)
         return self
 
     def report(self, bytes: int, peer: int | None = None) -> None:
@@ -109,14 +102,13 @@ class Recorder:
             self.events[place] = (*row[:5], self._not_before(end, until), *row[6:])
 
     def __enter__(self) -> "Recorder":
-        self.found.start = self.clock.now()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, error: object, *where: object) -> None:
         action, found = self.action, self.found
-        if error[0] is not None or action is None:
+        if error is not None or action is None:
             return
-        for after in self._after:
+        for after in self.after:
             after(action, found)
         if self.keeps:
             end = self.clock.now()
@@ -134,13 +126,10 @@ class Recorder:
         """The events so far; the next step starts with none."""
         events, self.events = self.events, []
         self.clock.finish()
-        return [self._in_seconds(row) for row in events]
-
-    def _in_seconds(self, row: _Marks) -> Row:
-        start, end = row[4:6]
-        if type(start) is float and type(end) is float:  # most are, and there are many
-            return row  # type: ignore[return-value]
-        return (*row[:4], self.clock.seconds(start), self.clock.seconds(end), *row[6:])
+        if self.clock.marks_are_seconds:
+            return events  # type: ignore[return-value]
+        seconds = self.clock.seconds
+        return [(*row[:4], seconds(row[4]), seconds(row[5]), *row[6:]) for row in events]
 
 
 def event_of(row: Row) -> Event:

@@ -1,7 +1,6 @@
 """A rank between its steps: carries out each command of the parent, and answers it."""
 
 import os
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -110,7 +109,6 @@ class Session:
         pace = Pace(use.pace, self.clock, use.overlap)
         self.worker.set_pace(pace)
         self.recorder.clock = pace if pace.is_on else self.clock
-        self.recorder.progress_clock = pace.now if pace.is_on else time.monotonic
         # what a paced rank prepares while its device is busy is not what it is in
         self.recorder.hidden = MESSAGES | {Kind.REDUCE_GRAD} if pace.is_on else frozenset()
         if pace.is_on:

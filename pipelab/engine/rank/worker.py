@@ -17,7 +17,7 @@ from pipelab.engine.rank.batch import Batch, Need
 from pipelab.engine.rank.data_parallel import DataParallel, Reduction
 from pipelab.engine.rank.memory_budget import MemoryBudget
 from pipelab.engine.rank.pace import Pace
-from pipelab.engine.rank.recorder import Observer, Recorder, waiting_for
+from pipelab.engine.rank.recorder import Recorder, waiting_for
 from pipelab.engine.rank.shared_objects import SharedObjects
 from pipelab.engine.rank.stage import Stage
 from pipelab.engine.rank.tied_weights import TiedWeights
@@ -70,16 +70,19 @@ class Worker:
     def set_pace(self, pace: Pace) -> None:
         """Keep actions and messages to these times from now on."""
         self.pace = pace
-        observers: list[Observer] = [self.memory, *([pace] if pace.is_on else [])]
+        before, after = [], [self.memory.after]
+        if pace.is_on:
+            before, after = [pace.before], [pace.after, *after]
         if self.yields:
-            observers.insert(0, self.affinity)
-        self.recorder.observe(observers)
+            before, after = [self.affinity.before, *before], [*after, self.affinity.after]
+        self.recorder.before, self.recorder.after = before, after
 
     def begin(self, batch: Batch, actions: Sequence[Action]) -> None:
         """Prepare one step."""
         self.batch, self.route, self.actions = batch, batch.route, actions
         self.pace.together = batch.route.together(len(batch.run.sizes))
         self.needs = batch.route.needed(self.pace.together)
+        self.recorder.blocks = batch.route.blocks
         self.reductions: list[tuple[Reduction, int, float]] = []  # with their event and due time
         self.tied_reductions: list[tuple[int, float]] = []
         self.tied.begin(batch.train)
@@ -181,8 +184,6 @@ class Worker:
         """SEND: start to send a result to the next rank. Blocks only without ``overlap``."""
         content = self.batch.leaving(action)
         peer = self.route.peer(action)
-        if not self.pace.is_on:  # what a paced rank sends ahead is not what it is in
-            self.recorder.blocked_on(action, peer)  # until there is room, or the receive is open
         size = self.messages.send(  # [9]
             action, content, peer, self.batch.rows(action), stamp=self.pace.due
         )

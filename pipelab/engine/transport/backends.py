@@ -52,12 +52,18 @@ class named:
         """Nothing to do."""
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if not isinstance(error, RuntimeError) or isinstance(error, MessageError):
-            return
-        message = self.action and f"{self.action.token}: the message with rank {self.peer}"
-        timed_out = isinstance(error, groups.TimedOut)
-        text = f"{message or 'the all-reduce'} failed: {error}"
-        raise MessageError(text, self.peer, timed_out) from None
+        if isinstance(error, RuntimeError) and not isinstance(error, MessageError):
+            raise of_message(error, self.action, self.peer) from None
+
+
+def of_message(error: RuntimeError, action: Action | None, peer: int | None) -> MessageError:
+    """What went wrong with a message, or with an all-reduce, as ``named`` raises it."""
+    if isinstance(error, MessageError):
+        return error
+    message = action and f"{action.token}: the message with rank {peer}"
+    timed_out = isinstance(error, groups.TimedOut)
+    text = f"{message or 'the all-reduce'} failed: {error}"
+    return MessageError(text, peer, timed_out)
 
 
 class Transport(Protocol):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipelab.action import Action
 from pipelab.engine.protocol.commands import Run
-from pipelab.engine.transport.backends import Channel, named
+from pipelab.engine.transport.backends import Channel, named, of_message
 from pipelab.engine.transport.rank_messages import Content, boundary, is_backward, number, place
 from pipelab.engine.transport.rings import NO_STAGE, Name, Rings, plain_form
 from pipelab.errors import PartitionError
@@ -32,6 +32,13 @@ _Kind = tuple[_Line, int, bool]
 """A line, rows, train or evaluate."""
 
 
+class _Last(NamedTuple):
+    """The form of the last message of a kind, and its bytes."""
+
+    form: Form
+    nbytes: int
+
+
 class RingMessages:
     """One rank's open sends and receives.
 
@@ -49,7 +56,7 @@ class RingMessages:
         self.known: dict[Action, tuple[Name, _Line]] = {}  # of this schedule's messages
         self.peers: dict[Action, int] = {}  # of the receives that are open
         self.unconfirmed: dict[Action, tuple[int, int]] = {}  # sends: number in its ring, peer
-        self.forms: dict[_Kind, Form] = {}  # of the last message of each kind
+        self.last: dict[_Kind, _Last] = {}
         self.changed: dict[tuple[int, int], str] = {}  # stage and microbatch: another form came
         self.signature: tuple[object, ...] = ()  # of this batch
         self.train = self.stamped = False
@@ -64,7 +71,7 @@ class RingMessages:
         self.train, self.stamped = run.train, stamped
         if run.signature != self.signature:
             self.signature = run.signature
-            self.forms.clear()
+            self.last.clear()
         self.unconfirmed.clear()
         self.changed.clear()
 
@@ -73,15 +80,17 @@ class RingMessages:
         self.peers[recv] = peer
         name, line = self._known(recv)
         self.rings.open(name, peer)
-        form = self.forms.get((line, rows, self.train))
-        return 0 if form is None else form.nbytes
+        last = self.last.get((line, rows, self.train))
+        return 0 if last is None else last.nbytes
 
     def wait(self, recv: Action, rows: int) -> tuple[Content, float, int]:
         """Block until a posted message is there: its content, its stamp, the rank that sent it."""
         peer, (name, line) = self.peers.pop(recv), self._known(recv)
-        with named(recv, peer):
+        try:
             flat, stamp = self.rings.wait(name, peer)
-        before = self._keep_form((line, rows, self.train), flat.form)
+        except RuntimeError as error:
+            raise of_message(error, recv, peer) from None
+        before, _ = self._keep_form((line, rows, self.train), flat.form)
         if line.is_backward:
             return flat.tensors, stamp, peer
         if before != flat.form:
@@ -91,10 +100,13 @@ class RingMessages:
             )
         return flat, stamp, peer
 
-    def _keep_form(self, kind: _Kind, form: Form) -> Form:
-        """Keep the form of a message, and return that of the one before of its kind."""
-        before, self.forms[kind] = self.forms.get(kind, form), form
-        return before
+    def _keep_form(self, kind: _Kind, form: Form) -> _Last:
+        """Keep the form of a message. Returns that of the one before of its kind, its own bytes."""
+        before = self.last.get(kind)
+        if before is not None and before.form == form:
+            return before
+        self.last[kind] = now = _Last(form, form.nbytes)
+        return _Last((before or now).form, now.nbytes)
 
     def explain(self, action: Action, error: Exception) -> None:
         """Add to an error of an action that its input is unlike the ones before."""
@@ -105,18 +117,19 @@ class RingMessages:
         """Copy a message into the ring; blocks only while that has no room. Returns its bytes."""
         flat = content if isinstance(content, Flat) else Flat(content, plain_form(content))
         name, line = self._known(send)
-        before = self._keep_form((line, rows, self.train), flat.form)
+        before, size = self._keep_form((line, rows, self.train), flat.form)
         if not flat.form.is_alike(before):
             raise PartitionError(
                 f"{send.token}: {flat.form}, but the last one from {rows} rows was {before}.\n"
                 f"While the batch keeps its shape, only the sizes of what a stage hands over may "
                 f"change"
             )
-        flat = Flat([_outgoing(tensor) for tensor in flat.tensors], flat.form)
-        with named(send, peer):
-            place = self.rings.send(name, flat, peer, stamp if self.stamped else 0.0)
+        try:
+            place = self.rings.send(name, _ordered(flat), peer, stamp if self.stamped else 0.0)
+        except RuntimeError as error:
+            raise of_message(error, send, peer) from None
         self.unconfirmed[send] = place, peer
-        return sum(tensor.nbytes for tensor in flat.tensors)
+        return size
 
     def block(self, send: Action) -> None:
         """Block until the receiver has opened its buffer for a send, as without overlap."""
@@ -158,7 +171,7 @@ class RingTransport:
     def send(self, tensor: Tensor, peer: int, tag: int) -> _Pending:
         """Send what ``outgoing`` gave."""
         name = Name(tag, NO_STAGE, False)
-        self.rings.send(name, Flat([tensor], plain_form([tensor])), peer)
+        self.rings.send(name, _ordered(Flat([tensor], plain_form([tensor]))), peer)
         return _Pending(name, peer)
 
     def receive(self, buffer: Tensor, peer: int, tag: int) -> _Pending:
@@ -187,6 +200,14 @@ class RingTransport:
     def arrived(self, buffer: Tensor) -> Tensor:
         """As it is."""
         return buffer
+
+
+def _ordered(flat: Flat) -> Flat:
+    """As it leaves: its tensors' numbers one after the other, and in its form in which order."""
+    if all(x.is_contiguous() and not (x.is_conj() or x.is_neg()) for x in flat.tensors):
+        return flat  # most are
+    flat = Flat([_outgoing(tensor) for tensor in flat.tensors], flat.form)
+    return Flat(flat.tensors, flat.in_memory())
 
 
 def _outgoing(tensor: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ Then, and wherever else this rank waits, it takes what has come for its own open
 waits at most for its receiver's RECV: that is the rule under which schedules are proven.
 """
 
-import ctypes
 import struct
 import time
 from collections import deque
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from pipelab.engine.transport.backends import Channel, MessageError
 from pipelab.engine.transport.groups import TimedOut
-from pipelab.engine.transport.shared_memory import Bell, Ring, Shared
+from pipelab.engine.transport.shared_memory import READER, WRITER, Bell, Ring, Shared
 from pipelab.partition.tree import Flat, Form, Leaf, decode, encode
 
 _HEAD = struct.Struct("=qqqqd")  # the name, bytes of the form, stamp
@@ -61,19 +60,6 @@ class Arrived(NamedTuple):
     stamp: float
 
 
-class _Scratch:
-    """Bytes at an address that stays until more are needed: for what is in no tensor."""
-
-    def __init__(self) -> None:
-        self.bytes = ctypes.create_string_buffer(1 << 10)
-
-    def hold(self, size: int) -> int:
-        """The address of so many bytes."""
-        if size > len(self.bytes):
-            self.bytes = ctypes.create_string_buffer(size)
-        return ctypes.addressof(self.bytes)
-
-
 @lru_cache(maxsize=64)
 def _received(data: bytes) -> tuple[list[Leaf], Form]:
     """Of a message with this form: its tensors as they come, and the form that they then have."""
@@ -104,40 +90,34 @@ class _Inbox:
 
     def _take_messages(self) -> Iterator[None]:
         """One message after another; yields where there is nothing to do for now."""
-        scratch = _Scratch()
+        ring = self.ring
         while True:
-            while not self.opened:
+            while not (self.opened and ring.num_there):
                 yield
-            yield from self._fill(scratch.hold(_HEAD.size), _HEAD.size)
-            number, boundary, is_backward, size, stamp = _HEAD.unpack_from(scratch.bytes)
-            name, wanted = Name(number, boundary, bool(is_backward)), self.opened.popleft()
-            if name != wanted:
-                text = f"rank {self.peer} sent {name} in place of {wanted}"
-                raise MessageError(text, self.peer)
-            yield from self._fill(scratch.hold(size), size)
-            leaves, form = _received(scratch.bytes[:size])  # type: ignore[arg-type]
-            buffers = [torch.empty(x.memory_shape, dtype=x.dtype) for x in leaves]
-            for buffer in buffers:
-                yield from self._fill(buffer.data_ptr(), buffer.nbytes)
+            *name, size, stamp = _HEAD.unpack(ring.read_head(_HEAD.size))
+            wanted = self.opened.popleft()
+            if (*name,) != wanted:
+                sent = Name(name[0], name[1], bool(name[2]))
+                raise MessageError(f"rank {self.peer} sent {sent} in place of {wanted}", self.peer)
+            leaves, form = _received(ring.read_head(size))
+            tensors = []
+            for leaf in leaves:
+                buffer = torch.empty(leaf.memory_shape, dtype=leaf.dtype)
+                goal, size = buffer.data_ptr(), buffer.nbytes
+                while (taken := ring.read(goal, size)) < size:
+                    goal, size = goal + taken, size - taken
+                    self._free()
+                    yield
+                tensors.append(leaf.of_memory(buffer))
             self._free()
-            tensors = [leaf.of_memory(x) for leaf, x in zip(leaves, buffers, strict=True)]
-            self.arrived[name] = Arrived(Flat(tensors, form), stamp)
-
-    def _fill(self, goal: int, size: int) -> Iterator[None]:
-        """Copy so many bytes to an address."""
-        while size:
-            taken = self.ring.read(goal, size)
-            goal, size = goal + taken, size - taken
-            if size:
-                self._free()
-                yield
+            self.arrived[wanted] = Arrived(Flat(tensors, form), stamp)
 
     def _free(self) -> None:
         self.ring.free()
         self._wake_writer()
 
     def _wake_writer(self) -> None:
-        if self.ring.is_writer_asleep:
+        if self.ring.is_asleep(WRITER):
             self.bell.ring(self.peer)
 
 
@@ -156,7 +136,6 @@ class Rings:
         self.timeout = timeout
         self._memory = shared.memory
         self._bell = Bell(rank, shared)
-        self._scratch = _Scratch()  # what is sent; only one send is under way
         self._inboxes: dict[int, _Inbox] = {}  # by the rank that sends
         self._outgoing: dict[int, Ring] = {}  # by the rank that receives
 
@@ -184,48 +163,50 @@ class Rings:
             RuntimeError: its sender has ended.
             MessageError: another message came in its place.
         """
-        arrived = self._inboxes[peer].arrived
-        self._wait_until(lambda: name in arrived, peer)
-        return arrived.pop(name)
+        inbox = self._inboxes[peer]
+        inbox.take()
+        if name not in inbox.arrived:
+            self._wait_until(lambda: name in inbox.arrived, peer, inbox.ring, READER)
+        return inbox.arrived.pop(name)
 
     def send(self, name: Name, flat: Flat, peer: int, stamp: float = 0.0) -> int:
         """Copy a message into the ring, for which it may wait; returns its number in there.
 
         Args:
             name: of the message.
-            flat: tensors whose numbers are one after the other in memory, in whatever order of
-                dimensions: the receiver gets them in the same, since a product of matrices may be
-                rounded otherwise where one of them is transposed.
+            flat: tensors whose numbers are one after the other in memory, in the order of
+                dimensions that the form says: the receiver gets them in the same, since a product
+                of matrices may be rounded otherwise where one of them is transposed.
             peer: the rank that receives it.
             stamp: seconds, the time at which it leaves.
 
         Raises:
             TimedOut, RuntimeError: there was no room in time, or the receiver has ended.
         """
-        ring, form = self._outgoing[peer], encode(flat.in_memory())
-        size = _HEAD.size + len(form)
-        address = self._scratch.hold(size)
-        self._scratch.bytes[:size] = _HEAD.pack(*name, len(form), stamp) + form  # type: ignore[call-overload]
-        self._write(address, size, ring, peer)
+        ring, form = self._outgoing[peer], encode(flat.form)
+        head = _HEAD.pack(*name, len(form), stamp) + form
+        if ring.room < len(head):  # its reader takes it out as one
+            self._wait_for_room(ring, len(head), peer)
+        ring.write_head(head)
         for tensor in flat.tensors:
-            self._write(tensor.data_ptr(), tensor.nbytes, ring, peer)
+            source, size = tensor.data_ptr(), tensor.nbytes
+            while (written := ring.write(source, size)) < size:
+                source, size = source + written, size - written
+                ring.publish()
+                self._wait_for_room(ring, 1, peer)
         ring.publish()
-        self._bell.ring(peer)
+        if ring.is_asleep(READER):
+            self._bell.ring(peer)
         return ring.count_send()
 
-    def _write(self, source: int, size: int, ring: Ring, peer: int) -> None:
-        while size:
-            written = ring.write(source, size)
-            source, size = source + written, size - written
-            if size:
-                ring.publish()
-                self._bell.ring(peer)
-                self._wait_for_reader(ring, lambda: ring.room > 0, peer)
+    def _wait_for_room(self, ring: Ring, size: int, peer: int) -> None:
+        self._bell.ring(peer)  # it may sleep for another ring's sake
+        self._wait_until(lambda: ring.room >= size, peer, ring, WRITER)
 
     def wait_until_opened(self, number: int, peer: int) -> None:
         """Block until the receiver has opened a receive for the message of that number."""
         ring = self._outgoing[peer]
-        self._wait_for_reader(ring, lambda: ring.opened >= number, peer)
+        self._wait_until(lambda: ring.opened >= number, peer, ring, WRITER)
 
     def total(self, value: float) -> float:
         """A number added up over all ranks, in their order, so that all get the same; blocks."""
@@ -243,19 +224,16 @@ class Rings:
             (found[rank],) = self.wait(_SUM, rank).flat.tensors
         return sum(found[rank].item() for rank in range(self.num_ranks))
 
-    def _wait_for_reader(self, ring: Ring, condition: Callable[[], bool], peer: int) -> None:
-        ring.sleep(True)
-        self._wait_until(condition, peer)
-        ring.sleep(False)
-
-    def _wait_until(self, condition: Callable[[], bool], peer: int) -> None:
-        """Take what comes, until a condition holds that the other rank brings about."""
+    def _wait_until(self, condition: Callable[[], bool], peer: int, ring: Ring, end: int) -> None:
+        """Take what comes, until a condition holds that the other end of a ring brings about."""
         until = time.monotonic() + self.timeout
+        ring.sleep(end, True)
         while True:
             has_ended = peer in self._bell.gone  # what it sent before is looked at once more
             for inbox in self._inboxes.values():
                 inbox.take()
             if condition():
+                ring.sleep(end, False)
                 return
             if has_ended:
                 raise RuntimeError("its process has ended")

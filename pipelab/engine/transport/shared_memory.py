@@ -31,9 +31,9 @@ _COUNTERS = mmap.ALLOCATIONGRANULARITY  # bytes in front of a ring; a mapping ca
 _SPACE = _COUNTERS + RING_BYTES
 
 # Counters of a ring, as places of 8 bytes: those of its writer, then, apart, those of its reader.
-# All but _START count bytes, or receives, since the pipeline began.
-_WRITTEN, _START, _ASLEEP = 0, 1, 2
-_READ, _OPENED = 16, 17
+# They count bytes, or receives, since the pipeline began, but for _START and whether an end sleeps.
+_WRITTEN, _START, WRITER = 0, 1, 2
+_READ, _OPENED, READER = 16, 17, 18
 
 _ONE = (1).to_bytes(8, sys.byteorder)  # what an eventfd adds up; in a pipe, a few bytes
 
@@ -132,18 +132,26 @@ class Ring:
 
     def write(self, source: int, size: int) -> int:
         """Copy from an address as many bytes as there is room for; returns how many."""
-        read = self._counters[_READ]
-        if read == self._at:  # empty: use the same memory again
-            self._counters[_START] = read
-        size = min(size, RING_BYTES - (self._at - read))
-        for here, other, length in self._parts(size, source):
-            _memmove(here, other, length)
+        size = min(size, self.room)
+        place, first = self._next(size)
+        _memmove(self._bytes + place, source, first)
+        if first < size:
+            _memmove(self._bytes, source + first, size - first)
         return size
+
+    def write_head(self, head: bytes) -> None:
+        """Copy in all of what there is ``room`` for."""
+        place, first = self._next(len(head))
+        self._memory[_COUNTERS + place : _COUNTERS + place + first] = head[:first]
+        if first < len(head):
+            self._memory[_COUNTERS : _COUNTERS + len(head) - first] = head[first:]
 
     @property
     def room(self) -> int:
         """Bytes that can be written now."""
-        return RING_BYTES - (self._at - self._counters[_READ])
+        if (read := self._counters[_READ]) == self._at:  # empty: use the same memory again
+            self._counters[_START] = read
+        return RING_BYTES - (self._at - read)
 
     def publish(self) -> None:
         """Let the reader see what was written."""
@@ -152,24 +160,38 @@ class Ring:
 
     def read(self, goal: int, size: int) -> int:
         """Copy as many bytes as are there to an address; returns how many."""
-        size = min(size, self._counters[_WRITTEN] - self._at)
-        _order()
-        for here, other, length in self._parts(size, goal):
-            _memmove(other, here, length)
+        size = min(size, self.num_there)
+        place, first = self._next(size)
+        _memmove(goal, self._bytes + place, first)
+        if first < size:
+            _memmove(goal + first, self._bytes, size - first)
         return size
+
+    def read_head(self, size: int) -> bytes:
+        """Take out so many bytes, which are there."""
+        place, first = self._next(size)
+        head = self._memory[_COUNTERS + place : _COUNTERS + place + first]
+        if first < size:
+            head += self._memory[_COUNTERS : _COUNTERS + size - first]
+        return head
+
+    @property
+    def num_there(self) -> int:
+        """Bytes that can be read now."""
+        written = self._counters[_WRITTEN]
+        _order()
+        return written - self._at
 
     def free(self) -> None:
         """Let the writer have the room of what was read."""
         _order()
         self._counters[_READ] = self._at
 
-    def _parts(self, size: int, other: int) -> list[tuple[int, int, int]]:
-        """What to copy at this end's place: its address, the other one, bytes; two at the end."""
+    def _next(self, size: int) -> tuple[int, int]:
+        """This end's place in the ring, which moves on, and how many of the bytes fit behind it."""
         place = (self._at - self._counters[_START]) % RING_BYTES
         self._at += size
-        if (first := RING_BYTES - place) >= size:
-            return [(self._bytes + place, other, size)]
-        return [(self._bytes + place, other, first), (self._bytes, other + first, size - first)]
+        return place, min(size, RING_BYTES - place)
 
     def count_send(self) -> int:
         """The number of a message that was written."""
@@ -185,16 +207,15 @@ class Ring:
         """For how many messages the reader has opened a buffer."""
         return self._counters[_OPENED]
 
-    def sleep(self, asleep: bool) -> None:
-        """The writer waits for the reader, or no longer does."""
-        self._counters[_ASLEEP] = asleep
-        _fence()  # set before it looks at the reader's counters for a last time
+    def sleep(self, end: int, asleep: bool) -> None:
+        """This end, WRITER or READER, waits for the other, or no longer does."""
+        self._counters[end] = asleep
+        _fence()  # set before it looks at the other's counters for a last time
 
-    @property
-    def is_writer_asleep(self) -> bool:
-        """Whether the reader must ring the writer's bell after what it did."""
+    def is_asleep(self, end: int) -> bool:
+        """Whether the other end must ring this one's bell after what it did."""
         _fence()
-        return bool(self._counters[_ASLEEP])
+        return bool(self._counters[end])
 
 
 _memmove = ctypes.memmove

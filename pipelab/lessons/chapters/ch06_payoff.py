@@ -145,7 +145,8 @@ def _race(p: int, m: int, message: float) -> Iterator[Result | Shown]:
     measured = one.duration / many.duration
     yield Shown(f"p = {p}, m = {m}, recorded: {measured:.2f} times as fast as one rank", many)
     name = f"p = {p}, m = {m}: recorded over yours"
-    yield from recorded.order(gpipe(p, m), many)
+    for row in recorded.order(gpipe(p, m), many):
+        yield row._replace(name=f"{row.name}, p = {p}, m = {m}")
     yield recorded.timed(name, measured, speed(p, m, message), "formula", (0.7, 1.05))
 
 

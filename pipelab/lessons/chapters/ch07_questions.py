@@ -30,8 +30,7 @@ QUESTIONS: dict[str, Question] = {
         {
             "a": Choice(
                 "smaller: the backwards begin earlier",
-                "They do begin earlier, and the forwards end later by as much. The ranks are "
-                "still filled one after another, and emptied one after another.",
+                "They do begin earlier, and the forwards end later by as much.",
             ),
             "b": Choice(
                 "the same",

@@ -1,10 +1,10 @@
 // @ts-check
 // The actions of the picture: wide ones as boxes with letters, narrow ones as flat shapes.
-/** @import { Frame, State, View } from "./types.js" */
+/** @import { Frame, State, View, Words } from "./types.js" */
 import { kindOf, numberOf, partOf, token, within } from "./data.js";
 import { fillOf, flat, flatBoxes } from "./lanes.js";
 import { HATCHED, labelLook, nodeWidth } from "./layout.js";
-import { set, write } from "./parts.js";
+import { set } from "./parts.js";
 
 /** @import { Look } from "./layout.js" */
 const MOST_LETTERS = 400;
@@ -14,7 +14,7 @@ const tintOf = ({ trace }, i) => Math.max(0, trace.stages[trace.rank[i]].indexOf
 
 /** Actions: wide ones as nodes with letters, narrow ones flat. Returns how many labels are left.
  * @param {View} view @param {State} s @param {Frame} frame */
-export function drawBoxes(view, s, { from, to, x, width }) {
+export function drawBoxes(view, s, { from, to, x, width, words }) {
   const { trace } = s;
   /** @type {[number, number][]} */
   const seen = [];
@@ -33,7 +33,11 @@ export function drawBoxes(view, s, { from, to, x, width }) {
   seen.forEach(([i, rank], n) => {
     const [a, b] = placed[n];
     if (b - a < least) narrow[rank].push([a, b, trace.kind[i], tintOf(s, i)]);
-    else labels -= drawBox(view, s, i, a, b - a, labels > 0 && look && b - a >= look.needs ? look : null);
+    else {
+      const lines = drawBox(view, s, i, a, b - a, labels > 0 && look && b - a >= look.needs ? look : null);
+      words.push(...lines);
+      labels -= lines.length;
+    }
   });
   drawNarrow(view, s, narrow, width);
   view.root.classList.toggle("pl-following", Boolean(s.followed));
@@ -69,8 +73,9 @@ function lookOf(view, s, events, widths) {
   return labelLook(widths, box[1], { digits, stages: hasStages ? most(trace.stage) : 0, isWide });
 }
 
-/** One action as a node; returns how many labels it got.
- * @param {View} view @param {State} s @param {number} i @param {number} x @param {number} width @param {Look | null} look */
+/** One action as a node; returns its labels.
+ * @param {View} view @param {State} s @param {number} i @param {number} x @param {number} width @param {Look | null} look
+ * @returns {Words[]} */
 function drawBox(view, s, i, x, width, look) {
   const { trace, followed } = s;
   const kind = kindOf(trace, i);
@@ -83,17 +88,16 @@ function drawBox(view, s, i, x, width, look) {
     x: x.toFixed(1), y, width: Math.max(0.5, width - 0.6).toFixed(1), height, class: `pl-box${bare}`,
     fill: fillOf(view, kind, place, width >= HATCHED && height >= HATCHED), stroke: tint[2], "data-i": i,
   });
-  if (!look || height < look.size) return 0;
+  if (!look || height < look.size) return [];
   const lines = height < look.tall ? look.lines.slice(-1) : look.lines; // half a row, of two that overlap
   const digits = numberOf(trace, trace.microbatch[i]);
   const texts = { token: token(trace, i), both: kind.letter + digits, letter: kind.letter, digits };
   const middle = y + height / 2 + look.size * 0.36;
   const stroke = kind.hatch ? tint[0] : "none"; // keeps the hatch from crossing the letters
-  lines.forEach((line, n) => {
+  return lines.map((line, n) => {
     const node = view.nodes.labels.next(rank);
-    write(node, texts[line]);
-    set(node, { x: (x + width / 2).toFixed(1), y: (middle + (n - (lines.length - 1) / 2) * (look.size + 0.5)).toFixed(1),
+    set(node, { y: (middle + (n - (lines.length - 1) / 2) * (look.size + 0.5)).toFixed(1),
       fill: tint[1], stroke, "font-size": look.size, class: `pl-label${bare}`, "data-line": line });
+    return { node, a: x, b: x + width, texts: [texts[line]], size: look.size };
   });
-  return lines.length;
 }

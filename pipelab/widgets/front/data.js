@@ -133,8 +133,9 @@ export const replicaOf = ({ ranks, replicas }, rank) => Math.floor((rank * (repl
 /** What can be said of a piece of idle time: its reason, shorter and shorter. @param {Idle} idle @param {number} i */
 export function idleTexts(idle, i) {
   const token = idle.tokens[idle.words[i]];
-  const labels = token ? WORDS.idleLabels[idle.reason[i]] : [];
-  return [idle.texts[idle.words[i]], ...labels.map((label) => filled(label, { token })), ...WORDS.reasons[idle.reason[i]]];
+  if (!token) return WORDS.reasons[idle.reason[i]]; // as in the legend; its text says no more, with a verb
+  const labels = WORDS.idleLabels[idle.reason[i]].map((label) => filled(label, { token }));
+  return [idle.texts[idle.words[i]], ...labels, ...WORDS.reasons[idle.reason[i]]];
 }
 
 /** What a rank does at a time. @param {Trace} trace @param {number} rank @param {number} time @returns {Doing} */

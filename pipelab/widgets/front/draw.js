@@ -3,11 +3,11 @@
 //
 // Boxes are drawn for a window wider than the one shown, so that moving it is one attribute; they
 // are drawn again where that ends. Hatch and letters only where they can be seen.
-/** @import { Kind, Place, State, View } from "./types.js" */
+/** @import { Kind, Place, State, View, Words } from "./types.js" */
 import { drawBoxes } from "./boxes.js";
 import { partOf } from "./data.js";
 import { drawArrows, drawGhost, drawIdle, drawMemory, drawMessages, fillOf } from "./lanes.js";
-import { layout } from "./layout.js";
+import { fitting, layout } from "./layout.js";
 import { pool, set, svg, write } from "./parts.js";
 import { bytesText, clamp, say, ticks } from "./scale.js";
 import { drawSteps } from "./steps.js";
@@ -90,11 +90,26 @@ function moveTo(view, s) {
   const scale = scaleOf(view, s);
   const { drawn } = view;
   const covers = drawn && drawn.scale === scale && s.window.from >= drawn.from && s.window.to <= drawn.to;
-  const { from } = covers ? drawn : drawWindow(view, s, scale);
-  set(view.moving, { transform: `translate(${((from - s.window.from) * scale).toFixed(2)})` });
+  const { from, words } = covers ? drawn : drawWindow(view, s, scale);
+  const left = (s.window.from - from) * scale;
+  set(view.moving, { transform: `translate(${(-left).toFixed(2)})` });
+  centre(words, left, left + view.place.plot, s.guess ? (s.guess.time - from) * scale : -1);
   drawTicks(view, s, scale);
   drawChosen(view, s, scale);
   drawCursor(view, s);
+}
+
+/** Labels in the middle of what the window shows of their boxes, or its edge would cut them.
+ * @param {Words[]} words @param {number} left of the window, in px of the drawn part @param {number} right
+ * @param {number} line of a guess */
+function centre(words, left, right, line) {
+  for (const { node, a, b, texts, size, yields } of words) {
+    const isOutside = b <= left || a >= right; // as it was: it need not be laid out again
+    let [low, high] = isOutside ? [a, b] : [Math.max(a, left), Math.min(b, right)];
+    if (yields && low < line && line < high) [low, high] = line - low > high - line ? [low, line] : [line, high];
+    write(node, fitting(texts, high - low, size));
+    set(node, { x: ((low + high) / 2).toFixed(1) });
+  }
 }
 
 /** The frame around the chosen event. @param {View} view @param {State} s @param {number} scale */
@@ -174,10 +189,12 @@ function drawWindow(view, s, scale) {
   const margin = (s.window.to - s.window.from) * MARGIN;
   const from = Math.max(s.whole.from, s.window.from - margin);
   const to = Math.min(s.whole.to, s.window.to + margin);
-  const drawn = { from, to, scale };
+  /** @type {Words[]} */
+  const words = [];
+  const drawn = { from, to, scale, words };
   view.drawn = drawn;
   const x = (/** @type {number} */ time) => (clamp(time, from, to) - from) * scale; // no clip: hover needs centres
-  const frame = { from, to, x, width: (to - from) * scale };
+  const frame = { from, to, x, width: (to - from) * scale, words };
   for (const { time } of ticks(s.window.from - margin, s.window.to + margin, (view.place.plot / 80) * 2)) {
     if (time >= from && time <= to) set(view.nodes.grid.next(), { d: `M${x(time).toFixed(1)} 0V${view.place.bottom}` });
   }

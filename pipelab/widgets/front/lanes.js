@@ -2,8 +2,8 @@
 // What is around the boxes, as flat shapes: idle time, messages, the other trace, memory, arrows.
 /** @import { Draw, Frame, Kind, State, View } from "./types.js" */
 import { idleTexts, within } from "./data.js";
-import { COLUMN, columns, fitting, stepPath } from "./layout.js";
-import { set, svg, write } from "./parts.js";
+import { COLUMN, columns, stepPath } from "./layout.js";
+import { set, svg } from "./parts.js";
 
 /** Hatches as lines in a tile of 8 px; a doubled letter is the same, denser. @param {string} hatch */
 function hatchPath(hatch) {
@@ -71,7 +71,7 @@ export function flatBoxes(shapes, boxes, { width, asTheyAre, y, height }) {
 
 /** Idle time, shaded by its reason, with the reason in words where there is room.
  * @param {View} view @param {State} s @param {Frame} frame @param {number} left how many labels may be drawn */
-export function drawIdle(view, s, { from, to, x }, left) {
+export function drawIdle(view, s, { from, to, x, words }, left) {
   const { trace } = s;
   const { idle } = trace.head;
   const shapes = flat(view.flats.idle);
@@ -86,11 +86,8 @@ export function drawIdle(view, s, { from, to, x }, left) {
       if (width < 0.3) continue;
       shapes.box(idle.reason[i], a, y, width, height);
       if (height < 14 || width < 56 || left-- <= 0) continue;
-      const text = fitting(idleTexts(idle, i), width - 4, 10.5);
-      if (!text) continue;
-      const node = view.nodes.reasons.next(rank);
-      write(node, text);
-      set(node, { x: (a + width / 2).toFixed(1), y: y + height / 2 + 4 });
+      const node = set(view.nodes.reasons.next(rank), { y: y + height / 2 + 4 });
+      words.push({ node, a: a + 2, b: a + width - 2, texts: idleTexts(idle, i), size: 10.5, yields: true });
     }
   });
   shapes.finish((reason) => ({ class: `pl-why pl-${reason}`, "data-reason": reason }));

@@ -47,13 +47,17 @@
  *   live: boolean, curves: Curve[] | null, peaks: number[], memoryUnit: string, budget: number,
  *   guess: Guess | null }} State */
 /** The part of time that is drawn: its scale in px per second, and its width in px.
- * @typedef {Span & { x: (time: number) => number, width: number }} Frame */
+ * @typedef {Span & { x: (time: number) => number, width: number, words: Words[] }} Frame */
+/** A label of what reaches from a to b, in px of the drawn part: the longest of its texts that fits;
+ * one that yields stands beside the line of a guess.
+ * @typedef {{ node: SVGElement, a: number, b: number, texts: string[], size: number,
+ *   yields?: boolean }} Words */
 /** The SVG nodes of a picture, and what they show at present.
  * @typedef {{ root: SVGElement, defs: SVGElement, plot: SVGElement, moving: SVGElement, axis: SVGElement,
  *   flats: Record<"idle" | "ghost" | "memory" | "dense" | "messages", SVGElement>,
  *   nodes: Record<"boxes" | "guess" | "labels" | "reasons" | "arrows" | "ticks" | "grid" | "steps" | "names", Pool>,
  *   over: Record<"veil" | "chosen" | "line" | "guessText", SVGElement>,
- *   fills: Map<string, string>, id: string, place: Place, drawn: (Span & { scale: number }) | null }} View */
+ *   fills: Map<string, string>, id: string, place: Place, drawn: (Span & { scale: number, words: Words[] }) | null }} View */
 /** @typedef {ReturnType<typeof import("./draw.js").picture>} Image */
 /** @typedef {ReturnType<typeof import("./actions.js").makeActions>} Act */
 /** Draws one part of the picture. @typedef {(view: View, s: State, frame: Frame) => void} Draw */
