@@ -14,6 +14,7 @@ first cell (``warm_up``), and it stays for all checks.
 Both lines need no function of a library, such as json's, that a cell may have replaced.
 """
 
+import builtins
 import os
 import subprocess
 import sys
@@ -44,7 +45,20 @@ def grade(name: str, answer: object) -> None:
     Raises:
         AssertionError: it is not passed.
     """
-    kept = vars(sys).get(_KEPT)
+    kept = sys.__dict__.get(_KEPT)
+    # To send an answer takes Python's own functions too: those of the first cell, for a while.
+    builtins_now, path_now = builtins.__dict__.copy(), sys.path
+    if kept:
+        builtins.__dict__.update(kept.builtins)
+        sys.path = [*kept.path, *(folder for folder in path_now if folder not in kept.path)]
+    try:
+        _grade(kept, name, answer)
+    finally:
+        builtins.__dict__.update(builtins_now)
+        sys.path = path_now
+
+
+def _grade(kept: "_Grader | None", name: str, answer: object) -> None:
     try:
         grader = kept or _Grader()
         message = name, *_packed(answer)  # it starts meanwhile
@@ -69,6 +83,7 @@ class _Grader:
     def __init__(self) -> None:
         command = [sys.executable, "-P", "-m", "pipelab.lessons.grading"]
         pipe = subprocess.PIPE
+        self.builtins, self.path = builtins.__dict__.copy(), [*sys.path]  # of this process
         self.errors = ""  # the end of what it said of them, once it has ended
         self._errors = TemporaryFile()  # noqa: SIM115 - open as long as the interpreter runs
         try:

@@ -73,6 +73,35 @@ def test_patches_change_no_grade(grade, patches, capsys):
     assert "not yet" in capsys.readouterr().out
 
 
+PATCHED = {
+    "callable": lambda x: False,
+    "getattr": lambda *_: "other",
+    "isinstance": lambda *_: True,
+    "len": lambda x: 0,
+    "str": None,
+    "type": lambda *_: None,
+}
+
+
+@pytest.mark.parametrize("name", PATCHED)
+def test_what_a_cell_did_to_python_changes_no_grade(grade, name, monkeypatch, capsys):
+    """They refused a right answer, or ended in a traceback."""
+    run_module("pipelab.lessons.grading")["begin"]()  # with the first cell
+    monkeypatch.setattr(sys, "path", [])
+    own, caught = builtins.__dict__[name], None
+    builtins.__dict__[name] = PATCHED[name]  # pytest needs them itself
+    try:
+        grade("01.2", right)
+        grade("01.2", wrong)
+    except AssertionError as error:
+        caught = error
+    finally:
+        stays = builtins.__dict__[name] is PATCHED[name] and sys.path == []
+        builtins.__dict__[name] = own
+    assert "passed, " in capsys.readouterr().out
+    assert stays and "01.2 is not passed yet" in str(caught)
+
+
 def test_a_path_among_the_folders_of_modules_is_one(grade, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
     grade("01.2", right)
