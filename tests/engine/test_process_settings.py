@@ -164,35 +164,3 @@ def test_autocast_around_a_step_is_refused_unless_the_ranks_have_it_too():
         with pytest.raises(PipelabError, match=r"autocast=torch\.bfloat16"):
             plain.predict(x)
         half.step(x, y)
-
-
-def test_a_launch_that_changes_nothing_sets_nothing(put_back, monkeypatch):
-    """What the ranks begin with is what their parent has: they need not look at all of it."""
-    settings = process_settings.current()
-    monkeypatch.setattr(process_settings, "_at_fork", [])
-    process_settings.remember()
-
-    def refuse(row):
-        raise AssertionError(row.name)
-
-    monkeypatch.setattr(process_settings, "_value", refuse)
-    process_settings.take_over(settings)
-    with pytest.raises(AssertionError):
-        process_settings.take_over(settings._replace(values={**settings.values, "anomaly": 1}))
-
-
-class ShowsWhatItNoted(nn.Linear):
-    """Prints for how many forks its process has noted settings."""
-
-    def forward(self, x):
-        print(f"noted {len(process_settings._at_fork)}")
-        return super().forward(x)
-
-
-def test_only_the_fork_server_notes_what_its_ranks_begin_with(capsys):
-    """A process that noted its own settings would not put back what it has set."""
-    x = torch.zeros(M, 4)
-    with Pipeline([ShowsWhatItNoted(4, 4)], build("gpipe", 1, 1), loss=cross_entropy) as pipeline:
-        pipeline.predict(x)
-    assert "] noted 1\n" in capsys.readouterr().out
-    assert not process_settings._at_fork

@@ -90,9 +90,7 @@ def _be_silent(kind: type[BaseException], error: BaseException, at: TracebackTyp
 def main() -> NoReturn:
     """Be the server."""
     import pipelab.engine.launch.preload  # noqa: F401 - all that a rank needs
-    from pipelab.engine.protocol import process_settings
 
-    process_settings.remember()
     gc.freeze()  # a look at these objects in each rank would copy the memory that ranks share
     gc.enable()
     sys.excepthook = sys.__excepthook__

@@ -132,18 +132,6 @@ _OF_COMPILED = ("torch._dynamo.config", "torch._inductor.config", "torch._functo
 _PLAIN = (bool, int, float, str, type(None))
 
 
-_at_fork: list[dict[str, Any]] = []  # what a process begins with that the server forks
-
-
-def remember() -> None:
-    """In the fork server alone, which changes none of them later: note what its children have.
-
-    Most launches change nothing, and each rank would take 2 ms to read all of it again. No import
-    may do this: another process may put back what it has set.
-    """
-    _at_fork[:] = [current().values]
-
-
 def current() -> Settings:
     """Those of this process, as they are now."""
     values = {row.name: value for row in TABLE for value in _value(row)}
@@ -152,12 +140,9 @@ def current() -> Settings:
 
 def take_over(settings: Settings) -> None:
     """Set what differs in this process. It must be a rank's own: it gets the whole environment."""
-    before = dict(os.environ)
-    for name in before.keys() - settings.variables.keys():
+    for name in os.environ.keys() - settings.variables.keys():
         del os.environ[name]
-    os.environ.update(settings.variables.items() - before.items())
-    if settings.values in _at_fork:
-        return
+    os.environ.update(settings.variables)
     for row in TABLE:
         for value in _value(row):
             wanted = settings.values.get(row.name, value)
