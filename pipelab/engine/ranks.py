@@ -51,10 +51,14 @@ class Ranks(Protocol):
     def answers(self) -> list[Done]:
         """The answers to the oldest commands that have been given. Raises RankError as ``ask``."""
 
-    def ready(self, meet_again: bool = False) -> None:
-        """The stages are built: from now on ``timeout`` holds.
+    def begin(self, *first: Sequence[object], meet_again: bool = False) -> None:
+        """Carry out the first commands, from which on ``timeout`` holds.
 
         ``meet_again``: ranks may have to connect to each other once more, for NCCL.
+
+        Raises:
+            LaunchError: the ranks did not start.
+            RankError: one failed in a command.
         """
 
     def close(self) -> None:
@@ -62,7 +66,7 @@ class Ranks(Protocol):
 
 
 def start_ranks(num_ranks: int, replicas: int, timeout: float, idle_timeout: float | None) -> Ranks:
-    """The ranks of one pipeline, all replicas, connected to each other.
+    """The ranks of one pipeline, all replicas, on their start: ``begin`` waits for them.
 
     Raises:
         LaunchError: they did not start, or torchrun started another number.

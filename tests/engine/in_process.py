@@ -238,8 +238,9 @@ class InProcessRanks:
     def begun(self):
         return self.pages[0].begun()
 
-    def ready(self, meet_again=False):
-        pass
+    def begin(self, *first, meet_again=False):
+        for commands in first:
+            self.ask(commands)
 
     def ask(self, commands, meanwhile=None):
         self.give(commands)

@@ -254,7 +254,8 @@ def interrupted_at_line(wanted):
 
     sys.settrace(follow)
     try:
-        ranks = LaunchedRanks(1, 1, timeout=30.0)
+        ranks = LaunchedRanks(2, 1, timeout=30.0)  # the second one is not waited for at once
+        ranks.begin()
     except KeyboardInterrupt:
         return True
     finally:

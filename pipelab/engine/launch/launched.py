@@ -41,6 +41,8 @@ _LOOK = 1.0  # seconds between two looks at the ranks' progress
 class LaunchedRanks:
     """The processes of one pipeline, all its replicas. ``ask`` is the only way to talk to them.
 
+    They start while their parent does other work; ``begin`` waits for them.
+
     Args:
         timeout: seconds that any wait may take.
         idle_timeout: seconds without a question after which the processes end; None: never.
@@ -56,7 +58,7 @@ class LaunchedRanks:
     ):
         refuse_within_ranks()
         self.timeout = timeout
-        self.answer_timeout = max(timeout, START_TIMEOUT)  # until ``ready``
+        self.answer_timeout = max(timeout, START_TIMEOUT)  # until they have begun
         self.lock = threading.RLock()  # held while ranks work; a second thread may close
         self.last_asked = time.monotonic()
         self.why_closed = ""
@@ -68,13 +70,9 @@ class LaunchedRanks:
             self._end = weakref.finalize(self, self._processes.end)
         try:
             self._processes.start(num_ranks, replicas, timeout)
-            self._given.append([None] * num_ranks)
-            self._answers()
+            self._given.append([None] * num_ranks)  # each answers once it is up
             _close_when_idle(self, idle_timeout)
             forget_in_children(self)
-        except RankError as error:
-            self.close()
-            raise LaunchError(f"the ranks did not start: {error}") from None
         except BaseException:
             self.close()
             raise
@@ -82,18 +80,32 @@ class LaunchedRanks:
     @property
     def pids(self) -> tuple[int, ...]:
         """The processes, in rank order; empty once closed."""
-        processes = () if self.is_closed else self._processes.all
-        return tuple(process.pid for process in processes)
+        return () if self.is_closed else self._processes.wait_until_forked()
 
     def begun(self) -> tuple[Begun, ...]:
         """What each rank began last, in rank order; empty once closed."""
         return self._processes.progress.begun()
 
-    def ready(self, meet_again: bool = False) -> None:
-        """The stages are built: from now on ``timeout`` holds.
+    def begin(self, *first: Sequence[object], meet_again: bool = False) -> None:
+        """Carry out the first commands, from which on ``timeout`` holds.
 
+        Each rank finds all of them as soon as it is up, and waits for no other one's answer.
         ``meet_again``: ranks may have to connect to each other once more, for NCCL.
+
+        Raises:
+            LaunchError: the ranks did not start.
+            RankError: one failed in a command.
         """
+        with self._working():
+            for commands in first:
+                self._give(commands)
+            self._processes.wait_until_forked()
+            try:
+                self._answers()
+            except RankError as error:
+                raise LaunchError(f"the ranks did not start: {error}") from None
+            while self._given:
+                self._answers()
         self.answer_timeout = self.timeout
         if not meet_again:
             self._processes.remove_folder()
