@@ -11,7 +11,6 @@ from pipelab.engine.protocol.commands import Done
 from pipelab.engine.protocol.host import under_torchrun
 from pipelab.engine.protocol.progress import Begun
 from pipelab.engine.torchrun.joined import TorchrunRanks
-from pipelab.notice import noticed
 
 
 class Ranks(Protocol):
@@ -73,8 +72,7 @@ def start_ranks(num_ranks: int, replicas: int, timeout: float, idle_timeout: flo
     """
     if under_torchrun():  # its processes run the script: they end with it
         return TorchrunRanks(num_ranks, replicas, timeout)
-    with noticed(f"starting {num_ranks} process{'es' * (num_ranks > 1)}"):
-        return LaunchedRanks(num_ranks, replicas, timeout, idle_timeout)
+    return LaunchedRanks(num_ranks, replicas, timeout, idle_timeout)
 
 
 def describe(ranks: Ranks | None, num_ranks: int) -> str:

@@ -12,7 +12,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 
@@ -31,6 +31,7 @@ from pipelab.engine.protocol.progress import Begun
 from pipelab.engine.rank.raised import failure_in
 from pipelab.engine.transport.groups import START_TIMEOUT
 from pipelab.errors import LaunchError, PipelineClosed, RankError
+from pipelab.notice import noticed
 
 _SLACK = 0.5  # seconds: a rank's own timeout passes first, and its answer says more
 _GRACE = 1.0  # seconds for the other ranks to say why, once one has lost its connection
@@ -69,7 +70,8 @@ class LaunchedRanks:
             self._processes = Processes(num_ranks)
             self._end = weakref.finalize(self, self._processes.end)
         try:
-            self._processes.start(num_ranks, replicas, timeout)
+            with _starting(num_ranks):
+                self._processes.start(num_ranks, replicas, timeout)
             self._given.append([None] * num_ranks)  # each answers once it is up
             _close_when_idle(self, idle_timeout)
             forget_in_children(self)
@@ -99,9 +101,10 @@ class LaunchedRanks:
         with self._working():
             for commands in first:
                 self._give(commands)
-            self._processes.wait_until_forked()
             try:
-                self._answers()
+                with _starting(len(self._early)):
+                    self._processes.wait_until_forked()
+                    self._answers()
             except RankError as error:
                 raise LaunchError(f"the ranks did not start: {error}") from None
             while self._given:
@@ -256,6 +259,10 @@ class LaunchedRanks:
         if self._end.detach() is not None:
             self.why_closed = PARENTS
             self._processes.forget()
+
+
+def _starting(num_ranks: int) -> AbstractContextManager[None]:
+    return noticed(f"starting {num_ranks} process{'es' * (num_ranks > 1)}")
 
 
 def _message(rank: int, command: object) -> bytes:
