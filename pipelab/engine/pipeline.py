@@ -29,7 +29,6 @@ from pipelab.engine.protocol.commands import (
     Optimizer,
     Options,
     Run,
-    Use,
 )
 from pipelab.engine.protocol.device import choose
 from pipelab.engine.protocol.forks import compute_alone
@@ -219,7 +218,11 @@ class Pipeline:
         self._follow(lowered)
 
     def _follow(self, lowered: Lowered) -> None:
-        self._ask(self._uses(lowered))
+        self._ask(
+            plan.uses(
+                lowered, self.replicas, self.pace, self.overlap, self._options, self._sharing.ties
+            )
+        )
         self.schedule = lowered.schedule
 
     def gradients(self) -> dict[str, Tensor]:
@@ -317,19 +320,12 @@ class Pipeline:
     def _build(self, modules: list[nn.Module], lowered: Lowered) -> None:
         self._in_flight = StepsInFlight(self._ranks)
         try:
-            builds = plan.builds(modules, lowered, self.replicas, self._options, self._sharing)
-            with compilation_named(self._compiled):
-                self._ranks.begin(
-                    builds, self._uses(lowered), meet_again=self._options.place.is_ordered
-                )
+            self._ask(plan.builds(modules, lowered, self.replicas, self._options, self._sharing))
+            self._follow(lowered)
+            self._ranks.ready(meet_again=self._options.place.is_ordered)
         except BaseException:  # a Ctrl-C too: nobody has this pipeline yet, to close it
             self.close()
             raise
-
-    def _uses(self, lowered: Lowered) -> list[Use]:
-        return plan.uses(
-            lowered, self.replicas, self.pace, self.overlap, self._options, self._sharing.ties
-        )
 
     def _step(
         self, inputs: Any, targets: Any, update: bool, profiled: bool = False, folder: str = ""

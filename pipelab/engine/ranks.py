@@ -11,6 +11,7 @@ from pipelab.engine.protocol.commands import Done
 from pipelab.engine.protocol.host import under_torchrun
 from pipelab.engine.protocol.progress import Begun
 from pipelab.engine.torchrun.joined import TorchrunRanks
+from pipelab.notice import noticed
 
 
 class Ranks(Protocol):
@@ -50,14 +51,10 @@ class Ranks(Protocol):
     def answers(self) -> list[Done]:
         """The answers to the oldest commands that have been given. Raises RankError as ``ask``."""
 
-    def begin(self, *first: Sequence[object], meet_again: bool = False) -> None:
-        """Carry out the first commands, from which on ``timeout`` holds.
+    def ready(self, meet_again: bool = False) -> None:
+        """The stages are built: from now on ``timeout`` holds.
 
         ``meet_again``: ranks may have to connect to each other once more, for NCCL.
-
-        Raises:
-            LaunchError: the ranks did not start.
-            RankError: one failed in a command.
         """
 
     def close(self) -> None:
@@ -65,14 +62,15 @@ class Ranks(Protocol):
 
 
 def start_ranks(num_ranks: int, replicas: int, timeout: float, idle_timeout: float | None) -> Ranks:
-    """The ranks of one pipeline, all replicas, on their start: ``begin`` waits for them.
+    """The ranks of one pipeline, all replicas, connected to each other.
 
     Raises:
         LaunchError: they did not start, or torchrun started another number.
     """
     if under_torchrun():  # its processes run the script: they end with it
         return TorchrunRanks(num_ranks, replicas, timeout)
-    return LaunchedRanks(num_ranks, replicas, timeout, idle_timeout)
+    with noticed(f"starting {num_ranks} process{'es' * (num_ranks > 1)}"):
+        return LaunchedRanks(num_ranks, replicas, timeout, idle_timeout)
 
 
 def describe(ranks: Ranks | None, num_ranks: int) -> str:

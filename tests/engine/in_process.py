@@ -238,9 +238,8 @@ class InProcessRanks:
     def begun(self):
         return self.pages[0].begun()
 
-    def begin(self, *first, meet_again=False):
-        for commands in first:
-            self.ask(commands)
+    def ready(self, meet_again=False):
+        pass
 
     def ask(self, commands, meanwhile=None):
         self.give(commands)

@@ -254,8 +254,7 @@ def interrupted_at_line(wanted):
 
     sys.settrace(follow)
     try:
-        ranks = LaunchedRanks(2, 1, timeout=30.0)  # the second one is not waited for at once
-        ranks.begin()
+        ranks = LaunchedRanks(1, 1, timeout=30.0)
     except KeyboardInterrupt:
         return True
     finally:

@@ -5,14 +5,12 @@ import os
 import pickle
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing import current_process
 from multiprocessing.connection import Connection
 from typing import Any
 
-from pipelab.engine.launch.interrupt import Uninterrupted
 from pipelab.engine.protocol.open_file import OpenFile
 
 _ANSWER_TIME = 30.0  # seconds for the server to fork, on a busy machine
@@ -21,56 +19,43 @@ Call = tuple[Callable[..., object], tuple[object, ...]]
 
 
 class Child:
-    """One such process, as its parent knows it: asked for, and perhaps not yet forked.
+    """One such process, as its parent knows it.
 
     Args:
         status: where the server writes the process's number, and later its exit code.
 
     Attributes:
+        pid: its number.
         exit_code: minus the signal if one killed it; None while it runs.
+
+    Raises:
+        OSError: the system could not fork.
+        EOFError: the server has ended, or gives no answer.
     """
 
     def __init__(self, status: Connection):
         self._status = status
-        self._pid: int | None = None
         self.exit_code: int | None = None
-
-    @property
-    def pid(self) -> int:
-        """Its number, which the server says once it has forked it.
-
-        Raises:
-            OSError: the system could not fork.
-            EOFError: the server has ended, or gives no answer.
-        """
-        if self._pid is None:
-            if not self._status.poll(_ANSWER_TIME):
-                raise EOFError(f"no answer for {_ANSWER_TIME:g} s")
-            with Uninterrupted():  # the next number is an exit code
-                number: int = self._status.recv()
-                if number < 0:
-                    raise OSError(-number, os.strerror(-number))
-                self._pid = number
-        return self._pid
+        if not status.poll(_ANSWER_TIME):
+            raise EOFError(f"no answer for {_ANSWER_TIME:g} s")
+        self.pid: int = status.recv()
+        if self.pid < 0:
+            raise OSError(-self.pid, os.strerror(-self.pid))
 
     def has_ended(self, seconds: float = 0.0) -> bool:
-        """Whether it ends within so many seconds, or there is none."""
-        until = time.monotonic() + seconds
-        try:
-            while self.exit_code is None and self._status.poll(max(0.0, until - time.monotonic())):
-                if self._pid is None:
-                    _ = self.pid
-                else:
-                    self.exit_code = self._status.recv()
-        except (EOFError, OSError):  # the server was killed, and its children with it
-            self.exit_code = -signal.SIGKILL
+        """Whether it ends within so many seconds."""
+        if self.exit_code is None and self._status.poll(seconds):
+            try:
+                self.exit_code = self._status.recv()
+            except (EOFError, OSError):  # the server was killed, and its children with it
+                self.exit_code = -signal.SIGKILL
         return self.exit_code is not None
 
     def kill(self) -> None:
         """End it, whatever it does."""
-        if not self.has_ended() and self._pid is not None:
+        if not self.has_ended():
             with suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
+                os.kill(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Close the connection through which its end is reported."""

@@ -73,8 +73,8 @@ class _Server:
                     if not self._is_up:
                         raise EOFError("while it loaded torch")
 
-    def fork(self, name: str, call: Call, waits: bool) -> Child:
-        """A new process, which the caller waits for unless this ``waits``."""
+    def fork(self, name: str, call: Call) -> Child:
+        """A new process."""
         message, files = packed(name, call)
         with ExitStack() as opened:
             request, ours = map(opened.enter_context, Pipe(duplex=False))
@@ -88,8 +88,6 @@ class _Server:
                 ours.send_bytes(message)
             ours.close()
             child = Child(status)
-            if waits:
-                _ = child.pid  # raises what went wrong
             opened.pop_all()
             return child
 
@@ -213,42 +211,20 @@ def fork(name: str, target: Callable[..., object], *arguments: object) -> Child:
             raise _ended(error) from error
 
 
-def fork_next(name: str, target: Callable[..., object], *arguments: object) -> Child:
-    """The same while another one runs, and without waiting: ``wait_for`` it later.
-
-    So the server forks one after the other without a break, and this process does other work. It
-    does not end for being idle meanwhile, since the other one runs.
-    """
-    try:
-        return _fork(name, (target, arguments), waits=False)
-    except ConnectionError as error:
-        raise _ended(error) from error
-
-
-def wait_for(child: Child, name: str) -> int:
-    """Block until a process has been forked; its number. Raises LaunchError as ``fork``."""
-    try:
-        return child.pid
-    except EOFError as error:
-        raise _ended(error) from error
-    except OSError as error:
-        raise _not_started(name, error) from None
-
-
-def _fork(name: str, call: Call, waits: bool = True) -> Child:
-    """One process. Raises ConnectionError if the server takes no more requests."""
+def _fork(name: str, call: Call) -> Child:
+    """The same once. Raises ConnectionError if the server takes no more requests."""
     wait_until_up()
     with Uninterrupted():
         server = _started()
         try:
-            return server.fork(name, call, waits)
+            return server.fork(name, call)
         except EOFError as error:
             raise _ended(error) from error
         except ConnectionError:
             server.end()
             raise
         except OSError as error:
-            raise _not_started(name, error) from None
+            raise refused(f"the process {name!r} did not start", error) from None
 
 
 def pipe() -> tuple[Connection, Connection]:
@@ -257,10 +233,6 @@ def pipe() -> tuple[Connection, Connection]:
         return Pipe()
     except OSError as error:
         raise refused("no process was started", error) from None
-
-
-def _not_started(name: str, error: OSError) -> LaunchError:
-    return refused(f"the process {name!r} did not start", error)
 
 
 def _ended(error: Exception) -> LaunchError:

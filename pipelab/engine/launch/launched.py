@@ -12,7 +12,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 
@@ -31,7 +31,6 @@ from pipelab.engine.protocol.progress import Begun
 from pipelab.engine.rank.raised import failure_in
 from pipelab.engine.transport.groups import START_TIMEOUT
 from pipelab.errors import LaunchError, PipelineClosed, RankError
-from pipelab.notice import noticed
 
 _SLACK = 0.5  # seconds: a rank's own timeout passes first, and its answer says more
 _GRACE = 1.0  # seconds for the other ranks to say why, once one has lost its connection
@@ -41,8 +40,6 @@ _LOOK = 1.0  # seconds between two looks at the ranks' progress
 
 class LaunchedRanks:
     """The processes of one pipeline, all its replicas. ``ask`` is the only way to talk to them.
-
-    They start while their parent does other work; ``begin`` waits for them.
 
     Args:
         timeout: seconds that any wait may take.
@@ -59,7 +56,7 @@ class LaunchedRanks:
     ):
         refuse_within_ranks()
         self.timeout = timeout
-        self.answer_timeout = max(timeout, START_TIMEOUT)  # until they have begun
+        self.answer_timeout = max(timeout, START_TIMEOUT)  # until ``ready``
         self.lock = threading.RLock()  # held while ranks work; a second thread may close
         self.last_asked = time.monotonic()
         self.why_closed = ""
@@ -70,11 +67,14 @@ class LaunchedRanks:
             self._processes = Processes(num_ranks)
             self._end = weakref.finalize(self, self._processes.end)
         try:
-            with _starting(num_ranks):
-                self._processes.start(num_ranks, replicas, timeout)
-            self._given.append([None] * num_ranks)  # each answers once it is up
+            self._processes.start(num_ranks, replicas, timeout)
+            self._given.append([None] * num_ranks)
+            self._answers()
             _close_when_idle(self, idle_timeout)
             forget_in_children(self)
+        except RankError as error:
+            self.close()
+            raise LaunchError(f"the ranks did not start: {error}") from None
         except BaseException:
             self.close()
             raise
@@ -82,33 +82,18 @@ class LaunchedRanks:
     @property
     def pids(self) -> tuple[int, ...]:
         """The processes, in rank order; empty once closed."""
-        return () if self.is_closed else self._processes.wait_until_forked()
+        processes = () if self.is_closed else self._processes.all
+        return tuple(process.pid for process in processes)
 
     def begun(self) -> tuple[Begun, ...]:
         """What each rank began last, in rank order; empty once closed."""
         return self._processes.progress.begun()
 
-    def begin(self, *first: Sequence[object], meet_again: bool = False) -> None:
-        """Carry out the first commands, from which on ``timeout`` holds.
+    def ready(self, meet_again: bool = False) -> None:
+        """The stages are built: from now on ``timeout`` holds.
 
-        Each rank finds all of them as soon as it is up, and waits for no other one's answer.
         ``meet_again``: ranks may have to connect to each other once more, for NCCL.
-
-        Raises:
-            LaunchError: the ranks did not start.
-            RankError: one failed in a command.
         """
-        with self._working():
-            for commands in first:
-                self._give(commands)
-            try:
-                with _starting(len(self._early)):
-                    self._processes.wait_until_forked()
-                    self._answers()
-            except RankError as error:
-                raise LaunchError(f"the ranks did not start: {error}") from None
-            while self._given:
-                self._answers()
         self.answer_timeout = self.timeout
         if not meet_again:
             self._processes.remove_folder()
@@ -259,10 +244,6 @@ class LaunchedRanks:
         if self._end.detach() is not None:
             self.why_closed = PARENTS
             self._processes.forget()
-
-
-def _starting(num_ranks: int) -> AbstractContextManager[None]:
-    return noticed(f"starting {num_ranks} process{'es' * (num_ranks > 1)}")
 
 
 def _message(rank: int, command: object) -> bytes:

@@ -26,7 +26,6 @@ from pipelab.engine.protocol.progress import Progress
 from pipelab.engine.transport.shared_memory import SharedFiles
 
 _EXIT_TIME = 0.2  # seconds for ranks to end by themselves
-_AHEAD = 8  # ranks that are asked for and not yet forked, at most
 _KILL_TIME = 5.0  # seconds for killed ranks to be gone: a busy system is slow
 
 
@@ -64,26 +63,19 @@ class Processes:
         opened.callback(self._lifeline.close)
 
     def start(self, num_ranks: int, replicas: int, timeout: float) -> None:
-        """Ask for all ranks, whose pipes can be used from now on; ``wait_until_forked`` later."""
+        """Fork all ranks; they begin to connect to each other."""
         fork_server.wait_until_up()
         threads = threads_per_rank(num_ranks)
         settings = process_settings.current()  # as they are now: the server has its start's
         for rank in range(num_ranks):
-            if rank >= _AHEAD:  # the files that are on their way to another process are counted
-                fork_server.wait_for(self.all[rank - _AHEAD], _name(rank - _AHEAD))
-            fork = fork_server.fork_next if rank else fork_server.fork
             with Uninterrupted(), self._pipe() as theirs:  # a rank that nobody knows would stay
-                self.all.append(fork(
-                    _name(rank), rank_process.main,
+                self.all.append(fork_server.fork(
+                    f"pipelab rank {rank}", rank_process.main,
                     rank, num_ranks, replicas, theirs, self._read_end, self._shared.of_rank(rank),
                     self.folder, timeout, threads, settings,
                 ))  # fmt: skip
         with Uninterrupted():
             self._shared.close()
-
-    def wait_until_forked(self) -> tuple[int, ...]:
-        """The numbers of all processes. Raises LaunchError if the system forks no more."""
-        return tuple(fork_server.wait_for(c, _name(rank)) for rank, c in enumerate(self.all))
 
     def _pipe(self) -> Connection:
         """The rank's end of a new pipe; ours is kept."""
@@ -128,10 +120,6 @@ class Processes:
         self.logs.close()
         self._folder.close()
         self._shared.close()
-
-
-def _name(rank: int) -> str:
-    return f"pipelab rank {rank}"
 
 
 def threads_per_rank(num_ranks: int) -> int:

@@ -85,7 +85,7 @@ class TorchrunRanks:
             raise LaunchError(_wrong_size(size, num_ranks, replicas))
         self.num_ranks = num_ranks
         self.timeout = timeout
-        self.answer_timeout = max(timeout, groups.START_TIMEOUT)  # until they have begun
+        self.answer_timeout = max(timeout, groups.START_TIMEOUT)  # until ``ready``
         self.clock = Clock()
         self.clock_error = 0.0
         self.compared = self.last_answer = 0.0  # on rank 0's clock: all ranks decide alike
@@ -126,10 +126,8 @@ class TorchrunRanks:
         """What this rank began last; nothing is known of the others."""
         return self._progress.begun()
 
-    def begin(self, *first: Sequence[object], meet_again: bool = False) -> None:
-        """Carry out the first commands, from which on ``timeout`` holds. Raises as ``ask``."""
-        for commands in first:
-            self.ask(commands)
+    def ready(self, meet_again: bool = False) -> None:
+        """The stages are built: from now on ``timeout`` holds."""
         self.answer_timeout = self.timeout
 
     def ask(
