@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder
 from types import FrameType, ModuleType
 
+from pipelab.collector import paused_collector
 from pipelab.notice import noticed
 
 _PACKAGES = {"matplotlib": "Matplotlib", "numpy": "NumPy", "torch": "PyTorch"}
@@ -41,7 +42,7 @@ class _Finder:
         load = spec.loader.exec_module
 
         def whole(module: ModuleType) -> None:
-            with _held_back(), noticed(f"loading {_PACKAGES[package]}"):
+            with _held_back(), paused_collector(), noticed(f"loading {_PACKAGES[package]}"):
                 load(module)
 
         # of this loader alone, which stays what others know

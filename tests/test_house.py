@@ -315,11 +315,14 @@ def test_wheel_is_pure_python(wheel):
 def test_wheel_carries_all_that_pipelab_needs(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     shipped = [path for path in project_files() if PACKAGE in path.parents]
-    lessons = [path for path in project_files() if ROOT / "notebooks" in path.parents]
+    notebooks = ROOT / "notebooks"
+    course = [path for path in project_files() if notebooks in path.parents]
+    lessons = [path for path in course if notebooks / "template" not in path.parents]
     wanted = {relative(p) for p in shipped} | {f"pipelab/{relative(p)}" for p in lessons}
     wanted = {name.replace("pipelab/notebooks/teacher/", "pipelab/teacher/") for name in wanted}
     assert not wanted - names, f"the wheel lacks {sorted(wanted - names)}"
-    assert not [name for name in names if "/notebooks/teacher/" in name], "solutions for learners"
+    for folder in ("teacher", "template"):
+        assert not [name for name in names if f"/notebooks/{folder}/" in name], "for learners"
     for suffix in (".js", ".css", ".ipynb", "/py.typed"):
         assert any(name.endswith(suffix) for name in names), f"no {suffix} in the wheel"
     overrides = [

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 import types
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from pipelab.notice import noticed
 from pipelab.schedules import gpipe
 from pipelab.simulator import Cost
 
+EMPTY = {"text/plain": "", "text/html": ""}
+
 
 class Output:
     """What stands below a cell: each text that was displayed, and what has become of it."""
@@ -22,6 +25,17 @@ class Output:
     def __init__(self) -> None:
         self.said: list[str] = []
         self.left: list[dict[str, str]] = []
+        self.at_the_end: list[Callable[[], None]] = []
+
+    def register(self, event, function):
+        assert event == "post_run_cell"
+        if function not in self.at_the_end:
+            self.at_the_end.append(function)
+
+    def end(self) -> None:
+        """The cell's."""
+        for function in self.at_the_end:
+            function()
 
     def display(self, bundle, *, raw, display_id):
         assert raw
@@ -38,6 +52,8 @@ def cell(monkeypatch):
     output = Output()
     interactive = types.ModuleType("IPython")
     interactive.display = types.SimpleNamespace(display=output.display)
+    interactive.get_ipython = lambda: types.SimpleNamespace(events=output)
+    monkeypatch.setattr(notice, "_notices", {})
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
     monkeypatch.setitem(sys.modules, "IPython", interactive)
     monkeypatch.delenv(notice.SWITCH, raising=False)
@@ -63,7 +79,7 @@ def test_when_the_block_is_over_nothing_of_the_notice_is_left(cell):
     with noticed("loading"):
         time.sleep(0.3)
         assert [bundle["text/html"] for bundle in cell.left] == ["<pre>loading ...</pre>"]
-    assert cell.left == [{"text/plain": "", "text/html": ""}]
+    assert cell.left == [EMPTY]
 
 
 def test_a_block_that_ends_while_its_notice_appears_leaves_none(cell, monkeypatch):
@@ -74,7 +90,7 @@ def test_a_block_that_ends_while_its_notice_appears_leaves_none(cell, monkeypatc
     monkeypatch.setattr(sys.modules["IPython"].display, "display", late)
     with noticed("loading"):
         time.sleep(0.1)
-    assert cell.left == [{"text/plain": "", "text/html": ""}]
+    assert cell.left == [EMPTY]
 
 
 @pytest.mark.parametrize("place", ["script", "thread", "switched off"])
@@ -97,26 +113,26 @@ def test_a_block_within_a_block_of_the_same_words_adds_no_line(cell):
         for _ in range(2):
             long("loading PyTorch")
         long("starting 4 processes")
-    long("loading PyTorch")
-    assert cell.said == ["loading PyTorch ...", "starting 4 processes ...", "loading PyTorch ..."]
+    assert cell.said == ["loading PyTorch ...", "starting 4 processes ..."]
 
 
-def test_short_blocks_of_one_cell_are_one_long_one(cell, monkeypatch):
-    """Many short steps are a long wait, too; their line stays between them, and goes at the end."""
-    stdout = types.SimpleNamespace(write=sys.stdout.write, flush=sys.stdout.flush)
-    monkeypatch.setattr(sys, "stdout", stdout)
+def test_many_short_blocks_are_a_long_wait_and_say_so_once_in_a_cell(cell, monkeypatch):
     monkeypatch.setattr(notice, "_AFTER", 0.5)
-    monkeypatch.setattr(notice, "_LINGER", 0.2)
-    for stdout.parent_header in ({"msg_id": "a"}, {"msg_id": "b"}):
+    for _ in range(2):
         for _ in range(4):
             long("4 ranks at work")
-    stdout.parent_header = {"msg_id": "c"}
+        cell.end()
     long("4 ranks at work")
     assert cell.said == ["4 ranks at work ..."] * 2
-    until = time.monotonic() + 60
-    while any(left["text/plain"] for left in cell.left) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert [left["text/plain"] for left in cell.left] == ["", ""]
+    assert cell.left == [EMPTY] * 2
+
+
+def test_a_block_that_follows_a_long_one_uses_its_line_again(cell):
+    long("loading")
+    with noticed("loading"):
+        time.sleep(0.3)
+        assert [bundle["text/plain"] for bundle in cell.left] == ["loading ..."]
+    assert cell.left == [EMPTY] and cell.said == ["loading ..."]
 
 
 def test_a_pipeline_says_that_its_ranks_are_at_work(cell):
@@ -133,8 +149,9 @@ def test_an_idle_kernel_that_loads_the_parts_of_pytorch_says_so_once(cell, monke
     assert cell.said == ["loading PyTorch ..."]
 
 
-def test_it_ends_with_an_error_too(cell):
+def test_it_ends_with_an_error_too(cell, monkeypatch):
+    monkeypatch.setattr(notice, "_AFTER", 0.5)
     with pytest.raises(ValueError, match="mine"), noticed("what"):
         raise ValueError("mine")
-    time.sleep(0.1)
+    time.sleep(0.7)
     assert cell.said == []

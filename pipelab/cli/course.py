@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import pipelab
 from pipelab.cli.console import ENDINGS, CommandError, end_at_once, say, stopped_by, writable
+from pipelab.files import replacing
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 COPY = Path("pipelab-notebooks")
 _PATTERN = "[0-9][0-9]_*.ipynb"
-_HIDDEN = ("teacher", "template", "__pycache__")  # in a clone
+_HIDDEN = ("teacher", "template", "site", "__pycache__")  # what is no lesson, also in a clone
 
 
 def lab(arguments: argparse.Namespace) -> int:
@@ -198,13 +199,17 @@ def _holds_lessons(folder: Path) -> bool:
 
 
 def _copy(source: Traversable, target: Path) -> None:
-    """Copy what is not there yet; whatever is there stays as it is."""
+    """Copy what is not there yet; whatever is there stays as it is.
+
+    Each file is there whole or not at all: the next call continues what was interrupted.
+    """
     target.mkdir(exist_ok=True)
     for item in source.iterdir():
         if item.is_dir():
             _copy(item, target / item.name)
-        elif not (target / item.name).exists():
-            (target / item.name).write_bytes(item.read_bytes())
+        elif not os.path.lexists(target / item.name):  # a link of the learner's, too, stays
+            with replacing(target / item.name) as new:
+                new.write(item.read_bytes())
 
 
 def hold_port(wanted: int | None) -> socket.socket:

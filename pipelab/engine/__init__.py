@@ -1,6 +1,6 @@
 """Record: a schedule and a model become training on real ranks, one process each.
 
-    pipeline.py verify/ profile.py recording.py ranks.py      the public face
+    pipeline.py verify/ profile.py script_recording.py ranks.py      the public face
     driver/     the process that asks: checks, microbatches, plan, results, checkpoints
     launch/     ranks that this process starts: fork server, processes, their end
     torchrun/   ranks that torchrun has started: key-value store, clocks
@@ -31,23 +31,27 @@ One step, from ``pipeline.step(inputs, targets)`` to its result. The code cites 
                                                  [11] STEP: the optimizer
     [13] one loss, one trace  ◀───────────────── [12] Done: its loss, events and bytes
 
-Importing this starts the fork server in the background, so that the first launch is fast too.
+Importing this starts the fork server in the background, so that the first launch is fast too; the
+first of its names that is used loads torch.
 """
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from pipelab.engine.launch import fork_server
 from pipelab.errors import LaunchError
+from pipelab.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from pipelab.engine.driver.result import StepResult
+    from pipelab.engine.pipeline import Pipeline
+    from pipelab.engine.profile import Profile, profile_step
+    from pipelab.engine.script_recording import Recorded, recording
+    from pipelab.engine.verify import GradientReport, verify_gradients
+    from pipelab.partition.rows import Rows, Whole
 
 with suppress(LaunchError):  # raised again by the first launch
-    fork_server.begin()  # first of all: it loads torch while this process does the same
-
-from pipelab.engine.driver.result import StepResult
-from pipelab.engine.pipeline import Pipeline
-from pipelab.engine.profile import Profile, profile_step
-from pipelab.engine.recording import Recorded, recording
-from pipelab.engine.verify import GradientReport, verify_gradients
-from pipelab.partition.rows import Rows, Whole
+    fork_server.begin()  # it loads torch while this process does the same, or is still asking
 
 __all__ = [
     "GradientReport",
@@ -61,3 +65,19 @@ __all__ = [
     "recording",
     "verify_gradients",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "GradientReport": "verify",
+        "Pipeline": "pipeline",
+        "Profile": "profile",
+        "Recorded": "script_recording",
+        "Rows": ".partition.rows",
+        "StepResult": "driver.result",
+        "Whole": ".partition.rows",
+        "profile_step": "profile",
+        "recording": "script_recording",  # another name than its module's
+        "verify_gradients": "verify",
+    },
+)

@@ -5,6 +5,7 @@ share of about thirty inputs, first alone and then together with others. If some
 idea that agrees best with which of them fail is named, with the smallest failing input about it.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,15 +17,25 @@ from pipelab.lessons.comparing import A_FORM, NOTHING, Compare, call_of, compare
 from pipelab.lessons.results import Result
 from pipelab.lessons.shrink import Input, shrink, size
 
-__all__ = ["Draws", "Idea", "new_seed"]
+__all__ = ["Draws", "Idea", "far", "new_seed"]
 
 NAME = "drawn inputs"  # of the row
 SECONDS = 6.0  # for the search of a smaller input
 _TRIES = 200  # draws until one is about an idea
+_TWINS = 8
 _CHOICE = 6  # inputs about an idea, from which the one with the fewest others is taken
 _DIGITS = 6  # of a seed
 
 Call = Callable[[Function, Sequence[Input]], list[Outcome]]
+
+
+def far(random: Random, low: int, high: int) -> int:
+    """A whole number from low to high, of each order of magnitude alike: large ones, seldom even.
+
+    What an exercise has no limit for is drawn so, beside small numbers: an answer that is right up
+    to some number alone has to meet a larger one.
+    """
+    return round(math.exp(random.uniform(math.log(low), math.log(high))))
 
 
 def always(*_: object) -> bool:
@@ -82,7 +93,27 @@ class Draws:
             else:
                 one = self._about(idea, turn % 2 == 0, random, found)
             found.setdefault(repr(one), one)
+        found |= {repr(one): one for one in self._twins([*found.values()], random)}
         return sorted(found.values(), key=size)
+
+    def _twins(self, known: Sequence[Input], random: Random) -> list[Input]:
+        """Inputs that differ from a known one in one argument, or in the order of a list alone.
+
+        What keeps something from one call to the next may take them for the same.
+        """
+        twins: list[Input] = []
+        for _ in range(_TRIES):
+            one, other = random.sample(known, 2)
+            place = random.randrange(len(one))
+            new, old = other[place], one[place]
+            if isinstance(old, list) and random.random() < 0.5:
+                new = random.sample(old, len(old))
+            twin = (*one[:place], new, *one[place + 1 :])
+            if new != old and self.allowed(*twin):
+                twins.append(twin)
+            if len(twins) == _TWINS:
+                break
+        return twins
 
     def _about(self, idea: Idea, alone: bool, random: Random, known: dict[str, Input]) -> Input:
         """An input with this idea; alone: of several, the one with the fewest other ideas."""
@@ -149,10 +180,27 @@ class Judged:
         worst = [n for n, fails in enumerate(failed) if fails]
         first = next((n for n in worst if idea.about(*inputs[tried[n]])), worst[0])
         start, outcome = inputs[tried[first]], outcomes[tried[first]]
+        if self._is_right_alone(start, outcome, call):
+            return self._kept_something(start, results[first], f"{len(worst)} of {len(tried)}")
         smallest = self._smallest(start, outcome, results[first], idea, call)
         notes = {results[n].note for n in worst}
         note = notes.pop() if len(notes) == 1 else ""  # what all of them have in common
         return self._failure(smallest, idea, f"{len(worst)} of {len(tried)}", note)
+
+    def _is_right_alone(self, one: Input, outcome: Outcome, call: Call) -> bool:
+        if "running" in _way(outcome):
+            return False  # it would only take as long again
+        (alone,) = call(self.function, [self.draws.arguments(*one)])
+        return self.result(one, alone).ok
+
+    def _kept_something(self, one: Input, result: Result, how_many: str) -> Result:
+        """Right if called alone: what is wrong is what other calls have left."""
+        hint = (
+            f"{how_many} fail, and each may be right alone, as {self._call_text(one)} is: does the "
+            f"function keep something from one call to the next, such as a list, a counter or "
+            f"earlier results, or draw random numbers? (The same inputs again: seed={self.seed}.)"
+        )
+        return Result(NAME, result.expected, result.got, False, hint)
 
     def result(self, one: Input, outcome: Outcome) -> Result:
         """Of one input."""

@@ -68,9 +68,16 @@ class Exercise:
 
 
 class Tried(NamedTuple):
-    """What a function returned for each named case that it answered, and whether all was right."""
+    """What a function returned for each named case that it answered, and whether that was right.
+
+    Attributes:
+        values: of the named cases.
+        named: whether all named cases were right.
+        right: whether the drawn inputs were right, too.
+    """
 
     values: list[object]
+    named: bool
     right: bool
 
 
@@ -109,6 +116,7 @@ def each(
         if not outcome.problem or outcome.problem not in (before, NOT_TRIED):
             rows.append(result)
         before = outcome.problem
+    named = right
     outcomes = outcomes[len(cases) :]
     if draws and any(outcome.problem not in (before or None, NOT_TRIED) for outcome in outcomes):
         judged = Judged(function, draws, draws.compare or compare, seed)
@@ -116,7 +124,7 @@ def each(
         right = right and row.ok
         rows.append(row)
     yield from _sure(rows)
-    return Tried(values, right)
+    return Tried(values, named, right)
 
 
 def _with_call(result: Result, call: str) -> Result:

@@ -7,16 +7,17 @@ ranks are forked from, is most of the work: so nbgrader's notebook starts the in
 first cell (``warm_up``), and it stays for all checks.
 
     the notebook             grade("01.1", answer)
-                             a line of JSON: the exercise, the answer
+                             a line, a Python literal: the exercise, the answer
     a new interpreter        python -m pipelab.lessons.grading
-                             a line of JSON: the verdict as text, and whether it is passed
+                             a line: whether it is passed, and the verdict as text
+
+Both lines need no function of a library, such as json's, that a cell may have replaced.
 """
 
-import json
 import os
 import subprocess
 import sys
-from base64 import b64decode, b64encode
+from ast import literal_eval
 from contextlib import suppress
 from select import select
 from tempfile import TemporaryFile
@@ -26,6 +27,9 @@ _SECONDS = 600.0  # for one check
 _FIRST = 300.0  # seconds until the first check: the cells above it may take long
 _IDLE = 30.0  # seconds without another check, after which the interpreter ends
 _KEPT = "_pipelab_grader"  # in ``sys``, since this module is loaded anew for each check
+_PASSED = b"passed"  # the first word of a verdict
+
+Message = tuple[str, str, str, bytes]  # the exercise, and what ``_packed`` gives
 
 
 def begin() -> None:
@@ -41,17 +45,21 @@ def grade(name: str, answer: object) -> None:
         AssertionError: it is not passed.
     """
     kept = vars(sys).get(_KEPT)
-    grader = kept or _Grader()
-    message = _packed(answer) | {"exercise": name}  # it starts meanwhile
-    verdict = grader.asked(message)
-    if verdict is None and kept:  # it has ended since the last check
-        grader = _Grader()
+    try:
+        grader = kept or _Grader()
+        message = name, *_packed(answer)  # it starts meanwhile
         verdict = grader.asked(message)
+        if verdict is None and kept:  # it has ended since the last check
+            grader = _Grader()
+            verdict = grader.asked(message)
+    except OSError as error:  # no process, or no file
+        raise AssertionError(f"{name} could not be graded: {error}") from None
     vars(sys)[_KEPT] = grader if verdict else None
     if verdict is None:
         raise AssertionError(f"{name} could not be graded:\n{grader.errors}")
-    sys.stdout.write(verdict["said"])
-    if not verdict["passed"]:
+    passed, _, said = verdict.partition(b" ")
+    sys.stdout.write(said.decode("unicode_escape"))
+    if passed != _PASSED:
         raise AssertionError(f"{name} is not passed yet")
 
 
@@ -63,23 +71,28 @@ class _Grader:
         pipe = subprocess.PIPE
         self.errors = ""  # the end of what it said of them, once it has ended
         self._errors = TemporaryFile()  # noqa: SIM115 - open as long as the interpreter runs
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors)
+        try:
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors)
+        except OSError:
+            self._errors.close()
+            raise
         self._to = cast(BinaryIO, self._process.stdin)
         self._from = cast(BinaryIO, self._process.stdout)
 
-    def asked(self, message: dict[str, str]) -> dict[str, str] | None:
-        """Its verdict; None if it has ended, or takes too long."""
+    def asked(self, message: Message) -> bytes | None:
+        """Its verdict, a line; None if it has ended, or takes too long."""
         line = b""
+        request = *message, [f"{folder}" for folder in sys.path]  # some notebooks add a Path
         try:
             with suppress(BrokenPipeError):
-                self._to.write(json.dumps(message | {"path": sys.path}).encode() + b"\n")
+                self._to.write(f"{request!a}\n".encode())
                 self._to.flush()
             if select([self._from], [], [], _SECONDS)[0]:
                 line = self._from.readline()
         finally:
             if not line:  # no later check may read what this one did not
                 self._end()
-        return json.loads(line) if line else None
+        return line or None
 
     def _end(self) -> None:
         self._process.kill()
@@ -91,31 +104,36 @@ class _Grader:
                 stream.close()
 
 
-def _packed(answer: object) -> dict[str, str]:
-    """The answer for the new interpreter: as bytes, or in words why there are none."""
+def _packed(answer: object) -> tuple[str, str, bytes]:
+    """The answer for the new interpreter: what kind of thing, words about it, and its bytes."""
     from pipelab.errors import LessonError
     from pipelab.lessons.answer_bytes import as_bytes
 
     if answer is None or answer is ...:
-        return {}
-    if not callable(answer):
-        return {"type": type(answer).__name__}
+        return "nothing", "", b""
     try:
-        data = b64encode(as_bytes(answer)).decode()
+        if not callable(answer):
+            return "other", type(answer).__name__, b""
+        return "answer", f"{getattr(answer, '__name__', 'answer')}", as_bytes(answer)
     except LessonError as error:
-        return {"error": str(error)}
-    return {"data": data, "name": str(getattr(answer, "__name__", "answer"))}
+        return "unsendable", f"{error}", b""
+    except Exception:  # whatever a learner's attributes raise
+        return "unsendable", "it has no name", b""
 
 
-def _unpacked(message: dict[str, str]) -> object:
+def _unpacked(kind: str, words: str, data: bytes) -> object:
     """What stands for the answer in the new interpreter."""
     from pipelab.lessons.answer_bytes import Packed
 
-    if "data" in message:
-        return Packed(b64decode(message["data"]), message["name"])
-    if "error" in message:
-        return _Unsendable(message["error"])
-    return type(message["type"], (), {})() if "type" in message else None
+    match kind:
+        case "answer":
+            return Packed(data, words)
+        case "unsendable":
+            return _Unsendable(words)
+        case "other":
+            return type(words, (), {})()
+        case _:
+            return None
 
 
 class _Unsendable:
@@ -135,18 +153,19 @@ class _Unsendable:
 
 def main() -> None:
     """In the new interpreter: one check after another."""
-    verdicts = os.fdopen(os.dup(1), "w")
+    verdicts = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what else is printed is no verdict
     from pipelab.lessons import check, exercise  # noqa: F401 - the second one loads torch
 
     wait = _FIRST
     while select([0], [], [], wait)[0] and (line := sys.stdin.buffer.readline()):
         wait = _IDLE
-        message = json.loads(line)
-        sys.path += [folder for folder in message["path"] if folder not in sys.path]
-        verdict = check(message["exercise"], _unpacked(message))
-        json.dump({"said": f"{verdict}\n", "passed": verdict.passed}, verdicts)
-        print(file=verdicts, flush=True)
+        name, *packed, path = literal_eval(line.decode())
+        sys.path += [folder for folder in path if folder not in sys.path]
+        verdict = check(name, _unpacked(*packed))
+        outcome = _PASSED if verdict.passed else b"not"
+        verdicts.write(outcome + b" " + f"{verdict}\n".encode("unicode_escape") + b"\n")
+        verdicts.flush()
 
 
 if __name__ == "__main__":

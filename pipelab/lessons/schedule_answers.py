@@ -21,6 +21,7 @@ __all__ = [
     "gradients",
     "of_each_rank",
     "other_size",
+    "refused",
     "rows_of",
     "schedule_of",
 ]
@@ -110,6 +111,15 @@ def other_size(schedule: Schedule, p: int, m: int) -> tuple[str, str] | None:
     if schedule.num_ranks != p:
         return f"rows for {number(schedule.num_ranks, 'rank')}", "a row of tokens for each rank"
     return got, "rank r runs stage r, for each of the m microbatches, numbered from 0"
+
+
+def refused(name: str, expected: str, error: ScheduleError) -> Result:
+    """The row of an answer that is no schedule: beside what was got, what the error says of it."""
+    got, *more = str(error).splitlines()
+    rule = "\n".join(more)
+    if not more:
+        got, _, rule = got.partition(": ")
+    return Result(name, expected, got, False, rule)
 
 
 def gradients(of: Experiment, schedule: Schedule, name: str) -> Result:

@@ -9,6 +9,7 @@ from pipelab.lessons.drawn import new_seed
 from pipelab.lessons.exercise import Exercise
 from pipelab.lessons.results import Result, Shown, Verdict
 from pipelab.lessons.torch_settings import usual_settings
+from pipelab.lessons.written import visible
 
 _OWN = "Your answer uses pipelab's own functions, and is right: could you write it without them?"
 _RESTART = "not your answer's fault: restart the kernel, run the cells again, and then this check"
@@ -18,11 +19,17 @@ def judged(name: str, exercise: Exercise, answer: object, seed: int | None) -> V
     """The verdict on an answer; ``seed``: of the inputs that are drawn, a new one if None."""
     with usual_settings(), keep_prints() as prints:
         results, shown = _judge(exercise, answer, new_seed() if seed is None else seed)
-    verdict = Verdict(name, exercise.title, tuple(results), tuple(shown), str(prints))
+    rows = tuple(map(_visible, results))
+    verdict = Verdict(name, exercise.title, rows, tuple(shown), visible(str(prints)))
     asks = verdict.passed and not exercise.may_use_pipelab
     if asks and callable(answer) and uses_pipelab(answer):
         verdict = replace(verdict, below="\n".join(filter(None, (_OWN, verdict.below))))
     return verdict
+
+
+def _visible(row: Result) -> Result:
+    name, expected, got, ok, *others = row
+    return Result(visible(name), visible(expected), visible(got), ok, *map(visible, others))
 
 
 def _judge(exercise: Exercise, answer: object, seed: int) -> tuple[list[Result], list[Shown]]:

@@ -102,21 +102,24 @@ def _set(running: _Running) -> Iterator[None]:
         _running.reset(token)
 
 
+_WHOLE = nullcontext()  # for all that are no slices
+
+
 class Slices:
     """What one stage keeps of the slices in flight, and the gradients on their way back."""
 
     def __init__(self) -> None:
         self._made: dict[int, list[_Made]] = defaultdict(list)  # by microbatch, in order
 
-    @contextmanager
-    def forward(self, number: int, inputs: Sequence[Tensor]) -> Iterator[None]:
+    def forward(self, number: int, inputs: Sequence[Tensor]) -> AbstractContextManager[None]:
         """Run a slice's forward within this; whatever is no slice runs as it would without.
 
         ``inputs``: (rows, tokens, ...).
         """
-        if not isinstance(number, Slice):
-            yield
-            return
+        return self._forward(number, inputs) if isinstance(number, Slice) else _WHOLE
+
+    @contextmanager
+    def _forward(self, number: Slice, inputs: Sequence[Tensor]) -> Iterator[None]:
         made = _Made(inputs[0].shape[1])
         before = self._made[number.microbatch]
         with _set(_Running(before[:], made)):

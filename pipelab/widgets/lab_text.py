@@ -140,8 +140,10 @@ def figures(result: Recorded, settings: Settings) -> list[dict[str, str]]:
     prediction = settings.prediction
     if prediction is not None and percent(prediction.bubble_fraction, 1) != on_paper:
         found.append(("bubble, simulated with these times", percent(prediction.bubble_fraction, 1)))
+    found.append(("one step", time_text(trace.duration)))
+    if prediction is not None and trace.disturbance:  # otherwise it is the same number
+        found.append(("one step, simulated", time_text(prediction.duration)))
     found += [
-        ("one step", time_text(trace.duration)),
         ("most bytes on a rank", bytes_text(most)),
         ("loss", f"{result.loss:.4f}"),
     ]
@@ -230,6 +232,8 @@ def guesses(shares: Mapping[tuple[int, int], float]) -> list[dict[str, object]]:
 def lab_error(error: Exception | None) -> str:
     """An error whose advice names the lab's own controls, not arguments of a pipeline."""
     text = error_text(error)
+    if isinstance(error, ScheduleError):
+        return f"{text}\nOr change the controls: Reset returns to what the lab began with."
     if not isinstance(error, RankOutOfMemory):
         return text
     advice = "Choose more ranks, more microbatches, 1F1B, or more memory of a rank."

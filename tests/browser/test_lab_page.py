@@ -66,6 +66,10 @@ def test_a_disturbed_run_says_so_first(sheet, lab_page):
     for part in (".pl-figures", ".pl-chart", ".pl-timeline"):
         assert box(page, ".pl-disturbed")["y"] < box(page, part)["y"]
     expect(page.locator(".pl-mark.pl-hollow")).to_have_count(1)
+    fill = page.locator(".pl-hollow circle").evaluate("(mark) => getComputedStyle(mark).fill")
+    assert fill == "rgb(255, 255, 255)", (
+        "the page's ground: a cross below it does not cross its letter"
+    )
     expect(page.locator(".pl-key")).to_contain_text("hollow: the machine was busy")
 
     failed = sheet(lab_page(2, head=head, session=runs, state="error")[0], viewport=NOTEBOOK)

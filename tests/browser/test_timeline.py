@@ -13,6 +13,7 @@ from pipelab.widgets import Timeline
 from pipelab.widgets.page import timeline_page
 from tests.browser_steps import settled, under_way
 from tests.traces import recorded_like
+from tests.widgets.test_story import kitchen
 
 RECORDED = recorded_like(one_f_one_b(4, 8))
 NOTEBOOK = {"width": 1132, "height": 680}  # what a cell in a window of 1280 has, and margins
@@ -264,6 +265,19 @@ def test_a_prediction_does_not_strike_out_why_a_rank_is_idle(sheet, tmp_path):
         assert box["x"] + box["width"] < line["x"] or box["x"] > line["x"] + line["width"]
 
 
+def test_what_looks_like_one_gap_is_labelled_once(sheet, tmp_path):
+    """Cook 1 waits for dish 1, first since cook 2 works, then since cook 0 does: "waits waits"."""
+    trace = kitchen(3, 6, one_by_one=True)
+    page = sheet(
+        Timeline(trace).to_html(tmp_path / "once.html"), viewport={"width": 1800, "height": 900}
+    )
+    rows = page.locator(".pl-reason").evaluate_all(
+        "(all) => all.map((word) => [word.getAttribute('y'), word.textContent])"
+    )
+    texts = [text for y, text in rows if y == sorted({y for y, _ in rows}, key=float)[1]]
+    assert len(texts) == 7 and [text for text in texts if text.startswith("waits for 0F")], texts
+
+
 def test_the_legend_names_only_what_the_picture_shows(sheet, tmp_path):
     """A message of a hundredth of a pixel was named, and nowhere to be seen."""
     for latency, is_named in ((1e-6, False), (2e-3, True)):
@@ -276,19 +290,12 @@ def test_the_legend_names_only_what_the_picture_shows(sheet, tmp_path):
         assert ("idle: message in transit" in names) == is_named
 
 
-def test_lines_of_ranks_and_numbers_with_units_are_whole(sheet, tmp_path):
-    """The longest reason was cut to "a rank with mor…" in a notebook at 1280 px."""
+def test_no_number_of_a_table_is_parted_from_its_unit(sheet, tmp_path):
+    """On a phone "463 ms" was written in two lines."""
     cost = Cost([0.0121, 0.0121, 0.0242, 0.0121], 0.0121, 0.0121)
-    trace = simulate(one_f_one_b(4, 16), cost)
-    path = Timeline(trace, over=simulate(gpipe(4, 16), cost)).to_html(tmp_path / "uneven.html")
-    page = sheet(path, viewport={"width": 1120, "height": 900})
-    lines = page.locator(".pl-now span:last-child")
-    assert any("a rank with more work" in text for text in lines.all_inner_texts())
-    cut = lines.evaluate_all(
-        "(all) => all.filter((line) => line.scrollWidth > line.clientWidth).length"
-    )
-    assert cut == 0
-    page.set_viewport_size({"width": 400, "height": 800})
+    trace, other = (simulate(build(4, 16), cost) for build in (one_f_one_b, gpipe))
+    path = Timeline(trace, over=other).to_html(tmp_path / "uneven.html")
+    page = sheet(path, viewport={"width": 400, "height": 800})
     lines_of = """(all) => all.map((cell) => {
         const range = document.createRange();
         range.selectNodeContents(cell);

@@ -114,7 +114,7 @@ def make_folder():
     time.sleep(float(sys.argv[1]))
     print("now", flush=True)
 threading.Thread(target=make_folder).start()
-import pipelab.engine
+import pipelab.engine.pipeline
 """
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import os
+import signal
 import struct
 import threading
 import time
@@ -14,7 +15,6 @@ from itertools import count
 
 import cloudpickle
 import numpy as np
-import psutil
 import pytest
 import torch
 
@@ -31,6 +31,7 @@ from pipelab.lessons.plain_data import decoded, encoded, plain
 from pipelab.lessons.torch_settings import usual_settings
 from pipelab.lessons.unproven import BROKEN
 from pipelab.schedules import gpipe
+from tests.faults.leftovers import gone
 
 
 @pytest.fixture(autouse=True)
@@ -421,6 +422,19 @@ def test_a_verdict_is_short_and_never_a_traceback(value):
         assert progress_file.load()["checks"][name]["passed"] is False
 
 
+def test_control_characters_of_an_answer_reach_no_terminal():
+    """A notebook clears its output at some, an editor turns the text around at others."""
+
+    def colours(cooks, dishes):
+        print("\x1b[31mred\x1b[0m\tand", "\u202eback")
+        return [["\x1b[2J0F0\b\0"]] * cooks
+
+    verdict = check("01.1", colours)
+    text = str(verdict) + verdict._repr_html_()
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert r"\x1b[31mred\x1b[0m" in text and r"\x1b[2J0F0\x08\x00" in text
+
+
 def test_a_fault_of_the_check_is_a_verdict(monkeypatch):
     def judge(function, seed):
         yield equal("row", 1, 1)
@@ -445,23 +459,52 @@ def test_a_killed_fork_server_costs_nothing_but_time(monkeypatch):
         fork_server.end()
 
 
-def test_what_an_answer_forks_ends_with_it():
-    def forks():
-        pid = os.fork()
-        if pid == 0:
-            time.sleep(60)
+def forks():
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(60)
+        os._exit(0)
+    return pid
+
+
+def forks_a_daemon():
+    """In a new session, with no file open, and with a parent that has ended."""
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if pid := os.fork():
+            os.write(write, str(pid).encode())
             os._exit(0)
-        return pid
-
-    (outcome,) = call(forks, [()])
-    until = time.monotonic() + 5.0
-    while _is_there(outcome.value) and time.monotonic() < until:
-        time.sleep(0.02)
-    assert not _is_there(outcome.value)
+        os.closerange(0, 100)
+        time.sleep(60)
+        os._exit(0)
+    return int(os.read(read, 100))
 
 
-def _is_there(pid):
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+@pytest.mark.parametrize("start", [forks, forks_a_daemon])
+def test_what_an_answer_forks_ends_with_it(start):
+    (outcome,) = call(start, [()])
+    assert gone([outcome.value], 5.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [forks, forks_a_daemon])
+def test_what_an_answer_forks_ends_with_the_kernel(start, tmp_path):
+    """A kernel that is killed can end nothing itself."""
+    said = tmp_path / "pid"
+
+    def answer(kernel):
+        said.write_text(f"{start()} {os.getpid()}")
+        os.kill(kernel, signal.SIGKILL)
+        time.sleep(60)
+
+    pid = os.fork()
+    if pid == 0:
+        with suppress(BaseException):
+            call(answer, [(os.getpid(),)])
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert gone(map(int, said.read_text().split()), 5.0)
 
 
 def test_each_case_of_an_exercise_is_compared_with_what_was_given():

@@ -5,6 +5,7 @@ from importlib import import_module
 
 import cloudpickle
 import pytest
+import torch
 
 from pipelab.lessons import check, exercise, trials
 from pipelab.lessons.answer_process import call
@@ -63,6 +64,26 @@ def test_every_exercise_has_eight_wrong_answers_and_two_ways_to_say_nothing(name
     for nothing in (..., None, stub, 7, "gpipe"):
         verdict = check(name, nothing)
         assert verdict.results and not any(row.ok for row in verdict.results), verdict
+
+
+ODD = [
+    10**400,
+    True,
+    "8",
+    [],
+    [float("nan")] * 4,
+    [[10**400] * 3] * 4,
+    [["0F99999999999"]] * 4,
+    {"a": torch.empty(0, 3)},
+]
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_no_value_is_a_fault_of_the_check(name):
+    """In 06.1, a number was one: "not your answer's fault: restart the kernel"."""
+    for value in ODD:
+        verdict = judge(name, lambda *arguments, value=value: value, 0)
+        assert verdict.results and not verdict.passed
 
 
 @pytest.mark.parametrize("number", MODULES)

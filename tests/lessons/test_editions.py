@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import nbformat
@@ -16,6 +17,7 @@ import pytest
 from pipelab.cli import course
 from pipelab.cli.main import main
 from pipelab.errors import LessonError
+from pipelab.files import replacing
 from pipelab.lessons import edition
 from pipelab.lessons.chapters import MODULES, chapter_of
 from pipelab.lessons.contents import GLOSSARY, linked
@@ -228,9 +230,48 @@ def test_a_copy_for_learners_has_no_solutions(tmp_path, monkeypatch):
     assert len(list((tmp_path / "learner" / "mine").glob("*.ipynb"))) == len(LESSONS)
 
 
+def test_an_interrupted_copy_of_the_lessons_is_continued(tmp_path, monkeypatch):
+    """Half a notebook would be taken for the learner's own at the next start, and stay so."""
+    package = tmp_path / "site" / "pipelab"
+    lessons = package / "notebooks"
+    shutil.copytree(NOTEBOOKS / "guides", lessons / "guides")
+    shutil.copy(NOTEBOOKS / "01_the_relay_team.ipynb", lessons)
+    monkeypatch.setattr(course.pipelab, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(course, "files", lambda _: package)
+    (tmp_path / "learner").mkdir()
+    monkeypatch.chdir(tmp_path / "learner")
+    there = sorted(path.relative_to(lessons) for path in lessons.rglob("*.*"))
+    for place in range(len(there)):
+        shutil.rmtree(course.COPY, ignore_errors=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(course, "replacing", _interrupted_at(place))
+            with pytest.raises(KeyboardInterrupt):
+                course.home()
+        assert course.home() == course.COPY
+        assert sorted(path.relative_to(course.COPY) for path in course.COPY.rglob("*.*")) == there
+        for path in there:
+            assert (course.COPY / path).read_bytes() == (lessons / path).read_bytes()
+
+
+def _interrupted_at(place):
+    """``replacing``, interrupted in the middle of the file with this number."""
+    numbers = count()
+
+    @contextmanager
+    def write(path):
+        with replacing(path) as file:
+            if next(numbers) == place:
+                file.write(b"{")
+                raise KeyboardInterrupt
+            yield file
+
+    return write
+
+
 def test_jupyterlab_does_not_list_a_clones_solutions():
     options = course.options(NOTEBOOKS / "01_the_relay_team.ipynb", 8888, browser=False)
-    assert "--ContentsManager.hide_globs=teacher" in options
+    for name in ("teacher", "template", "site"):
+        assert f"--ContentsManager.hide_globs={name}" in options
 
 
 def test_a_grader_runs_what_gives_names_and_skips_what_runs_ranks():

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import time
 import warnings
 from dataclasses import replace
@@ -13,13 +14,14 @@ import nbformat
 import pytest
 
 from pipelab.cli.main import main
-from pipelab.errors import LessonError
+from pipelab.errors import LessonError, ScheduleError
 from pipelab.lessons import check, hint, predict, predicted, progress_file, reveal
 from pipelab.lessons.answer_process import _BUSY, NOT_TRIED, _is_busy, call
 from pipelab.lessons.chapters import questions_of
 from pipelab.lessons.chapters.ch01_relay import MINUTE
 from pipelab.lessons.questions import Choice, Choose
-from pipelab.lessons.results import Result, Verdict
+from pipelab.lessons.results import Result, Shown, Verdict
+from pipelab.lessons.schedule_answers import refused
 from pipelab.lessons.trials import trial
 from pipelab.schedules import gpipe, one_f_one_b, zero_bubble_h1
 from pipelab.simulator import Cost, simulate
@@ -115,6 +117,19 @@ def test_verdict_says_expected_and_got_in_text_and_html():
 def test_a_column_without_words_takes_no_room():
     html = Verdict("01.1", "order", (Result("dishes", "6", "6", True),))._repr_html_()
     assert "where to look" not in html and html.count('scope="col"') == html.count("<td") + 1
+
+
+@pytest.mark.parametrize(
+    ("error", "got", "where"),
+    [
+        ("'F0' is no token: write 2F0", "'F0' is no token", "write 2F0"),
+        ("deadlock: none can go on\n  rank 0\nmove", "deadlock: none can go on", "  rank 0\nmove"),
+    ],
+)
+def test_what_an_error_says_stands_once_in_a_row(error, got, where):
+    """The same sentence stood in two columns, of each of six rows."""
+    row = refused("4 ranks", "34.5 slots", ScheduleError(error))
+    assert (row.got, row.remark, row.ok) == (got, where, False)
 
 
 # --------------------------------------------------------------------------------- progress file
@@ -519,3 +534,7 @@ def test_a_disturbed_run_is_named_first():
     said = "Your machine was busy: 3 of 8 actions took longer than set. Run again. Measured: 0.25"
     assert repr(reveal("03", 0.25, calm, busy)).startswith(said)
     assert repr(reveal("03", 0.25, calm)).startswith("Measured")
+    html = Verdict("09.1", "t", (), (Shown("Yours, 9 ms", calm), Shown("Yours, 99 ms", busy)))
+    first, second = re.findall(r"<p>((?:<b>Your|Yours).*?)</p>", html._repr_html_())
+    assert first == "Yours, 9 ms"
+    assert second == f"<b>{said.removesuffix(' Measured: 0.25')}</b> Yours, 99 ms"

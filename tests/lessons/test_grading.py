@@ -1,6 +1,7 @@
 """Grading in a new interpreter: what the notebook's process has changed does not count."""
 
 import builtins
+import json
 import sys
 import threading
 from runpy import run_module
@@ -59,6 +60,8 @@ def patches(monkeypatch):
     monkeypatch.setattr(simulator, "simulate", None)
     monkeypatch.setattr(builtins, "abs", lambda x: 0)
     monkeypatch.setattr(builtins, "all", lambda x: True)
+    monkeypatch.setattr(json, "dumps", lambda *_, **__: "{}")
+    monkeypatch.setattr(json, "loads", lambda *_, **__: {"said": "", "passed": True})
 
 
 def test_patches_change_no_grade(grade, patches, capsys):
@@ -68,6 +71,17 @@ def test_patches_change_no_grade(grade, patches, capsys):
     with pytest.raises(AssertionError, match=r"01\.2 is not passed yet"):
         grade("01.2", wrong)
     assert "not yet" in capsys.readouterr().out
+
+
+def test_a_path_among_the_folders_of_modules_is_one(grade, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
+    grade("01.2", right)
+
+
+def test_what_the_system_refuses_is_said(grade, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(AssertionError, match=r"01\.2 could not be graded: .*No such file"):
+        grade("01.2", right)
 
 
 def test_one_interpreter_grades_all_of_a_notebook(grade, capsys):
@@ -91,7 +105,7 @@ def test_in_a_notebook_that_nbgrader_executes_it_starts_at_once(grade, monkeypat
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
     monkeypatch.setattr(warm_up, "_is_kernel", lambda: True)
     monkeypatch.setattr(warm_up.asyncio, "get_running_loop", lambda: pytest.fail("it loads"))
-    monkeypatch.delitem(sys.modules, "pipelab.engine")
+    monkeypatch.delitem(sys.modules, "pipelab.engine.pipeline", raising=False)
     warm_up.begin()
     assert "_pipelab_grader" in vars(sys)
 

@@ -12,7 +12,9 @@ import pytest
 
 from pipelab.errors import RankOutOfMemory
 from pipelab.lessons.edition import read
-from pipelab.simulator import Cost
+from pipelab.lessons.trials import share
+from pipelab.schedules import gpipe
+from pipelab.simulator import Cost, simulate
 from pipelab.widgets import TimelineLab
 from pipelab.widgets.settings import Settings
 from pipelab.widgets.settings import part as share_of
@@ -145,6 +147,12 @@ def test_06_more_ranks_are_not_always_faster():
     assert dear[3] > 1.05 * min(dear)
     eight, *_ = [numbers(line) for line in said("06", "eight").splitlines() if "idle" in line]
     assert eight[-1] > 80 and round(100 * 7 / 11) == 64
+    on_paper = [
+        [1000 * simulate(gpipe(p, 4), share(0.4, p, 4, latency)).duration for p in (1, 2, 4, 8)]
+        for latency in (0.0, 0.012)
+    ]
+    assert pytest.approx(on_paper[0], abs=0.51) == [400, 250, 175, 138]
+    assert pytest.approx(on_paper[1], abs=0.51) == [400, 274, 247, 305]
 
 
 def test_06_cores_bound_what_is_not_paced():

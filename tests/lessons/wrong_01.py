@@ -199,8 +199,44 @@ def minutes_as_text(costs, dishes, hand_over):
     return str(sum(costs) + hand_over * (len(costs) - 1) + (dishes - 1) * max(costs))
 
 
+def twenty_cooks_at_most(cooks, dishes):
+    return [[""] * c + [f"{c}F{d}" for d in range(dishes)] for c in range(min(cooks, 20))]
+
+
+def ninety_nine_dishes_at_most(cooks, dishes):
+    return [[""] * c + [f"{c}F{d}" for d in range(min(dishes, 99))] for c in range(cooks)]
+
+
+def nobody_waits_in_a_square(cooks, dishes):
+    late = cooks != dishes
+    return [[""] * (c * late) + [f"{c}F{d}" for d in range(dishes)] for c in range(cooks)]
+
+
+def forty_dishes_at_most(costs, dishes, hand_over):
+    return _minutes(costs, hand_over) + (min(dishes, 40) - 1) * max(costs)
+
+
+def six_cooks_at_most(costs, dishes, hand_over):
+    return _minutes(costs[:7], hand_over) + (dishes - 1) * max(costs)
+
+
+def hand_over_of_eight_at_most(costs, dishes, hand_over):
+    return _minutes(costs, min(hand_over, 8)) + (dishes - 1) * max(costs)
+
+
+def costs_of_five_at_most(costs, dishes, hand_over):
+    return _minutes(costs, hand_over) + (dishes - 1) * min(5, max(costs))
+
+
+def costs_compared_as_text(costs, dishes, hand_over):
+    return _minutes(costs, hand_over) + (dishes - 1) * max(costs, key=str)
+
+
 FORGOT = {
     "01.1": [
+        (twenty_cooks_at_most, "more than twenty cooks"),
+        (ninety_nine_dishes_at_most, "a hundred dishes and more"),
+        (nobody_waits_in_a_square, "as many dishes as cooks"),
         (a_row_for_each_dish, "every kitchen"),
         (counted_from_one, "every kitchen"),
         (last_cook_begins, "two cooks and more"),
@@ -215,6 +251,11 @@ FORGOT = {
         (dots_for_no_work, 'a minute without work is ""'),
     ],
     "01.2": [
+        (forty_dishes_at_most, "more than forty dishes"),
+        (six_cooks_at_most, "more than seven cooks"),
+        (hand_over_of_eight_at_most, "a hand-over of more than ten minutes"),
+        (costs_of_five_at_most, "a cook who takes more than ten minutes"),
+        (costs_compared_as_text, "a cook who takes more than ten minutes"),
         (first_cook_never_waits, "a slowest cook who comes first"),
         (last_cook_holds_nobody_up, "a slowest cook who comes last"),
         (pace_of_the_first, "a slowest cook who is not the first"),

@@ -311,8 +311,29 @@ def receiving_computes(events, num_ranks):
     return 1 - counted_until(work, num_ranks, -math.inf) / (num_ranks * _whole(events))
 
 
+def stage_for_rank(events, num_ranks):
+    return _share([e._replace(rank=e.stage) for e in events], num_ranks)
+
+
+def parts_of_stages(events, num_ranks):
+    return _idle([e._replace(rank=e.stage % num_ranks) for e in events], num_ranks)
+
+
+def one_stage_on_each_rank(events, num_ranks):
+    """Each microbatch has one F on a rank, so the last one that is found replaces the others."""
+    found = {(e.rank, e.kind, e.microbatch): e for e in events}
+    return _share([*found.values()], num_ranks)
+
+
+def four_ranks_at_most(events, num_ranks):
+    return _share([e for e in events if e.rank < 4], num_ranks)
+
+
 FORGOT = {
     "03.1": [
+        (stage_for_rank, "another number than their rank"),
+        (one_stage_on_each_rank, "two stages on one rank"),
+        (four_ranks_at_most, "more than four ranks"),
         (receiving_computes, "messages that a rank receives"),
         (only_f_and_b, "the kinds I and W"),
         (boxes_are_sorted, "not sorted"),
@@ -331,6 +352,7 @@ FORGOT = {
         (one_rank_never_waits, "one rank alone that waits"),
     ],
     "03.2": [
+        (parts_of_stages, "another number than their rank"),
         (parts_of_f_and_b, "the kinds I and W"),
         (parts_in_the_order_of_the_log, "not sorted"),
         (last_box_ends_last, "boxes inside others"),

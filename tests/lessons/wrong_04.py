@@ -5,6 +5,7 @@ which the verdict must name what was forgotten.
 """
 
 import math
+from itertools import count
 
 
 def one_after_another(rank, p, m):
@@ -225,9 +226,34 @@ def no_more_than_37(rank, p, m):
     return [f"{rank}{kind}{i}" for kind in "FB" for i in range(min(m, 37))]
 
 
+def seven_hundred_at_most(p, share):
+    return min(700, next(m for m in count(1) if _is_enough(p, m, share)))
+
+
+def a_thousand_at_most(p, share):
+    return next((m for m in range(1, 1000) if _is_enough(p, m, share)), 1000)
+
+
+def sixteen_ranks_at_most(p, share):
+    return next(m for m in count(1) if _is_enough(min(p, 16), m, share))
+
+
+def one_percent_at_least(p, share):
+    return next(m for m in count(1) if _is_enough(p, m, max(share, 0.01)))
+
+
+def _is_enough(p, m, share):
+    return (p - 1) / (m + p - 1) <= share
+
+
+def forty_microbatches_at_most(rank, p, m):
+    return [f"{rank}{kind}{i}" for kind in "FB" for i in range(min(m, 40))]
+
+
 FORGOT = {
     "04.1": [
-        (no_more_than_37, "ten microbatches and more"),
+        (forty_microbatches_at_most, "more than forty microbatches"),
+        (no_more_than_37, "more than forty microbatches"),
         (counted_from_one, "the row of each rank"),
         (stages_in_reverse, "more than one rank"),
         (no_more_than_ranks, "more microbatches than ranks"),
@@ -243,6 +269,10 @@ FORGOT = {
         (forward_alone, "the row of each rank"),
     ],
     "04.2": [
+        (seven_hundred_at_most, "more than a thousand microbatches"),
+        (a_thousand_at_most, "more than a thousand microbatches"),
+        (sixteen_ranks_at_most, "more than sixteen ranks"),
+        (one_percent_at_least, "a share below 1 %"),
         (nearly_one_added, "a share very close to a bubble"),
         (a_little_taken_off, "a share very close to a bubble"),
         (two_digits_rounded_up, "a share very close to a bubble"),

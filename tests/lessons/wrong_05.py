@@ -228,8 +228,39 @@ def names_of_both_ends(grads, sizes):
     return {k: sum(n * g[k] for g, n in pairs if k in g) / sum(sizes) for k in names}
 
 
+def names_of_the_longest(grads, sizes):
+    names = max(grads, key=len)
+    rows = sum(sizes)
+    pairs = [*zip(grads, sizes, strict=True)]
+    return {name: sum(g[name] * n for g, n in pairs if name in g) / rows for name in names}
+
+
+def forgets_who_was_left_out(grads, sizes):
+    total, gone = {}, set()
+    for g, n in zip(grads, sizes, strict=True):
+        gone |= {name for name in total if name not in g}
+        for name in g:
+            if name not in gone:
+                total[name] = total.get(name, 0) + g[name] * n / sum(sizes)
+    return total
+
+
+def four_replicas_at_most(shares):
+    rows = sum(map(sum, shares))
+    return [[min(len(shares), 4) * n / rows for n in share] for share in shares]
+
+
+def five_microbatches_at_most(shares):
+    rows = sum(map(sum, shares))
+    return [
+        [len(shares) * n / rows if i < 5 else 0.0 for i, n in enumerate(share)] for share in shares
+    ]
+
+
 FORGOT = {
     "05.1": [
+        (names_of_the_longest, "none uses all parameters"),
+        (forgets_who_was_left_out, "used, left out and used again"),
         (names_of_the_first, "a parameter that the first microbatch does not use"),
         (names_of_the_last, "a parameter that the last microbatch does not use"),
         (names_that_all_have, "a parameter that some microbatches do not use"),
@@ -248,6 +279,8 @@ FORGOT = {
         (names_of_both_ends, "a parameter that neither the first nor the last microbatch uses"),
     ],
     "05.2": [
+        (four_replicas_at_most, "more than four replicas"),
+        (five_microbatches_at_most, "more than five microbatches"),
         (by_rows, "more than one replica"),
         (replicas_squared, "more than one replica"),
         (two_replicas_always, "more than two replicas"),

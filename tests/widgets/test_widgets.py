@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from statistics import median
 
 import psutil
@@ -35,7 +36,8 @@ from pipelab.simulator import Cost, simulate
 from pipelab.trace import Setting, Trace
 from pipelab.widgets import Timeline, TimelineLab, kept_pipeline, live
 from pipelab.widgets.data import packed
-from pipelab.widgets.lab_text import choices, curves, error_text, formula_of, lab_error
+from pipelab.widgets.lab_text import choices, curves, error_text, figures, formula_of, lab_error
+from pipelab.widgets.live import Recorded
 from pipelab.widgets.settings import Settings, part, slowed
 from pipelab.widgets.static_picture import png
 
@@ -556,7 +558,22 @@ def test_a_pace_of_other_stages_is_refused_in_words_before_a_run(make):
     with pytest.raises(ScheduleError, match="has 3 numbers, the schedule has 2 stages"):
         lab.wait()
     assert "give one number for each stage" in lab.error and lab.state == "error"
+    assert "Reset" in lab.error, "of these two, a reader of the page has the button alone"
     assert not ranks()
+
+
+def test_a_disturbed_run_stands_beside_the_step_that_was_simulated():
+    """Lessons 6 and 9 ask for steps: on a busy machine their answers could not be seen."""
+    settings = Settings(2, 3, "gpipe", QUICK)
+    trace = simulate(gpipe(2, 3), QUICK)
+
+    def names(late: int) -> dict[str, str]:
+        setting = replace(trace.setting, paced="F 2 ms, B 4 ms", late=late, timed=12, lost=0.01)
+        found = figures(Recorded(Trace(trace.events, "recorded", setting), 2.3), settings)
+        return {figure["name"]: figure["value"] for figure in found}
+
+    assert "one step, simulated" not in names(late=0)
+    assert names(late=3)["one step, simulated"] == "24 ms"
 
 
 def test_every_choice_of_the_lab_can_be_built():

@@ -62,7 +62,7 @@ def main(
             else:
                 assert session is not None, "the first command is Build"
                 answer = session.answer(command)
-                if not pipe.poll():
+                if session.is_paced and not pipe.poll():
                     session.settle()
             _flush()
             send(pipe, answer)

@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import NoReturn
 
+from pipelab.engine.launch import orphans
 from pipelab.engine.launch.child import unpacked
 from pipelab.engine.launch.leftovers import remove_of_dead
 
@@ -99,7 +100,9 @@ def main() -> NoReturn:
     control = socket.socket(fileno=SOCKET)
     with suppress(OSError):  # the parent has ended: the next read shows it
         control.send(b"u")
+    orphans.adopt()
     if not _serve(control):
+        orphans.end_all()
         remove_of_dead(_parent())
     os._exit(0)  # to unload torch piece by piece would take a second
 
@@ -177,15 +180,14 @@ def _fork(files: list[int], children: dict[int, Connection], private: list[int])
 
 
 def _report_ended(children: dict[int, Connection]) -> None:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        with children.pop(pid) as report, suppress(OSError):
-            report.send(os.waitstatus_to_exitcode(status))
+    """Report the children that have ended, and end what they have left behind."""
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+            pid, status = ended
+            if report := children.pop(pid, None):  # no orphan
+                with report, suppress(OSError):
+                    report.send(os.waitstatus_to_exitcode(status))
+    orphans.end(children)
 
 
 def _run(server: int, request: Connection, files: list[int]) -> NoReturn:

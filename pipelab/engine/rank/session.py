@@ -171,6 +171,11 @@ class Session:
             clock_error=profiler.clock_error,
         )
 
+    @property
+    def is_paced(self) -> bool:
+        """Whether actions take the time of a cost: else there is nothing to settle."""
+        return self.worker.pace.is_on
+
     def settle(self) -> None:
         """No command waits: let the paced device end its work before the answer is given.
 

@@ -24,6 +24,8 @@ from pipelab.partition import call
 from pipelab.partition.saved import SavedBytes
 from pipelab.partition.tree import Flat, Form, check_finite, flatten, map_tensors, tensors_of
 
+_NOTHING = nullcontext()  # to run something within
+
 
 class _Kept(NamedTuple):
     """A microbatch in flight: its graph from ``inputs`` that need a gradient to ``outputs``.
@@ -99,7 +101,7 @@ class Stage:
         alike = inputs.form, getattr(microbatch, "place", 0)  # a later slice keeps more
         measured = None if alike in self._saved_bytes else SavedBytes(self.module)
         part = self.slices.forward(microbatch, inputs.tensors)
-        with part, measured or nullcontext(), self.hooks_noted() as hooks:
+        with part, measured or _NOTHING, self.hooks_noted() as hooks:
             output = self._apply(microbatch, inputs, target, weight)
         self._check("output", output.tensors)
         if measured is not None:
@@ -260,7 +262,7 @@ class Stage:
 
     def _autocast(self) -> Any:
         on = self.autocast is not None
-        return torch.autocast(self.device_type, self.autocast) if on else nullcontext()
+        return torch.autocast(self.device_type, self.autocast) if on else _NOTHING
 
 
 @contextmanager

@@ -3,15 +3,18 @@
 from collections.abc import Callable
 from random import Random
 
-from pipelab.lessons.drawn import Draws, Idea
+from pipelab.lessons.drawn import Draws, Idea, far
 
 __all__ = ["FOLLOW", "KITCHENS", "RELAYS"]
 
 
 def _draw_kitchen(random: Random) -> tuple[int, int]:
-    few = random.choice((1, 2, 3, 3, 4, 5, 6, 7))
-    many = random.choice((10, 11, 12, 23))
-    return random.choice((few, few, few, many)), random.choice((1, few, 6, 6, 9, few + 1, many))
+    few = random.choice((1, 2, 3, 3, 4, 5, 6, 7, 8, 9))
+    many = random.choice((10, 11, 12, far(random, 13, 60)))
+    dishes = random.choice((1, few, 6, 6, random.randint(2, 9), few + 1, many))
+    if random.random() < 0.1:
+        dishes = far(random, 40, 200)
+    return random.choice((few, few, few, many)), dishes
 
 
 KITCHENS = Draws(
@@ -36,6 +39,21 @@ KITCHENS = Draws(
             "more dishes than cooks",
             "every cook handles all dishes, however many there are",
             lambda cooks, dishes: dishes > cooks,
+        ),
+        Idea(
+            "a hundred dishes and more",
+            "their numbers have three digits, and there is no largest one",
+            lambda cooks, dishes: dishes > 99,
+        ),
+        Idea(
+            "more than twenty cooks",
+            "one row for each cook, however many there are",
+            lambda cooks, dishes: cooks > 20,
+        ),
+        Idea(
+            "as many dishes as cooks",
+            "the rows are lists for cooks, not for dishes: which of the two numbers do you count?",
+            lambda cooks, dishes: cooks == dishes > 1,
         ),
         Idea(
             "ten dishes and more",
@@ -73,13 +91,27 @@ KITCHENS = Draws(
 )
 
 
+_GRIDS = ([1.0, 2.0, 3.0, 5.0], [0.25, 0.5, 1.5, 2.75], [0.5, 0.75, 9.5, 12.0, 110.0])
+
+
 def _draw_relay(random: Random) -> tuple[list[float], int, float]:
-    grid = random.choice(([1.0, 2.0, 3.0, 5.0], [0.25, 0.5, 1.5, 2.75]))
-    costs = [random.choice(grid) for _ in range(random.choice((1, 2, 2, 3, 3, 4, 6)))]
+    grid = random.choice(_GRIDS)
+    cooks = random.choice((1, 2, 2, 3, 3, 4, 5, 6, 7))
+    costs = [random.choice(grid) for _ in range(cooks)]
     if random.random() < 0.2:
-        costs = [costs[0]] * len(costs)
-    hand_over = random.choice((0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 8.0))
-    return costs, random.choice((1, 2, 3, 4, 7, 12, 40)), hand_over
+        costs = [costs[0]] * cooks
+    hand_over = random.choice((0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 8.0, random.choice(costs)))
+    dishes = random.choice((1, 2, 3, 4, cooks, cooks + 1, 7, 12, 40))
+    match random.randrange(12):  # more of one of them than anybody expects
+        case 0:
+            dishes = far(random, 50, 400)  # a right answer may call itself for each
+        case 1:
+            costs += [random.choice(grid) for _ in range(far(random, 7, 30))]
+        case 2:
+            costs[random.randrange(cooks)] = 1.5 * far(random, 20, 2000)
+        case 3:
+            hand_over = 0.5 * far(random, 20, 2000)
+    return costs, dishes, hand_over
 
 
 def _slowest_at(place: int) -> Callable[..., bool]:
@@ -106,6 +138,11 @@ RELAYS = Draws(
             lambda costs, dishes, hand_over: len(costs) == 1 and hand_over > 0,
         ),
         Idea(
+            "a hand-over of more than ten minutes",
+            "it can take as long as it likes: nothing is cut off",
+            lambda costs, dishes, hand_over: hand_over > 10 and len(costs) > 1,
+        ),
+        Idea(
             "a hand-over that takes longer than any cook",
             "during a hand-over both cooks work on: does it slow down the dishes behind?",
             lambda costs, dishes, hand_over: hand_over > max(costs) and len(costs) > 1 < dishes,
@@ -116,6 +153,11 @@ RELAYS = Draws(
             lambda costs, dishes, hand_over: hand_over > 0 and len(costs) > 2,
         ),
         Idea(
+            "hand-overs of a part of a minute",
+            "half a minute counts as half a minute: nothing is rounded",
+            lambda costs, dishes, hand_over: hand_over % 1 > 0 and len(costs) > 1,
+        ),
+        Idea(
             "hand-overs that take time, and more than one dish",
             "which dish's hand-overs does nobody else's work cover?",
             lambda costs, dishes, hand_over: hand_over > 0 and len(costs) > 1 < dishes,
@@ -124,6 +166,11 @@ RELAYS = Draws(
             "hand-overs that take time",
             "the first dish waits for each hand-over on its way",
             lambda costs, dishes, hand_over: hand_over > 0 and len(costs) > 1,
+        ),
+        Idea(
+            "a cook who takes more than ten minutes",
+            "costs are numbers, to be compared as numbers, and they have no upper limit",
+            lambda costs, dishes, hand_over: max(costs) >= 9.5 and dishes > 1,
         ),
         Idea("a slowest cook who comes first", _PACE_OF_ALL, _slowest_at(0)),
         Idea("a slowest cook who comes last", _PACE_OF_ALL, _slowest_at(-1)),
@@ -155,6 +202,21 @@ RELAYS = Draws(
             lambda costs, dishes, hand_over: any(t % 1 for t in (*costs, hand_over)),
         ),
         Idea(
+            "more than seven cooks",
+            "each of them adds to the way of the first dish, however many there are",
+            lambda costs, dishes, hand_over: len(costs) > 7,
+        ),
+        Idea(
+            "more than forty dishes",
+            "each of them follows at the same distance, and there is no largest number",
+            lambda costs, dishes, hand_over: dishes > 40,
+        ),
+        Idea(
+            "fewer dishes than cooks",
+            "the parts of the time stay the same: nothing in them compares the two numbers",
+            lambda costs, dishes, hand_over: 1 < dishes < len(costs),
+        ),
+        Idea(
             "more than ten dishes",
             "each of them follows at the same distance, however many there are",
             lambda costs, dishes, hand_over: dishes > 10,
@@ -174,4 +236,5 @@ RELAYS = Draws(
     allowed=lambda costs, dishes, hand_over: (
         bool(costs) and min(costs) > 0 and dishes >= 1 and hand_over >= 0
     ),
+    number=90,
 )

@@ -1,11 +1,12 @@
 """What the checks of lesson 2 draw: layers to cut, and layers of which bytes are counted."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import accumulate, combinations, pairwise
+from math import ceil, comb
 from random import Random
 
-from pipelab.lessons.drawn import Draws, Idea
+from pipelab.lessons.drawn import Draws, Idea, far
 from pipelab.partition import balance
 
 __all__ = ["BYTES", "CUTS", "largest"]
@@ -21,6 +22,9 @@ def largest(costs: Sequence[float], sizes: Sequence[int]) -> float:
 # -------------------------------------------------------------------------------- 02.1, the cut
 
 
+_MOST_CUTS = 800  # of an input: a right answer may compare them all
+
+
 def _draw_cut(random: Random) -> tuple[list[float], int]:
     if random.random() < 0.4:  # hard: shortcuts go wrong more often
         hard = [float(random.randint(1, 20)) for _ in range(random.randint(6, 8))]
@@ -28,19 +32,31 @@ def _draw_cut(random: Random) -> tuple[list[float], int]:
     if random.random() < 0.2:  # what is rounded, or nearly the best, is not the best
         alike = [float(random.randint(10_000, 10_040)) for _ in range(random.randint(5, 12))]
         return alike, random.choice((2, 3, 4, 5))
-    n = random.randint(1, 9)
-    grid = random.choice(
+    n = far(random, 10, 40) if random.random() < 0.2 else random.randint(1, 9)
+    grid: Sequence[float] = random.choice(
         (
             *([1, 2, 3, 5, 9], [0.25, 0.5, 1.5, 3.75], [0.125, 0.25, 0.5, 0.625]),
-            *([0, 1, 4], [0, 2, 3, 7], [650, 4160, 65792]),
+            *([0, 1, 4], [0, 2, 3, 7], [650, 4160, 65792], [0, 0, 0.125, 0.25]),
+            *([k / n for k in range(1, 20)] for n in (1000, 10_000)),  # such as seconds
         )
     )
     costs = [float(random.choice(grid)) for _ in range(n)]
     if random.random() < 0.2 or not any(costs):
         costs = [costs[0] or 1.0] * n
     if random.random() < 0.3:
-        costs[random.randrange(n)] = 4 * max(costs) + 1.0
-    return costs, random.choice((1, n, *range(1, n + 1)))
+        costs[random.randrange(n)] = 4 * max(costs) + max(grid)
+    few = [p for p in range(1, n + 1) if comb(n - 1, p - 1) <= _MOST_CUTS]
+    return costs, random.choice((1, n, *few))
+
+
+def _best(costs: list[float], p: int) -> float:
+    """The cost of the largest stage of the best cut."""
+    return _least(tuple(costs), p)
+
+
+@lru_cache(maxsize=64)
+def _least(costs: tuple[float, ...], p: int) -> float:
+    return largest(costs, balance([*costs], p))
 
 
 # Ways to cut that seem right and are not: an idea is about the inputs on which one is not best.
@@ -69,7 +85,7 @@ def _fill_to_the_mean(costs: list[float], p: int) -> list[int]:
 
 def _fill_to_a_whole_number(costs: list[float], p: int) -> list[int]:
     """With the smallest limit that can be met and is whole, as a search in whole steps finds it."""
-    return _fill_to(math.ceil(largest(costs, balance(costs, p))), costs, p)
+    return _fill_to(ceil(_best(costs, p)), costs, p)
 
 
 def _nearest_to_equal_shares(costs: list[float], p: int) -> list[int]:
@@ -90,13 +106,36 @@ def _join_the_cheapest(costs: list[float], p: int) -> list[int]:
     return [n for _, n in groups]
 
 
-def _cuts(costs: list[float], p: int) -> Iterator[list[float]]:
+def _fill_from_the_right(costs: list[float], p: int) -> list[int]:
+    return _fill_to_the_mean(costs[::-1], p)[::-1]
+
+
+def _fill_to_the_mean_of_the_rest(costs: list[float], p: int) -> list[int]:
+    """Each stage takes what comes nearest to an equal share of what is left."""
+    sizes: list[int] = []
+    for ranks in range(p, 1, -1):
+        rest = costs[sum(sizes) :]
+        total = [*accumulate(rest)]
+        free = range(1, len(rest) - ranks + 2)
+        sizes.append(min(free, key=lambda n: abs(total[n - 1] - total[-1] / ranks)))
+    return [*sizes, len(costs) - sum(sizes)]
+
+
+def _cuts(costs: list[float], p: int) -> Sequence[tuple[float, ...]]:
     """The costs of the stages for every possible cut."""
-    for inner in combinations(range(1, len(costs)), p - 1):
-        yield [sum(costs[a:b]) for a, b in pairwise([0, *inner, len(costs)])]
+    return _all_cuts(tuple(costs), p)
 
 
-def _not_best_goal(goal: Callable[[list[float]], float]) -> Callable[[list[float], int], bool]:
+@lru_cache(maxsize=64)  # several ideas ask about one input
+def _all_cuts(costs: tuple[float, ...], p: int) -> Sequence[tuple[float, ...]]:
+    total = [*accumulate(costs, initial=0.0)]
+    return [
+        tuple(total[b] - total[a] for a, b in pairwise((0, *inner, len(costs))))
+        for inner in combinations(range(1, len(costs)), p - 1)
+    ]
+
+
+def _not_best_goal(goal: Callable[[Sequence[float]], float]) -> Callable[[list[float], int], bool]:
     """Whether every cut that is best for ``goal``, small numbers first, is not the best."""
 
     def about(costs: list[float], p: int) -> bool:
@@ -111,14 +150,26 @@ def _not_best_goal(goal: Callable[[list[float]], float]) -> Callable[[list[float
 
 def _not_best(cut: Cut) -> Callable[[list[float], int], bool]:
     def about(costs: list[float], p: int) -> bool:
-        return largest(costs, cut(costs, p)) > largest(costs, balance(costs, p)) * (1 + 1e-9)
+        return largest(costs, cut(costs, p)) > _best(costs, p) * (1 + 1e-9)
 
     return about
 
 
+_SHORTCUTS: tuple[Cut, ...] = (
+    *(_equal_counts, _fill_to_the_mean, _fill_from_the_right, _fill_to_the_mean_of_the_rest),
+    *(_nearest_to_equal_shares, _join_the_cheapest),
+)
+
+
+def _no_shortcut(costs: list[float], p: int) -> bool:
+    """Whether even the best of them is not the best cut."""
+    found = min(largest(costs, cut(costs, p)) for cut in _SHORTCUTS)
+    return found > _best(costs, p) * (1 + 1e-9)
+
+
 def _fewer_would_do(costs: list[float], p: int) -> bool:
     """Fewer than p stages meet the best limit, if each is filled as far as it allows."""
-    limit = largest(costs, balance(costs, p))
+    limit = _best(costs, p)
     filled, stages = 0.0, 1
     for cost in costs:
         if filled + cost > limit * (1 + 1e-9):
@@ -135,6 +186,21 @@ CUTS = Draws(
             "costs that differ by little",
             "look for the best cut itself: nothing is rounded, and nearly the best is not enough",
             lambda costs, p: p > 1 and 0 < max(costs) - min(costs) < 0.01 * max(costs),
+        ),
+        Idea(
+            "costs of a few thousandths",
+            "they can be seconds: no difference is too small to count",
+            lambda costs, p: 1 < p < len(costs) and max(costs) < 0.1,
+        ),
+        Idea(
+            "more than twelve layers",
+            "the number of layers has no upper limit",
+            lambda costs, p: 1 < p < len(costs) > 12,
+        ),
+        Idea(
+            "more than five ranks",
+            "the number of ranks has no upper limit",
+            lambda costs, p: 5 < p < len(costs),
         ),
         Idea(
             "as many ranks as layers",
@@ -172,6 +238,11 @@ CUTS = Draws(
             _not_best_goal(lambda stages: sum(cost**2 for cost in stages)),
         ),
         Idea(
+            "layers where the best of several quick ways is not the best",
+            "trying more of them does not help: compare whole cuts, all that are possible",
+            _no_shortcut,
+        ),
+        Idea(
             "layers where the nearest cut to equal shares is not the best",
             "a cut can be near its share and still on the wrong side: compare whole cuts",
             _not_best(_nearest_to_equal_shares),
@@ -201,7 +272,13 @@ CUTS = Draws(
             "how many layers each rank gets: p whole numbers, at least 1, that add up to all",
         ),
     ),
-    allowed=lambda costs, p: 1 <= p <= len(costs) and min(costs) >= 0 and max(costs) > 0,
+    allowed=lambda costs, p: (
+        1 <= p <= len(costs)
+        and comb(len(costs) - 1, p - 1) <= _MOST_CUTS
+        and min(costs) >= 0
+        and max(costs) > 0
+    ),
+    number=76,
 )
 
 
@@ -210,11 +287,21 @@ CUTS = Draws(
 
 def _draw_bytes(random: Random) -> tuple[list[list[int]], str]:
     """The layers of each rank by their number of parameters, and the optimizer."""
-    grid = random.choice(([100, 650, 4160], [200, 0, 1000], [4160, 70_000], [3_000_000_000, 500]))
+    grid = random.choice(
+        (
+            *([100, 650, 4160], [200, 0, 1000], [4160, 70_000], [3_000_000_000, 500]),
+            [far(random, 1, 10**12) for _ in range(4)],
+        )
+    )
     ranks = random.choice((1, 1, 2, 3, 4, 5))
     sizes = [random.choice((1, 1, 2, 3, 4)) for _ in range(ranks)]
-    if random.random() < 0.3:
-        sizes = [random.choice((1, 2))] * ranks
+    match random.randrange(6):
+        case 0 | 1:
+            sizes = [random.choice((1, 2))] * ranks
+        case 2:
+            sizes = [random.choice((1, 2, 3)) for _ in range(far(random, 6, 40))]
+        case 3:
+            sizes[random.randrange(ranks)] = far(random, 5, 60)
     layers = [[random.choice(grid) for _ in range(size)] for size in sizes]
     if not any(map(any, layers)):
         layers[0][0] = 500
@@ -246,6 +333,23 @@ BYTES = Draws(
             "billions of parameters",
             "use Python's whole numbers, which do not overflow",
             lambda layers, optimizer: max(map(max, layers)) > 10**9,
+        ),
+        Idea(
+            "more than five ranks",
+            "one number for each of them, however many there are",
+            lambda layers, optimizer: len(layers) > 5,
+        ),
+        Idea(
+            "ranks with more than four layers",
+            "add up all of them, however many there are",
+            lambda layers, optimizer: max(map(len, layers)) > 4,
+        ),
+        Idea(
+            "ranks that have two layers alike",
+            "each of them counts, however many are equal",
+            lambda layers, optimizer: any(
+                len({*rank} - {0}) < len([*filter(None, rank)]) for rank in layers
+            ),
         ),
         Idea(
             "ranks with different numbers of layers",

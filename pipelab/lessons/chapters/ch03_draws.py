@@ -1,9 +1,10 @@
 """What the checks of lesson 3 draw: logs of a run, in any order, from any clock, with any boxes.
 
-A log is drawn as boxes (rank, kind, start, seconds), the number of ranks, and what the clock shows
-when the log begins; times are quarters of a second, which are exact.
+A log is drawn as boxes (rank, kind, start, seconds, stage), the number of ranks, and what the clock
+shows when the log begins; times are quarters of 16 s, of 1 s, or of 1/1024 s, which are exact.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ from random import Random
 from typing import NamedTuple
 
 from pipelab.action import COMPUTE, Kind
-from pipelab.lessons.drawn import Draws, Idea
+from pipelab.lessons.drawn import Draws, Idea, far
 from pipelab.trace import Event
 
 __all__ = ["BUBBLES", "PARTS"]
@@ -27,6 +28,7 @@ class Box(NamedTuple):
     kind: str
     start: float
     seconds: float
+    stage: int
 
     @property
     def end(self) -> float:
@@ -39,35 +41,52 @@ About = Callable[[Boxes, int, float], bool]
 
 
 def _draw_log(random: Random) -> tuple[Boxes, int, float]:
-    ranks = random.choice((1, 2, 2, 3, 4))
+    ranks = far(random, 5, 12) if random.random() < 0.1 else random.choice((1, 2, 2, 3, 4))
     kinds = random.choice(("FB", "FB", "FIW", "FBIW"))
     idle = random.randrange(ranks) if ranks > 1 and random.random() < 0.3 else -1
-    boxes = [box for rank in range(ranks) if rank != idle for box in _row(random, rank, kinds)]
+    layout = random.choice(("as ranks", "as ranks", "two on each", "backwards"))
+    boxes = [
+        box._replace(stage=_stage(random, layout, rank, ranks))
+        for rank in range(ranks)
+        if rank != idle
+        for box in _row(random, rank, kinds)
+    ]
     if random.random() < 0.5:
         for _ in range(random.randint(1, 3)):
-            at = random.randrange(0, 40) / 4
-            boxes.append(
-                Box(random.randrange(ranks), random.choice(_OTHERS), at, _quarters(random))
-            )
+            rank, at = random.randrange(ranks), random.randrange(0, 40) / 4
+            stage = _stage(random, layout, rank, ranks)
+            boxes.append(Box(rank, random.choice(_OTHERS), at, _quarters(random), stage))
     match random.randrange(3):
         case 0:
             boxes.sort(key=lambda box: box.start)
         case 1:
             random.shuffle(boxes)
-    return boxes, ranks, random.choice((0.0, 0.0, 3.5, 100.25, -8.0))
+    clock = random.choice((0.0, 0.0, 3.5, 100.25, -8.0, 1000.5))
+    unit = random.choice((1.0, 1.0, 1.0, 1.0, 16.0, 1 / 1024))
+    boxes = [box._replace(start=unit * box.start, seconds=unit * box.seconds) for box in boxes]
+    if unit < 1:
+        clock = random.choice((0.0, 3.5, -8.0))
+    return boxes, ranks, clock
+
+
+def _stage(random: Random, layout: str, rank: int, ranks: int) -> int:
+    """Of a box: the rank's own number, one of two that it has, or counted from the last rank."""
+    if layout == "two on each":
+        return rank + ranks * random.randrange(2)
+    return ranks - 1 - rank if layout == "backwards" else rank
 
 
 def _row(random: Random, rank: int, kinds: str) -> Iterator[Box]:
     """The computations of one rank: apart, touching, overlapping, or one inside another."""
     how = random.choice(("apart", "apart", "touching", "overlapping", "inside", "any"))
     at = random.randrange(0, 12) / 4
-    for _ in range(random.randint(1, 4)):
-        box = Box(rank, random.choice(kinds), at, _quarters(random))
+    for _ in range(far(random, 9, 20) if random.random() < 0.05 else random.randint(1, 4)):
+        box = Box(rank, random.choice(kinds), at, _quarters(random), rank)
         yield box
         if how == "inside" or (how == "any" and random.random() < 0.3):
             inner = max(0.25, box.seconds / 2)
             late = random.choice((0.0, 0.5, 0.5, 1.0)) * (box.seconds - inner)
-            yield Box(rank, random.choice(kinds), box.start + late, inner)
+            yield Box(rank, random.choice(kinds), box.start + late, inner, rank)
         early = -box.seconds / 4 if random.random() < 0.5 else _quarters(random)
         gaps = {"touching": 0.0, "overlapping": -box.seconds / 2, "inside": early}
         gap = gaps.get(how, _quarters(random))
@@ -79,16 +98,19 @@ def _quarters(random: Random) -> float:
 
 
 def _arguments(boxes: Boxes, num_ranks: int, clock: float) -> tuple[object, ...]:
-    """As a function gets it. A microbatch's number is the place in the log: no two are alike."""
-    events = [
-        Event(box.rank, Kind(box.kind), box.rank, i, clock + box.start, clock + box.end)
-        for i, box in enumerate(boxes)
-    ]
+    """As a function gets it; each stage counts its microbatches from 0, in the order of the log."""
+    seen: Counter[tuple[int, str, int]] = Counter()
+    events = []
+    for box in boxes:
+        key = box.rank, box.kind, box.stage
+        start, end = clock + box.start, clock + box.end
+        events.append(Event(box.rank, Kind(box.kind), box.stage, seen[key], start, end))
+        seen[key] += 1
     return tuple(events), num_ranks
 
 
 def _allowed(boxes: Boxes, num_ranks: int, clock: float) -> bool:
-    fit = all(0 <= box.rank < num_ranks and box.seconds > 0 for box in boxes)
+    fit = all(0 <= box.rank < num_ranks and box.seconds > 0 <= box.stage for box in boxes)
     return fit and any(box.kind in COMPUTE for box in boxes)
 
 
@@ -147,7 +169,43 @@ def _gap(boxes: Boxes, num_ranks: int, clock: float) -> bool:
     return False
 
 
+def _two_stages(boxes: Boxes, num_ranks: int, clock: float) -> bool:
+    """Whether two boxes of a rank would be one, if nobody looked at their stages."""
+    counts = Counter((box.rank, box.kind) for box in _work(boxes))
+    stages = Counter((box.rank, box.kind, box.stage) for box in _work(boxes))
+    return any(stages[key] < counts[key[:2]] for key in stages)
+
+
+def _most_boxes(boxes: Boxes) -> int:
+    return max(Counter(box.rank for box in _work(boxes)).values())
+
+
 _SHARED = (
+    Idea(
+        "two stages on one rank",
+        "microbatch 0 has an F on each stage of the rank: all of them are in the log, and count",
+        _two_stages,
+    ),
+    Idea(
+        "stages that have another number than their rank",
+        "an event's rank says who computes; its stage says which part of the model",
+        lambda boxes, ranks, clock: any(box.stage != box.rank for box in _work(boxes)),
+    ),
+    Idea(
+        "more than four ranks",
+        "all ranks count, however many there are",
+        lambda boxes, ranks, clock: ranks > 4,
+    ),
+    Idea(
+        "more than eight computations of a rank",
+        "all of them count, however many there are",
+        lambda boxes, ranks, clock: _most_boxes(boxes) > 8,
+    ),
+    Idea(
+        "times of a few milliseconds",
+        "a log of real ranks has many digits: nothing is rounded",
+        lambda boxes, ranks, clock: max(box.end for box in _work(boxes)) < 0.1,
+    ),
     Idea(
         "events that do not compute before the first computation or after the last",
         "the time begins and ends with a computation, not with a message, a WAIT or a STEP",

@@ -1,15 +1,17 @@
 """What the checks of lesson 4 draw: sizes of a schedule, and shares that bubbles must meet."""
 
 from fractions import Fraction
+from functools import cache
 from itertools import count
 from random import Random
 
-from pipelab.lessons.drawn import Draws, Idea
+from pipelab.lessons.drawn import Draws, Idea, far
 from pipelab.trace import expected_bubble_fraction as bubble
 
 __all__ = ["SHARES", "SIZES", "fewest"]
 
 
+@cache  # several ideas ask about one input
 def fewest(p: int, share: float) -> int:
     """The first number of microbatches that is enough, found by trying them all."""
     return next(m for m in count(1) if bubble(p, m) <= share)
@@ -23,9 +25,15 @@ def _fewest_rounded(p: int, share: float) -> int:
 # ------------------------------------------------------------------------------- 04.1, GPipe
 
 
+_MOST_TOKENS = 1500  # of each half of a schedule: it is validated and simulated
+
+
 def _draw_size(random: Random) -> tuple[int, int]:
-    p = random.choice((1, 2, 2, 3, 4, 5, 7, 12, 23))
-    return p, random.choice((1, 2, 3, 4, 5, 6, 7, p, 2 * p, 3 * p + 1, 11, 13, 24, 75))
+    p = random.choice((1, 2, 2, 3, 4, 5, 6, 7, 8, 9, far(random, 10, 40)))
+    m = random.choice((1, 2, 3, 4, 5, 6, 7, p, 2 * p, 3 * p + 1, random.randint(8, 30)))
+    if random.random() < 0.1:
+        m = far(random, 40, 300)
+    return p, min(m, _MOST_TOKENS // p)
 
 
 SIZES = Draws(
@@ -57,6 +65,16 @@ SIZES = Draws(
             lambda p, m: m > p,
         ),
         Idea(
+            "more than forty microbatches",
+            "their number has no upper limit",
+            lambda p, m: m > 40,
+        ),
+        Idea(
+            "as many microbatches as ranks",
+            "all forwards come first there, too",
+            lambda p, m: m == p > 1,
+        ),
+        Idea(
             "ten microbatches and more",
             "their numbers have two digits: after 0F9 comes 0F10",
             lambda p, m: m > 10,
@@ -83,24 +101,30 @@ SIZES = Draws(
         ),
         Idea("the row of each rank", "m forwards and m backwards of stage r, numbered from 0"),
     ),
-    allowed=lambda p, m: p >= 1 and m >= 1,
+    allowed=lambda p, m: p >= 1 and m >= 1 and p * m <= _MOST_TOKENS,
 )
 
 # ------------------------------------------------------------------------------ 04.2, enough
 
 
+_MOST = 30_000  # microbatches: who tries them all from 1 on is not kept waiting
+
+
 def _draw_share(random: Random) -> tuple[int, float]:
-    p = random.choice((1, 2, 3, 4, 5, 6, 8, 9, 16))
+    p = random.choice((1, 2, 3, 4, 5, 6, 7, 8, 9, 16, far(random, 17, 200)))
     if random.random() < 0.3:
         return p, random.choice((0.5, 0.25, 0.125, 0.0625))
-    m = random.choice((1, 2, 3, 4, 5, 7, 10, 20, 60, 300, 700))
+    m = random.choice((1, 2, 3, 4, 5, 7, 10, 20, 60, far(random, 100, 1000)))
+    if random.random() < 0.15:
+        m = far(random, 1000, _MOST)
     low = bubble(p, m)
     high = bubble(p, m - 1) if m > 1 else 1.0
     if p == 1:
-        return p, random.choice((0.1, 0.25, 0.37, 0.9))
+        return p, random.choice((0.1, 0.25, 0.37, 0.9, 0.003))
+    digits = 4 if m < 100 else 6 if m < 1000 else 9
     if random.random() < 0.3:  # where what is added before rounding is seen
-        return p, round(low + random.choice((0.0003, 0.9997)) * (high - low), 8)
-    return p, round(low + random.choice((0.15, 0.5, 0.85)) * (high - low), 4 if m < 100 else 6)
+        return p, round(low + random.choice((0.0003, 0.9997)) * (high - low), max(8, digits))
+    return p, round(low + random.choice((0.15, 0.5, 0.85)) * (high - low), digits)
 
 
 def _is_a_bubble(p: int, share: float) -> bool:
@@ -118,11 +142,13 @@ def _is_near_a_bubble(p: int, share: float) -> bool:
 
 def _is_clear(p: int, share: float) -> bool:
     """Whether rounding cannot change the answer: no bubble is near, or one is exactly equal."""
-    if p < 1 or not 0.001 < share < 1:
+    if p < 1 or not 0.0001 < share < 1:
         return False
     if p == 1:
         return True
     m = fewest(p, share)
+    if m > _MOST:
+        return False
     near = [n for n in (m, m - 1) if n > 0 and abs(bubble(p, n) - share) < 1e-6 * share]
     power_of_two = Fraction(share).numerator == 1
     return not near or (power_of_two and Fraction(share) == Fraction(p - 1, near[0] + p - 1))
@@ -153,6 +179,22 @@ SHARES = Draws(
             "shares that the rounded bubble of a smaller number meets",
             "compare the bubble as it is with the share as it is: nothing is rounded",
             lambda p, share: p > 1 and _fewest_rounded(p, share) < fewest(p, share),
+        ),
+        Idea(
+            "more than a thousand microbatches",
+            "the number has no upper limit; and a search one by one is a loop, not a function that "
+            "calls itself",
+            lambda p, share: fewest(p, share) > 1000,
+        ),
+        Idea(
+            "more than sixteen ranks",
+            "the number of ranks has no upper limit",
+            lambda p, share: p > 16,
+        ),
+        Idea(
+            "a share below 1 %",
+            "it can be as small as it likes: nothing is cut off",
+            lambda p, share: share < 0.01 and p > 1,
         ),
         Idea(
             "more than a hundred microbatches",

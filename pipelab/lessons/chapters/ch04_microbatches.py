@@ -17,6 +17,7 @@ from pipelab.lessons.schedule_answers import (
     all_ranks,
     gradients,
     other_size,
+    refused,
     schedule_of,
 )
 from pipelab.schedules import Schedule, gpipe, recognise, validate
@@ -51,7 +52,7 @@ def _compare_rows(name: str, rows: object, p: int, m: int) -> Result:
             return Result(name, expected, fault[0], False, fault[1])
         validate(schedule)
     except ScheduleError as error:
-        return Result(name, expected, str(error).splitlines()[0], False, str(error))
+        return refused(name, expected, error)
     took = simulate(schedule, Cost(1.0, 0.5, 0.5)).duration
     hint = "the order of the microbatches has to be the same on all ranks"
     return Result(name, expected, f"{took:g} slots", abs(took - slots) < 1e-9, hint)

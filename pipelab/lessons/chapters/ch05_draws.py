@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pipelab.lessons.drawn import Draws, Idea
+from pipelab.lessons.drawn import Draws, Idea, far
 
 __all__ = ["MICROBATCHES", "SHARES", "Part", "mean_over_rows"]
 
@@ -49,20 +49,25 @@ def mean_over_rows(parts: Sequence[Part]) -> dict[str, Tensor]:
 
 
 def _draw_parts(random: Random) -> tuple[list[Part]]:
-    m = random.choice((1, 2, 2, 3, 4, 5, 8, 12))
-    sizes = [random.choice((1, 2, 3, 5, 8, 16))] * m
+    m = random.choice((1, 2, 2, 3, 4, 5, 6, 7, 8, far(random, 9, 40)))
+    sizes = [random.choice((1, 2, 3, 5, 8, 16, far(random, 20, 1000)))] * m
     match random.randrange(3):
         case 0:
             sizes[-1] = random.choice((1, 2, 3, 4, 6))
         case 1:
-            sizes = [random.choice((1, 2, 3, 4, 6, 10, 32)) for _ in range(m)]
+            largest = random.choice((32, 32, 1000))
+            sizes = [far(random, 1, largest) for _ in range(m)]
     names = ["weight", *random.sample(["bias", "scale", "rare"], random.randint(1, 3))]
-    first = {name: random.choice((0, 0, 0, 1, m - 1)) for name in names}
-    last = {name: random.choice((m, m, m, max(1, m - 1))) for name in names}
+    if random.random() < 0.25:  # each microbatch uses its own
+        used = [random.sample(names, random.randint(0, len(names) - 1)) for _ in range(m)]
+    else:
+        first = {name: random.choice((0, 0, 0, 1, m - 1)) for name in names}
+        last = {name: random.choice((m, m, m, max(1, m - 1))) for name in names}
+        used = [[n for n in names if first[n] <= i < last[n]] for i in range(m)]
     return (
         [
-            Part(size, {n: random.randint(1, 32) / 8 for n in names if first[n] <= i < last[n]})
-            for i, size in enumerate(sizes)
+            Part(size, {name: random.randint(1, 32) / 8 for name in of})
+            for size, of in zip(sizes, used, strict=True)
         ],
     )
 
@@ -86,6 +91,12 @@ def _left_out(parts: Sequence[Part], part: Part) -> bool:
     return _names(parts) > set(part.used)
 
 
+def _returns(parts: Sequence[Part], name: str) -> bool:
+    """Whether some microbatches use a parameter, later ones do not, and a later one does again."""
+    uses = "".join("x" if name in part.used else " " for part in parts)
+    return " " in uses.strip()
+
+
 def _sizes(parts: Sequence[Part]) -> set[int]:
     return {part.size for part in parts}
 
@@ -102,6 +113,26 @@ MICROBATCHES = Draws(
             "a parameter that neither the first nor the last microbatch uses",
             "a name can appear in any of the dicts, in one in the middle alone too",
             lambda parts: _names(parts) > {*parts[0].used, *parts[-1].used},
+        ),
+        Idea(
+            "microbatches of which none uses all parameters",
+            "no dict has all names: collect them from all of the dicts",
+            lambda parts: all(_left_out(parts, part) for part in parts),
+        ),
+        Idea(
+            "a parameter that is used, left out and used again",
+            "what a microbatch does not use adds nothing there, whatever came before",
+            lambda parts: any(_returns(parts, name) for name in _names(parts)),
+        ),
+        Idea(
+            "more than eight microbatches",
+            "all of them count, however many there are",
+            lambda parts: len(parts) > 8,
+        ),
+        Idea(
+            "microbatches of more than thirty-two rows",
+            "a number of rows has no upper limit",
+            lambda parts: any(size > 32 for size in _sizes(parts)),
         ),
         Idea(
             "a parameter that the first microbatch does not use",
@@ -169,14 +200,17 @@ MICROBATCHES = Draws(
 
 
 def _draw_shares(random: Random) -> tuple[list[list[int]]]:
-    replicas = random.choice((1, 1, 2, 2, 3, 4))
-    share = [random.choice((1, 2, 4, 6))] * random.choice((1, 2, 3, 5))
+    replicas = random.choice((1, 1, 2, 2, 3, 4, 5, far(random, 6, 40)))
+    most = random.choice((8, 8, 8, 1000))  # rows of a microbatch
+    share = [far(random, 1, most)] * random.choice((1, 2, 3, 5, far(random, 6, 40)))
     if random.random() < 0.3:
         return ([[*share] for _ in range(replicas)],)
-    grid = random.choice(([1, 2, 3, 4, 8], [4]))
+    alike = random.random() < 0.5
+    if random.random() < 0.2:  # as many rows in each replica, in different microbatches
+        return ([random.sample([1, 2, 3, 5], 4) for _ in range(replicas)],)
     return (
         [
-            [random.choice(grid) for _ in range(random.choice((1, 2, 3, 4)))]
+            [share[0] if alike else far(random, 1, most) for _ in range(random.randint(1, 4))]
             for _ in range(replicas)
         ],
     )
@@ -189,6 +223,26 @@ SHARES = Draws(
             "a single microbatch on a single replica",
             "nothing is to be corrected",
             lambda shares: len(shares) == len(shares[0]) == 1,
+        ),
+        Idea(
+            "more than four replicas",
+            "their number has no upper limit",
+            lambda shares: len(shares) > 4,
+        ),
+        Idea(
+            "more than five microbatches in a replica",
+            "their number has no upper limit",
+            lambda shares: max(map(len, shares)) > 5,
+        ),
+        Idea(
+            "microbatches of more than eight rows",
+            "a number of rows has no upper limit",
+            lambda shares: max(map(max, shares)) > 8,
+        ),
+        Idea(
+            "replicas that have as many rows, but not the same microbatches",
+            "a microbatch's weight depends on its own rows",
+            lambda shares: len({*map(sum, shares)}) == 1 < len({*map(tuple, shares)}),
         ),
         Idea(
             "replicas with different numbers of microbatches",

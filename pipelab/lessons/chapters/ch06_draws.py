@@ -3,7 +3,7 @@
 from functools import cache
 from random import Random
 
-from pipelab.lessons.drawn import Draws, Idea
+from pipelab.lessons.drawn import Draws, Idea, far
 from pipelab.lessons.trials import NEEDS, share
 from pipelab.schedules import gpipe
 from pipelab.simulator import simulate
@@ -12,7 +12,7 @@ __all__ = ["BUDGETS", "PIPELINES", "TIGHT_AND_ROOMY", "speed"]
 
 BUDGETS = {"tight": 700_000, "roomy": 1_100_000}  # bytes on each rank
 _LEAST = 600_000  # in which something fits
-_MOST = 4_000_000
+_MOST = 100_000_000_000
 
 # ------------------------------------------------------------------------------ 06.1, choose
 
@@ -25,8 +25,10 @@ def _draw_budget(random: Random) -> tuple[int]:
     if random.random() < 0.2:
         return (random.choice([*BUDGETS.values()]),)
     if random.random() < 0.5:
-        return (random.randint(_LEAST, BUDGETS["tight"]),)
-    return (random.randint(BUDGETS["roomy"], random.choice((1_300_000, _MOST))),)
+        return (random.choice((random.randint(_LEAST, BUDGETS["tight"]), BUDGETS["tight"] - 1)),)
+    roomy = BUDGETS["roomy"]
+    much = far(random, roomy, _MOST), far(random, roomy, 4_000_000)
+    return (random.choice((*much, random.randint(roomy, 1_300_000), roomy + 1)),)
 
 
 TIGHT_AND_ROOMY = Draws(
@@ -41,6 +43,11 @@ TIGHT_AND_ROOMY = Draws(
             "a budget in which every candidate fits",
             "then it is time alone that decides: which one waits for the fewest messages?",
             lambda budget: _fit(budget) == len(NEEDS),
+        ),
+        Idea(
+            "a budget of more than four million bytes",
+            "it has no upper limit: what fits into less fits into more",
+            lambda budget: budget > 4_000_000,
         ),
         Idea(
             "a tight budget, up to 700,000 bytes",
@@ -70,15 +77,27 @@ TIGHT_AND_ROOMY = Draws(
 # ---------------------------------------------------------------------------- 06.2, speed-up
 
 
+_MOST_ACTIONS = 400  # forwards: the simulator is the reference
+
+
 def _draw_pipeline(random: Random) -> tuple[int, int, float]:
-    p, m = random.choice((1, 2, 3, 4, 5, 8, 12)), random.choice((1, 2, 3, 4, 6, 11, 16, 40))
-    return p, m, random.choice((0.0, 0.0, 0.01, 0.03, 0.25, 1.0, 3.0, 8.5))
+    p = random.choice((1, 2, 3, 4, 5, 6, 7, 8, 12, far(random, 9, 40)))
+    m = random.choice((1, 2, 3, 4, 6, 11, 16, p, far(random, 17, 60)))
+    if random.random() < 0.1:
+        m = far(random, 60, 400)
+    message = random.choice((0.0, 0.0, 0.01, 0.03, 0.25, 1.0, 3.0, 8.5, far(random, 10, 1000)))
+    return p, min(m, _MOST_ACTIONS // p), message
 
 
 @cache
 def speed(p: int, m: int, message: float) -> float:
     """What the simulator says, if one rank's step takes 1 s."""
     return 1 / simulate(gpipe(p, m), share(1.0, p, m, message)).duration
+
+
+def _on_paper(p: int, m: int, message: float) -> float:
+    """The same by the formula, which is faster: for what an input is about."""
+    return 1 / ((m + p - 1) / (m * p) + 2 * (p - 1) * message)
 
 
 _WAITED_FOR = "which messages does a rank only wait for? Those of the first forward, and ..."
@@ -107,6 +126,26 @@ PIPELINES = Draws(
             lambda p, m, message: 1 < m < p,
         ),
         Idea(
+            "more than forty microbatches",
+            "their number has no upper limit",
+            lambda p, m, message: p > 1 and m > 40,
+        ),
+        Idea(
+            "more than eight ranks",
+            "their number has no upper limit",
+            lambda p, m, message: p > 8,
+        ),
+        Idea(
+            "as many microbatches as ranks",
+            "the formula does not change there",
+            lambda p, m, message: p == m > 1,
+        ),
+        Idea(
+            "messages that take ten times as long as one rank's whole step",
+            "their time counts in full, however long it is",
+            lambda p, m, message: p > 1 and message >= 10,
+        ),
+        Idea(
             "messages that take longer than a slot",
             "a message still travels while others do: how many follow one another?",
             lambda p, m, message: p > 1 and message * m * p > 1,
@@ -114,12 +153,12 @@ PIPELINES = Draws(
         Idea(
             "messages so slow that one rank is faster",
             "a speed-up can be below 1",
-            lambda p, m, message: p > 1 and speed(p, m, message) < 1,
+            lambda p, m, message: p > 1 and _on_paper(p, m, message) < 1,
         ),
         Idea(
             "ranks that are more than four times as fast as one",
             "a speed-up has no upper limit but p",
-            lambda p, m, message: speed(p, m, message) > 4,
+            lambda p, m, message: _on_paper(p, m, message) > 4,
         ),
         Idea(
             "messages between more than two ranks",
@@ -153,5 +192,5 @@ PIPELINES = Draws(
         ),
         Idea("one rank's step over that of p ranks", "one rank's step has the length 1"),
     ),
-    allowed=lambda p, m, message: p >= 1 and m >= 1 and message >= 0,
+    allowed=lambda p, m, message: p >= 1 and m >= 1 and message >= 0 and p * m <= _MOST_ACTIONS,
 )

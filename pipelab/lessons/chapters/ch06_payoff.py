@@ -20,7 +20,7 @@ from pipelab.lessons.trials import CANDIDATES, Candidate
 from pipelab.lessons.written import short
 from pipelab.schedules import gpipe
 from pipelab.trace.memory import peak_bytes
-from pipelab.words import number
+from pipelab.words import number, percent
 
 _SLOWER = 1.1  # how many times as long as the best is good enough
 _CHOOSE = "a function choose(budget): schedule, ranks, microbatches, such as ('gpipe', 2, 4)"
@@ -34,9 +34,8 @@ def _judge_choose(function: Function, seed: int) -> Iterator[Result | Shown]:
     cases: Cases = {f"{name}: a candidate": (budget,) for name, budget in BUDGETS.items()}
     draws = replace(TIGHT_AND_ROOMY, compare=_compare_budget)
     tried = yield from each(function, cases, _compare_choice, draws, seed)
-    good = [value for value in tried.values if _compare_choice("", value, 0).ok]
-    if len(good) == len(cases):
-        for (name, budget), value in zip(BUDGETS.items(), good, strict=True):
+    if tried.named:
+        for (name, budget), value in zip(BUDGETS.items(), tried.values, strict=True):
             yield from _measure(name, budget, _candidate(value))
 
 
@@ -69,7 +68,7 @@ def _no_candidate(got: object) -> str:
 
 def _compare_budget(name: str, value: object, budget: int) -> Result:
     """Without a run: bytes are known, and the simulator knows who is fastest."""
-    expected = f"fits in {budget:,} bytes, within {_SLOWER - 1:.0%} of the best"
+    expected = f"fits in {budget:,} bytes, within {percent(_SLOWER - 1)} of the best"
     choice = _compare_choice(name, value, budget)
     if not choice.ok:
         return choice._replace(expected=expected)

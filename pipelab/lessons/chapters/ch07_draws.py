@@ -1,9 +1,10 @@
 """What is drawn for the exercises of lesson 7: sizes of a pipeline, and lifespans to add up."""
 
 from collections.abc import Sequence
+from functools import cache
 from random import Random
 
-from pipelab.lessons.drawn import Draws, Idea
+from pipelab.lessons.drawn import Draws, Idea, far
 
 __all__ = ["LIFESPANS", "SIZES", "most_held"]
 
@@ -12,10 +13,11 @@ _Span = tuple[int, int]  # slots: where the activations of microbatch 0 begin, a
 
 
 def _draw_size(random: Random) -> tuple[int, int]:
-    p = random.choice((1, 2, 3, 4, 5, 6, 12))
-    if p == 12:
-        return p, random.choice((12, 13, 24))  # enough for all ranks: those with fewer are small
-    return p, random.choice((1, 2, 3, 4, 5, 6, 7, p, 2 * p, 11, 13))
+    p = random.choice((1, 2, 3, 4, 5, 6, 7, 8, far(random, 9, 30)))
+    if p > 8:  # enough for all ranks: those with fewer are small
+        return p, random.choice((p, p + 1, far(random, p, 2 * p)))
+    m = random.choice((1, 2, 3, 4, 5, 6, 7, p, 2 * p, random.randint(8, 30)))
+    return p, far(random, 40, 150) if random.random() < 0.1 else m
 
 
 SIZES = Draws(
@@ -27,6 +29,16 @@ SIZES = Draws(
             "no rank can run more forwards than there are microbatches",
             lambda p, m: m < p,
         ),
+        Idea(
+            "more than forty microbatches",
+            "their number has no upper limit",
+            lambda p, m: m > 40,
+        ),
+        Idea(
+            "as many microbatches as ranks",
+            "rank 0 runs all forwards first there, and the others not",
+            lambda p, m: m == p > 1,
+        ),
         Idea("ten microbatches and more", "after 0F9 comes 0F10", lambda p, m: m > 10),
         Idea("ten ranks and more", "rank 10 runs 10F0", lambda p, m: p > 10),
         Idea("another number of ranks than four", "it depends on p", lambda p, m: p != 4),
@@ -37,12 +49,17 @@ SIZES = Draws(
         ),
         Idea("every size", "m forwards and m backwards of stage r, numbered from 0"),
     ),
-    allowed=lambda p, m: p >= 1 and m >= 1,
+    allowed=lambda p, m: p >= 1 and m >= 1 and p * m <= 1800,
 )
 
 
 def most_held(spans: Sequence[_Span], period: int, m: int) -> int:
     """Counted in each slot in which something begins: only there can it become more."""
+    return _most_held(tuple(spans), period, m)
+
+
+@cache  # several ideas ask about one input
+def _most_held(spans: tuple[_Span, ...], period: int, m: int) -> int:
     slots = {start + i * period for start, _ in spans for i in range(m)}
     return max(sum(_count(span, slot, period, m) for span in spans) for slot in slots)
 
@@ -57,11 +74,14 @@ def _draw_lifespans(random: Random) -> tuple[list[_Span], int, int]:
     period = random.choice((1, 2, 3, 3, 4, 6, 6))
     spans = []
     first = random.choice((0, 0, 0, 0, _LATE))
-    for _ in range(random.choice((1, 1, 2, 2, 3))):
+    for _ in range(random.choice((1, 1, 2, 2, 3, far(random, 4, 8)))):
         start = first + random.randrange(12)
         length = random.choice((random.randint(1, 20), period * random.randint(1, 4)))
+        if random.random() < 0.1:
+            length = far(random, 40, 300)
         spans.append((start, start + length))
-    return spans, period, random.choice((1, 2, 3, 5, 8, 13, 20))
+    m = random.choice((1, 2, 3, 4, 5, 8, 13, 20, far(random, 21, 60)))
+    return spans, period, m
 
 
 def _apart(spans: Sequence[_Span], period: int, m: int) -> bool:
@@ -94,9 +114,24 @@ LIFESPANS = Draws(
             lambda spans, period, m: min(start for start, _ in spans) >= _LATE,
         ),
         Idea(
+            "more than twenty microbatches held",
+            "the peak has no upper limit but what is there",
+            lambda spans, period, m: most_held(spans, period, m) > 20,
+        ),
+        Idea(
+            "more than three stages",
+            "the activations of all of them count, however many there are",
+            lambda spans, period, m: len(spans) > 3,
+        ),
+        Idea(
+            "more than twenty microbatches",
+            "they come one period after another, however many there are",
+            lambda spans, period, m: m > 20,
+        ),
+        Idea(
             "fewer microbatches than could be held",
             "there are only m of each",
-            lambda spans, period, m: most_held(spans, period, m) < most_held(spans, period, 40),
+            lambda spans, period, m: most_held(spans, period, m) < most_held(spans, period, 400),
         ),
         Idea(
             "activations that go in the slot in which others begin",

@@ -21,6 +21,7 @@ from pipelab.lessons.schedule_answers import (
     all_ranks,
     gradients,
     other_size,
+    refused,
     schedule_of,
 )
 from pipelab.schedules import Schedule, gpipe, one_f_one_b, recognise, v_half, validate
@@ -62,7 +63,7 @@ def _compare_order(name: str, rows: object, p: int, m: int) -> Result:
             return Result(name, expected, f"{other[0].token}, {what}", False, hint)
         validate(schedule)
     except ScheduleError as error:
-        return Result(name, expected, str(error).splitlines()[0], False, str(error))
+        return refused(name, expected, error)
     held, took = peak_activations(schedule), simulate(schedule, _SLOTS).duration
     ok = held == peaks and abs(took - slots) < 1e-9
     got = f"{took:g} slots, with at most {_row(held)} held"

@@ -67,7 +67,7 @@ def _compare_blocks(
     counts = [whole(count) for count in value]
     numbers = [count for count in counts if isinstance(count, int)]
     if len(numbers) != len(counts) or len(counts) != p or sum(numbers) != n or min(numbers) < 0:
-        hint = "a whole number for each rank, none below 0; together all blocks"
+        hint = f"a whole number for each rank, none below 0; together they have to be {n}"
         return Result(name, expected, short(counts), False, hint)
     if 0 in numbers[1:-1]:
         hint = "only the first and the last rank have something else to do: the others need a block"
@@ -106,7 +106,7 @@ def _run(counts: list[int], head: float) -> Iterator[Result | Shown]:
     yield Shown(f"Your cut, {yours.duration * 1000:.0f} ms", yours)
     equal_counts = [len(part) for part in _equal_parts(sum(counts), p)]
     usual = simulate(schedule, _pace(stage_costs(equal_counts, 0.0, head)))
-    title = f"As many blocks on each rank as can be, {equal_counts}: {usual.duration * 1000:.0f} ms"
+    title = f"Blocks shared out evenly, {equal_counts}: {usual.duration * 1000:.0f} ms"
     yield Shown(title, usual)
 
 

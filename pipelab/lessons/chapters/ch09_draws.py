@@ -2,7 +2,7 @@
 
 from random import Random
 
-from pipelab.lessons.drawn import Draws, Idea
+from pipelab.lessons.drawn import Draws, Idea, far
 from pipelab.schedules import Schedule, gpipe, one_f_one_b, sequential
 
 __all__ = ["ORDERS", "SIZES", "tokens"]
@@ -38,8 +38,13 @@ def tokens(name: str, p: int, m: int) -> tuple[list[list[str]]]:
     return ([[action.token for action in row] for row in _BUILDERS[name](p, m).ranks],)
 
 
+_MOST_TOKENS = 300  # forwards: each input is simulated
+
+
 def _draw_size(random: Random) -> tuple[int, int]:
-    return random.choice((1, 2, 3, 4, 5, 6)), random.choice((1, *range(1, 14), 20))
+    p = random.choice((1, 2, 3, 4, 5, 6, 7, 8, far(random, 9, 16)))
+    m = random.choice((1, *range(1, 14), p, 2 * p - 2, 2 * p - 1, 20, far(random, 21, 80)))
+    return p, max(1, min(m, _MOST_TOKENS // p))
 
 
 SIZES = Draws(
@@ -51,11 +56,26 @@ SIZES = Draws(
             "no rank can run more forwards than there are microbatches",
             lambda p, m: m < 2 * (p - 1),
         ),
+        Idea(
+            "as many microbatches as ranks",
+            "a rank can run ahead by more than p forwards, if there are so many",
+            lambda p, m: m == p > 1,
+        ),
+        Idea(
+            "more than twenty microbatches",
+            "their number has no upper limit",
+            lambda p, m: m > 20,
+        ),
+        Idea(
+            "more than six ranks",
+            "their number has no upper limit",
+            lambda p, m: p > 6,
+        ),
         Idea("ten microbatches and more", "numbers may have two digits", lambda p, m: m > 10),
         Idea("another number of ranks than four", "it depends on p", lambda p, m: p != 4),
         Idea("every size", "forwards ahead, then in turns, then the backwards that are left"),
     ),
-    allowed=lambda p, m: p >= 1 and m >= 1,
+    allowed=lambda p, m: p >= 1 and m >= 1 and p * m <= _MOST_TOKENS,
 )
 
 
@@ -77,6 +97,16 @@ ORDERS = Draws(
             "read the number from each token, do not count: the order is what you are given",
             lambda s, p, m: s in ("newest first", "last first") and min(p, m) > 1,
         ),
+        Idea(
+            "more than twenty microbatches",
+            "a message for each of them, however many there are",
+            lambda s, p, m: m > 20 and p > 1,
+        ),
+        Idea(
+            "ten ranks and more",
+            "numbers may have two digits, of ranks too: rank 10 runs 10F0",
+            lambda s, p, m: p > 10,
+        ),
         Idea("ten microbatches and more", "numbers may have two digits", lambda s, p, m: m > 10),
         Idea(
             "two ranks",
@@ -95,6 +125,6 @@ ORDERS = Draws(
         ),
         Idea("every order", "a SEND behind each result, a RECV ahead of each need"),
     ),
-    allowed=lambda s, p, m: s in _BUILDERS and p >= 1 and m >= 1,
+    allowed=lambda s, p, m: s in _BUILDERS and p >= 1 <= m and p * m <= _MOST_TOKENS,
     arguments=tokens,
 )

@@ -20,12 +20,18 @@ from pipelab.lessons.exercise import Cases, Exercise, each
 from pipelab.lessons.experiment import Experiment, experiment, in_turn, start
 from pipelab.lessons.hidden import hidden_share
 from pipelab.lessons.results import Result, Shown
-from pipelab.lessons.schedule_answers import NAMED_SIZES, gradients, other_size, schedule_of
+from pipelab.lessons.schedule_answers import (
+    NAMED_SIZES,
+    gradients,
+    other_size,
+    refused,
+    schedule_of,
+)
 from pipelab.schedules import Schedule, gpipe, one_f_one_b, recognise, validate
 from pipelab.schedules.messages import routes
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
-from pipelab.words import number
+from pipelab.words import number, percent
 
 _ORDER = "a function order(p, m): for each rank, the tokens that it computes, in order"
 _MESSAGES = "a function with_messages(rows): for each rank, its row with RECVs and SENDs"
@@ -65,7 +71,7 @@ def _compare_order(name: str, rows: object, p: int, m: int) -> Result:
             return Result(name, expected, "tokens of messages", False, hint)
         validate(schedule)
     except ScheduleError as error:
-        return Result(name, expected, str(error).splitlines()[0], False, str(error))
+        return refused(name, expected, error)
     held = [_most_held(row) for row in schedule.ranks]
     for rank, most in enumerate(held):
         if most > may_hold(rank, p):
@@ -109,13 +115,13 @@ def _record(schedule: Schedule) -> Iterator[Result | Shown]:
 def _hidden(name: str, trace: Trace) -> Result:
     share = hidden_share(trace)
     hint = "while its message travels, a rank should have another microbatch to compute"
-    expected = f"at least {LEAST_HIDDEN:.0%}"
-    return Result(name, expected, f"{share:.0%}", share >= LEAST_HIDDEN, hint)
+    expected = f"at least {percent(LEAST_HIDDEN)}"
+    return Result(name, expected, percent(share), share >= LEAST_HIDDEN, hint)
 
 
 def _title(what: str, trace: Trace) -> str:
     share = hidden_share(trace)
-    return f"{what}: {trace.duration * 1000:.0f} ms, {share:.0%} of the message time hidden"
+    return f"{what}: {trace.duration * 1000:.0f} ms, {percent(share)} of the message time hidden"
 
 
 # ----------------------------------------------------------- 09.2, when to receive and to send
@@ -157,7 +163,7 @@ def _compare_messages(name: str, rows: object, given: list[list[str]]) -> Result
             return Result(name, expected, "another order of F and B", False, hint)
         validate(schedule)
     except ScheduleError as error:
-        return Result(name, expected, str(error).splitlines()[0], False, str(error))
+        return refused(name, expected, error)
     if late := _late_send(schedule):
         hint = "a result can leave as soon as it is made: the SEND stands directly behind it"
         return Result(name, expected, f"{late} leaves later than it could", False, hint)

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from pipelab.lessons.drawn import Draws, Idea
+from pipelab.lessons.drawn import Draws, Idea, far
 from pipelab.schedules import Schedule, zero_bubble_h1
 from pipelab.schedules.counts import peak_activations
 from pipelab.schedules.zero_bubble import zero_bubble_h2
@@ -33,13 +33,14 @@ def given(order: str, p: int, m: int) -> tuple[list[list[str]], int]:
     return rows, int(max(peak_activations(schedule)))
 
 
+_MOST_TOKENS = 300  # forwards: each input is simulated
+
+
 def _draw_order(random: Random) -> tuple[str, int, int]:
-    p = random.choice((1, 2, 3, 4, 5, 6))
-    return (
-        random.choice((*_BUILDERS, "1f1b", "eager")),
-        p,
-        random.choice((1, 2, 3, 5, 8, 11, 13, 20)),
-    )
+    p = random.choice((1, 2, 3, 4, 5, 6, 7, 8, far(random, 9, 14)))
+    m = random.choice((1, 2, 3, 4, 5, 6, 8, 11, 13, p, 2 * p, 20, far(random, 21, 80)))
+    order = random.choice((*_BUILDERS, "1f1b", "eager"))
+    return order, p, max(1, min(m, _MOST_TOKENS // p))
 
 
 ORDERS = Draws(
@@ -47,6 +48,16 @@ ORDERS = Draws(
     (
         Idea("one rank", "it never waits: any place behind its I will do", lambda o, p, m: p == 1),
         Idea("a single microbatch", "its W comes behind its I", lambda o, p, m: m == 1),
+        Idea(
+            "more than twenty microbatches",
+            "their number has no upper limit",
+            lambda o, p, m: m > 20,
+        ),
+        Idea(
+            "more than six ranks",
+            "their number has no upper limit",
+            lambda o, p, m: p > 6,
+        ),
         Idea("ten microbatches and more", "numbers may have two digits", lambda o, p, m: m > 10),
         Idea(
             "fewer microbatches than ranks",
@@ -70,7 +81,7 @@ ORDERS = Draws(
         ),
         Idea("every order", "each I has a W behind it, on the same rank"),
     ),
-    allowed=lambda order, p, m: order in _BUILDERS and p >= 1 and m >= 1,
+    allowed=lambda order, p, m: order in _BUILDERS and p >= 1 <= m and p * m <= _MOST_TOKENS,
     arguments=given,
 )
 
@@ -80,10 +91,15 @@ def numbers_of_stages(p: int, layers: int) -> list[int]:
     return [v for v in range(1, layers // p + 1) if layers // p % v == 0]
 
 
+_MOST_STAGES = 400  # times microbatches: each number of stages is simulated
+
+
 def _draw_link(random: Random) -> tuple[int, int, int, float]:
-    p = random.choice((1, 2, 3, 4, 6))
-    latency = random.choice((0.0, 0.02, 0.05, 0.1, 0.3, 1.0))
-    return p, random.choice((1, 2, 4, 5, 8, 12)), p * random.choice((1, 2, 3, 4, 6, 9)), latency
+    p = random.choice((1, 2, 3, 4, 5, 6, 7, 8))
+    latency = random.choice((0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 1.0, 3.0))
+    m = random.choice((1, 2, 3, 4, 5, 6, p, 8, 12, far(random, 13, 40)))
+    each = random.choice((1, 2, 3, 4, 5, 6, 8, 9, 12))
+    return p, min(m, max(1, _MOST_STAGES // (p * each))), p * each, latency
 
 
 LINKS = Draws(
@@ -106,6 +122,21 @@ LINKS = Draws(
             lambda p, m, n, t: n // p % 3 == 0,
         ),
         Idea(
+            "more than six layers on each rank",
+            "try all numbers of stages up to one for each layer: there may be more than four",
+            lambda p, m, n, t: n // p > 6,
+        ),
+        Idea(
+            "layers in fives",
+            "v can be any number by which layers / p can be divided, and no other",
+            lambda p, m, n, t: n // p % 5 == 0,
+        ),
+        Idea(
+            "more than twelve microbatches",
+            "their number has no upper limit; with more of them the idle time is a smaller part",
+            lambda p, m, n, t: m > 12,
+        ),
+        Idea(
             "few microbatches",
             "the idle time is a larger part of the step",
             lambda p, m, n, t: m < p,
@@ -113,6 +144,10 @@ LINKS = Draws(
         Idea("every link", "try all numbers of stages that the layers allow, and compare"),
     ),
     allowed=lambda p, m, layers, latency: (
-        p >= 1 and m >= 1 and layers >= p and layers % p == 0 and 0 <= latency <= 4
+        p >= 1 <= m
+        and m * layers <= 2 * _MOST_STAGES
+        and layers >= p
+        and layers % p == 0
+        and 0 <= latency <= 4
     ),
 )

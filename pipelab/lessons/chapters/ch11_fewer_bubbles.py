@@ -17,7 +17,7 @@ from pipelab.lessons.comparing import NUMBER, ask
 from pipelab.lessons.exercise import Cases, Draws, Exercise, each
 from pipelab.lessons.experiment import experiment, in_turn, record, start
 from pipelab.lessons.results import Result, Shown
-from pipelab.lessons.schedule_answers import gradients, schedule_of
+from pipelab.lessons.schedule_answers import gradients, refused, schedule_of
 from pipelab.schedules import Schedule, interleaved, one_f_one_b, validate
 from pipelab.schedules.counts import peak_activations
 from pipelab.simulator import Cost, simulate
@@ -62,7 +62,7 @@ def _compare_place(name: str, rows: object, order: str, p: int, m: int) -> Resul
             return Result(name, expected, "another order of F and I", False, hint)
         validate(schedule)
     except ScheduleError as error:
-        return Result(name, expected, str(error).splitlines()[0], False, str(error))
+        return refused(name, expected, error)
     for rank, held in enumerate(peak_activations(schedule)):
         if held > most:
             got = f"rank {rank} holds {held:g} microbatches at a time"

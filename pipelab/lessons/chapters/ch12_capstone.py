@@ -23,7 +23,7 @@ from pipelab.lessons.results import Result, Shown
 from pipelab.lessons.schedule_answers import of_each_rank
 from pipelab.lessons.torch_run import run_on_torch
 from pipelab.lessons.written import short
-from pipelab.words import number
+from pipelab.words import number, percent
 
 _CHOOSE = "a function choose(machine, model, budget): Plan(replicas, sizes, schedule, microbatches)"
 _LOCATE = (
@@ -106,7 +106,7 @@ def _compare_choice(
     name: str, value: object, machine: Machine, model: Model, budget: int
 ) -> Result:
     plan = _plan(value)
-    expected = f"fits in {budget:,} bytes, within {_SLOWER - 1:.0%} of the best"
+    expected = f"fits in {budget:,} bytes, within {percent(_SLOWER - 1)} of the best"
     if hint := _misfit(plan, machine, model):
         return Result(name, expected, str(plan), False, hint)
     if (most := max(memory(model, plan))) > budget:

@@ -3,7 +3,7 @@
 from functools import cache
 from random import Random
 
-from pipelab.lessons.drawn import Draws, Idea
+from pipelab.lessons.drawn import Draws, Idea, far
 from pipelab.lessons.plans import Layer, Machine, Model, Plan, memory, par, plans, seconds
 from pipelab.partition import balance
 
@@ -128,9 +128,10 @@ JOBS = Draws(
 
 
 def _draw_grid(random: Random) -> tuple[int, list[int]]:
-    p = random.choice((1, 2, 3, 4, 6))
-    sizes = [random.randint(1, random.choice((1, 2, 5))) for _ in range(p)]
-    return random.choice((1, 2, 3, 4, 5)), sizes
+    p = random.choice((1, 2, 3, 4, 5, 6, 7, far(random, 8, 16)))
+    sizes = [random.randint(1, random.choice((1, 2, 5, 40))) for _ in range(p)]
+    replicas = random.choice((1, 2, 3, 4, 5, p, far(random, 6, 16)))
+    return replicas, sizes
 
 
 GRIDS = Draws(
@@ -146,6 +147,26 @@ GRIDS = Draws(
             "one stage in each replica",
             "each rank is a pipeline by itself, and all are one dp group",
             lambda replicas, sizes: len(sizes) == 1,
+        ),
+        Idea(
+            "more than five replicas",
+            "their number has no upper limit",
+            lambda replicas, sizes: replicas > 5,
+        ),
+        Idea(
+            "more than six stages",
+            "their number has no upper limit",
+            lambda replicas, sizes: len(sizes) > 6,
+        ),
+        Idea(
+            "as many replicas as stages",
+            "which of the two numbers do you divide by? Here they are alike, elsewhere not",
+            lambda replicas, sizes: replicas == len(sizes) > 1,
+        ),
+        Idea(
+            "more stages than replicas",
+            "divide a rank by the number of stages to find its row, not by that of replicas",
+            lambda replicas, sizes: len(sizes) > replicas > 1,
         ),
         Idea(
             "more than two replicas",

@@ -1,6 +1,6 @@
 // @ts-check
 // What is around the boxes, as flat shapes: idle time, messages, the other trace, memory, arrows.
-/** @import { Draw, Frame, Kind, State, View } from "./types.js" */
+/** @import { Draw, Frame, Idle, Kind, State, View } from "./types.js" */
 import { idleTexts, within } from "./data.js";
 import { COLUMN, columns, stepPath } from "./layout.js";
 import { set, svg } from "./parts.js";
@@ -69,6 +69,29 @@ export function flatBoxes(shapes, boxes, { width, asTheyAre, y, height }) {
     shapes.box(`${kind} 0`, at, y + height * (1 - above), COLUMN, height * (above - below));
 }
 
+/** Pieces of one row in runs that look like one piece, and wait for the same.
+ * @param {Idle} idle @param {number[]} pieces in order of time */
+function alike(idle, pieces) {
+  /** @type {number[][]} */
+  const runs = [];
+  const token = (/** @type {number} */ i) => idle.tokens[idle.words[i]];
+  for (const i of pieces) {
+    const run = runs[runs.length - 1];
+    const last = run?.[run.length - 1];
+    const isOne = run && idle.reason[last] === idle.reason[i] && token(last) === token(i)
+      && idle.start[i] - idle.end[last] < 1e-6;
+    if (isOne) run.push(i);
+    else runs.push([i]);
+  }
+  return runs;
+}
+
+/** What can be said of all pieces of a run. @param {Idle} idle @param {number[]} run */
+function commonTexts(idle, run) {
+  const texts = run.map((i) => idleTexts(idle, i));
+  return texts[0].filter((text) => texts.every((others) => others.includes(text)));
+}
+
 /** Idle time, shaded by its reason, with the reason in words where there is room.
  * @param {View} view @param {State} s @param {Frame} frame @param {number} left how many labels may be drawn */
 export function drawIdle(view, s, { from, to, x, words }, left) {
@@ -80,14 +103,14 @@ export function drawIdle(view, s, { from, to, x, words }, left) {
     if (s.live) shapes.box("waiting", x(0), y, x(to) - x(0), height); // as far as it will go: it need not grow
     if (!idle) return;
     const [low, high] = within(row.idle, from, to);
-    for (const i of row.idle.order.subarray(low, high)) {
-      const a = x(idle.start[i]);
-      const width = x(idle.end[i]) - a;
-      if (width < 0.3) continue;
-      shapes.box(idle.reason[i], a, y, width, height);
-      if (height < 14 || width < 56 || left-- <= 0) continue;
+    const seen = [...row.idle.order.subarray(low, high)].filter((i) => x(idle.end[i]) - x(idle.start[i]) >= 0.3);
+    for (const i of seen) shapes.box(idle.reason[i], x(idle.start[i]), y, x(idle.end[i]) - x(idle.start[i]), height);
+    for (const pieces of height < 14 ? [] : alike(idle, seen)) {
+      const [a, b] = [x(idle.start[pieces[0]]), x(idle.end[pieces[pieces.length - 1]])];
+      if (b - a < 56 || left-- <= 0) continue;
       const node = set(view.nodes.reasons.next(rank), { y: y + height / 2 + 4 });
-      words.push({ node, a: a + 2, b: a + width - 2, texts: idleTexts(idle, i), size: 10.5, yields: true });
+      const texts = commonTexts(idle, pieces);
+      words.push({ node, a: a + 2, b: b - 2, texts, size: 10.5, yields: true });
     }
   });
   shapes.finish((reason) => ({ class: `pl-why pl-${reason}`, "data-reason": reason }));
