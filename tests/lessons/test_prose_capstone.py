@@ -24,6 +24,8 @@ def ms(plan, machine=MACHINE):
 
 def test_12_times_on_paper_and_the_reverse_order_on_slow_links():
     assert list(map(ms, GRIDS)) == [186, 152, 124]
+    assert QUESTIONS["12.time"].expected == min(GRIDS, key=ms).replicas
+    assert "You said so" in QUESTIONS["12.time"].explain("c", 2), "2 was a busy machine's"
     slow = MACHINE._replace(bandwidth=10e6)
     assert [ms(plan, slow) for plan in GRIDS] == [198, 233, 305]
 

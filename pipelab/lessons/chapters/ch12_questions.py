@@ -49,7 +49,8 @@ QUESTIONS: dict[str, Question] = {
             ),
         },
         settle=lambda x: "a" if x < 1.5 else "b" if x < 3 else "c",
-        unit=" replicas are the fastest",
+        unit=" replicas as the fastest",
+        expected=4,
     ),
     "12.budget": Choose(
         "Each rank may hold 3 MB. 2 × 2 with the cut 5, 3 does not fit: its first rank holds "
