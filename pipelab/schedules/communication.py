@@ -18,9 +18,9 @@ from itertools import chain
 from operator import itemgetter
 
 from pipelab.action import MESSAGES, RECEIVES, Action, Kind, needs
+from pipelab.collector import paused_collector
 from pipelab.errors import DeadlockError
 from pipelab.schedules import rules
-from pipelab.collector import paused_collector
 from pipelab.schedules.messages import check_messages, message_needs, routes
 from pipelab.schedules.schedule import Schedule
 from pipelab.schedules.sliced import check_slices, whole_microbatches

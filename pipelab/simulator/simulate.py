@@ -15,9 +15,9 @@ from pipelab.action import (
     Overlap,
     numbered_on,
 )
+from pipelab.collector import paused_collector
 from pipelab.errors import ScheduleError
 from pipelab.schedules import Schedule
-from pipelab.collector import paused_collector
 from pipelab.schedules.communication import Row, timed_rows
 from pipelab.schedules.messages import message_needs
 from pipelab.schedules.walk import walk

@@ -13,12 +13,12 @@ from array import array
 from collections.abc import Iterable, Sequence
 
 from pipelab.action import Kind
+from pipelab.collector import paused_collector
 from pipelab.errors import TraceError
 from pipelab.overlapping import overlapping_pairs
 from pipelab.plots.palette import STYLES, edge, shade, text_on
 from pipelab.plots.terminal import bubble_text, describe, idle_shares, table
 from pipelab.schedules.catalogue import title_of
-from pipelab.collector import paused_collector
 from pipelab.story import all_reworded
 from pipelab.trace import Event, Trace
 from pipelab.trace.idle import Idle, IdleText, explained, idle_seconds, idle_texts
