@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipelab.errors import LessonError
-from pipelab.lessons import progress_file
+from pipelab.lessons import progress_file, warm_up
 from pipelab.lessons.chapters import chapter_of
 from pipelab.lessons.prediction import Card
 from pipelab.lessons.results import Verdict
@@ -15,6 +15,8 @@ from pipelab.notice import noticed
 
 if TYPE_CHECKING:
     from pipelab.lessons.exercise import Exercise
+
+warm_up.begin_grader()
 
 
 def check(name: str, answer: object, seed: int | None = None) -> Verdict:

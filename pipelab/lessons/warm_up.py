@@ -6,7 +6,8 @@ rest is loaded when the kernel is idle. Not in a thread: where two threads impor
 package in another order, Python ends the deadlock by handing one of them a module that is half
 loaded.
 
-A notebook that nbgrader executes shows no runs: there, the interpreter that grades starts instead.
+A notebook that nbgrader executes shows no runs: there, the interpreter that grades starts instead,
+if the notebook imports ``check``.
 """
 
 import asyncio
@@ -29,13 +30,18 @@ def begin() -> None:
     if not _is_kernel() or _NEXT[0] in sys.modules:
         return
     if _GRADED in os.environ:
-        with suppress(OSError):  # the first graded cell starts it then
-            run_module("pipelab.lessons.grading")["begin"]()
         return
     with suppress(Exception):  # as below
         import_module("pipelab.engine")  # starts the fork server, and loads no torch yet
     with suppress(RuntimeError):  # no loop runs: what runs this cell is no usual kernel
         asyncio.get_running_loop().call_later(_SOON, _load)
+
+
+def begin_grader() -> None:
+    """Start it, where nbgrader executes this kernel's notebook."""
+    if _GRADED in os.environ and _is_kernel():
+        with suppress(OSError):  # the first graded cell starts it then
+            run_module("pipelab.lessons.grading")["begin"]()
 
 
 def _is_kernel() -> bool:

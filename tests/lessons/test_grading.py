@@ -129,13 +129,18 @@ def test_the_interpreter_may_start_before_the_first_check(grade, capsys):
     assert vars(sys)["_pipelab_grader"] is first
 
 
-def test_in_a_notebook_that_nbgrader_executes_it_starts_at_once(grade, monkeypatch):
+def test_in_a_notebook_that_nbgrader_executes_it_starts_with_the_import_of_check(
+    grade, monkeypatch
+):
     """And nothing is loaded into the kernel for runs that nobody sees."""
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
     monkeypatch.setattr(warm_up, "_is_kernel", lambda: True)
     monkeypatch.setattr(warm_up.asyncio, "get_running_loop", lambda: pytest.fail("it loads"))
     monkeypatch.delitem(sys.modules, "pipelab.engine.pipeline", raising=False)
     warm_up.begin()
+    assert "_pipelab_grader" not in vars(sys)  # lesson 0 has no exercise
+    monkeypatch.delitem(sys.modules, "pipelab.lessons.checking", raising=False)
+    run_module("pipelab.lessons.checking")
     assert "_pipelab_grader" in vars(sys)
 
 

@@ -4,17 +4,28 @@ A function of a chapter, sent to the ranks, would make each import the chapter, 
 draws pictures: seconds, on every rank, in every cell.
 """
 
+import json
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
 
 from pipelab.engine import Pipeline
+from pipelab.engine.launch import fork_server
+from pipelab.engine.protocol.commands import Build
 from pipelab.lessons import experiment
 from pipelab.lessons.chapters import MODULES
 from pipelab.lessons.chapters.ch01_relay import cook
 from pipelab.schedules import gpipe
+from tests.engine import in_process
+from tests.lessons import rank_loads
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+# Lesson 10 kills ranks and lets them wait for each other: those that are threads do neither.
+PATHS = [path for path in sorted(NOTEBOOKS.glob("[01]*.ipynb")) if path.stem[:2] != "10"]
+NOT_HERE = ("run_on_torch", "check(", "hint(")  # ranks of torchrun's; or tested elsewhere
 
 HEAVY = ("IPython", "PIL", "anywidget", "ipywidgets", "matplotlib")
 OURS = ("pipelab.lessons", "pipelab.plots", "pipelab.widgets")
@@ -85,3 +96,41 @@ def test_a_function_of_a_chapter_would_be_noticed(observing, capsys):
             pipeline.step(torch.rand(4, 6), torch.randint(4, (4,)))
 
     assert "pipelab.lessons" in what_ranks_load(run, capsys)
+
+
+@pytest.fixture
+def given(monkeypatch, tmp_path_factory):
+    """What the ranks of all pipelines are given, as bytes; they are threads, and start at once."""
+    found, dumps = [], in_process.dumps
+
+    def kept(message):
+        data = dumps(message)
+        if isinstance(message, Build):
+            found.append(data)
+        return data
+
+    def start(num_ranks, replicas, timeout, idle_timeout):
+        return in_process.InProcessRanks(num_ranks, replicas, tmp_path_factory.mktemp("ranks"))
+
+    monkeypatch.setattr(in_process, "dumps", kept)
+    monkeypatch.setattr("pipelab.engine.pipeline.start_ranks", start)
+    monkeypatch.chdir(tmp_path_factory.mktemp("lesson"))
+    return found
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_no_lesson_makes_its_ranks_load_one(path, given):
+    """Its cells run here, and what its ranks get is read where ranks are forked."""
+    names = {"__name__": "__main__"}  # a notebook's: what cells define travels by value
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code" and not any(word in source for word in NOT_HERE):
+            exec(compile(source, f"{path.stem}, {cell['id']}", "exec"), names)
+    ours, theirs = fork_server.pipe()
+    with ours, theirs:
+        what = (theirs, list(set(given)), (*HEAVY, *OURS))
+        child = fork_server.fork("what ranks load", rank_loads.report, *what)
+        assert ours.poll(60.0)
+        assert ours.recv() == []
+        child.close()
+    assert given
