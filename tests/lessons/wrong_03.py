@@ -331,7 +331,7 @@ def four_ranks_at_most(events, num_ranks):
 
 FORGOT = {
     "03.1": [
-        (stage_for_rank, "another number than their rank"),
+        (stage_for_rank, "stage"),
         (one_stage_on_each_rank, "two stages on one rank"),
         (four_ranks_at_most, "more than four ranks"),
         (receiving_computes, "messages that a rank receives"),

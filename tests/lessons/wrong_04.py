@@ -269,10 +269,10 @@ FORGOT = {
         (forward_alone, "the row of each rank"),
     ],
     "04.2": [
-        (seven_hundred_at_most, "more than a thousand microbatches"),
-        (a_thousand_at_most, "more than a thousand microbatches"),
+        (seven_hundred_at_most, "the number has no upper limit"),
+        (a_thousand_at_most, "the number has no upper limit"),
         (sixteen_ranks_at_most, "more than sixteen ranks"),
-        (one_percent_at_least, "a share below 1 %"),
+        (one_percent_at_least, "the number has no upper limit"),
         (nearly_one_added, "a share very close to a bubble"),
         (a_little_taken_off, "a share very close to a bubble"),
         (two_digits_rounded_up, "a share very close to a bubble"),

@@ -193,7 +193,7 @@ SHARES = Draws(
         ),
         Idea(
             "a share below 1 %",
-            "it can be as small as it likes: nothing is cut off",
+            "it can be as small as it likes, and the number has no upper limit",
             lambda p, share: share < 0.01 and p > 1,
         ),
         Idea(
