@@ -125,7 +125,7 @@ def _value(loss: Loss, output: Flat, target: Flat) -> float | None:
 
 def _eager() -> AbstractContextManager[None]:
     """A compiled loss is tried as it is written: it would be compiled for each shape of a part."""
-    if "torch._dynamo.eval_frame" not in sys.modules:  # the package alone may wait to be loaded
+    if "torch._dynamo" not in sys.modules:
         return nullcontext()  # nothing is compiled here, and the import takes seconds
     stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
     return stance
