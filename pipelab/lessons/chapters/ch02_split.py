@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from pipelab.engine import Pipeline
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
-from pipelab.lessons.chapters.ch02_draws import BYTES, CUTS, largest
+from pipelab.lessons.chapters.ch02_bytes import BYTES
+from pipelab.lessons.chapters.ch02_draws import CUTS, largest
 from pipelab.lessons.chapters.ch02_questions import QUESTIONS
 from pipelab.lessons.comparing import NUMBER, ask, of_few_bits
 from pipelab.lessons.exercise import Cases, Exercise, each, equal

@@ -1,132 +1,26 @@
-"""What the checks of lesson 3 draw: logs of a run, in any order, from any clock, with any boxes.
-
-A log is drawn as boxes (rank, kind, start, seconds, stage), the number of ranks, and what the clock
-shows when the log begins; times are quarters of 16 s, of 1 s, or of 1/1024 s, which are exact.
-"""
+"""What the checks of lesson 3 draw logs for: the ideas of what is idle in one."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from random import Random
-from typing import NamedTuple
 
-from pipelab.action import COMPUTE, Kind
-from pipelab.lessons.drawn import Draws, Idea, far
-from pipelab.trace import Event
+from pipelab.lessons.chapters.ch03_logs import Box, Boxes, allowed, arguments, draw_log, work
+from pipelab.lessons.drawn import Draws, Idea
 
 __all__ = ["BUBBLES", "PARTS"]
 
-_OTHERS = ("WAIT", "SEND_F", "SEND_B", "RECV_F", "RECV_B", "STEP", "REDUCE_GRAD")
-
-
-class Box(NamedTuple):
-    """One event of a log."""
-
-    rank: int
-    kind: str
-    start: float
-    seconds: float
-    stage: int
-
-    @property
-    def end(self) -> float:
-        """In seconds."""
-        return self.start + self.seconds
-
-
-Boxes = list[Box]
 About = Callable[[Boxes, int, float], bool]
-
-
-def _draw_log(random: Random) -> tuple[Boxes, int, float]:
-    ranks = far(random, 5, 12) if random.random() < 0.1 else random.choice((1, 2, 2, 3, 4))
-    kinds = random.choice(("FB", "FB", "FIW", "FBIW"))
-    idle = random.randrange(ranks) if ranks > 1 and random.random() < 0.3 else -1
-    layout = random.choice(("as ranks", "as ranks", "two on each", "backwards"))
-    boxes = [
-        box._replace(stage=_stage(random, layout, rank, ranks))
-        for rank in range(ranks)
-        if rank != idle
-        for box in _row(random, rank, kinds)
-    ]
-    if random.random() < 0.5:
-        for _ in range(random.randint(1, 3)):
-            rank, at = random.randrange(ranks), random.randrange(0, 40) / 4
-            stage = _stage(random, layout, rank, ranks)
-            boxes.append(Box(rank, random.choice(_OTHERS), at, _quarters(random), stage))
-    match random.randrange(3):
-        case 0:
-            boxes.sort(key=lambda box: box.start)
-        case 1:
-            random.shuffle(boxes)
-    clock = random.choice((0.0, 0.0, 3.5, 100.25, -8.0, 1000.5))
-    unit = random.choice((1.0, 1.0, 1.0, 1.0, 16.0, 1 / 1024))
-    boxes = [box._replace(start=unit * box.start, seconds=unit * box.seconds) for box in boxes]
-    if unit < 1:
-        clock = random.choice((0.0, 3.5, -8.0))
-    return boxes, ranks, clock
-
-
-def _stage(random: Random, layout: str, rank: int, ranks: int) -> int:
-    """Of a box: the rank's own number, one of two that it has, or counted from the last rank."""
-    if layout == "two on each":
-        return rank + ranks * random.randrange(2)
-    return ranks - 1 - rank if layout == "backwards" else rank
-
-
-def _row(random: Random, rank: int, kinds: str) -> Iterator[Box]:
-    """The computations of one rank: apart, touching, overlapping, or one inside another."""
-    how = random.choice(("apart", "apart", "touching", "overlapping", "inside", "any"))
-    at = random.randrange(0, 12) / 4
-    for _ in range(far(random, 9, 20) if random.random() < 0.05 else random.randint(1, 4)):
-        box = Box(rank, random.choice(kinds), at, _quarters(random), rank)
-        yield box
-        if how == "inside" or (how == "any" and random.random() < 0.3):
-            inner = max(0.25, box.seconds / 2)
-            late = random.choice((0.0, 0.5, 0.5, 1.0)) * (box.seconds - inner)
-            yield Box(rank, random.choice(kinds), box.start + late, inner, rank)
-        early = -box.seconds / 4 if random.random() < 0.5 else _quarters(random)
-        gaps = {"touching": 0.0, "overlapping": -box.seconds / 2, "inside": early}
-        gap = gaps.get(how, _quarters(random))
-        at = box.end + (random.choice((0.0, gap)) if how == "any" else gap)
-
-
-def _quarters(random: Random) -> float:
-    return random.choice((1, 2, 3, 4, 6, 8)) / 4
-
-
-def _arguments(boxes: Boxes, num_ranks: int, clock: float) -> tuple[object, ...]:
-    """As a function gets it; each stage counts its microbatches from 0, in the order of the log."""
-    seen: Counter[tuple[int, str, int]] = Counter()
-    events = []
-    for box in boxes:
-        key = box.rank, box.kind, box.stage
-        start, end = clock + box.start, clock + box.end
-        events.append(Event(box.rank, Kind(box.kind), box.stage, seen[key], start, end))
-        seen[key] += 1
-    return tuple(events), num_ranks
-
-
-def _allowed(boxes: Boxes, num_ranks: int, clock: float) -> bool:
-    fit = all(0 <= box.rank < num_ranks and box.seconds > 0 <= box.stage for box in boxes)
-    return fit and any(box.kind in COMPUTE for box in boxes)
-
-
-# ---------------------------------------------------------------------------------- the ideas
-
-
-def _work(boxes: Boxes) -> Boxes:
-    return [box for box in boxes if box.kind in COMPUTE]
 
 
 def _pair(related: Callable[[Box, Box], bool]) -> About:
     """Whether two computations of one rank are so related, the earlier first."""
 
     def about(boxes: Boxes, num_ranks: int, clock: float) -> bool:
-        work = sorted(_work(boxes), key=lambda box: (box.start, -box.end))
-        return any(a.rank == b.rank and related(a, b) for a, b in combinations(work, 2))
+        earliest = sorted(work(boxes), key=lambda box: (box.start, -box.end))
+        return any(a.rank == b.rank and related(a, b) for a, b in combinations(earliest, 2))
 
     return about
 
@@ -135,7 +29,7 @@ def _inside(boxes: Boxes, num_ranks: int, clock: float) -> bool:
     """Whether a box ends inside another of its rank, and the next begins before that one's end."""
     latest: dict[int, float] = {}
     before: dict[int, float] = {}
-    for box in sorted(_work(boxes), key=lambda box: box.start):
+    for box in sorted(work(boxes), key=lambda box: box.start):
         until = latest.get(box.rank, box.start)
         if max(before.get(box.rank, until), box.start) < until:
             return True
@@ -144,25 +38,25 @@ def _inside(boxes: Boxes, num_ranks: int, clock: float) -> bool:
 
 
 def _first(boxes: Boxes) -> float:
-    return min(box.start for box in _work(boxes))
+    return min(box.start for box in work(boxes))
 
 
 def _last(boxes: Boxes) -> float:
-    return max(box.end for box in _work(boxes))
+    return max(box.end for box in work(boxes))
 
 
 def _begins(boxes: Boxes, rank: int) -> float:
-    return min((box.start for box in _work(boxes) if box.rank == rank), default=_last(boxes))
+    return min((box.start for box in work(boxes) if box.rank == rank), default=_last(boxes))
 
 
 def _ends(boxes: Boxes, rank: int) -> float:
-    return max((box.end for box in _work(boxes) if box.rank == rank), default=_first(boxes))
+    return max((box.end for box in work(boxes) if box.rank == rank), default=_first(boxes))
 
 
 def _gap(boxes: Boxes, num_ranks: int, clock: float) -> bool:
     """Whether a rank is idle between two of its computations."""
     until: dict[int, float] = {}
-    for box in sorted(_work(boxes), key=lambda box: box.start):
+    for box in sorted(work(boxes), key=lambda box: box.start):
         if box.start > until.setdefault(box.rank, box.end):
             return True
         until[box.rank] = max(until[box.rank], box.end)
@@ -171,13 +65,13 @@ def _gap(boxes: Boxes, num_ranks: int, clock: float) -> bool:
 
 def _two_stages(boxes: Boxes, num_ranks: int, clock: float) -> bool:
     """Whether two boxes of a rank would be one, if nobody looked at their stages."""
-    counts = Counter((box.rank, box.kind) for box in _work(boxes))
-    stages = Counter((box.rank, box.kind, box.stage) for box in _work(boxes))
+    counts = Counter((box.rank, box.kind) for box in work(boxes))
+    stages = Counter((box.rank, box.kind, box.stage) for box in work(boxes))
     return any(stages[key] < counts[key[:2]] for key in stages)
 
 
 def _most_boxes(boxes: Boxes) -> int:
-    return max(Counter(box.rank for box in _work(boxes)).values())
+    return max(Counter(box.rank for box in work(boxes)).values())
 
 
 _SHARED = (
@@ -189,7 +83,7 @@ _SHARED = (
     Idea(
         "stages that have another number than their rank",
         "an event's rank says who computes; its stage says which part of the model",
-        lambda boxes, ranks, clock: any(box.stage != box.rank for box in _work(boxes)),
+        lambda boxes, ranks, clock: any(box.stage != box.rank for box in work(boxes)),
     ),
     Idea(
         "more than four ranks",
@@ -204,7 +98,7 @@ _SHARED = (
     Idea(
         "times of a few milliseconds",
         "a log of real ranks has many digits: nothing is rounded",
-        lambda boxes, ranks, clock: max(box.end for box in _work(boxes)) < 0.1,
+        lambda boxes, ranks, clock: max(box.end for box in work(boxes)) < 0.1,
     ),
     Idea(
         "events that do not compute before the first computation or after the last",
@@ -221,7 +115,7 @@ _SHARED = (
     Idea(
         "events that do not compute",
         "only F, B, I and W compute",
-        lambda boxes, ranks, clock: len(_work(boxes)) < len(boxes),
+        lambda boxes, ranks, clock: len(work(boxes)) < len(boxes),
     ),
     Idea(
         "the kinds I and W",
@@ -252,7 +146,7 @@ _SHARED = (
         "logs that are not sorted by their start",
         "the order of the events in the log says nothing: sort them where you need it",
         lambda boxes, ranks, clock: any(
-            a.start > b.start for a, b in combinations(_work(boxes), 2) if a.rank == b.rank
+            a.start > b.start for a, b in combinations(work(boxes), 2) if a.rank == b.rank
         ),
     ),
     Idea(
@@ -279,13 +173,13 @@ _SHARED = (
         "a first computation that is not an F",
         "any kind of computation can be the first",
         lambda boxes, ranks, clock: all(
-            box.kind != "F" for box in _work(boxes) if box.start == _first(boxes)
+            box.kind != "F" for box in work(boxes) if box.start == _first(boxes)
         ),
     ),
     Idea(
         "times that are not whole seconds",
         "a quarter of a second counts: nothing is rounded",
-        lambda boxes, ranks, clock: any(box.seconds % 1 or box.start % 1 for box in _work(boxes)),
+        lambda boxes, ranks, clock: any(box.seconds % 1 or box.start % 1 for box in work(boxes)),
     ),
     Idea(
         "one rank alone that waits between two boxes",
@@ -300,12 +194,12 @@ _SHARED = (
 )
 
 BUBBLES = Draws(
-    _draw_log,
+    draw_log,
     (
         Idea(
             "a rank that computes nothing",
             "it is idle for the whole time, and counts: num_ranks says how many there are",
-            lambda boxes, ranks, clock: len({box.rank for box in _work(boxes)}) < ranks,
+            lambda boxes, ranks, clock: len({box.rank for box in work(boxes)}) < ranks,
         ),
         *_SHARED,
         Idea(
@@ -315,19 +209,19 @@ BUBBLES = Draws(
         ),
         Idea("idle time over all time", "first start, last end, and how long each rank computed"),
     ),
-    allowed=_allowed,
-    arguments=_arguments,
+    allowed=allowed,
+    arguments=arguments,
 )
 
 
 def _all_compute(boxes: Boxes, num_ranks: int, clock: float) -> bool:
-    ranks = {box.rank for box in _work(boxes)}
-    return _allowed(boxes, num_ranks, clock) and len(ranks) == num_ranks
+    ranks = {box.rank for box in work(boxes)}
+    return allowed(boxes, num_ranks, clock) and len(ranks) == num_ranks
 
 
 def _draw_full_log(random: Random) -> tuple[Boxes, int, float]:
     """One in which every rank computes."""
-    while not _all_compute(*(log := _draw_log(random))):
+    while not _all_compute(*(log := draw_log(random))):
         pass
     return log
 
