@@ -185,8 +185,8 @@ CUTS = Draws(
             lambda costs, p: p > 1 and 0 < max(costs) - min(costs) < 0.01 * max(costs),
         ),
         Idea(
-            "costs of a few thousandths",
-            "they can be seconds: no difference is too small to count",
+            "costs that are not whole, such as a few thousandths",
+            "they can be seconds: nothing is rounded, and no difference is too small to count",
             lambda costs, p: 1 < p < len(costs) and max(costs) < 0.1,
         ),
         Idea(

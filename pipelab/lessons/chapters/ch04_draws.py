@@ -132,12 +132,15 @@ def _is_a_bubble(p: int, share: float) -> bool:
     return p > 1 and share < 1 and bubble(p, fewest(p, share)) == share
 
 
-def _is_near_a_bubble(p: int, share: float) -> bool:
-    """Whether the share is not a bubble, but within a thousandth of a step of one."""
+def _nearly_more(p: int, share: float) -> float:
+    """By how much the exact number is above a whole one: below 0 if it is not quite that one.
+
+    A bubble itself counts as half, which is far from both.
+    """
     if p == 1 or share >= 1 or _is_a_bubble(p, share):
-        return False
+        return 0.5
     exact = (p - 1) / share - (p - 1)
-    return abs(exact - round(exact)) < 0.001
+    return exact - round(exact)
 
 
 def _is_clear(p: int, share: float) -> bool:
@@ -166,9 +169,14 @@ SHARES = Draws(
             _is_a_bubble,
         ),
         Idea(
-            "a share very close to a bubble",
+            "a share very close to a bubble, and a little smaller",
             "compare, or round up, exactly: nothing is added or taken off before",
-            _is_near_a_bubble,
+            lambda p, share: 0 < _nearly_more(p, share) < 0.001,
+        ),
+        Idea(
+            "a share very close to a bubble, and a little larger",
+            "compare, or round up, exactly: nothing is added or taken off before",
+            lambda p, share: -0.001 < _nearly_more(p, share) < 0,
         ),
         Idea(
             "a share that a single microbatch meets",
@@ -181,7 +189,7 @@ SHARES = Draws(
             lambda p, share: p > 1 and _fewest_rounded(p, share) < fewest(p, share),
         ),
         Idea(
-            "more than a thousand microbatches",
+            "more than a hundred microbatches, and even a thousand",
             "the number has no upper limit; and a search one by one is a loop, not a function that "
             "calls itself",
             lambda p, share: fewest(p, share) > 1000,
@@ -190,11 +198,6 @@ SHARES = Draws(
             "more than sixteen ranks",
             "the number of ranks has no upper limit",
             lambda p, share: p > 16,
-        ),
-        Idea(
-            "a share below 1 %",
-            "it can be as small as it likes, and the number has no upper limit",
-            lambda p, share: share < 0.01 and p > 1,
         ),
         Idea(
             "more than a hundred microbatches",
