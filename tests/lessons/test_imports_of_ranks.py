@@ -25,6 +25,7 @@ from tests.lessons import rank_loads
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 # Lesson 10 kills ranks and lets them wait for each other: those that are threads do neither.
 PATHS = [path for path in sorted(NOTEBOOKS.glob("[01]*.ipynb")) if path.stem[:2] != "10"]
+LONG = ("04", "06", "08", "09", "11")  # 10 to 26 s each, together a minute of the whole suite
 NOT_HERE = ("run_on_torch", "check(", "hint(")  # ranks of torchrun's; or tested elsewhere
 
 HEAVY = ("IPython", "PIL", "anywidget", "ipywidgets", "matplotlib")
@@ -118,7 +119,10 @@ def given(monkeypatch, tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[pytest.mark.slow] * (p.stem[:2] in LONG), id=p.stem) for p in PATHS],
+)
 def test_no_lesson_makes_its_ranks_load_one(path, given):
     """Its cells run here, and what its ranks get is read where ranks are forked."""
     names = {"__name__": "__main__"}  # a notebook's: what cells define travels by value

@@ -4,7 +4,8 @@ import pytest
 
 from pipelab.lessons.chapters.ch09_draws import tokens
 from pipelab.lessons.chapters.ch09_overlap import _compare_messages, _compare_order, may_hold
-from pipelab.lessons.chapters.ch10_hangs import _changes, _compare_repair, _ends
+from pipelab.lessons.chapters.ch10_draws import ends
+from pipelab.lessons.chapters.ch10_hangs import _changes, _compare_repair
 from pipelab.lessons.unproven import BROKEN
 from pipelab.schedules import Schedule, gpipe
 from pipelab.schedules.communication import lower
@@ -72,7 +73,7 @@ def test_receives_directly_before_their_use_pass_where_they_run():
 def test_ends_of_waits_agree_with_the_engines_search_for_a_ring(waits):
     ring = cycle({rank: peer for rank, peer in enumerate(waits) if peer is not None})
     last = [rank for rank, peer in enumerate(waits) if peer is None and rank in waits]
-    assert _ends(waits) == sorted(ring or last)
+    assert ends(waits) == sorted(ring or last)
 
 
 def test_a_broken_program_stays_as_it_is_whoever_changes_its_list():
