@@ -17,7 +17,7 @@ from pipelab.lessons.comparing import A_FORM, NOTHING, Compare, call_of, compare
 from pipelab.lessons.results import Result
 from pipelab.lessons.shrink import Input, shrink, size
 
-__all__ = ["Draws", "Idea", "far", "new_seed"]
+__all__ = ["Draws", "Idea", "far", "new_seed", "unlimited"]
 
 NAME = "drawn inputs"  # of the row
 SECONDS = 6.0  # for the search of a smaller input
@@ -30,10 +30,10 @@ Call = Callable[[Function, Sequence[Input]], list[Outcome]]
 
 
 def far(random: Random, low: int, high: int) -> int:
-    """A whole number from low to high, of each order of magnitude alike: large ones, seldom even.
+    """A whole number from low to high, each order of magnitude as likely as another.
 
-    What an exercise has no limit for is drawn so, beside small numbers: an answer that is right up
-    to some number alone has to meet a larger one.
+    Where an exercise sets no limit, some numbers are drawn like this: an answer that is right only
+    up to some number has to meet a larger one.
     """
     return round(math.exp(random.uniform(math.log(low), math.log(high))))
 
@@ -55,6 +55,11 @@ class Idea(NamedTuple):
     name: str
     hint: str
     about: Callable[..., bool] = always
+
+
+def unlimited(name: str, about: Callable[..., bool]) -> Idea:
+    """That a number may be large, such as "more than six ranks"."""
+    return Idea(name, "the number has no upper limit", about)
 
 
 @dataclass(frozen=True)

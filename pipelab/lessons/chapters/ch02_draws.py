@@ -6,7 +6,7 @@ from itertools import accumulate, combinations, pairwise
 from math import ceil, comb
 from random import Random
 
-from pipelab.lessons.drawn import Draws, Idea, far
+from pipelab.lessons.drawn import Draws, Idea, far, unlimited
 from pipelab.partition import balance
 
 __all__ = ["CUTS", "largest"]
@@ -189,16 +189,8 @@ CUTS = Draws(
             "they can be seconds: nothing is rounded, and no difference is too small to count",
             lambda costs, p: 1 < p < len(costs) and max(costs) < 0.1,
         ),
-        Idea(
-            "more than twelve layers",
-            "the number of layers has no upper limit",
-            lambda costs, p: 1 < p < len(costs) > 12,
-        ),
-        Idea(
-            "more than five ranks",
-            "the number of ranks has no upper limit",
-            lambda costs, p: 5 < p < len(costs),
-        ),
+        unlimited("more than twelve layers", lambda costs, p: 1 < p < len(costs) > 12),
+        unlimited("more than five ranks", lambda costs, p: 5 < p < len(costs)),
         Idea(
             "as many ranks as layers",
             "each gets one layer",

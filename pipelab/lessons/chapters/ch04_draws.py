@@ -5,7 +5,7 @@ from functools import cache
 from itertools import count
 from random import Random
 
-from pipelab.lessons.drawn import Draws, Idea, far
+from pipelab.lessons.drawn import Draws, Idea, far, unlimited
 from pipelab.trace import expected_bubble_fraction as bubble
 
 __all__ = ["SHARES", "SIZES", "fewest"]
@@ -64,11 +64,7 @@ SIZES = Draws(
             "all forwards come first, however many there are",
             lambda p, m: m > p,
         ),
-        Idea(
-            "more than forty microbatches",
-            "their number has no upper limit",
-            lambda p, m: m > 40,
-        ),
+        unlimited("more than forty microbatches", lambda p, m: m > 40),
         Idea(
             "as many microbatches as ranks",
             "all forwards come first there, too",
@@ -194,16 +190,8 @@ SHARES = Draws(
             "calls itself",
             lambda p, share: fewest(p, share) > 1000,
         ),
-        Idea(
-            "more than sixteen ranks",
-            "the number of ranks has no upper limit",
-            lambda p, share: p > 16,
-        ),
-        Idea(
-            "more than a hundred microbatches",
-            "the number has no upper limit",
-            lambda p, share: fewest(p, share) > 100,
-        ),
+        unlimited("more than sixteen ranks", lambda p, share: p > 16),
+        unlimited("more than a hundred microbatches", lambda p, share: fewest(p, share) > 100),
         Idea(
             "fewer microbatches than ranks",
             "m may be smaller than p",

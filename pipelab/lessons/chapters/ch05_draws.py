@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pipelab.lessons.drawn import Draws, Idea, far
+from pipelab.lessons.drawn import Draws, Idea, far, unlimited
 
 __all__ = ["MICROBATCHES", "SHARES", "Part", "mean_over_rows"]
 
@@ -224,15 +224,9 @@ SHARES = Draws(
             "nothing is to be corrected",
             lambda shares: len(shares) == len(shares[0]) == 1,
         ),
-        Idea(
-            "more than four replicas",
-            "their number has no upper limit",
-            lambda shares: len(shares) > 4,
-        ),
-        Idea(
-            "more than five microbatches in a replica",
-            "their number has no upper limit",
-            lambda shares: max(map(len, shares)) > 5,
+        unlimited("more than four replicas", lambda shares: len(shares) > 4),
+        unlimited(
+            "more than five microbatches in a replica", lambda shares: max(map(len, shares)) > 5
         ),
         Idea(
             "microbatches of more than eight rows",

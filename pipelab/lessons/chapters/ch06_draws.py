@@ -3,7 +3,7 @@
 from functools import cache
 from random import Random
 
-from pipelab.lessons.drawn import Draws, Idea, far
+from pipelab.lessons.drawn import Draws, Idea, far, unlimited
 from pipelab.lessons.trials import NEEDS, share
 from pipelab.schedules import gpipe
 from pipelab.simulator import simulate
@@ -125,16 +125,8 @@ PIPELINES = Draws(
             "the formula does not change there",
             lambda p, m, message: 1 < m < p,
         ),
-        Idea(
-            "more than forty microbatches",
-            "their number has no upper limit",
-            lambda p, m, message: p > 1 and m > 40,
-        ),
-        Idea(
-            "more than eight ranks",
-            "their number has no upper limit",
-            lambda p, m, message: p > 8,
-        ),
+        unlimited("more than forty microbatches", lambda p, m, message: p > 1 and m > 40),
+        unlimited("more than eight ranks", lambda p, m, message: p > 8),
         Idea(
             "as many microbatches as ranks",
             "the formula does not change there",

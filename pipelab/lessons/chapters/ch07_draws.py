@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 from random import Random
 
-from pipelab.lessons.drawn import Draws, Idea, far
+from pipelab.lessons.drawn import Draws, Idea, far, unlimited
 
 __all__ = ["LIFESPANS", "SIZES", "most_held"]
 
@@ -29,11 +29,7 @@ SIZES = Draws(
             "no rank can run more forwards than there are microbatches",
             lambda p, m: m < p,
         ),
-        Idea(
-            "more than forty microbatches",
-            "their number has no upper limit",
-            lambda p, m: m > 40,
-        ),
+        unlimited("more than forty microbatches", lambda p, m: m > 40),
         Idea(
             "as many microbatches as ranks",
             "rank 0 runs all forwards first there, and the others not",

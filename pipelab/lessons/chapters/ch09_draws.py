@@ -2,7 +2,7 @@
 
 from random import Random
 
-from pipelab.lessons.drawn import Draws, Idea, far
+from pipelab.lessons.drawn import Draws, Idea, far, unlimited
 from pipelab.schedules import Schedule, gpipe, one_f_one_b, sequential
 
 __all__ = ["ORDERS", "SIZES", "tokens"]
@@ -61,16 +61,8 @@ SIZES = Draws(
             "a rank can run ahead by more than p forwards, if there are so many",
             lambda p, m: m == p > 1,
         ),
-        Idea(
-            "more than twenty microbatches",
-            "their number has no upper limit",
-            lambda p, m: m > 20,
-        ),
-        Idea(
-            "more than six ranks",
-            "their number has no upper limit",
-            lambda p, m: p > 6,
-        ),
+        unlimited("more than twenty microbatches", lambda p, m: m > 20),
+        unlimited("more than six ranks", lambda p, m: p > 6),
         Idea("ten microbatches and more", "numbers may have two digits", lambda p, m: m > 10),
         Idea("another number of ranks than four", "it depends on p", lambda p, m: p != 4),
         Idea("every size", "forwards ahead, then in turns, then the backwards that are left"),

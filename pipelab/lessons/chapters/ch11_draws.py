@@ -2,7 +2,7 @@
 
 from random import Random
 
-from pipelab.lessons.drawn import Draws, Idea, far
+from pipelab.lessons.drawn import Draws, Idea, far, unlimited
 from pipelab.schedules import Schedule, zero_bubble_h1
 from pipelab.schedules.counts import peak_activations
 from pipelab.schedules.zero_bubble import zero_bubble_h2
@@ -48,16 +48,8 @@ ORDERS = Draws(
     (
         Idea("one rank", "it never waits: any place behind its I will do", lambda o, p, m: p == 1),
         Idea("a single microbatch", "its W comes behind its I", lambda o, p, m: m == 1),
-        Idea(
-            "more than twenty microbatches",
-            "their number has no upper limit",
-            lambda o, p, m: m > 20,
-        ),
-        Idea(
-            "more than six ranks",
-            "their number has no upper limit",
-            lambda o, p, m: p > 6,
-        ),
+        unlimited("more than twenty microbatches", lambda o, p, m: m > 20),
+        unlimited("more than six ranks", lambda o, p, m: p > 6),
         Idea("ten microbatches and more", "numbers may have two digits", lambda o, p, m: m > 10),
         Idea(
             "fewer microbatches than ranks",

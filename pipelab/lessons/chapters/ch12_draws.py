@@ -3,7 +3,7 @@
 from functools import cache
 from random import Random
 
-from pipelab.lessons.drawn import Draws, Idea, far
+from pipelab.lessons.drawn import Draws, Idea, far, unlimited
 from pipelab.lessons.plans import Layer, Machine, Model, Plan, memory, par, plans, seconds
 from pipelab.partition import balance
 
@@ -148,16 +148,8 @@ GRIDS = Draws(
             "each rank is a pipeline by itself, and all are one dp group",
             lambda replicas, sizes: len(sizes) == 1,
         ),
-        Idea(
-            "more than five replicas",
-            "their number has no upper limit",
-            lambda replicas, sizes: replicas > 5,
-        ),
-        Idea(
-            "more than six stages",
-            "their number has no upper limit",
-            lambda replicas, sizes: len(sizes) > 6,
-        ),
+        unlimited("more than five replicas", lambda replicas, sizes: replicas > 5),
+        unlimited("more than six stages", lambda replicas, sizes: len(sizes) > 6),
         Idea(
             "as many replicas as stages",
             "which of the two numbers do you divide by? Here they are alike, elsewhere not",
