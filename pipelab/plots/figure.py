@@ -37,14 +37,13 @@ from pipelab.plots.picture import (
     SMALL,
     Picture,
     notes_of,
-    seen_reasons,
     text_width,
     write_around,
 )
 from pipelab.plots.terminal import axis_unit, describe, idle_shares, span
 from pipelab.story import reworded
 from pipelab.trace import Event, Trace
-from pipelab.trace.idle import Idle, explain_idle
+from pipelab.trace.idle import Idle, explain_idle, seen_reasons
 from pipelab.trace.metrics import stages_of
 from pipelab.words import percent
 

@@ -3,7 +3,6 @@
 import base64
 import re
 import textwrap
-from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache
 from html import escape
@@ -32,7 +31,6 @@ from pipelab.plots.terminal import bubble_text, source_text
 from pipelab.schedules.catalogue import title_of
 from pipelab.story import reworded
 from pipelab.trace import Trace
-from pipelab.trace.idle import Idle, Reason
 from pipelab.trace.metrics import stages_of
 from pipelab.words import number, table_text
 
@@ -40,7 +38,6 @@ POINTS = 72  # per inch
 LEFT, RIGHT, ABOVE = 0.8, 1.0, 0.66  # inches around the axes, for names, per cents and titles
 TICKS, LEGEND_ROW, SOURCE_ROW = 26, 15, 13  # points below the axes
 _TIE = "\N{NO-BREAK SPACE}"
-SEEN = 0.005  # of the picture's width: idle time that a legend names. As in widgets/front/panel.js
 SMALL, NORMAL, LARGE = 10.0, 11.0, 14.0  # font sizes; a projector wants 10 at least
 
 
@@ -106,14 +103,6 @@ def notes_of(trace: Trace, reasons: Iterable[str], room: float) -> Notes:
         for words, alike in idle_legend({*reasons}).items()
     ]
     return notes([actions, messages, idle], source_text(trace), room)
-
-
-def seen_reasons(trace: Trace, pieces: Iterable[Idle]) -> set[Reason]:
-    """The reasons of which a picture of the whole trace shows some pixels, in all rows together."""
-    sums: dict[Reason, float] = defaultdict(float)
-    for piece in pieces:
-        sums[piece.reason] += piece.seconds
-    return {reason for reason, seconds in sums.items() if seconds >= SEEN * trace.duration}
 
 
 def notes(groups: list[list[Patch]], line: str, room: float) -> Notes:

@@ -18,7 +18,6 @@ from pipelab.plots.picture import (
     RIGHT,
     Picture,
     notes_of,
-    seen_reasons,
     sizes,
     text_width,
 )
@@ -26,7 +25,7 @@ from pipelab.plots.terminal import describe, span
 from pipelab.schedules.catalogue import title_of
 from pipelab.trace import Trace, compare
 from pipelab.trace.differences import Comparison, Pair, starting_with
-from pipelab.trace.idle import explain_idle
+from pipelab.trace.idle import explain_idle, seen_reasons
 from pipelab.words import change, percent, points, time_text
 
 _TORCHS = "torch.distributed.pipelining"  # how the backend of its traces begins

@@ -25,6 +25,7 @@ from pipelab.words import REASONS
 Phase = Literal["warmup", "steady", "cooldown"]
 Reason = Literal["waiting", "imbalance", "message", "step", "blocked", "done", "overhead"]
 
+_SEEN = 0.005  # of the width of a picture of the whole trace: some pixels
 LONGER = 1.05  # by how much the root must compute longer in all to be called imbalanced
 
 
@@ -106,6 +107,14 @@ def idle_seconds(
     for idle in explain_idle(trace) if pieces is None else pieces:
         sums[idle.rank][idle.reason, idle.phase] += idle.seconds
     return tuple(dict(row) for row in sums)
+
+
+def seen_reasons(trace: Trace, pieces: Iterable[Idle]) -> set[Reason]:
+    """The reasons of which a picture of the whole trace shows some pixels, in all rows together."""
+    sums: dict[Reason, float] = defaultdict(float)
+    for piece in pieces:
+        sums[piece.reason] += piece.seconds
+    return {reason for reason, seconds in sums.items() if seconds >= _SEEN * trace.duration}
 
 
 def _claims(row: list[Node], events: list[Event]) -> Iterator[_Claim]:

@@ -21,7 +21,7 @@ from pipelab.plots.terminal import bubble_text, describe, idle_shares, table
 from pipelab.schedules.catalogue import title_of
 from pipelab.story import all_reworded
 from pipelab.trace import Event, Trace
-from pipelab.trace.idle import Idle, IdleText, explained, idle_seconds, idle_texts
+from pipelab.trace.idle import Idle, IdleText, explained, idle_seconds, idle_texts, seen_reasons
 from pipelab.trace.links import Node, link
 from pipelab.trace.memory import held_over_time
 from pipelab.trace.metrics import stages_of, step_windows
@@ -65,7 +65,7 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
         "disturbed": trace.warning,
         "sentence": unbroken(sentence(trace)),
         "alt": describe(trace),
-        "idle": _idle(links, pieces),
+        "idle": _idle(trace, links, pieces),
         "shares": [percent(share) for share in idle_shares(trace)],
         "memory": {"unit": memory.unit, "curves": memory.curves},
         "totals": totals(ranks, sums),
@@ -170,7 +170,7 @@ def _kind(kind: Kind, stages: int) -> Json:
     }
 
 
-def _idle(links: list[list[Node]], pieces: Sequence[Idle]) -> Json:
+def _idle(trace: Trace, links: list[list[Node]], pieces: Sequence[Idle]) -> Json:
     """Each piece of idle time in columns; ``words`` is its place in ``texts`` and ``tokens``."""
     place: dict[IdleText, int] = {}
     words = [place.setdefault(text, len(place)) for text in idle_texts(links, pieces)]
@@ -183,6 +183,7 @@ def _idle(links: list[list[Node]], pieces: Sequence[Idle]) -> Json:
         "words": words,
         "texts": [text.sentence for text in place],
         "tokens": [text.token for text in place],
+        "seen": sorted(seen_reasons(trace, pieces)),
     }
 
 

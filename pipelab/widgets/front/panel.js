@@ -135,7 +135,6 @@ function fillNow(s, list, image) {
 }
 
 // Reasons for idle time that have one shade in common, see timeline.css.
-const SEEN = 0.005; // of the picture's width, in all rows together: some pixels. As in plots/picture.py
 /** @type {Reason[][]} */
 const SHADES = [["waiting"], ["message"], ["imbalance"], ["done", "step"], ["overhead", "blocked"]];
 
@@ -148,23 +147,13 @@ function swatch(image, kind) {
     svg("rect", { x: 0.5, y: 0.5, width: 23, height: 16, rx: 2, fill: image.fill(kind), stroke: edge }), letter);
 }
 
-/** The reasons for idle time that the whole picture shows; what is less, only zooming shows.
- * @param {Trace} trace */
-function seenReasons({ head: { idle }, span }) {
-  /** @type {Map<Reason, number>} */
-  const seconds = new Map();
-  idle?.reason.forEach((reason, i) => seconds.set(reason, (seconds.get(reason) ?? 0) + idle.end[i] - idle.start[i]));
-  const least = (span.to - span.from) * SEEN;
-  return new Set([...seconds].filter(([, sum]) => sum >= least).map(([reason]) => reason));
-}
-
 /** @param {State} s @param {Element} list @param {Image} image */
 function fillLegend(s, list, image) {
   const { head } = s.trace;
   const present = new Set([...s.trace.kind, ...s.ghost?.kind ?? []]); // a live trace is not complete
   const items = head.kinds.filter((kind, place) => present.has(place) && kind.name !== "WAIT")
     .map((kind) => element("li", IN_LANE.has(kind.name) ? { class: "pl-in-lane" } : {}, swatch(image, kind), kind.words));
-  const reasons = seenReasons(s.trace);
+  const reasons = new Set(head.idle?.seen ?? head.idle?.reason ?? []); // older pictures name all
   for (const shade of SHADES) {
     const [one, other] = shade.filter((reason) => reasons.has(reason));
     if (!one) continue;

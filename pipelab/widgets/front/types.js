@@ -7,9 +7,9 @@
 
 /** A kind of event as data.py describes it; each tint is [fill, ink, edge].
  * @typedef {{ name: KindName, letter: string, hatch: string, words: string, tints: string[][] }} Kind */
-/** Pieces of idle time in columns; `words` are places in `texts` and `tokens`.
+/** Pieces of idle time in columns; `words` are places in `texts` and `tokens`, `seen` the reasons to name.
  * @typedef {{ rank: number[], start: number[], end: number[], phase: string[], reason: Reason[],
- *   words: number[], texts: string[], tokens: string[] }} Idle */
+ *   words: number[], texts: string[], tokens: string[], seen?: Reason[] }} Idle */
 /** @typedef {{ caption?: string, heads?: string[], rows?: string[][] }} Table */
 /** @typedef {{ time: number, text: string }} Guess */
 /** [times, values] of one rank. @typedef {[number[], number[]]} Curve */
