@@ -161,6 +161,6 @@ def _picture(shown: Shown) -> str:
     from pipelab.widgets.static_picture import png, still  # draws: only where somebody looks
 
     html = still(shown.trace, png(shown.trace))["text/html"]
-    busy = shown.trace.disturbance.sentence  # or its title would pass for what the answer takes
+    busy = shown.trace.warning  # or its title would pass for what the answer takes
     first = f"<b>{escape(busy)}</b> " if busy else ""
     return f"<p>{first}{escape(shown.title)}</p>{html}"

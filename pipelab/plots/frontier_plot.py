@@ -46,7 +46,7 @@ def plot_frontier(
         width: inches.
     """
     figure = Picture(figsize=(width, 0.62 * width), dpi=144)
-    runs = [_Run(_peak(trace), 100 * trace.bubble_fraction, bool(trace.disturbance))
+    runs = [_Run(_peak(trace), 100 * trace.bubble_fraction, bool(trace.warning))
             for trace in recorded]  # fmt: skip
     figure.alt = _words(frontier, runs)
     ax = figure.add_axes((0.1, 0.13, 0.86, 0.76))

@@ -108,8 +108,10 @@ def _core_time() -> _CoreTime:
         file = os.open("/proc/thread-self/schedstat", os.O_RDONLY)  # Path costs four times as much
     except OSError:  # not all kernels count
         return _CoreTime(time.thread_time(), 0.0)
-    computing, waiting, _ = map(int, os.read(file, 1 << 8).split())
-    os.close(file)
+    try:
+        computing, waiting, _ = map(int, os.read(file, 1 << 8).split())
+    finally:
+        os.close(file)
     return _CoreTime(computing / 1e9, waiting / 1e9)
 
 
