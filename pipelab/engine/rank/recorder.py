@@ -15,17 +15,20 @@ Whatever else belongs to an action but is not its work is called around it:
              [end]
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from pipelab.action import Action, Kind
 from pipelab.engine.protocol.commands import Row
 from pipelab.engine.protocol.device import DeviceClock, Moment
-from pipelab.engine.protocol.progress import Progress, Wanted
+from pipelab.engine.protocol.progress import Progress, Wanted, packed
 from pipelab.trace import Event
 
 _KINDS = list(Kind)
 _PLACE = {kind: place for place, kind in enumerate(_KINDS)}
+_NONE: Mapping[Any, Any] = {}
 
 _Marks = tuple[int, int, int, int | None, Moment, Moment, int, int | None]
 """A ``Row`` whose times are still marks of the device's clock."""
@@ -36,51 +39,90 @@ class Found:
     """What the running action finds out about itself.
 
     Attributes:
+        start: when it began.
         bytes: that it keeps, sends or opens a buffer for; see ``Event.bytes``.
         peer: the rank at the other end of its message.
-        start: when it began.
         until: what it started in the background, a paced message, lasts until then; 0.0: it ends
             when the action ends.
     """
 
+    start: Moment = 0.0
     bytes: int = 0
     peer: int | None = None
-    start: Moment = 0.0
     until: float = 0.0
 
 
-class Recorder:
-    """The events of one step, as they happen: ``with recorder.record(action):`` is one event.
+Before = Callable[[Action], None]
+After = Callable[[Action, Found], None]
+
+
+class _Known(NamedTuple):
+    """What is known of an event before it happens, and is the same in each step.
 
     Attributes:
-        before: called with each action, waits included, that is about to begin; this is not part of
-            its time.
-        after: called when its work is done; this is the end of its time. May raise: then it failed.
-        blocks: for each SEND what it waits for, if its receiver does not take it.
+        head: the first fields of its ``Row``.
+        shown: what the progress page says of it; b"": it is left out there.
+        before, after: what is called around it.
     """
+
+    head: tuple[int, int, int, int | None]
+    shown: bytes
+    before: Sequence[Before]
+    after: Sequence[After]
+
+
+class Recorder:
+    """The events of one step, as they happen: ``with recorder.record(action):`` is one event."""
 
     def __init__(self, rank: int, progress: Progress):
         self.rank = rank
         self.keeps = True  # False: only show where the rank is, keep no events
         self.progress = progress
         self.clock = DeviceClock()
-        self.hidden: frozenset[Kind] = frozenset()  # kinds that the progress page leaves out
         self.events: list[_Marks] = []
         self.action: Action | None = None  # the running one, for error messages
         self.found = Found()
-        self.before: Sequence[Callable[[Action], None]] = ()
-        self.after: Sequence[Callable[[Action, Found], None]] = ()
-        self.blocks: Mapping[Action, Wanted] = {}
+        self.follow()
+
+    def follow(
+        self, before: Mapping[Before, Collection[Kind]] = _NONE,
+        after: Mapping[After, Collection[Kind]] = _NONE, hidden: Collection[Kind] = (),
+        blocks: Mapping[Action, Wanted] = _NONE,
+    ) -> None:  # fmt: skip
+        """From now on, record a schedule's actions so.
+
+        Args:
+            before: called with each action of these kinds, waits included, that is about to begin;
+                this is not part of its time.
+            after: called when its work is done; this is the end of its time. May raise: then it
+                failed.
+            hidden: kinds that the progress page leaves out.
+            blocks: for each SEND what it waits for, if its receiver does not take it.
+        """
+        self._before, self._after, self._hidden, self._blocks = before, after, hidden, blocks
+        self._known: dict[tuple[Action, Wanted | None], _Known] = {}
+
+    def _learn(self, action: Action, wanted: Wanted | None) -> _Known:
+        stage, kind, microbatch = action
+        known = self._known[action, wanted] = _Known(
+            (self.rank, _PLACE[kind], stage, microbatch),
+            b"" if kind in self._hidden else packed(action, wanted or self._blocks.get(action)),
+            [before for before, kinds in self._before.items() if kind in kinds],
+            [after for after, kinds in self._after.items() if kind in kinds],
+        )
+        return known
 
     def record(self, action: Action, wanted: Wanted | None = None) -> "Recorder":
         """Time one action with this as a context manager; a wait says what it waits for."""
-        for before in self.before:
+        known = self._known.get((action, wanted)) or self._learn(action, wanted)
+        for before in known.before:
             before(action)
-        self.action, self.found = action, Found()
-        self.found.start = start = self.clock.now()
-        if action.kind not in self.hidden:
-            since = start if type(start) is float else None  # a GPU's mark is no time yet
-            self.progress.write(self.rank, action, wanted or self.blocks.get(action), since)
+        self.action, self._running = action, known
+        self.found = Found(start := self.clock.now())
+        if known.shown:
+            # a GPU's mark is no time yet
+            since = start if type(start) is float else time.monotonic()
+            self.progress.write_packed(self.rank, known.shown, since)
         return self
 
     def report(self, bytes: int, peer: int | None = None) -> None:
@@ -105,18 +147,16 @@ class Recorder:
         return self
 
     def __exit__(self, error: object, *where: object) -> None:
-        action, found = self.action, self.found
+        action, known, found = self.action, self._running, self.found
         if error is not None or action is None:
             return
-        for after in self.after:
+        for after in known.after:
             after(action, found)
         if self.keeps:
             end = self.clock.now()
             if found.until:
                 end = self._not_before(end, found.until)
-            stage, kind, microbatch = action
-            self.events.append((self.rank, _PLACE[kind], stage, microbatch, found.start, end,
-                                found.bytes, found.peer))  # fmt: skip
+            self.events.append((*known.head, found.start, end, found.bytes, found.peer))
         self.action = None
 
     def _not_before(self, end: Moment, until: float) -> Moment:
