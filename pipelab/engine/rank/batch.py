@@ -53,7 +53,8 @@ class Route:
     """One rank's row of the schedule, for training or for evaluation.
 
     Attributes:
-        needs: for each computing action that needs a message, which.
+        needs: for each computing action that needs a message, which; none for a STEP, which may
+            have to wait for all ranks.
         peers: for each message the rank at its other end.
         blocks: for each SEND what it waits for, if there is no room or no open receive.
         takers: for each computing action what takes its result: one of this rank's, or its SEND.
@@ -72,13 +73,14 @@ class Route:
         self.peers = {a: self._peer(a) for a in row if a.kind in MESSAGES}
         self.takers = {a: self._taker(a, posted) for a in row if a.kind in (*_NEEDS,)}
         pairs = ((a, a._replace(kind=_NEEDS[a.kind])) for a in row if a.kind in _NEEDS)
-        self.needs = {
+        self.needs: dict[Action, list[Need]] = {
             action: [
                 Need(action, recv, waiting_for(action), Wanted(sent_as(recv), self.peers[recv]))
             ]
             for action, recv in pairs
             if recv in posted
         }
+        self.needs |= {action: [] for action in row if action.kind is Kind.STEP}
         self.blocks = {a: Wanted(a, self.peers[a]) for a in row if a.kind in SENDS}
         self._last: tuple[tuple[int, bool], Part] | None = None
 

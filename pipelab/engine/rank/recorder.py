@@ -17,7 +17,6 @@ Whatever else belongs to an action but is not its work is called around it:
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pipelab.action import Action, Kind
@@ -34,9 +33,8 @@ _Marks = tuple[int, int, int, int | None, Moment, Moment, int, int | None]
 """A ``Row`` whose times are still marks of the device's clock."""
 
 
-@dataclass(slots=True)
 class Found:
-    """What the running action finds out about itself.
+    """What the running action finds out about itself. Has no ``__init__``: each event makes one.
 
     Attributes:
         start: when it began.
@@ -60,11 +58,13 @@ class _Known(NamedTuple):
     """What is known of an event before it happens, and is the same in each step.
 
     Attributes:
+        action: that is recorded.
         head: the first fields of its ``Row``.
         shown: what the progress page says of it; b"": it is left out there.
         before, after: what is called around it.
     """
 
+    action: Action
     head: tuple[int, int, int, int | None]
     shown: bytes
     before: Sequence[Before]
@@ -80,7 +80,7 @@ class Recorder:
         self.progress = progress
         self.clock = DeviceClock()
         self.events: list[_Marks] = []
-        self.action: Action | None = None  # the running one, for error messages
+        self.running: _Known | None = None
         self.found = Found()
         self.follow()
 
@@ -105,6 +105,7 @@ class Recorder:
     def _learn(self, action: Action, wanted: Wanted | None) -> _Known:
         stage, kind, microbatch = action
         known = self._known[action, wanted] = _Known(
+            action,
             (self.rank, _PLACE[kind], stage, microbatch),
             b"" if kind in self._hidden else packed(action, wanted or self._blocks.get(action)),
             [before for before, kinds in self._before.items() if kind in kinds],
@@ -117,13 +118,18 @@ class Recorder:
         known = self._known.get((action, wanted)) or self._learn(action, wanted)
         for before in known.before:
             before(action)
-        self.action, self._running = action, known
-        self.found = Found(start := self.clock.now())
+        self.running, self.found = known, Found()
+        self.found.start = start = self.clock.now()
         if known.shown:
             # a GPU's mark is no time yet
             since = start if type(start) is float else time.monotonic()
             self.progress.write_packed(self.rank, known.shown, since)
         return self
+
+    @property
+    def action(self) -> Action | None:
+        """The running one, for error messages."""
+        return self.running and self.running.action
 
     def report(self, bytes: int, peer: int | None = None) -> None:
         """Add to the running action's event what it found out about itself."""
@@ -147,17 +153,17 @@ class Recorder:
         return self
 
     def __exit__(self, error: object, *where: object) -> None:
-        action, known, found = self.action, self._running, self.found
-        if error is not None or action is None:
+        known, found = self.running, self.found
+        if error is not None or known is None:
             return
         for after in known.after:
-            after(action, found)
+            after(known.action, found)
         if self.keeps:
             end = self.clock.now()
             if found.until:
                 end = self._not_before(end, found.until)
             self.events.append((*known.head, found.start, end, found.bytes, found.peer))
-        self.action = None
+        self.running = None
 
     def _not_before(self, end: Moment, until: float) -> Moment:
         return max(self.clock.seconds(end), until) if until else end

@@ -110,7 +110,9 @@ class Worker:
         of tied weights, and the norm of the whole model, for the first STEP; a tied weight's new
         value for the STEP of its other stages.
         """
-        for need in self.needs.get(action, ()):
+        if (needs := self.needs.get(action)) is None:
+            return
+        for need in needs:
             with self.recorder.record(need.wait, need.wanted):
                 self.take_message(need)  # [6]
         if action.kind is Kind.STEP:
