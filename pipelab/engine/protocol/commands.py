@@ -187,11 +187,21 @@ class Done:
 def dumps(message: object) -> bytes:
     """One message as bytes."""
     buffer = io.BytesIO()
-    # what a rank found may be of a learner's class
-    is_plain = isinstance(message, Run) or (isinstance(message, Done) and not message.found)
-    pickler = FastPickler if is_plain else Pickler
+    pickler = FastPickler if _is_plain(message) else Pickler
     pickler(buffer, protocol=5).dump(message)
     return buffer.getvalue()
+
+
+def _is_plain(message: object) -> bool:
+    """Whether no class of a learner's can be in it."""
+    match message:
+        case Run():
+            return True
+        case Use():
+            return type(message.pace) in (Cost, type(None))
+        case Done():
+            return not message.found
+    return False
 
 
 class PipeEnded(Exception):
