@@ -24,8 +24,12 @@ from pipelab.partition.tree import Flat
 from pipelab.simulator import Cost
 from pipelab.trace import UNDISTURBED, Disturbance, Memory
 
-Row = tuple[int, int, int, int | None, float, float, int, int | None]
-"""An ``Event`` as a rank sends it: its kind is its place in ``Kind``, which pickles faster."""
+Head = tuple[int, int, int, int | None]
+Row = tuple[Head, float, float, int, int | None]
+"""An ``Event`` as a rank sends it, in front what is known of it before it happens.
+
+Its kind is its place in ``Kind``, which pickles faster.
+"""
 
 Seen = tuple[str, str, int, float, float]
 """An ``Operator`` as ranks send it: name, device, thread, start and end on the machine's clock."""

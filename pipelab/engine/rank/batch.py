@@ -25,14 +25,14 @@ class Need(NamedTuple):
     Attributes:
         action: which takes it.
         recv: which has opened its buffer.
-        wait: the event of waiting for it.
         wanted: its SEND, and on which rank.
+        wait: the event of waiting for it.
     """
 
     action: Action
     recv: Action
-    wait: Action
     wanted: Wanted
+    wait: tuple[Action, Wanted]
 
 
 class Part(NamedTuple):
@@ -72,13 +72,10 @@ class Route:
         posted = set(row)
         self.peers = {a: self._peer(a) for a in row if a.kind in MESSAGES}
         self.takers = {a: self._taker(a, posted) for a in row if a.kind in (*_NEEDS,)}
-        pairs = ((a, a._replace(kind=_NEEDS[a.kind])) for a in row if a.kind in _NEEDS)
         self.needs: dict[Action, list[Need]] = {
-            action: [
-                Need(action, recv, waiting_for(action), Wanted(sent_as(recv), self.peers[recv]))
-            ]
-            for action, recv in pairs
-            if recv in posted
+            a: [self._need(a, recv)]
+            for a in row
+            if a.kind in _NEEDS and (recv := a._replace(kind=_NEEDS[a.kind])) in posted
         }
         self.needs |= {action: [] for action in row if action.kind is Kind.STEP}
         self.blocks = {a: Wanted(a, self.peers[a]) for a in row if a.kind in SENDS}
@@ -124,6 +121,10 @@ class Route:
     def _peer(self, message: Action) -> int:
         forward = message.kind in (Kind.SEND_F, Kind.RECV_B)
         return self.home[message.stage + (1 if forward else -1)]
+
+    def _need(self, action: Action, recv: Action) -> Need:
+        wanted = Wanted(sent_as(recv), self.peers[recv])
+        return Need(action, recv, wanted, (waiting_for(action), wanted))
 
     def _taker(self, action: Action, row: Set[Action]) -> Action | None:
         """None where nothing takes it: on the last stage, and backward on the first."""

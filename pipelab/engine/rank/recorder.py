@@ -17,10 +17,11 @@ Whatever else belongs to an action but is not its work is called around it:
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any
 
 from pipelab.action import Action, Kind
-from pipelab.engine.protocol.commands import Row
+from pipelab.engine.protocol.commands import Head, Row
 from pipelab.engine.protocol.device import DeviceClock, Moment
 from pipelab.engine.protocol.progress import Progress, Wanted, packed
 from pipelab.trace import Event
@@ -29,12 +30,12 @@ _KINDS = list(Kind)
 _PLACE = {kind: place for place, kind in enumerate(_KINDS)}
 _NONE: Mapping[Any, Any] = {}
 
-_Marks = tuple[int, int, int, int | None, Moment, Moment, int, int | None]
+_Marks = tuple[Head, Moment, Moment, int, int | None]
 """A ``Row`` whose times are still marks of the device's clock."""
 
 
 class Found:
-    """What the running action finds out about itself. Has no ``__init__``: each event makes one.
+    """What the running action finds out about itself.
 
     Attributes:
         start: when it began.
@@ -54,21 +55,66 @@ Before = Callable[[Action], None]
 After = Callable[[Action, Found], None]
 
 
-class _Known(NamedTuple):
-    """What is known of an event before it happens, and is the same in each step.
+class _Event(Found):
+    """An event of the row, and all that is known of it before it happens; the same in each step.
 
     Attributes:
-        action: that is recorded.
-        head: the first fields of its ``Row``.
+        head: of its ``Row``.
+        unreported: its bytes and peer, as long as the action says nothing else.
         shown: what the progress page says of it; b"": it is left out there.
         before, after: what is called around it.
     """
 
-    action: Action
-    head: tuple[int, int, int, int | None]
-    shown: bytes
-    before: Sequence[Before]
-    after: Sequence[After]
+    def __init__(
+        self, recorder: "Recorder", action: Action, peer: int | None, shown: bytes,
+        before: Sequence[Before], after: Sequence[After],
+    ):  # fmt: skip
+        stage, kind, microbatch = self.action = action
+        self.recorder = recorder
+        self.head: Head = recorder.rank, _PLACE[kind], stage, microbatch
+        self.unreported = 0, peer
+        self.shown, self.before, self.after = shown, before, after
+
+    def __enter__(self) -> "Recorder":
+        for before in self.before:
+            before(self.action)
+        recorder = self.recorder
+        recorder.action, recorder.found = self.action, self
+        self.bytes, self.peer = self.unreported
+        self.start = start = recorder.clock.now()
+        if self.shown:
+            # a GPU's mark is no time yet
+            since = start if type(start) is float else time.monotonic()
+            recorder.progress.write_packed(recorder.rank, self.shown, since)
+        return recorder
+
+    def __exit__(self, error: object, *where: object) -> None:
+        if error is not None:
+            return
+        recorder = self.recorder
+        for after in self.after:
+            after(self.action, self)
+        if recorder.keeps:
+            self.end = recorder.clock.now()
+            if self.until:
+                self.end, self.until = recorder.not_before(self.end, self.until), 0.0
+            recorder.events.append(_marks_of(self))
+        recorder.action = None
+
+
+_marks_of: Callable[[_Event], _Marks] = attrgetter("head", "start", "end", "bytes", "peer")
+
+
+class _Events(dict[Action | tuple[Action, Wanted], _Event]):
+    """Each is made when it happens for the first time; a wait's key says what it waits for."""
+
+    def __init__(self, make: Callable[[Action, Wanted | None], _Event]):
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: Action | tuple[Action, Wanted]) -> _Event:
+        self[key] = made = self._make(key, None) if isinstance(key, Action) else self._make(*key)
+        return made
 
 
 class Recorder:
@@ -80,7 +126,7 @@ class Recorder:
         self.progress = progress
         self.clock = DeviceClock()
         self.events: list[_Marks] = []
-        self.running: _Known | None = None
+        self.action: Action | None = None  # the running one, for error messages
         self.found = Found()
         self.follow()
 
@@ -99,37 +145,21 @@ class Recorder:
             hidden: kinds that the progress page leaves out.
             blocks: for each SEND what it waits for, if its receiver does not take it.
         """
-        self._before, self._after, self._hidden, self._blocks = before, after, hidden, blocks
-        self._known: dict[tuple[Action, Wanted | None], _Known] = {}
 
-    def _learn(self, action: Action, wanted: Wanted | None) -> _Known:
-        stage, kind, microbatch = action
-        known = self._known[action, wanted] = _Known(
-            action,
-            (self.rank, _PLACE[kind], stage, microbatch),
-            b"" if kind in self._hidden else packed(action, wanted or self._blocks.get(action)),
-            [before for before, kinds in self._before.items() if kind in kinds],
-            [after for after, kinds in self._after.items() if kind in kinds],
-        )
-        return known
+        def event(action: Action, wanted: Wanted | None) -> _Event:
+            wanted = wanted or blocks.get(action)
+            return _Event(
+                self,
+                action,
+                wanted and wanted.peer,
+                b"" if action.kind in hidden else packed(action, wanted),
+                [call for call, kinds in before.items() if action.kind in kinds],
+                [call for call, kinds in after.items() if action.kind in kinds],
+            )
 
-    def record(self, action: Action, wanted: Wanted | None = None) -> "Recorder":
-        """Time one action with this as a context manager; a wait says what it waits for."""
-        known = self._known.get((action, wanted)) or self._learn(action, wanted)
-        for before in known.before:
-            before(action)
-        self.running, self.found = known, Found()
-        self.found.start = start = self.clock.now()
-        if known.shown:
-            # a GPU's mark is no time yet
-            since = start if type(start) is float else time.monotonic()
-            self.progress.write_packed(self.rank, known.shown, since)
-        return self
-
-    @property
-    def action(self) -> Action | None:
-        """The running one, for error messages."""
-        return self.running and self.running.action
+        # Time one action with what this gives as a context manager; for a wait, (action, wanted)
+        # says what it waits for. No function of ours: it is called for each.
+        self.record: Callable[[Action | tuple[Action, Wanted]], _Event] = _Events(event).__getitem__
 
     def report(self, bytes: int, peer: int | None = None) -> None:
         """Add to the running action's event what it found out about itself."""
@@ -147,25 +177,10 @@ class Recorder:
         """
         if self.keeps:
             row = self.events[place]
-            self.events[place] = (*row[:5], self._not_before(end, until), *row[6:])
+            self.events[place] = (*row[:2], self.not_before(end, until), *row[3:])
 
-    def __enter__(self) -> "Recorder":
-        return self
-
-    def __exit__(self, error: object, *where: object) -> None:
-        known, found = self.running, self.found
-        if error is not None or known is None:
-            return
-        for after in known.after:
-            after(known.action, found)
-        if self.keeps:
-            end = self.clock.now()
-            if found.until:
-                end = self._not_before(end, found.until)
-            self.events.append((*known.head, found.start, end, found.bytes, found.peer))
-        self.running = None
-
-    def _not_before(self, end: Moment, until: float) -> Moment:
+    def not_before(self, end: Moment, until: float) -> Moment:
+        """An end, or if it is given and later, the moment until which it lasts."""
         return max(self.clock.seconds(end), until) if until else end
 
     def take(self) -> list[Row]:
@@ -175,17 +190,19 @@ class Recorder:
         if self.clock.marks_are_seconds:
             return events  # type: ignore[return-value]
         seconds = self.clock.seconds
-        return [(*row[:4], seconds(row[4]), seconds(row[5]), *row[6:]) for row in events]
+        return [(head, seconds(a), seconds(b), *rest) for head, a, b, *rest in events]  # type: ignore[misc]
 
 
 def event_of(row: Row) -> Event:
     """What a rank recorded, as an event of a trace."""
-    return Event(row[0], _KINDS[row[1]], *row[2:])
+    (rank, kind, *what), *found = row
+    return Event(rank, _KINDS[kind], *what, *found)  # type: ignore[arg-type]
 
 
 def shifted(row: Row, seconds: float) -> Row:
     """What a rank recorded, on a clock that shows so many seconds more."""
-    return (*row[:4], row[4] + seconds, row[5] + seconds, *row[6:])
+    head, start, end, size, peer = row
+    return head, start + seconds, end + seconds, size, peer
 
 
 def waiting_for(action: Action) -> Action:

@@ -113,7 +113,7 @@ class Worker:
         if (needs := self.needs.get(action)) is None:
             return
         for need in needs:
-            with self.recorder.record(need.wait, need.wanted):
+            with self.recorder.record(need.wait):
                 self.take_message(need)  # [6]
         if action.kind is Kind.STEP:
             if self.reductions or self.tied_reductions or self.update.must_settle:
@@ -124,10 +124,9 @@ class Worker:
     def take_message(self, need: Need) -> None:
         """Take a message that was posted before; its action will find it in the batch."""
         rows = self.batch.rows[need.action.microbatch]
-        content, stamp, peer = self.messages.wait(need.recv, rows)
+        content, stamp = self.messages.wait(need.recv, rows)
         self.pace.message_came(need.wanted.message, stamp)
         self.batch.arrived(need.action, content)
-        self.recorder.report(0, peer)
 
     def receive(self, action: Action) -> None:
         """RECV: open a buffer for a message to come. Never blocks."""
@@ -242,10 +241,9 @@ class Worker:
     def take_tied_weights(self, action: Action) -> None:
         """Take the new values that the STEPs of lower stages made on other ranks."""
         for copy, step, peer in self.tied.awaited(action.stage):
-            with self.recorder.record(waiting_for(action), Wanted(step, peer)):
+            with self.recorder.record((waiting_for(action), Wanted(step, peer))):
                 self.tied.take(copy)
                 self.pace.wait_until(time.monotonic())
-                self.recorder.report(0, peer)
 
     def optimizer_step(self, action: Action) -> None:
         """STEP: one step of the stage's own optimizer, with the gradients of all microbatches."""

@@ -39,10 +39,8 @@ class _Last:
     nbytes: int = 0
 
     def follow(self, form: Form) -> Form:
-        """Take the form of the next message; returns that of the one before, or else its own."""
-        before = self.form
-        if form is not before and form != before:
-            self.form, self.nbytes = form, form.nbytes
+        """Take another form from now on. Returns the one before, or if there was none, the same."""
+        before, self.form, self.nbytes = self.form, form, form.nbytes
         return before or form
 
 
@@ -99,22 +97,22 @@ class RingMessages:
         self.rings.open(way.name, peer)
         return way.last.nbytes
 
-    def wait(self, recv: Action, rows: int) -> tuple[Content, float, int]:
-        """Block until a posted message is there: its content, its stamp, the rank that sent it."""
+    def wait(self, recv: Action, rows: int) -> tuple[Content, float]:
+        """Block until a posted message is there: its content, its stamp."""
         way = self.ways[recv]
         try:
             flat, stamp = self.rings.wait(way.name, way.peer)
         except RuntimeError as error:
             raise of_message(error, recv, way.peer) from None
-        before = way.last.follow(flat.form)
+        before = None if flat.form == way.last.form else way.last.follow(flat.form)
         if way.name.is_backward:
-            return flat.tensors, stamp, way.peer
-        if before is not flat.form and before != flat.form:
+            return flat.tensors, stamp
+        if before is not None and before != flat.form:
             self.changed[recv.stage, number(recv)] = (
                 f"Its input, from rank {way.peer}, is {flat.form}, but the last one from {rows} "
                 f"rows was {before}: look at the output of stage {recv.stage - 1}"
             )
-        return flat, stamp, way.peer
+        return flat, stamp
 
     def explain(self, action: Action, error: Exception) -> None:
         """Add to an error of an action that its input is unlike the ones before."""
@@ -125,8 +123,8 @@ class RingMessages:
         """Copy a message into the ring; blocks only while that has no room. Returns its bytes."""
         flat = content if isinstance(content, Flat) else Flat(content, plain_form(content))
         way = self.ways.get(send) or self._way(send, peer, rows)
-        before = way.last.follow(flat.form)
-        if not flat.form.is_alike(before):
+        last, form = way.last, flat.form
+        if form != last.form and not form.is_alike(before := last.follow(form)):
             raise PartitionError(
                 f"{send.token}: {flat.form}, but the last one from {rows} rows was {before}.\n"
                 f"While the batch keeps its shape, only the sizes of what a stage hands over may "
@@ -136,7 +134,7 @@ class RingMessages:
             way.sent = self.rings.send(way.name, _ordered(flat), peer, self.stamped and stamp)
         except RuntimeError as error:
             raise of_message(error, send, peer) from None
-        return way.last.nbytes
+        return last.nbytes
 
     def block(self, send: Action) -> None:
         """Block until the receiver has opened its buffer for a send, as without overlap."""
@@ -213,7 +211,10 @@ class RingTransport:
 
 def _ordered(flat: Flat) -> Flat:
     """As it leaves: its tensors' numbers one after the other, and in its form in which order."""
-    if all(x.is_contiguous() and not (x.is_conj() or x.is_neg()) for x in flat.tensors):
+    for x in flat.tensors:
+        if not x.is_contiguous() or x.is_conj() or x.is_neg():
+            break
+    else:
         return flat  # most are
     flat = Flat([_outgoing(tensor) for tensor in flat.tensors], flat.form)
     return Flat(flat.tensors, flat.in_memory())

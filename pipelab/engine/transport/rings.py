@@ -103,11 +103,14 @@ class _Inbox:
         """One message after another; yields where there is nothing to do for now."""
         ring = self.ring
         while True:
-            while not (self.opened and ring.num_there):
+            while not self.opened:
                 yield
-            wanted = self.opened.popleft()
-            frame = self.last.get(wanted)
-            address = ring.begins(frame.head, frame.size) if frame else 0
+            frame = self.last.get(wanted := self.opened[0])
+            while not (address := frame and ring.begins(frame.head, frame.size)):
+                if ring.num_there:
+                    break
+                yield
+            self.opened.popleft()
             if frame and address:  # as the last one
                 stamp: float = c_double.from_address(address).value
                 address += _STAMP.size
@@ -116,7 +119,8 @@ class _Inbox:
                 (stamp,) = _STAMP.unpack(ring.read_head(_STAMP.size))
             tensors = []
             for leaf in frame.leaves:
-                buffer = torch.empty(leaf.memory_shape, dtype=leaf.dtype)
+                shape = leaf.memory_shape if leaf.order else leaf.shape
+                buffer = torch.empty(shape, dtype=leaf.dtype)
                 goal, size = buffer.data_ptr(), buffer.nbytes
                 if address:
                     memmove(goal, address, size)
@@ -124,10 +128,12 @@ class _Inbox:
                 else:
                     while (taken := ring.read(goal, size)) < size:
                         goal, size = goal + taken, size - taken
-                        self._free()
+                        if ring.free():
+                            self.bell.ring(self.peer)
                         yield
                 tensors.append(leaf.of_memory(buffer) if leaf.order else buffer)
-            self._free()
+            if ring.free():
+                self.bell.ring(self.peer)
             self.arrived[wanted] = Flat(tensors, frame.form), stamp
 
     def _next_frame(self, wanted: Name) -> _Frame:
@@ -137,10 +143,6 @@ class _Inbox:
             sent = Name(name[0], name[1], bool(name[2]))
             raise MessageError(f"rank {self.peer} sent {sent} in place of {wanted}", self.peer)
         return _framed(wanted, decode(self.ring.read_head(size)))
-
-    def _free(self) -> None:
-        if self.ring.free():
-            self.bell.ring(self.peer)
 
 
 class Rings:
@@ -216,7 +218,8 @@ class Rings:
             self._send_in_pieces(ring, head, flat.tensors, peer)
         if ring.publish():
             self._bell.ring(peer)
-        return ring.count_send()
+        ring.sent += 1
+        return ring.sent
 
     def _send_in_pieces(
         self, ring: Ring, head: bytes, tensors: Iterable[Tensor], peer: int

@@ -129,7 +129,7 @@ class Ring:
         self._base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         self._bytes = self._base + _COUNTERS
         self._at = 0  # of this end, in bytes since the pipeline began
-        self._sent = 0
+        self.sent = 0  # messages
 
     def begin(self, head: bytes, size: int) -> int:
         """Copy in a head. Returns the address for the rest of the message, ``size`` in all.
@@ -152,10 +152,14 @@ class Ring:
 
         Then it is taken out: returns the address of what follows the head. Else 0.
         """
-        at, there = self._at, self.num_there
-        place = (at - self._counters[_START]) % RING_BYTES
+        at, counters = self._at, self._counters
+        if counters[_WRITTEN] - at < size:
+            return 0
+        if not _KEEPS_ORDER:
+            _fence()
+        place = (at - counters[_START]) % RING_BYTES
         end = place + _COUNTERS + len(head)
-        if size > min(there, RING_BYTES - place) or self._memory[end - len(head) : end] != head:
+        if place + size > RING_BYTES or self._memory[place + _COUNTERS : end] != head:
             return 0
         self._at = at + size
         return self._base + end
@@ -229,11 +233,6 @@ class Ring:
         place = (self._at - self._counters[_START]) % RING_BYTES
         self._at += size
         return place, min(size, RING_BYTES - place)
-
-    def count_send(self) -> int:
-        """The number of a message that was written."""
-        self._sent += 1
-        return self._sent
 
     def open_receive(self) -> bool:
         """The reader has opened a buffer for one more message. Returns as ``free``."""
