@@ -64,6 +64,17 @@ def test_a_slot_is_one_f_long_in_every_lesson():
     assert "slot" not in "".join(c.source for c in read(NOTEBOOKS / COURSE[6].file).cells)
 
 
+def test_a_share_is_printed_in_one_form():
+    """60 %: cells printed "60%" below a text that says 60 %."""
+    paths = [*(ROOT / "pipelab").rglob("*.py"), *NOTEBOOKS.rglob("*.md"), ROOT / "README.md"]
+    texts = {path: path.read_text("utf-8") for path in paths}
+    for path in (*NOTEBOOKS.glob("*.ipynb"), *NOTEBOOKS.glob("teacher/*.ipynb")):
+        texts[path] = "\n".join(cell.source for cell in read(path).cells)
+    for path, text in texts.items():
+        found = re.search(r":[\d.]*%\}|\bbubble \d+%", text)
+        assert not found, f"{path.name}: {found}"
+
+
 def test_the_glossary_has_every_word_with_its_lessons():
     text = (NOTEBOOKS / GLOSSARY).read_text("utf-8")
     assert text == glossary(COURSE), STORE
