@@ -121,7 +121,8 @@ def sheets(folder: Path) -> None:
         if y and y + shot.height > height:
             x, y, column = x + column + 12, 0, 0
         if not pages or (x and x + shot.width > width):
-            pages.append(Image.new("RGB", SHEET, "#808080"))
+            room = width, max(height, shot.height)  # what is taller has a sheet for itself
+            pages.append(Image.new("RGB", room, "#808080"))
             x = y = column = 0
         pages[-1].paste(shot, (x, y))
         y, column = y + shot.height + 12, max(column, shot.width)

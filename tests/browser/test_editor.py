@@ -30,7 +30,7 @@ def grid(tmp_path_factory):
 
 
 @pytest.mark.parametrize("width", [880, 1100])  # JupyterLab at 1280, with and without its files
-def test_tokens_verdict_and_picture_are_on_one_screen(sheet, tmp_path, width):
+def test_tokens_message_and_picture_are_on_one_screen(sheet, tmp_path, width):
     """The time axis was below the edge of a window of 1280 x 800."""
     editor = ScheduleEditor(gpipe(4, 4))
     path = tmp_path / "editor.html"
@@ -41,7 +41,7 @@ def test_tokens_verdict_and_picture_are_on_one_screen(sheet, tmp_path, width):
         found = page.locator(part).bounding_box()
         assert found["y"] + found["height"] <= top + 680, part
     numbers = re.findall(r"\d+\.\d %|\d+ ms", page.locator(".pl-sentence").inner_text())
-    assert not numbers, "the verdict says them"
+    assert not numbers, "the message says them"
     editor.close()
 
 
