@@ -139,7 +139,7 @@ def figures(result: Recorded, settings: Settings) -> list[dict[str, str]]:
     found.append((f"bubble by {formula}", on_paper))
     prediction = settings.prediction
     if prediction is not None and percent(prediction.bubble_fraction, 1) != on_paper:
-        found.append(("bubble, simulated with these times", percent(prediction.bubble_fraction, 1)))
+        found.append(("bubble, simulated", percent(prediction.bubble_fraction, 1)))
     found.append(("one step", time_text(trace.duration)))
     if prediction is not None and trace.disturbance:  # otherwise it is the same number
         found.append(("one step, simulated", time_text(prediction.duration)))
