@@ -16,7 +16,7 @@ from pipelab.trace import Trace
 from pipelab.words import percent
 
 _LINE, _POINT, _BUSY = "#0072b2", "#d55e00", "#b87700"  # okabe_ito's blue and vermilion; amber
-_RADIUS = 4.0  # of a point, in points
+_RADIUS, _CROSS = 4.0, 5.0  # of a point and of a recorded one, in points
 _HEIGHTS = (8, -9, 20, -21, 32, -33, 44)  # of a name above its point; the far ones get a line
 _NEAR = 10  # a name at such a height needs no line
 
@@ -69,7 +69,7 @@ def plot_frontier(
     ax.set_title(title or _sizes(frontier), fontsize=NORMAL + 1, loc="left")
     ax.legend(fontsize=NORMAL - 1, frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
-    _name(ax, frontier)
+    _name(ax, frontier, runs)
     return figure
 
 
@@ -81,8 +81,11 @@ def _draw_runs(ax: Axes, runs: Sequence[_Run], label: str, **look: Any) -> None:
         )  # fmt: skip
 
 
-def _name(ax: Axes, frontier: Frontier) -> None:
-    """The names of all points, each where it covers no other name or point and stays inside."""
+def _name(ax: Axes, frontier: Frontier, runs: Sequence[_Run]) -> None:
+    """The names of all points, each where it covers no other name or point and stays inside.
+
+    ``runs``: they are points, too, and their traces' names stand nowhere.
+    """
     places: dict[tuple[float, float], list[str]] = {}
     for point in frontier.named:
         place = point.peak, round(100 * point.bubble_fraction, 6)
@@ -92,7 +95,9 @@ def _name(ax: Axes, frontier: Frontier) -> None:
     box = ax.get_window_extent()
     right, bottom = box.x1 * scale, box.y0 * scale
     at = {place: tuple(points_of(place) * scale) for place in places}
+    crosses = [tuple(points_of((run.peak, run.share)) * scale) for run in runs]
     taken: list[_Box] = [(x - _RADIUS, x + _RADIUS, y, _RADIUS) for x, y in at.values()]
+    taken += [(x - _CROSS, x + _CROSS, y, _CROSS) for x, y in crosses]
     for place, names in sorted(places.items()):
         x, y = at[place]
         text = ", ".join(names) if len(names) < 5 else f"{', '.join(names[:3])} and others"

@@ -161,7 +161,7 @@ def _notes(held: Held, budget: int | None, trace: Trace, room: float) -> Notes:
     ]
     marks = [Patch(alpha=0, label="▼ peak of a rank")]
     if budget is not None:
-        marks.append(Patch(alpha=0, label=f"┄┄ budget, {_amount(held, budget)}"))
+        marks.append(Patch(alpha=0, label=f"– – budget, {_amount(held, budget)}"))
     return notes([shown, marks], source_text(trace), room)
 
 
