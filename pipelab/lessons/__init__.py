@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from pipelab.lessons.results import Verdict
     from pipelab.lessons.standing import progress, solution
 
-__all__ = ["Verdict", "busy", "check", "hint", "predict", "predicted", "progress", "reveal", "solution"]
+__all__ = [
+    "Verdict",
+    "busy",
+    "check",
+    "hint",
+    "predict",
+    "predicted",
+    "progress",
+    "reveal",
+    "solution",
+]
 
 __getattr__ = lazy_names(
     __name__,

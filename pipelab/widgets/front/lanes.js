@@ -69,9 +69,12 @@ export function flatBoxes(shapes, boxes, { width, asTheyAre, y, height }) {
     shapes.box(`${kind} 0`, at, y + height * (1 - above), COLUMN, height * (above - below));
 }
 
+const SLIVER = 8; // px: the end of a step that is narrower does not part the idle time around it
+
 /** Pieces of one row in runs that look like one piece, and wait for the same.
- * @param {Idle} idle @param {number[]} pieces in order of time */
-function alike(idle, pieces) {
+ * @param {Idle} idle @param {number[]} seen in order of time @param {number} sliver seconds */
+function alike(idle, seen, sliver) {
+  const pieces = seen.filter((i) => idle.reason[i] !== "step" || idle.end[i] - idle.start[i] > sliver);
   /** @type {number[][]} */
   const runs = [];
   const token = (/** @type {number} */ i) => idle.tokens[idle.words[i]];
@@ -79,7 +82,7 @@ function alike(idle, pieces) {
     const run = runs[runs.length - 1];
     const last = run?.[run.length - 1];
     const isOne = run && idle.reason[last] === idle.reason[i] && token(last) === token(i)
-      && idle.start[i] - idle.end[last] < 1e-6;
+      && idle.start[i] - idle.end[last] < (idle.reason[i] === "done" ? sliver : 1e-6);
     if (isOne) run.push(i);
     else runs.push([i]);
   }
@@ -105,7 +108,7 @@ export function drawIdle(view, s, { from, to, x, words }, left) {
     const [low, high] = within(row.idle, from, to);
     const seen = [...row.idle.order.subarray(low, high)].filter((i) => x(idle.end[i]) - x(idle.start[i]) >= 0.3);
     for (const i of seen) shapes.box(idle.reason[i], x(idle.start[i]), y, x(idle.end[i]) - x(idle.start[i]), height);
-    for (const pieces of height < 14 ? [] : alike(idle, seen)) {
+    for (const pieces of height < 14 ? [] : alike(idle, seen, SLIVER * (to - from) / (x(to) - x(from)))) {
       const [a, b] = [x(idle.start[pieces[0]]), x(idle.end[pieces[pieces.length - 1]])];
       if (b - a < 56 || left-- <= 0) continue;
       const node = set(view.nodes.reasons.next(rank), { y: y + height / 2 + 4 });
