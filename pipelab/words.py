@@ -5,6 +5,7 @@ given the same texts (see ``pipelab.widgets.phrases``). This is the ground floor
 of pipelab, so kinds and reasons are looked up by their text form (``Kind`` is a string).
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -78,6 +79,18 @@ def number(count: int, noun: str) -> str:
     """
     plural = noun + ("es" if noun.endswith("ch") else "s")
     return f"{count} {noun if count == 1 else plural}"
+
+
+def unbroken(text: str) -> str:
+    """A text in which no line can end between a number and its unit, or the F or B that takes it.
+
+    >>> unbroken("12 ms, F 12 ms") == "12~ms, F~12~ms".replace("~", "\N{NO-BREAK SPACE}")
+    True
+    >>> unbroken("100 MB/s, 5 %") == "100~MB/s, 5~%".replace("~", "\N{NO-BREAK SPACE}")
+    True
+    """
+    units = r"%|s\b|ms\b|µs|min\b|[kMGT]?B\b"
+    return re.sub(rf"(?<=\d) (?={units})|(?<=\b[FB]) (?=\d)", "\N{NO-BREAK SPACE}", text)
 
 
 def table_text(rows: Sequence[Sequence[object]], left: int = 1) -> str:

@@ -7,7 +7,6 @@
 All sentences about a whole trace are written here; those about one action are in ``phrases``.
 """
 
-import re
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
@@ -29,7 +28,7 @@ from pipelab.trace.picture_rows import averages_alone, drawn_idle
 from pipelab.widgets.overlay import Over, overlay
 from pipelab.widgets.tables import Table, idle_table, rank_table, totals
 from pipelab.words import KINDS as KIND_WORDS
-from pipelab.words import number, percent, time_text
+from pipelab.words import number, percent, time_text, unbroken
 
 Json = dict[str, object]
 
@@ -160,15 +159,6 @@ def subject(trace: Trace) -> str:
             f"Recorded: what {number(s.ranks, 'rank')}, real processes, did {work}{copies}, {pace}."
         )
     return f"Predicted, nothing ran: what {number(s.ranks, 'rank')} would do {work}{copies}."
-
-
-def unbroken(text: str) -> str:
-    """A text in which no line can end between a number and its unit, or the F or B that takes it.
-
-    >>> unbroken("12 ms, F 12 ms") == "12~ms, F~12~ms".replace("~", "\N{NO-BREAK SPACE}")
-    True
-    """
-    return re.sub(r"(?<=\d) (?=%|s\b|ms\b|µs|min\b)|(?<=\b[FB]) (?=\d)", "\N{NO-BREAK SPACE}", text)
 
 
 def _kind(kind: Kind, stages: int) -> Json:
