@@ -109,10 +109,11 @@ def unbroken(text: str) -> str:
 
     >>> unbroken("12 ms, F 12 ms") == "12~ms, F~12~ms".replace("~", "\N{NO-BREAK SPACE}")
     True
-    >>> unbroken("p = 4, m = 8") == "p~=~4, m~=~8".replace("~", "\N{NO-BREAK SPACE}")
+    >>> unbroken("p = 4, 5 MB/s, 5 %") == "p~=~4, 5~MB/s, 5~%".replace("~", "\N{NO-BREAK SPACE}")
     True
     """
-    unit, size = r"(?<=\d) (?=%|s\b|ms\b|µs|min\b)", r"(?<=\b[pmv]) (?== \d)|(?<=\b[pmv] =) (?=\d)"
+    unit = r"(?<=\d) (?=%|s\b|ms\b|µs|min\b|[kMGT]?B\b)"
+    size = r"(?<=\b[pmv]) (?== \d)|(?<=\b[pmv] =) (?=\d)"
     return re.sub(rf"{unit}|(?<=\b[FB]) (?=\d)|{size}", "\N{NO-BREAK SPACE}", text)
 
 

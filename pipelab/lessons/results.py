@@ -98,7 +98,7 @@ class Verdict:
         body = "".join(
             f"<tr><td>{'ok' if r.ok else '<b>no</b>'}</td>"
             f'<th scope="row" style="text-align: left">{escape(unbroken(r.name))}{_called(r)}</th>'
-            + "".join(_cell(text) for text in (*map(_bounded, r[1:3]), remark)[: len(columns) - 2])
+            + "".join(_cell(text) for text in (*map(_shown, r[1:3]), remark)[: len(columns) - 2])
             + "</tr>"
             for r, remark in zip(self.results, remarks, strict=True)
         )
@@ -151,6 +151,11 @@ def _wrapped(text: str) -> str:
 def _called(result: Result) -> str:
     style = "font-weight: normal; overflow-wrap: anywhere"
     return f'<br><code style="{style}">{escape(result.call)}</code>' if result.call else ""
+
+
+def _shown(text: str) -> str:
+    """What was expected or got; what a learner may copy as code stands in no such cell."""
+    return unbroken(_bounded(text))
 
 
 def _cell(text: str) -> str:

@@ -24,6 +24,7 @@ from pipelab.trace.idle import Idle, IdleText, explained, idle_seconds, idle_tex
 from pipelab.trace.links import Node, link
 from pipelab.trace.memory import held_over_time
 from pipelab.trace.metrics import stages_of, step_windows
+from pipelab.trace.picture_rows import averages_alone, drawn_idle
 from pipelab.widgets.overlay import Over, overlay
 from pipelab.widgets.tables import Table, idle_table, rank_table, totals
 from pipelab.words import KINDS as KIND_WORDS
@@ -64,10 +65,11 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
         "disturbed": trace.warning,
         "sentence": unbroken(sentence(trace)),
         "alt": describe(trace),
-        "idle": _idle(trace, links, pieces),
+        "idle": _idle(trace, links, drawn_idle(trace, pieces)),
         "shares": [percent(share) for share in idle_shares(trace)],
         "memory": {"unit": memory.unit, "curves": memory.curves},
         "totals": totals(ranks, sums),
+        **_averages(trace),
         **_pairs(trace),
         **_steps(trace),
         "tables": [
@@ -79,6 +81,13 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
     if trace.setting.story:  # which has no memory, no phases and no backwards
         known |= {"memory": None, "tables": list(tables)}
     return known
+
+
+def _averages(trace: Trace) -> Json:
+    """Which events, by their places, are averages over replicas with a box in their rank's row."""
+    alone = {*averages_alone(trace.events)}
+    places = [i for i, event in enumerate(trace.events) if event in alone] if alone else []
+    return {"averages": places} if places else {}
 
 
 def _pairs(trace: Trace) -> Json:
@@ -118,6 +127,11 @@ def frame(trace: Trace) -> Json:
         "slices": setting.slices,
         **({"story": setting.story} if setting.story else {}),
     }
+
+
+def ghost_head(trace: Trace) -> Json:
+    """What is known of a trace that is drawn over another one."""
+    return {**frame(trace), **_averages(trace)}
 
 
 def sentence(trace: Trace) -> str:
@@ -241,7 +255,7 @@ def timeline_state(
             **{name: value for name, value in added.items() if value},
         },
         "ghost_data": packed(above.trace.events) if above.trace else b"",
-        "ghost_head": frame(above.trace) if above.trace else {},
+        "ghost_head": ghost_head(above.trace) if above.trace else {},
         "show": lanes(show),
     }
     return {name: all_reworded(value, trace.setting.story) for name, value in state.items()}

@@ -1,6 +1,7 @@
 """The timeline in an exported file: what a learner does with mouse and keys, and how fast it is."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -8,8 +9,9 @@ from playwright.sync_api import Page, expect
 from pipelab.action import COMPUTE, Kind
 from pipelab.plots import plot_timeline
 from pipelab.schedules import gpipe, interleaved, one_f_one_b, zero_bubble_h1
+from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost, simulate
-from pipelab.trace import Setting, Trace
+from pipelab.trace import Event, Setting, Trace
 from pipelab.widgets import Timeline
 from pipelab.widgets.page import timeline_page
 from tests.browser_steps import settled, under_way
@@ -308,6 +310,24 @@ def test_what_looks_like_one_gap_is_labelled_once(sheet, tmp_path):
     )
     words = page.locator(".pl-reason").all_text_contents()
     assert sum(word.startswith("nothing left") for word in words) == 3, words
+
+
+def test_the_end_of_a_step_does_not_part_what_looks_like_one_gap(sheet, tmp_path):
+    """A STEP of 2 pixels stood between: "nothing left", and "nothing left to compute"."""
+    trace = simulate(gpipe(2, 2), Cost())  # rank 1 has computed all at 7 of 9 s
+    step = Event(1, Kind.STEP, 1, None, 7.8, 7.82)
+    trace = replace(trace, events=(*trace.events, step))
+    page = sheet(Timeline(trace).to_html(tmp_path / "parted.html"))
+    labels = page.locator(".pl-reason").all_text_contents()
+    assert [text for text in labels if text.startswith("nothing")] == ["nothing left to compute"]
+
+
+def test_an_average_over_replicas_is_a_box_with_its_letter(sheet, tmp_path):
+    trace = simulate(lower(one_f_one_b(2, 4), replicas=2), Cost(reduce=3.0))
+    page = sheet(Timeline(trace).to_html(tmp_path / "averaged.html"))
+    assert page.locator(".pl-picture .pl-label").all_text_contents().count("R") == 2
+    expect(page.locator(".pl-legend")).to_contain_text("reduce gradients")
+    assert page.locator(".pl-legend li", has_text="reduce gradients").is_visible()
 
 
 def test_the_legend_names_only_what_the_picture_shows(sheet, tmp_path):

@@ -167,7 +167,7 @@ export function drawGhost(view, s, { from, to, x }) {
   });
   shapes.finish((key) => {
     const { tints, name } = s.trace.head.kinds[parseInt(key)];
-    return { fill: tints[0][0], stroke: tints[0][2], "data-kind": name };
+    return { fill: tints[0][0], "data-kind": name }; // its outline is as light or dark as the text
   });
 }
 
