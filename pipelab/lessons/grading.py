@@ -122,18 +122,17 @@ class _Grader:
 def _packed(answer: object) -> tuple[str, str, bytes]:
     """The answer for the new interpreter: what kind of thing, words about it, and its bytes."""
     from pipelab.errors import LessonError
-    from pipelab.lessons.answer_bytes import as_bytes
+    from pipelab.lessons.answer_bytes import kind_name, pack
 
     if answer is None or answer is ...:
         return "nothing", "", b""
+    if not callable(answer):
+        return "other", kind_name(answer), b""
     try:
-        if not callable(answer):
-            return "other", type(answer).__name__, b""
-        return "answer", f"{getattr(answer, '__name__', 'answer')}", as_bytes(answer)
+        packed = pack(answer)
     except LessonError as error:
         return "unsendable", f"{error}", b""
-    except Exception:  # whatever a learner's attributes raise
-        return "unsendable", "it has no name", b""
+    return "answer", packed.__name__, packed.data
 
 
 def _unpacked(kind: str, words: str, data: bytes) -> object:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from pipelab.errors import PipelabError
-from pipelab.lessons.answer_bytes import uses_pipelab
+from pipelab.lessons.answer_bytes import kind_name, pack, uses_pipelab
 from pipelab.lessons.answer_process import keep_prints
 from pipelab.lessons.drawn import new_seed
 from pipelab.lessons.exercise import Exercise
@@ -40,10 +40,10 @@ def _judge(exercise: Exercise, answer: object, seed: int) -> tuple[list[Result],
         return [Result("an answer", exercise.wants, "nothing yet", False, where)], shown
     if not callable(answer):
         where = "pass the function itself, without parentheses after its name"
-        got = type(answer).__name__
+        got = kind_name(answer)
         return [Result("a function", exercise.wants, got, False, where)], shown
     try:
-        for found in exercise.judge(answer, seed):
+        for found in exercise.judge(pack(answer), seed):
             if isinstance(found, Result):
                 results.append(found)
             else:

@@ -82,6 +82,8 @@ def form_of(value: object) -> str:
             return f"a dict of {number(len(value), 'item')}"
         case torch.Tensor():
             return f"a tensor of the shape {tuple(value.shape)}"
+        case int() if value.bit_length() > _MOST_BITS:
+            return written(value)
         case int() | float() | Fraction():
             return f"the number {written(value, 60)}"
         case _:

@@ -23,7 +23,7 @@ from pipelab.engine.launch import fork_server
 from pipelab.engine.protocol import pickling
 from pipelab.errors import LessonError
 from pipelab.lessons import check, checking, progress_file
-from pipelab.lessons.answer_bytes import uses_pipelab
+from pipelab.lessons.answer_bytes import pack, uses_pipelab
 from pipelab.lessons.answer_process import call, keep_prints
 from pipelab.lessons.exercise import Exercise, each, equal
 from pipelab.lessons.frames import MOST_BYTES, Frames
@@ -416,7 +416,7 @@ def test_harm_is_a_problem_in_words(harm, words):
 def test_a_verdict_is_short_and_never_a_traceback(value):
     for name in ("01.1", "05.1"):
         verdict = check(name, lambda *arguments: value)
-        assert not verdict.passed
+        assert not verdict.passed and "the number a whole" not in str(verdict)
         assert len(str(verdict)) < 20_000 and len(verdict._repr_html_()) < 60_000
         str(verdict).encode()
         assert progress_file.load()["checks"][name]["passed"] is False
@@ -516,3 +516,68 @@ def test_each_case_of_an_exercise_is_compared_with_what_was_given():
 
     rows = list(each(clears, {"three": ([1, 2, 3],)}, lambda n, v, a: equal(n, len(a), v)))
     assert rows[0].ok
+
+
+def raising(error):
+    def method(*_):
+        raise error
+
+    return method
+
+
+def endless(*_):
+    return endless()
+
+
+ATTRIBUTES = ("__reduce_ex__", "__reduce__", "__getstate__", "__getattr__", "__name__", "__class__")
+ATTRIBUTES += ("__len__", "__iter__", "__eq__", "__repr__", "__bool__", "__wrapped__", "as_written")
+ERRORS = (SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError("x"))
+
+
+class Mute(BaseException):
+    """It has no words."""
+
+    __str__ = __repr__ = raising(SystemExit())
+
+
+class NoName(type):
+    @property
+    def __name__(cls):
+        raise SystemExit
+
+
+def lying(name, method):
+    """An answer that is wrong, and does this where it is asked for an attribute."""
+    own = property(method) if name in ("__name__", "__class__", "__wrapped__") else method
+    return NoName("Lying", (), {name: own, "__call__": lambda self, *arguments: "wrong"})()
+
+
+@pytest.mark.parametrize("method", [*map(raising, (*ERRORS, Mute())), endless])
+@pytest.mark.parametrize("used", [False, True], ids=["answer", "used"])
+def test_whatever_an_answer_raises_here_is_a_verdict(used, method):
+    """To copy an answer runs some of its code in this process: an exit() would end the kernel."""
+    for name in ATTRIBUTES:
+        liar = lying(name, method)
+        with suppress(LessonError):
+            packed = pack((lambda n, it=liar: it) if used else liar)
+            assert type(packed.__name__) is str and not uses_pipelab(packed)
+    liar = lying("__reduce_ex__", method)
+    verdict = check("04.2", (lambda *_: liar) if used else liar)
+    assert not verdict.passed and "cannot be copied to the process" in str(verdict)
+    assert progress_file.load()["checks"]["04.2"]["attempts"] == 1
+
+
+def test_what_is_no_answer_is_named_whatever_its_class_says():
+    assert "Word" in str(check("04.2", NoName("Word", (), {})()))
+
+
+def test_stop_ends_a_check_that_copies_an_answer():
+    """And an answer's own KeyboardInterrupt does not."""
+
+    def stopped(*_):
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        pack(lying("__reduce_ex__", stopped))
+    assert signal.getsignal(signal.SIGINT) is before
