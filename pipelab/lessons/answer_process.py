@@ -91,6 +91,7 @@ def _attempt(
             results, its_results = map(opened.enter_context, fork_server.pipe())
             prints, its_prints = map(opened.enter_context, fork_server.pipe())
             child = _fork(its_results, its_prints, *work, seconds)
+            opened.callback(fork_server.resume)  # last
             opened.callback(child.close)
             opened.callback(_end_session, child.pid)
             opened.callback(child.kill)

@@ -459,6 +459,18 @@ def test_a_killed_fork_server_costs_nothing_but_time(monkeypatch):
         fork_server.end()
 
 
+def test_a_stopped_fork_server_continues():
+    """Each later check took 30 seconds, and refused a right answer."""
+
+    def stops(server):
+        os.kill(server, signal.SIGSTOP)
+        return 1
+
+    fork_server.wait_until_up()
+    assert [o.value for o in call(stops, [(fork_server.pid(),)])] == [1]
+    assert [o.value for o in call(lambda n: n, [(2,)])] == [2]
+
+
 def forks():
     pid = os.fork()
     if pid == 0:
