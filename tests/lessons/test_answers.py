@@ -519,6 +519,28 @@ def test_what_an_answer_forks_ends_with_the_kernel(start, tmp_path):
     assert gone(map(int, said.read_text().split()), 5.0)
 
 
+class Mute(BaseException):
+    """It has no words."""
+
+    def __str__(self):
+        raise SystemExit
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda: raising(Mute())(), "without words"),
+        (lambda: os.closerange(3, 60), "its process ended"),
+    ],
+)
+def test_no_traceback_of_ours_is_shown_as_what_an_answer_prints(harm, words):
+    with keep_prints() as prints:
+        (outcome,) = call(harm, [()])
+    assert words in outcome.problem and str(prints) == ""
+
+
 def test_each_case_of_an_exercise_is_compared_with_what_was_given():
     """The judge keeps its own arguments: an answer cannot change what it is compared with."""
 
@@ -544,12 +566,6 @@ def endless(*_):
 ATTRIBUTES = ("__reduce_ex__", "__reduce__", "__getstate__", "__getattr__", "__name__", "__class__")
 ATTRIBUTES += ("__len__", "__iter__", "__eq__", "__repr__", "__bool__", "__wrapped__", "as_written")
 ERRORS = (SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError("x"))
-
-
-class Mute(BaseException):
-    """It has no words."""
-
-    __str__ = __repr__ = raising(SystemExit())
 
 
 class NoName(type):
