@@ -9,7 +9,7 @@ from pipelab.lessons.drawn import new_seed
 from pipelab.lessons.exercise import Exercise
 from pipelab.lessons.results import Result, Shown, Verdict
 from pipelab.lessons.torch_settings import usual_settings
-from pipelab.lessons.written import visible
+from pipelab.words import visible
 
 _OWN = "Your answer uses pipelab's own functions, and is right: could you write it without them?"
 _RESTART = "not your answer's fault: restart the kernel, run the cells again, and then this check"

@@ -11,7 +11,7 @@ import torch
 
 from pipelab.words import number
 
-__all__ = ["call_text", "form_of", "short", "visible", "written"]
+__all__ = ["call_text", "form_of", "short", "written"]
 
 MOST = 400  # characters of one value
 _ITEMS = 40  # of a list
@@ -49,18 +49,6 @@ def call_text(name: str, arguments: Sequence[object], most: int = MOST) -> str:
         each = max(40, most // max(1, len(arguments)))
         texts = [written(argument, each) for argument in arguments]
     return f"{name}({', '.join(texts)})"
-
-
-def visible(text: str) -> str:
-    r"""The text with control characters as Python writes them: none reaches a terminal or a page.
-
-    >>> visible("\x1b[2J of 3 ranks")
-    '\\x1b[2J of 3 ranks'
-    """
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode()
-        for c in text.expandtabs()
-    )
 
 
 def form_of(value: object) -> str:
