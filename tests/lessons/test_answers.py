@@ -2,7 +2,9 @@
 
 import asyncio
 import functools
+import json
 import os
+import pickle
 import signal
 import struct
 import threading
@@ -222,6 +224,18 @@ def test_what_cannot_travel_is_named(answer, name):
     with pytest.raises(LessonError, match=name):
         call(answer, [(1,)])
     assert name in str(check("04.2", answer))
+
+
+def test_functions_that_a_cell_replaced_change_no_verdict(monkeypatch):
+    """A right answer was refused, and the learner's progress taken for damaged."""
+    for module, name in ((json, "loads"), (json, "dumps"), (pickle, "loads")):
+        monkeypatch.setattr(module, name, lambda *_, **__: None)
+    for module, name in ((pickle, "dumps"), (cloudpickle, "dumps"), (pickle, "Pickler")):
+        monkeypatch.setattr(module, name, None)
+    progress_file.add_attempt("04.2", True, [])
+    assert [o.value for o in call(lambda n: [n, {"a": 1.5}], [(2,)])] == [[2, {"a": 1.5}]]
+    assert progress_file.load()["checks"]["04.2"]["passed"] is True
+    assert len(list(progress_file.path().parent.glob("*.json"))) == 1
 
 
 def test_an_answer_may_use_up_its_arguments():
