@@ -5,6 +5,7 @@ given the same texts (see ``pipelab.widgets.phrases``). This is the ground floor
 of pipelab, so kinds and reasons are looked up by their text form (``Kind`` is a string).
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -113,6 +114,18 @@ def visible(text: str) -> str:
 def percent(share: float, decimals: int = 0) -> str:
     """A share of 1 as ``27 %``; never ``-0 %``."""
     return f"{abs(round(100 * share, decimals)):.{decimals}f} %"
+
+
+def unbroken(text: str) -> str:
+    """A text in which no line can end between a number and its unit, or what it is the number of.
+
+    >>> unbroken("12 ms, F 12 ms") == "12~ms, F~12~ms".replace("~", "\N{NO-BREAK SPACE}")
+    True
+    >>> unbroken("p = 4, m = 8") == "p~=~4, m~=~8".replace("~", "\N{NO-BREAK SPACE}")
+    True
+    """
+    unit, size = r"(?<=\d) (?=%|s\b|ms\b|µs|min\b)", r"(?<=\b[pmv]) (?== \d)|(?<=\b[pmv] =) (?=\d)"
+    return re.sub(rf"{unit}|(?<=\b[FB]) (?=\d)|{size}", "\N{NO-BREAK SPACE}", text)
 
 
 def points(difference: float) -> str:

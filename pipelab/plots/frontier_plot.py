@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipelab.plots.palette import BLACK, QUIET
+from pipelab.plots.palette import BLACK, BUSY, QUIET
 from pipelab.plots.picture import NORMAL, POINTS, SMALL, Picture, text_width
 from pipelab.schedules.catalogue import title_of
 from pipelab.schedules.counts import peak_activations
@@ -15,7 +15,7 @@ from pipelab.simulator import Frontier
 from pipelab.trace import Trace
 from pipelab.words import percent
 
-_LINE, _POINT, _BUSY = "#0072b2", "#d55e00", "#b87700"  # okabe_ito's blue and vermilion; amber
+_LINE, _POINT = "#0072b2", "#d55e00"  # okabe_ito's blue and vermilion
 _RADIUS = 4.0  # of a point, in points
 _HEIGHTS = (8, -9, 20, -21, 32, -33, 44)  # of a name above its point; the far ones get a line
 _NEAR = 10  # a name at such a height needs no line
@@ -62,7 +62,7 @@ def plot_frontier(
     _draw_runs(ax, [run for run in runs if not run.disturbed], "recorded on real ranks", marker="x",
                color=BLACK)  # fmt: skip
     _draw_runs(ax, [run for run in runs if run.disturbed], "recorded while the machine was busy",
-               marker="o", color=_BUSY, markerfacecolor="none")  # fmt: skip
+               marker="o", color=BUSY, markerfacecolor="none")  # fmt: skip
     ax.set(xlim=(0.5, most + 0.4), ylim=(0, max(5, ax.get_ylim()[1])))
     ax.set_xlabel("activations on the fullest rank, in microbatches of its slice")
     ax.set_ylabel("bubble fraction, %")

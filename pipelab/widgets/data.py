@@ -7,7 +7,6 @@
 All sentences about a whole trace are written here; those about one action are in ``phrases``.
 """
 
-import re
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
@@ -28,7 +27,7 @@ from pipelab.trace.metrics import stages_of, step_windows
 from pipelab.widgets.overlay import Over, overlay
 from pipelab.widgets.tables import Table, idle_table, rank_table, totals
 from pipelab.words import KINDS as KIND_WORDS
-from pipelab.words import number, percent, time_text
+from pipelab.words import number, percent, time_text, unbroken
 
 Json = dict[str, object]
 
@@ -117,6 +116,7 @@ def frame(trace: Trace) -> Json:
         "replicas": setting.replicas,
         "microbatches": setting.microbatches,
         "slices": setting.slices,
+        **({"story": setting.story} if setting.story else {}),
     }
 
 
@@ -146,15 +146,6 @@ def subject(trace: Trace) -> str:
             f"Recorded: what {number(s.ranks, 'rank')}, real processes, did {work}{copies}, {pace}."
         )
     return f"Predicted, nothing ran: what {number(s.ranks, 'rank')} would do {work}{copies}."
-
-
-def unbroken(text: str) -> str:
-    """A text in which no line can end between a number and its unit, or the F or B that takes it.
-
-    >>> unbroken("12 ms, F 12 ms") == "12~ms, F~12~ms".replace("~", "\N{NO-BREAK SPACE}")
-    True
-    """
-    return re.sub(r"(?<=\d) (?=%|s\b|ms\b|µs|min\b)|(?<=\b[FB]) (?=\d)", "\N{NO-BREAK SPACE}", text)
 
 
 def _kind(kind: Kind, stages: int) -> Json:

@@ -2,10 +2,11 @@
 
 from pipelab.trace import Setting, Trace, compare
 from pipelab.widgets import lab_text
-from pipelab.widgets.data import frame, head, packed, subject, unbroken
+from pipelab.widgets.data import frame, head, packed, subject
 from pipelab.widgets.live import LiveRun
 from pipelab.widgets.overlay import overlay
 from pipelab.widgets.tables import comparison_table
+from pipelab.words import unbroken
 
 Traits = dict[str, object]
 

@@ -5,10 +5,11 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from pipelab.action import COMPUTE
+from pipelab.action import COMPUTE, Kind
 from pipelab.plots import plot_timeline
 from pipelab.schedules import gpipe, interleaved, one_f_one_b, zero_bubble_h1
 from pipelab.simulator import Cost, simulate
+from pipelab.trace import Setting, Trace
 from pipelab.widgets import Timeline
 from pipelab.widgets.page import timeline_page
 from tests.browser_steps import settled, under_way
@@ -253,6 +254,24 @@ def test_a_prediction_passes_below_labels(sheet, tmp_path):
     assert box["x"] < line["x"] < box["x"] + box["width"]
 
 
+@pytest.mark.parametrize("share", [0.01, 0.27, 0.3])
+def test_the_words_of_a_prediction_are_whole_on_a_phone(sheet, tmp_path, share):
+    """Where there was no room at its left they stood right of the line, outside the picture."""
+    trace = simulate(gpipe(4, 8), Cost(0.01, 0.01, 0.01))
+    path = Timeline(trace, over={(4, 8): share}).to_html(tmp_path / "phone.html")
+    page = sheet(path, viewport={"width": 400, "height": 800})
+    words, plot = (page.locator(part).bounding_box() for part in (".pl-guess-text", ".pl-plot"))
+    assert words["width"] > 100 and plot["x"] - 1 <= words["x"]
+    assert words["x"] + words["width"] <= plot["x"] + plot["width"] + 1
+
+
+def test_a_kitchen_has_messages_and_no_steps(sheet, tmp_path):
+    page = sheet(Timeline(kitchen(3, 6)).to_html(tmp_path / "kitchen.html"))
+    expect(page.get_by_role("group", name="Also show").get_by_role("button")).to_have_text(
+        "Messages"
+    )
+
+
 def test_a_prediction_does_not_strike_out_why_a_rank_is_idle(sheet, tmp_path):
     """The words of each piece that the line crosses stand beside it, in the wider part."""
     trace = simulate(gpipe(4, 1), Cost(0.01, 0.01, 0.01))
@@ -276,6 +295,19 @@ def test_what_looks_like_one_gap_is_labelled_once(sheet, tmp_path):
     )
     texts = [text for y, text in rows if y == sorted({y for y, _ in rows}, key=float)[1]]
     assert len(texts) == 7 and [text for text in texts if text.startswith("waits for 0F")], texts
+    late = [  # each rank's step is within its last gap
+        e._replace(start=e.start + 0.01, end=e.end + 0.01) if e.kind is Kind.STEP else e
+        for e in simulate(gpipe(4, 1), Cost(0.01, 0.01, 0.01, step=0.0002)).events
+        if e.kind is not Kind.STEP or e.rank
+    ]
+    page = sheet(
+        Timeline(Trace(tuple(late), "recorded", Setting("gpipe", 4, 1))).to_html(
+            tmp_path / "step.html"
+        ),
+        viewport={"width": 1800, "height": 900},
+    )
+    words = page.locator(".pl-reason").all_text_contents()
+    assert sum(word.startswith("nothing left") for word in words) == 3, words
 
 
 def test_the_legend_names_only_what_the_picture_shows(sheet, tmp_path):

@@ -14,7 +14,7 @@
 /** @typedef {{ time: number, text: string }} Guess */
 /** [times, values] of one rank. @typedef {[number[], number[]]} Curve */
 /** What data.py says about a trace, except its events.
- * @typedef {{ kinds: Kind[], source: string, ranks: number, replicas?: number, schedule?: string,
+ * @typedef {{ kinds: Kind[], source: string, ranks: number, replicas?: number, schedule?: string, story?: string,
  *   microbatches?: number, slices?: number, idle?: Idle,
  *   steps?: { starts: number[][], spans: [number, number][] }, pairs?: [number, number][],
  *   disturbed?: string, shares?: string[], memory?: { unit: string, curves: Curve[] }, budget?: number, guess?: Guess | null,
