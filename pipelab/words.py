@@ -99,6 +99,18 @@ def table_text(rows: Sequence[Sequence[object]], left: int = 1) -> str:
     return "\n".join(lines)
 
 
+def visible(text: str) -> str:
+    r"""The text with control characters as Python writes them: none reaches a terminal or a page.
+
+    >>> visible("\x1b[2J of 3 ranks")
+    '\\x1b[2J of 3 ranks'
+    """
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode()
+        for c in text.expandtabs()
+    )
+
+
 def percent(share: float, decimals: int = 0) -> str:
     """A share of 1 as ``27 %``; never ``-0 %``."""
     return f"{abs(round(100 * share, decimals)):.{decimals}f} %"

@@ -19,12 +19,15 @@ from typing import Any
 import cloudpickle
 
 from pipelab.errors import LessonError
+from pipelab.lessons.stop import StopNoted
 from pipelab.tracebacks import reduced_code
 
 MOST_BYTES = 200_000_000
 _CACHED = type(functools.cache(len))
 _OF_PIPELAB = re.compile(r"pipelab(\.\w+)*")
 _HELPERS = {__name__, reduced_code.__module__}  # in every answer's bytes
+_NO_NAME, _LONGEST_NAME = "answer", 60
+_UNSENDABLE = "your answer cannot be copied to the process that runs it"
 _GIVEN = {"pipelab.lessons.unproven"}  # the programs that lesson 10 hands out
 
 
@@ -57,24 +60,37 @@ class Packed:
         return pickle.loads, (self.data,)
 
 
-def as_bytes(answer: Callable[..., object]) -> bytes:
-    """The answer, with all that it uses.
+def pack(answer: Callable[..., object]) -> Packed:
+    """The answer with all that it uses, after which nothing of it runs in this process.
+
+    To copy it runs some of its code, such as a ``__reduce__``: whatever that raises is caught.
 
     Raises:
         LessonError: something that it uses cannot be copied; by name.
     """
-    try:
-        found = _dumps(answer)
-    except LessonError:
-        raise
-    except Exception as error:  # whatever a learner's __reduce__ raises
-        raise LessonError(_unsendable(answer, error)) from None
-    if len(found) > MOST_BYTES:
+    if type(answer) is Packed:
+        return answer
+    with StopNoted() as stop:
+        try:
+            found = Packed(_dumps(answer), _name(answer))
+        except BaseException as error:  # also an exit(), and a KeyboardInterrupt without a Ctrl-C
+            words = "" if stop.was_pressed else _in_words(answer, error)
+            if stop.was_pressed:
+                raise KeyboardInterrupt from None
+            raise LessonError(words) from None
+    if len(found.data) > MOST_BYTES:
         raise LessonError(
-            f"your answer and all that it uses have {len(found):,} bytes, at most {MOST_BYTES:,} "
-            f"are copied to its process: does it use a large tensor or list of the notebook?"
+            f"your answer and all that it uses have {len(found.data):,} bytes, at most "
+            f"{MOST_BYTES:,} are copied to its process: does it use a large tensor or list of the "
+            f"notebook?"
         )
     return found
+
+
+def kind_name(value: object) -> str:
+    """The name of its class, which no metaclass can change."""
+    name: str = vars(type)["__name__"].__get__(type(value))
+    return name
 
 
 def arguments_as_bytes(arguments: tuple[object, ...]) -> bytes:
@@ -85,9 +101,8 @@ def arguments_as_bytes(arguments: tuple[object, ...]) -> bytes:
 def uses_pipelab(answer: Callable[..., object]) -> bool:
     """Whether an answer refers to a module or a function of pipelab's."""
     try:
-        data = answer.data if isinstance(answer, Packed) else _dumps(answer)
-        words = [argument for _, argument, _ in pickletools.genops(data)]
-    except Exception:  # said by as_bytes
+        words = [argument for _, argument, _ in pickletools.genops(pack(answer).data)]
+    except Exception:  # said by the check
         return False
     names = {word for word in words if isinstance(word, str) and _OF_PIPELAB.fullmatch(word)}
     return bool(names - _HELPERS - _GIVEN)
@@ -116,19 +131,37 @@ def _is_importable(obj: Any) -> bool:
     return name != "__main__" and getattr(module, getattr(obj, "__qualname__", ""), None) is obj
 
 
-def _unsendable(answer: Callable[..., object], error: Exception) -> str:
-    said = f"{type(error).__name__}: {error}"[:300]
+def _name(answer: object) -> str:
+    try:
+        name = getattr(answer, "__name__", _NO_NAME)
+    except Exception:  # whatever its attributes raise
+        return _NO_NAME
+    return str.__str__(name)[:_LONGEST_NAME] if isinstance(name, str) else _NO_NAME
+
+
+def _in_words(answer: object, error: BaseException) -> str:
+    """Why an answer cannot be copied; an error that is an answer's may have no words."""
+    try:
+        return _unsendable(answer, error)
+    except BaseException:
+        return f"{_UNSENDABLE}: a {kind_name(error)}"
+
+
+def _unsendable(answer: object, error: BaseException) -> str:
+    if type(error) is LessonError:  # where it was copied from, this was found already
+        return str(error)
     for name, value in _used(answer, set()):
         if isinstance(value, FunctionType | MethodType | _CACHED):
             continue  # what it uses comes before it
         try:
             _dumps(value)
-        except Exception:
+        except BaseException:
             return (
-                f"your answer uses {name}, a {type(value).__name__}, which cannot be copied to "
+                f"your answer uses {name}, a {kind_name(value)}, which cannot be copied to "
                 f"the process that runs it: make it inside the function, or leave it out"
             )
-    return f"your answer cannot be copied to the process that runs it: {said}"
+    said = f"{kind_name(error)}: {error}"[:300].removesuffix(": ")
+    return f"{_UNSENDABLE}: {said}"
 
 
 def _used(value: object, seen: set[int]) -> Iterator[tuple[str, object]]:

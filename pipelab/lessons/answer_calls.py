@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from pipelab.errors import LaunchError
+from pipelab.lessons.answer_bytes import kind_name
 from pipelab.lessons.frames import MOST_BYTES, framed
 from pipelab.lessons.plain_data import encoded, plain
 from pipelab.lessons.prints import NEXT
@@ -41,14 +42,21 @@ def main(
     except BaseException as error:
         problem = f"it cannot be made again in its process: {_said(error)}"
         function = _raising(TypeError(problem))
-    for arguments in cases:
-        frame = framed(_outcome(function, arguments))
-        with suppress(Exception):  # a stream that the answer has closed
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os.write(1, NEXT)
-        while frame:
-            frame = frame[os.write(results.fileno(), frame) :]
+    try:
+        for arguments in cases:
+            _send(_outcome(function, arguments), results.fileno())
+    except BaseException:  # an answer's timer, or its trace function: no traceback is its print
+        os._exit(1)
+
+
+def _send(outcome: bytes, handle: int) -> None:
+    frame = framed(outcome)
+    with suppress(Exception):  # a stream that the answer has closed
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.write(1, NEXT)
+    while frame:
+        frame = frame[os.write(handle, frame) :]
 
 
 def _raising(error: Exception) -> Function:
@@ -113,13 +121,13 @@ def _called(function: Function, arguments: tuple[object, ...]) -> tuple[object, 
     except BaseException as error:
         own = own_lines(error.__traceback__)
         where = f" in line {own[0].number}" if own else ""
-        return None, f"{type(error).__name__}{where}: {_said(error)}".removesuffix(": ")
+        return None, f"{kind_name(error)}{where}: {_said(error)}".removesuffix(": ")
 
 
 def _said(error: BaseException) -> str:
     """The message of an error, also of one that cannot say it."""
     try:
         text = str(error)
-    except Exception:
-        return f"a {type(error).__name__} without words"
+    except BaseException:
+        return f"a {kind_name(error)} without words"
     return text if len(text) <= 500 else text[:499] + "…"

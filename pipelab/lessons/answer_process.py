@@ -25,7 +25,7 @@ from pipelab.engine.launch.child import Child
 from pipelab.engine.launch.interrupt import Uninterrupted
 from pipelab.errors import LaunchError
 from pipelab.lessons import answer_calls
-from pipelab.lessons.answer_bytes import arguments_as_bytes, as_bytes
+from pipelab.lessons.answer_bytes import arguments_as_bytes, pack
 from pipelab.lessons.answer_calls import Function
 from pipelab.lessons.frames import Frames
 from pipelab.lessons.plain_data import decoded
@@ -73,7 +73,7 @@ def call(
         LaunchError: no process can be started.
         LessonError: the function uses what cannot be copied to another process.
     """
-    work = as_bytes(function), [arguments_as_bytes(arguments) for arguments in cases]
+    work = pack(function).data, [arguments_as_bytes(arguments) for arguments in cases]
     outcomes = _attempt(work, cases, seconds)
     if outcomes and outcomes[-1].problem == _KILLED:
         outcomes = _attempt(work, cases, seconds)
@@ -91,6 +91,7 @@ def _attempt(
             results, its_results = map(opened.enter_context, fork_server.pipe())
             prints, its_prints = map(opened.enter_context, fork_server.pipe())
             child = _fork(its_results, its_prints, *work, seconds)
+            opened.callback(fork_server.resume)  # last
             opened.callback(child.close)
             opened.callback(_end_session, child.pid)
             opened.callback(child.kill)

@@ -14,8 +14,8 @@ first cell (``warm_up``), and it stays for all checks.
 Both lines need no function of a library, such as json's, that a cell may have replaced.
 """
 
-import builtins
 import os
+import signal
 import subprocess
 import sys
 from ast import literal_eval
@@ -23,6 +23,8 @@ from contextlib import suppress
 from select import select
 from tempfile import TemporaryFile
 from typing import BinaryIO, cast
+
+from pipelab.lessons.original_python import OriginalPython
 
 _SECONDS = 600.0  # for one check
 _FIRST = 300.0  # seconds until the first check: the cells above it may take long
@@ -35,8 +37,16 @@ Message = tuple[str, str, str, bytes]  # the exercise, and what ``_packed`` give
 
 def begin() -> None:
     """Start the interpreter, which loads what it needs meanwhile. Raises OSError."""
-    if _KEPT not in vars(sys):
-        vars(sys)[_KEPT] = _Grader()
+    if _KEPT in vars(sys):
+        return
+    grader = _Grader()
+    import pipelab.lessons.answer_bytes  # noqa: F401 - to send answers takes this, as it is now
+
+    grader.python = OriginalPython()
+    vars(sys)[_KEPT] = grader
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell:
+        grader.python.keep_between_cells(shell.events, lambda source: __name__ in source)
 
 
 def grade(name: str, answer: object) -> None:
@@ -46,16 +56,12 @@ def grade(name: str, answer: object) -> None:
         AssertionError: it is not passed.
     """
     kept = sys.__dict__.get(_KEPT)
-    # To send an answer takes Python's own functions too: those of the first cell, for a while.
-    builtins_now, path_now = builtins.__dict__.copy(), sys.path
-    if kept:
-        builtins.__dict__.update(kept.builtins)
-        sys.path = [*kept.path, *(folder for folder in path_now if folder not in kept.path)]
+    undo = kept.python.undo if kept and kept.python.put_back() else None
     try:
         _grade(kept, name, answer)
     finally:
-        builtins.__dict__.update(builtins_now)
-        sys.path = path_now
+        if undo:
+            undo()
 
 
 def _grade(kept: "_Grader | None", name: str, answer: object) -> None:
@@ -64,7 +70,7 @@ def _grade(kept: "_Grader | None", name: str, answer: object) -> None:
         message = name, *_packed(answer)  # it starts meanwhile
         verdict = grader.asked(message)
         if verdict is None and kept:  # it has ended since the last check
-            grader = _Grader()
+            grader = _Grader(kept.python)
             verdict = grader.asked(message)
     except OSError as error:  # no process, or no file
         raise AssertionError(f"{name} could not be graded: {error}") from None
@@ -72,7 +78,8 @@ def _grade(kept: "_Grader | None", name: str, answer: object) -> None:
     if verdict is None:
         raise AssertionError(f"{name} could not be graded:\n{grader.errors}")
     passed, _, said = verdict.partition(b" ")
-    sys.stdout.write(said.decode("unicode_escape"))
+    with suppress(Exception):  # a cell has closed or replaced what shows it: the grade stays
+        sys.stdout.write(said.decode("unicode_escape"))
     if passed != _PASSED:
         raise AssertionError(f"{name} is not passed yet")
 
@@ -80,10 +87,10 @@ def _grade(kept: "_Grader | None", name: str, answer: object) -> None:
 class _Grader:
     """The new interpreter. It ends when it is not asked for a while, and with the notebook."""
 
-    def __init__(self) -> None:
+    def __init__(self, python: OriginalPython | None = None) -> None:
         command = [sys.executable, "-P", "-m", "pipelab.lessons.grading"]
         pipe = subprocess.PIPE
-        self.builtins, self.path = builtins.__dict__.copy(), [*sys.path]  # of this process
+        self.python = python or OriginalPython()  # of this process, for later checks
         self.errors = ""  # the end of what it said of them, once it has ended
         self._errors = TemporaryFile()  # noqa: SIM115 - open as long as the interpreter runs
         try:
@@ -99,11 +106,12 @@ class _Grader:
         line = b""
         request = *message, [f"{folder}" for folder in sys.path]  # some notebooks add a Path
         try:
-            with suppress(BrokenPipeError):
+            with suppress(OSError):  # it has ended, or a cell has closed the file
+                self._process.send_signal(signal.SIGCONT)  # an answer may have stopped it
                 self._to.write(f"{request!a}\n".encode())
                 self._to.flush()
-            if select([self._from], [], [], _SECONDS)[0]:
-                line = self._from.readline()
+                if select([self._from], [], [], _SECONDS)[0]:
+                    line = self._from.readline()
         finally:
             if not line:  # no later check may read what this one did not
                 self._end()
@@ -112,28 +120,28 @@ class _Grader:
     def _end(self) -> None:
         self._process.kill()
         self._process.wait()
-        self._errors.seek(0)
-        self.errors = self._errors.read().decode("utf-8", "replace")[-2000:]
+        with suppress(OSError):
+            self._errors.seek(0)
+            self.errors = self._errors.read().decode("utf-8", "replace")[-2000:]
         for stream in (self._to, self._from, self._errors):
-            with suppress(BrokenPipeError):  # what could not be sent
+            with suppress(OSError):  # what could not be sent
                 stream.close()
 
 
 def _packed(answer: object) -> tuple[str, str, bytes]:
     """The answer for the new interpreter: what kind of thing, words about it, and its bytes."""
     from pipelab.errors import LessonError
-    from pipelab.lessons.answer_bytes import as_bytes
+    from pipelab.lessons.answer_bytes import kind_name, pack
 
     if answer is None or answer is ...:
         return "nothing", "", b""
+    if not callable(answer):
+        return "other", kind_name(answer), b""
     try:
-        if not callable(answer):
-            return "other", type(answer).__name__, b""
-        return "answer", f"{getattr(answer, '__name__', 'answer')}", as_bytes(answer)
+        packed = pack(answer)
     except LessonError as error:
         return "unsendable", f"{error}", b""
-    except Exception:  # whatever a learner's attributes raise
-        return "unsendable", "it has no name", b""
+    return "answer", packed.__name__, packed.data
 
 
 def _unpacked(kind: str, words: str, data: bytes) -> object:

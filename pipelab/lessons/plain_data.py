@@ -8,13 +8,13 @@ runs no code. Tensors follow as raw bytes:
     the tensors          their bytes, one after another, in the order of the text
 """
 
-import json
 import math
 import operator
 import struct
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from itertools import islice
+from json import dumps, loads  # a cell of the notebook may replace json's own
 from numbers import Integral, Real
 from typing import SupportsFloat, SupportsIndex
 
@@ -147,7 +147,7 @@ def _tensor(value: object) -> torch.Tensor:
 def encoded(value: object) -> bytes:
     """What ``plain`` gives, as bytes."""
     tensors: list[bytes] = []
-    text = json.dumps(_to_json(value, tensors)).encode()
+    text = dumps(_to_json(value, tensors)).encode()
     return b"".join([_LENGTH.pack(len(text)), text, *tensors])
 
 
@@ -156,7 +156,7 @@ def decoded(data: bytes) -> object:
     try:
         (length,) = _LENGTH.unpack_from(data)
         text, rest = data[_LENGTH.size :][:length], data[_LENGTH.size + length :]
-        return _Reader(rest).value(json.loads(text))
+        return _Reader(rest).value(loads(text))
     except (ValueError, TypeError, KeyError, struct.error, RecursionError, RuntimeError) as error:
         raise ValueError(f"these bytes are no plain data: {error}") from None
 

@@ -8,11 +8,11 @@ In the folder ``$PIPELAB_HOME``, else ``$XDG_DATA_HOME/pipelab``, else ``~/.loca
 """
 
 import fcntl
-import json
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from json import JSONDecodeError, dumps, loads  # a cell of the notebook may replace json's own
 from pathlib import Path
 
 from pipelab.files import check_plain, free_name, replace_text, replacing
@@ -67,11 +67,11 @@ def _parsed(data: bytes) -> object:
         text = data.decode("utf-8-sig")  # some editors begin a file with a mark
         if not text.strip():
             raise ValueError("it is empty")
-        parsed: object = json.loads(text)
+        parsed: object = loads(text)
         return parsed
     except UnicodeDecodeError as error:
         raise ValueError(f"it is no UTF-8 text from byte {error.start} on") from None
-    except json.JSONDecodeError as error:
+    except JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise ValueError(f"it is no JSON from {where} on") from None
     except RecursionError:
@@ -215,7 +215,7 @@ def _waiting() -> list[Change]:
 
 
 def _write(file: Path, progress: Progress) -> None:
-    replace_text(file, json.dumps(progress, indent=1, sort_keys=True))
+    replace_text(file, dumps(progress, indent=1, sort_keys=True))
 
 
 def _known() -> tuple[Progress, str]:

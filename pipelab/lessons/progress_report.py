@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipelab.lessons.chapters import exercise_names
 from pipelab.lessons.progress_file import NAME, Progress, Row, read, reason
+from pipelab.words import visible
 
 _SET_ASIDE = re.compile(r"\.(damaged|reset)\d*\.json$")
 _PASSED, _TRIED = "passed", "not yet"
@@ -125,4 +126,4 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _one_line(cell: str) -> str:
-    return " ".join(cell.split()).replace("|", "\\|")
+    return visible(" ".join(cell.split())).replace("|", "\\|")  # whoever wrote the file

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from pipelab.errors import PipelabError
-from pipelab.lessons.answer_bytes import uses_pipelab
+from pipelab.lessons.answer_bytes import kind_name, pack, uses_pipelab
 from pipelab.lessons.answer_process import keep_prints
 from pipelab.lessons.drawn import new_seed
 from pipelab.lessons.exercise import Exercise
 from pipelab.lessons.results import Result, Shown, Verdict
 from pipelab.lessons.torch_settings import usual_settings
-from pipelab.lessons.written import visible
+from pipelab.words import visible
 
 _OWN = "Your answer uses pipelab's own functions, and is right: could you write it without them?"
 _RESTART = "not your answer's fault: restart the kernel, run the cells again, and then this check"
@@ -40,10 +40,10 @@ def _judge(exercise: Exercise, answer: object, seed: int) -> tuple[list[Result],
         return [Result("an answer", exercise.wants, "nothing yet", False, where)], shown
     if not callable(answer):
         where = "pass the function itself, without parentheses after its name"
-        got = type(answer).__name__
+        got = kind_name(answer)
         return [Result("a function", exercise.wants, got, False, where)], shown
     try:
-        for found in exercise.judge(answer, seed):
+        for found in exercise.judge(pack(answer), seed):
             if isinstance(found, Result):
                 results.append(found)
             else:

@@ -11,7 +11,7 @@ import torch
 
 from pipelab.words import number
 
-__all__ = ["call_text", "form_of", "short", "visible", "written"]
+__all__ = ["call_text", "form_of", "short", "written"]
 
 MOST = 400  # characters of one value
 _ITEMS = 40  # of a list
@@ -51,18 +51,6 @@ def call_text(name: str, arguments: Sequence[object], most: int = MOST) -> str:
     return f"{name}({', '.join(texts)})"
 
 
-def visible(text: str) -> str:
-    r"""The text with control characters as Python writes them: none reaches a terminal or a page.
-
-    >>> visible("\x1b[2J of 3 ranks")
-    '\\x1b[2J of 3 ranks'
-    """
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode()
-        for c in text.expandtabs()
-    )
-
-
 def form_of(value: object) -> str:
     """What kind of thing it is, in words.
 
@@ -82,6 +70,8 @@ def form_of(value: object) -> str:
             return f"a dict of {number(len(value), 'item')}"
         case torch.Tensor():
             return f"a tensor of the shape {tuple(value.shape)}"
+        case int() if value.bit_length() > _MOST_BITS:
+            return written(value)
         case int() | float() | Fraction():
             return f"the number {written(value, 60)}"
         case _:

@@ -2,7 +2,9 @@
 
 import asyncio
 import functools
+import json
 import os
+import pickle
 import signal
 import struct
 import threading
@@ -23,7 +25,7 @@ from pipelab.engine.launch import fork_server
 from pipelab.engine.protocol import pickling
 from pipelab.errors import LessonError
 from pipelab.lessons import check, checking, progress_file
-from pipelab.lessons.answer_bytes import uses_pipelab
+from pipelab.lessons.answer_bytes import pack, uses_pipelab
 from pipelab.lessons.answer_process import call, keep_prints
 from pipelab.lessons.exercise import Exercise, each, equal
 from pipelab.lessons.frames import MOST_BYTES, Frames
@@ -224,6 +226,18 @@ def test_what_cannot_travel_is_named(answer, name):
     assert name in str(check("04.2", answer))
 
 
+def test_functions_that_a_cell_replaced_change_no_verdict(monkeypatch):
+    """A right answer was refused, and the learner's progress taken for damaged."""
+    for module, name in ((json, "loads"), (json, "dumps"), (pickle, "loads")):
+        monkeypatch.setattr(module, name, lambda *_, **__: None)
+    for module, name in ((pickle, "dumps"), (cloudpickle, "dumps"), (pickle, "Pickler")):
+        monkeypatch.setattr(module, name, None)
+    progress_file.add_attempt("04.2", True, [])
+    assert [o.value for o in call(lambda n: [n, {"a": 1.5}], [(2,)])] == [[2, {"a": 1.5}]]
+    assert progress_file.load()["checks"]["04.2"]["passed"] is True
+    assert len(list(progress_file.path().parent.glob("*.json"))) == 1
+
+
 def test_an_answer_may_use_up_its_arguments():
     shared = [1, 2, 3]
 
@@ -416,7 +430,7 @@ def test_harm_is_a_problem_in_words(harm, words):
 def test_a_verdict_is_short_and_never_a_traceback(value):
     for name in ("01.1", "05.1"):
         verdict = check(name, lambda *arguments: value)
-        assert not verdict.passed
+        assert not verdict.passed and "the number a whole" not in str(verdict)
         assert len(str(verdict)) < 20_000 and len(verdict._repr_html_()) < 60_000
         str(verdict).encode()
         assert progress_file.load()["checks"][name]["passed"] is False
@@ -457,6 +471,18 @@ def test_a_killed_fork_server_costs_nothing_but_time(monkeypatch):
         assert [o.value for o in call(lambda n: n, [(1,), (2,)])] == [1, 2]
     finally:
         fork_server.end()
+
+
+def test_a_stopped_fork_server_continues():
+    """Each later check took 30 seconds, and refused a right answer."""
+
+    def stops(server):
+        os.kill(server, signal.SIGSTOP)
+        return 1
+
+    fork_server.wait_until_up()
+    assert [o.value for o in call(stops, [(fork_server.pid(),)])] == [1]
+    assert [o.value for o in call(lambda n: n, [(2,)])] == [2]
 
 
 def forks():
@@ -507,6 +533,28 @@ def test_what_an_answer_forks_ends_with_the_kernel(start, tmp_path):
     assert gone(map(int, said.read_text().split()), 5.0)
 
 
+class Mute(BaseException):
+    """It has no words."""
+
+    def __str__(self):
+        raise SystemExit
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda: raising(Mute())(), "without words"),
+        (lambda: os.closerange(3, 60), "its process ended"),
+    ],
+)
+def test_no_traceback_of_ours_is_shown_as_what_an_answer_prints(harm, words):
+    with keep_prints() as prints:
+        (outcome,) = call(harm, [()])
+    assert words in outcome.problem and str(prints) == ""
+
+
 def test_each_case_of_an_exercise_is_compared_with_what_was_given():
     """The judge keeps its own arguments: an answer cannot change what it is compared with."""
 
@@ -516,3 +564,62 @@ def test_each_case_of_an_exercise_is_compared_with_what_was_given():
 
     rows = list(each(clears, {"three": ([1, 2, 3],)}, lambda n, v, a: equal(n, len(a), v)))
     assert rows[0].ok
+
+
+def raising(error):
+    def method(*_):
+        raise error
+
+    return method
+
+
+def endless(*_):
+    return endless()
+
+
+ATTRIBUTES = ("__reduce_ex__", "__reduce__", "__getstate__", "__getattr__", "__name__", "__class__")
+ATTRIBUTES += ("__len__", "__iter__", "__eq__", "__repr__", "__bool__", "__wrapped__", "as_written")
+ERRORS = (SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError("x"))
+
+
+class NoName(type):
+    @property
+    def __name__(cls):
+        raise SystemExit
+
+
+def lying(name, method):
+    """An answer that is wrong, and does this where it is asked for an attribute."""
+    own = property(method) if name in ("__name__", "__class__", "__wrapped__") else method
+    return NoName("Lying", (), {name: own, "__call__": lambda self, *arguments: "wrong"})()
+
+
+@pytest.mark.parametrize("method", [*map(raising, (*ERRORS, Mute())), endless])
+@pytest.mark.parametrize("used", [False, True], ids=["answer", "used"])
+def test_whatever_an_answer_raises_here_is_a_verdict(used, method):
+    """To copy an answer runs some of its code in this process: an exit() would end the kernel."""
+    for name in ATTRIBUTES:
+        liar = lying(name, method)
+        with suppress(LessonError):
+            packed = pack((lambda n, it=liar: it) if used else liar)
+            assert type(packed.__name__) is str and not uses_pipelab(packed)
+    liar = lying("__reduce_ex__", method)
+    verdict = check("04.2", (lambda *_: liar) if used else liar)
+    assert not verdict.passed and "cannot be copied to the process" in str(verdict)
+    assert progress_file.load()["checks"]["04.2"]["attempts"] == 1
+
+
+def test_what_is_no_answer_is_named_whatever_its_class_says():
+    assert "Word" in str(check("04.2", NoName("Word", (), {})()))
+
+
+def test_stop_ends_a_check_that_copies_an_answer():
+    """And an answer's own KeyboardInterrupt does not."""
+
+    def stopped(*_):
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        pack(lying("__reduce_ex__", stopped))
+    assert signal.getsignal(signal.SIGINT) is before

@@ -335,6 +335,18 @@ def test_a_class_in_one_table(monkeypatch, tmp_path, capsys):
     assert "holds no progress files" in capsys.readouterr().err
 
 
+def test_control_characters_of_a_progress_file_reach_no_terminal(tmp_path, capsys):
+    """A teacher reads files that learners handed in."""
+    checks, value = r'{"\u001b[31m01.1": {}}', r'"\u202e\u0000 \ud800"'
+    file = tmp_path / "eve.json"
+    file.write_text(f'{{"checks": {checks}, "predictions": {{"04": {{"value": {value}}}}}}}')
+    assert main(["progress", str(tmp_path)]) == 0
+    assert main(["progress", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert all(map(str.isprintable, out.splitlines()))
+    assert out.count(r"\x1b[31m01.1") == 2 and r"\u202e\x00 \ud800" in out
+
+
 def test_lesson_continues_where_nothing_can_be_written(home):
     home.write_text("a file where the folder should be")
     with pytest.warns(UserWarning, match="progress is not kept"):

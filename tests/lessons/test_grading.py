@@ -2,16 +2,19 @@
 
 import builtins
 import json
+import os
+import signal
 import sys
 import threading
 from runpy import run_module
 
 import cloudpickle
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 import pipelab.lessons
 from pipelab import simulator
-from pipelab.lessons import checking, comparing, results, warm_up
+from pipelab.lessons import checking, comparing, edition, results, warm_up
 
 pytestmark = pytest.mark.slow
 LOCK = threading.Lock()
@@ -74,6 +77,7 @@ def test_patches_change_no_grade(grade, patches, capsys):
 
 
 PATCHED = {
+    "__import__": lambda *_, **__: None,
     "callable": lambda x: False,
     "getattr": lambda *_: "other",
     "isinstance": lambda *_: True,
@@ -150,7 +154,86 @@ def test_an_interpreter_that_has_ended_is_started_again(grade, capsys):
     first._process.kill()
     first._process.wait()
     grade("01.2", right)
+    second = vars(sys)["_pipelab_grader"]
+    assert second is not first and second.python is first.python
+
+
+def test_an_interpreter_that_was_stopped_continues(grade, monkeypatch, capsys):
+    run_module("pipelab.lessons.grading")["begin"]()
+    first = vars(sys)["_pipelab_grader"]
+    first._process.send_signal(signal.SIGSTOP)
+    grade("01.2", right)
+    assert vars(sys)["_pipelab_grader"] is first
+
+
+def test_one_whose_files_were_closed_is_started_again(grade, capsys):
+    run_module("pipelab.lessons.grading")["begin"]()
+    first = vars(sys)["_pipelab_grader"]
+    os.close(first._to.fileno())
+    grade("01.2", right)
     assert vars(sys)["_pipelab_grader"] is not first
+
+
+def test_a_verdict_that_cannot_be_shown_is_a_grade_all_the_same(grade, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    grade("01.2", right)
+    with pytest.raises(AssertionError, match="not passed yet"):
+        grade("01.2", wrong)
+
+
+ANSWERS = """
+from pipelab.lessons import check
+
+def right(costs, dishes, hand_over):
+    return sum(costs) + hand_over * (len(costs) - 1) + (dishes - 1) * max(costs)
+
+def wrong(costs, dishes, hand_over):
+    return sum(costs) * dishes
+"""
+HARM = """
+import builtins, cloudpickle, os, pickle, runpy, select, signal, subprocess, sys
+
+os.kill(sys._pipelab_grader._process.pid, signal.SIGKILL)
+for name in ("pipelab", "pipelab.errors", "subprocess", "json", "torch", "cloudpickle", "runpy"):
+    sys.modules[name] = None
+runpy.run_module = lambda *_: {"grade": lambda *_: None}
+os.read = os.write = os.pipe = os.kill = select.select = subprocess.Popen.__init__ = None
+cloudpickle.Pickler.dump = pickle.dumps = None
+sys.path.clear()
+sys.meta_path.clear()
+sys.stdout = None
+
+def refuse(*_, **__):
+    raise RuntimeError("a cell's own")
+
+builtins.isinstance = lambda *_: True
+builtins.__import__ = refuse
+"""
+
+
+def graded(answer):
+    return edition._graded(f'check("01.2", {answer})')
+
+
+def test_in_a_kernel_the_graded_cell_has_pythons_own_functions_and_modules(monkeypatch, tmp_path):
+    """Without them, its first line ended in a traceback, or passed whatever came."""
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    monkeypatch.setenv("PIPELAB_HOME", str(tmp_path))
+    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=200)
+
+    def run(cell):
+        said = client.execute_interactive(cell, timeout=300, output_hook=lambda _: None)
+        return said["content"]
+
+    try:
+        assert run(ANSWERS)["status"] == "ok"
+        run(HARM)
+        assert run(graded("right"))["status"] == "ok"
+        assert run(graded("wrong"))["evalue"] == "01.2 is not passed yet"
+        assert run("import json")["status"] == "error", "its own cells have what it patched"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 def test_what_cannot_be_graded_says_why(grade):

@@ -257,6 +257,13 @@ def is_up() -> bool:
     return _home.server is not None and not _home.server.has_ended()
 
 
+def resume() -> None:
+    """Let the server continue if it was stopped: what is forked from it can send it a SIGSTOP."""
+    if (number := pid()) is not None and is_up():
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGCONT)
+
+
 def pid() -> int | None:
     """The server's number, if one was started."""
     return None if _home.server is None else _home.server.pid
