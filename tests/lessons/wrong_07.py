@@ -191,11 +191,11 @@ def one_list_for_all(rank, p, m, row=[]):  # noqa: B006 - the slip that is meant
     return row
 
 
-def slots_to_40(lifespans, period, m):
+def slots_to_2000(lifespans, period, m):
     """As if nothing could begin later."""
     return max(
         sum(a + i * period <= slot < b + i * period for a, b in lifespans for i in range(m))
-        for slot in range(40)
+        for slot in range(2000)
     )
 
 
@@ -242,7 +242,7 @@ FORGOT = {
         (backwards_in_halves, "only tokens such as 2F0 and 2B0"),
     ],
     "07.2": [
-        (slots_to_40, "begin in a late slot"),
+        (slots_to_2000, "begin in a late slot"),
         (two_at_least, "a single microbatch"),
         (a_hundred_held_at_most, "more than a hundred microbatches held"),
         (each_for_itself, "fullest at different times"),

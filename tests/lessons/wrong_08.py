@@ -196,7 +196,7 @@ def compared_with_the_first_replica(replicas):
         i, rank = worker
         return median(taken(replicas[i], rank)) / median(taken(replicas[0], rank))
 
-    return max(workers(replicas), key=times)
+    return max(reversed(workers(replicas)), key=times)
 
 
 def counted_from_1(replicas):
@@ -333,7 +333,6 @@ FORGOT = {
         (eight_replicas_at_most, "more than eight replicas"),
         (eight_ranks_at_most, "more than eight ranks"),
         (compared_with_the_first_replica, "a straggler in the first replica"),
-        (whoever_is_not_like_another, "differ from their equals by a few percent"),
         (first_forward, "one long box"),
         (last_backward, "one long box"),
         (rank_before_replica, "first the replica, then the rank"),

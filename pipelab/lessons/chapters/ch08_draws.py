@@ -25,6 +25,7 @@ Logs = list[tuple[Event, ...]]
 LEAST = 1.5  # times as slow as its equals is a straggler, at least
 PAUSES = "a straggler is slow in every microbatch; a pause is one long box among short ones"
 _PAUSE = 40.0  # times the longest forward
+_LOOKED_AT = 8  # replicas, or ranks: nobody looks at more of them by chance
 _UNEVEN = 0.05  # by which equals differ, at most: a share of what they should take
 
 
@@ -255,7 +256,8 @@ def _draw_job(random: Random) -> _Job:
     if random.random() < 0.15:
         stages = [random.choice((1.0, 1.25, 1.5, 8.0)) for _ in range(p)]
     workers = [[i, rank] for i in range(replicas) for rank in range(p)]
-    slow = random.choice(workers if random.random() < 0.7 else workers[:p])
+    far_away = [worker for worker in workers if max(worker) >= _LOOKED_AT]
+    slow = random.choice(far_away or (workers if random.random() < 0.7 else workers[:p]))
     others = [worker for worker in workers if worker != slow]
     m, pause = random.choice((1, 2, 3, 4, 6)), []
     if random.random() < 0.5:
@@ -305,11 +307,12 @@ JOBS = Draws(
             lambda stages, r, m, slow, times, pause, uneven: bool(pause),
         ),
         unlimited(
-            "more than eight replicas", lambda stages, r, m, slow, times, pause, uneven: r > 8
+            "more than eight replicas",
+            lambda stages, r, m, slow, times, pause, uneven: slow[0] >= _LOOKED_AT,
         ),
         unlimited(
             "more than eight ranks",
-            lambda stages, r, m, slow, times, pause, uneven: len(stages) > 8,
+            lambda stages, r, m, slow, times, pause, uneven: slow[1] >= _LOOKED_AT,
         ),
         unlimited(
             "a straggler that is more than four times as slow",
