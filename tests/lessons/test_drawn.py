@@ -1,5 +1,6 @@
 """Drawn inputs: every idea gets its share, alone and together, and what fails becomes small."""
 
+from itertools import accumulate, pairwise
 from random import Random
 
 import pytest
@@ -7,11 +8,13 @@ import pytest
 from pipelab.lessons import check
 from pipelab.lessons.answer_process import Outcome
 from pipelab.lessons.chapters.ch01_draws import KITCHENS, RELAYS
+from pipelab.lessons.chapters.ch08_draws import MODELS, best_cut, stage_costs
 from pipelab.lessons.comparing import NUMBER, ask, compared, equal
 from pipelab.lessons.drawn import Draws, Idea
 from pipelab.lessons.exercise import against, each
 from pipelab.lessons.shrink import shrink, simpler, size
 from pipelab.lessons.written import call_text, short, written
+from pipelab.partition import balance
 from pipelab.trace import Event
 from tests.lessons.judging import DRAWS, until_drawn
 
@@ -80,6 +83,17 @@ def test_an_idea_says_where_to_look(name):
 def test_the_same_seed_draws_the_same_and_another_one_others():
     assert RELAYS.inputs(3) == RELAYS.inputs(3) != RELAYS.inputs(4)
     assert KITCHENS.inputs(3) != KITCHENS.inputs(4)
+
+
+def test_blocks_given_out_one_by_one_are_the_best_cut():
+    for n, p, embedding, head in MODELS.inputs(0):
+        row = [embedding, *[1.0] * n, head]
+        if n <= 30:
+            ends = [0, *accumulate(balance(row, p))]
+            largest = max(sum(row[a:b]) for a, b in pairwise(ends))
+            counts = best_cut(n, p, embedding, head)
+            assert sum(counts) == n and 0 not in counts[1:-1]
+            assert max(stage_costs(counts, embedding, head)) == largest
 
 
 def test_verdict_names_seed_idea_and_the_smallest_failing_call():

@@ -88,6 +88,15 @@ def ten_ranks_at_most(rank, p, m):
     return [f"{rank % 10}{token.lstrip('0123456789')}" for token in right(rank, p, m)]
 
 
+def a_hundred_at_most(rank, p, m):
+    return right(rank, p, min(m, 100))
+
+
+def twenty_ranks_at_most(rank, p, m):
+    """The warmup grows no more."""
+    return ahead_of(rank, m, min(20, p) - 1 - rank)
+
+
 def no_single_rank(rank, p, m):
     return right(rank, p, m) if p > 1 else gpipe(0, 1, m)
 
@@ -150,6 +159,10 @@ def two_at_least(spans, period, m):
     return counted(spans, period, max(2, m))
 
 
+def a_hundred_held_at_most(spans, period, m):
+    return min(100, counted(spans, period, m))
+
+
 def at_the_ends(spans, period, m):
     return max(held(spans, end + i * period, period, m) for _, end in spans for i in range(m))
 
@@ -178,11 +191,11 @@ def one_list_for_all(rank, p, m, row=[]):  # noqa: B006 - the slip that is meant
     return row
 
 
-def slots_to_40(lifespans, period, m):
+def slots_to_2000(lifespans, period, m):
     """As if nothing could begin later."""
     return max(
         sum(a + i * period <= slot < b + i * period for a, b in lifespans for i in range(m))
-        for slot in range(40)
+        for slot in range(2000)
     )
 
 
@@ -220,6 +233,8 @@ FORGOT = {
         (one_list_for_all, "see it in a cell"),
         (one_digit, "ten microbatches and more"),
         (ten_ranks_at_most, "ten ranks and more"),
+        (a_hundred_at_most, "more than a hundred microbatches"),
+        (twenty_ranks_at_most, "more than twenty ranks"),
         (no_single_rank, "one rank"),
         (for_four_ranks, "another number of ranks than four"),
         (enough_microbatches_assumed, "fewer microbatches than ranks"),
@@ -227,8 +242,9 @@ FORGOT = {
         (backwards_in_halves, "only tokens such as 2F0 and 2B0"),
     ],
     "07.2": [
-        (slots_to_40, "begin in a late slot"),
+        (slots_to_2000, "begin in a late slot"),
         (two_at_least, "a single microbatch"),
+        (a_hundred_held_at_most, "more than a hundred microbatches held"),
         (each_for_itself, "fullest at different times"),
         (without_a_limit, "fewer microbatches than could be held"),
         (end_counts, "go in the slot in which others begin"),

@@ -97,6 +97,30 @@ def nobody_between(n, p, embedding, head):
     return right(n, p, embedding, head)
 
 
+def nothing_left_in_the_middle(n, p, embedding, head):
+    """The best limit, and each rank takes all that it has room for."""
+    counts = right(n, p, embedding, head)
+    limit = max(counts[0] + embedding, *counts[1:-1], counts[-1] + head) if p > 2 else None
+    if limit is None:
+        return counts
+    filled = []
+    for extra in (embedding, *[0.0] * (p - 2), head):
+        filled.append(min(n - sum(filled), int(max(0.0, limit - extra))))
+    return filled
+
+
+def costs_up_to_20(n, p, embedding, head):
+    return right(n, p, min(20, embedding), min(20, head))
+
+
+def sixteen_ranks_at_most(n, p, embedding, head):
+    return right(n, p, embedding, head) if p <= 16 else equal_counts(n, p, 0, 0)
+
+
+def costs_in_quarters(n, p, embedding, head):
+    return right(n, p, round(4 * embedding) / 4, round(4 * head) / 4)
+
+
 def evenly_shared_only(n, p, embedding, head):
     counts = right(n, p, embedding, head)
     return counts if n % p == 0 else equal_counts(n, p, 0, 0)
@@ -155,6 +179,24 @@ def seconds_lost(replicas):
     """A difference: a pause on a costly stage moves its median by more than a small one is slow."""
     slow = {w: median(taken(replicas[w[0]], w[1])) for w in workers(replicas)}
     return max(slow, key=lambda w: slow[w] - min(slow[other] for other in slow if other[1] == w[1]))
+
+
+def eight_replicas_at_most(replicas):
+    return found(replicas[:8])
+
+
+def eight_ranks_at_most(replicas):
+    return found([[event for event in events if event.rank < 8] for events in replicas])
+
+
+def compared_with_the_first_replica(replicas):
+    """As if nobody were slow there."""
+
+    def times(worker):
+        i, rank = worker
+        return median(taken(replicas[i], rank)) / median(taken(replicas[0], rank))
+
+    return max(reversed(workers(replicas)), key=times)
 
 
 def counted_from_1(replicas):
@@ -274,6 +316,10 @@ FORGOT = {
         (nobody_between, "two ranks"),
         (evenly_shared_only, "cannot be shared out evenly"),
         (one_block_everywhere, "costs more than a fair share"),
+        (nothing_left_in_the_middle, "ranks in the middle for which nothing may be left"),
+        (costs_up_to_20, "a cost of more than forty blocks"),
+        (sixteen_ranks_at_most, "more than sixteen ranks"),
+        (costs_in_quarters, "costs that differ by little"),
         (whole_costs_only, "a part of a block"),
         (rest_to_the_last, "Who has room for one block more?"),
         (in_words, "Return a list: how many blocks each rank gets"),
@@ -284,6 +330,9 @@ FORGOT = {
         (in_the_first_replica, "not in the first replica"),
         (the_first_rank, "not on rank 0"),
         (backwards_on_average, "one long box"),
+        (eight_replicas_at_most, "more than eight replicas"),
+        (eight_ranks_at_most, "more than eight ranks"),
+        (compared_with_the_first_replica, "a straggler in the first replica"),
         (first_forward, "one long box"),
         (last_backward, "one long box"),
         (rank_before_replica, "first the replica, then the rank"),

@@ -62,6 +62,12 @@ def one_more_everywhere(rank, p, m):
 
 
 @on_all
+def one_more_than_1f1b(rank, p, m):
+    """It still waits, a little for each microbatch: enough for few."""
+    return ahead_of(rank, p, m, p - rank if rank < p - 1 else 0)
+
+
+@on_all
 def one_too_many(rank, p, m):
     return ahead_of(rank, p, m, 2 * (p - rank) - 1)
 
@@ -220,6 +226,14 @@ def one_digit_numbers(rows):
     ]
 
 
+def two_digit_numbers(rows):
+    """Takes the last two characters for the microbatch."""
+    return [
+        [t[:-3] + t[-2:] if "_" in t and t[-3].isdigit() else t for t in row]
+        for row in placed(rows)
+    ]
+
+
 def both_for_one_rank(rows):
     """A rank alone sends to itself."""
     return placed(rows, p=max(2, len(rows)))
@@ -288,6 +302,7 @@ FORGOT = {
     "09.1": [
         (ten_at_most, "ten microbatches and more"),
         (no_single_rank, "one rank"),
+        (one_more_than_1f1b, "many microbatches on more than two ranks"),
         (newest_backward_first, "its microbatches in another order"),
         (six_ahead_on_rank_0, "another number of ranks than four"),
         (enough_microbatches_assumed, "fewer microbatches than a rank could run ahead"),
@@ -295,6 +310,7 @@ FORGOT = {
     "09.2": [
         (counted, "do not come in the order 0, 1, 2"),
         (one_digit_numbers, "ten microbatches and more"),
+        (two_digit_numbers, "more than a hundred microbatches"),
         (receive_just_before_use, "1F1B on two ranks and more"),
         (both_for_one_rank, "one rank"),
         (nothing_added, "behind a result stands its SEND"),

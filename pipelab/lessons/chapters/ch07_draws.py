@@ -1,23 +1,24 @@
 """What is drawn for the exercises of lesson 7: sizes of a pipeline, and lifespans to add up."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from random import Random
 
 from pipelab.lessons.drawn import Draws, Idea, far, unlimited
 
 __all__ = ["LIFESPANS", "SIZES", "most_held"]
 
-_LATE = 1000  # a slot: nobody looks that far by chance
+_LATE = 5000  # a slot: nobody looks that far by chance
 _Span = tuple[int, int]  # slots: where the activations of microbatch 0 begin, and have gone
 
 
 def _draw_size(random: Random) -> tuple[int, int]:
-    p = random.choice((1, 2, 3, 4, 5, 6, 7, 8, far(random, 9, 30)))
+    p = random.choice((1, 2, 3, 4, 5, 6, 7, 8, far(random, 9, 20), random.randint(21, 36)))
     if p > 8:  # enough for all ranks: those with fewer are small
-        return p, random.choice((p, p + 1, far(random, p, 2 * p)))
-    m = random.choice((1, 2, 3, 4, 5, 6, 7, p, 2 * p, random.randint(8, 30)))
-    return p, far(random, 40, 150) if random.random() < 0.1 else m
+        return p, random.choice((p, p + 1, far(random, p, 2 * p if p <= 20 else p + 9)))
+    few, many = random.randint(8, 30), far(random, 40, 100)
+    m = random.choice((*range(1, 8), p, p, p + 1, max(1, p - 1), 2 * p, few, few, many))
+    return (min(p, 4), random.randint(130, 300)) if random.random() < 0.06 else (p, m)
 
 
 SIZES = Draws(
@@ -29,7 +30,9 @@ SIZES = Draws(
             "no rank can run more forwards than there are microbatches",
             lambda p, m: m < p,
         ),
+        unlimited("more than a hundred microbatches", lambda p, m: m > 100),
         unlimited("more than forty microbatches", lambda p, m: m > 40),
+        unlimited("more than twenty ranks", lambda p, m: p > 20),
         Idea(
             "as many microbatches as ranks",
             "rank 0 runs all forwards first there, and the others not",
@@ -67,10 +70,12 @@ def _count(span: _Span, slot: int, period: int, m: int) -> int:
 
 
 def _draw_lifespans(random: Random) -> tuple[list[_Span], int, int]:
-    period = random.choice((1, 2, 3, 3, 4, 6, 6))
+    if random.random() < 0.07:
+        return _draw_many(random)
+    period = random.choice((1, 2, 3, 3, 4, 6, 6, far(random, 7, 40)))
     spans = []
     first = random.choice((0, 0, 0, 0, _LATE))
-    for _ in range(random.choice((1, 1, 2, 2, 3, far(random, 4, 8)))):
+    for _ in range(random.choice((1, 1, 2, 2, 3, far(random, 4, 8) if not first else 4))):
         start = first + random.randrange(12)
         length = random.choice((random.randint(1, 20), period * random.randint(1, 4)))
         if random.random() < 0.1:
@@ -80,9 +85,23 @@ def _draw_lifespans(random: Random) -> tuple[list[_Span], int, int]:
     return spans, period, m
 
 
+def _draw_many(random: Random) -> tuple[list[_Span], int, int]:
+    """One stage, or two, that hold more than a hundred microbatches."""
+    period, m = random.choice((1, 2, 3)), random.randint(130, 300)
+    starts = random.sample(range(9), random.choice((1, 2)))
+    spans = [
+        (start, start + period * random.randint(130, m) - random.randrange(2)) for start in starts
+    ]
+    return spans, period, m
+
+
 def _apart(spans: Sequence[_Span], period: int, m: int) -> bool:
     """Whether the stages are fullest at different times."""
     return most_held(spans, period, m) < sum(most_held([span], period, m) for span in spans)
+
+
+def _holds_more(limit: int, spans: Sequence[_Span], period: int, m: int) -> bool:
+    return most_held(spans, period, m) > limit
 
 
 def _meet(spans: Sequence[_Span], period: int, m: int) -> bool:
@@ -109,16 +128,20 @@ LIFESPANS = Draws(
             "look at the slots in which something begins, wherever they are",
             lambda spans, period, m: min(start for start, _ in spans) >= _LATE,
         ),
-        Idea(
-            "more than twenty microbatches held",
-            "the peak has no upper limit but what is there",
-            lambda spans, period, m: most_held(spans, period, m) > 20,
+        *(
+            Idea(
+                f"more than {words} microbatches held",
+                "the peak has no upper limit but what is there",
+                partial(_holds_more, limit),
+            )
+            for words, limit in (("a hundred", 100), ("twenty", 20))
         ),
         Idea(
             "more than three stages",
             "the activations of all of them count, however many there are",
             lambda spans, period, m: len(spans) > 3,
         ),
+        unlimited("a period of more than six slots", lambda spans, period, m: period > 6),
         Idea(
             "more than twenty microbatches",
             "they come one period after another, however many there are",

@@ -11,14 +11,23 @@ from pipelab.engine import verify_gradients
 from pipelab.lessons import jobs, recorded
 from pipelab.lessons.answer_process import Function
 from pipelab.lessons.chapters import Chapter
-from pipelab.lessons.chapters.ch08_draws import JOBS, MODELS, PAUSES, Logs, Worker, logs
+from pipelab.lessons.chapters.ch08_draws import (
+    JOBS,
+    MODELS,
+    PAUSES,
+    Logs,
+    Worker,
+    best_cut,
+    logs,
+    stage_costs,
+)
 from pipelab.lessons.chapters.ch08_questions import QUESTIONS
 from pipelab.lessons.comparing import ask, whole
 from pipelab.lessons.exercise import Cases, Exercise, each, equal
 from pipelab.lessons.experiment import LOSS, experiment, in_turn, start
 from pipelab.lessons.results import Result, Shown
 from pipelab.lessons.written import short
-from pipelab.partition import balance, split
+from pipelab.partition import split
 from pipelab.schedules import one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Setting, Trace
@@ -50,18 +59,10 @@ def _judge_blocks(function: Function, seed: int) -> Iterator[Result | Shown]:
         yield from _run([int(count) for count in counts], head=2.0)
 
 
-def stage_costs(counts: Sequence[float], embedding: float, head: float) -> list[float]:
-    """What each rank's part costs, in blocks."""
-    costs = [float(count) for count in counts]
-    costs[0] += embedding
-    costs[-1] += head
-    return costs
-
-
 def _compare_blocks(
     name: str, value: list[object], n: int, p: int, embedding: float, head: float
 ) -> Result:
-    best = _largest(n, p, embedding, head)
+    best = max(stage_costs(best_cut(n, p, embedding, head), embedding, head))
     expected = f"{number(n, 'block')}, the largest stage {best:g}"
     ask(value, list, "a list: how many blocks each rank gets")
     counts = [whole(count) for count in value]
@@ -79,14 +80,6 @@ def _compare_blocks(
     hint = f"rank {largest} costs the most: {parts}. Who has room for one block more?"
     got = f"{numbers}, the largest {max(costs):g}"
     return Result(name, expected, got, max(costs) <= best * 1.0001, hint)
-
-
-def _largest(n: int, p: int, embedding: float, head: float) -> float:
-    """Of the best cut of the row of all layers; embedding and head are layers, too."""
-    row = [embedding, *[1.0] * n, head]
-    sizes = balance(row, p)
-    ends = [sum(sizes[: i + 1]) for i in range(p)]
-    return max(sum(row[end - size : end]) for end, size in zip(ends, sizes, strict=True))
 
 
 def _run(counts: list[int], head: float) -> Iterator[Result | Shown]:

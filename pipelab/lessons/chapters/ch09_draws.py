@@ -38,10 +38,15 @@ def tokens(name: str, p: int, m: int) -> tuple[list[list[str]]]:
     return ([[action.token for action in row] for row in _BUILDERS[name](p, m).ranks],)
 
 
-_MOST_TOKENS = 300  # forwards: each input is simulated
+_MOST_TOKENS = 500  # forwards: each input is simulated
 
 
 def _draw_size(random: Random) -> tuple[int, int]:
+    match random.randrange(20):
+        case 0:
+            return random.choice((2, 2, 3)), random.randint(101, 166)
+        case 1:
+            return random.randint(17, 20), random.randint(20, 25)
     p = random.choice((1, 2, 3, 4, 5, 6, 7, 8, far(random, 9, 16)))
     m = random.choice((1, *range(1, 14), p, 2 * p - 2, 2 * p - 1, 20, far(random, 21, 80)))
     return p, max(1, min(m, _MOST_TOKENS // p))
@@ -61,7 +66,14 @@ SIZES = Draws(
             "a rank can run ahead by more than p forwards, if there are so many",
             lambda p, m: m == p > 1,
         ),
+        unlimited("more than a hundred microbatches", lambda p, m: m > 100),
         unlimited("more than twenty microbatches", lambda p, m: m > 20),
+        unlimited("more than sixteen ranks", lambda p, m: p > 16),
+        Idea(
+            "many microbatches on more than two ranks",
+            "with one forward more than 1F1B a rank still waits, a little for each of them",
+            lambda p, m: m > p + 1 and m * (p - 2) >= 24,
+        ),
         unlimited("more than six ranks", lambda p, m: p > 6),
         Idea("ten microbatches and more", "numbers may have two digits", lambda p, m: m > 10),
         Idea("another number of ranks than four", "it depends on p", lambda p, m: p != 4),
@@ -88,6 +100,11 @@ ORDERS = Draws(
             "microbatches that do not come in the order 0, 1, 2",
             "read the number from each token, do not count: the order is what you are given",
             lambda s, p, m: s in ("newest first", "last first") and min(p, m) > 1,
+        ),
+        Idea(
+            "more than a hundred microbatches",
+            "numbers may have three digits, and more",
+            lambda s, p, m: m > 100 and p > 1,
         ),
         Idea(
             "more than twenty microbatches",
