@@ -264,6 +264,15 @@ def nine_hundred_rows_at_most(grads, sizes):
     return {k: sum(n * g[k] for g, n in pairs if k in g) / sum(rows) for k in names}
 
 
+def small_last_one_dropped(grads, sizes):
+    """As a loader of data does with drop_last."""
+    keep = -1 if len(sizes) > 2 and sizes[-1] < sizes[0] // 4 else len(sizes)
+    pairs = [*zip(grads[:keep], sizes[:keep], strict=True)]
+    names = {name for g, _ in pairs for name in g}
+    rows = sum(n for _, n in pairs)
+    return {k: sum(n * g[k] for g, n in pairs if k in g) / rows for k in names}
+
+
 def one_alone_needs_no_weight(shares):
     """Where each replica has a single microbatch."""
     rows = sum(map(sum, shares))
@@ -278,6 +287,7 @@ def later_ones_like_the_fifth(shares):
 
 FORGOT = {
     "05.1": [
+        (small_last_one_dropped, "much smaller than the first"),
         (nine_hundred_rows_at_most, "more than thirty-two rows"),
         (names_of_the_longest, "none uses all parameters"),
         (forgets_who_was_left_out, "used, left out and used again"),

@@ -162,6 +162,11 @@ MICROBATCHES = Draws(
             lambda parts: any("scale" in part.used for part in parts),
         ),
         Idea(
+            "a last microbatch that is much smaller than the first",
+            "it counts by its rows, and is not dropped, however few they are",
+            lambda parts: 4 * parts[-1].size < parts[0].size,
+        ),
+        Idea(
             "a last microbatch of another size than the first",
             "each microbatch counts by its own number of rows",
             lambda parts: parts[-1].size != parts[0].size,
