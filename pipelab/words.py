@@ -5,6 +5,7 @@ given the same texts (see ``pipelab.widgets.phrases``). This is the ground floor
 of pipelab, so kinds and reasons are looked up by their text form (``Kind`` is a string).
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -101,6 +102,19 @@ def table_text(rows: Sequence[Sequence[object]], left: int = 1) -> str:
 def percent(share: float, decimals: int = 0) -> str:
     """A share of 1 as ``27 %``; never ``-0 %``."""
     return f"{abs(round(100 * share, decimals)):.{decimals}f} %"
+
+
+def unbroken(text: str) -> str:
+    """A text in which no line can end between a number and its unit, or what it is the number of.
+
+    >>> unbroken("12 ms, F 12 ms") == "12~ms, F~12~ms".replace("~", "\N{NO-BREAK SPACE}")
+    True
+    >>> unbroken("p = 4, 5 MB/s, 5 %") == "p~=~4, 5~MB/s, 5~%".replace("~", "\N{NO-BREAK SPACE}")
+    True
+    """
+    unit = r"(?<=\d) (?=%|s\b|ms\b|µs|min\b|[kMGT]?B\b)"
+    size = r"(?<=\b[pmv]) (?== \d)|(?<=\b[pmv] =) (?=\d)"
+    return re.sub(rf"{unit}|(?<=\b[FB]) (?=\d)|{size}", "\N{NO-BREAK SPACE}", text)
 
 
 def points(difference: float) -> str:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 PICTURE = ROOT / "notebooks" / "images" / "lab.png"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("notebooks/*.md"), *ROOT.glob("notebooks/guides/*")])
-OUTPUT = re.compile(r"loss \d+\.\d+, bubble \d+%\n")  # of the block marked python
+OUTPUT = re.compile(r"loss \d+\.\d+, bubble \d+ %\n")  # of the block marked python
 MAX_BYTES = 8192  # of the README, which is an entrance
 
 

@@ -65,7 +65,7 @@ def _judge_time(function: Function, seed: int) -> Iterator[Result | Shown]:
         "a backward as short as a forward": (4, 8, 0.01, 0.01),
         "one rank": (1, 3, 0.02, 0.04),
     }
-    compare = against(_seconds, "how many slots has the longest row, and how long is each?")
+    compare = against(_seconds, "how many F and B follow one another, and how long is each?")
     tried = yield from each(function, cases, compare, _STEPS, seed)
     if tried.right:
         schedule, pace = gpipe(2, 4), Cost(0.01, 0.01, 0.01)
@@ -92,7 +92,7 @@ _STEPS = Draws(
         Idea("one rank alone", "it never waits", lambda p, m, f, b: p == 1),
         Idea("a single microbatch", "it passes all ranks, twice", lambda p, m, f, b: m == 1 < p),
         Idea("a backward that is not 2 × F", "it need not be 2 × F", lambda p, m, f, b: b != 2 * f),
-        Idea("the slots of the longest row", "how many are there, and how long is each?"),
+        Idea("the F and B that follow one another", "how many are there, and how long is each?"),
     ),
     allowed=lambda p, m, f, b: p >= 1 and m >= 1 and f > 0 and b > 0,
 )

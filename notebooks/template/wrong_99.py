@@ -45,7 +45,7 @@ def one_after_another(p, m, forward, backward):
     return p * m * (forward + backward)
 
 
-def one_slot_too_many(p, m, forward, backward):
+def one_rank_too_many(p, m, forward, backward):
     return (m + p) * (forward + backward)
 
 
@@ -78,7 +78,7 @@ WRONG = {
     "99.2": [
         (work_alone, "2 ranks, 4 microbatches"),
         (one_after_another, "2 ranks, 4 microbatches"),
-        (one_slot_too_many, "one rank"),
+        (one_rank_too_many, "one rank"),
     ],
 }
 FORGOT = {
@@ -91,9 +91,9 @@ FORGOT = {
     ],
     "99.2": [
         (backward_twice_as_long, "a backward that is not 2 × F"),
-        (backward_forgotten, "the slots of the longest row"),
-        (bubble_alone, "the slots of the longest row"),
-        (one_way_only, "the slots of the longest row"),
+        (backward_forgotten, "the F and B that follow one another"),
+        (bubble_alone, "the F and B that follow one another"),
+        (one_way_only, "the F and B that follow one another"),
         (single_one_is_free, "a single microbatch"),
     ],
 }

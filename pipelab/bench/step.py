@@ -52,7 +52,7 @@ from pipelab.errors import PipelabError
 from pipelab.partition import split
 from pipelab.schedules import Schedule
 from pipelab.schedules.catalogue import BUILDERS, build
-from pipelab.words import table_text
+from pipelab.words import percent, table_text
 
 SCHEDULES = tuple(name for name, builder in BUILDERS.items() if builder.torch)
 STAGES_PER_RANK = 2  # of the interleaved one
@@ -251,7 +251,7 @@ def _row(result: StepResult) -> list[object]:
     cpu = f"{result.cpu_ratio:.2f}" if result.cpu_ratio else ""
     limit = [f"{1000 * median(result.limit):.1f}", result.limit_ratio] if result.limit else []
     return [case.workload, case.num_ranks, case.num_microbatches, case.schedule, *times, what,
-            cpu, f"{result.others:.0%}", *limit]  # fmt: skip
+            cpu, percent(result.others), *limit]  # fmt: skip
 
 
 def mean_of(results: Sequence[StepResult]) -> float | None:

@@ -1,7 +1,7 @@
 """A pipeline: a schedule and a model become training on real ranks, and a trace of each step."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +45,8 @@ from pipelab.schedules import Schedule
 from pipelab.schedules.communication import Lowered, lower
 from pipelab.simulator import Cost
 from pipelab.words import number
+
+_MOST_JUDGED = 8
 
 
 class Pipeline:
@@ -215,6 +217,9 @@ class Pipeline:
         Raises:
             ScheduleError: it cannot run (see ``validate``), or has other ranks or stages.
         """
+        with suppress(TypeError, AttributeError):  # what cannot be looked up is judged each time
+            if known := self._judged.get((schedule, schedule.slices)):
+                schedule = known
         lowered = lower(schedule)
         checks.check_same_stages(self.schedule, lowered.schedule)
         checks.check_schedule(lowered, self.pace, self._options)
@@ -227,6 +232,10 @@ class Pipeline:
             )
         )
         self.schedule = lowered.schedule
+        with suppress(TypeError):
+            self._judged[lowered.schedule, lowered.slices] = lowered
+            if len(self._judged) > _MOST_JUDGED:
+                del self._judged[next(iter(self._judged))]
 
     def gradients(self) -> dict[str, Tensor]:
         """The gradients of the last step, or all since the last update, by the model's names."""
@@ -322,6 +331,7 @@ class Pipeline:
 
     def _build(self, modules: list[nn.Module], lowered: Lowered) -> None:
         self._in_flight = StepsInFlight(self._ranks)
+        self._judged: dict[tuple[Schedule, int], Lowered] = {}  # the last ones that it followed
         try:
             self._ask(plan.builds(modules, lowered, self.replicas, self._options, self._sharing))
             self._follow(lowered)

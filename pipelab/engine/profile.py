@@ -29,7 +29,8 @@ class Profile:
     def operators(self) -> tuple[Operator, ...]:
         """All operators of all ranks, seconds on the clock of ``result.trace``'s events."""
         answers = self.result._answers
-        zero = min((row[4] for answer in answers for row in answer.events), default=0.0)
+        starts = (start for answer in answers for _, start, *_ in answer.events)
+        zero = min(starts, default=0.0)
         return tuple(
             Operator(rank, name, device, thread, start - zero, end - zero)
             for rank, answer in enumerate(answers)

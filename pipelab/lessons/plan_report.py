@@ -18,7 +18,7 @@ from pipelab.lessons.plan_run import MACHINE, Run, the_model
 from pipelab.lessons.plans import Machine, memory, par, price, schedule_of, seconds
 from pipelab.lessons.torch_run import TorchRun
 from pipelab.plots import describe
-from pipelab.plots.terminal import table_html
+from pipelab.plots.terminal import source_text, table_html
 from pipelab.schedules.counts import count_messages
 from pipelab.widgets.static_picture import png
 from pipelab.words import bytes_text, number, percent, time_text
@@ -166,7 +166,7 @@ def _markdown(run: Run, sections: Sequence[_Section]) -> str:
             head, *body = (f"| {' | '.join(row)} |" for row in section.rows)
             parts.append("\n".join([head, "|" + "---|" * len(section.rows[0]), *body]))
     alt = describe(run.trace).replace("[", "(").replace("]", ")")
-    parts += ["## The timeline", f"![{alt}](timeline.png)", run.trace.source_line, ""]
+    parts += ["## The timeline", f"![{alt}](timeline.png)", source_text(run.trace), ""]
     return "\n\n".join(parts)
 
 

@@ -7,7 +7,7 @@ from html import escape
 from typing import NamedTuple
 
 from pipelab.trace import Trace
-from pipelab.words import table_text
+from pipelab.words import table_text, unbroken
 
 _HEADS = ("", "what", "expected", "got")
 _WIDEST = 44  # characters of a column in text; what is longer follows below the table
@@ -97,8 +97,8 @@ class Verdict:
         columns = (*_HEADS, "where to look") if any(remarks) else _HEADS
         body = "".join(
             f"<tr><td>{'ok' if r.ok else '<b>no</b>'}</td>"
-            f'<th scope="row" style="text-align: left">{escape(r.name)}{_called(r)}</th>'
-            + "".join(_cell(text) for text in (*map(_bounded, r[1:3]), remark)[: len(columns) - 2])
+            f'<th scope="row" style="text-align: left">{escape(unbroken(r.name))}{_called(r)}</th>'
+            + "".join(_cell(text) for text in (*map(_shown, r[1:3]), remark)[: len(columns) - 2])
             + "</tr>"
             for r, remark in zip(self.results, remarks, strict=True)
         )
@@ -151,6 +151,11 @@ def _wrapped(text: str) -> str:
 def _called(result: Result) -> str:
     style = "font-weight: normal; overflow-wrap: anywhere"
     return f'<br><code style="{style}">{escape(result.call)}</code>' if result.call else ""
+
+
+def _shown(text: str) -> str:
+    """What was expected or got; what a learner may copy as code stands in no such cell."""
+    return unbroken(_bounded(text))
 
 
 def _cell(text: str) -> str:

@@ -26,7 +26,7 @@ def call(module: nn.Module, value: Value) -> Value:
     torch.Size([5, 4])
     """
     output: Value
-    if isinstance(module, nn.Sequential | Chain):
+    if isinstance(module, _SEQUENCES):
         output = module(value)
     elif isinstance(value, Mapping):
         output = module(**value)
@@ -55,6 +55,9 @@ class Chain(nn.Module):
         for layer in named_layers(self).values():
             value = call(layer, value)
         return value
+
+
+_SEQUENCES = (nn.Sequential, Chain)
 
 
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:

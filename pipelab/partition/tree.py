@@ -112,7 +112,7 @@ class Form(NamedTuple):
         return decode, (encode(self),)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: each action makes some, and a frozen one takes twice as long
 class Flat:
     """A flattened tree: its tensors in order, and its form."""
 

@@ -43,8 +43,9 @@ from pipelab.plots.picture import (
 from pipelab.plots.terminal import axis_unit, describe, idle_shares, span
 from pipelab.story import reworded
 from pipelab.trace import Event, Trace
-from pipelab.trace.idle import Idle, explain_idle, seen_reasons
+from pipelab.trace.idle import Idle, seen_reasons
 from pipelab.trace.metrics import stages_of
+from pipelab.trace.picture_rows import averages_alone, drawn_idle
 from pipelab.words import percent
 
 ROW, TALLEST = 0.56, 12.0  # inches: of one rank, and of all ranks at most
@@ -115,28 +116,29 @@ def plot_timeline(
         width: inches of a new figure; more inches, more labels.
         until: seconds; the time axis extends to there, so that pictures can be compared.
         line: seconds and words: a dotted line at a predicted end.
-        messages: whether to draw them, in a lane below each rank; and steps of the optimizer, and
-            averages over replicas.
+        messages: whether to draw them, in a lane below each rank; and steps of the optimizer. An
+            average over replicas is in the lane, too, unless its rank computes nothing meanwhile.
     """
-    idle = explain_idle(trace)
+    idle, alone = drawn_idle(trace), {*averages_alone(trace.events)}
     first, _ = span(trace.events)  # messages and waits begin with the step, computations later
     left_out = frozenset() if messages else MESSAGES | PER_STAGE
-    # a long average over replicas still shows, as idle time at the end of the step
     _, last = span(e for e in trace.events if e.kind not in left_out - PER_STAGE | {Kind.WAIT})
-    trace = replace(trace, events=tuple(e for e in trace.events if e.kind not in left_out))
+    events = (e for e in trace.events if e.kind not in left_out or e in alone)
+    trace = replace(trace, events=tuple(events))
     reasons = seen_reasons(trace, idle)
     if ax is None:
         ax = _new_axes(trace, width, reasons)
     figure = ax.get_figure()
     assert figure is not None
     size = _points(ax, figure.dpi)
-    has_messages = any(e.kind in MESSAGES for e in trace.events)
-    band = _Band(-0.44, 0.2, 0.25, 0.42) if has_messages else _Band(-0.4, 0.4)
+    in_lane = MESSAGES | {Kind.REDUCE_GRAD}
+    beside = {e for e in trace.events if e.kind in in_lane and e not in alone}
+    band = _Band(-0.44, 0.2, 0.25, 0.42) if beside else _Band(-0.4, 0.4)
     last = max(last, first + 1e-9, until or last, line[0] if line else last)
     air = (last - first) * 0.004
     ax.set(xlim=(first - air, last + air), ylim=(trace.num_ranks - 0.5, -0.5))
     _draw_idle(ax, idle, band)
-    sides = _sides(trace.events, band)
+    sides = _sides(trace.events, beside, band)
     fills = _fills(trace.events)
     _draw_boxes(ax, trace.events, fills, sides, size[0] / (last - first))
     _draw_labels(ax, trace, fills, sides, size)
@@ -180,13 +182,18 @@ def _fills(events: Sequence[Event]) -> dict[Event, str]:
     return fills
 
 
-def _sides(events: Sequence[Event], band: _Band) -> Callable[[Event], tuple[float, float]]:
-    """Top and bottom of each box: an F and a B that overlap have half of the row each."""
+def _sides(
+    events: Sequence[Event], beside: Collection[Event], band: _Band
+) -> Callable[[Event], tuple[float, float]]:
+    """Top and bottom of each box: an F and a B that overlap have half of the row each.
+
+    ``beside``: those in the lane.
+    """
     middle = (band.top + band.bottom) / 2
     halves: dict[Event, tuple[float, float]] = {}
     for forward, backward in overlapping_pairs(events):
         halves |= {forward: (band.top, middle), backward: (middle, band.bottom)}
-    return lambda e: band[2:] if e.kind in MESSAGES else halves.get(e, band[:2])
+    return lambda e: band[2:] if e in beside else halves.get(e, band[:2])
 
 
 def _draw_boxes(

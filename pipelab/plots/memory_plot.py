@@ -10,13 +10,13 @@ All rows have one scale. Without bytes, as in a bare prediction, activations are
 import math
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pipelab.accounting import Part
@@ -54,6 +54,8 @@ from pipelab.words import bytes_text, time_text, time_unit
 
 _BASE, _ROOM = 0.42, 0.8  # of a row: its ground below the rank's own line, and its height
 _NAMED = 8  # ranks over budget that the text names
+_DASHES, _LINE = (0, (4, 2)), 1.2  # of the budget: on, off; width in points
+_PEAK: dict[str, Any] = {"marker": "v", "color": BLACK, "markersize": 6, "markeredgecolor": "white"}
 _LAYERS = {
     "parameters": Style(PALE, Part.PARAMETERS, ""),
     "gradients": Style(ORANGE, Part.GRADIENTS, "//"),
@@ -154,14 +156,15 @@ def _top(held: Held, budget: int | None) -> float:
 
 def _notes(held: Held, budget: int | None, trace: Trace, room: float) -> Notes:
     """The layers that occur, the marks, and the source line."""
-    shown: list[Patch] = [
+    shown: list[Artist] = [
         entry(style.letter, style.colour, style.hatch)
         for name, style in _LAYERS.items()
         if any(getattr(point, name) for curve in held.curves for point in curve)
     ]
-    marks = [Patch(alpha=0, label="▼ peak of a rank")]
+    marks = [Line2D([], [], linestyle="none", label="peak of a rank", **_PEAK)]
     if budget is not None:
-        marks.append(Patch(alpha=0, label=f"┄┄ budget, {_amount(held, budget)}"))
+        words = f"budget, {_amount(held, budget)}"
+        marks.append(Line2D([], [], color=BLACK, linestyle=_DASHES, linewidth=_LINE, label=words))
     return notes([shown, marks], source_text(trace), room)
 
 
@@ -198,7 +201,7 @@ def _steps(times: Sequence[float], held: Sequence[int]) -> Iterator[tuple[float,
 def _draw_budget(ax: Axes, ranks: int, budget: int | None, scale: _Scale) -> None:
     if budget is not None:
         heights = [scale.at(rank, budget) for rank in range(ranks)]
-        style = {"colors": BLACK, "linestyles": (0, (4, 2)), "linewidth": 1.2, "zorder": 4}
+        style = {"colors": BLACK, "linestyles": _DASHES, "linewidth": _LINE, "zorder": 4}
         ax.hlines(heights, scale.start, scale.end, label="budget", **style)  # type: ignore[arg-type]
 
 
@@ -209,8 +212,8 @@ def _draw_peaks(ax: Axes, held: Held, budget: int | None, scale: _Scale) -> None
         is_over = budget is not None and peak.total > budget
         colour = VERMILLION if is_over else BLACK
         time = min(max(peak.time, scale.start), scale.end)
-        mark = Line2D([time], [scale.at(rank, peak.total)], marker="v", color=colour, markersize=6)
-        mark.set(label="peak", zorder=5, clip_on=False, markeredgecolor="white")
+        mark = Line2D([time], [scale.at(rank, peak.total)], **{**_PEAK, "color": colour})
+        mark.set(label="peak", zorder=5, clip_on=False)
         ax.add_line(mark)
         if rank % every == 0:
             words = "\n> budget" if is_over and row > 2.4 * SMALL else ""

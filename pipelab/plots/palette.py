@@ -18,6 +18,7 @@ BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 PALE = "#EFEFEF"
 IDLE = "#DDDDDD"  # light enough for black on it, dark enough to be seen on white
 QUIET = "#595959"  # small print: 7:1 on white
+BUSY = "#B87700"  # amber: what was recorded while the machine was busy
 
 
 class Style(NamedTuple):

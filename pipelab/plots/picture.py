@@ -3,11 +3,12 @@
 import base64
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape
 from typing import NamedTuple
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -77,7 +78,7 @@ class TablePicture(Picture):
 class Notes(NamedTuple):
     """What is below the axes: the legend's rows, all of one length, and the source line."""
 
-    legend: list[list[Patch]]
+    legend: list[list[Artist]]
     source: list[str]
 
     @property
@@ -105,7 +106,7 @@ def notes_of(trace: Trace, reasons: Iterable[str], room: float) -> Notes:
     return notes([actions, messages, idle], source_text(trace), room)
 
 
-def notes(groups: list[list[Patch]], line: str, room: float) -> Notes:
+def notes(groups: Sequence[Sequence[Artist]], line: str, room: float) -> Notes:
     """Groups of legend entries and a source line, broken so that they fit into ``room`` points."""
     columns = max(1, *map(len, groups))
     while columns > 1 and _legend_width(_rows(groups, columns)) > room:
@@ -121,14 +122,14 @@ def entry(words: str, colour: str, hatch: str = "") -> Patch:
     return Patch(facecolor=colour, edgecolor=edge(colour), hatch=hatch or None, label=words)
 
 
-def _rows(groups: list[list[Patch]], columns: int) -> list[list[Patch]]:
+def _rows(groups: Sequence[Sequence[Artist]], columns: int) -> list[list[Artist]]:
     """Each group in separate rows, filled with empty entries."""
-    rows = [g[i : i + columns] for g in groups for i in range(0, len(g), columns)]
+    rows = [[*g[i : i + columns]] for g in groups for i in range(0, len(g), columns)]
     return [row + [Patch(alpha=0, label="") for _ in range(columns - len(row))] for row in rows]
 
 
-def _legend_width(rows: list[list[Patch]]) -> float:
-    labels = ([str(patch.get_label()) for patch in column] for column in zip(*rows, strict=True))
+def _legend_width(rows: list[list[Artist]]) -> float:
+    labels = ([str(entry.get_label()) for entry in column] for column in zip(*rows, strict=True))
     return sum(max(text_width(text, SMALL) for text in column) + 3.7 * SMALL for column in labels)
 
 
@@ -161,7 +162,7 @@ def write_texts(ax: Axes, heading: str, result: str, notes: Notes) -> None:
         0, 1, heading, transform=from_corner(-24), fontsize=LARGE, weight="bold", parse_math=False
     )
     ax.text(0, 1, result, transform=from_corner(-7), fontsize=NORMAL)
-    by_column = [patch for column in zip(*notes.legend, strict=True) for patch in column]
+    by_column = [entry for column in zip(*notes.legend, strict=True) for entry in column]
     if by_column:
         ax.legend(
             handles=by_column, ncols=len(notes.legend[0]), fontsize=SMALL, frameon=False,

@@ -25,7 +25,8 @@ from pipelab.plots.terminal import describe, span
 from pipelab.schedules.catalogue import title_of
 from pipelab.trace import Trace, compare
 from pipelab.trace.differences import Comparison, Pair, starting_with
-from pipelab.trace.idle import explain_idle, seen_reasons
+from pipelab.trace.idle import seen_reasons
+from pipelab.trace.picture_rows import drawn_idle
 from pipelab.words import change, percent, points, time_text
 
 _TORCHS = "torch.distributed.pipelining"  # how the backend of its traces begins
@@ -49,7 +50,7 @@ def plot_compare(a: Trace, b: Trace, *, width: float = 10.0) -> Figure:
     numbers = _in_words(compare(a, b))
     room = (width - LEFT) * POINTS
     rows = [min(ROW * trace.num_ranks, TALLEST / 2) for trace in (a, b)]
-    reasons = [seen_reasons(trace, explain_idle(trace)) for trace in (a, b)]
+    reasons = [seen_reasons(trace, drawn_idle(trace)) for trace in (a, b)]
     notes = [notes_of(*item, room) for item in zip((a, b), reasons, strict=True)]
     below = [note.height / POINTS for note in notes]
     widest = _BOLD * text_width(numbers, NORMAL)

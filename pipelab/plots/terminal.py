@@ -77,7 +77,7 @@ def timeline_text(trace: Trace, width: int = 100, unit: str = "") -> str:
         *(n + _cells(row, scale, calm) + t for n, row, t in zip(names, rows, tails, strict=True)),
         indent + _axis(scale, columns + len(tails[0]), unit, trace.setting.story),
         *_wrapped(_legend(trace), width, indent),
-        *_wrapped(trace.source_line, width, indent),
+        *_wrapped(source_text(trace), width, indent),
     ]
     return "\n".join(lines)
 

@@ -70,7 +70,7 @@ RECORDED = (
         "GPipe and its memory",
         "All forwards come first, so each rank holds the activations of all eight microbatches "
         "before the first backward lets one go. See the memory below the boxes grow, and the "
-        "bubble at both ends: 3 of 11 slots.",
+        "bubble at both ends: 3/11 of the step.",
         "trace = record(gpipe(4, 8))",
         ("memory",),
     ),

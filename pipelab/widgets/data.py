@@ -7,7 +7,6 @@
 All sentences about a whole trace are written here; those about one action are in ``phrases``.
 """
 
-import re
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
@@ -25,10 +24,11 @@ from pipelab.trace.idle import Idle, IdleText, explained, idle_seconds, idle_tex
 from pipelab.trace.links import Node, link
 from pipelab.trace.memory import held_over_time
 from pipelab.trace.metrics import stages_of, step_windows
+from pipelab.trace.picture_rows import averages_alone, drawn_idle
 from pipelab.widgets.overlay import Over, overlay
 from pipelab.widgets.tables import Table, idle_table, rank_table, totals
 from pipelab.words import KINDS as KIND_WORDS
-from pipelab.words import number, percent, time_text
+from pipelab.words import number, percent, time_text, unbroken
 
 Json = dict[str, object]
 
@@ -65,10 +65,11 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
         "disturbed": trace.warning,
         "sentence": unbroken(sentence(trace)),
         "alt": describe(trace),
-        "idle": _idle(trace, links, pieces),
+        "idle": _idle(trace, links, drawn_idle(trace, pieces)),
         "shares": [percent(share) for share in idle_shares(trace)],
         "memory": {"unit": memory.unit, "curves": memory.curves},
         "totals": totals(ranks, sums),
+        **_averages(trace),
         **_pairs(trace),
         **_steps(trace),
         "tables": [
@@ -80,6 +81,13 @@ def head(trace: Trace, tables: Sequence[Table] = ()) -> Json:
     if trace.setting.story:  # which has no memory, no phases and no backwards
         known |= {"memory": None, "tables": list(tables)}
     return known
+
+
+def _averages(trace: Trace) -> Json:
+    """Which events, by their places, are averages over replicas with a box in their rank's row."""
+    alone = {*averages_alone(trace.events)}
+    places = [i for i, event in enumerate(trace.events) if event in alone] if alone else []
+    return {"averages": places} if places else {}
 
 
 def _pairs(trace: Trace) -> Json:
@@ -117,7 +125,13 @@ def frame(trace: Trace) -> Json:
         "replicas": setting.replicas,
         "microbatches": setting.microbatches,
         "slices": setting.slices,
+        **({"story": setting.story} if setting.story else {}),
     }
+
+
+def ghost_head(trace: Trace) -> Json:
+    """What is known of a trace that is drawn over another one."""
+    return {**frame(trace), **_averages(trace)}
 
 
 def sentence(trace: Trace) -> str:
@@ -146,15 +160,6 @@ def subject(trace: Trace) -> str:
             f"Recorded: what {number(s.ranks, 'rank')}, real processes, did {work}{copies}, {pace}."
         )
     return f"Predicted, nothing ran: what {number(s.ranks, 'rank')} would do {work}{copies}."
-
-
-def unbroken(text: str) -> str:
-    """A text in which no line can end between a number and its unit, or the F or B that takes it.
-
-    >>> unbroken("12 ms, F 12 ms") == "12~ms, F~12~ms".replace("~", "\N{NO-BREAK SPACE}")
-    True
-    """
-    return re.sub(r"(?<=\d) (?=%|s\b|ms\b|µs|min\b)|(?<=\b[FB]) (?=\d)", "\N{NO-BREAK SPACE}", text)
 
 
 def _kind(kind: Kind, stages: int) -> Json:
@@ -250,7 +255,7 @@ def timeline_state(
             **{name: value for name, value in added.items() if value},
         },
         "ghost_data": packed(above.trace.events) if above.trace else b"",
-        "ghost_head": frame(above.trace) if above.trace else {},
+        "ghost_head": ghost_head(above.trace) if above.trace else {},
         "show": lanes(show),
     }
     return {name: all_reworded(value, trace.setting.story) for name, value in state.items()}

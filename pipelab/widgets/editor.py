@@ -18,7 +18,7 @@ from pipelab.simulator import simulate
 from pipelab.simulator.stamp import stamped
 from pipelab.trace import Trace
 from pipelab.widgets import bundle
-from pipelab.widgets.data import head, lanes, packed
+from pipelab.widgets.data import head, lanes, packed, subject
 from pipelab.widgets.editor_text import judged, marked
 from pipelab.widgets.lab_text import error_text
 from pipelab.widgets.live import LiveRun, Recorded
@@ -27,7 +27,7 @@ from pipelab.widgets.page import timeline_page
 from pipelab.widgets.run_traits import Traits
 from pipelab.widgets.settings import PACE, Settings
 from pipelab.widgets.stored_state import NAMES, stored
-from pipelab.words import percent
+from pipelab.words import percent, unbroken
 
 
 class ScheduleEditor(LiveWidget):
@@ -134,7 +134,8 @@ class ScheduleEditor(LiveWidget):
             text = judged(schedule, trace, PACE)
             found |= {"message": text, "can_run": True, "marks": []}
             self._plan = trace
-            found |= {"data": packed(trace.events), "head": head(trace), "ghost_head": {}}
+            shown = head(trace) | {"sentence": unbroken(subject(trace))}  # the message says more
+            found |= {"data": packed(trace.events), "head": shown, "ghost_head": {}}
         self._set(found)
 
     def _exported(self) -> tuple[Trace, str] | None:

@@ -63,7 +63,7 @@ def what(settings: Settings) -> str:
     ranks = settings.num_ranks * settings.replicas
     microbatches = number(settings.num_microbatches, "microbatch")
     copies = f", {settings.replicas} replicas" if settings.replicas > 1 else ""
-    name = f"{settings.title}:" if settings.title else f"{title_of(settings.schedule)} on"
+    name = f"{settings.title}," if settings.title else f"{title_of(settings.schedule)} on"
     return f"{name} {number(ranks, 'rank')}, {microbatches}{copies}"
 
 
@@ -131,7 +131,7 @@ def figures(result: Recorded, settings: Settings) -> list[dict[str, str]]:
         return [{"name": "all are done after", "value": time_text(trace.duration)}]
     formula, share = formula_of(trace)
     most = max(point.total for point in peak_bytes(trace))
-    where = ", on a busy machine" if trace.warning else ", measured"
+    where = ", busy machine" if trace.warning else ", measured"  # in one line of its column
     found = [(f"bubble{where}", percent(trace.bubble_fraction, 1))]
     if settings.guess is not None:
         found.append(("bubble, your prediction", percent(settings.guess)))
@@ -139,7 +139,7 @@ def figures(result: Recorded, settings: Settings) -> list[dict[str, str]]:
     found.append((f"bubble by {formula}", on_paper))
     prediction = settings.prediction
     if prediction is not None and percent(prediction.bubble_fraction, 1) != on_paper:
-        found.append(("bubble, simulated with these times", percent(prediction.bubble_fraction, 1)))
+        found.append(("bubble, simulated", percent(prediction.bubble_fraction, 1)))
     found.append(("one step", time_text(trace.duration)))
     if prediction is not None and trace.disturbance:  # otherwise it is the same number
         found.append(("one step, simulated", time_text(prediction.duration)))

@@ -2,10 +2,11 @@
 
 from pipelab.trace import Setting, Trace, compare
 from pipelab.widgets import lab_text
-from pipelab.widgets.data import frame, head, packed, subject, unbroken
+from pipelab.widgets.data import frame, ghost_head, head, packed, subject
 from pipelab.widgets.live import LiveRun
 from pipelab.widgets.overlay import overlay
 from pipelab.widgets.tables import comparison_table
+from pipelab.words import unbroken
 
 Traits = dict[str, object]
 
@@ -61,4 +62,4 @@ def _ghost(run: LiveRun) -> Traits:
     prediction = run.settings.prediction
     if prediction is None:
         return {"ghost_data": b"", "ghost_head": {}}
-    return {"ghost_data": packed(prediction.events), "ghost_head": frame(prediction)}
+    return {"ghost_data": packed(prediction.events), "ghost_head": ghost_head(prediction)}

@@ -26,7 +26,7 @@ WIDTHS = {1280: 800, 1920: 1080, 1024: 768}  # of the browser's window, and its 
 PAGES = (400, 768)  # widths of a page on a phone, on a tablet
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 TALL = 2600  # pixels of a window that shows an output whole
-SHEET = 1800, 1500  # pixels of a sheet
+SHEET = 1920, 1500  # pixels of a sheet, at least: a larger photograph is not cut
 MINUTES = 10  # that a lesson may take on a busy machine
 CELLS = "() => jupyterapp.shell.currentWidget.content.widgets.length"
 OUTPUT = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell.jp-mod-active .jp-Cell-outputArea"
@@ -121,7 +121,8 @@ def sheets(folder: Path) -> None:
         if y and y + shot.height > height:
             x, y, column = x + column + 12, 0, 0
         if not pages or (x and x + shot.width > width):
-            pages.append(Image.new("RGB", SHEET, "#808080"))
+            size = max(width, shot.width), max(height, shot.height)
+            pages.append(Image.new("RGB", size, "#808080"))
             x = y = column = 0
         pages[-1].paste(shot, (x, y))
         y, column = y + shot.height + 12, max(column, shot.width)

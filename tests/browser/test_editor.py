@@ -5,24 +5,44 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from pipelab.schedules import one_f_one_b
+from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.widgets import ScheduleEditor
 from pipelab.widgets.page import page as page_of
+
+
+def text_of(editor: ScheduleEditor) -> str:
+    names = [n for n in editor.keys if not n.startswith("_") and n not in ("layout", "tabbable")]
+    state = {name: getattr(editor, name) for name in names if name != "tooltip"}
+    return page_of(editor._esm, editor._css, state, "editor", "")
 
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
     editor = ScheduleEditor(one_f_one_b(2, 2))
     editor.rows = [["0F0", "0F1", "0B0", "0B1"], ["1B0", "1F0", "1F1", "1B1"]]
-    names = [n for n in editor.keys if not n.startswith("_") and n not in ("layout", "tabbable")]
-    state = {name: getattr(editor, name) for name in names if name != "tooltip"}
     path = tmp_path_factory.mktemp("editor") / "editor.html"
-    text = page_of(editor._esm, editor._css, state, "editor", "")
+    text = text_of(editor)
     sent = "save_changes: () => { document.body.dataset.stamp = JSON.stringify(values.stamp); }"
     assert "save_changes: nothing" in text
     path.write_text(text.replace("save_changes: nothing", sent), "utf-8")
     editor.close()
     return path
+
+
+@pytest.mark.parametrize("width", [880, 1100])  # JupyterLab at 1280, with and without its files
+def test_tokens_message_and_picture_are_on_one_screen(sheet, tmp_path, width):
+    """The time axis was below the edge of a window of 1280 x 800."""
+    editor = ScheduleEditor(gpipe(4, 4))
+    path = tmp_path / "editor.html"
+    path.write_text(text_of(editor), "utf-8")
+    page = sheet(path, viewport={"width": width, "height": 680})
+    top = page.locator(".pl-root").bounding_box()["y"]
+    for part in (".pl-tokens", ".pl-stamp button", ".pl-status", ".pl-picture", ".pl-scrub"):
+        found = page.locator(part).bounding_box()
+        assert found["y"] + found["height"] <= top + 680, part
+    numbers = re.findall(r"\d+\.\d %|\d+ ms", page.locator(".pl-sentence").inner_text())
+    assert not numbers, "the message says them"
+    editor.close()
 
 
 def rows(page: Page) -> list[str]:

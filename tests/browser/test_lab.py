@@ -82,7 +82,7 @@ def test_a_learner_runs_the_lesson_and_changes_the_pipeline(lab, lesson):
             - group: More
           - status: /Run 1/
           - list "The run in numbers":
-            - listitem: /bubble, (measured|on a busy machine)/
+            - listitem: /bubble, (measured|busy machine)/
             - listitem: /bubble by/
           - figure:
             - img "The bubble of 1 runs against microbatches"

@@ -1,14 +1,17 @@
 """The timeline in an exported file: what a learner does with mouse and keys, and how fast it is."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from pipelab.action import COMPUTE
+from pipelab.action import COMPUTE, Kind
 from pipelab.plots import plot_timeline
 from pipelab.schedules import gpipe, interleaved, one_f_one_b, zero_bubble_h1
+from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost, simulate
+from pipelab.trace import Event, Setting, Trace
 from pipelab.widgets import Timeline
 from pipelab.widgets.page import timeline_page
 from tests.browser_steps import settled, under_way
@@ -253,6 +256,24 @@ def test_a_prediction_passes_below_labels(sheet, tmp_path):
     assert box["x"] < line["x"] < box["x"] + box["width"]
 
 
+@pytest.mark.parametrize("share", [0.01, 0.27, 0.3])
+def test_the_words_of_a_prediction_are_whole_on_a_phone(sheet, tmp_path, share):
+    """Where there was no room at its left they stood right of the line, outside the picture."""
+    trace = simulate(gpipe(4, 8), Cost(0.01, 0.01, 0.01))
+    path = Timeline(trace, over={(4, 8): share}).to_html(tmp_path / "phone.html")
+    page = sheet(path, viewport={"width": 400, "height": 800})
+    words, plot = (page.locator(part).bounding_box() for part in (".pl-guess-text", ".pl-plot"))
+    assert words["width"] > 100 and plot["x"] - 1 <= words["x"]
+    assert words["x"] + words["width"] <= plot["x"] + plot["width"] + 1
+
+
+def test_a_kitchen_has_messages_and_no_steps(sheet, tmp_path):
+    page = sheet(Timeline(kitchen(3, 6)).to_html(tmp_path / "kitchen.html"))
+    expect(page.get_by_role("group", name="Also show").get_by_role("button")).to_have_text(
+        "Messages"
+    )
+
+
 def test_a_prediction_does_not_strike_out_why_a_rank_is_idle(sheet, tmp_path):
     """The words of each piece that the line crosses stand beside it, in the wider part."""
     trace = simulate(gpipe(4, 1), Cost(0.01, 0.01, 0.01))
@@ -276,6 +297,37 @@ def test_what_looks_like_one_gap_is_labelled_once(sheet, tmp_path):
     )
     texts = [text for y, text in rows if y == sorted({y for y, _ in rows}, key=float)[1]]
     assert len(texts) == 7 and [text for text in texts if text.startswith("waits for 0F")], texts
+    late = [  # each rank's step is within its last gap
+        e._replace(start=e.start + 0.01, end=e.end + 0.01) if e.kind is Kind.STEP else e
+        for e in simulate(gpipe(4, 1), Cost(0.01, 0.01, 0.01, step=0.0002)).events
+        if e.kind is not Kind.STEP or e.rank
+    ]
+    page = sheet(
+        Timeline(Trace(tuple(late), "recorded", Setting("gpipe", 4, 1))).to_html(
+            tmp_path / "step.html"
+        ),
+        viewport={"width": 1800, "height": 900},
+    )
+    words = page.locator(".pl-reason").all_text_contents()
+    assert sum(word.startswith("nothing left") for word in words) == 3, words
+
+
+def test_the_end_of_a_step_does_not_part_what_looks_like_one_gap(sheet, tmp_path):
+    """A STEP of 2 pixels stood between: "nothing left", and "nothing left to compute"."""
+    trace = simulate(gpipe(2, 2), Cost())  # rank 1 has computed all at 7 of 9 s
+    step = Event(1, Kind.STEP, 1, None, 7.8, 7.82)
+    trace = replace(trace, events=(*trace.events, step))
+    page = sheet(Timeline(trace).to_html(tmp_path / "parted.html"))
+    labels = page.locator(".pl-reason").all_text_contents()
+    assert [text for text in labels if text.startswith("nothing")] == ["nothing left to compute"]
+
+
+def test_an_average_over_replicas_is_a_box_with_its_letter(sheet, tmp_path):
+    trace = simulate(lower(one_f_one_b(2, 4), replicas=2), Cost(reduce=3.0))
+    page = sheet(Timeline(trace).to_html(tmp_path / "averaged.html"))
+    assert page.locator(".pl-picture .pl-label").all_text_contents().count("R") == 2
+    expect(page.locator(".pl-legend")).to_contain_text("reduce gradients")
+    assert page.locator(".pl-legend li", has_text="reduce gradients").is_visible()
 
 
 def test_the_legend_names_only_what_the_picture_shows(sheet, tmp_path):

@@ -121,7 +121,7 @@ def test_what_a_learner_s_exception_says_decides_nothing():
 )
 def test_a_failure_is_classified_by_its_type_where_it_is_raised(error, kind, peer, tmp_path):
     recorder = Recorder(0, Progress(tmp_path, 1))
-    recorder.record(Action(0, Kind.F, 1))
+    recorder.record(Action(0, Kind.F, 1)).__enter__()
     failure = failure_of(recorder, error)
     assert (failure.kind, failure.peer, failure.action) == (kind, peer, Action(0, Kind.F, 1))
 

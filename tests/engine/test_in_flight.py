@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.action import COMPUTE, Kind
 from pipelab.engine import Pipeline
-from pipelab.engine.launch.delivery import deliver
+from pipelab.engine.launch.delivery import deliver, writer_of
 from pipelab.errors import PipelabError, PipelineClosed, RankDied, RankError
 from pipelab.schedules import catalogue, one_f_one_b
 from pipelab.schedules.zero_bubble import zero_bubble_h2
@@ -202,7 +202,9 @@ def test_answers_are_read_while_a_message_waits_for_its_reader():
 
     thread = threading.Thread(target=peer)
     thread.start()
-    assert deliver(message, 0, [ours], lambda _: found.append(ours.recv_bytes()) or True, lambda: 5)
+    read = lambda _: found.append(ours.recv_bytes()) or True  # noqa: E731
+    with writer_of(ours) as writer:
+        assert deliver(message, writer, [ours], read, lambda: 5)
     thread.join()
     assert sorted(map(len, found)) == [1 << 20, 1 << 21]
 
@@ -210,6 +212,8 @@ def test_answers_are_read_while_a_message_waits_for_its_reader():
 def test_a_message_that_nobody_reads_ends_with_its_time():
     ours, theirs = Pipe()
     until = time.monotonic() + 0.2
-    assert not deliver(bytes(1 << 22), 0, [ours], lambda _: True, lambda: until - time.monotonic())
-    theirs.close()
-    assert deliver(bytes(1 << 22), 0, [ours], lambda _: False, lambda: 5.0)
+    left, large = (lambda: until - time.monotonic()), bytes(1 << 22)
+    with writer_of(ours) as writer:
+        assert not deliver(large, writer, [ours], lambda _: True, left)
+        theirs.close()
+        assert deliver(large, writer, [ours], lambda _: False, lambda: 5.0)

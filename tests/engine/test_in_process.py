@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from pipelab.engine import Pipeline
 from pipelab.engine.ranks import Ranks
 from pipelab.errors import LaunchError, PipelineClosed, RankError
-from pipelab.schedules import gpipe, one_f_one_b
+from pipelab.schedules import Schedule, communication, gpipe, one_f_one_b, seq1f1b
 from pipelab.schedules.catalogue import build
 from tests.engine.in_process import InProcessRanks
 from tests.engine.one_process import (
@@ -49,6 +49,32 @@ def test_the_gradient_of_one_process_to_the_last_bit(name):
         loss, ours = pipeline.step(x, y).loss, pipeline.gradients()
     assert loss == plain_loop(model, x, y, 3)
     assert_same(ours, gradients(model))
+
+
+def test_a_schedule_is_judged_once_also_when_it_is_made_again(monkeypatch):
+    (x, y), judged = batch(8), []
+    judge = communication._judge
+    monkeypatch.setattr(communication, "_judge", lambda *given: judged.append(1) or judge(*given))
+    model = linears(2)
+    plain_loop(model, x, y, 4)
+    with Pipeline(model, gpipe(2, 4), loss=cross_entropy) as pipeline:
+        for make in (one_f_one_b, gpipe, one_f_one_b):
+            pipeline.use(make(2, 4))
+            pipeline.step(x, y)
+            assert_same(pipeline.gradients(), gradients(model))
+    assert len(judged) == 2
+
+
+def test_slices_are_not_taken_for_microbatches_of_the_same_numbers():
+    sliced = Schedule(tuple(seq1f1b(2, 4, 2).ranks), "same")
+    whole = Schedule(
+        tuple(tuple(a._replace(microbatch=int(a.microbatch)) for a in row) for row in sliced.ranks),
+        "same",
+    )
+    assert whole == sliced and hash(whole) == hash(sliced)
+    with Pipeline(linears(2), sliced, loss=cross_entropy) as pipeline:
+        pipeline.use(whole)
+        assert (pipeline.schedule.slices, pipeline.schedule.num_microbatches) == (1, 8)
 
 
 def test_replicas_add_up():

@@ -4,6 +4,7 @@ import multiprocessing
 import re
 import sys
 import time
+from collections import OrderedDict
 from pathlib import Path
 
 import cloudpickle
@@ -360,3 +361,11 @@ def test_modules_of_torch_travel_by_name():
     modules.append(torch._dynamo.config)
     found = cloudpickle.loads(dumps(modules))
     assert all(one is other for one, other in zip(found, modules, strict=True))
+
+
+def test_an_ordered_dict_keeps_its_order_what_was_set_on_it_and_itself():
+    given = OrderedDict(b=1, a=2)
+    given.versions, given["own"] = [3], given
+    found = cloudpickle.loads(dumps(given))
+    assert type(found) is OrderedDict and [*found] == ["b", "a", "own"]
+    assert found.versions == [3] and found["own"] is found

@@ -44,7 +44,8 @@ def run(pace: Pace, clock: Clock, action: Action, late: float = 0.0, work: float
     """One action: wakes up ``late``, works; start and end as they are recorded."""
     pace.before(action)
     clock.work(late)
-    found = Found(start=pace.now())
+    found = Found()
+    found.start = pace.now()
     clock.work(work)
     pace.after(action, found)
     return found.start - 100, pace.now() - 100

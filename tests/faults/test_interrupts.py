@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from pipelab.engine import Pipeline
 from pipelab.engine.launch import fork_server
-from pipelab.engine.launch.delivery import deliver
+from pipelab.engine.launch.delivery import deliver, writer_of
 from pipelab.engine.launch.interrupt import Uninterrupted
 from pipelab.engine.launch.launched import LaunchedRanks
 from pipelab.errors import PipelabError
@@ -122,10 +122,10 @@ def test_close_from_another_thread_at_100_moments():
 def test_an_interrupt_at_any_moment_of_a_delivery_leaves_no_file():
     """One came between a file's number and the socket that closes it."""
     ours, theirs = Pipe()
-    with ours, theirs:
-        usual = len(os.listdir("/proc/self/fd"))
+    with ours, theirs, writer_of(ours) as writer:
+        usual, large = len(os.listdir("/proc/self/fd")), bytes(1 << 22)  # nobody reads it
         for moment in itertools.count():
-            if not interrupted_at_opcode(moment, deliver, b"[]", 0, [ours], bool, lambda: 1.0):
+            if not interrupted_at_opcode(moment, deliver, large, writer, [ours], bool, lambda: 0.0):
                 break
             assert len(os.listdir("/proc/self/fd")) == usual, moment
     assert moment > 20

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { atWork } from "./at_work.js";
 import {
-  at, bytesOf, details, doing, find, follow, idleTexts, partOf, readTrace, stops, token, within,
+  at, bytesOf, details, doing, find, follow, idleTexts, isBox, partOf, readTrace, stops, token, within,
 } from "./data.js";
 
 const read = (name) => {
@@ -112,6 +112,15 @@ assert.equal(doing(cut(6), 0, 5.5).words, "waits");
 assert.equal(atWork(cut(34), 3, trace).words, "has computed all its actions");
 
 // An F and a B that overlap share their row: the F has the upper half, the B the lower one.
+// An average over replicas is what a rank does that computes nothing meanwhile; else it is a message.
+const averaged = read("averaged.json");
+const [inRows, beside] = [true, false].map((wanted) => Array.from({ length: averaged.n }, (_, i) => i)
+  .filter((i) => token(averaged, i).endsWith("REDUCE_GRAD") && isBox(averaged, i) === wanted)
+  .map((i) => token(averaged, i)));
+assert.deepEqual([inRows, beside], [["0REDUCE_GRAD", "1REDUCE_GRAD"], ["2REDUCE_GRAD", "3REDUCE_GRAD"]]);
+assert.equal(doing(averaged, 0, averaged.span.to - 0.1).words, "0REDUCE_GRAD: gradient all-reduce");
+assert.equal(doing(averaged, 1, averaged.span.to - 0.1).words, "has nothing left to compute");
+
 const pairs = read("pairs.json");
 const [upper, lower] = ["0F3", "3B1"].map((wanted) => Array.from({ length: pairs.n }, (_, i) => i)
   .find((i) => token(pairs, i) === wanted));

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelab.schedules import dual_pipe_v, one_f_one_b, seq1f1b, zero_bubble_v
+from pipelab.schedules import dual_pipe_v, interleaved, one_f_one_b, seq1f1b, zero_bubble_v
+from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Trace
 from pipelab.widgets import bundle
@@ -102,6 +103,8 @@ def test_front(case, tmp_path):
     write_trace(simulate(seq1f1b(2, 3, 2), Cost()), folder / "slices.json")
     pairs = simulate(dual_pipe_v(2, 5), Cost(latency=0.1, overlapped=2.5))
     write_trace(pairs, folder / "pairs.json")
+    averaged = simulate(lower(interleaved(2, 2), replicas=2), Cost(reduce=3.0))
+    write_trace(averaged, folder / "averaged.json")
     shutil.copy(HERE / "addresses.json", folder)
     shutil.copy(case, folder / case.name)
     result = run(folder, node(), case.name)

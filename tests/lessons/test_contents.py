@@ -12,7 +12,8 @@ from pipelab.lessons.chapters import MODULES, chapter_of, exercise_names, questi
 from pipelab.lessons.contents import GLOSSARY, glossary, linked
 from pipelab.lessons.edition import course_of, generate, read
 
-NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
+ROOT = Path(__file__).parent.parent.parent
+NOTEBOOKS = ROOT / "notebooks"
 COURSE = course_of(NOTEBOOKS / "teacher")
 STORE = "python -m tests.lessons.store writes it again"
 
@@ -50,6 +51,28 @@ def test_links_are_made_again_when_a_lesson_is_added_or_leaves():
     assert COURSE[4].file in everything.cells[1].source
     assert COURSE[4].file not in fewer.cells[1].source
     assert len(everything.cells) == len(fewer.cells) == len(read(path).cells)
+
+
+def test_a_slot_is_one_f_long_in_every_lesson():
+    """Of *m* + *p* − 1, each is an F and a B: lessons 4 and 6 called that a slot, too."""
+    chapters = (ROOT / "pipelab" / "lessons" / "chapters").glob("ch0[46]_*.py")
+    texts = [path.read_text("utf-8") for path in chapters]
+    texts += [c.source for path in NOTEBOOKS.glob("teacher/*.ipynb") for c in read(path).cells]
+    for text in texts:
+        words = re.sub(r"[*`\"\s]+", " ", text)
+        assert not re.search(r"(?:[−-] 1|\bm|m \+ 3|p) slots", words), words
+    assert "slot" not in "".join(c.source for c in read(NOTEBOOKS / COURSE[6].file).cells)
+
+
+def test_a_share_is_printed_in_one_form():
+    """60 %: cells printed "60%" below a text that says 60 %."""
+    paths = [*(ROOT / "pipelab").rglob("*.py"), *NOTEBOOKS.rglob("*.md"), ROOT / "README.md"]
+    texts = {path: path.read_text("utf-8") for path in paths}
+    for path in (*NOTEBOOKS.glob("*.ipynb"), *NOTEBOOKS.glob("teacher/*.ipynb")):
+        texts[path] = "\n".join(cell.source for cell in read(path).cells)
+    for path, text in texts.items():
+        found = re.search(r":[\d.]*%\}|\bbubble \d+%", text)
+        assert not found, f"{path.name}: {found}"
 
 
 def test_the_glossary_has_every_word_with_its_lessons():

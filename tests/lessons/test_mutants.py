@@ -20,7 +20,7 @@ ANSWERS = {
     "04.1": right.gpipe_backwards_in_reverse,
     "04.2": right.enough_by_formula,
     "05.2": right.weights_as_fractions,
-    "06.2": right.speedup_in_slots,
+    "06.2": right.speedup_in_units,
 }
 
 

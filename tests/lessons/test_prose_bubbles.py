@@ -1,5 +1,7 @@
 """What lesson 11 states: on paper by the simulator, recorded by its stored run."""
 
+import re
+
 import pytest
 
 from pipelab.lessons.chapters.ch11_draws import given, papers
@@ -43,18 +45,14 @@ def test_11_the_rows_of_an_exercise_are_1f1b_and_miss_nothing_but_w():
 
 def test_11_recorded():
     """What answers a prediction is not stored: there the teacher's cells prove it, in nbval."""
-    rows = {
-        row.split()[0]: row.split()[1:] for row in said("11", "family").splitlines() if row.strip()
-    }
-    assert rows["zero_bubble_h2"] == ["11.1%", "13.5%", "48", "7"]
-    assert rows["zero_bubble_v"] == ["5.9%", "16.5%", "96", "4"]
+    columns = [re.split(r" {2,}", row) for row in said("11", "family").splitlines()]
+    rows = {name: others for name, *others in columns}
+    assert rows["zero_bubble_h2"] == ["11.1 %", "13.5 %", "48", "7"]
+    assert rows["zero_bubble_v"] == ["5.9 %", "16.5 %", "96", "4"]
     assert "h1: trains" in said("11", "budget") and "h2: rank 0 ran out" in said("11", "budget")
-    rows = {
-        row.split()[0]: row.split()[1:]
-        for row in said("11", "barrier-paper").splitlines()
-        if row.strip()
-    }
-    assert rows["1f1b"] == ["27.3%", "27.3%"] and rows["zero_bubble_h2"] == ["0.0%", "11.1%"]
+    columns = [re.split(r" {2,}", row) for row in said("11", "barrier-paper").splitlines()]
+    rows = {name: others for name, *others in columns}
+    assert rows["1f1b"] == ["27.3 %", "27.3 %"] and rows["zero_bubble_h2"] == ["0.0 %", "11.1 %"]
     slow = said("11", "link").strip().splitlines()[-1].split()
     assert slow == ["0.5", "F", "36.00", "35.50", "45.00"]
     rows = [row.split() for row in said("11", "formula").splitlines() if row.strip()]

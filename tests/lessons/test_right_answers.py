@@ -280,9 +280,9 @@ def choose_with_a_limit(budget):
     return ["gpipe" if budget >= 951_824 else "1f1b", 4, 8]
 
 
-def speedup_in_slots(p, m, message):
-    slot = 1 / (m * p)
-    return 1 / (m * slot + (p - 1) * (slot + 2 * message))
+def speedup_in_units(p, m, message):
+    unit = 1 / (m * p)  # F + B
+    return 1 / (m * unit + (p - 1) * (unit + 2 * message))
 
 
 def speedup_in_numpy(p, m, message):
@@ -586,7 +586,7 @@ RIGHT = {
     "05.1": [combine_sums, combine_in_numpy],
     "05.2": [weights_as_fractions, weights_in_torch],
     "06.1": [choose_with_a_limit],
-    "06.2": [speedup_in_slots, speedup_in_numpy],
+    "06.2": [speedup_in_units, speedup_in_numpy],
     "07.1": [one_f_one_b_as_it_comes, one_f_one_b_with_spaces],
     "07.2": [peak_by_events, peak_in_numpy, peak_until_the_first_has_gone],
     "09.1": [order_as_it_comes, order_as_text],

@@ -114,45 +114,45 @@ def two_ranks_when_tight(budget):
     return ("1f1b", 2, 8) if budget < 1_000_000 else ("gpipe", 4, 8)
 
 
-def _speed(slots, waits):
-    return 1 / (slots + waits)
+def _speed(units, waits):
+    return 1 / (units + waits)
 
 
-def _slots(p, m):
+def _units(p, m):
     return (m + p - 1) / (m * p)
 
 
 def one_microbatch_needs_no_message(p, m, message):
-    return _speed(_slots(p, m), 2 * (p - 1) * message if m > 1 else 0.0)
+    return _speed(_units(p, m), 2 * (p - 1) * message if m > 1 else 0.0)
 
 
 def two_messages_in_all(p, m, message):
-    return _speed(_slots(p, m), 2 * message if p > 1 else 0.0)
+    return _speed(_units(p, m), 2 * message if p > 1 else 0.0)
 
 
-def hidden_behind_a_slot(p, m, message):
+def hidden_behind_a_unit(p, m, message):
     left = max(0.0, message - 1 / (m * p))
-    return _speed(_slots(p, m), 2 * (p - 1) * left)
+    return _speed(_units(p, m), 2 * (p - 1) * left)
 
 
 def one_rank_pays(p, m, message):
-    return _speed(_slots(p, m), 2 * max(1, p - 1) * message)
+    return _speed(_units(p, m), 2 * max(1, p - 1) * message)
 
 
 def forwards_alone(p, m, message):
-    return _speed(_slots(p, m), (p - 1) * message)
+    return _speed(_units(p, m), (p - 1) * message)
 
 
 def a_message_for_each_rank(p, m, message):
-    return _speed(_slots(p, m), 2 * p * message if p > 1 else 0.0)
+    return _speed(_units(p, m), 2 * p * message if p > 1 else 0.0)
 
 
 def each_microbatch_waits(p, m, message):
-    return _speed(_slots(p, m), 2 * m * (p - 1) * message)
+    return _speed(_units(p, m), 2 * m * (p - 1) * message)
 
 
 def messages_forgotten(p, m, message):
-    return _speed(_slots(p, m), 0.0)
+    return _speed(_units(p, m), 0.0)
 
 
 def no_bubble(p, m, message):
@@ -164,17 +164,17 @@ def two_ranks_assumed(p, m, message):
 
 
 def microbatches_not_shorter(p, m, message):
-    """A slot is a p-th of the step, however many microbatches there are."""
+    """F + B is a p-th of the step, however many microbatches there are."""
     return _speed((m + p - 1) / p, 2 * (p - 1) * message)
 
 
 def no_more_than_microbatches(p, m, message):
     """As if ranks beyond the m-th did not help."""
-    return _speed(_slots(min(p, m), m) if m > 1 else 1.0, 2 * (p - 1) * message)
+    return _speed(_units(min(p, m), m) if m > 1 else 1.0, 2 * (p - 1) * message)
 
 
-def messages_share_the_slots(p, m, message):
-    return _speed(_slots(p, m), 2 * (p - 1) * message / m)
+def messages_share_the_units(p, m, message):
+    return _speed(_units(p, m), 2 * (p - 1) * message / m)
 
 
 def as_text(p, m, message):
@@ -244,7 +244,7 @@ FORGOT = {
     "06.2": [
         (one_microbatch_needs_no_message, "a single microbatch, with messages that take time"),
         (two_messages_in_all, "messages between more than two ranks"),
-        (hidden_behind_a_slot, "messages that take time"),
+        (hidden_behind_a_unit, "messages that take time"),
         (one_rank_pays, "one rank, however long a message takes"),
         (forwards_alone, "messages that take time"),
         (a_message_for_each_rank, "messages that take time"),
@@ -254,9 +254,9 @@ FORGOT = {
         (two_ranks_assumed, "rank"),
         (microbatches_not_shorter, "microbatch"),
         (no_more_than_microbatches, "microbatch"),
-        (messages_share_the_slots, "more than one microbatch, with messages that take time"),
         (eight_times_at_most, "more than eight times as fast"),
         (two_hundred_microbatches_at_most, "more than forty microbatches"),
+        (messages_share_the_units, "more than one microbatch, with messages that take time"),
         (four_times_at_most, "more than four times as fast"),
         (never_slower_than_one, "so slow that one rank is faster"),
     ],

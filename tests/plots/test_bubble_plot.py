@@ -1,10 +1,13 @@
 """The bubble against microbatches: every point and cross is where it was recorded or predicted."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from pipelab.plots import plot_bubble
+from pipelab.schedules import gpipe
+from pipelab.simulator import Cost, simulate
 
 RECORDED = {(4, m): 3 / (m + 3) + 0.01 for m in (1, 2, 4, 8, 16)}
 
@@ -41,6 +44,22 @@ def test_words_and_table_say_the_same():
     assert html.count("<tr>") == 6 and "The same as a table</summary>" in html
     assert "p = 4, m = 8: 28 %, formula 27 %, predicted 10 %" in figure.alt
     assert repr(figure).splitlines()[4].split() == ["4", "8", "0.28", "0.27", "0.10"]
+
+
+def test_a_point_recorded_while_the_machine_was_busy_is_hollow_and_says_so():
+    calm = simulate(gpipe(4, 8), Cost(0.01, 0.01, 0.01))
+    busy = replace(simulate(gpipe(4, 4), Cost(0.01, 0.01, 0.01)), source="recorded")
+    busy = replace(busy, setting=replace(busy.setting, late=22, timed=32, lost=0.4))
+    figure = plot_bubble({(4, 8): calm, (4, 4): busy, (4, 2): 0.6})
+    drawn = lines_of(figure)
+    assert [*drawn["recorded"].get_xdata()] == [8, 2]
+    hollow = drawn["recorded while the machine was busy"]
+    assert [*hollow.get_xdata()] == [4] and hollow.get_markerfacecolor() == "none"
+    assert [*hollow.get_ydata()] == pytest.approx([100 * busy.bubble_fraction])
+    share = round(100 * busy.bubble_fraction)
+    assert f"m = 4: {share} % on a busy machine, formula 43 %" in figure.alt
+    assert [row[2] for row in figure.rows][1].endswith("on a busy machine")
+    assert figure.alt.count("busy") == 1
 
 
 def test_nothing_recorded_is_refused():

@@ -83,6 +83,17 @@ def test_a_budget_is_a_line_in_each_row_and_says_who_exceeds_it():
     assert "kept by every rank" in plot_memory(RECORDED, budget=max(peaks)).alt
 
 
+def test_the_legend_shows_the_budget_and_the_peaks_as_they_are_drawn():
+    """Two signs for a dashed line, in letters, looked like a whole one."""
+    figure = plot_memory(RECORDED, budget=10)
+    (ax,) = figure.axes
+    entries = {line.get_label(): line for line in ax.get_legend().get_lines()}
+    (drawn,) = (c for c in ax.collections if c.get_label() == "budget")
+    budget = entries["budget, 10 B"]
+    assert budget._unscaled_dash_pattern == drawn._us_linestyles[0]
+    assert entries["peak of a rank"].get_marker() == marks(figure)[0].get_marker() == "v"
+
+
 @pytest.mark.parametrize("budget", [0, -5])
 def test_a_budget_of_nothing_is_refused(budget):
     with pytest.raises(ValueError, match="above 0"):

@@ -15,8 +15,9 @@ from pipelab.action import COMPUTE, MESSAGES, Kind
 from pipelab.plots import describe, palette, plot_compare, plot_timeline
 from pipelab.plots.picture import LARGE
 from pipelab.plots.terminal import source_text
-from pipelab.schedules import gpipe, one_f_one_b
+from pipelab.schedules import gpipe, interleaved, one_f_one_b
 from pipelab.schedules.catalogue import title_of
+from pipelab.schedules.communication import lower
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace
 from pipelab.trace.idle import explain_idle
@@ -101,6 +102,20 @@ def test_there_is_one_box_per_event_from_its_start_to_its_end(name):
             assert {*path.vertices[:, 1].round()} == {e.rank}
 
 
+@pytest.mark.parametrize("messages", [True, False])
+def test_an_average_over_replicas_has_a_box_unless_its_rank_computes_meanwhile(messages):
+    trace = simulate(lower(interleaved(2, 2), replicas=2), Cost(reduce=3.0))
+    figure = plot_timeline(trace, messages=messages)
+    found = sorted(boxes(figure.axes[0], Kind.REDUCE_GRAD))
+    in_rows = [(15.0, 18.0), (13.0, 16.0)]  # of ranks 0 and 1; the others run beside a B
+    beside = [(11.0, 14.0), (9.0, 12.0)] if messages else []
+    assert [box[:2] for box in found] == sorted(in_rows + beside)
+    low = [box[:2] for box in found if box[2] % 1 < 0.4]
+    assert sorted(low) == sorted(beside)
+    texts = [t.get_text() for t in figure.axes[0].get_legend().get_texts()]
+    assert any("reduce" in text for text in texts)
+
+
 @every_trace
 def test_all_boxes_of_a_kind_are_one_collection(name):
     ax = drawn(name)
@@ -122,9 +137,10 @@ def test_shaded_idle_time_is_one_minus_utilisation(name):
     trace = TRACES[name]
     ax = drawn(name)
     idle = [0.0] * trace.num_ranks
+    last = max((e.end for e in computed(trace)), default=0.0)  # what follows is no idle time of it
     for label in [c.get_label() for c in ax.collections if c.get_label().startswith("idle: ")]:
         for left, right, *rows in boxes(ax, label):
-            idle[round(sum(rows) / 2)] += right - left
+            idle[round(sum(rows) / 2)] += max(0.0, min(right, last) - left)
     if trace.duration:
         wanted = [(1 - share) * trace.duration for share in trace.utilisation]
         assert idle == pytest.approx(wanted, abs=1e-9 * trace.duration)

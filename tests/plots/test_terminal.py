@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipelab.action import COMPUTE, Kind
 from pipelab.plots import describe, timeline_text
-from pipelab.plots.terminal import bubble_text, table, table_html
+from pipelab.plots.terminal import bubble_text, source_text, table, table_html
 from pipelab.schedules import gpipe, one_f_one_b
 from pipelab.simulator import Cost, simulate
 from pipelab.trace import Event, Setting, Trace
@@ -48,7 +48,7 @@ def test_1f1b_of_two_ranks_stands_at_its_columns():
         "rank 1 ··F0B0══F1B1══F2B2══F3B3══····  20 % idle",
         "       └0        └5        └10       └15 s",
         "       F forward   B backward   · idle",
-        "       predicted · 1f1b · 2 ranks · 4",
+        "       predicted · 1F1B · 2 ranks · 4",
         "       microbatches · simulator · F 1000 ms, B",
         "       2000 ms",
     ]
@@ -164,7 +164,7 @@ def test_the_legend_names_what_occurs():
 
 def test_the_source_is_named():
     for trace in TRACES.values():
-        assert trace.source_line in " ".join(timeline_text(trace).split())
+        assert source_text(trace) in " ".join(timeline_text(trace).split())
 
 
 def test_description_says_what_the_picture_shows():

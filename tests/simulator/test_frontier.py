@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from pipelab.errors import DeadlockError, ScheduleError
 from pipelab.plots import plot_frontier
 from pipelab.schedules import Schedule, one_f_one_b, validate, zero_bubble_v
-from pipelab.schedules.catalogue import BUILDERS, title_of
+from pipelab.schedules.catalogue import BUILDERS, build, title_of
 from pipelab.schedules.counts import peak_activations
 from pipelab.simulator import Cost, best_schedule, frontier, par, simulate
 
@@ -134,6 +134,22 @@ def test_no_name_covers_another_one_or_a_point(p, m):
         assert not any(box.overlaps(other) for other in names[:i]), ax.texts[i].get_text()
         assert not any(box.contains(*point) for point in points), ax.texts[i].get_text()
         assert ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 + 1
+
+
+def test_no_name_touches_what_was_recorded():
+    cost, half = Cost(0.01, 0.01, 0.01), Cost(0.005, 0.005, 0.005)
+    names = {"1f1b": cost, "interleaved": half, "zero_bubble_h1": cost, "v_min": half}
+    runs = [replace(simulate(build(n, 4, 8), pace), source="recorded") for n, pace in names.items()]
+    figure = plot_frontier(frontier(4, 8, cost), recorded=runs)
+    (ax,) = figure.axes
+    FigureCanvasAgg(figure).draw()
+    crosses = [ax.transData.transform(xy) for xy in ax.lines[2].get_xydata()]
+    assert len(crosses) == 4
+    for text in ax.texts:
+        box = Text.get_window_extent(text).padded(figure.dpi / 72 * 5)  # half of a cross
+        touched = [at for at in crosses if box.contains(*at)]
+        own = [at for at in touched if abs(at - ax.transData.transform(text.xy)).max() < 1]
+        assert len(touched) == len(own), text.get_text()
 
 
 def test_what_was_recorded_is_drawn_beside_it():

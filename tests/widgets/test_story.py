@@ -109,7 +109,7 @@ def test_the_lab_of_the_kitchen_has_two_numbers_and_an_order():
         trace = lab.wait()
         assert trace.duration / MINUTE == pytest.approx(4, rel=0.3)
         assert {e.kind.value for e in trace.events} <= {"F", "SEND_F", "RECV_F", "WAIT"}
-        assert lab.title == "Run 1: passed along: 2 cooks, 3 dishes." and not lab.session
+        assert lab.title == "Run 1: passed along, 2 cooks, 3 dishes." and not lab.session
         for text in [lab.title, lab.summary, *texts(lab.figures)]:
             assert not OURS.search(text), text
     finally:

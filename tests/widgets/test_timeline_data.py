@@ -17,7 +17,8 @@ from pipelab.action import COMPUTE, Kind
 from pipelab.errors import TraceError
 from pipelab.schedules import Schedule, gpipe, one_f_one_b
 from pipelab.simulator import Cost, simulate
-from pipelab.trace import Event, Setting, Trace, explain_idle
+from pipelab.trace import Event, Setting, Trace
+from pipelab.trace.picture_rows import drawn_idle
 from pipelab.widgets import Timeline, bundle
 from pipelab.widgets.data import KINDS, head, packed, sentence
 from pipelab.widgets.overlay import overlay
@@ -52,7 +53,7 @@ def test_the_columns_hold_every_event(trace):
 
 @pytest.mark.parametrize("trace", [RECORDED, UNEVEN, simulate(one_f_one_b(1, 1), Cost())])
 def test_every_piece_of_idle_time_has_its_reason_in_words(trace):
-    shown, pieces = head(trace)["idle"], explain_idle(trace)
+    shown, pieces = head(trace)["idle"], drawn_idle(trace)
     assert len(shown["words"]) == len(pieces)
     for i, piece in enumerate(pieces):
         words = shown["texts"][shown["words"][i]]

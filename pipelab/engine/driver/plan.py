@@ -88,20 +88,24 @@ def runs(shares: list[Share], schedule: Schedule, options: Mapping[str, Any]) ->
     home = schedule.rank_of_stage
     first, last = home[0], home[schedule.num_stages - 1]
     asked = time.monotonic()
-    return [
-        Run(
-            inputs=share.inputs if rank == first else None,
-            targets=share.targets if rank == last else None,
-            sizes=share.sizes,
-            weights=share.weights,
-            first=share.first,
-            asked=asked,
-            trial=share.trial if rank == last else None,
-            **options,
-        )
-        for share in shares
-        for rank in range(schedule.num_ranks)
-    ]
+    ends = [(rank == first, rank == last) for rank in range(schedule.num_ranks)]
+    found = []
+    for share in shares:
+        made = {
+            (has_inputs, has_targets): Run(
+                inputs=share.inputs if has_inputs else None,
+                targets=share.targets if has_targets else None,
+                sizes=share.sizes,
+                weights=share.weights,
+                first=share.first,
+                asked=asked,
+                trial=share.trial if has_targets else None,
+                **options,
+            )
+            for has_inputs, has_targets in set(ends)
+        }
+        found += [made[end] for end in ends]  # ranks in between get the same one
+    return found
 
 
 def _homes(lowered: Lowered, replica: int) -> dict[int, int]:

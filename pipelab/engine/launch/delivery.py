@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from os import dup
 
-from pipelab.engine.launch.interrupt import Uninterrupted
-
 _LENGTH = struct.Struct("!i")  # in front of a message, as Connection has it (Lib/multiprocessing)
 _LONG = struct.Struct("!iQ")  # of 2 GB and more
 _MOST = 0x7FFFFFFF
@@ -22,40 +20,44 @@ _MOST = 0x7FFFFFFF
 
 def deliver(
     message: bytes,
-    to: int,
+    writer: socket.socket,
     pipes: Sequence[Connection],
     read: Callable[[int], bool],
     seconds_left: Callable[[], float],
 ) -> bool:
-    """Write a message into one of the ranks' pipes, and read what comes from all of them meanwhile.
+    """Write a message to one rank, and read what comes from all of them meanwhile.
 
     A message for a rank that has ended is dropped: the rank's answer, which does not come, names
     it.
 
     Args:
-        to: the place of its pipe.
+        writer: the writing end of its pipe.
         read: called with the place of a pipe that has an answer; says whether more may come there.
         seconds_left: of the time that this may take.
 
     Returns:
         Whether all was written in time.
     """
+    left = _write(writer, memoryview(_framed(message)))
+    if not left:  # as nearly always
+        return True
     places = {pipe.fileno(): place for place, pipe in enumerate(pipes)}
     poll = select.poll()
     for file in places:
         poll.register(file, select.POLLIN)
-    with Uninterrupted():  # a file that no object has yet would stay open
-        writer = socket.socket(fileno=dup(pipes[to].fileno()))
-    with writer:
-        poll.register(writer, select.POLLOUT)
-        left = _write(writer, memoryview(_framed(message)))
-        while left and (seconds := seconds_left()) > 0.0:
-            for file, _ in poll.poll(min(1.0, seconds) * 1e3):
-                if file == writer.fileno():
-                    left = _write(writer, left)
-                elif not read(places[file]):
-                    poll.unregister(file)
+    poll.register(writer, select.POLLOUT)
+    while left and (seconds := seconds_left()) > 0.0:
+        for file, _ in poll.poll(min(1.0, seconds) * 1e3):
+            if file == writer.fileno():
+                left = _write(writer, left)
+            elif not read(places[file]):
+                poll.unregister(file)
     return not left
+
+
+def writer_of(pipe: Connection) -> socket.socket:
+    """The same end of a pipe, to write into as much as there is room for. To be closed."""
+    return socket.socket(fileno=dup(pipe.fileno()))
 
 
 def _framed(message: bytes) -> bytes:

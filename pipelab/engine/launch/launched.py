@@ -149,11 +149,13 @@ class LaunchedRanks:
             deadline.note(self.begun())
             return deadline.left()
 
-        pipes = self._processes.pipes
+        pipes, writers = self._processes.pipes, self._processes.writers
         self._given.append(commands)
+        message, last = b"", None
         for rank, command in enumerate(commands):
-            message = _message(rank, command)
-            if not deliver(message, rank, pipes, self._read_early, seconds_left):
+            if command is not last:  # several may get the same
+                message, last = _message(rank, command), command
+            if not deliver(message, writers[rank], pipes, self._read_early, seconds_left):
                 late = [rank for rank, early in enumerate(self._early) if not early]
                 raise timed_out(self._findings(self._given[0], {}, late, set()))
 
@@ -210,11 +212,12 @@ class LaunchedRanks:
         ended: set[int],
     ) -> Findings:
         has_failed = any(isinstance(answer, Failure) for answer in answers.values())
+        absent = {rank: self._absent(rank, rank in ended) for rank in missing}
         return Findings(
             commands,
             answers,
-            {rank: self._absent(rank, rank in ended) for rank in missing},
-            self.begun(),
+            absent,
+            self.begun() if absent or has_failed else (),
             self.timeout if has_failed else self.answer_timeout,
         )
 

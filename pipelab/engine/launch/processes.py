@@ -6,6 +6,7 @@ even if their start was interrupted. Their folder is removed as soon as they are
 nothing is left on the disk, however they end.
 """
 
+import socket
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -17,6 +18,7 @@ import torch
 
 from pipelab.engine.launch import fork_server, rank_process
 from pipelab.engine.launch.child import Child
+from pipelab.engine.launch.delivery import writer_of
 from pipelab.engine.launch.interrupt import Uninterrupted
 from pipelab.engine.launch.leftovers import PrivateFolder
 from pipelab.engine.launch.refused import refused
@@ -39,6 +41,7 @@ class Processes:
     def __init__(self, num_ranks: int):
         self.all: list[Child] = []
         self.pipes: list[Connection] = []
+        self.writers: list[socket.socket] = []  # of the same pipes
         self._closing = threading.RLock()  # two threads would close the pipe's file twice
         with ExitStack() as opened:
             try:
@@ -81,7 +84,12 @@ class Processes:
         """The rank's end of a new pipe; ours is kept."""
         ours, theirs = fork_server.pipe()
         self.pipes.append(ours)
+        self.writers.append(writer_of(ours))
         return theirs
+
+    @property
+    def _ends(self) -> list[Connection | socket.socket]:
+        return [*self.pipes, *self.writers]
 
     def remove_folder(self) -> None:
         """Remove the folder: the ranks are connected, and hold open what they still need."""
@@ -98,8 +106,8 @@ class Processes:
         """Make all ranks end, kill those that do not, and close all that is open."""
         with Uninterrupted():
             self.close_lifeline()
-            for pipe in self.pipes:
-                pipe.close()
+            for end in self._ends:
+                end.close()
             until = time.monotonic() + _EXIT_TIME
             for child in self.all:
                 if not child.has_ended(max(0.0, until - time.monotonic())):
@@ -112,8 +120,8 @@ class Processes:
 
     def forget(self) -> None:
         """In a forked child: close the copies of pipes and files, and end nothing."""
-        for pipe in [*self.pipes, self._read_end, self._lifeline]:
-            pipe.close()
+        for end in [*self._ends, self._read_end, self._lifeline]:
+            end.close()
         for child in self.all:
             child.close()
         self.progress.close()

@@ -24,8 +24,12 @@ from pipelab.partition.tree import Flat
 from pipelab.simulator import Cost
 from pipelab.trace import UNDISTURBED, Disturbance, Memory
 
-Row = tuple[int, int, int, int | None, float, float, int, int | None]
-"""An ``Event`` as a rank sends it: its kind is its place in ``Kind``, which pickles faster."""
+Head = tuple[int, int, int, int | None]
+Row = tuple[Head, float, float, int, int | None]
+"""An ``Event`` as a rank sends it, in front what is known of it before it happens.
+
+Its kind is its place in ``Kind``, which pickles faster.
+"""
 
 Seen = tuple[str, str, int, float, float]
 """An ``Operator`` as ranks send it: name, device, thread, start and end on the machine's clock."""
@@ -187,11 +191,21 @@ class Done:
 def dumps(message: object) -> bytes:
     """One message as bytes."""
     buffer = io.BytesIO()
-    # what a rank found may be of a learner's class
-    is_plain = isinstance(message, Run) or (isinstance(message, Done) and not message.found)
-    pickler = FastPickler if is_plain else Pickler
+    pickler = FastPickler if _is_plain(message) else Pickler
     pickler(buffer, protocol=5).dump(message)
     return buffer.getvalue()
+
+
+def _is_plain(message: object) -> bool:
+    """Whether no class of a learner's can be in it."""
+    match message:
+        case Run():
+            return True
+        case Use():
+            return type(message.pace) in (Cost, type(None))
+        case Done():
+            return not message.found
+    return False
 
 
 class PipeEnded(Exception):

@@ -10,6 +10,7 @@ compiled functions     as what was compiled and how; the rank compiles it again
 import copyreg
 import io
 import pickle
+from collections import OrderedDict
 from contextlib import suppress
 from importlib import import_module
 from operator import attrgetter
@@ -24,12 +25,27 @@ from torch.nn.utils import parametrize
 from pipelab.partition.tree import raw_bytes
 from pipelab.tracebacks import reduced_code
 
+# what may be made otherwise than pickle would, by us or by cloudpickle
+_OURS = (nn.Module, Tensor, type, FunctionType, CodeType, ModuleType, torch.jit.ScriptFunction)
+
+
+_TABLES = cloudpickle.Pickler.dispatch_table.maps
+
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """For a learner's models, losses and functions, also those of a notebook cell."""
 
+    def __init__(self, file: io.BytesIO, protocol: int):
+        # flat: cloudpickle's chain of dicts, in Python, would be asked for each object
+        self.dispatch_table = {}
+        for table in (*reversed(_TABLES), {OrderedDict: _reduce_ordered}):
+            self.dispatch_table.update(table)
+        super().__init__(file, protocol=protocol)
+
     def reducer_override(self, obj: object) -> Any:
         """How to make ``obj`` again; NotImplemented leaves it to its own class."""
+        if not isinstance(obj, _OURS):  # most: numbers, names, dicts
+            return NotImplemented
         if type(obj) is Tensor:
             return _reduce_tensor(obj)
         if type(obj) is CodeType:
@@ -45,6 +61,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if type(obj) is FunctionType and hasattr(obj, "_torchdynamo_orig_callable"):
             return _reduce_compiled(obj) or super().reducer_override(obj)
         return super().reducer_override(obj)
+
+
+def _reduce_ordered(ordered: OrderedDict[Any, Any]) -> Any:
+    """As its own, which looks for slots: each module has a dozen of them."""
+    return OrderedDict, (), vars(ordered) or None, None, iter(ordered.items())
 
 
 def _reduce_tensor(tensor: Tensor) -> Any:

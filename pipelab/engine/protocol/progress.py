@@ -10,7 +10,6 @@ first the place, then the count, which says where the reader finds what is whole
 import mmap
 import struct
 import time
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ _KINDS = list(Kind)
 _NUMBER = {kind: number for number, kind in enumerate(_KINDS)}
 _NONE = -1
 _NOTHING = _NONE, _NONE, _NONE
+_pack_count, _pack_since = _COUNT.pack, _SINCE.pack
 
 
 class Wanted(NamedTuple):
@@ -76,10 +76,16 @@ class Progress:
         self, rank: int, action: Action, wanted: Wanted | None = None, since: float | None = None
     ) -> None:
         """Note what a rank begins, which message it waits for, and since when; None: now."""
+        self.write_packed(
+            rank, packed(action, wanted), time.monotonic() if since is None else since
+        )
+
+    def write_packed(self, rank: int, what: bytes, since: float) -> None:
+        """The same, of what ``packed`` gave."""
         self._count = count = self._count + 1
-        place = _packed(action, wanted) + _SINCE.pack(time.monotonic() if since is None else since)
-        self._page[self._places[rank][count % 2]] = place  # not by pack_into: it writes zeros first
-        self._page[self._counts[rank]] = _COUNT.pack(count)
+        place = what + _pack_since(since)  # not by pack_into: it writes zeros first
+        self._page[self._places[rank][count % 2]] = place
+        self._page[self._counts[rank]] = _pack_count(count)
 
     def begun(self) -> tuple[Begun, ...]:
         """What each rank began last, in rank order; empty once closed.
@@ -105,8 +111,11 @@ class Progress:
         self._page.close()
 
 
-@lru_cache(maxsize=1 << 12)  # a step has the same ones again
-def _packed(action: Action, wanted: Wanted | None) -> bytes:
+def packed(action: Action, wanted: Wanted | None) -> bytes:
+    """What a rank begins, and which message it waits for, as the page has it.
+
+    For those who write the same again.
+    """
     stage, kind, microbatch = action
     rest = _NOTHING
     if wanted is not None:

@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
-from pipelab.action import BUSY, SENDS, Action
+from pipelab.action import Action
 from pipelab.engine.rank.recorder import Found
 
 LONG_ACTION = 0.004  # seconds: about as often as Linux looks for a better core
@@ -56,12 +56,12 @@ class Affinity:
 
     def before(self, action: Action) -> None:
         """Yield before what keeps the core busy."""
-        if self.yields and action.kind in BUSY:
+        if self.yields:
             os.sched_yield()
 
     def after(self, action: Action, found: Found) -> None:
         """Yield after a SEND, which gloo's thread carries out."""
-        if self.yields and action.kind in SENDS:
+        if self.yields:
             os.sched_yield()
 
     def begin_step(self) -> None:

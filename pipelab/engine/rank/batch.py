@@ -1,13 +1,13 @@
 """One batch on one rank: its microbatches, the results that wait, and which message goes where."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pipelab.action import MESSAGES, SENDS, Action, Kind, Overlap, produces
+from pipelab.action import COMPUTE, MESSAGES, SENDS, Action, Kind, Overlap
 from pipelab.engine.protocol.commands import Run
 from pipelab.engine.protocol.progress import Wanted
 from pipelab.engine.rank.recorder import waiting_for
@@ -25,22 +25,39 @@ class Need(NamedTuple):
     Attributes:
         action: which takes it.
         recv: which has opened its buffer.
-        wait: the event of waiting for it.
         wanted: its SEND, and on which rank.
+        wait: the event of waiting for it.
     """
 
     action: Action
     recv: Action
-    wait: Action
     wanted: Wanted
+    wait: tuple[Action, Wanted]
+
+
+class Part(NamedTuple):
+    """What a rank runs of its row in one batch.
+
+    Attributes:
+        together: for each action of a pair that overlaps, the pair, if the batch has both.
+        needs: what to wait for before each action.
+    """
+
+    actions: Sequence[Action]
+    num_computing: int
+    together: Mapping[Action, Overlap]
+    needs: Mapping[Action, Sequence[Need]]
 
 
 class Route:
     """One rank's row of the schedule, for training or for evaluation.
 
     Attributes:
-        needs: for each computing action that needs a message, which.
+        needs: for each computing action that needs a message, which; none for a STEP, which may
+            have to wait for all ranks.
+        peers: for each message the rank at its other end.
         blocks: for each SEND what it waits for, if there is no room or no open receive.
+        takers: for each computing action what takes its result: one of this rank's, or its SEND.
         home: the rank of each stage.
     """
 
@@ -53,32 +70,37 @@ class Route:
         self.home = home
         self.rank = rank
         posted = set(row)
-        pairs = ((a, a._replace(kind=_NEEDS[a.kind])) for a in row if a.kind in _NEEDS)
-        self.needs = {
-            action: [
-                Need(action, recv, waiting_for(action), Wanted(sent_as(recv), self.peer(recv)))
-            ]
-            for action, recv in pairs
-            if recv in posted
+        self.peers = {a: self._peer(a) for a in row if a.kind in MESSAGES}
+        self.takers = {a: self._taker(a, posted) for a in row if a.kind in (*_NEEDS,)}
+        self.needs: dict[Action, list[Need]] = {
+            a: [self._need(a, recv)]
+            for a in row
+            if a.kind in _NEEDS and (recv := a._replace(kind=_NEEDS[a.kind])) in posted
         }
-        self.blocks = {a: Wanted(a, self.peer(a)) for a in row if a.kind in SENDS}
+        self.needs |= {action: [] for action in row if action.kind is Kind.STEP}
+        self.blocks = {a: Wanted(a, self.peers[a]) for a in row if a.kind in SENDS}
+        self._last: tuple[tuple[int, bool], Part] | None = None
 
-    def actions(self, num_pieces: int, update: bool) -> list[Action]:
+    def part(self, num_pieces: int, update: bool) -> Part:
         """The row for a batch that may have fewer microbatches, or no update at its end."""
-        return [
-            a for a in self.row if (update if a.microbatch is None else a.microbatch < num_pieces)
-        ]
+        key = num_pieces, update
+        if self._last is None or self._last[0] != key:  # else as the batch before
+            actions = [
+                a
+                for a in self.row
+                if (update if a.microbatch is None else a.microbatch < num_pieces)
+            ]
+            together = {
+                action: both
+                for both in self.overlaps
+                if max(map(number, both)) < num_pieces
+                for action in both
+            }
+            num_computing = max(1, sum(a.kind in COMPUTE for a in actions))
+            self._last = key, Part(actions, num_computing, together, self._needed(together))
+        return self._last[1]
 
-    def together(self, num_microbatches: int) -> dict[Action, Overlap]:
-        """For each action of a pair that overlaps, the pair, if the batch has both microbatches."""
-        return {
-            action: both
-            for both in self.overlaps
-            if max(map(number, both)) < num_microbatches
-            for action in both
-        }
-
-    def needed(self, together: Mapping[Action, Overlap]) -> Mapping[Action, Sequence[Need]]:
+    def _needed(self, together: Mapping[Action, Overlap]) -> Mapping[Action, Sequence[Need]]:
         """What to wait for before each action: pairs that overlap start together, with their F."""
         if not together:
             return self.needs
@@ -91,27 +113,38 @@ class Route:
     def channels(self) -> set[tuple[int, int]]:
         """The channels, from rank to rank, that this rank's messages use."""
         found = set()
-        for action in self.row:
-            if action.kind in MESSAGES:
-                ends = (self.rank, self.peer(action))
-                found.add(ends if action.kind in SENDS else ends[::-1])
+        for action, peer in self.peers.items():
+            ends = (self.rank, peer)
+            found.add(ends if action.kind in SENDS else ends[::-1])
         return found
 
-    def peer(self, message: Action) -> int:
-        """The rank at the other end of a message."""
+    def _peer(self, message: Action) -> int:
         forward = message.kind in (Kind.SEND_F, Kind.RECV_B)
         return self.home[message.stage + (1 if forward else -1)]
 
-    def is_here(self, stage: int) -> bool:
-        """Whether a stage is on this rank."""
-        return self.home[stage] == self.rank
+    def _need(self, action: Action, recv: Action) -> Need:
+        wanted = Wanted(sent_as(recv), self.peers[recv])
+        return Need(action, recv, wanted, (waiting_for(action), wanted))
+
+    def _taker(self, action: Action, row: Set[Action]) -> Action | None:
+        """None where nothing takes it: on the last stage, and backward on the first."""
+        stage, kind, microbatch = action
+        goal = stage + 1 if kind is Kind.F else stage - 1
+        if goal not in self.home:
+            return None
+        if self.home[goal] != self.rank:
+            return Action(stage, Kind.SEND_F if kind is Kind.F else Kind.SEND_B, microbatch)
+        whole = Action(goal, Kind.F if kind is Kind.F else Kind.B, microbatch)
+        return whole if whole in row else whole._replace(kind=Kind.I)
 
 
 class Batch:
     """The data of one ``Run`` while a rank's row is run.
 
     Attributes:
+        part: of the rank's row, that the batch has.
         inputs, targets: one entry for each microbatch; empty on ranks that do not have them.
+        rows, weights: of each microbatch: its rows, and what to multiply its loss by.
         losses: of the microbatches, weighted; empty on ranks without the last stage.
         outputs: of the microbatches, if they are to be collected.
     """
@@ -119,24 +152,20 @@ class Batch:
     def __init__(self, run: Run, route: Route, device: torch.device):
         self.run = run
         self.route = route
+        self.part = route.part(len(run.weights), run.update)
         self.train = run.train
         self.inputs = [] if run.inputs is None else _pieces(run.inputs.to(device), run)
         self.targets = [] if run.targets is None else _pieces(run.targets.to(device), run)
         self.losses: list[Tensor] = []
         self.outputs: list[Flat] = []
-        slices = range(len(run.tokens) or 1)
-        self._rows = [rows for rows in run.sizes for _ in slices]
+        sizes = run.sizes
+        if run.tokens:
+            sizes = tuple(rows for rows in sizes for _ in run.tokens)
+        self.rows: Mapping[int | None, int] = dict(enumerate(sizes))
+        self.weights: Mapping[int | None, float] = dict(enumerate(run.weights))
         self._values: dict[Action, Flat] = {}  # by the F that needs it
-        self._gradients: dict[Action, list[Tensor]] = {}  # by the B that needs it, as its I
+        self._gradients: dict[Action, list[Tensor]] = {}  # by the B or I that needs it
         self._leaving: dict[Action, Content] = {}  # by its SEND
-
-    def rows(self, action: Action) -> int:
-        """Rows of the action's microbatch."""
-        return self._rows[number(action)]
-
-    def weight(self, action: Action) -> float:
-        """What to multiply the loss of its microbatch by."""
-        return self.run.weights[number(action)]
 
     def target(self, action: Action) -> Flat | None:
         """The targets of its microbatch, where this rank has them."""
@@ -150,7 +179,7 @@ class Batch:
 
     def gradients_of(self, action: Action) -> list[Tensor]:
         """For a B or I, the gradients of its stage's output; none on the last stage."""
-        return self._gradients.pop(produces(action), [])
+        return self._gradients.pop(action, [])
 
     def leaving(self, send: Action) -> Content:
         """What a SEND takes along."""
@@ -161,34 +190,32 @@ class Batch:
         if isinstance(content, Flat):
             self._values[action] = content
         else:
-            self._gradients[produces(action)] = content
+            self._gradients[action] = content
 
     def pass_on(self, action: Action, output: Flat) -> None:
         """Keep an output for its SEND, or for the next stage on this rank."""
-        stage, _, microbatch = action
-        if not self.route.is_here(stage + 1):
-            self._leaving[Action(stage, Kind.SEND_F, microbatch)] = output
+        taker = self.route.takers[action]
+        assert taker is not None, "the last stage passes nothing on"
+        if taker.kind is Kind.SEND_F:
+            self._leaving[taker] = output
             return
         # copies, as a message is one: the next stage may work on them in place
         copies = [tensor.detach().clone() for tensor in output.tensors]
-        self._values[Action(stage + 1, Kind.F, microbatch)] = Flat(copies, output.form)
+        self._values[taker] = Flat(copies, output.form)
 
     def pass_back(self, action: Action, gradients: list[Tensor]) -> None:
         """Keep the gradients of an input for their SEND, or for the stage before on this rank."""
-        stage, _, microbatch = action
-        if stage == 0:
-            return
-        if self.route.is_here(stage - 1):
-            self._gradients[Action(stage - 1, Kind.I, microbatch)] = gradients
-        else:
-            self._leaving[Action(stage, Kind.SEND_B, microbatch)] = gradients
+        taker = self.route.takers[action]
+        if taker is not None:
+            held = self._leaving if taker.kind is Kind.SEND_B else self._gradients
+            held[taker] = gradients
 
     def collect(self, action: Action, output: object) -> None:
         """Keep an output of the last stage, if it is wanted. Raises BatchError."""
         if self.run.collect:
             flat = flatten(output, self.run.output_dim)
             if len(self.run.sizes) > 1:
-                check_rows(flat, self.rows(action), self.run.output_dim)
+                check_rows(flat, self.rows[action.microbatch], self.run.output_dim)
             self.outputs.append(flat)
 
     @property

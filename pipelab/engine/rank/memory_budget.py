@@ -4,8 +4,8 @@ A device without room for one more tensor fails in the middle of an action. So d
 budget: after each action the bytes that it really holds are added up.
 """
 
-from pipelab.accounting import Accounts, Part
-from pipelab.action import Action
+from pipelab.accounting import GIVES_BACK, IN_FLIGHT, TAKES, Accounts, Part
+from pipelab.action import Action, Kind
 from pipelab.engine.rank.recorder import Found
 from pipelab.trace import Memory
 
@@ -27,13 +27,21 @@ class MemoryBudget(Accounts):
         self.budget = budget
         self._check()
 
+    @property
+    def counted(self) -> set[Kind]:
+        """The actions to count: without a budget, those alone that take what lasts."""
+        if self.budget is not None:
+            return {*TAKES, *GIVES_BACK}
+        return {kind for kind, part in TAKES.items() if part not in IN_FLIGHT}
+
     def after(self, action: Action, found: Found) -> None:
         """Count what the action took and gave back.
 
         Raises:
             OverBudget: the rank holds more than its budget.
         """
-        self.count(action, found.bytes)
+        if found.bytes or self.budget is not None:
+            self.count(action, found.bytes)
         if found.bytes:
             self._check()
 

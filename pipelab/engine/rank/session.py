@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipelab.accounting import Part
-from pipelab.action import COMPUTE, MESSAGES, PER_STAGE, Kind
+from pipelab.action import PER_STAGE, Kind
 from pipelab.engine.protocol.commands import (
     EXTRA_STATE,
     Build,
@@ -107,10 +107,8 @@ class Session:
         if self.other is not None:
             self.other.use(use.csv)
         pace = Pace(use.pace, self.clock, use.overlap)
-        self.worker.set_pace(pace)
+        self.worker.follow(self.routes.values(), pace)
         self.recorder.clock = pace if pace.is_on else self.clock
-        # what a paced rank prepares while its device is busy is not what it is in
-        self.recorder.hidden = MESSAGES | {Kind.REDUCE_GRAD} if pace.is_on else frozenset()
         if pace.is_on:
             self.affinity.release()
         else:
@@ -132,7 +130,7 @@ class Session:
         worker.tied.finish()
         worker.shared.after_batch(worker.stages.keys(), run.train)
         if not worker.pace.is_on:
-            self.affinity.end_step(self._num_computing)
+            self.affinity.end_step(worker.batch.part.num_computing)
         return self._report(profiler)
 
     def _begin(self, run: Run) -> None:
@@ -145,9 +143,7 @@ class Session:
             for stage in worker.stages.values():
                 for parameter in stage.parameters:
                     parameter.grad = None
-        actions = route.actions(len(run.weights), run.update)
-        worker.begin(Batch(run, route, self.device), actions)  # [4]
-        self._num_computing = max(1, sum(a.kind in COMPUTE for a in actions))
+        worker.begin(Batch(run, route, self.device))  # [4]
 
     def _profiler(self, run: Run) -> StepProfiler:
         """Off unless this step is profiled; in a folder each rank's file has its number."""

@@ -4,7 +4,7 @@ import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -324,7 +324,7 @@ def _nbytes(gradient: Tensor) -> int:
 
 def _enter(inputs: Flat, entry: list[Tensor | None]) -> list[Tensor]:
     """Begin a graph at the inputs that need a gradient: replace these, and return them."""
-    needed = [i for i, leaf in enumerate(inputs.form.tensors) if leaf.needs]
+    needed = _needed(inputs.form)
     if not needed:
         return []
     tensors = inputs.tensors
@@ -332,6 +332,12 @@ def _enter(inputs: Flat, entry: list[Tensor | None]) -> list[Tensor]:
     for i, tensor in zip(needed, begun, strict=True):
         tensors[i] = tensor
     return list(begun)
+
+
+@lru_cache(maxsize=64)
+def _needed(form: Form) -> list[int]:
+    """The places of the tensors that need a gradient."""
+    return [i for i, leaf in enumerate(form.tensors) if leaf.needs]
 
 
 class _Entry(torch.autograd.Function):

@@ -315,7 +315,7 @@ class _RecordedStage(PipelineStage):
             for found in (tensors_of(output), metas)
         )
         if now != before:
-            raise shape_changed(action, self.layers.batch.rows(action), before, now)
+            raise shape_changed(action, self.layers.batch.rows[action.microbatch], before, now)
 
     def _action(self, kind: Kind, microbatch: int) -> Action:
         return Action(self.stage_index, kind, microbatch)

@@ -7,17 +7,17 @@ recorded of it, and what else happens around it, is in recorder.py.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Set
 
-from pipelab.action import Action, Kind
+from pipelab.action import BUSY, MESSAGES, SENDS, Action, Kind
 from pipelab.engine.protocol.commands import Build
 from pipelab.engine.protocol.progress import Wanted
 from pipelab.engine.rank.affinity import Affinity
-from pipelab.engine.rank.batch import Batch, Need
+from pipelab.engine.rank.batch import Batch, Need, Route
 from pipelab.engine.rank.data_parallel import DataParallel, Reduction
 from pipelab.engine.rank.memory_budget import MemoryBudget
 from pipelab.engine.rank.pace import Pace
-from pipelab.engine.rank.recorder import Recorder, waiting_for
+from pipelab.engine.rank.recorder import After, Before, Recorder, waiting_for
 from pipelab.engine.rank.shared_objects import SharedObjects
 from pipelab.engine.rank.stage import Stage
 from pipelab.engine.rank.tied_weights import TiedWeights
@@ -53,7 +53,7 @@ class Worker:
         self.yields = not build.options.place.is_shared  # to gloo's threads, which carry messages
         parameters = sum(p.nbytes for s in self.stages.values() for p in s.parameters)
         self.memory = MemoryBudget(parameters, build.options.memory_budget)
-        self.set_pace(Pace(None))
+        self.pace = Pace(None)
         self.run = {
             Kind.RECV_F: self.receive,
             Kind.RECV_B: self.receive,
@@ -67,22 +67,27 @@ class Worker:
             Kind.STEP: self.optimizer_step,
         }
 
-    def set_pace(self, pace: Pace) -> None:
-        """Keep actions and messages to these times from now on."""
+    def follow(self, routes: Iterable[Route], pace: Pace) -> None:
+        """Run these rows from now on, and keep actions and messages to these times."""
         self.pace = pace
-        before, after = [], [self.memory.after]
-        if pace.is_on:
-            before, after = [pace.before], [pace.after, *after]
+        before: dict[Before, Set[Kind]] = {}
+        after: dict[After, Set[Kind]] = {}
         if self.yields:
-            before, after = [self.affinity.before, *before], [*after, self.affinity.after]
-        self.recorder.before, self.recorder.after = before, after
+            before[self.affinity.before] = BUSY
+        if pace.is_on:
+            before[pace.before], after[pace.after] = BUSY | {Kind.WAIT}, BUSY | SENDS
+        after[self.memory.after] = self.memory.counted
+        if self.yields:
+            after[self.affinity.after] = SENDS
+        # what a paced rank prepares while its device is busy is not what it is in
+        hidden = MESSAGES | {Kind.REDUCE_GRAD} if pace.is_on else frozenset()
+        blocks = {send: wanted for route in routes for send, wanted in route.blocks.items()}
+        self.recorder.follow(before, after, hidden, blocks)
 
-    def begin(self, batch: Batch, actions: Sequence[Action]) -> None:
+    def begin(self, batch: Batch) -> None:
         """Prepare one step."""
-        self.batch, self.route, self.actions = batch, batch.route, actions
-        self.pace.together = batch.route.together(len(batch.run.sizes))
-        self.needs = batch.route.needed(self.pace.together)
-        self.recorder.blocks = batch.route.blocks
+        self.batch, self.route = batch, batch.route
+        self.actions, _, self.pace.together, self.needs = batch.part
         self.reductions: list[tuple[Reduction, int, float]] = []  # with their event and due time
         self.tied_reductions: list[tuple[int, float]] = []
         self.tied.begin(batch.train)
@@ -105,8 +110,10 @@ class Worker:
         of tied weights, and the norm of the whole model, for the first STEP; a tied weight's new
         value for the STEP of its other stages.
         """
-        for need in self.needs.get(action, ()):
-            with self.recorder.record(need.wait, need.wanted):
+        if (needs := self.needs.get(action)) is None:
+            return
+        for need in needs:
+            with self.recorder.record(need.wait):
                 self.take_message(need)  # [6]
         if action.kind is Kind.STEP:
             if self.reductions or self.tied_reductions or self.update.must_settle:
@@ -116,15 +123,15 @@ class Worker:
 
     def take_message(self, need: Need) -> None:
         """Take a message that was posted before; its action will find it in the batch."""
-        content, stamp, peer = self.messages.wait(need.recv, self.batch.rows(need.action))
+        rows = self.batch.rows[need.action.microbatch]
+        content, stamp = self.messages.wait(need.recv, rows)
         self.pace.message_came(need.wanted.message, stamp)
         self.batch.arrived(need.action, content)
-        self.recorder.report(0, peer)
 
     def receive(self, action: Action) -> None:
         """RECV: open a buffer for a message to come. Never blocks."""
-        peer = self.route.peer(action)
-        size = self.messages.post(action, peer, self.batch.rows(action))  # [5]
+        peer = self.route.peers[action]
+        size = self.messages.post(action, peer, self.batch.rows[action.microbatch])  # [5]
         self.recorder.report(size, peer)
 
     def forward(self, action: Action) -> None:
@@ -135,7 +142,8 @@ class Worker:
             self.shared.after_forward(action.stage, train=False)
             return
         stage.seed(batch.run.number, batch.run.first + number(action))
-        inputs, target, weight = batch.input_of(action), batch.target(action), batch.weight(action)
+        inputs, target = batch.input_of(action), batch.target(action)
+        weight = batch.weights[action.microbatch]
         try:
             output, kept = stage.forward(number(action), inputs, target, weight)  # [7]
         except Exception as error:
@@ -156,7 +164,7 @@ class Worker:
             batch.pass_on(action, flatten(output))
             return
         if (target := batch.target(action)) is not None:
-            weight = batch.weight(action)
+            weight = batch.weights[action.microbatch]
             stage.try_loss(number(action), output, target)
             batch.losses.append(stage.weighted_loss(output, target.unflatten(), weight))
         batch.collect(action, output)
@@ -183,10 +191,8 @@ class Worker:
     def send(self, action: Action) -> None:
         """SEND: start to send a result to the next rank. Blocks only without ``overlap``."""
         content = self.batch.leaving(action)
-        peer = self.route.peer(action)
-        size = self.messages.send(  # [9]
-            action, content, peer, self.batch.rows(action), stamp=self.pace.due
-        )
+        peer, rows = self.route.peers[action], self.batch.rows[action.microbatch]
+        size = self.messages.send(action, content, peer, rows, stamp=self.pace.due)  # [9]
         if not self.pace.overlap:
             self.messages.block(action)
         self.recorder.report(size, peer)
@@ -235,10 +241,9 @@ class Worker:
     def take_tied_weights(self, action: Action) -> None:
         """Take the new values that the STEPs of lower stages made on other ranks."""
         for copy, step, peer in self.tied.awaited(action.stage):
-            with self.recorder.record(waiting_for(action), Wanted(step, peer)):
+            with self.recorder.record((waiting_for(action), Wanted(step, peer))):
                 self.tied.take(copy)
                 self.pace.wait_until(time.monotonic())
-                self.recorder.report(0, peer)
 
     def optimizer_step(self, action: Action) -> None:
         """STEP: one step of the stage's own optimizer, with the gradients of all microbatches."""

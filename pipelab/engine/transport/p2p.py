@@ -138,8 +138,8 @@ class GroupMessages:
             self.posted[recv] = _Posted(peer, [], [])
         return sum(buffer.nbytes for buffer in self.posted[recv].buffers)
 
-    def wait(self, recv: Action, rows: int) -> tuple[Content, float, int]:
-        """Block until a posted message is there: its content, its stamp, the rank that sent it."""
+    def wait(self, recv: Action, rows: int) -> tuple[Content, float]:
+        """Block until a posted message is there: its content, its stamp."""
         posted, key = self.posted.pop(recv), self._key(recv, rows)
         if not posted.buffers:
             posted = self._open_late(recv, posted, key)
@@ -149,10 +149,10 @@ class GroupMessages:
         if recv.kind is Kind.RECV_B:
             # the gradient of what we sent: so that message has arrived
             self.complete(recv._replace(kind=Kind.SEND_F))
-            return tensors, stamp, posted.peer
+            return tensors, stamp
         form = self.forms[key]
         pairs = zip(form.tensors, tensors, strict=True)
-        return Flat([leaf.of_memory(x) for leaf, x in pairs], form.in_memory()), stamp, posted.peer
+        return Flat([leaf.of_memory(x) for leaf, x in pairs], form.in_memory()), stamp
 
     def send(self, send: Action, content: Content, peer: int, rows: int, stamp: float) -> int:
         """Start to send what ``wait`` gives at the other end; never blocks. Returns its bytes."""

@@ -41,8 +41,8 @@ class Messages(Protocol):
     def post(self, recv: Action, peer: int, rows: int) -> int:
         """Open a receive for a microbatch of ``rows``; it never blocks. Returns its bytes."""
 
-    def wait(self, recv: Action, rows: int) -> tuple[Content, float, int]:
-        """Block until a posted message is there: its content, its stamp, the rank that sent it."""
+    def wait(self, recv: Action, rows: int) -> tuple[Content, float]:
+        """Block until a posted message is there: its content, its stamp."""
 
     def send(self, send: Action, content: Content, peer: int, rows: int, stamp: float) -> int:
         """Start to send what ``wait`` gives at the other end. Returns its bytes."""

@@ -1,6 +1,7 @@
 """Messages through shared memory: the ranks of one machine, on its CPUs."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -15,8 +16,8 @@ from pipelab.errors import PartitionError
 from pipelab.partition.tree import Flat, Form, memory_order
 
 
-class _Line(NamedTuple):
-    """What the messages of all microbatches have in common: with batches of one shape, forms stay.
+class _Kind(NamedTuple):
+    """What messages have in common whose form stays while batches have one shape.
 
     Attributes:
         boundary, is_backward: as of a ``Name``.
@@ -26,17 +27,31 @@ class _Line(NamedTuple):
     boundary: int
     is_backward: bool
     place: int
+    rows: int
+    train: bool
 
 
-_Kind = tuple[_Line, int, bool]
-"""A line, rows, train or evaluate."""
+@dataclass(slots=True)
+class _Last:
+    """The form of the last message of a kind, and its bytes; None and 0 before the first one."""
+
+    form: Form | None = None
+    nbytes: int = 0
+
+    def follow(self, form: Form) -> Form:
+        """Take another form from now on. Returns the one before, or if there was none, the same."""
+        before, self.form, self.nbytes = self.form, form, form.nbytes
+        return before or form
 
 
-class _Last(NamedTuple):
-    """The form of the last message of a kind, and its bytes."""
+@dataclass(slots=True)
+class _Way:
+    """One message of this rank's row; ``sent``: its number in the ring, once it is there."""
 
-    form: Form
-    nbytes: int
+    name: Name
+    peer: int
+    last: _Last
+    sent: int = 0
 
 
 class RingMessages:
@@ -53,60 +68,51 @@ class RingMessages:
         self.rings = rings
         self.timeout = rings.timeout
         self.carrier = RingTransport(rings)
-        self.known: dict[Action, tuple[Name, _Line]] = {}  # of this schedule's messages
-        self.peers: dict[Action, int] = {}  # of the receives that are open
-        self.unconfirmed: dict[Action, tuple[int, int]] = {}  # sends: number in its ring, peer
+        self.ways: dict[Action, _Way] = {}  # in batches like this one
         self.last: dict[_Kind, _Last] = {}
         self.changed: dict[tuple[int, int], str] = {}  # stage and microbatch: another form came
         self.signature: tuple[object, ...] = ()  # of this batch
+        self.cut: tuple[object, ...] = ()  # how it is cut, and what for
         self.train = self.stamped = False
 
     def use(self, channels: Iterable[Channel]) -> None:
         """Prepare for a schedule whose messages use these channels."""
         self.rings.connect(channels)
-        self.known.clear()
+        self.ways.clear()
 
     def begin(self, run: Run, stamped: bool) -> None:
         """Start a batch."""
+        cut = run.sizes, run.tokens, run.train
         self.train, self.stamped = run.train, stamped
         if run.signature != self.signature:
-            self.signature = run.signature
             self.last.clear()
-        self.unconfirmed.clear()
+        if (run.signature, cut) != (self.signature, self.cut):
+            self.ways.clear()
+        self.signature, self.cut = run.signature, cut
         self.changed.clear()
 
     def post(self, recv: Action, peer: int, rows: int) -> int:
         """Open a receive. Returns its bytes, if such a message came before."""
-        self.peers[recv] = peer
-        name, line = self._known(recv)
-        self.rings.open(name, peer)
-        last = self.last.get((line, rows, self.train))
-        return 0 if last is None else last.nbytes
+        way = self.ways.get(recv) or self._way(recv, peer, rows)
+        self.rings.open(way.name, peer)
+        return way.last.nbytes
 
-    def wait(self, recv: Action, rows: int) -> tuple[Content, float, int]:
-        """Block until a posted message is there: its content, its stamp, the rank that sent it."""
-        peer, (name, line) = self.peers.pop(recv), self._known(recv)
+    def wait(self, recv: Action, rows: int) -> tuple[Content, float]:
+        """Block until a posted message is there: its content, its stamp."""
+        way = self.ways[recv]
         try:
-            flat, stamp = self.rings.wait(name, peer)
+            flat, stamp = self.rings.wait(way.name, way.peer)
         except RuntimeError as error:
-            raise of_message(error, recv, peer) from None
-        before, _ = self._keep_form((line, rows, self.train), flat.form)
-        if line.is_backward:
-            return flat.tensors, stamp, peer
-        if before != flat.form:
+            raise of_message(error, recv, way.peer) from None
+        before = None if flat.form == way.last.form else way.last.follow(flat.form)
+        if way.name.is_backward:
+            return flat.tensors, stamp
+        if before is not None and before != flat.form:
             self.changed[recv.stage, number(recv)] = (
-                f"Its input, from rank {peer}, is {flat.form}, but the last one from {rows} rows "
-                f"was {before}: look at the output of stage {recv.stage - 1}"
+                f"Its input, from rank {way.peer}, is {flat.form}, but the last one from {rows} "
+                f"rows was {before}: look at the output of stage {recv.stage - 1}"
             )
-        return flat, stamp, peer
-
-    def _keep_form(self, kind: _Kind, form: Form) -> _Last:
-        """Keep the form of a message. Returns that of the one before of its kind, its own bytes."""
-        before = self.last.get(kind)
-        if before is not None and before.form == form:
-            return before
-        self.last[kind] = now = _Last(form, form.nbytes)
-        return _Last((before or now).form, now.nbytes)
+        return flat, stamp
 
     def explain(self, action: Action, error: Exception) -> None:
         """Add to an error of an action that its input is unlike the ones before."""
@@ -116,26 +122,25 @@ class RingMessages:
     def send(self, send: Action, content: Content, peer: int, rows: int, stamp: float) -> int:
         """Copy a message into the ring; blocks only while that has no room. Returns its bytes."""
         flat = content if isinstance(content, Flat) else Flat(content, plain_form(content))
-        name, line = self._known(send)
-        before, size = self._keep_form((line, rows, self.train), flat.form)
-        if not flat.form.is_alike(before):
+        way = self.ways.get(send) or self._way(send, peer, rows)
+        last, form = way.last, flat.form
+        if form != last.form and not form.is_alike(before := last.follow(form)):
             raise PartitionError(
                 f"{send.token}: {flat.form}, but the last one from {rows} rows was {before}.\n"
                 f"While the batch keeps its shape, only the sizes of what a stage hands over may "
                 f"change"
             )
         try:
-            place = self.rings.send(name, _ordered(flat), peer, stamp if self.stamped else 0.0)
+            way.sent = self.rings.send(way.name, _ordered(flat), peer, self.stamped and stamp)
         except RuntimeError as error:
             raise of_message(error, send, peer) from None
-        self.unconfirmed[send] = place, peer
-        return size
+        return last.nbytes
 
     def block(self, send: Action) -> None:
         """Block until the receiver has opened its buffer for a send, as without overlap."""
-        place, peer = self.unconfirmed[send]
-        with named(send, peer):
-            self.rings.wait_until_opened(place, peer)
+        way = self.ways[send]
+        with named(send, way.peer):
+            self.rings.wait_until_opened(way.sent, way.peer)
 
     def finish(self, before_wait: Callable[[Action, int], None] = lambda send, peer: None) -> None:
         """Nothing to do: what was sent is in the ring."""
@@ -143,11 +148,13 @@ class RingMessages:
     def close(self) -> None:
         """Nothing to do: the memory goes with the process."""
 
-    def _known(self, message: Action) -> tuple[Name, _Line]:
-        if message not in self.known:
-            line = _Line(boundary(message), is_backward(message), place(message))
-            self.known[message] = Name(number(message), *line[:2]), line
-        return self.known[message]
+    def _way(self, message: Action, peer: int, rows: int) -> _Way:
+        kind = _Kind(
+            boundary(message), is_backward(message), place(message), rows, self.train
+        )  # fmt: skip
+        last = self.last.setdefault(kind, _Last())
+        way = self.ways[message] = _Way(Name(number(message), *kind[:2]), peer, last)
+        return way
 
 
 class _Pending(NamedTuple):
@@ -183,7 +190,7 @@ class RingTransport:
     def finish(self, work: _Pending, timeout: float) -> None:
         """Block until a message has completed."""
         if work.buffer is not None:
-            (tensor,) = self.rings.wait(work.name, work.peer).flat.tensors
+            (tensor,) = self.rings.wait(work.name, work.peer)[0].tensors
             work.buffer.copy_(tensor)
 
     def close(self) -> None:
@@ -204,7 +211,10 @@ class RingTransport:
 
 def _ordered(flat: Flat) -> Flat:
     """As it leaves: its tensors' numbers one after the other, and in its form in which order."""
-    if all(x.is_contiguous() and not (x.is_conj() or x.is_neg()) for x in flat.tensors):
+    for x in flat.tensors:
+        if not x.is_contiguous() or x.is_conj() or x.is_neg():
+            break
+    else:
         return flat  # most are
     flat = Flat([_outgoing(tensor) for tensor in flat.tensors], flat.form)
     return Flat(flat.tensors, flat.in_memory())

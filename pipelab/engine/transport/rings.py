@@ -11,7 +11,8 @@ waits at most for its receiver's RECV: that is the rule under which schedules ar
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from ctypes import c_double
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,10 +21,11 @@ from torch import Tensor
 
 from pipelab.engine.transport.backends import Channel, MessageError
 from pipelab.engine.transport.groups import TimedOut
-from pipelab.engine.transport.shared_memory import READER, WRITER, Bell, Ring, Shared
+from pipelab.engine.transport.shared_memory import READER, WRITER, Bell, Ring, Shared, memmove
 from pipelab.partition.tree import Flat, Form, Leaf, decode, encode
 
-_HEAD = struct.Struct("=qqqqd")  # the name, bytes of the form, stamp
+_HEAD = struct.Struct("=qqqq")  # the name, bytes of the form; then the form, and
+_STAMP = struct.Struct("=d")
 
 
 class Name(NamedTuple):
@@ -53,18 +55,26 @@ NO_STAGE = -1
 _SUM = Name(-1, NO_STAGE, False)
 
 
-class Arrived(NamedTuple):
-    """A message's content, and the time at which it left."""
+class _Frame(NamedTuple):
+    """What messages with one name and one form have in common.
 
-    flat: Flat
-    stamp: float
+    Attributes:
+        head: the bytes in front of the stamp.
+        size: bytes of the whole message.
+        leaves: its tensors as they come, and ``form``, which they have then.
+    """
+
+    head: bytes
+    size: int
+    leaves: Sequence[Leaf]
+    form: Form
 
 
-@lru_cache(maxsize=64)
-def _received(data: bytes) -> tuple[list[Leaf], Form]:
-    """Of a message with this form: its tensors as they come, and the form that they then have."""
-    form = decode(data)
-    return form.tensors, form.in_memory()
+@lru_cache(maxsize=1 << 12)  # a step has the same ones again
+def _framed(name: Name, form: Form) -> _Frame:
+    data = encode(form)
+    head = _HEAD.pack(*name, len(data)) + data
+    return _Frame(head, len(head) + _STAMP.size + form.nbytes, form.tensors, form.in_memory())
 
 
 class _Inbox:
@@ -75,14 +85,15 @@ class _Inbox:
         self.peer = peer
         self.bell = bell
         self.opened: deque[Name] = deque()
-        self.arrived: dict[Name, Arrived] = {}
+        self.arrived: dict[Name, tuple[Flat, float]] = {}
+        self.last: dict[Name, _Frame] = {}  # of the last message of each name
         self._messages = self._take_messages()
 
     def open(self, name: Name) -> None:
         """Open a receive."""
         self.opened.append(name)
-        self.ring.open_receive()
-        self._wake_writer()
+        if self.ring.open_receive():
+            self.bell.ring(self.peer)
 
     def take(self) -> None:
         """Copy out what is there for open receives, as far as it has come."""
@@ -92,33 +103,46 @@ class _Inbox:
         """One message after another; yields where there is nothing to do for now."""
         ring = self.ring
         while True:
-            while not (self.opened and ring.num_there):
+            while not self.opened:
                 yield
-            *name, size, stamp = _HEAD.unpack(ring.read_head(_HEAD.size))
-            wanted = self.opened.popleft()
-            if (*name,) != wanted:
-                sent = Name(name[0], name[1], bool(name[2]))
-                raise MessageError(f"rank {self.peer} sent {sent} in place of {wanted}", self.peer)
-            leaves, form = _received(ring.read_head(size))
+            frame = self.last.get(wanted := self.opened[0])
+            while not (address := frame and ring.begins(frame.head, frame.size)):
+                if ring.num_there:
+                    break
+                yield
+            self.opened.popleft()
+            if frame and address:  # as the last one
+                stamp: float = c_double.from_address(address).value
+                address += _STAMP.size
+            else:
+                frame = self.last[wanted] = self._next_frame(wanted)
+                (stamp,) = _STAMP.unpack(ring.read_head(_STAMP.size))
             tensors = []
-            for leaf in leaves:
-                buffer = torch.empty(leaf.memory_shape, dtype=leaf.dtype)
+            for leaf in frame.leaves:
+                shape = leaf.memory_shape if leaf.order else leaf.shape
+                buffer = torch.empty(shape, dtype=leaf.dtype)
                 goal, size = buffer.data_ptr(), buffer.nbytes
-                while (taken := ring.read(goal, size)) < size:
-                    goal, size = goal + taken, size - taken
-                    self._free()
-                    yield
-                tensors.append(leaf.of_memory(buffer))
-            self._free()
-            self.arrived[wanted] = Arrived(Flat(tensors, form), stamp)
+                if address:
+                    memmove(goal, address, size)
+                    address += size
+                else:
+                    while (taken := ring.read(goal, size)) < size:
+                        goal, size = goal + taken, size - taken
+                        if ring.free():
+                            self.bell.ring(self.peer)
+                        yield
+                tensors.append(leaf.of_memory(buffer) if leaf.order else buffer)
+            if ring.free():
+                self.bell.ring(self.peer)
+            self.arrived[wanted] = Flat(tensors, frame.form), stamp
 
-    def _free(self) -> None:
-        self.ring.free()
-        self._wake_writer()
-
-    def _wake_writer(self) -> None:
-        if self.ring.is_asleep(WRITER):
-            self.bell.ring(self.peer)
+    def _next_frame(self, wanted: Name) -> _Frame:
+        """Read the head of a message that is unlike the last one. Raises MessageError."""
+        *name, size = _HEAD.unpack(self.ring.read_head(_HEAD.size))
+        if (*name,) != wanted:
+            sent = Name(name[0], name[1], bool(name[2]))
+            raise MessageError(f"rank {self.peer} sent {sent} in place of {wanted}", self.peer)
+        return _framed(wanted, decode(self.ring.read_head(size)))
 
 
 class Rings:
@@ -155,8 +179,8 @@ class Rings:
         """Open a receive; never blocks. Both ends of a channel take messages in the same order."""
         self._inboxes[peer].open(name)
 
-    def wait(self, name: Name, peer: int) -> Arrived:
-        """Block until a message is there for which a receive was opened.
+    def wait(self, name: Name, peer: int) -> tuple[Flat, float]:
+        """Block until a message is there for which a receive was opened: its content, its stamp.
 
         Raises:
             TimedOut: it did not come in time.
@@ -164,9 +188,10 @@ class Rings:
             MessageError: another message came in its place.
         """
         inbox = self._inboxes[peer]
-        inbox.take()
         if name not in inbox.arrived:
-            self._wait_until(lambda: name in inbox.arrived, peer, inbox.ring, READER)
+            inbox.take()
+            if name not in inbox.arrived:
+                self._wait_until(lambda: name in inbox.arrived, peer, inbox.ring, READER)
         return inbox.arrived.pop(name)
 
     def send(self, name: Name, flat: Flat, peer: int, stamp: float = 0.0) -> int:
@@ -183,21 +208,31 @@ class Rings:
         Raises:
             TimedOut, RuntimeError: there was no room in time, or the receiver has ended.
         """
-        ring, form = self._outgoing[peer], encode(flat.form)
-        head = _HEAD.pack(*name, len(form), stamp) + form
+        ring, frame = self._outgoing[peer], _framed(name, flat.form)
+        head = frame.head + _STAMP.pack(stamp)
+        if address := ring.begin(head, frame.size):
+            for tensor in flat.tensors:
+                memmove(address, tensor.data_ptr(), size := tensor.nbytes)
+                address += size
+        else:
+            self._send_in_pieces(ring, head, flat.tensors, peer)
+        if ring.publish():
+            self._bell.ring(peer)
+        ring.sent += 1
+        return ring.sent
+
+    def _send_in_pieces(
+        self, ring: Ring, head: bytes, tensors: Iterable[Tensor], peer: int
+    ) -> None:
         if ring.room < len(head):  # its reader takes it out as one
             self._wait_for_room(ring, len(head), peer)
         ring.write_head(head)
-        for tensor in flat.tensors:
+        for tensor in tensors:
             source, size = tensor.data_ptr(), tensor.nbytes
             while (written := ring.write(source, size)) < size:
                 source, size = source + written, size - written
                 ring.publish()
                 self._wait_for_room(ring, 1, peer)
-        ring.publish()
-        if ring.is_asleep(READER):
-            self._bell.ring(peer)
-        return ring.count_send()
 
     def _wait_for_room(self, ring: Ring, size: int, peer: int) -> None:
         self._bell.ring(peer)  # it may sleep for another ring's sake
@@ -221,7 +256,7 @@ class Rings:
             self.send(_SUM, Flat([own], plain_form([own])), rank)
         found = {self.rank: own}
         for rank in others:
-            (found[rank],) = self.wait(_SUM, rank).flat.tensors
+            (found[rank],) = self.wait(_SUM, rank)[0].tensors
         return sum(found[rank].item() for rank in range(self.num_ranks))
 
     def _wait_until(self, condition: Callable[[], bool], peer: int, ring: Ring, end: int) -> None:

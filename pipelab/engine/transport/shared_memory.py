@@ -126,17 +126,51 @@ class Ring:
     def __init__(self, file: int, place: int):
         self._memory = mmap.mmap(file, _SPACE, offset=place * _SPACE)
         self._counters = memoryview(self._memory)[:_COUNTERS].cast("Q")
-        self._bytes = ctypes.addressof(ctypes.c_char.from_buffer(self._memory)) + _COUNTERS
+        self._base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        self._bytes = self._base + _COUNTERS
         self._at = 0  # of this end, in bytes since the pipeline began
-        self._sent = 0
+        self.sent = 0  # messages
+
+    def begin(self, head: bytes, size: int) -> int:
+        """Copy in a head. Returns the address for the rest of the message, ``size`` in all.
+
+        0, and nothing is copied, if there is no room for all of it in one piece.
+        """
+        at, counters = self._at, self._counters
+        if (read := counters[_READ]) == at:  # empty: use the same memory again
+            counters[_START] = at
+        place = (at - counters[_START]) % RING_BYTES
+        if at + size - read > RING_BYTES or place + size > RING_BYTES:
+            return 0
+        self._at = at + size
+        end = place + _COUNTERS + len(head)
+        self._memory[place + _COUNTERS : end] = head
+        return self._base + end
+
+    def begins(self, head: bytes, size: int) -> int:
+        """Whether a message with this head comes next, ``size`` in all, and in one piece.
+
+        Then it is taken out: returns the address of what follows the head. Else 0.
+        """
+        at, counters = self._at, self._counters
+        if counters[_WRITTEN] - at < size:
+            return 0
+        if not _KEEPS_ORDER:
+            _fence()
+        place = (at - counters[_START]) % RING_BYTES
+        end = place + _COUNTERS + len(head)
+        if place + size > RING_BYTES or self._memory[place + _COUNTERS : end] != head:
+            return 0
+        self._at = at + size
+        return self._base + end
 
     def write(self, source: int, size: int) -> int:
         """Copy from an address as many bytes as there is room for; returns how many."""
         size = min(size, self.room)
         place, first = self._next(size)
-        _memmove(self._bytes + place, source, first)
+        memmove(self._bytes + place, source, first)
         if first < size:
-            _memmove(self._bytes, source + first, size - first)
+            memmove(self._bytes, source + first, size - first)
         return size
 
     def write_head(self, head: bytes) -> None:
@@ -153,18 +187,21 @@ class Ring:
             self._counters[_START] = read
         return RING_BYTES - (self._at - read)
 
-    def publish(self) -> None:
-        """Let the reader see what was written."""
-        _order()
+    def publish(self) -> bool:
+        """Let the reader see what was written. Returns whether it sleeps and must be woken up."""
+        if not _KEEPS_ORDER:
+            _fence()
         self._counters[_WRITTEN] = self._at
+        _fence()
+        return bool(self._counters[READER])
 
     def read(self, goal: int, size: int) -> int:
         """Copy as many bytes as are there to an address; returns how many."""
         size = min(size, self.num_there)
         place, first = self._next(size)
-        _memmove(goal, self._bytes + place, first)
+        memmove(goal, self._bytes + place, first)
         if first < size:
-            _memmove(goal + first, self._bytes, size - first)
+            memmove(goal + first, self._bytes, size - first)
         return size
 
     def read_head(self, size: int) -> bytes:
@@ -179,13 +216,17 @@ class Ring:
     def num_there(self) -> int:
         """Bytes that can be read now."""
         written = self._counters[_WRITTEN]
-        _order()
+        if not _KEEPS_ORDER:
+            _fence()
         return written - self._at
 
-    def free(self) -> None:
-        """Let the writer have the room of what was read."""
-        _order()
+    def free(self) -> bool:
+        """Let the writer have the room of what was read. Returns whether it must be woken up."""
+        if not _KEEPS_ORDER:
+            _fence()
         self._counters[_READ] = self._at
+        _fence()
+        return bool(self._counters[WRITER])
 
     def _next(self, size: int) -> tuple[int, int]:
         """This end's place in the ring, which moves on, and how many of the bytes fit behind it."""
@@ -193,14 +234,11 @@ class Ring:
         self._at += size
         return place, min(size, RING_BYTES - place)
 
-    def count_send(self) -> int:
-        """The number of a message that was written."""
-        self._sent += 1
-        return self._sent
-
-    def open_receive(self) -> None:
-        """The reader has opened a buffer for one more message."""
+    def open_receive(self) -> bool:
+        """The reader has opened a buffer for one more message. Returns as ``free``."""
         self._counters[_OPENED] += 1
+        _fence()
+        return bool(self._counters[WRITER])
 
     @property
     def opened(self) -> int:
@@ -212,13 +250,8 @@ class Ring:
         self._counters[end] = asleep
         _fence()  # set before it looks at the other's counters for a last time
 
-    def is_asleep(self, end: int) -> bool:
-        """Whether the other end must ring this one's bell after what it did."""
-        _fence()
-        return bool(self._counters[end])
 
-
-_memmove = ctypes.memmove
+memmove = ctypes.memmove
 _lock = threading.Lock()
 _KEEPS_ORDER = platform.machine() in ("x86_64", "AMD64")  # of stores, and of loads
 
@@ -233,12 +266,6 @@ def _fence() -> None:
     if not _KEEPS_ORDER:
         with _lock:
             pass
-
-
-def _order() -> None:
-    """Keep the order of stores, and of loads, for other processors."""
-    if not _KEEPS_ORDER:
-        _fence()
 
 
 class Bell:

@@ -15,8 +15,8 @@ QUESTIONS: dict[str, Question] = {
         "4 ranks, the batch cut into m microbatches that follow each other at once: what is "
         "the bubble fraction?",
         tuple(f"m = {m}" for m in SWEEP),
-        "Each rank works in m of m + 3 slots, so the bubble is 3/(m + 3): it does not halve "
-        "when m doubles.",
+        "In units of F + B each rank works for m of m + 3, so the bubble is 3/(m + 3): it does "
+        "not halve when m doubles.",
         {
             (
                 0.75,

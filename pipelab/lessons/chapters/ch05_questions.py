@@ -44,6 +44,6 @@ QUESTIONS: dict[str, Question] = {
             ),
         },
         settle=lambda x: "b" if x < 0.05 else "a",
-        unit=" as the largest difference between the curves",
+        source="The largest difference between the curves",
     ),
 }

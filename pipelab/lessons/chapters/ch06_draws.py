@@ -153,7 +153,7 @@ PIPELINES = Draws(
             lambda p, m, message: message,
         ),
         Idea(
-            "messages that take longer than a slot",
+            "messages that take longer than one F + B",
             "a message still travels while others do: how many follow one another?",
             lambda p, m, message: p > 1 and message * m * p > 1,
         ),
@@ -190,17 +190,17 @@ PIPELINES = Draws(
         ),
         Idea(
             "more than two ranks",
-            "there are m + p - 1 slots: what does each further rank add?",
+            "m + p - 1 times F + B follow one another: what does each further rank add?",
             lambda p, m, message: p > 2,
         ),
         Idea(
             "more than one microbatch on more than one rank",
-            "how long is a slot, and how many follow one another?",
+            "how long is one F + B, and how many follow one another?",
             lambda p, m, message: p > 1 and m > 1,
         ),
         Idea(
             "more than one rank",
-            "how long is a slot, and how many follow one another?",
+            "how long is one F + B, and how many follow one another?",
             lambda p, m, message: p > 1,
         ),
         Idea("one rank's step over that of p ranks", "one rank's step has the length 1"),

@@ -1,7 +1,7 @@
 """Lesson 6, the payoff and its limits: what fits, how fast it is, and where the rest is lost.
 
 The speed-up on paper follows from the bubble of lesson 4 (GPipe, Huang et al. 2019, arXiv
-1811.06965, section 2.3): one rank works m slots for a batch, p ranks work m + p - 1 shorter ones.
+1811.06965, section 2.3): one rank works for m F + B, p ranks for m + p - 1 shorter ones.
 """
 
 from collections.abc import Iterator
@@ -128,8 +128,8 @@ def _compare_speedup(name: str, value: object, p: int, m: int, message: float) -
         hint = "one rank sends no messages: how long does it take, whatever a message costs?"
     elif message == 0.0:
         hint = (
-            "p ranks share the layers, m microbatches the rows: how long is a slot then, and how "
-            "many slots follow one another from the first start to the last end?"
+            "p ranks share the layers, m microbatches the rows: how long is one F + B then, and "
+            "how many follow one another from the first start to the last end?"
         )
     else:
         hint = (
@@ -172,13 +172,13 @@ CHAPTER = Chapter(
             _SPEEDUP,
             _judge_speedup,
             (
-                "One rank's step has the length 1. How long is a slot, the forward and backward of "
-                "one microbatch on a rank that holds a p-th of the layers? Without messages there "
-                "are m + p - 1 of them.",
+                "One rank's step has the length 1. How long is one F + B, the forward and backward "
+                "of one microbatch on a rank that holds a p-th of the layers? Without messages "
+                "there are m + p - 1 of them.",
                 "Now the messages. Most travel while both sides compute. Follow the first "
                 "microbatch forward and the last one backward: how many messages are waited for?",
                 "p - 1 messages are waited for in the forwards, and p - 1 in the backwards. Add "
-                "their time to that of the slots, and divide 1 by the sum.",
+                "their time to that of all F + B, and divide 1 by the sum.",
             ),
             PIPELINES,
         ),

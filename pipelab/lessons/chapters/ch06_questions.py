@@ -21,11 +21,11 @@ QUESTIONS: dict[str, Question] = {
     "06.speed": Estimate(
         "4 ranks instead of one, of the same speed, 16 microbatches: how many times as fast is "
         "a step?",
-        "16 + 3 = 19 slots, each a quarter as long as one rank's: 16 × 4/19, about 3.4. The "
-        "bubble takes the rest.",
+        "In units of F + B: 16 + 3 = 19, each a quarter as long as one rank's: 16 × 4/19, about "
+        "3.4. The bubble takes the rest.",
         {
             4.0: "Four times as many ranks, but not from the first moment to the last: 3 of 19 "
-            "slots are bubble.",
+            "F + B are bubble.",
             1.0: "That was lesson 3, with a single microbatch.",
             16.0: "More microbatches make the bubble smaller; but there are still only 4 ranks "
             "that do the work.",

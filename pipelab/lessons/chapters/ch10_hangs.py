@@ -49,7 +49,7 @@ def _judge_repair(function: Function, seed: int) -> Iterator[Result | Shown]:
 
 
 def _compare_repair(name: str, value: object, broken: str) -> Result:
-    expected = "it runs, after one change"
+    expected = f"it runs, after {number(1, 'change')}"
     before, rows = rows_of(list(BROKEN[broken])), rows_of(value)
     if rows == before:
         hint = "validate(Schedule.from_tokens(...)) says what is wrong with it, and where"

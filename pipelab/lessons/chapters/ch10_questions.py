@@ -45,6 +45,6 @@ QUESTIONS: dict[str, Question] = {
             ),
         },
         settle=lambda x: "a" if x == 2 else "b" if x in (1, 3) else "c",
-        unit=" is the rank that the error names",
+        source="The rank that the error names",
     ),
 }

@@ -49,7 +49,8 @@ QUESTIONS: dict[str, Question] = {
             ),
         },
         settle=lambda x: "a" if x < 1.5 else "b" if x < 3 else "c",
-        unit=" replicas as the fastest",
+        unit=" replicas",
+        source="The fastest grid",
         expected=4,
     ),
     "12.budget": Choose(
@@ -75,6 +76,6 @@ QUESTIONS: dict[str, Question] = {
             ),
         },
         settle=lambda x: {1: "a", 2: "b", 3: "c"}[round(x)],
-        unit=" is the number of the change that trains",
+        source="The change that trains",
     ),
 }

@@ -42,6 +42,7 @@ export function makeBar(s, image, act, extra) {
       speed.replaceChildren(...offered.map(([value, words]) => element("option", { value }, words)));
       speed.value = String(s.speed);
       choice.show();
+      setText(toggles.messages, s.trace.head.story ? "Messages" : "Messages and steps"); // a story has no steps
       toggles.memory.hidden = !s.curves && !s.live;
       toggles.ghost.hidden = !s.ghostFrom;
       toggles.former.hidden = !s.former;

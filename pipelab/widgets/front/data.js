@@ -4,7 +4,7 @@
 import { bytesText, filled, first, say, timeText } from "./scale.js";
 import { WORDS } from "./words.js";
 
-export const IN_LANE = new Set(["SEND_F", "RECV_F", "SEND_B", "RECV_B", "REDUCE_GRAD", "STEP"]);
+const IN_LANE = new Set(["SEND_F", "RECV_F", "SEND_B", "RECV_B", "REDUCE_GRAD", "STEP"]);
 
 /** Bytes, whether they came live (DataView), from a saved notebook or from an exported page. @param {any} value */
 export function bytesOf(value) {
@@ -43,26 +43,27 @@ export function readTrace(head, value) {
     head, n, rank: ints(0), kind: ints(1), stage: ints(2), microbatch: ints(3), peer: ints(4),
     start: reals(5), end: reals(6), bytes: reals(7),
   };
+  const averages = new Set(head.averages ?? []);
   const half = new Int8Array(n); // 0 all of its row, 1 the upper half, 2 the lower one
   for (const [upper, lower] of head.pairs ?? []) [half[upper], half[lower]] = [1, 2];
-  return { ...columns, ...rowsOf(columns), half };
+  return { ...columns, ...rowsOf({ ...columns, averages }), averages, half };
 }
 
 /** Per rank its lanes and its stages, and the time from the first start to the last end.
  * @param {Omit<Trace, "rows" | "stages" | "span" | "half">} columns */
-function rowsOf({ head, n, rank, kind, stage, start, end }) {
+function rowsOf(columns) {
+  const { head, n, rank, stage, start, end } = columns;
   const rows = Array.from({ length: head.ranks }, () => ({
     boxes: /** @type {number[]} */ ([]), messages: /** @type {number[]} */ ([]),
     idle: /** @type {number[]} */ ([]), stages: new Set(),
   }));
   let [from, to] = [Infinity, -Infinity];
   for (let i = 0; i < n; i++) {
-    const { name } = head.kinds[kind[i]];
     const row = rows[rank[i]];
     [from, to] = [Math.min(from, start[i]), Math.max(to, end[i])];
     row.stages.add(stage[i]);
-    if (IN_LANE.has(name)) row.messages.push(i);
-    else if (name !== "WAIT") row.boxes.push(i);
+    if (isInLane(columns, i)) row.messages.push(i);
+    else if (isBox(columns, i)) row.boxes.push(i);
   }
   head.idle?.rank.forEach((at, i) => rows[at].idle.push(i));
   return {
@@ -90,7 +91,7 @@ export function at({ order, starts }, end, time) {
   return place >= 0 && end[order[place]] > time ? order[place] : -1;
 }
 
-/** @param {Trace} trace @param {number} i @returns {Kind} */
+/** @param {Pick<Trace, "head" | "kind">} trace @param {number} i @returns {Kind} */
 export const kindOf = (trace, i) => trace.head.kinds[trace.kind[i]];
 
 /** How a microbatch is named: its number within its step, of a sequence in slices also the slice, as in 0.1.
@@ -103,11 +104,12 @@ export function numberOf({ head }, number) {
 }
 
 /** Whether an event is drawn as a box: messages and waits happen beside the computation, or in idle time.
- * @param {Trace} trace @param {number} i */
-export function isBox(trace, i) {
-  const { name } = kindOf(trace, i);
-  return !IN_LANE.has(name) && name !== "WAIT";
-}
+ * @param {Pick<Trace, "head" | "kind" | "averages">} trace @param {number} i */
+export const isBox = (trace, i) => !isInLane(trace, i) && kindOf(trace, i).name !== "WAIT";
+
+/** Whether an event is drawn in the lane below the boxes.
+ * @param {Pick<Trace, "head" | "kind" | "averages">} trace @param {number} i */
+export const isInLane = (trace, i) => IN_LANE.has(kindOf(trace, i).name) && !trace.averages.has(i);
 
 /** The text form of an event's action, such as 2F0. @param {Trace} trace @param {number} i */
 export function token(trace, i) {

@@ -136,8 +136,9 @@ function drawCursor(view, s) {
   set(veil, { x: from.toFixed(1), width: hasEnded || s.live ? 0 : (width - from).toFixed(1), height: bottom });
   const end = s.guess ? (s.guess.time - s.window.from) * scale : -1;
   const isShown = end >= 0 && end <= width;
-  const isNearLeft = end < 8 * (s.guess?.text.length ?? 0); // px: no room for the text at its left
-  set(guessText, { x: isNearLeft ? end + 5 : end - 5, y: 13, "text-anchor": isNearLeft ? "start" : "end" });
+  const needed = 7.5 * (s.guess?.text.length ?? 0) + 5; // px: beside the line, or where there is room for it
+  const [x0, anchor] = end >= needed ? [end - 5, "end"] : width - end >= needed ? [end + 5, "start"] : [width, "end"];
+  set(guessText, { x: x0, y: 13, "text-anchor": anchor });
   write(guessText, isShown && s.guess ? s.guess.text : "");
 }
 

@@ -69,9 +69,12 @@ export function flatBoxes(shapes, boxes, { width, asTheyAre, y, height }) {
     shapes.box(`${kind} 0`, at, y + height * (1 - above), COLUMN, height * (above - below));
 }
 
+const SEAM = 8; // px: what is narrower between two pieces, such as the end of the step, parts no label
+
 /** Pieces of one row in runs that look like one piece, and wait for the same.
- * @param {Idle} idle @param {number[]} pieces in order of time */
-function alike(idle, pieces) {
+ * @param {Idle} idle @param {number[]} pieces in order of time
+ * @param {(from: number, to: number) => boolean} isSeam whether nothing is seen between two times */
+function alike(idle, pieces, isSeam) {
   /** @type {number[][]} */
   const runs = [];
   const token = (/** @type {number} */ i) => idle.tokens[idle.words[i]];
@@ -79,7 +82,7 @@ function alike(idle, pieces) {
     const run = runs[runs.length - 1];
     const last = run?.[run.length - 1];
     const isOne = run && idle.reason[last] === idle.reason[i] && token(last) === token(i)
-      && idle.start[i] - idle.end[last] < 1e-6;
+      && isSeam(idle.end[last], idle.start[i]);
     if (isOne) run.push(i);
     else runs.push([i]);
   }
@@ -105,7 +108,12 @@ export function drawIdle(view, s, { from, to, x, words }, left) {
     const [low, high] = within(row.idle, from, to);
     const seen = [...row.idle.order.subarray(low, high)].filter((i) => x(idle.end[i]) - x(idle.start[i]) >= 0.3);
     for (const i of seen) shapes.box(idle.reason[i], x(idle.start[i]), y, x(idle.end[i]) - x(idle.start[i]), height);
-    for (const pieces of height < 14 ? [] : alike(idle, seen)) {
+    const isSeam = (/** @type {number} */ a, /** @type {number} */ b) => {
+      const [low, high] = within(row.boxes, a, b);
+      return b - a < 1e-6 || (x(b) - x(a) < SEAM && low === high);
+    };
+    const wide = seen.filter((i) => x(idle.end[i]) - x(idle.start[i]) >= SEAM);
+    for (const pieces of height < 14 ? [] : alike(idle, wide, isSeam)) {
       const [a, b] = [x(idle.start[pieces[0]]), x(idle.end[pieces[pieces.length - 1]])];
       if (b - a < 56 || left-- <= 0) continue;
       const node = set(view.nodes.reasons.next(rank), { y: y + height / 2 + 4 });
@@ -159,7 +167,7 @@ export function drawGhost(view, s, { from, to, x }) {
   });
   shapes.finish((key) => {
     const { tints, name } = s.trace.head.kinds[parseInt(key)];
-    return { fill: tints[0][0], stroke: tints[0][2], "data-kind": name };
+    return { fill: tints[0][0], "data-kind": name }; // its outline is as light or dark as the text
   });
 }
 

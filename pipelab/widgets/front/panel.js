@@ -2,7 +2,7 @@
 // What is around the picture: a sentence, buttons, what each rank does now, legend, tables.
 /** @import { Act, Doing, Head, Image, Kind, Reason, State, Table, Trace } from "./types.js" */
 import { makeBar } from "./bar.js";
-import { IN_LANE, details, doing, isBox, numberOf, token } from "./data.js";
+import { details, doing, isBox, isInLane, numberOf, token } from "./data.js";
 import { element, set, svg, tableOf, write } from "./parts.js";
 import { bytesText, say, timeText } from "./scale.js";
 import { WORDS } from "./words.js";
@@ -150,9 +150,11 @@ function swatch(image, kind) {
 /** @param {State} s @param {Element} list @param {Image} image */
 function fillLegend(s, list, image) {
   const { head } = s.trace;
-  const present = new Set([...s.trace.kind, ...s.ghost?.kind ?? []]); // a live trace is not complete
+  const traces = s.ghost ? [s.trace, s.ghost] : [s.trace]; // a live trace is not complete
+  const present = new Set(traces.flatMap((trace) => [...trace.kind]));
+  const inRows = new Set(traces.flatMap((trace) => [...trace.kind].filter((_, i) => !isInLane(trace, i))));
   const items = head.kinds.filter((kind, place) => present.has(place) && kind.name !== "WAIT")
-    .map((kind) => element("li", IN_LANE.has(kind.name) ? { class: "pl-in-lane" } : {}, swatch(image, kind), kind.words));
+    .map((kind) => element("li", inRows.has(head.kinds.indexOf(kind)) ? {} : { class: "pl-in-lane" }, swatch(image, kind), kind.words));
   const reasons = new Set(head.idle?.seen ?? head.idle?.reason ?? []); // older pictures name all
   for (const shade of SHADES) {
     const [one, other] = shade.filter((reason) => reasons.has(reason));

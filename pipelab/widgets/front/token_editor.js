@@ -31,7 +31,7 @@ function makeForm(act, add, save, moves) {
     fresh.value = "";
   };
   const label = element("label", { for: id });
-  const node = element("form", { class: "pl-bar", "aria-label": "Edit", submit: (/** @type {Event} */ event) => {
+  const node = element("form", { class: "pl-edit", "aria-label": "Edit", submit: (/** @type {Event} */ event) => {
     event.preventDefault();
     addFresh();
   } });
@@ -101,7 +101,7 @@ export function renderEditor({ model, el }) {
   const stamp = stampForm(model, send.flush);
   const view = timeline([exportButton(model)], get("show"), atWork);
   const root = element("section", { class: "pl-editor pl-root", "aria-label": "Schedule editor" },
-    grid.node, form.node, stamp, message, note.node, view.node);
+    grid.node, element("div", { class: "pl-bar" }, form.node, stamp), message, note.node, view.node);
   root.dataset.lmSuppressShortcuts = "true";
   root.addEventListener("keydown", (event) => history.press(event) && event.preventDefault());
   draw(false);

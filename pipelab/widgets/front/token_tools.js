@@ -76,7 +76,7 @@ export function stampForm(model, flush) {
     input.dataset.lmSuppressShortcuts = "true";
     return input;
   });
-  const node = element("form", { class: "pl-bar pl-stamp", "aria-label": "Stamp a block", submit: (/** @type {Event} */ event) => {
+  const node = element("form", { class: "pl-stamp", "aria-label": "Stamp a block", submit: (/** @type {Event} */ event) => {
     event.preventDefault();
     if (!period.checkValidity() || !count.checkValidity()) return;
     flush();

@@ -14,9 +14,9 @@
 /** @typedef {{ time: number, text: string }} Guess */
 /** [times, values] of one rank. @typedef {[number[], number[]]} Curve */
 /** What data.py says about a trace, except its events.
- * @typedef {{ kinds: Kind[], source: string, ranks: number, replicas?: number, schedule?: string,
+ * @typedef {{ kinds: Kind[], source: string, ranks: number, replicas?: number, schedule?: string, story?: string,
  *   microbatches?: number, slices?: number, idle?: Idle,
- *   steps?: { starts: number[][], spans: [number, number][] }, pairs?: [number, number][],
+ *   steps?: { starts: number[][], spans: [number, number][] }, pairs?: [number, number][], averages?: number[],
  *   disturbed?: string, shares?: string[], memory?: { unit: string, curves: Curve[] }, budget?: number, guess?: Guess | null,
  *   sentence?: string, alt?: string, totals?: string[], tables?: Table[], comparison?: Table }} Head */
 
@@ -27,7 +27,7 @@
 /** A trace in columns, and per rank its lanes.
  * @typedef {{ head: Head, n: number, rank: Int32Array, kind: Int32Array, stage: Int32Array,
  *   microbatch: Int32Array, peer: Int32Array, start: Float32Array, end: Float32Array, bytes: Float32Array,
- *   rows: Row[], stages: number[][], span: Span, half: Int8Array, places?: Map<string, number>, stops?: number[] }} Trace */
+ *   rows: Row[], stages: number[][], span: Span, half: Int8Array, averages: Set<number>, places?: Map<string, number>, stops?: number[] }} Trace */
 /** What a rank does: an event or a piece of idle time (-1: none), and words for either.
  * @typedef {{ event: number, idle: number, words: string }} Doing */
 /** A message between two ranks: from the end of one event to the start of another.
