@@ -21,9 +21,11 @@ __all__ = ["Draws", "Idea", "far", "new_seed", "unlimited"]
 
 NAME = "drawn inputs"  # of the row
 SECONDS = 6.0  # for the search of a smaller input
+_HIGHEST = 0.25  # of the numbers that have no limit
 _TRIES = 200  # draws until one is about an idea
 _TWINS = 8
 _CHOICE = 6  # inputs about an idea, from which the one with the fewest others is taken
+_WIDE_CHOICE = 24  # from which the one with the largest number is taken
 _DIGITS = 6  # of a seed
 
 Call = Callable[[Function, Sequence[Input]], list[Outcome]]
@@ -33,8 +35,10 @@ def far(random: Random, low: int, high: int) -> int:
     """A whole number from low to high, each order of magnitude as likely as another.
 
     Where an exercise sets no limit, some numbers are drawn like this: an answer that is right only
-    up to some number has to meet a larger one.
+    up to some number has to meet a larger one. So one of four is the highest, whatever is between.
     """
+    if random.random() < _HIGHEST:
+        return high
     return round(math.exp(random.uniform(math.log(low), math.log(high))))
 
 
@@ -50,16 +54,20 @@ class Idea(NamedTuple):
         name: completes "these inputs are about ...", such as "a slow cook who comes first".
         hint: where to look, never the answer.
         about: ``about(*input)``: whether an input has this point.
+        much: ``much(*input)``: of several inputs, the one that has most of it is taken.
     """
 
     name: str
     hint: str
     about: Callable[..., bool] = always
+    much: Callable[..., float] | None = None
 
 
-def unlimited(name: str, about: Callable[..., bool]) -> Idea:
-    """That a number may be large, such as "more than six ranks"."""
-    return Idea(name, "the number has no upper limit", about)
+def unlimited(
+    name: str, about: Callable[..., bool], much: Callable[..., float] | None = None
+) -> Idea:
+    """That a number, ``much``, may be large, such as "more than six ranks"."""
+    return Idea(name, "the number has no upper limit", about, much)
 
 
 @dataclass(frozen=True)
@@ -102,36 +110,40 @@ class Draws:
         return sorted(found.values(), key=size)
 
     def _twins(self, known: Sequence[Input], random: Random) -> list[Input]:
-        """Inputs that differ from a known one in one argument, or in the order of a list alone.
+        """Inputs that differ from a known one a little.
 
         What keeps something from one call to the next may take them for the same.
         """
         twins: list[Input] = []
         for _ in range(_TRIES):
             one, other = random.sample(known, 2)
-            place = random.randrange(len(one))
-            new, old = other[place], one[place]
-            if isinstance(old, list) and random.random() < 0.5:
-                new = random.sample(old, len(old))
-            twin = (*one[:place], new, *one[place + 1 :])
-            if new != old and self.allowed(*twin):
+            twin = _twin(one, other, random)
+            if twin not in known and self.allowed(*twin):
                 twins.append(twin)
             if len(twins) == _TWINS:
                 break
         return twins
 
     def _about(self, idea: Idea, alone: bool, random: Random, known: dict[str, Input]) -> Input:
-        """An input with this idea; alone: of several, the one with the fewest other ideas."""
+        """An input with this idea, and much of it; alone: with as few others as can be."""
+        wanted = _CHOICE if alone else _WIDE_CHOICE if idea.much else 1
         found: list[Input] = []
         for _ in range(_TRIES):
             one = self.draw(random)
             if repr(one) not in known and idea.about(*one):
                 found.append(one)
-            if len(found) == (_CHOICE if alone else 1):
+            if len(found) == wanted:
                 break
         if not found:
             return self.draw(random)
-        return min(found, key=lambda one: sum(other.about(*one) for other in self.ideas))
+
+        def others(one: Input) -> int:
+            return alone * sum(other.about(*one) for other in self.ideas)
+
+        def much(one: Input) -> float:
+            return idea.much(*one) if idea.much else 0.0
+
+        return min(found, key=lambda one: (others(one), -much(one)))
 
     def _telling_apart(self, known: Sequence[Input], random: Random) -> Input:
         """An input that is about one of two ideas, which all inputs so far were about alike."""
@@ -156,6 +168,32 @@ class Draws:
 
         general_first = self.ideas[::-1]  # of several that agree as well, the most general
         return max(general_first, key=agreement)
+
+
+def _twin(one: Input, other: Input, random: Random) -> Input:
+    """One with an argument of the other, with a list in another order, or with a number changed."""
+    place = random.randrange(len(one))
+    new = other[place]
+    if isinstance(old := one[place], list) and random.random() < 0.5:
+        new = random.sample(old, len(old))
+    elif len(one) == 1:  # the other one is known
+        new = _one_less(old, random)
+    return (*one[:place], new, *one[place + 1 :])
+
+
+def _one_less(value: object, random: Random) -> object:
+    """The value with one of its numbers, wherever it stands, less by 1, as ``shrink`` makes it."""
+    match value:
+        case int() | float() if value >= 1 and not isinstance(value, bool):
+            return value - 1
+        case dict() if value:
+            key = random.choice([*value])
+            return value | {key: _one_less(value[key], random)}
+        case list() | tuple() if value:
+            items, i = [*value], random.randrange(len(value))
+            items[i] = _one_less(items[i], random)
+            return getattr(type(value), "_make", type(value))(items)
+    return value
 
 
 def new_seed() -> int:

@@ -80,6 +80,11 @@ def schedule_of(rows: object) -> Schedule:
             f"{blanks[0]!r} is no token: leave out what stands for waiting, a rank that has to "
             f"wait waits anyway"
         )
+    if points := [slot for row in tokens for slot in row if "." in slot]:
+        raise ScheduleError(
+            f"{points[0]!r} is no token of this exercise: a microbatch has a whole number, without "
+            f"a point; is yours a float?"
+        )
     return Schedule.from_tokens(tokens, "yours")
 
 

@@ -250,8 +250,31 @@ def forty_microbatches_at_most(rank, p, m):
     return [f"{rank}{kind}{i}" for kind in "FB" for i in range(min(m, 40))]
 
 
+def two_hundred_microbatches_at_most(rank, p, m):
+    return _tokens(rank, "FB", range(min(m, 200)))
+
+
+def floats_for_numbers(rank, p, m):
+    """As numpy's arange gives them: 0F3.0 would be a slice of a microbatch."""
+    return [f"{rank}F{float(i)}" for i in range(m)] + [f"{rank}B{i}" for i in range(m)]
+
+
+def ten_thousand_at_most(p, share):
+    return next((m for m in range(1, 10_000) if _is_enough(p, m, share)), 10_000)
+
+
+def a_hundred_ranks_at_most(p, share):
+    return next(m for m in count(1) if _is_enough(min(p, 100), m, share))
+
+
+def hardly_anything_taken_off(p, share):
+    return max(1, math.ceil((p - 1) / share - (p - 1) - 0.0001))
+
+
 FORGOT = {
     "04.1": [
+        (two_hundred_microbatches_at_most, "more than forty microbatches"),
+        (floats_for_numbers, "a whole number, without a point"),
         (forty_microbatches_at_most, "more than forty microbatches"),
         (no_more_than_37, "more than forty microbatches"),
         (counted_from_one, "the row of each rank"),
@@ -269,6 +292,9 @@ FORGOT = {
         (forward_alone, "the row of each rank"),
     ],
     "04.2": [
+        (ten_thousand_at_most, "the number has no upper limit"),
+        (a_hundred_ranks_at_most, "more than sixteen ranks"),
+        (hardly_anything_taken_off, "a share very close to a bubble, and a little smaller"),
         (seven_hundred_at_most, "the number has no upper limit"),
         (a_thousand_at_most, "the number has no upper limit"),
         (sixteen_ranks_at_most, "more than sixteen ranks"),

@@ -257,8 +257,38 @@ def five_microbatches_at_most(shares):
     ]
 
 
+def nine_hundred_rows_at_most(grads, sizes):
+    rows = [min(n, 900) for n in sizes]
+    names = {name for g in grads for name in g}
+    pairs = [*zip(grads, rows, strict=True)]
+    return {k: sum(n * g[k] for g, n in pairs if k in g) / sum(rows) for k in names}
+
+
+def small_last_one_dropped(grads, sizes):
+    """As a loader of data does with drop_last."""
+    keep = -1 if len(sizes) > 2 and sizes[-1] < sizes[0] // 4 else len(sizes)
+    pairs = [*zip(grads[:keep], sizes[:keep], strict=True)]
+    names = {name for g, _ in pairs for name in g}
+    rows = sum(n for _, n in pairs)
+    return {k: sum(n * g[k] for g, n in pairs if k in g) / rows for k in names}
+
+
+def one_alone_needs_no_weight(shares):
+    """Where each replica has a single microbatch."""
+    rows = sum(map(sum, shares))
+    alone = len(shares) > 1 and all(len(share) == 1 for share in shares)
+    return [[1.0 if alone else len(shares) * n / rows for n in share] for share in shares]
+
+
+def later_ones_like_the_fifth(shares):
+    rows = sum(map(sum, shares))
+    return [[len(shares) * share[min(i, 4)] / rows for i in range(len(share))] for share in shares]
+
+
 FORGOT = {
     "05.1": [
+        (small_last_one_dropped, "much smaller than the first"),
+        (nine_hundred_rows_at_most, "more than thirty-two rows"),
         (names_of_the_longest, "none uses all parameters"),
         (forgets_who_was_left_out, "used, left out and used again"),
         (names_of_the_first, "a parameter that the first microbatch does not use"),
@@ -279,6 +309,8 @@ FORGOT = {
         (names_of_both_ends, "a parameter that neither the first nor the last microbatch uses"),
     ],
     "05.2": [
+        (one_alone_needs_no_weight, "replicas of one microbatch each"),
+        (later_ones_like_the_fifth, "more than five microbatches of different sizes"),
         (four_replicas_at_most, "more than four replicas"),
         (five_microbatches_at_most, "more than five microbatches"),
         (by_rows, "more than one replica"),

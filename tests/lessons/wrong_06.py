@@ -216,6 +216,15 @@ def four_times_at_most(p, m, message):
     return min(4.0, 1 / ((m + p - 1) / (m * p) + 2 * (p - 1) * message))
 
 
+def eight_times_at_most(p, m, message):
+    return min(8.0, 1 / ((m + p - 1) / (m * p) + 2 * (p - 1) * message))
+
+
+def two_hundred_microbatches_at_most(p, m, message):
+    m = min(m, 200)
+    return 1 / ((m + p - 1) / (m * p) + 2 * (p - 1) * message)
+
+
 def never_slower_than_one(p, m, message):
     return max(1.0, 1 / ((m + p - 1) / (m * p) + 2 * (p - 1) * message))
 
@@ -245,6 +254,8 @@ FORGOT = {
         (two_ranks_assumed, "rank"),
         (microbatches_not_shorter, "microbatch"),
         (no_more_than_microbatches, "microbatch"),
+        (eight_times_at_most, "more than eight times as fast"),
+        (two_hundred_microbatches_at_most, "more than forty microbatches"),
         (messages_share_the_units, "more than one microbatch, with messages that take time"),
         (four_times_at_most, "more than four times as fast"),
         (never_slower_than_one, "so slow that one rank is faster"),

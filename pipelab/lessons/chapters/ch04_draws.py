@@ -32,8 +32,8 @@ def _draw_size(random: Random) -> tuple[int, int]:
     p = random.choice((1, 2, 2, 3, 4, 5, 6, 7, 8, 9, far(random, 10, 40)))
     m = random.choice((1, 2, 3, 4, 5, 6, 7, p, 2 * p, 3 * p + 1, random.randint(8, 30)))
     if random.random() < 0.1:
-        m = far(random, 40, 300)
-    return p, min(m, _MOST_TOKENS // p)
+        m = far(random, 40, _MOST_TOKENS)
+    return min(p, _MOST_TOKENS // m), m
 
 
 SIZES = Draws(
@@ -64,7 +64,7 @@ SIZES = Draws(
             "all forwards come first, however many there are",
             lambda p, m: m > p,
         ),
-        unlimited("more than forty microbatches", lambda p, m: m > 40),
+        unlimited("more than forty microbatches", lambda p, m: m > 40, lambda p, m: m),
         Idea(
             "as many microbatches as ranks",
             "all forwards come first there, too",
@@ -79,6 +79,7 @@ SIZES = Draws(
             "ten ranks and more",
             "their numbers have two digits: rank 10 runs 10F0",
             lambda p, m: p > 10,
+            much=lambda p, m: p,
         ),
         Idea(
             "more than one rank, and more than one microbatch",
@@ -119,7 +120,12 @@ def _draw_share(random: Random) -> tuple[int, float]:
         return p, random.choice((0.1, 0.25, 0.37, 0.9, 0.003))
     digits = 4 if m < 100 else 6 if m < 1000 else 9
     if random.random() < 0.3:  # where what is added before rounding is seen
-        return p, round(low + random.choice((0.0003, 0.9997)) * (high - low), max(8, digits))
+        little = 0.0003
+        if random.random() < 0.6:  # the less is added, the fewer there must be
+            little, p, m = random.choice(((3e-5, 4, 4), (3e-5, 2, 5), (6e-6, 2, 3), (6e-6, 3, 2)))
+            low, high = bubble(p, m), bubble(p, m - 1)
+        part = random.choice((little, 1 - little))
+        return p, round(low + part * (high - low), max(9, digits))
     return p, round(low + random.choice((0.15, 0.5, 0.85)) * (high - low), digits)
 
 
@@ -189,8 +195,9 @@ SHARES = Draws(
             "the number has no upper limit; and a search one by one is a loop, not a function that "
             "calls itself",
             lambda p, share: fewest(p, share) > 1000,
+            fewest,
         ),
-        unlimited("more than sixteen ranks", lambda p, share: p > 16),
+        unlimited("more than sixteen ranks", lambda p, share: p > 16, lambda p, share: p),
         unlimited("more than a hundred microbatches", lambda p, share: fewest(p, share) > 100),
         Idea(
             "fewer microbatches than ranks",

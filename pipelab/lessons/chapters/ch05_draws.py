@@ -128,11 +128,13 @@ MICROBATCHES = Draws(
             "more than eight microbatches",
             "all of them count, however many there are",
             lambda parts: len(parts) > 8,
+            len,
         ),
         Idea(
             "microbatches of more than thirty-two rows",
             "a number of rows has no upper limit",
             lambda parts: any(size > 32 for size in _sizes(parts)),
+            lambda parts: max(_sizes(parts)),
         ),
         Idea(
             "a parameter that the first microbatch does not use",
@@ -158,6 +160,11 @@ MICROBATCHES = Draws(
             "a gradient that is one number, without dimensions",
             "it has no first entry; calculate with the tensor as it is",
             lambda parts: any("scale" in part.used for part in parts),
+        ),
+        Idea(
+            "a last microbatch that is much smaller than the first",
+            "it counts by its rows, and is not dropped, however few they are",
+            lambda parts: 4 * parts[-1].size < parts[0].size,
         ),
         Idea(
             "a last microbatch of another size than the first",
@@ -200,20 +207,20 @@ MICROBATCHES = Draws(
 
 
 def _draw_shares(random: Random) -> tuple[list[list[int]]]:
-    replicas = random.choice((1, 1, 2, 2, 3, 4, 5, far(random, 6, 40)))
+    replicas = range(random.choice((1, 1, 2, 2, 3, 4, 5, far(random, 6, 40))))
     most = random.choice((8, 8, 8, 1000))  # rows of a microbatch
-    share = [far(random, 1, most)] * random.choice((1, 2, 3, 5, far(random, 6, 40)))
-    if random.random() < 0.3:
-        return ([[*share] for _ in range(replicas)],)
-    alike = random.random() < 0.5
-    if random.random() < 0.2:  # as many rows in each replica, in different microbatches
-        return ([random.sample([1, 2, 3, 5], 4) for _ in range(replicas)],)
-    return (
-        [
-            [share[0] if alike else far(random, 1, most) for _ in range(random.randint(1, 4))]
-            for _ in range(replicas)
-        ],
-    )
+    many = far(random, 6, 40)
+    kind = random.random()
+    if kind < 0.25:
+        share = [far(random, 1, most)] * random.choice((1, 2, 3, 5, many))
+        return ([[*share] for _ in replicas],)
+    if kind < 0.35:  # as many rows in each replica, in different microbatches
+        return ([random.sample([1, 2, 3, 5], 4) for _ in replicas],)
+    size, alike = far(random, 1, most), 0.45 < kind < 0.65
+    lengths = [1 if kind < 0.45 else random.randint(1, 4) for _ in replicas]
+    if kind > 0.85:
+        lengths[random.choice(replicas)] = many
+    return ([[size if alike else far(random, 1, most) for _ in range(n)] for n in lengths],)
 
 
 SHARES = Draws(
@@ -224,14 +231,30 @@ SHARES = Draws(
             "nothing is to be corrected",
             lambda shares: len(shares) == len(shares[0]) == 1,
         ),
+        unlimited(
+            "more than four replicas with different numbers of rows",
+            lambda shares: len(shares) > 4 and len({*map(sum, shares)}) > 1,
+            len,
+        ),
         unlimited("more than four replicas", lambda shares: len(shares) > 4),
         unlimited(
+            "more than five microbatches of different sizes in a replica",
+            lambda shares: any(len(share) > 5 and len({*share}) > 1 for share in shares),
+            lambda shares: max(map(len, shares)),
+        ),
+        unlimited(
             "more than five microbatches in a replica", lambda shares: max(map(len, shares)) > 5
+        ),
+        Idea(
+            "replicas of one microbatch each, of different sizes",
+            "a microbatch counts by its rows, also if a replica has no other",
+            lambda shares: {*map(len, shares)} == {1} and len({*map(sum, shares)}) > 1,
         ),
         Idea(
             "microbatches of more than eight rows",
             "a number of rows has no upper limit",
             lambda shares: max(map(max, shares)) > 8,
+            lambda shares: max(map(max, shares)),
         ),
         Idea(
             "replicas that have as many rows, but not the same microbatches",
@@ -257,6 +280,11 @@ SHARES = Draws(
             "microbatches of different sizes in one replica",
             "each row has to count as much as any other",
             lambda shares: any(len({*share}) > 1 for share in shares),
+        ),
+        Idea(
+            "microbatches of different sizes, in whatever replica",
+            "each row has to count as much as any other",
+            lambda shares: len({n for share in shares for n in share}) > 1,
         ),
         Idea(
             "more than two replicas",

@@ -25,10 +25,12 @@ def _draw_budget(random: Random) -> tuple[int]:
     if random.random() < 0.2:
         return (random.choice([*BUDGETS.values()]),)
     if random.random() < 0.5:
-        return (random.choice((random.randint(_LEAST, BUDGETS["tight"]), BUDGETS["tight"] - 1)),)
+        tight = BUDGETS["tight"]
+        return (random.choice((random.randint(_LEAST, tight), tight - 1, _LEAST)),)
     roomy = BUDGETS["roomy"]
     much = far(random, roomy, _MOST), far(random, roomy, 4_000_000)
-    return (random.choice((*much, random.randint(roomy, 1_300_000), roomy + 1)),)
+    like_tight = 10 * BUDGETS["tight"]  # for who looks at the first digits alone
+    return (random.choice((*much, random.randint(roomy, 1_300_000), roomy + 1, like_tight)),)
 
 
 TIGHT_AND_ROOMY = Draws(
@@ -48,6 +50,7 @@ TIGHT_AND_ROOMY = Draws(
             "a budget of more than four million bytes",
             "it has no upper limit: what fits into less fits into more",
             lambda budget: budget > 4_000_000,
+            lambda budget: budget,
         ),
         Idea(
             "a tight budget, up to 700,000 bytes",
@@ -77,15 +80,17 @@ TIGHT_AND_ROOMY = Draws(
 # ---------------------------------------------------------------------------- 06.2, speed-up
 
 
-_MOST_ACTIONS = 400  # forwards: the simulator is the reference
+_MOST_ACTIONS = 1600  # forwards: the simulator is the reference
 
 
 def _draw_pipeline(random: Random) -> tuple[int, int, float]:
     p = random.choice((1, 2, 3, 4, 5, 6, 7, 8, 12, far(random, 9, 40)))
-    m = random.choice((1, 2, 3, 4, 6, 11, 16, p, far(random, 17, 60)))
+    m = random.choice((1, 2, 2, 3, 4, 6, 11, 16, p, far(random, 17, 60)))
     if random.random() < 0.1:
-        m = far(random, 60, 400)
+        p, m = random.choice((1, p)), far(random, 60, 400)
     message = random.choice((0.0, 0.0, 0.01, 0.03, 0.25, 1.0, 3.0, 8.5, far(random, 10, 1000)))
+    if random.random() < 0.1:  # where many ranks are as fast as they can be
+        p, m, message = far(random, 9, 40), far(random, 40, 160), 0.0
     return p, min(m, _MOST_ACTIONS // p), message
 
 
@@ -109,6 +114,11 @@ PIPELINES = Draws(
             "it sends none",
             lambda p, m, message: p == 1 and message > 0,
         ),
+        Idea(
+            "one rank with more than forty microbatches",
+            "it is as fast as itself, however many there are",
+            lambda p, m, message: p == 1 and m > 40,
+        ),
         Idea("one rank alone", "it is as fast as itself", lambda p, m, message: p == 1),
         Idea(
             "a single microbatch, with messages that take time",
@@ -125,8 +135,12 @@ PIPELINES = Draws(
             "the formula does not change there",
             lambda p, m, message: 1 < m < p,
         ),
-        unlimited("more than forty microbatches", lambda p, m, message: p > 1 and m > 40),
-        unlimited("more than eight ranks", lambda p, m, message: p > 8),
+        unlimited(
+            "more than forty microbatches",
+            lambda p, m, message: p > 1 and m > 40,
+            lambda p, m, message: m,
+        ),
+        unlimited("more than eight ranks", lambda p, m, message: p > 8, lambda p, m, message: p),
         Idea(
             "as many microbatches as ranks",
             "the formula does not change there",
@@ -136,6 +150,7 @@ PIPELINES = Draws(
             "messages that take ten times as long as one rank's whole step",
             "their time counts in full, however long it is",
             lambda p, m, message: p > 1 and message >= 10,
+            lambda p, m, message: message,
         ),
         Idea(
             "messages that take longer than one F + B",
@@ -146,6 +161,12 @@ PIPELINES = Draws(
             "messages so slow that one rank is faster",
             "a speed-up can be below 1",
             lambda p, m, message: p > 1 and _on_paper(p, m, message) < 1,
+        ),
+        Idea(
+            "ranks that are more than eight times as fast as one",
+            "a speed-up has no upper limit but p",
+            lambda p, m, message: _on_paper(p, m, message) > 8,
+            _on_paper,
         ),
         Idea(
             "ranks that are more than four times as fast as one",

@@ -116,7 +116,11 @@ ORDERS = Draws(
             "numbers may have two digits, of ranks too: rank 10 runs 10F0",
             lambda s, p, m: p > 10,
         ),
-        Idea("ten microbatches and more", "numbers may have two digits", lambda s, p, m: m > 10),
+        Idea(
+            "ten microbatches and more",
+            "numbers may have two digits",
+            lambda s, p, m: m > 10 and p > 1,
+        ),
         Idea(
             "two ranks",
             "each of them is a first or a last one: it has one neighbour",
