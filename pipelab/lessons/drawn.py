@@ -22,7 +22,7 @@ __all__ = ["Draws", "Idea", "far", "new_seed", "unlimited"]
 NAME = "drawn inputs"  # of the row
 SECONDS = 6.0  # for the search of a smaller input
 _TRIES = 200  # draws until one is about an idea
-_TWINS = 8
+_TWINS = 12
 _CHOICE = 6  # inputs about an idea, from which the one with the fewest others is taken
 _DIGITS = 6  # of a seed
 
@@ -102,7 +102,7 @@ class Draws:
         return sorted(found.values(), key=size)
 
     def _twins(self, known: Sequence[Input], random: Random) -> list[Input]:
-        """Inputs that differ from a known one in one argument, or in the order of a list alone.
+        """Inputs that differ from a known one in one argument, or in little of a list alone.
 
         What keeps something from one call to the next may take them for the same.
         """
@@ -111,8 +111,8 @@ class Draws:
             one, other = random.sample(known, 2)
             place = random.randrange(len(one))
             new, old = other[place], one[place]
-            if isinstance(old, list) and random.random() < 0.5:
-                new = random.sample(old, len(old))
+            if isinstance(old, list) and random.random() < 0.7:
+                new = _alike(old, random)
             twin = (*one[:place], new, *one[place + 1 :])
             if new != old and self.allowed(*twin):
                 twins.append(twin)
@@ -253,6 +253,24 @@ class Judged:
             f"{next_step} (The same inputs again: seed={self.seed}.)"
         )
         return Result(NAME, result.expected, result.got, False, hint, note)
+
+
+def _alike(items: list[object], random: Random) -> list[object]:
+    """Another list with the same items, the same set of items, or the same length and sum."""
+    if len(items) < 2:
+        return items
+    i, j = random.sample(range(len(items)), 2)
+    one, other = items[i], items[j]
+    match random.randrange(4):
+        case 0:
+            changed = {i: other}
+        case 1:
+            return [*items, other]
+        case 2 if isinstance(one, float) and isinstance(other, float):
+            changed = {i: (one + other) / 2, j: (one + other) / 2}
+        case _:
+            return random.sample(items, len(items))
+    return [changed.get(k, item) for k, item in enumerate(items)]
 
 
 def _sentence(text: str) -> str:
