@@ -23,7 +23,7 @@ NAME = "drawn inputs"  # of the row
 SECONDS = 6.0  # for the search of a smaller input
 _HIGHEST = 0.25  # of the numbers that have no limit
 _TRIES = 200  # draws until one is about an idea
-_TWINS = 8
+_TWINS = 12
 _CHOICE = 6  # inputs about an idea, from which the one with the fewest others is taken
 _WIDE_CHOICE = 24  # from which the one with the largest number is taken
 _DIGITS = 6  # of a seed
@@ -171,11 +171,11 @@ class Draws:
 
 
 def _twin(one: Input, other: Input, random: Random) -> Input:
-    """One with an argument of the other, with a list in another order, or with a number changed."""
+    """One with an argument of the other, with a list much like its own, or with a number changed."""
     place = random.randrange(len(one))
     new = other[place]
-    if isinstance(old := one[place], list) and random.random() < 0.5:
-        new = random.sample(old, len(old))
+    if isinstance(old := one[place], list) and random.random() < 0.7:
+        new = _alike(old, random)
     elif len(one) == 1:  # the other one is known
         new = _one_less(old, random)
     return (*one[:place], new, *one[place + 1 :])
@@ -291,6 +291,24 @@ class Judged:
             f"{next_step} (The same inputs again: seed={self.seed}.)"
         )
         return Result(NAME, result.expected, result.got, False, hint, note)
+
+
+def _alike(items: list[object], random: Random) -> list[object]:
+    """Another list with the same items, the same set of items, or the same length and sum."""
+    if len(items) < 2:
+        return items
+    i, j = random.sample(range(len(items)), 2)
+    one, other = items[i], items[j]
+    match random.randrange(4):
+        case 0:
+            changed = {i: other}
+        case 1:
+            return [*items, other]
+        case 2 if isinstance(one, float) and isinstance(other, float):
+            changed = {i: (one + other) / 2, j: (one + other) / 2}
+        case _:
+            return random.sample(items, len(items))
+    return [changed.get(k, item) for k, item in enumerate(items)]
 
 
 def _sentence(text: str) -> str:

@@ -4,6 +4,10 @@
 which the verdict must name what was forgotten.
 """
 
+import math
+
+import numpy as np
+
 
 def too_long(cooks, dishes):
     """One dish after another: right, but slow."""
@@ -232,8 +236,26 @@ def costs_compared_as_text(costs, dishes, hand_over):
     return _minutes(costs, hand_over) + (dishes - 1) * max(costs, key=str)
 
 
+def five_letters_a_token(cooks, dishes):
+    """An array of texts cuts off what is longer than its type allows."""
+    plan = np.full((cooks, cooks + dishes - 1), "", dtype="<U5")
+    for c in range(cooks):
+        plan[c, c : c + dishes] = [f"{c}F{d}" for d in range(dishes)]
+    return plan
+
+
+def slowest_takes_a_minute_or_more(costs, dishes, hand_over):
+    return _minutes(costs, hand_over) + (dishes - 1) * max(1, *costs)
+
+
+def quarters_of_a_minute(costs, dishes, hand_over):
+    costs = [math.ceil(4 * t) / 4 for t in costs]
+    return _minutes(costs, hand_over) + (dishes - 1) * max(costs)
+
+
 FORGOT = {
     "01.1": [
+        (five_letters_a_token, "more than ten cooks, and a hundred dishes and more"),
         (twenty_cooks_at_most, "more than twenty cooks"),
         (ninety_nine_dishes_at_most, "a hundred dishes and more"),
         (nobody_waits_in_a_square, "as many dishes as cooks"),
@@ -251,6 +273,8 @@ FORGOT = {
         (dots_for_no_work, 'a minute without work is ""'),
     ],
     "01.2": [
+        (slowest_takes_a_minute_or_more, "cooks who all take less than a minute"),
+        (quarters_of_a_minute, "minutes with more than two decimal places"),
         (forty_dishes_at_most, "more than forty dishes"),
         (six_cooks_at_most, "more than seven cooks"),
         (hand_over_of_eight_at_most, "a hand-over of more than ten minutes"),

@@ -4,6 +4,7 @@
 which the verdict must name what was forgotten.
 """
 
+import itertools
 import math
 from itertools import accumulate, combinations, pairwise, takewhile
 
@@ -266,8 +267,50 @@ def costs_to_three_figures(costs, p):
     return _best([float(f"{cost:.3g}") for cost in costs], p, max)
 
 
+def nearly_the_best(costs, p):
+    """A search for the limit that ends after a dozen steps."""
+    low, high = max(costs), sum(costs)
+    for _ in range(12):
+        middle = (low + high) / 2
+        filled, stages = 0.0, 1
+        for cost in costs:
+            if filled + cost > middle:
+                filled, stages = 0.0, stages + 1
+            filled += cost
+        low, high = (low, middle) if stages <= p else (middle, high)
+    return _in_p_stages(costs, p, high)
+
+
+def _in_p_stages(costs, p, limit):
+    sizes, filled = [0], 0.0
+    for i, cost in enumerate(costs):
+        full = filled + cost > limit or len(costs) - i <= p - len(sizes)
+        if sizes[-1] and len(sizes) < p and full:
+            sizes.append(0)
+            filled = 0.0
+        sizes[-1] += 1
+        filled += cost
+    return sizes
+
+
+def all_cuts_of_few_layers(costs, p):
+    """And a quick way for more."""
+    return _best(costs, p, max) if len(costs) <= 12 else greedy_to_the_mean(costs, p)
+
+
+def a_size_counts_once(parameters, sizes, optimizer):
+    seen = set()
+    ranks = [[] for _ in sizes]
+    layers = iter(parameters)
+    for rank, size in zip(ranks, sizes, strict=True):
+        rank += [n for n in itertools.islice(layers, size) if not (n in seen or seen.add(n))]
+    return [_factor(optimizer) * sum(rank) for rank in ranks]
+
+
 FORGOT = {
     "02.1": [
+        (nearly_the_best, "nearly the best"),
+        (all_cuts_of_few_layers, "more than twelve layers"),
         (costs_to_three_figures, "costs that differ by little"),
         (cheapest_neighbours_joined, "joining the cheapest neighbours is not the best"),
         (nearest_to_equal_shares, "the nearest cut to equal shares is not the best"),
@@ -285,6 +328,7 @@ FORGOT = {
         (limit_in_whole_steps, "no whole limit is the best"),
     ],
     "02.2": [
+        (a_size_counts_once, "alike"),
         (gradients_forgotten, "what every rank holds"),
         (momentum_remembers_nothing, "SGD with momentum"),
         (adam_like_momentum, "Adam"),

@@ -5,6 +5,7 @@ which the verdict must name what was forgotten.
 """
 
 import math
+from itertools import groupby
 
 from pipelab.action import COMPUTE
 
@@ -329,8 +330,51 @@ def four_ranks_at_most(events, num_ranks):
     return _share([e for e in events if e.rank < 4], num_ranks)
 
 
+def merged_as_they_come(events, num_ranks):
+    """Each box joins the first that it overlaps, in the order of the log."""
+    work = [e for e in events if e.kind in COMPUTE]
+    merged = [[] for _ in range(num_ranks)]
+    for e in work:
+        for box in merged[e.rank]:
+            if e.start <= box[1] and box[0] <= e.end:
+                box[:] = min(box[0], e.start), max(box[1], e.end)
+                break
+        else:
+            merged[e.rank].append([e.start, e.end])
+    busy = sum(end - start for boxes in merged for start, end in boxes)
+    return 1 - busy / (num_ranks * _whole(events))
+
+
+def ranks_stand_together(events, num_ranks):
+    """``groupby`` begins a new group wherever the rank changes; the last group of each is kept."""
+    groups = {rank: [*group] for rank, group in groupby(events, key=lambda e: e.rank)}
+    busy = sum(
+        counted_until([e for e in group if e.kind in COMPUTE], num_ranks, -math.inf)
+        for group in groups.values()
+    )
+    return 1 - busy / (num_ranks * _whole(events))
+
+
+def starts_last_ends_last(events, num_ranks):
+    work = sorted((e for e in events if e.kind in COMPUTE), key=lambda e: e.start)
+    busy = counted_until(work, num_ranks, -math.inf)
+    return 1 - busy / (num_ranks * (work[-1].end - work[0].start))
+
+
+def first_start_below_a_hundred(events, num_ranks):
+    work = [e for e in events if e.kind in COMPUTE]
+    first, last = 100.0, -math.inf
+    for e in work:
+        first, last = min(first, e.start), max(last, e.end)
+    return 1 - counted_until(work, num_ranks, -math.inf) / (num_ranks * (last - first))
+
+
 FORGOT = {
     "03.1": [
+        (merged_as_they_come, "overlap two earlier ones"),
+        (ranks_stand_together, "do not stand next to each other"),
+        (starts_last_ends_last, "not of the box that starts last"),
+        (first_start_below_a_hundred, "a hundred seconds or more"),
         (stage_for_rank, "stage"),
         (one_stage_on_each_rank, "two stages on one rank"),
         (four_ranks_at_most, "more than four ranks"),

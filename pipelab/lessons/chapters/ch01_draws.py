@@ -10,16 +10,21 @@ __all__ = ["FOLLOW", "KITCHENS", "RELAYS"]
 
 def _draw_kitchen(random: Random) -> tuple[int, int]:
     few = random.choice((1, 2, 3, 3, 4, 5, 6, 7, 8, 9))
-    many = random.choice((10, 11, 12, far(random, 13, 60)))
+    many = random.choice((10, 11, 12, far(random, 13, 60), far(random, 40, 60)))
     dishes = random.choice((1, few, 6, 6, random.randint(2, 9), few + 1, many))
-    if random.random() < 0.1:
-        dishes = far(random, 40, 200)
+    if random.random() < 0.15:
+        dishes = far(random, 60, 250)
     return random.choice((few, few, few, many)), dishes
 
 
 KITCHENS = Draws(
     _draw_kitchen,
     (
+        Idea(
+            "more than ten cooks, and a hundred dishes and more",
+            "a token has room for all digits: that of cook 10 and dish 100 is 10F100",
+            lambda cooks, dishes: cooks > 10 and dishes > 100,
+        ),
         Idea(
             "one cook alone",
             "nobody stands before this cook: no slot is empty",
@@ -91,7 +96,10 @@ KITCHENS = Draws(
 )
 
 
-_GRIDS = ([1.0, 2.0, 3.0, 5.0], [0.25, 0.5, 1.5, 2.75], [0.5, 0.75, 9.5, 12.0, 110.0])
+_GRIDS = (
+    *([1.0, 2.0, 3.0, 5.0], [0.25, 0.5, 1.5, 2.75], [0.5, 0.75, 9.5, 12.0, 110.0]),
+    [0.0625, 0.1875, 1.6875, 2.4375, 7.3125],  # two decimal places are not enough
+)
 
 
 def _draw_relay(random: Random) -> tuple[list[float], int, float]:
@@ -100,13 +108,15 @@ def _draw_relay(random: Random) -> tuple[list[float], int, float]:
     costs = [random.choice(grid) for _ in range(cooks)]
     if random.random() < 0.2:
         costs = [costs[0]] * cooks
-    hand_over = random.choice((0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 8.0, random.choice(costs)))
+    hand_over = random.choice((0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 8.0, 0.1875, random.choice(costs)))
     dishes = random.choice((1, 2, 3, 4, cooks, cooks + 1, 7, 12, 40))
     match random.randrange(12):  # more of one of them than anybody expects
         case 0:
-            dishes = far(random, 50, 400)  # a right answer may call itself for each
+            few, most = random.choice(((50, 400), (300, 400)))
+            dishes = far(random, few, most)  # a right answer may call itself for each
         case 1:
-            costs += [random.choice(grid) for _ in range(far(random, 7, 30))]
+            few, most = random.choice(((7, 30), (25, 40)))
+            costs += [random.choice(grid) for _ in range(far(random, few, most))]
         case 2:
             costs[random.randrange(cooks)] = 1.5 * far(random, 20, 2000)
         case 3:
@@ -197,6 +207,16 @@ RELAYS = Draws(
             lambda costs, dishes, hand_over: len(set(costs)) < len(costs),
         ),
         Idea(
+            "cooks who all take less than a minute",
+            "compare their times with each other alone: the slowest can take less than a minute",
+            lambda costs, dishes, hand_over: max(costs) < 1 < dishes,
+        ),
+        Idea(
+            "minutes with more than two decimal places",
+            "a part of a minute counts, however small: nothing is rounded",
+            lambda costs, dishes, hand_over: any(100 * t % 1 for t in (*costs, hand_over)),
+        ),
+        Idea(
             "minutes that are not whole",
             "half a minute counts as half a minute: nothing is rounded",
             lambda costs, dishes, hand_over: any(t % 1 for t in (*costs, hand_over)),
@@ -214,7 +234,7 @@ RELAYS = Draws(
         Idea(
             "fewer dishes than cooks",
             "the parts of the time stay the same: nothing in them compares the two numbers",
-            lambda costs, dishes, hand_over: 1 < dishes < len(costs),
+            lambda costs, dishes, hand_over: dishes < len(costs),
         ),
         Idea(
             "more than ten dishes",

@@ -11,8 +11,14 @@ def _draw_bytes(random: Random) -> tuple[list[list[int]], str]:
     """The layers of each rank by their number of parameters, and the optimizer."""
     grid = random.choice(
         (
-            *([100, 650, 4160], [200, 0, 1000], [4160, 70_000], [3_000_000_000, 500]),
-            [far(random, 1, 10**12) for _ in range(4)],
+            *(
+                [100, 650, 4160],
+                [200, 0, 1000],
+                [4160, 70_000],
+                [3_000_000_000, 500],
+                [5 * 10**12, 500],
+            ),
+            [far(random, 1, 10**12) for _ in range(random.choice((4, 400)))],
         )
     )
     ranks = random.choice((1, 1, 2, 3, 4, 5))
@@ -71,6 +77,14 @@ BYTES = Draws(
             "each of them counts, however many are equal",
             lambda layers, optimizer: any(
                 len({*rank} - {0}) < len([*filter(None, rank)]) for rank in layers
+            ),
+        ),
+        Idea(
+            "layers that are alike, on one rank or on two",
+            "a layer is known by its place, not by its number of parameters",
+            lambda layers, optimizer: (
+                len({n for rank in layers for n in rank if n})
+                < sum(1 for rank in layers for n in rank if n)
             ),
         ),
         Idea(

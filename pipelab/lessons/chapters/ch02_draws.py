@@ -12,6 +12,7 @@ from pipelab.partition import balance
 __all__ = ["CUTS", "largest"]
 
 Cut = Callable[[list[float], int], list[int]]
+About = Callable[[list[float], int], bool]
 
 
 def largest(costs: Sequence[float], sizes: Sequence[int]) -> float:
@@ -23,11 +24,17 @@ _MOST_CUTS = 800  # of an input: a right answer may compare them all
 
 
 def _draw_cut(random: Random) -> tuple[list[float], int]:
-    if random.random() < 0.4:  # hard: shortcuts go wrong more often
-        hard = [float(random.randint(1, 20)) for _ in range(random.randint(6, 8))]
-        return hard, random.choice((3, 4, 4, 5))
+    if random.random() < 0.5:  # hard: shortcuts go wrong more often
+        n = random.choice((6, 7, 8, random.randint(9, 12), 13, 13, random.randint(14, 40)))
+        low, high = (1, 100) if n > 12 else random.choice(((1, 20), (1, 20), (0, 9)))
+        unit = random.choice((1, 1, 1, 8, 1000, 10_000))
+        hard = [random.randint(low, high) / unit for _ in range(n)]
+        hard[0] = hard[0] or 1 / unit
+        return hard, 3 if n > 13 else random.choice((4, 6, 6, 8) if n == 13 else (3, 4, 4, 5))
     if random.random() < 0.2:  # what is rounded, or nearly the best, is not the best
-        alike = [float(random.randint(10_000, 10_040)) for _ in range(random.randint(5, 12))]
+        least, span = random.choice(((10_000, 40), (100_000, 40), (100_000, 8)))
+        n = random.randint(6, 12)
+        alike = [float(random.randint(least, least + span)) for _ in range(n)]
         return alike, random.choice((2, 3, 4, 5))
     n = far(random, 10, 40) if random.random() < 0.2 else random.randint(1, 9)
     grid: Sequence[float] = random.choice(
@@ -85,6 +92,11 @@ def _fill_to_a_whole_number(costs: list[float], p: int) -> list[int]:
     return _fill_to(ceil(_best(costs, p)), costs, p)
 
 
+def _fill_to_nearly_the_best(costs: list[float], p: int) -> list[int]:
+    """With a limit that a search finds which stops a little too early."""
+    return _fill_to(_best(costs, p) * (1 + 2e-5), costs, p)
+
+
 def _nearest_to_equal_shares(costs: list[float], p: int) -> list[int]:
     total = [*accumulate(costs, initial=0.0)]
     ends = [0]
@@ -118,6 +130,12 @@ def _fill_to_the_mean_of_the_rest(costs: list[float], p: int) -> list[int]:
     return [*sizes, len(costs) - sum(sizes)]
 
 
+def _kept(about: About) -> About:
+    """The same, with its answers kept: ideas are asked about each input several times."""
+    kept = lru_cache(maxsize=512)(lambda costs, p: about([*costs], p))
+    return lambda costs, p: kept(tuple(costs), p)
+
+
 def _cuts(costs: list[float], p: int) -> Sequence[tuple[float, ...]]:
     """The costs of the stages for every possible cut."""
     return _all_cuts(tuple(costs), p)
@@ -132,9 +150,10 @@ def _all_cuts(costs: tuple[float, ...], p: int) -> Sequence[tuple[float, ...]]:
     ]
 
 
-def _not_best_goal(goal: Callable[[Sequence[float]], float]) -> Callable[[list[float], int], bool]:
+def _not_best_goal(goal: Callable[[Sequence[float]], float]) -> About:
     """Whether every cut that is best for ``goal``, small numbers first, is not the best."""
 
+    @_kept
     def about(costs: list[float], p: int) -> bool:
         if not 1 < p < len(costs):
             return False
@@ -145,7 +164,8 @@ def _not_best_goal(goal: Callable[[Sequence[float]], float]) -> Callable[[list[f
     return about
 
 
-def _not_best(cut: Cut) -> Callable[[list[float], int], bool]:
+def _not_best(cut: Cut) -> About:
+    @_kept
     def about(costs: list[float], p: int) -> bool:
         return largest(costs, cut(costs, p)) > _best(costs, p) * (1 + 1e-9)
 
@@ -158,10 +178,31 @@ _SHORTCUTS: tuple[Cut, ...] = (
 )
 
 
+@_kept
 def _no_shortcut(costs: list[float], p: int) -> bool:
-    """Whether even the best of them is not the best cut."""
-    found = min(largest(costs, cut(costs, p)) for cut in _SHORTCUTS)
-    return found > _best(costs, p) * (1 + 1e-9)
+    """Whether even the best of them, improved step by step, is not the best cut."""
+    if not 1 < p < len(costs):
+        return False
+    best = _best(costs, p) * (1 + 1e-9)
+    if any(largest(costs, cut(costs, p)) <= best for cut in _SHORTCUTS):
+        return False
+    return min(_improved(costs, cut(costs, p)) for cut in _SHORTCUTS) > best
+
+
+def _improved(costs: list[float], sizes: list[int]) -> float:
+    """The largest cost, after layers moved to a neighbour, one by one, as long as that helps."""
+    most = largest(costs, sizes)
+    while True:
+        moved = [
+            [size - (k == i) + (k == j) for k, size in enumerate(sizes)]
+            for i, size in enumerate(sizes)
+            for j in (i - 1, i + 1)
+            if size > 1 and 0 <= j < len(sizes)
+        ]
+        new = min(moved, key=lambda one: largest(costs, one))
+        if largest(costs, new) >= most:
+            return most
+        sizes, most = new, largest(costs, new)
 
 
 def _fewer_would_do(costs: list[float], p: int) -> bool:
@@ -175,6 +216,7 @@ def _fewer_would_do(costs: list[float], p: int) -> bool:
     return stages < p
 
 
+_NEARLY = _not_best(_fill_to_nearly_the_best)
 CUTS = Draws(
     _draw_cut,
     (
@@ -185,9 +227,19 @@ CUTS = Draws(
             lambda costs, p: p > 1 and 0 < max(costs) - min(costs) < 0.01 * max(costs),
         ),
         Idea(
+            "costs that differ by little, where nearly the best cut is not the best",
+            "a search that stops within a small distance of the best limit stops too early",
+            lambda costs, p: max(costs) - min(costs) < 0.01 * max(costs) and _NEARLY(costs, p),
+        ),
+        Idea(
             "costs that are not whole, such as a few thousandths",
             "they can be seconds: nothing is rounded, and no difference is too small to count",
             lambda costs, p: 1 < p < len(costs) and max(costs) < 0.1,
+        ),
+        Idea(
+            "more than twelve layers, where the best of several quick ways is not the best",
+            "many layers need the best cut as few do: which limits can the largest stage have?",
+            lambda costs, p: len(costs) > 12 and _no_shortcut(costs, p),
         ),
         unlimited("more than twelve layers", lambda costs, p: 1 < p < len(costs) > 12),
         unlimited("more than five ranks", lambda costs, p: 5 < p < len(costs)),
@@ -267,5 +319,5 @@ CUTS = Draws(
         and min(costs) >= 0
         and max(costs) > 0
     ),
-    number=76,
+    number=84,
 )

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, groupby
 from random import Random
 
 from pipelab.lessons.chapters.ch03_logs import Box, Boxes, allowed, arguments, draw_log, work
@@ -35,6 +35,33 @@ def _inside(boxes: Boxes, num_ranks: int, clock: float) -> bool:
             return True
         latest[box.rank], before[box.rank] = max(until, box.end), box.end
     return False
+
+
+def _longer_first(boxes: Boxes, num_ranks: int, clock: float) -> bool:
+    """Whether of two boxes that start together the longer one stands first in the log."""
+    return any(
+        a.rank == b.rank and a.start == b.start and a.end > b.end
+        for a, b in combinations(work(boxes), 2)
+    )
+
+
+def _joining(boxes: Boxes, num_ranks: int, clock: float) -> bool:
+    """Whether a box of a rank overlaps two that stand before it, which lie apart."""
+    for i, box in enumerate(boxes):
+        own = [a for a in work(boxes[:i]) if a.rank == box.rank and _overlap(a, box)]
+        if any(not _overlap(a, b) for a, b in combinations(own, 2)) and box in work(boxes):
+            return True
+    return False
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a.start < b.end and b.start < a.end
+
+
+def _mixed(boxes: Boxes, num_ranks: int, clock: float) -> bool:
+    """Whether a rank computes again in the log after another one has."""
+    runs = [rank for rank, _ in groupby(box.rank for box in work(boxes))]
+    return len(runs) > len(set(runs))
 
 
 def _first(boxes: Boxes) -> float:
@@ -128,9 +155,19 @@ _SHARED = (
         _inside,
     ),
     Idea(
-        "boxes of one rank that start together",
-        "both are in the log, and the longer one may be the first or the second of them",
-        _pair(lambda a, b: a.start == b.start),
+        "boxes of one rank that start together, the longer one first in the log",
+        "both are in the log and count: a box is not known by its start alone",
+        _longer_first,
+    ),
+    Idea(
+        "boxes of one rank that end together",
+        "both are in the log and count: a box is not known by its end alone",
+        _pair(lambda a, b: a.end == b.end),
+    ),
+    Idea(
+        "boxes that overlap two earlier ones of the log, which do not overlap each other",
+        "what is merged in the order of the log stays in two parts: sort the boxes first",
+        _joining,
     ),
     Idea(
         "boxes inside others",
@@ -150,6 +187,11 @@ _SHARED = (
         ),
     ),
     Idea(
+        "events of a rank that do not stand next to each other in the log",
+        "the log mixes the ranks: gather all the events of a rank, wherever they stand",
+        _mixed,
+    ),
+    Idea(
         "a first computation that is not rank 0's",
         "any rank can be the first to compute",
         lambda boxes, ranks, clock: _begins(boxes, 0) > _first(boxes),
@@ -160,9 +202,21 @@ _SHARED = (
         lambda boxes, ranks, clock: _ends(boxes, 0) < _last(boxes),
     ),
     Idea(
+        "a last end that is not of the box that starts last",
+        "the last end is the largest of all ends, and any box can have it",
+        lambda boxes, ranks, clock: (
+            max(work(boxes), key=lambda box: (box.start, box.end)).end < _last(boxes)
+        ),
+    ),
+    Idea(
         "a log that begins before the clock shows 0",
         "times can be below 0: begin to count at the first start, not at 0",
         lambda boxes, ranks, clock: clock + _first(boxes) < 0.0,
+    ),
+    Idea(
+        "a clock that shows a hundred seconds or more",
+        "begin to count at the first start in the log, however large it is",
+        lambda boxes, ranks, clock: clock + _first(boxes) >= 100.0,
     ),
     Idea(
         "a first computation that does not start at 0 s",

@@ -13,6 +13,7 @@ from pipelab.action import COMPUTE, Kind
 from pipelab.lessons.drawn import far
 from pipelab.trace import Event
 
+_WHEN = (0, 40), (0, 40), (-12, 0), (40, 60)  # quarters: during the run, before it, and after it
 _OTHERS = ("WAIT", "SEND_F", "SEND_B", "RECV_F", "RECV_B", "STEP", "REDUCE_GRAD")
 
 
@@ -36,7 +37,8 @@ Boxes = list[Box]
 
 def draw_log(random: Random) -> tuple[Boxes, int, float]:
     """The boxes, how many ranks there are, and what the clock shows at the log's begin."""
-    ranks = far(random, 5, 12) if random.random() < 0.1 else random.choice((1, 2, 2, 3, 4))
+    many = random.choice((far(random, 5, 12), random.randint(9, 12)))
+    ranks = many if random.random() < 0.1 else random.choice((1, 2, 2, 3, 4))
     kinds = random.choice(("FB", "FB", "FIW", "FBIW"))
     idle = random.randrange(ranks) if ranks > 1 and random.random() < 0.3 else -1
     layout = random.choice(("as ranks", "as ranks", "two on each", "backwards"))
@@ -47,8 +49,8 @@ def draw_log(random: Random) -> tuple[Boxes, int, float]:
         for box in _row(random, rank, kinds)
     ]
     if random.random() < 0.5:
-        for _ in range(random.randint(1, 3)):
-            rank, at = random.randrange(ranks), random.randrange(0, 40) / 4
+        for _ in range(random.randint(1, 4)):
+            rank, at = random.randrange(ranks), random.randrange(*random.choice(_WHEN)) / 4
             stage = _stage(random, layout, rank, ranks)
             boxes.append(Box(rank, random.choice(_OTHERS), at, _quarters(random), stage))
     match random.randrange(3):
@@ -56,7 +58,7 @@ def draw_log(random: Random) -> tuple[Boxes, int, float]:
             boxes.sort(key=lambda box: box.start)
         case 1:
             random.shuffle(boxes)
-    clock = random.choice((0.0, 0.0, 3.5, 100.25, -8.0, 1000.5))
+    clock = random.choice((0.0, 0.0, 3.5, 100.25, -8.0, 300_000.5))
     unit = random.choice((1.0, 1.0, 1.0, 1.0, 16.0, 1 / 1024))
     boxes = [box._replace(start=unit * box.start, seconds=unit * box.seconds) for box in boxes]
     if unit < 1:
@@ -75,10 +77,11 @@ def _row(random: Random, rank: int, kinds: str) -> Iterator[Box]:
     """The computations of one rank: apart, touching, overlapping, or one inside another."""
     how = random.choice(("apart", "apart", "touching", "overlapping", "inside", "any"))
     at = random.randrange(0, 12) / 4
-    for _ in range(far(random, 9, 20) if random.random() < 0.05 else random.randint(1, 4)):
+    for _ in range(far(random, 9, 20) if random.random() < 0.08 else random.randint(1, 4)):
         box = Box(rank, random.choice(kinds), at, _quarters(random), rank)
         yield box
-        if how == "inside" or (how == "any" and random.random() < 0.3):
+        inside = how == "inside" or (how == "any" and random.random() < 0.3)
+        for _ in range(random.choice((1, 1, 3)) if inside else 0):
             inner = max(0.25, box.seconds / 2)
             late = random.choice((0.0, 0.5, 0.5, 1.0)) * (box.seconds - inner)
             yield Box(rank, random.choice(kinds), box.start + late, inner, rank)
