@@ -49,7 +49,7 @@ def _draw_waits(random: Random) -> tuple[Waits]:
 
 def _chain(random: Random) -> Waits:
     """All ranks in one chain, in any order; its end is a rank, or a ring of two."""
-    ranks = range(_LONG_WAY + far(random, 2, 40))
+    ranks = range(_LONG_WAY + far(random, 8, 60))
     order = random.sample(ranks, k=len(ranks))
     waits: Waits = [None] * len(order)
     for rank, peer in pairwise(order):

@@ -127,11 +127,14 @@ JOBS = Draws(
 # -------------------------------------------------------------------------------- 12.2, locate
 
 
+_MOST_PLACES = 150  # of a grid: each rank is asked for its own, twice
+
+
 def _draw_grid(random: Random) -> tuple[int, list[int]]:
-    p = random.choice((1, 2, 3, 4, 5, 6, 7, far(random, 8, 16)))
+    p = random.choice((1, 2, 3, 4, 5, 6, 7, far(random, 8, 24)))
     sizes = [random.randint(1, random.choice((1, 2, 5, 40))) for _ in range(p)]
-    replicas = random.choice((1, 2, 3, 4, 5, p, far(random, 6, 16)))
-    return replicas, sizes
+    replicas = random.choice((1, 2, 3, 4, 5, p, far(random, 6, 24)))
+    return min(replicas, _MOST_PLACES // p), sizes
 
 
 GRIDS = Draws(
@@ -148,8 +151,8 @@ GRIDS = Draws(
             "each rank is a pipeline by itself, and all are one dp group",
             lambda replicas, sizes: len(sizes) == 1,
         ),
-        unlimited("more than five replicas", lambda replicas, sizes: replicas > 5),
-        unlimited("more than six stages", lambda replicas, sizes: len(sizes) > 6),
+        unlimited("more than ten replicas", lambda replicas, sizes: replicas > 10),
+        unlimited("more than ten stages", lambda replicas, sizes: len(sizes) > 10),
         Idea(
             "as many replicas as stages",
             "which of the two numbers do you divide by? Here they are alike, elsewhere not",
