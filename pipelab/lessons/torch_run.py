@@ -25,7 +25,8 @@ Place = Mapping[str, object]
 """Of one rank: ``stage``, ``layers`` (first, end), and two lists: ``pp_group``, ``dp_group``."""
 
 _SCRIPT = Path(__file__).with_name("torch_script.py")
-_TIMEOUT = 120.0  # seconds: torch alone takes some to load, four times, on a busy machine
+_LOADED = ("torch.distributed.pipelining", "pipelab.models")  # what the script imports
+_TIMEOUT = 120.0  # seconds: torch alone takes some to load, on a busy machine
 
 
 class TorchRun(NamedTuple):
@@ -75,8 +76,8 @@ def run_on_torch(plan: Plan, places: Sequence[Place]) -> TorchRun:
         folder = Path(name)
         (folder / "job.json").write_text(json.dumps(job), "utf-8")
         (folder / "schedule.csv").write_text(schedule_of(plan).to_csv(), "utf-8")
-        with noticed(f"torchrun starts {len(places)} processes, which load PyTorch"):
-            run_privately(_SCRIPT, len(places), folder, timeout=_TIMEOUT)
+        with noticed(f"torchrun loads PyTorch, and starts {len(places)} processes"):
+            run_privately(_SCRIPT, len(places), folder, timeout=_TIMEOUT, loaded=_LOADED)
         found = [torch.load(folder / f"rank-{rank}.pt") for rank in range(len(places))]
     state: dict[str, Tensor] = {k: v for part in found for k, v in part["parameters"].items()}
     rows = [part["losses"] for part in found if part["losses"][-1] is not None]

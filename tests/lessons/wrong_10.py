@@ -175,6 +175,38 @@ def four_waits_at_most(waits):
     return sorted(found)
 
 
+def rings_of(waits):
+    """Each ring once, in its order."""
+    found = []
+    for rank in rings_alone(waits):
+        if not any(rank in ring for ring in found):
+            found.append(follow(waits, rank)[0])
+    return found
+
+
+def eight_of_each_ring(waits):
+    return sorted({*ends_alone(waits), *(rank for ring in rings_of(waits) for rank in ring[:8])})
+
+
+def three_rings_at_most(waits):
+    return sorted({*ends_alone(waits), *(rank for ring in rings_of(waits)[:3] for rank in ring)})
+
+
+def three_ends_at_most(waits):
+    return sorted([*rings_alone(waits), *ends_alone(waits)[:3]])
+
+
+def without_the_first_rank(waits):
+    """range(1, p)"""
+    return right([None, *waits[1:]]) if waits and 0 not in waits else right(waits)
+
+
+def without_the_last_rank(waits):
+    """range(p - 1)"""
+    last = len(waits) - 1
+    return right([*waits[:last], None]) if last not in waits else right(waits)
+
+
 def in_the_order_of_the_ring(waits):
     return right(waits)[::-1]
 
@@ -213,6 +245,8 @@ WRONG = {
         (rings_of_two, "a ring of four"),
         (whoever_does_not_wait, "nobody waits"),
         (the_first_ring, "two rings"),
+        (without_the_first_rank, "the first rank and the last one wait"),
+        (without_the_last_rank, "the first rank and the last one wait"),
         (most_waited_for, "two ranks wait for each other"),
     ],
 }
@@ -223,6 +257,9 @@ FORGOT = {
         (ends_alone, "ranks that wait in a ring"),
         (whoever_does_not_wait, "a rank that neither waits nor is waited for"),
         (four_waits_at_most, "a long way to the end"),
+        (eight_of_each_ring, "a ring of more than eight ranks"),
+        (three_rings_at_most, "more than three rings"),
+        (three_ends_at_most, "more than three ranks at which chains end"),
         (in_the_order_of_the_ring, "return each of them once, the smallest first"),
         (met_again_and_again, "return each of them once, the smallest first"),
         (with_those_who_lead_there, "ranks that wait for a ring and are not in it"),

@@ -98,6 +98,17 @@ def one_digit(rows, most):
     ]
 
 
+def rank_of_one_digit(rows, most):
+    """It looks for the kind in the second character: as right as can be up to rank 9."""
+    return rows if len(rows) > 10 else put_off(rows, lambda rank, row: most - peak_of(row))
+
+
+def sixty_microbatches(rows, most):
+    """A table that is long enough for most."""
+    right = put_off(rows, lambda rank, row: most - peak_of(row))
+    return [row[: 3 * 60] for row in right]
+
+
 # ------------------------------------------------------------------------------------- 11.2
 
 
@@ -218,6 +229,8 @@ FORGOT = {
     "11.1": [
         (no_limit_where_there_is_room, "orders with more forwards ahead"),
         (one_digit, "ten microbatches and more"),
+        (rank_of_one_digit, "more than ten ranks"),
+        (sixty_microbatches, "more than fifty microbatches"),
         (for_these_orders_only, "room for one microbatch"),
     ],
     "11.2": [

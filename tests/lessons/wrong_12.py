@@ -278,6 +278,16 @@ def never_gpipe(machine, model, budget):
     return fastest(fits, machine, model)
 
 
+def ten_replicas_at_most(rank, replicas, sizes):
+    place = right(rank, replicas, sizes)
+    return place | {"dp_group": place["dp_group"][:10]}
+
+
+def ten_stages_at_most(rank, replicas, sizes):
+    place = right(rank, replicas, sizes)
+    return place | {"pp_group": place["pp_group"][:10]}
+
+
 class CountsItsCalls:
     """It never looks at the rank that is asked for."""
 
@@ -352,6 +362,8 @@ FORGOT = {
         (stages_of_the_first_replica, "a path without return"),
         (later_stages, "There: all ranks of a pipeline name the same pp group"),
         (two_replicas, "more than two replicas"),
+        (ten_replicas_at_most, "more than ten replicas"),
+        (ten_stages_at_most, "more than ten stages"),
         (equal_layers, "unequal numbers of layers"),
     ],
 }

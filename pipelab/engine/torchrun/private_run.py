@@ -15,6 +15,7 @@ from pipelab.errors import LaunchError
 
 __all__ = ["run_privately"]
 
+_FORKED = Path(__file__).with_name("forked_ranks.py")
 _LAST = 2000  # characters of what a failed run wrote
 
 
@@ -24,6 +25,7 @@ def run_privately(
     folder: Path,
     arguments: Sequence[str] = (),
     timeout: float = 120.0,
+    loaded: Sequence[str] = (),
 ) -> None:
     """Run ``script FOLDER arguments...`` on so many ranks, and return when all have ended.
 
@@ -32,14 +34,19 @@ def run_privately(
     Args:
         folder: private; torchrun's rendezvous and log are in it.
         timeout: seconds after which all are stopped.
+        loaded: modules. With them ranks are forked from torchrun, which loads these once; such
+            ranks have no stdin, and end with this process whatever they do.
 
     Raises:
         LaunchError: it did not end in time, or not with success; with its last lines.
     """
+    options = ("--run-path", "--start-method=fork") if loaded else ()
+    torchrun = (str(_FORKED), ",".join(loaded)) if loaded else ("-m", "torch.distributed.run")
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nnodes=1"),
+        *(sys.executable, *torchrun, *options, "--nnodes=1"),
         *(f"--nproc-per-node={num_ranks}", "--local-addr=127.0.0.1", "--rdzv-backend=c10d"),
         *("--rdzv-conf=store_type=file", f"--rdzv-endpoint={folder / 'rendezvous'}"),
+        f"--log-dir={folder / 'errors'}",  # else a folder that stays after a failure
         *(str(script), str(folder), *arguments),
     ]
     log = folder / "log"

@@ -97,6 +97,7 @@ def _judge_look_at(function: Function, seed: int) -> Iterator[Result | Shown]:
         "a ring of four": ([3, 0, 1, 2],),
         "nobody waits": ([None, None, None],),
         "two rings": ([1, 0, 3, 2, 1],),
+        "the first rank and the last one wait": ([1, None, None, 2],),
     }
     yield from each(function, cases, _compare_look_at, GRAPHS, seed)
 
@@ -132,7 +133,7 @@ CHAPTER = Chapter(
             _LOOK_AT,
             _judge_look_at,
             (
-                "Draw the six named cases: a dot for each rank, an arrow to the one it waits for. "
+                "Draw the named cases: a dot for each rank, an arrow to the one it waits for. "
                 "Where do the arrows lead?",
                 "From each rank that waits, follow the arrows and note where you have been. Either "
                 "you reach a rank without an arrow, or one where you have been before.",

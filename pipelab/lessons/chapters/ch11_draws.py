@@ -33,12 +33,15 @@ def given(order: str, p: int, m: int) -> tuple[list[list[str]], int]:
     return rows, int(max(peak_activations(schedule)))
 
 
+_MANY = 50  # microbatches
 _MOST_TOKENS = 300  # forwards: each input is simulated
 
 
 def _draw_order(random: Random) -> tuple[str, int, int]:
-    p = random.choice((1, 2, 3, 4, 5, 6, 7, 8, far(random, 9, 14)))
-    m = random.choice((1, 2, 3, 4, 5, 6, 8, 11, 13, p, 2 * p, 20, far(random, 21, 80)))
+    p = random.choice((1, 2, 3, 4, 5, 6, 7, 8, far(random, 9, 24)))
+    m = random.choice((1, 2, 3, 4, 5, 6, 8, 11, 13, p, 2 * p, 20, far(random, 21, 150)))
+    if m > _MANY:
+        p = min(p, 3)
     order = random.choice((*_BUILDERS, "1f1b", "eager"))
     return order, p, max(1, min(m, _MOST_TOKENS // p))
 
@@ -48,8 +51,8 @@ ORDERS = Draws(
     (
         Idea("one rank", "it never waits: any place behind its I will do", lambda o, p, m: p == 1),
         Idea("a single microbatch", "its W comes behind its I", lambda o, p, m: m == 1),
-        unlimited("more than twenty microbatches", lambda o, p, m: m > 20),
-        unlimited("more than six ranks", lambda o, p, m: p > 6),
+        unlimited("more than fifty microbatches", lambda o, p, m: m > _MANY),
+        unlimited("more than ten ranks", lambda o, p, m: p > 10),
         Idea("ten microbatches and more", "numbers may have two digits", lambda o, p, m: m > 10),
         Idea(
             "fewer microbatches than ranks",

@@ -5,6 +5,7 @@ Interleaving is Narayanan et al. 2021 (arXiv 2104.04473), the backward in halves
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from pipelab.action import Kind
 from pipelab.errors import ScheduleError
@@ -112,6 +113,7 @@ def _judge_stages(function: Function, seed: int) -> Iterator[Result | Shown]:
         yield Shown("Two stages on each of four real ranks", trace)
 
 
+@lru_cache(2000)  # the best number and the learner's, of each input; and as it is made smaller
 def _seconds(p: int, m: int, v: int, latency: float) -> float:
     return simulate(interleaved(p, m, v), Cost(1 / v, 1 / v, 1 / v, latency=latency)).duration
 

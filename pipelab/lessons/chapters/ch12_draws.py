@@ -9,9 +9,10 @@ from pipelab.partition import balance
 
 __all__ = ["GRIDS", "JOBS", "fitting", "least_time"]
 
-_RANKS = (1, 2, 3, 4)
-_ROWS = (4, 6, 8)
+_RANKS = (1, 2, 3, 4, 6)
+_ROWS = (4, 6, 8, 12)
 _BLOCK = 0.001  # seconds of F for one row
+_UNLIKE = 0.5  # of all models
 
 # ------------------------------------------------------------------------------ 12.1, choose
 
@@ -32,17 +33,32 @@ def _draw_job(random: Random) -> tuple[Machine, Model, int]:
     latency = random.choice((0.0, 0.0, 0.001, 0.01))
     bandwidth = random.choice((2e6, 1e8, 1e8, 1e9))
     machine = Machine(ranks, start, latency, bandwidth)
-    number = random.randint(max(ranks, 3), 6)
+    number = random.randint(max(ranks, 3), 8)
+    layers = _unlike(random, number) if random.random() < _UNLIKE else _blocks(random, number)
+    model = Model(rows, layers)
+    needs = sorted(max(memory(model, plan)) for plan in plans(machine, model))
+    share = random.choice((0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 1.0, 1.0))
+    return machine, model, int(needs[int(share * (len(needs) - 1))] * 1.02)
+
+
+def _blocks(random: Random, number: int) -> list[Layer]:
+    """Layers that are alike but for a head and an embedding, of some models."""
     weights = random.choice((20_000, 200_000))
     layers = [Layer(_BLOCK, weights, 50_000, 4_000) for _ in range(number)]
     if random.random() < 0.4:  # a head
         layers[-1] = Layer(_BLOCK * random.choice((2, 3)), weights, 50_000, 16_000)
     if random.random() < 0.4:  # an embedding
         layers[0] = Layer(_BLOCK, 6 * weights, 1_000, 4_000)
-    model = Model(rows, layers)
-    needs = sorted(max(memory(model, plan)) for plan in plans(machine, model))
-    share = random.choice((0.0, 0.05, 0.2, 1.0, 1.0))
-    return machine, model, int(needs[int(share * (len(needs) - 1))] * 1.02)
+    return layers
+
+
+def _unlike(random: Random, number: int) -> list[Layer]:
+    """Layers that have nothing in common: a cut by other bytes than those that count is another."""
+    weights, kept = (20_000, 100_000, 500_000), (1_000, 40_000, 160_000)
+    return [
+        Layer(_BLOCK * random.choice((1, 1, 2)), random.choice(weights), random.choice(kept), 4_000)
+        for _ in range(number)
+    ]
 
 
 def _key(machine: Machine, model: Model) -> tuple[Machine, int, tuple[Layer, ...]]:
@@ -88,6 +104,7 @@ JOBS = Draws(
             "nothing is cut: schedule and microbatches remain, and there is no message",
             lambda machine, model, budget: machine.ranks == 1,
         ),
+        unlimited("more than four ranks", lambda machine, model, budget: machine.ranks > 4),
         Idea(
             "a budget in which the cut that is even in seconds fits nowhere",
             "cut by bytes too: balance() takes any numbers",
@@ -127,11 +144,14 @@ JOBS = Draws(
 # -------------------------------------------------------------------------------- 12.2, locate
 
 
+_MOST_PLACES = 150  # of a grid: each rank is asked for its own, twice
+
+
 def _draw_grid(random: Random) -> tuple[int, list[int]]:
-    p = random.choice((1, 2, 3, 4, 5, 6, 7, far(random, 8, 16)))
+    p = random.choice((1, 2, 3, 4, 5, 6, 7, far(random, 8, 24)))
     sizes = [random.randint(1, random.choice((1, 2, 5, 40))) for _ in range(p)]
-    replicas = random.choice((1, 2, 3, 4, 5, p, far(random, 6, 16)))
-    return replicas, sizes
+    replicas = random.choice((1, 2, 3, 4, 5, p, far(random, 6, 24)))
+    return min(replicas, _MOST_PLACES // p), sizes
 
 
 GRIDS = Draws(
@@ -148,8 +168,8 @@ GRIDS = Draws(
             "each rank is a pipeline by itself, and all are one dp group",
             lambda replicas, sizes: len(sizes) == 1,
         ),
-        unlimited("more than five replicas", lambda replicas, sizes: replicas > 5),
-        unlimited("more than six stages", lambda replicas, sizes: len(sizes) > 6),
+        unlimited("more than ten replicas", lambda replicas, sizes: replicas > 10),
+        unlimited("more than ten stages", lambda replicas, sizes: len(sizes) > 10),
         Idea(
             "as many replicas as stages",
             "which of the two numbers do you divide by? Here they are alike, elsewhere not",
