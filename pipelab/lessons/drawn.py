@@ -171,7 +171,7 @@ class Draws:
 
 
 def _twin(one: Input, other: Input, random: Random) -> Input:
-    """One with an argument of the other, with a list much like its own, or with a number changed."""
+    """One with an argument of the other, with another list much like it, or a number changed."""
     place = random.randrange(len(one))
     new = other[place]
     if isinstance(old := one[place], list) and random.random() < 0.7:
