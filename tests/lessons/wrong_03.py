@@ -396,7 +396,7 @@ FORGOT = {
         (one_rank_never_waits, "one rank alone that waits"),
     ],
     "03.2": [
-        (parts_of_stages, "another number than their rank"),
+        (parts_of_stages, "another order than their ranks"),
         (parts_of_f_and_b, "the kinds I and W"),
         (parts_in_the_order_of_the_log, "not sorted"),
         (last_box_ends_last, "boxes inside others"),

@@ -96,6 +96,7 @@ KITCHENS = Draws(
 )
 
 
+_FLOAT16 = 65504  # where such numbers end: a right answer may count in them
 _GRIDS = (
     *([1.0, 2.0, 3.0, 5.0], [0.25, 0.5, 1.5, 2.75], [0.5, 0.75, 9.5, 12.0, 110.0]),
     [0.0625, 0.1875, 1.6875, 2.4375, 7.3125],  # two decimal places are not enough
@@ -118,7 +119,7 @@ def _draw_relay(random: Random) -> tuple[list[float], int, float]:
             few, most = random.choice(((7, 30), (25, 40)))
             costs += [random.choice(grid) for _ in range(far(random, few, most))]
         case 2:
-            costs[random.randrange(cooks)] = 1.5 * far(random, 20, 2000)
+            costs[random.randrange(cooks)] = 1.5 * far(random, 20, 1000)
         case 3:
             hand_over = 0.5 * far(random, 20, 2000)
     return costs, dishes, hand_over
@@ -178,9 +179,9 @@ RELAYS = Draws(
             lambda costs, dishes, hand_over: hand_over > 0 and len(costs) > 1,
         ),
         Idea(
-            "a cook who takes more than ten minutes",
-            "costs are numbers, to be compared as numbers, and they have no upper limit",
-            lambda costs, dishes, hand_over: max(costs) >= 9.5 and dishes > 1,
+            "a cook who takes more than five minutes",
+            "costs have no upper limit",
+            lambda costs, dishes, hand_over: max(costs) > 5 and dishes > 1,
         ),
         Idea("a slowest cook who comes first", _PACE_OF_ALL, _slowest_at(0)),
         Idea("a slowest cook who comes last", _PACE_OF_ALL, _slowest_at(-1)),
@@ -222,6 +223,13 @@ RELAYS = Draws(
             lambda costs, dishes, hand_over: any(t % 1 for t in (*costs, hand_over)),
         ),
         Idea(
+            "a slowest cook whose minutes have more digits before the point",
+            "compare minutes as numbers: as texts, '9.5' comes after '12.0'",
+            lambda costs, dishes, hand_over: (
+                max(costs) > float(max(map(str, costs))) and dishes > 1
+            ),
+        ),
+        Idea(
             "more than seven cooks",
             "each of them adds to the way of the first dish, however many there are",
             lambda costs, dishes, hand_over: len(costs) > 7,
@@ -254,7 +262,11 @@ RELAYS = Draws(
         Idea("the way of the first dish", FOLLOW),
     ),
     allowed=lambda costs, dishes, hand_over: (
-        bool(costs) and min(costs) > 0 and dishes >= 1 and hand_over >= 0
+        bool(costs)
+        and min(costs) > 0
+        and dishes >= 1
+        and hand_over >= 0
+        and sum(costs) + len(costs) * hand_over + dishes * max(costs) < _FLOAT16
     ),
     number=90,
 )

@@ -180,13 +180,18 @@ _SHORTCUTS: tuple[Cut, ...] = (
 
 @_kept
 def _no_shortcut(costs: list[float], p: int) -> bool:
-    """Whether even the best of them, improved step by step, is not the best cut."""
-    if not 1 < p < len(costs):
-        return False
+    """Whether even the best of them is not the best cut."""
     best = _best(costs, p) * (1 + 1e-9)
-    if any(largest(costs, cut(costs, p)) <= best for cut in _SHORTCUTS):
-        return False
-    return min(_improved(costs, cut(costs, p)) for cut in _SHORTCUTS) > best
+    return all(largest(costs, cut(costs, p)) > best for cut in _SHORTCUTS)
+
+
+@_kept
+def _no_improved_shortcut(costs: list[float], p: int) -> bool:
+    """Whether that holds for each of them improved step by step, too."""
+    best = _best(costs, p) * (1 + 1e-9)
+    return _no_shortcut(costs, p) and all(
+        _improved(costs, cut(costs, p)) > best for cut in _SHORTCUTS
+    )
 
 
 def _improved(costs: list[float], sizes: list[int]) -> float:
@@ -237,9 +242,10 @@ CUTS = Draws(
             lambda costs, p: 1 < p < len(costs) and max(costs) < 0.1,
         ),
         Idea(
-            "more than twelve layers, where the best of several quick ways is not the best",
-            "many layers need the best cut as few do: which limits can the largest stage have?",
-            lambda costs, p: len(costs) > 12 and _no_shortcut(costs, p),
+            "layers where the best of several quick ways, improved step by step, is not the best",
+            "no move of one layer helps, and another cut is better: which limits can the largest "
+            "stage have?",
+            _no_improved_shortcut,
         ),
         unlimited("more than twelve layers", lambda costs, p: 1 < p < len(costs) > 12),
         unlimited("more than five ranks", lambda costs, p: 5 < p < len(costs)),
@@ -272,6 +278,11 @@ CUTS = Draws(
             "layers where the smallest difference between stages is not the best",
             "look at the largest stage alone: the others may differ from it, compare whole cuts",
             _not_best_goal(lambda stages: max(stages) - min(stages)),
+        ),
+        Idea(
+            "layers where the largest smallest stage is not the best",
+            "look at the largest stage alone, however small the others are: compare whole cuts",
+            _not_best_goal(lambda stages: -min(stages)),
         ),
         Idea(
             "layers where the smallest sum of squares is not the best",

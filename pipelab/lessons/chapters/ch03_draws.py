@@ -46,16 +46,16 @@ def _longer_first(boxes: Boxes, num_ranks: int, clock: float) -> bool:
 
 
 def _joining(boxes: Boxes, num_ranks: int, clock: float) -> bool:
-    """Whether a box of a rank overlaps two that stand before it, which lie apart."""
-    for i, box in enumerate(boxes):
-        own = [a for a in work(boxes[:i]) if a.rank == box.rank and _overlap(a, box)]
-        if any(not _overlap(a, b) for a, b in combinations(own, 2)) and box in work(boxes):
+    """Whether a box of a rank overlaps two parts of what stands before it, which lie apart."""
+    parts: dict[int, list[tuple[float, float]]] = {}
+    for box in work(boxes):
+        own = parts.setdefault(box.rank, [])
+        if sum(start < box.end and box.start < end for start, end in own) > 1:
             return True
+        met = [part for part in own if part[0] <= box.end and box.start <= part[1]]
+        one = (min([box.start, *(a for a, _ in met)]), max([box.end, *(b for _, b in met)]))
+        own[:] = [one, *(part for part in own if part not in met)]
     return False
-
-
-def _overlap(a: Box, b: Box) -> bool:
-    return a.start < b.end and b.start < a.end
 
 
 def _mixed(boxes: Boxes, num_ranks: int, clock: float) -> bool:
@@ -106,6 +106,11 @@ _SHARED = (
         "two stages on one rank",
         "microbatch 0 has an F on each stage of the rank: all of them are in the log, and count",
         _two_stages,
+    ),
+    Idea(
+        "stages in another order than their ranks",
+        "an event's rank says who computes, and its stage does not",
+        lambda boxes, ranks, clock: any(box.stage % ranks != box.rank for box in work(boxes)),
     ),
     Idea(
         "stages that have another number than their rank",
