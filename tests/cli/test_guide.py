@@ -23,5 +23,5 @@ def test_the_commands_of_the_guide_work_as_they_stand(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     for _, *arguments in commands:
         assert main(arguments) == 0, arguments
-        assert "1f1b" in capsys.readouterr().out
+        assert "1F1B" in capsys.readouterr().out
     assert (tmp_path / "step.html").is_file()

@@ -4,6 +4,7 @@ Each layer here does something that a second run would spoil: it scales gradient
 buffer (which is part of the state), frees what it kept, or works in place.
 """
 
+import threading
 from functools import partial
 
 import pytest
@@ -20,6 +21,7 @@ from pipelab.schedules.catalogue import build
 from tests.engine.one_process import assert_same, batch, gradients, linears, plain_loop
 
 M = 4
+JVP = threading.Lock()  # of forward-mode, torch has one stack for a process; ranks are threads here
 
 
 class Layer(nn.Module):
@@ -130,7 +132,8 @@ class Layer(nn.Module):
                 h = self.linear(torch.func.grad(lambda z: (z @ weight).tanh().sum())(x))
             case "torch.func of rows":
                 jacobians = torch.func.vmap(torch.func.jacrev(lambda z: self.linear(z).tanh()))(x)
-                y, slope = torch.func.jvp(self.linear, (x,), (torch.ones_like(x),))
+                with JVP:
+                    y, slope = torch.func.jvp(self.linear, (x,), (torch.ones_like(x),))
                 h = self.linear(y) + slope + jacobians.sum(1)
             case "torch.func and a hook":
                 h = torch.func.vmap(lambda row: self.linear(row).tanh())(x)

@@ -85,7 +85,7 @@ def test_08_one_of_16_workers_doubles_the_step():
 def test_08_recorded():
     assert "[2, 5, 5, 2] trains" in said("08", "memory")
     assert "[4, 4, 4, 2] rank 0 ran out of memory" in said("08", "memory")
-    assert "51% is bubble" in said("08", "job") or "52% is bubble" in said("08", "job")
+    assert "51 % is bubble" in said("08", "job") or "52% is bubble" in said("08", "job")
 
 
 def test_08_the_middle_sets_the_pace_of_equal_parameters_and_the_measured_cut_is_better():

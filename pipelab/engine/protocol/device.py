@@ -7,7 +7,6 @@ over.
 
 import os
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -94,8 +93,9 @@ class DeviceClock:
     def begin(self) -> None:
         """A step begins; the device is idle."""
 
-    now: Callable[[], Moment] = staticmethod(time.monotonic)
-    """A mark at what the device does next."""
+    def now(self) -> Moment:
+        """A mark at what the device does next."""
+        return time.monotonic()
 
     def seconds(self, moment: Moment) -> float:
         """A mark as seconds on the clock of ``time.monotonic``; the device must have reached it."""

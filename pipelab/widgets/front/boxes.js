@@ -89,9 +89,9 @@ function drawBox(view, s, i, x, width, look) {
     fill: fillOf(view, kind, place, width >= HATCHED && height >= HATCHED), stroke: tint[2], "data-i": i,
   });
   if (!look || height < look.size) return [];
-  const isOfStage = trace.microbatch[i] < 0;
   /** @type {Look["lines"]} */
-  const lines = isOfStage ? ["letter"] : height < look.tall ? look.lines.slice(-1) : look.lines; // half a row, of two that overlap
+  const lines = trace.microbatch[i] < 0 ? ["letter"]
+    : height < look.tall ? look.lines.slice(-1) : look.lines; // half a row, of two that overlap
   const digits = numberOf(trace, trace.microbatch[i]);
   const texts = { token: token(trace, i), both: kind.letter + digits, letter: kind.letter, digits };
   const middle = y + height / 2 + look.size * 0.36;

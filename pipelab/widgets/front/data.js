@@ -40,13 +40,12 @@ export function readTrace(head, value) {
   const ints = (/** @type {number} */ k) => new Int32Array(buffer, 4 * n * k, n);
   const reals = (/** @type {number} */ k) => new Float32Array(buffer, 4 * n * k, n);
   const columns = {
-    head, n, rank: ints(0), kind: ints(1), stage: ints(2), microbatch: ints(3), peer: ints(4),
+    head, averages: new Set(head.averages), n, rank: ints(0), kind: ints(1), stage: ints(2), microbatch: ints(3), peer: ints(4),
     start: reals(5), end: reals(6), bytes: reals(7),
   };
-  const averages = new Set(head.averages ?? []);
   const half = new Int8Array(n); // 0 all of its row, 1 the upper half, 2 the lower one
   for (const [upper, lower] of head.pairs ?? []) [half[upper], half[lower]] = [1, 2];
-  return { ...columns, ...rowsOf({ ...columns, averages }), averages, half };
+  return { ...columns, ...rowsOf(columns), half };
 }
 
 /** Per rank its lanes and its stages, and the time from the first start to the last end.

@@ -106,13 +106,14 @@ export function drawIdle(view, s, { from, to, x, words }, left) {
     if (s.live) shapes.box("waiting", x(0), y, x(to) - x(0), height); // as far as it will go: it need not grow
     if (!idle) return;
     const [low, high] = within(row.idle, from, to);
-    const seen = [...row.idle.order.subarray(low, high)].filter((i) => x(idle.end[i]) - x(idle.start[i]) >= 0.3);
-    for (const i of seen) shapes.box(idle.reason[i], x(idle.start[i]), y, x(idle.end[i]) - x(idle.start[i]), height);
+    const room = (/** @type {number} */ i) => x(idle.end[i]) - x(idle.start[i]);
+    const seen = [...row.idle.order.subarray(low, high)].filter((i) => room(i) >= 0.3);
+    for (const i of seen) shapes.box(idle.reason[i], x(idle.start[i]), y, room(i), height);
     const isSeam = (/** @type {number} */ a, /** @type {number} */ b) => {
       const [low, high] = within(row.boxes, a, b);
-      return b - a < 1e-6 || (x(b) - x(a) < SEAM && low === high);
+      return x(b) - x(a) < SEAM && low === high;
     };
-    const wide = seen.filter((i) => x(idle.end[i]) - x(idle.start[i]) >= SEAM);
+    const wide = seen.filter((i) => room(i) >= SEAM);
     for (const pieces of height < 14 ? [] : alike(idle, wide, isSeam)) {
       const [a, b] = [x(idle.start[pieces[0]]), x(idle.end[pieces[pieces.length - 1]])];
       if (b - a < 56 || left-- <= 0) continue;

@@ -153,8 +153,8 @@ function fillLegend(s, list, image) {
   const traces = s.ghost ? [s.trace, s.ghost] : [s.trace]; // a live trace is not complete
   const present = new Set(traces.flatMap((trace) => [...trace.kind]));
   const inRows = new Set(traces.flatMap((trace) => [...trace.kind].filter((_, i) => !isInLane(trace, i))));
-  const items = head.kinds.filter((kind, place) => present.has(place) && kind.name !== "WAIT")
-    .map((kind) => element("li", inRows.has(head.kinds.indexOf(kind)) ? {} : { class: "pl-in-lane" }, swatch(image, kind), kind.words));
+  const items = head.kinds.flatMap((kind, place) => present.has(place) && kind.name !== "WAIT"
+    ? [element("li", inRows.has(place) ? {} : { class: "pl-in-lane" }, swatch(image, kind), kind.words)] : []);
   const reasons = new Set(head.idle?.seen ?? head.idle?.reason ?? []); // older pictures name all
   for (const shade of SHADES) {
     const [one, other] = shade.filter((reason) => reasons.has(reason));
