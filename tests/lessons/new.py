@@ -39,7 +39,7 @@ def make(project: Path, number: str, name: str) -> list[Path]:
     _add_line(
         project / "notebooks" / "README.md",
         r"^\| \d+ \| .* \|$",
-        f"| {int(number)} | {title} | 35 | lesson 4 |",
+        f"| {int(number)} | {title} | 30 | lesson 4 |",
     )
     return [*places.values()]
 
