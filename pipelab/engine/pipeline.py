@@ -1,7 +1,8 @@
 """A pipeline: a schedule and a model become training on real ranks, and a trace of each step."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -46,7 +47,7 @@ from pipelab.schedules.communication import Lowered, lower
 from pipelab.simulator import Cost
 from pipelab.words import number
 
-_MOST_JUDGED = 8
+_LOWERED = 8  # schedules that a pipeline keeps with their messages
 
 
 class Pipeline:
@@ -122,7 +123,8 @@ class Pipeline:
         )  # fmt: skip
         compute_alone()
         checks.check_times(timeout, idle_timeout)
-        lowered = lower(schedule)
+        self._kept = lru_cache(_LOWERED)(lambda schedule, slices: lower(schedule))
+        lowered = self._lower(schedule)
         schedule = lowered.schedule
         checks.check_training(replicas, clip_norm, checkpoint, schedule.num_stages)
         self._num_processes = schedule.num_ranks * replicas
@@ -217,13 +219,17 @@ class Pipeline:
         Raises:
             ScheduleError: it cannot run (see ``validate``), or has other ranks or stages.
         """
-        with suppress(TypeError, AttributeError):  # what cannot be looked up is judged each time
-            if known := self._judged.get((schedule, schedule.slices)):
-                schedule = known
-        lowered = lower(schedule)
+        lowered = self._lower(schedule)
         checks.check_same_stages(self.schedule, lowered.schedule)
         checks.check_schedule(lowered, self.pace, self._options)
         self._follow(lowered)
+
+    def _lower(self, schedule: Schedule) -> Lowered:
+        """As ``lower``; the last ones are kept, for a schedule that is used again."""
+        try:  # two that differ in their slices alone are equal
+            return self._kept(schedule, schedule.slices)
+        except (TypeError, AttributeError):  # it has no hash, or is no schedule at all
+            return lower(schedule)
 
     def _follow(self, lowered: Lowered) -> None:
         self._ask(
@@ -232,10 +238,6 @@ class Pipeline:
             )
         )
         self.schedule = lowered.schedule
-        with suppress(TypeError):
-            self._judged[lowered.schedule, lowered.slices] = lowered
-            if len(self._judged) > _MOST_JUDGED:
-                del self._judged[next(iter(self._judged))]
 
     def gradients(self) -> dict[str, Tensor]:
         """The gradients of the last step, or all since the last update, by the model's names."""
@@ -331,7 +333,6 @@ class Pipeline:
 
     def _build(self, modules: list[nn.Module], lowered: Lowered) -> None:
         self._in_flight = StepsInFlight(self._ranks)
-        self._judged: dict[tuple[Schedule, int], Lowered] = {}  # the last ones that it followed
         try:
             self._ask(plan.builds(modules, lowered, self.replicas, self._options, self._sharing))
             self._follow(lowered)

@@ -60,7 +60,7 @@ class _Event(Found):
 
     Attributes:
         head: of its ``Row``.
-        unreported: its bytes and peer, as long as the action says nothing else.
+        unreported: its bytes, peer and ``until``, as long as the action says nothing else.
         shown: what the progress page says of it; b"": it is left out there.
         before, after: what is called around it.
     """
@@ -72,7 +72,7 @@ class _Event(Found):
         stage, kind, microbatch = self.action = action
         self.recorder = recorder
         self.head: Head = recorder.rank, _PLACE[kind], stage, microbatch
-        self.unreported = 0, peer
+        self.unreported = 0, peer, 0.0
         self.shown, self.before, self.after = shown, before, after
 
     def __enter__(self) -> "Recorder":
@@ -80,7 +80,7 @@ class _Event(Found):
             before(self.action)
         recorder = self.recorder
         recorder.action, recorder.found = self.action, self
-        self.bytes, self.peer = self.unreported
+        self.bytes, self.peer, self.until = self.unreported
         self.start = start = recorder.clock.now()
         if self.shown:
             # a GPU's mark is no time yet
@@ -97,7 +97,7 @@ class _Event(Found):
         if recorder.keeps:
             self.end = recorder.clock.now()
             if self.until:
-                self.end, self.until = recorder.not_before(self.end, self.until), 0.0
+                self.end = recorder.not_before(self.end, self.until)
             recorder.events.append(_marks_of(self))
         recorder.action = None
 
