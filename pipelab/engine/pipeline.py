@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -123,7 +123,6 @@ class Pipeline:
         )  # fmt: skip
         compute_alone()
         checks.check_times(timeout, idle_timeout)
-        self._kept = lru_cache(_LOWERED)(lambda schedule, slices: lower(schedule))
         lowered = self._lower(schedule)
         schedule = lowered.schedule
         checks.check_training(replicas, clip_norm, checkpoint, schedule.num_stages)
@@ -223,6 +222,10 @@ class Pipeline:
         checks.check_same_stages(self.schedule, lowered.schedule)
         checks.check_schedule(lowered, self.pace, self._options)
         self._follow(lowered)
+
+    @cached_property
+    def _kept(self) -> Callable[[Schedule, int], Lowered]:
+        return lru_cache(_LOWERED)(lambda schedule, slices: lower(schedule))
 
     def _lower(self, schedule: Schedule) -> Lowered:
         """As ``lower``; the last ones are kept, for a schedule that is used again."""
