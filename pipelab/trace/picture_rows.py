@@ -8,6 +8,7 @@ rank 1  │ B3 │+ R +│░░░░│        ░: idle time, also what follo
 from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import accumulate
+from math import inf
 
 from pipelab.action import COMPUTE, PER_STAGE, Kind
 from pipelab.trace.event import Event
@@ -33,7 +34,7 @@ def averages_alone(events: Iterable[Event]) -> list[Event]:
     for rank, row in found.items():
         row.sort(key=lambda e: e.start)
         starts[rank] = [e.start for e in row]
-        reach[rank] = list(accumulate((e.end for e in row), max, initial=0.0))
+        reach[rank] = list(accumulate((e.end for e in row), max, initial=-inf))
     return [
         e
         for e in events

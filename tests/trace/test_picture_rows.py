@@ -44,6 +44,12 @@ def test_an_average_beside_a_computation_is_no_box():
     assert [(e.rank, e.stage) for e in averages_alone(trace.events)] == [(0, 0), (1, 1)]
 
 
+def test_an_average_is_a_box_whatever_the_clock_shows():
+    trace = averaged(one_f_one_b(2, 4))
+    early = [e._replace(start=e.start - 100, end=e.end - 100) for e in trace.events]
+    assert len(averages_alone(early)) == len(averages_alone(trace.events)) == 2
+
+
 def test_an_average_that_takes_no_time_is_no_box():
     assert averages_alone(simulate(lower(one_f_one_b(2, 2), replicas=2), Cost()).events) == []
 
